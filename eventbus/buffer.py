@@ -1,0 +1,42 @@
+"""The bounded receive buffer that `recv_event()` and `listen_forever()` read."""
+
+from collections import deque
+from threading import Condition
+
+
+class ReceiveBuffer[EventClass]:
+    """The newest `limit` received events, oldest first. Any thread may use it.
+
+    When it is full the oldest event makes room, so memory stays flat when nobody reads.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._events: deque[EventClass] = deque(maxlen=limit)
+        self._changed = Condition()
+        self._open = False
+
+    def open(self) -> None:
+        """Let readers wait."""
+        with self._changed:
+            self._open = True
+
+    def close(self) -> None:
+        """Send every waiting reader home. What is in the buffer stays readable."""
+        with self._changed:
+            self._open = False
+            self._changed.notify_all()
+
+    def extend(self, events: list[EventClass]) -> int:
+        """Append these events and return how many old ones they pushed out."""
+        with self._changed:
+            surplus = len(self._events) + len(events) - self._limit
+            self._events.extend(events)
+            self._changed.notify(len(events))
+        return max(0, surplus)
+
+    def get(self, timeout: float | None) -> EventClass | None:
+        """Return the oldest event, waiting for one up to `timeout` seconds (None: until `close()`); None when none came."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._events or not self._open, timeout)
+            return self._events.popleft() if self._events else None

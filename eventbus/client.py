@@ -1,0 +1,484 @@
+"""`EventBusClient`: the typed client that a service is given. It joins codec, dispatcher and transport."""
+
+import atexit
+import logging
+import os
+import typing
+import warnings
+import weakref
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cached_property
+from threading import Lock, Thread, current_thread
+from types import TracebackType, get_original_bases
+from typing import Any, Self
+
+from pydantic import TypeAdapter, ValidationError
+
+from eventbus import wire
+from eventbus.buffer import ReceiveBuffer
+from eventbus.codec import Codec, Reject, RejectReason
+from eventbus.deadline import Deadline
+from eventbus.dispatcher import Callback, Dispatcher
+from eventbus.errors import InvalidHandler, InvalidTopic, SendTimeout
+from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
+from eventbus.handlers import check_callback
+from eventbus.stats import Counters, EventBusStats, Throttle
+from eventbus.transport import Transport
+from eventbus.transports.null import NullTransport
+from eventbus.transports.zeromq import ZeroMQTransport
+from eventbus.wire import Batch
+
+logger = logging.getLogger("eventbus")
+
+_PACK_BYTES = 65_536
+
+_open_clients: "weakref.WeakSet[EventBusClient[Any, Any, Any]]" = weakref.WeakSet()
+
+
+# BaseEvent[Any]: it is invariant in its type enum, which each service brings.
+class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTopicClass: BaseEventTopic]:
+    """Emits and receives the events of one class over one proxy.
+
+    Every method may be called from any thread and from inside a handler. The client works through one thread of its own, the
+    consumer, which receives, decodes and calls the callbacks one after the other; emitting happens on the caller's thread.
+
+    Args:
+        event_class: the service's event class; for a discriminated union, a `pydantic.TypeAdapter` of it.
+        host: where the proxy runs.
+        pub_port: the proxy's port for publishers (XSUB).
+        sub_port: the proxy's port for subscribers (XPUB).
+        topics: values of topics to subscribe to from the start.
+        enabled: False makes a client whose calls do nothing: it opens no socket, emits to nobody and receives nothing.
+        connect_timeout: how many seconds `connect` waits for the proxy.
+        close_timeout: how many seconds `close` may take.
+        linger: how many of those are kept for flushing what was emitted.
+        send_timeout: how many seconds `emit_event` waits while the send buffer is full.
+        send_hwm: how many messages the send buffer holds, the high-water mark.
+        receive_hwm: how many messages wait to be decoded, the high-water mark.
+        receive_buffer: how many events wait for `recv_event` and `listen_forever`.
+        packing: whether `emit_events` may pack many events into one message; receivers that use the original client cannot
+            read those.
+        transport: what carries the messages, instead of ZeroMQ to `host`; the four arguments about sockets are its own then.
+
+    Raises:
+        InvalidEvent: the event class has no `type`.
+    """
+
+    def __init__(
+        self,
+        event_class: type[EventClass] | TypeAdapter[EventClass],
+        host: str = "localhost",
+        pub_port: int = 5559,
+        sub_port: int = 5560,
+        *,
+        topics: Iterable[str] = (),
+        enabled: bool = True,
+        connect_timeout: float = 5.0,
+        close_timeout: float = 5.0,
+        linger: float = 1.0,
+        send_timeout: float = 5.0,
+        send_hwm: int = 100_000,
+        receive_hwm: int = 100_000,
+        receive_buffer: int = 10_000,
+        packing: bool = True,
+        transport: Transport | None = None,
+    ) -> None:
+        self._transport: Transport
+        if not enabled:
+            self._transport = NullTransport()
+        elif transport is not None:
+            self._transport = transport
+        else:
+            self._transport = ZeroMQTransport(
+                host,
+                pub_port,
+                sub_port,
+                connect_timeout=connect_timeout,
+                send_timeout=send_timeout,
+                send_hwm=send_hwm,
+                receive_hwm=receive_hwm,
+            )
+        self._connect_timeout = connect_timeout
+        self._close_timeout = close_timeout
+        self._linger = linger
+        self._packing = packing
+        self._codec = Codec(event_class)
+        self._counters = Counters()
+        self._throttle = Throttle()
+        self._malformed = 0
+        self._buffer: ReceiveBuffer[EventClass] = ReceiveBuffer(receive_buffer)
+        self._dispatcher = Dispatcher(self._buffer, self._counters)
+        self._starting = Lock()
+        self._consumer: Thread | None = None
+        # The path of an emitted event reads only these.
+        self._encoders = self._codec.encoders
+        self._topics: dict[BaseEventTopic, tuple[BaseEventTopic, bytes]] = {}
+        self._last_topic: tuple[BaseEventTopic | None, bytes] = None, b""  # one tuple, for other threads look too
+        for topic in topics:
+            self._subscribe(wire.topic_frame(topic))
+
+    def __repr__(self) -> str:
+        state = "connected" if self.is_connected() else "not connected"
+        return f"<{type(self).__name__} of {self._codec.name} at {self._transport.endpoints}, {state}>"
+
+    # Life cycle
+
+    def connect(self, timeout: float | None = None) -> None:
+        """Connect, and return when an event emitted from now on is sure to reach the proxy and every subscriber there.
+
+        On a connected client it proves the path again. `async` callbacks will run on the event loop that runs in this
+        thread, if one does.
+
+        Args:
+            timeout: seconds; None for the client's `connect_timeout`.
+
+        Raises:
+            ProxyUnreachable: no proxy answered in time; nothing is left open that this call has opened.
+            ForkedClient: the client was connected by the parent process.
+        """
+        self._buffer.open()
+        self._dispatcher.coroutines.open()
+        self._transport.open(self._connect_timeout if timeout is None else timeout)
+        _open_clients.add(self)
+        logger.info("connected to %s", self._transport.endpoints)
+
+    def is_connected(self) -> bool:
+        """Whether both connections to the proxy are up at this moment. Does not block."""
+        return self._transport.is_connected()
+
+    def close(self, timeout: float | None = None) -> None:
+        """Stop the consumer, wait for `async` callbacks in flight, flush what was emitted, and close.
+
+        Idempotent; ends `listen_forever`. From inside a handler it does not wait for that handler. Topics and callbacks are
+        kept, and the client can connect again. On the thread of an event loop that runs `async` callbacks it cannot wait for
+        those: use `aclose` there.
+
+        Args:
+            timeout: how many seconds it may take; None for the client's `close_timeout`.
+        """
+        timeout = self._close_timeout if timeout is None else timeout
+        deadline = Deadline(timeout)
+        linger = min(self._linger, timeout)
+        self.stop_consumer(timeout - linger)
+        self._transport.close(min(linger, deadline.left()))
+        self._buffer.close()
+        _open_clients.discard(self)
+
+    async def aclose(self, timeout: float | None = None) -> None:
+        """Do as `close`, while this thread's event loop goes on running the callbacks that it waits for."""
+        import asyncio
+
+        await asyncio.to_thread(self.close, timeout)
+
+    def __enter__(self) -> Self:
+        self.connect()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if self in _open_clients:
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=1, source=self)
+            self.close()
+
+    # Emitting
+
+    def emit_event(self, event: EventClass | EventTypeClass, topic: EventTopicClass) -> None:
+        """Send an event to all subscribers of a topic. Returns when ZeroMQ has taken it.
+
+        Args:
+            event: an event, or a bare type, which is wrapped into the event class.
+            topic: a member of the client's topic enum.
+
+        Raises:
+            NotConnected: the client is not connected.
+            InvalidEvent: it is of another class, or the class needs more than a type.
+            InvalidTopic: it is no topic, or a member of another enum than the client's type parameters name.
+            SendTimeout: the send buffer stayed full; the event was not sent.
+        """
+        try:
+            encode = self._encoders[type(event)]
+        except KeyError:
+            encode = self._codec.encoder_for(event)
+        known, frame = self._last_topic
+        if topic is not known:
+            frame = self._admit_topic(topic)
+        self._transport.send(frame, encode(event))
+
+    def emit_events(self, events: Iterable[EventClass | EventTypeClass], topic: EventTopicClass) -> None:
+        """Send many events to all subscribers of a topic, in order, packed into few messages unless `packing` is off.
+
+        All are checked before the first is sent. Raises as `emit_event`; a `SendTimeout` carries a note with how many of the
+        events had been sent before.
+        """
+        payloads = self._codec.encode_many(events)
+        frame = self._admit_topic(topic)
+        messages = wire.pack(payloads, _PACK_BYTES) if self._packing else ((payload, 1) for payload in payloads)
+        sent = 0
+        try:
+            for payload, count in messages:
+                self._transport.send(frame, payload, count)
+                sent += count
+        except SendTimeout as error:
+            error.add_note(f"{sent} of these {len(payloads)} events had been sent before")
+            raise
+
+    # Receiving
+
+    def subscribe(self, topic: EventTopicClass | None) -> None:
+        """Receive the events of exactly this topic; None for every topic. Idempotent.
+
+        On a connected client it returns when the subscription is in force at the proxy. It outlives reconnections.
+
+        Raises:
+            InvalidTopic: it is no topic, or a member of another enum than the client's type parameters name.
+        """
+        self._subscribe(self._frame(topic))
+
+    def unsubscribe(self, topic: EventTopicClass | None) -> None:
+        """Undo `subscribe` with the same argument. Idempotent. Raises as `subscribe`."""
+        frame = self._frame(topic)
+        if self._dispatcher.unsubscribe(frame):
+            self._transport.unsubscribe(frame)
+
+    def attach_callback(
+        self,
+        event_type: EventTypeClass,
+        callback: Callback[EventClass],
+        *,
+        topic: EventTopicClass | None = None,
+    ) -> None:
+        """Call `callback(event)` for events of a type, after those attached before. It may be ``async``.
+
+        Attaching does not subscribe. What a callback raises is logged with the event and counted; the others still run.
+
+        Args:
+            event_type: a member of the event class's type enum.
+            callback: called on the consumer's thread, an ``async`` one on an event loop.
+            topic: only for events of this topic; None for every subscribed one.
+
+        Raises:
+            InvalidHandler: the type is of another enum, or the callback cannot be called with one event.
+            InvalidTopic: as `subscribe`.
+        """
+        self._check_type(event_type)
+        check_callback(callback)
+        self._dispatcher.attach(event_type, callback, None if topic is None else self._frame(topic))
+
+    def attach_callbacks(self, callbacks: Mapping[EventTypeClass, Callback[EventClass]]) -> None:
+        """Attach one callback for each of several types; all are checked before the first is attached."""
+        for event_type, callback in callbacks.items():
+            self._check_type(event_type)
+            check_callback(callback)
+        for event_type, callback in callbacks.items():
+            self._dispatcher.attach(event_type, callback, None)
+
+    def detach_callback(
+        self,
+        event_type: EventTypeClass,
+        callback: Callback[EventClass],
+        *,
+        topic: EventTopicClass | None = None,
+    ) -> None:
+        """Undo `attach_callback` with the same arguments. Idempotent."""
+        self._dispatcher.detach(event_type, callback, None if topic is None else self._frame(topic))
+
+    def start_consumer(self) -> None:
+        """Start the thread that receives events and calls the callbacks. Returns when it runs. Idempotent.
+
+        Raises:
+            NotConnected: the client is not connected.
+        """
+        self._transport.ensure_open()
+        with self._starting:
+            if self._consumer is None or not self._consumer.is_alive():
+                self._dispatcher.coroutines.open()
+                self._dispatcher.start()
+                self._consumer = Thread(target=self._consume, name="eventbus-consumer", daemon=True)
+                self._consumer.start()
+
+    def stop_consumer(self, timeout: float | None = None) -> None:
+        """Stop receiving and wait for the callback that is running and for ``async`` ones in flight.
+
+        The client stays connected and can emit. Idempotent. From inside a handler it does not wait for that handler.
+
+        Args:
+            timeout: seconds; None for the client's `close_timeout`.
+        """
+        deadline = Deadline(self._close_timeout if timeout is None else timeout)
+        with self._starting:
+            consumer, self._consumer = self._consumer, None
+        self._dispatcher.stop()
+        if consumer is not None and consumer is not current_thread():
+            self._transport.wake()
+            consumer.join(deadline.left())
+            if consumer.is_alive():
+                logger.warning("a handler is still running after %.1f s, not waiting for it any longer", deadline.timeout)
+        if left := self._dispatcher.coroutines.close(deadline):
+            logger.warning("%d async handlers had not finished when the consumer stopped", left)
+
+    def recv_event(self, timeout: float | None = 0.5) -> EventClass | None:
+        """Return the oldest event in the receive buffer, or None when none comes in time.
+
+        Every received event gets there, also one that has callbacks. Starts the consumer if it is not running.
+
+        Args:
+            timeout: seconds to wait; None: until an event comes or the client is closed.
+
+        Raises:
+            NotConnected: the client is not connected, and the buffer is empty.
+        """
+        event = self._buffer.get(0)
+        if event is None:
+            self.start_consumer()
+            event = self._buffer.get(timeout)
+        return event
+
+    def listen_forever(self) -> Iterator[EventClass]:
+        """Return an iterator over the events of the receive buffer, which ends when the client is closed.
+
+        Starts the consumer if it is not running.
+
+        Raises:
+            NotConnected: the client is not connected.
+        """
+        self.start_consumer()
+        return self._listen()
+
+    def stats(self) -> EventBusStats:
+        """What has become of events since the client was created."""
+        return self._counters.snapshot(self._transport.sent, self._transport.malformed)
+
+    # The rest is the client's own.
+
+    def _listen(self) -> Iterator[EventClass]:
+        while (event := self._buffer.get(None)) is not None:
+            yield event
+
+    def _consume(self) -> None:
+        try:
+            while self._consumer is current_thread():
+                batch = self._transport.receive()
+                if batch is None:
+                    break
+                if batch[0]:
+                    self._take(batch)
+                if self._transport.malformed != self._malformed:
+                    self._malformed = self._transport.malformed
+                    self._warn(RejectReason.FRAMES, "not a topic and a JSON payload in two frames")
+        except Exception:
+            # A defect of ours or of the transport, never a handler's: those are caught one by one.
+            logger.exception("the consumer of %s has ended", self._transport.endpoints)
+
+    def _take(self, batch: Batch) -> None:
+        """Decode the messages of subscribed topics and dispatch what is in them."""
+        topics, payloads = batch
+        routes = self._dispatcher.routes_of(topics)
+        if routes is not None and payloads[0][:1] != wire.ARRAY:
+            # Nearly always: all messages are for this client, and each is one good event. The loop is map's, in C.
+            try:
+                events = list(map(self._codec.decode_one, payloads))
+            except ValidationError:
+                pass
+            else:
+                self._dispatcher.dispatch(routes, events)
+                return
+        routes, events = [], []
+        for topic, payload in zip(topics, payloads, strict=True):
+            if self._dispatcher.takes(topic):
+                found = self._decode(topic, payload)
+                events += found
+                routes += [self._dispatcher.route_of(topic)] * len(found)
+        self._dispatcher.dispatch(routes, events)
+
+    def _decode(self, topic: bytes, payload: bytes) -> list[EventClass]:
+        """The events in one message, of any kind."""
+        if not wire.is_text(topic):
+            self._reject(RejectReason.TOPIC, f"{topic!r} is not UTF-8")
+            return []
+        try:
+            return self._codec.decode_many(payload) if payload[:1] == wire.ARRAY else [self._codec.decode_one(payload)]
+        except ValidationError:
+            return list(self._salvage(topic, payload))
+
+    def _salvage(self, topic: bytes, payload: bytes) -> Iterator[EventClass]:
+        for found in self._codec.salvage(payload):
+            if isinstance(found, Reject):
+                self._reject(found.reason, f"on {topic!r}: {found.detail}")
+            else:
+                yield found
+
+    def _reject(self, reason: RejectReason, detail: str) -> None:
+        self._counters.add(rejected=1)
+        self._warn(reason, detail)
+
+    def _warn(self, reason: RejectReason, detail: str) -> None:
+        held_back = self._throttle.admit(reason)
+        if held_back is not None:
+            logger.warning(
+                "rejected what is no event of %s (%s): %.200s; %d more like it since the last such line",
+                self._codec.name,
+                reason,
+                detail,
+                held_back,
+                extra={"eventbus_reason": str(reason)},
+            )
+
+    def _subscribe(self, frame: bytes) -> None:
+        if self._dispatcher.subscribe(frame):
+            self._transport.subscribe(frame)
+
+    def _frame(self, topic: EventTopicClass | None) -> bytes:
+        if topic is None:
+            return b""
+        return self._admit_topic(topic)
+
+    def _admit_topic(self, topic: EventTopicClass) -> bytes:
+        """Check a topic that is not the last one, and return its frame."""
+        admitted = self._topics.get(topic)
+        # Members of different enums are equal when their values are; identity tells them apart.
+        if admitted is None or admitted[0] is not topic:
+            if not isinstance(topic, BaseEventTopic):
+                raise InvalidTopic(f"{topic!r} is no topic: use a member of an enum derived from eventbus.BaseEventTopic")
+            declared = self._declared_topic_class
+            if declared is not None and type(topic) is not declared:
+                raise InvalidTopic(
+                    f"{type(topic).__name__}.{topic.name} is no topic of this client: use a member of {declared.__name__}"
+                )
+            admitted = self._topics[topic] = topic, wire.topic_frame(topic)
+        self._last_topic = admitted
+        return admitted[1]
+
+    @cached_property
+    def _declared_topic_class(self) -> type[BaseEventTopic] | None:
+        """The topic enum that the client's type parameters name, if they do.
+
+        They stand in the alias that it was made from, ``EventBusClient[E, T, P](...)``, or in the bases of its class.
+        """
+        aliases = [getattr(self, "__orig_class__", None)]
+        for cls in type(self).__mro__:
+            aliases += get_original_bases(cls)
+        for alias in aliases:
+            if typing.get_origin(alias) is EventBusClient:
+                topic_class = typing.get_args(alias)[2]
+                if isinstance(topic_class, type) and issubclass(topic_class, BaseEventTopic):
+                    return topic_class
+        return None
+
+    def _check_type(self, event_type: EventTypeClass) -> None:
+        known = self._codec.event_types
+        if not isinstance(event_type, BaseEventType) or (known and type(event_type) not in known):
+            names = " or ".join(sorted(enum.__name__ for enum in known)) or "an enum derived from eventbus.BaseEventType"
+            raise InvalidHandler(f"{event_type!r} is no type of {self._codec.name}: use a member of {names}")
+
+
+def _close_open_clients() -> None:
+    """At interpreter exit: flush what was emitted by clients that nobody has closed."""
+    for client in list(_open_clients):
+        warnings.warn(f"{client!r} was never closed", ResourceWarning, stacklevel=1, source=client)
+        client.close()
+
+
+atexit.register(_close_open_clients)
+os.register_at_fork(after_in_child=_open_clients.clear)

@@ -1,0 +1,172 @@
+"""Events to payload bytes and back, through pydantic's core."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic_core import SchemaValidator, core_schema, from_json, to_json
+
+from eventbus.errors import InvalidEvent
+from eventbus.events import BaseEventType
+from eventbus.wire import ARRAY
+
+
+class RejectReason(StrEnum):
+    """Why something that arrived was not taken for an event."""
+
+    FRAMES = "frames"
+    """The message was not a topic frame and a JSON payload frame."""
+    TOPIC = "topic"
+    """The topic is not UTF-8."""
+    JSON = "json"
+    """The payload is not JSON."""
+    TYPE = "type"
+    """The event's type is none that this client knows."""
+    SCHEMA = "schema"
+    """The JSON is no event of the client's class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One payload, or one element of a packed payload, that was not taken for an event."""
+
+    reason: RejectReason
+    detail: str
+
+
+class Codec[EventClass: BaseModel]:
+    """Encodes and decodes the events of one class, or of one union of classes given as a `TypeAdapter`.
+
+    Any thread may use it. What it was built from never changes.
+    """
+
+    def __init__(self, event_class: type[EventClass] | TypeAdapter[EventClass]) -> None:
+        adapter = event_class if isinstance(event_class, TypeAdapter) else _adapter(event_class)
+        if adapter.pydantic_complete is False:
+            adapter.rebuild()
+        classes = tuple(_model_classes(adapter.core_schema))
+        if not classes:
+            raise InvalidEvent(f"{event_class!r} is no event class: derive one from eventbus.BaseEvent")
+        for cls in classes:
+            if "type" not in cls.model_fields:
+                raise InvalidEvent(f"{cls.__name__} has no field `type`: derive it from eventbus.BaseEvent")
+        self.classes: tuple[type[BaseModel], ...] = classes
+        self.event_types: frozenset[type[BaseEventType]] = frozenset(
+            enum for cls in classes for enum in _enums(cls.model_fields["type"].annotation)
+        )
+        # By the class of what is to be emitted. Each event class by itself, for the serializer of a union or of a base class
+        # would leave out fields that a derived class adds. Any: what it takes is the class that it stands under.
+        self.encoders: dict[type, Callable[[Any], bytes]] = {cls: cls.__pydantic_serializer__.to_json for cls in classes}
+        # Both raise pydantic's ValidationError; `salvage` then tells what was wrong.
+        self.decode_one: Callable[[bytes], EventClass] = adapter.validator.validate_json
+        self.decode_many: Callable[[bytes], list[EventClass]] = SchemaValidator(
+            core_schema.list_schema(adapter.core_schema)
+        ).validate_json
+        self._validate: Callable[[dict[str, BaseEventType]], EventClass] = adapter.validator.validate_python
+
+    @property
+    def name(self) -> str:
+        """The event class's name, for messages."""
+        return " | ".join(cls.__name__ for cls in self.classes)
+
+    def encoder_for(self, event: EventClass | BaseEventType) -> Callable[[Any], bytes]:
+        """Return what encodes this event, or wraps and encodes this bare type; `encoders` has it from then on.
+
+        Raises:
+            InvalidEvent: it is neither an event of this class nor one of its types.
+        """
+        if not isinstance(event, (*self.classes, BaseEventType)):
+            raise InvalidEvent(f"cannot emit {event!r}: this client emits {self.name}")
+        encoder = self._wrap if isinstance(event, BaseEventType) else type(event).__pydantic_serializer__.to_json
+        self.encoders[type(event)] = encoder
+        return encoder
+
+    def encode_many(self, events: Iterable[EventClass | BaseEventType]) -> list[bytes]:
+        """Return the payload of each of many events, or bare types. Raises like `encoder_for`."""
+        known = self.encoders
+        return [(known.get(type(event)) or self.encoder_for(event))(event) for event in events]
+
+    def salvage(self, payload: bytes) -> Iterator[EventClass | Reject]:
+        """Yield what is good in a payload that `decode_one` or `decode_many` refused, and what is wrong with the rest."""
+        if payload.lstrip()[:1] != ARRAY:
+            yield self._salvage_one(payload)
+            return
+        try:
+            elements = from_json(payload)
+        except ValueError as error:
+            yield Reject(RejectReason.JSON, str(error))
+            return
+        for element in elements:
+            yield self._salvage_one(to_json(element))
+
+    def _salvage_one(self, payload: bytes) -> EventClass | Reject:
+        try:
+            return self.decode_one(payload)
+        except ValidationError as error:
+            return _reject(error)
+
+    def _wrap(self, event_type: BaseEventType) -> bytes:
+        if self.event_types and type(event_type) not in self.event_types:
+            known = " or ".join(sorted(enum.__name__ for enum in self.event_types))
+            raise InvalidEvent(f"{type(event_type).__name__}.{event_type.name} is no type of {self.name}: use {known}")
+        try:
+            event = self._validate({"type": event_type})
+        except ValidationError as error:
+            fields = ", ".join(str(part["loc"][-1]) for part in error.errors() if part["loc"])
+            raise InvalidEvent(
+                f"{self.name} needs more than the type {event_type.name}: emit a whole event with {fields}"
+            ) from None
+        return self.encoders[type(event)](event)
+
+
+def _adapter[EventClass: BaseModel](event_class: type[EventClass]) -> TypeAdapter[EventClass]:
+    if not (isinstance(event_class, type) and issubclass(event_class, BaseModel)):
+        raise InvalidEvent(f"{event_class!r} is no event class: derive one from eventbus.BaseEvent")
+    return TypeAdapter(event_class)
+
+
+def _model_classes(schema: object) -> Iterator[type[BaseModel]]:
+    """The event classes at the top of a core schema: one model, or the members of a union. Does not look into fields."""
+    match schema:
+        case {"type": "model", "cls": type() as cls} if issubclass(cls, BaseModel):
+            yield cls
+        case {"type": "definition-ref"} | {"type": "model"}:
+            return
+        case {"type": "definitions", "schema": inner, "definitions": [*definitions]}:
+            yield from _model_classes(inner)
+            if isinstance(inner, dict) and inner.get("type") != "model":
+                for definition in definitions:
+                    yield from _model_classes(definition)
+        case dict():
+            for inner in schema.values():
+                yield from _model_classes(inner)
+        case list() | tuple():
+            for inner in schema:
+                yield from _model_classes(inner)
+
+
+def _enums(annotation: object) -> Iterator[type[BaseEventType]]:
+    """The enums in the annotation of a field `type`: an enum, literals of its members, or a union of either."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseEventType):
+        yield annotation
+    elif get_origin(annotation) is Literal:
+        yield from (type(value) for value in get_args(annotation) if isinstance(value, BaseEventType))
+    else:
+        for argument in get_args(annotation):
+            yield from _enums(argument)
+
+
+def _reject(error: ValidationError) -> Reject:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    match first["type"]:
+        case "json_invalid":
+            return Reject(RejectReason.JSON, first["msg"])
+        case "union_tag_invalid" | "union_tag_not_found":
+            return Reject(RejectReason.TYPE, first["msg"])
+        case "enum" | "literal_error" if first["loc"][-1:] == ("type",):
+            return Reject(RejectReason.TYPE, first["msg"])
+        case _:
+            return Reject(RejectReason.SCHEMA, f"{where}: {first['msg']}" if where else first["msg"])

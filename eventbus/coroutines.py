@@ -1,0 +1,176 @@
+"""Running the coroutines of ``async`` handlers on an event loop, for a consumer thread that has none.
+
+asyncio is imported only where a loop is at hand or needed: it costs as much to import as zmq.
+"""
+
+from __future__ import annotations
+
+import sys
+from threading import Condition, Event, Thread, current_thread
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine
+
+    from eventbus.deadline import Deadline
+
+    type Done = Callable[[BaseException | None], None]
+
+MAX_IN_FLIGHT = 1_000
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this thread, if any."""
+    if "asyncio" not in sys.modules:  # whoever runs a loop has imported it
+        return None
+    import asyncio
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+class CoroutineRunner:
+    """Runs coroutines on the loop that ran in the thread that called `open()`, or else on one of its own.
+
+    At most `MAX_IN_FLIGHT` run at once; submitting one more waits, which holds back the consumer. The own loop has a thread,
+    from the first coroutine until `retire()` or `close()`. Any thread may call any method.
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._in_flight = 0
+        self._refusing = False
+        self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself keeps only weak references to them
+        self._given: asyncio.AbstractEventLoop | None = None
+        self._own: _LoopThread | None = None
+
+    def open(self) -> None:
+        """Accept coroutines, and from now on use the loop that runs in this thread, if one does."""
+        with self._changed:
+            self._refusing = False
+            self._given = running_loop()
+
+    def submit(self, coroutine: Coroutine[object, object, object], done: Done) -> None:
+        """Start the coroutine; `done` gets its exception or None, on the loop's thread."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._in_flight < MAX_IN_FLIGHT or self._refusing)
+            if not self._refusing:
+                loop = self._given or (self._own or self._start_own()).loop
+                self._in_flight += 1
+                try:
+                    loop.call_soon_threadsafe(self._start, loop, coroutine, done)
+                except RuntimeError as closed:  # the given loop has ended before the client
+                    self._in_flight -= 1
+                    refusal = closed
+                else:
+                    return
+            else:
+                refusal = RuntimeError("the client is closing")
+        coroutine.close()
+        done(refusal)
+
+    def idle(self) -> bool:
+        """Whether nothing is in flight."""
+        return self._in_flight == 0
+
+    def close(self, deadline: Deadline) -> int:
+        """Refuse new coroutines, wait for those in flight, end the own loop. Returns how many were still in flight.
+
+        Those are cancelled on the own loop, and go on running on a given one. On the loop's own thread it does not wait, for
+        nothing could finish meanwhile.
+        """
+        with self._changed:
+            self._refusing = True
+            self._changed.notify_all()
+            own, self._own = self._own, None
+            inside = (own is not None and own.is_current()) or (self._given is not None and running_loop() is self._given)
+            if not inside:
+                self._changed.wait_for(self.idle, deadline.left())
+            left = self._in_flight
+        if own is not None:
+            own.end(cancel=not inside)
+            if not inside:
+                own.join(deadline.left() + 1.0)  # cancelled tasks may clean up, but not for ever
+        return left
+
+    def retire(self) -> None:
+        """End the own loop's thread when what is in flight has finished; a later coroutine gets a new one."""
+        with self._changed:
+            own, self._own = self._own, None
+        if own is not None:
+            own.end(cancel=False)
+
+    def _start_own(self) -> _LoopThread:
+        self._own = _LoopThread()
+        return self._own
+
+    def _start(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[object, object, object], done: Done) -> None:
+        async def guarded() -> None:
+            try:
+                await coroutine
+            except SystemExit as error:  # asyncio would let it end the loop, and with it all other handlers
+                raise RuntimeError("a handler called sys.exit()") from error
+
+        def finished(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            coroutine.close()  # for one that was cancelled before it began; else it does nothing
+            done(_outcome(task))
+            with self._changed:
+                self._in_flight -= 1
+                self._changed.notify_all()
+
+        task = loop.create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(finished)
+
+
+def _outcome(task: asyncio.Task[None]) -> BaseException | None:
+    if task.cancelled():
+        import asyncio
+
+        return asyncio.CancelledError()
+    return task.exception()
+
+
+class _LoopThread:
+    """An event loop in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._ready = Event()
+        self._cancel = False
+        self._thread = Thread(target=self._run, name="eventbus-coroutines", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    def is_current(self) -> bool:
+        return self._thread is current_thread()
+
+    def end(self, *, cancel: bool) -> None:
+        """Let the loop end after its tasks, cancelling them first or not."""
+        self._cancel = cancel
+        self.loop.call_soon_threadsafe(self._ending.set)
+
+    def join(self, timeout: float) -> None:
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        import asyncio
+
+        asyncio.run(self._main())
+
+    async def _main(self) -> None:
+        import asyncio
+
+        self.loop = asyncio.get_running_loop()
+        self._ending = asyncio.Event()
+        self._ready.set()
+        await self._ending.wait()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            if self._cancel:
+                task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)

@@ -1,0 +1,184 @@
+"""An event to its handlers and to the receive buffer: isolation, order, counting. No sockets."""
+
+import inspect
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from typing import Any, cast
+
+from eventbus.buffer import ReceiveBuffer
+from eventbus.coroutines import CoroutineRunner
+from eventbus.events import BaseEvent, BaseEventType
+from eventbus.handlers import callback_name
+from eventbus.stats import Counters
+
+logger = logging.getLogger("eventbus")
+
+# A handler gets the event. What it returns is ignored, unless that is a coroutine: then it is run on an event loop.
+type Callback[EventClass] = Callable[[EventClass], object]
+
+_LEARNED = 10_000  # topics whose routes are remembered
+
+# For one topic, the callbacks of each event type in the order in which they were attached.
+type Route[EventClass] = dict[BaseEventType, tuple[Callback[EventClass], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Attached[EventClass]:
+    event_type: BaseEventType
+    callback: Callback[EventClass]
+    topic: bytes | None
+
+
+# BaseEvent[Any]: it is invariant in its type enum, which each service brings.
+class Dispatcher[EventClass: BaseEvent[Any]]:
+    """Knows the subscribed topics and the attached callbacks; hands each event to those that want it.
+
+    `attach`, `detach`, `subscribe` and `unsubscribe` may be called from any thread, also from inside a handler: they build
+    new routes beside the present ones, so an event that is being handled is not affected. `dispatch` belongs to the consumer
+    thread.
+    """
+
+    def __init__(self, buffer: ReceiveBuffer[EventClass], counters: Counters) -> None:
+        self.coroutines = CoroutineRunner()
+        self._buffer = buffer
+        self._counters = counters
+        self._changing = Lock()
+        self._attached: list[_Attached[EventClass]] = []
+        self._topics: set[bytes] = set()
+        # Which callbacks an event of a topic goes to. A topic that is missing was not asked for: ZeroMQ matches prefixes, so
+        # `corerl_scheduler` arrives where `corerl` was subscribed.
+        self._routes: dict[bytes, Route[EventClass]] = {}
+        self._everything = False  # whether all topics were asked for; their routes are then learned as they come
+        self._stopped = False
+
+    @property
+    def topics(self) -> frozenset[bytes]:
+        """The subscribed topics; an empty one stands for all."""
+        return frozenset(self._topics)
+
+    def subscribe(self, topic: bytes) -> bool:
+        """Let the events of exactly this topic in (an empty one: of every topic). False if they were let in already."""
+        with self._changing:
+            if topic in self._topics:
+                return False
+            self._topics.add(topic)
+            self._rebuild()
+            return True
+
+    def unsubscribe(self, topic: bytes) -> bool:
+        """Undo `subscribe`. False if it was not subscribed."""
+        with self._changing:
+            if topic not in self._topics:
+                return False
+            self._topics.remove(topic)
+            self._rebuild()
+            return True
+
+    def attach(self, event_type: BaseEventType, callback: Callback[EventClass], topic: bytes | None) -> None:
+        """Call the callback for events of this type, on this topic or (None) on every subscribed one."""
+        with self._changing:
+            self._attached.append(_Attached(event_type, callback, topic))
+            self._rebuild()
+
+    def detach(self, event_type: BaseEventType, callback: Callback[EventClass], topic: bytes | None) -> None:
+        """Undo every `attach` with these arguments."""
+        gone = _Attached(event_type, callback, topic)
+        with self._changing:
+            self._attached = [attached for attached in self._attached if attached != gone]
+            self._rebuild()
+            keeps_loop = any(_is_async(attached.callback) for attached in self._attached)
+        if not keeps_loop:
+            self.coroutines.retire()
+
+    def start(self) -> None:
+        """Let `dispatch` go through its batches to the end."""
+        self._stopped = False
+
+    def stop(self) -> None:
+        """Let `dispatch` leave its batch after the event that is being handled."""
+        self._stopped = True
+
+    def takes(self, topic: bytes) -> bool:
+        """Whether events of this topic were asked for."""
+        return self._everything or topic in self._routes
+
+    def route_of(self, topic: bytes) -> Route[EventClass]:
+        """Where events of a topic go that was asked for."""
+        with self._changing:
+            route = self._routes.get(topic)
+            if route is None:
+                route = self._route(topic)
+                if len(self._routes) < _LEARNED:
+                    self._routes[topic] = route
+            return route
+
+    def routes_of(self, topics: list[bytes]) -> list[Route[EventClass]] | None:
+        """Where events of these topics go; None if one of them was not asked for, or was never seen before."""
+        routes = list(map(self._routes.get, topics))
+        return None if None in routes else cast(list[Route[EventClass]], routes)
+
+    def dispatch(self, routes: list[Route[EventClass]], events: list[EventClass]) -> None:
+        """Buffer these events and call their callbacks, in order. One that raises is logged and counted; the others run.
+
+        Args:
+            routes: where each event goes, from `routes_of`.
+            events: as many.
+        """
+        self._counters.add(received=len(events), dropped=self._buffer.extend(events))
+        handled = handler_errors = dropped = 0
+        for route, event in zip(routes, events, strict=True):
+            if self._stopped:
+                dropped += 1
+                continue
+            try:
+                callbacks = route[event.type]
+            except KeyError:
+                continue
+            for callback in callbacks:
+                try:
+                    result = callback(event)
+                except (Exception, SystemExit) as error:
+                    handler_errors += 1
+                    self._report(callback, event, error)
+                else:
+                    if result is not None and inspect.iscoroutine(result):
+                        self._run(result, callback, event)
+                    else:
+                        handled += 1
+        self._counters.add(handled=handled, handler_errors=handler_errors, dropped=dropped)
+
+    def _run(self, coroutine: Any, callback: Callback[EventClass], event: EventClass) -> None:
+        def done(error: BaseException | None) -> None:
+            if error is None:
+                self._counters.add(handled=1)
+            else:
+                self._counters.add(handler_errors=1)
+                self._report(callback, event, error)
+
+        self.coroutines.submit(coroutine, done)
+
+    def _report(self, callback: Callback[EventClass], event: EventClass, error: BaseException) -> None:
+        logger.error(
+            "handler %s failed on %r",
+            callback_name(callback),
+            event,
+            exc_info=error,
+            extra={"eventbus_handler": callback_name(callback), "eventbus_type": str(event.type)},
+        )
+
+    def _rebuild(self) -> None:
+        self._routes = {topic: self._route(topic) for topic in self._topics if topic}
+        self._everything = b"" in self._topics
+
+    def _route(self, topic: bytes) -> Route[EventClass]:
+        route: Route[EventClass] = {}
+        for attached in self._attached:
+            if attached.topic is None or attached.topic == topic:
+                route[attached.event_type] = (*route.get(attached.event_type, ()), attached.callback)
+        return route
+
+
+def _is_async(callback: Callback[Any]) -> bool:
+    return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(getattr(callback, "__call__", None))  # noqa: B004 # an object whose __call__ is async

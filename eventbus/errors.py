@@ -1,0 +1,111 @@
+"""What can go wrong, as one tree. Every error carries its facts as attributes and says the remedy in its text.
+
+EventBusError
+├── InvalidEvent       what was emitted is no event of this bus            (also a TypeError)
+├── InvalidTopic       the topic is of another enum, or cannot be sent     (also a ValueError)
+├── InvalidHandler     a callback or @on method cannot be wired            (also a TypeError)
+├── InvalidSettings    a setting is unknown or has a bad value             (also a ValueError)
+├── NotConnected       the call needs an open client                       (also a ConnectionError)
+│   └── ForkedClient   the client was opened by the parent process
+├── ProxyUnreachable   no proxy answered in time                           (also a TimeoutError)
+├── SendTimeout        the send buffer stayed full                         (also a TimeoutError)
+└── AddressInUse       the proxy's port is taken                           (also an OSError)
+"""
+
+
+class EventBusError(Exception):
+    """The root of all errors that this package raises on purpose."""
+
+
+class InvalidEvent(EventBusError, TypeError):
+    """What was handed to the client is no event of its class, or a bare type lacks what the class needs."""
+
+
+class InvalidTopic(EventBusError, ValueError):
+    """The topic is no member of the client's topic enum, or its value cannot travel on the wire."""
+
+
+class InvalidHandler(EventBusError, TypeError):
+    """A callback or a method marked with ``@on`` cannot be called with an event of this bus."""
+
+
+class InvalidSettings(EventBusError, ValueError):
+    """One or more settings are unknown or have a bad value; the text names each variable."""
+
+
+class NotConnected(EventBusError, ConnectionError):
+    """The call needs an open client.
+
+    Attributes:
+        endpoints: where the client would connect to.
+    """
+
+    def __init__(self, endpoints: str) -> None:
+        super().__init__(f"the client for {endpoints} is not connected: call connect(), or use it inside `with client:`")
+        self.endpoints = endpoints
+
+
+class ForkedClient(NotConnected):
+    """The process was forked while the client was open: the sockets belong to the parent, the child must not use them."""
+
+    def __init__(self, endpoints: str) -> None:
+        EventBusError.__init__(
+            self,
+            f"the client for {endpoints} was connected before this process was forked: "
+            "create and connect a client of its own in the child",
+        )
+        self.endpoints = endpoints
+
+
+class ProxyUnreachable(EventBusError, TimeoutError):
+    """No proxy carried a message round in time.
+
+    Attributes:
+        endpoints: both endpoints that were tried.
+        timeout: how long, in seconds.
+    """
+
+    def __init__(self, endpoints: str, timeout: float, hint: str = "") -> None:
+        super().__init__(
+            f"no event bus proxy answered at {endpoints} within {timeout:g} s"
+            + (f" ({hint})" if hint else "")
+            + ": start one with `eventbus proxy`, or set EVENTBUS_HOST, EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
+        )
+        self.endpoints = endpoints
+        self.timeout = timeout
+
+
+class SendTimeout(EventBusError, TimeoutError):
+    """The send buffer stayed full, so the event was not sent.
+
+    Attributes:
+        endpoint: where the buffer leads to.
+        timeout: how long the call waited, in seconds.
+        limit: how many messages the buffer holds.
+    """
+
+    def __init__(self, endpoint: str, timeout: float, limit: int) -> None:
+        super().__init__(
+            f"the send buffer to {endpoint} stayed full ({limit} messages) for {timeout:g} s, the event was not sent: "
+            "is the proxy running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_TIMEOUT)"
+        )
+        self.endpoint = endpoint
+        self.timeout = timeout
+        self.limit = limit
+
+
+class AddressInUse(EventBusError, OSError):
+    """A port of the proxy is taken.
+
+    Attributes:
+        port: the taken port.
+        endpoint: the address that could not be bound.
+    """
+
+    def __init__(self, endpoint: str, port: int, variable: str) -> None:
+        super().__init__(
+            f"port {port} is taken, cannot bind {endpoint}: "
+            f"is another proxy running (`eventbus check`)? Stop it, or set {variable}"
+        )
+        self.endpoint = endpoint
+        self.port = port

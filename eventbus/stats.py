@@ -1,0 +1,79 @@
+"""Counting what happens to events, and saying it no more often than a person can read."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from threading import Lock
+from time import monotonic
+
+
+@dataclass(frozen=True, slots=True)
+class EventBusStats:
+    """What a client has done with events since it was created; `stats()` takes it at one moment.
+
+    Attributes:
+        emitted: events handed to the transport.
+        received: events that arrived on a subscribed topic and were decoded.
+        handled: calls of callbacks that returned, or whose coroutine finished.
+        handler_errors: calls of callbacks that raised or were cancelled.
+        rejected: messages, or elements of packed messages, that were no event of this client.
+        dropped: received events that nobody took: the oldest ones when the receive buffer was full, and what waited for
+            its callbacks when the client was closed.
+    """
+
+    emitted: int = 0
+    received: int = 0
+    handled: int = 0
+    handler_errors: int = 0
+    rejected: int = 0
+    dropped: int = 0
+
+
+class Counters:
+    """The receiving side's counts. Any thread may add; adding once per batch keeps the lock off the path of an event."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._received = self._handled = self._handler_errors = self._rejected = self._dropped = 0
+
+    def add(
+        self, *, received: int = 0, handled: int = 0, handler_errors: int = 0, rejected: int = 0, dropped: int = 0
+    ) -> None:
+        """Add to the counts, all at once."""
+        with self._lock:
+            self._received += received
+            self._handled += handled
+            self._handler_errors += handler_errors
+            self._rejected += rejected
+            self._dropped += dropped
+
+    def snapshot(self, emitted: int, malformed: int) -> EventBusStats:
+        """Return the counts of one moment, together with what the transport counts: emitted events, malformed messages."""
+        with self._lock:
+            return EventBusStats(
+                emitted=emitted,
+                received=self._received,
+                handled=self._handled,
+                handler_errors=self._handler_errors,
+                rejected=self._rejected + malformed,
+                dropped=self._dropped,
+            )
+
+
+class Throttle:
+    """Lets one message per key and interval through, and remembers how many it held back. One thread at a time."""
+
+    def __init__(self, interval: float = 60.0, clock: Callable[[], float] = monotonic) -> None:
+        self._interval = interval
+        self._clock = clock
+        self._last: dict[str, float] = {}
+        self._held_back: dict[str, int] = {}
+
+    def admit(self, key: str) -> int | None:
+        """Return how many were held back since the last one that passed, or None when this one is to be held back too."""
+        now = self._clock()
+        last = self._last.get(key)
+        if last is not None and now - last < self._interval:
+            self._held_back[key] = self._held_back.get(key, 0) + 1
+            return None
+        self._last[key] = now
+        return self._held_back.pop(key, 0)

@@ -1,0 +1,1 @@
+"""The shells: what carries messages. Each fulfils the contract in `eventbus.transport`."""

@@ -1,0 +1,77 @@
+"""What both sockets of a client share: one ZeroMQ context for the whole process, and how a socket connects."""
+
+import os
+import random
+from threading import Lock
+
+import zmq
+
+type Context = zmq.Context[zmq.Socket[bytes]]
+type Socket = zmq.Socket[bytes]
+
+_MAX_SOCKETS = 65_536  # the default, 1,023, is enough for 250 clients
+
+_LINGER = 1_000  # milliseconds, for sockets that nobody closes
+_CONNECT_ATTEMPT = 2_000  # milliseconds; a lost SYN costs two minutes otherwise
+# Milliseconds between attempts to reconnect. Random for each socket, so that a fleet does not come back in step (libzmq's
+# own jitter is the same in every process), and without growth, so that a proxy that is back is found at once.
+_RECONNECT = (20, 100)
+
+
+class SharedContext:
+    """Hands out one `zmq.Context`, which exists while somebody uses it. Any thread may use it.
+
+    When the last client closes, the context is terminated: that flushes what still lingers, and leaves neither a thread nor
+    a descriptor behind.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._contexts: list[Context] = []  # one, or none
+        self._users = 0
+
+    def acquire(self) -> Context:
+        """Return the context, made anew if nobody has it. Each call needs one `release`."""
+        with self._lock:
+            if not self._contexts:
+                context: Context = zmq.Context()
+                context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
+                self._contexts.append(context)
+            self._users += 1
+            return self._contexts[0]
+
+    def release(self) -> None:
+        """Give the context back. The last one waits until closed sockets have flushed, at most their longest linger."""
+        with self._lock:
+            self._users -= 1
+            unused = [] if self._users else [self._contexts.pop()]
+        for context in unused:
+            context.term()
+
+    def forget(self) -> None:
+        """In a forked child: leave the parent's context alone and begin without one."""
+        _inherited.extend(self._contexts)
+        self._lock, self._contexts, self._users = Lock(), [], 0
+
+
+# What belongs to the parent of a forked process; never collected, for collecting closes.
+_inherited: list[Context] = []
+
+shared_context = SharedContext()
+os.register_at_fork(after_in_child=shared_context.forget)
+
+
+def socket_for(endpoint: str, context: Context, kind: int, *, send_hwm: int, receive_hwm: int) -> Socket:
+    """Return a new socket with the options of all our connections. It is not connected yet: first it is subscribed."""
+    made = context.socket(kind)
+    made.set(zmq.SNDHWM, send_hwm)
+    made.set(zmq.RCVHWM, receive_hwm)
+    made.set(zmq.LINGER, _LINGER)
+    made.set(zmq.IPV6, "[" in endpoint)  # only for such an address: `localhost` would mean ::1 before 127.0.0.1
+    made.set(zmq.RECONNECT_IVL, random.randint(*_RECONNECT))
+    made.set(zmq.CONNECT_TIMEOUT, _CONNECT_ATTEMPT)
+    made.set(zmq.TCP_KEEPALIVE, 1)
+    made.set(zmq.TCP_KEEPALIVE_IDLE, 15)
+    made.set(zmq.TCP_KEEPALIVE_INTVL, 5)
+    made.set(zmq.TCP_KEEPALIVE_CNT, 3)
+    return made

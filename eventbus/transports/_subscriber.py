@@ -1,0 +1,139 @@
+"""The subscribing half of a client: a SUB socket that one thread waits on and others may change."""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from threading import Lock
+from typing import cast
+
+import zmq
+
+from eventbus import wire
+from eventbus.transports._monitor import Monitor
+from eventbus.transports._sockets import Context, socket_for
+from eventbus.transports._waker import Waker
+from eventbus.wire import Batch
+
+# Plain integers: pyzmq's enums cost a conversion in each call.
+_NOWAIT = int(zmq.DONTWAIT)
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
+_MORE_FRAMES = int(zmq.RCVMORE)
+
+_FLAGS = [_NOWAIT] * 2 * 512  # for the frames of a batch
+_CAREFUL = 1_000  # messages
+
+
+class Subscriber:
+    """Receives messages. Open from its creation to `close`; any thread may use it, but only one at a time may `receive`.
+
+    Args:
+        context: the ZeroMQ context.
+        endpoint: the proxy's XPUB port.
+        hwm: how many messages wait to be received.
+        topics: what to subscribe to before connecting.
+    """
+
+    def __init__(self, context: Context, endpoint: str, *, hwm: int, topics: Iterable[bytes]) -> None:
+        self.malformed = 0
+        self._careful = 0
+        # Whoever touches the socket holds `_lock`. The receiver waits for messages inside it, so others take `_turn` first,
+        # wake it, and find that it cannot come back before they are through.
+        self._lock = Lock()
+        self._turn = Lock()
+        # Subscriptions count against high-water marks too: without a limit here, none is ever forgotten.
+        self._socket = socket_for(endpoint, context, zmq.SUB, send_hwm=0, receive_hwm=hwm)
+        self._monitor = Monitor(context, self._socket)
+        self._waker = Waker()
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._waker.fileno(), zmq.POLLIN)
+        # The methods in C, without what pyzmq's Python layer adds to each call.
+        self._receive_frame: Callable[[int], bytes] = super(zmq.Socket, self._socket).recv
+        self._get = cast(Callable[[int], int], super(zmq.Socket, self._socket).get)
+        for topic in topics:
+            self._socket.subscribe(topic)
+        self._socket.connect(endpoint)
+
+    def receive(self, timeout: float) -> Batch | None:
+        """Wait for messages, for `wake` or for `timeout` seconds; return what is there, or None once closed."""
+        with self._turn:
+            pass
+        with self._lock:
+            if self._socket.closed:
+                return None
+            batch: Batch = [], []
+            for source, _ in self._poller.poll(round(timeout * 1000)):
+                if source is self._socket:
+                    batch = self._read()
+                else:
+                    self._waker.drain()
+            return batch
+
+    def wake(self) -> None:
+        """Make `receive` return at once."""
+        self._waker.wake()
+
+    def subscribe(self, topic: bytes) -> None:
+        """Subscribe to a prefix."""
+        self._change(lambda: self._socket.subscribe(topic))
+
+    def unsubscribe(self, topic: bytes) -> None:
+        """Undo one `subscribe`."""
+        self._change(lambda: self._socket.unsubscribe(topic))
+
+    def is_up(self) -> bool:
+        """Whether the connection to the proxy is up."""
+        return self._monitor.is_up()
+
+    def close(self) -> None:
+        """Close the socket. Messages that were not received are gone."""
+
+        def close() -> None:
+            self._monitor.close()
+            self._waker.close()
+            self._socket.close(linger=0)
+
+        self._change(close)
+
+    def _change(self, action: Callable[[], object]) -> None:
+        """Do something with the socket while the receiver is out of it."""
+        with self._turn:
+            self._waker.wake()
+            with self._lock:
+                if not self._socket.closed:
+                    action()
+
+    # Reading; the caller holds the lock and has seen that there is something.
+
+    def _read(self) -> Batch:
+        frames, malformed = self._read_message()
+        if self._get(_EVENTS) & _POLLIN:
+            if self._careful > 0:
+                malformed += self._read_carefully(frames)
+            else:
+                # The loop is map's, in C. It ends with Again when nothing is left; what was read by then stays in the list.
+                with suppress(zmq.Again):
+                    frames.extend(map(self._receive_frame, _FLAGS))
+        batch, skipped = wire.read_aligned(frames)
+        malformed += skipped
+        if malformed:
+            self.malformed += malformed
+            self._careful = _CAREFUL
+        return batch
+
+    def _read_carefully(self, frames: list[bytes]) -> int:
+        """Read a batch without guessing where messages end: after a malformed one, more may come."""
+        malformed = 0
+        while len(frames) < len(_FLAGS) and self._get(_EVENTS) & _POLLIN:
+            message, wrong = self._read_message()
+            frames += message
+            malformed += wrong
+            self._careful -= 1
+        return malformed
+
+    def _read_message(self) -> tuple[list[bytes], int]:
+        """Read one message, asking libzmq after each frame whether it was the last; nothing and 1 if it is malformed."""
+        frames = [self._receive_frame(_NOWAIT)]
+        while self._get(_MORE_FRAMES):
+            frames.append(self._receive_frame(_NOWAIT))
+        return (frames, 0) if len(frames) == 2 else ([], 1)

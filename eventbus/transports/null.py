@@ -1,0 +1,30 @@
+"""Nothing is carried anywhere: what a client with ``enabled=False`` runs on."""
+
+from eventbus.wire import Batch
+
+
+class NullTransport:
+    """Has the methods of `eventbus.transport.Transport`, opens nothing, takes every message and delivers none."""
+
+    endpoints = "nowhere"
+    sent = 0
+    malformed = 0
+
+    def open(self, timeout: float) -> None: ...
+
+    def ensure_open(self) -> None: ...
+
+    def send(self, topic: bytes, payload: bytes, count: int = 1) -> None: ...
+
+    def subscribe(self, topic: bytes) -> None: ...
+
+    def unsubscribe(self, topic: bytes) -> None: ...
+
+    def receive(self) -> Batch | None: ...
+
+    def wake(self) -> None: ...
+
+    def is_connected(self) -> bool:
+        return False
+
+    def close(self, timeout: float) -> None: ...

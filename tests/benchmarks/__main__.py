@@ -1,0 +1,114 @@
+"""Measure this library side by side with the same job done by hand and in the obvious way, and print the ratios.
+
+    uv run python tests/benchmarks [--quick]
+
+Every figure is the median of rounds in which the contenders take turns, so that what else the machine does hits all alike.
+"""
+
+import argparse
+import statistics
+import subprocess
+import sys
+import threading
+import time
+
+import contenders
+import harness
+from harness import Contender
+
+BY_HAND = Contender("hand-tuned loop", contenders.publish_by_hand, contenders.subscribe_by_hand)
+OBVIOUS = Contender("obvious design", contenders.publish_obviously, contenders.subscribe_obviously)
+EVENT_BY_EVENT = Contender("eventbus, emit_event", contenders.publish_events, contenders.subscribe_client)
+PACKED = Contender("eventbus, emit_events", contenders.publish_packed, contenders.subscribe_client)
+
+
+def main() -> None:
+    """Run everything and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "--quick", action="store_true", help="a tenth of the events and two rounds: a look, not a measurement"
+    )
+    quick = parser.parse_args().quick
+    rounds, events = (2, 30_000) if quick else (9, 300_000)
+
+    print(f"throughput: {events:,} events of 154 bytes in each of {rounds} rounds", flush=True)
+    fast = (BY_HAND, OBVIOUS, EVENT_BY_EVENT, PACKED)
+    rates: dict[str, list[float]] = {contender.name: [] for contender in fast}
+    for _ in range(rounds):
+        for contender in fast:
+            rates[contender.name].append(harness.throughput(contender, events))
+    base = rates[BY_HAND.name]
+    plain = rates[OBVIOUS.name]
+    _row("", "events/s", "× by hand", "× obvious")
+    for name, values in rates.items():
+        _row(name, f"{statistics.median(values):,.0f}", _ratio(values, base), _ratio(values, plain))
+
+    count = 500 if quick else 3_000
+    print(f"\nlatency: {count:,} events at 1,000/s in each of {rounds} rounds", flush=True)
+    steady = (BY_HAND, OBVIOUS, EVENT_BY_EVENT)
+    medians: dict[str, list[float]] = {contender.name: [] for contender in steady}
+    tails: dict[str, list[float]] = {contender.name: [] for contender in steady}
+    for _ in range(rounds):
+        for contender in steady:
+            measured = harness.latencies(contender, count, 1_000)
+            medians[contender.name].append(statistics.median(measured))
+            tails[contender.name].append(measured[len(measured) * 99 // 100])
+    _row("", "p50", "p99", "p50 × by hand")
+    for name, values in medians.items():
+        p50, p99 = statistics.median(values) * 1e6, statistics.median(tails[name]) * 1e6
+        _row(name, f"{p50:.0f} µs", f"{p99:.0f} µs", _ratio(values, medians[BY_HAND.name]))
+
+    print()
+    _connect(20 if quick else 100)
+    _import(3 if quick else 15)
+
+
+def _row(name: str, *cells: str) -> None:
+    print(f"{name:24}" + "".join(f"{cell:>14}" for cell in cells), flush=True)
+
+
+def _ratio(values: list[float], base: list[float]) -> str:
+    """The median of the rounds' ratios."""
+    return f"{statistics.median(value / other for value, other in zip(values, base, strict=True)):.2f}"
+
+
+def _connect(times: int) -> None:
+    """How long connect() takes, and what a connected client that consumes costs in threads."""
+    taken = []
+    with harness.proxy_process() as ports:
+        for _ in range(times):
+            bus = contenders.client(*ports)
+            start = time.perf_counter()
+            bus.connect()
+            taken.append(time.perf_counter() - start)
+            bus.close()
+        before = threading.active_count()
+        clients = [contenders.client(*ports) for _ in range(10)]
+        for bus in clients:
+            bus.connect()
+            bus.start_consumer()
+        threads = (threading.active_count() - before) / len(clients)
+        for bus in clients:
+            bus.close()
+    print(f"connect(): {statistics.median(taken) * 1000:.1f} ms median, {max(taken) * 1000:.1f} ms at most, of {times}")
+    print(f"threads per consuming client, beside the shared context's two: {threads:g}")
+
+
+def _import(times: int) -> None:
+    """How long importing takes, beside what every service with one pydantic model and a ZeroMQ socket imports anyway."""
+    anyway = "import zmq\nfrom pydantic import BaseModel, Field\nclass Model(BaseModel):\n    x: int = Field(default=0)"
+    taken: dict[str, list[float]] = {anyway: [], "import eventbus": []}
+    for _ in range(times):
+        for statement, values in taken.items():
+            code = f"import time; start = time.perf_counter()\n{statement}\nprint(time.perf_counter() - start)"
+            run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+            values.append(float(run.stdout))
+    ours, base = taken["import eventbus"], taken[anyway]
+    print(
+        f"import eventbus: {statistics.median(ours) * 1000:.0f} ms, {_ratio(ours, base)} × zmq and a pydantic model "
+        f"({statistics.median(base) * 1000:.0f} ms)"
+    )
+
+
+if __name__ == "__main__":
+    main()
