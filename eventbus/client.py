@@ -182,6 +182,16 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=1, source=self)
             self.close()
 
+    @property
+    def event_types(self) -> frozenset[type[BaseEventType]]:
+        """The enums that the event class's types are members of."""
+        return self._codec.event_types
+
+    @property
+    def topics(self) -> frozenset[str]:
+        """The values of the subscribed topics; an empty one stands for every topic."""
+        return frozenset(frame.decode() for frame in self._dispatcher.topics)
+
     # Emitting
 
     def emit_event(self, event: EventClass | EventTypeClass, topic: EventTopicClass) -> None:

@@ -1,7 +1,7 @@
 """Marking methods and functions as handlers with `@on`, and finding the marked members of a class or module again.
 
-Marking registers nothing: the mark stays on the function, and the container, or `EventBusClient.attach_handlers()`, looks
-for it on the objects that run. So one class may be instantiated twice, and a test may import a service without a bus.
+Marking registers nothing: the mark stays on the function, and the container looks for it on the objects that run. So one
+class may be instantiated twice, and a test may import a service without a bus.
 """
 
 import inspect
@@ -83,7 +83,8 @@ def check_callback(callback: Callable[..., object]) -> None:
     if not callable(callback):
         raise InvalidHandler(f"{callback!r} cannot be called with an event")
     try:
-        signature = inspect.signature(callback)
+        # Of what will be called, not of what it wraps: a wrapper may supply arguments.
+        signature = inspect.signature(callback, follow_wrapped=False)
     except ValueError:
         return  # some built-in callables have none; calling will tell
     try:

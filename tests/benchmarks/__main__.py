@@ -1,6 +1,6 @@
 """Measure this library side by side with the same job done by hand and in the obvious way, and print the ratios.
 
-    uv run python tests/benchmarks [--quick]
+    uv run python -m tests.benchmarks [--quick]
 
 Every figure is the median of rounds in which the contenders take turns, so that what else the machine does hits all alike.
 """
@@ -12,14 +12,9 @@ import sys
 import threading
 import time
 
-import contenders
-import harness
-from harness import Contender
-
-BY_HAND = Contender("hand-tuned loop", contenders.publish_by_hand, contenders.subscribe_by_hand)
-OBVIOUS = Contender("obvious design", contenders.publish_obviously, contenders.subscribe_obviously)
-EVENT_BY_EVENT = Contender("eventbus, emit_event", contenders.publish_events, contenders.subscribe_client)
-PACKED = Contender("eventbus, emit_events", contenders.publish_packed, contenders.subscribe_client)
+from eventbus import bench
+from eventbus.bench import EVENT_BY_EVENT, PACKED
+from tests.benchmarks.contenders import BY_HAND, OBVIOUS
 
 
 def main() -> None:
@@ -36,7 +31,7 @@ def main() -> None:
     rates: dict[str, list[float]] = {contender.name: [] for contender in fast}
     for _ in range(rounds):
         for contender in fast:
-            rates[contender.name].append(harness.throughput(contender, events))
+            rates[contender.name].append(bench.throughput(contender, events))
     base = rates[BY_HAND.name]
     plain = rates[OBVIOUS.name]
     _row("", "events/s", "× by hand", "× obvious")
@@ -50,7 +45,7 @@ def main() -> None:
     tails: dict[str, list[float]] = {contender.name: [] for contender in steady}
     for _ in range(rounds):
         for contender in steady:
-            measured = harness.latencies(contender, count, 1_000)
+            measured = bench.latencies(contender, count, 1_000)
             medians[contender.name].append(statistics.median(measured))
             tails[contender.name].append(measured[len(measured) * 99 // 100])
     _row("", "p50", "p99", "p50 × by hand")
@@ -75,15 +70,15 @@ def _ratio(values: list[float], base: list[float]) -> str:
 def _connect(times: int) -> None:
     """How long connect() takes, and what a connected client that consumes costs in threads."""
     taken = []
-    with harness.proxy_process() as ports:
+    with bench.proxy_process() as ports:
         for _ in range(times):
-            bus = contenders.client(*ports)
+            bus = bench.client(*ports)
             start = time.perf_counter()
             bus.connect()
             taken.append(time.perf_counter() - start)
             bus.close()
         before = threading.active_count()
-        clients = [contenders.client(*ports) for _ in range(10)]
+        clients = [bench.client(*ports) for _ in range(10)]
         for bus in clients:
             bus.connect()
             bus.start_consumer()

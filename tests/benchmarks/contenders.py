@@ -1,4 +1,4 @@
-"""The same job done three ways: by hand as fast as it goes, in the obvious way, and by this library.
+"""What this library is measured against: the same job done by hand as fast as it goes, and in the obvious way.
 
 Each contender has a publishing and a subscribing half that run in processes of their own. All of them move the same event
 through the same proxy, with the same high-water marks, and call a callback for each event.
@@ -8,48 +8,17 @@ import queue
 import threading
 import time
 from collections.abc import Callable
-from enum import auto
 from typing import cast
 
 import zmq
 
-from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient
+from eventbus.bench import HWM, BenchEvent, Callback, Contender, Send
 
-HWM = 100_000
 TOPIC = b"plant"
 NO_WAIT = int(zmq.DONTWAIT)
 MORE = int(zmq.SNDMORE)
 POLLIN = int(zmq.POLLIN)
 EVENTS = int(zmq.EVENTS)
-
-
-class BenchType(BaseEventType):
-    """The types of the benchmark's events."""
-
-    reading = auto()
-
-
-class BenchTopic(BaseEventTopic):
-    """The one topic of the benchmark."""
-
-    plant = auto()
-
-
-class BenchEvent(BaseEvent[BenchType]):
-    """An event of 154 bytes as JSON."""
-
-    type: BenchType = BenchType.reading
-    id: str = "3f2b8c1e-5d77-4b0e-9a54-0c8f7c2e6a10"
-    time: str = "2026-01-31T12:00:00.000000+00:00"
-    sensor: str = "tank-01/level"
-    value: float = 21.25
-    sent: float = 0.0
-
-
-# Sends an event so many times.
-type Send = Callable[[BenchEvent, int], None]
-type Callback = Callable[[BenchEvent], object]
-type Client = EventBusClient[BenchEvent, BenchType, BenchTopic]
 
 
 def _socket(kind: int, port: int) -> "zmq.Socket[bytes]":
@@ -129,41 +98,5 @@ def subscribe_obviously(pub_port: int, sub_port: int, callback: Callback, ready:
         callback(events.get())
 
 
-def client(pub_port: int, sub_port: int) -> Client:
-    """A client of this library."""
-    return EventBusClient(BenchEvent, "127.0.0.1", pub_port, sub_port, send_hwm=HWM, receive_hwm=HWM)
-
-
-def publish_events(pub_port: int, sub_port: int) -> Send:
-    """`emit_event`."""
-    bus = client(pub_port, sub_port)
-    bus.connect()
-    topic = BenchTopic.plant
-
-    def send_many(event: BenchEvent, count: int) -> None:
-        for _ in range(count):
-            bus.emit_event(event, topic)
-
-    return send_many
-
-
-def publish_packed(pub_port: int, sub_port: int) -> Send:
-    """`emit_events`."""
-    bus = client(pub_port, sub_port)
-    bus.connect()
-
-    def send_many(event: BenchEvent, count: int) -> None:
-        bus.emit_events([event] * count, BenchTopic.plant)
-
-    return send_many
-
-
-def subscribe_client(pub_port: int, sub_port: int, callback: Callback, ready: Callable[[], None]) -> None:
-    """`attach_callback`."""
-    bus = client(pub_port, sub_port)
-    bus.attach_callback(BenchType.reading, callback)
-    bus.connect()
-    bus.subscribe(BenchTopic.plant)
-    bus.start_consumer()
-    ready()
-    threading.Event().wait()
+BY_HAND = Contender("hand-tuned loop", publish_by_hand, subscribe_by_hand)
+OBVIOUS = Contender("obvious design", publish_obviously, subscribe_obviously)

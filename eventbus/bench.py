@@ -1,17 +1,24 @@
-"""One publisher, one proxy and one subscriber in three processes; how fast and how late events arrive."""
+"""Measuring: one publisher, one proxy and one subscriber in three processes; how many events per second, and how late.
+
+A contender is a way to do that job, so that others can be measured side by side with this library's (``tests/benchmarks``).
+"""
 
 import ctypes
 import multiprocessing
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from enum import auto
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
 
-from contenders import BenchEvent, Callback, Send
+from eventbus.client import EventBusClient
+from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
+from eventbus.proxy import EventBusProxy
 
-from eventbus import EventBusProxy
+HWM = 100_000  # messages
 
 mp = multiprocessing.get_context("spawn")  # sockets do not survive a fork
 
@@ -22,6 +29,35 @@ WINDOW = 20_000  # events under way at most, so that no queue overflows and none
 type Ports = tuple[int, int]
 
 
+class BenchType(BaseEventType):
+    """The types of the benchmark's events."""
+
+    reading = auto()
+
+
+class BenchTopic(BaseEventTopic):
+    """The one topic of the benchmark."""
+
+    plant = auto()
+
+
+class BenchEvent(BaseEvent[BenchType]):
+    """An event of 154 bytes as JSON."""
+
+    type: BenchType = BenchType.reading
+    id: str = "3f2b8c1e-5d77-4b0e-9a54-0c8f7c2e6a10"
+    time: str = "2026-01-31T12:00:00.000000+00:00"
+    sensor: str = "tank-01/level"
+    value: float = 21.25
+    sent: float = 0.0
+
+
+# Sends an event so many times.
+type Send = Callable[[BenchEvent, int], None]
+type Callback = Callable[[BenchEvent], object]
+type Client = EventBusClient[BenchEvent, BenchType, BenchTopic]
+
+
 @dataclass(frozen=True)
 class Contender:
     """One way to do the job."""
@@ -29,6 +65,50 @@ class Contender:
     name: str
     publish: Callable[[int, int], Send]
     subscribe: Callable[[int, int, Callback, Callable[[], None]], None]
+
+
+def client(pub_port: int, sub_port: int) -> Client:
+    """A client of this library."""
+    return EventBusClient(BenchEvent, "127.0.0.1", pub_port, sub_port, send_hwm=HWM, receive_hwm=HWM)
+
+
+def publish_events(pub_port: int, sub_port: int) -> Send:
+    """`emit_event`."""
+    bus = client(pub_port, sub_port)
+    bus.connect()
+    topic = BenchTopic.plant
+
+    def send_many(event: BenchEvent, count: int) -> None:
+        for _ in range(count):
+            bus.emit_event(event, topic)
+
+    return send_many
+
+
+def publish_packed(pub_port: int, sub_port: int) -> Send:
+    """`emit_events`."""
+    bus = client(pub_port, sub_port)
+    bus.connect()
+
+    def send_many(event: BenchEvent, count: int) -> None:
+        bus.emit_events([event] * count, BenchTopic.plant)
+
+    return send_many
+
+
+def subscribe_client(pub_port: int, sub_port: int, callback: Callback, ready: Callable[[], None]) -> None:
+    """`attach_callback`."""
+    bus = client(pub_port, sub_port)
+    bus.attach_callback(BenchType.reading, callback)
+    bus.connect()
+    bus.subscribe(BenchTopic.plant)
+    bus.start_consumer()
+    ready()
+    threading.Event().wait()
+
+
+EVENT_BY_EVENT = Contender("eventbus, emit_event", publish_events, subscribe_client)
+PACKED = Contender("eventbus, emit_events", publish_packed, subscribe_client)
 
 
 def throughput(contender: Contender, events: int) -> float:

@@ -1,0 +1,106 @@
+"""`EventBusContainer`: settings, client and subscriptions, to be put into a service's own container."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import Any, cast
+
+from dependency_injector import containers, providers
+
+from eventbus.client import EventBusClient
+from eventbus.container.resources import AnyClient, LastResource
+from eventbus.container.subscriptions import Subscriptions, open_subscriptions
+from eventbus.errors import AddressInUse, InvalidSettings
+from eventbus.events import BaseEvent
+from eventbus.proxy import EventBusProxy
+from eventbus.settings import EventBusSettings
+from eventbus.transport import Transport
+
+
+def _open_client(
+    client_class: type[AnyClient],
+    event_class: type[BaseEvent[Any]],
+    settings: EventBusSettings,
+    transport: Transport | None,
+) -> Iterator[AnyClient]:
+    """Connect a client, with a proxy of its own where the settings say so and none runs; close both at the end."""
+    client = client_class(
+        event_class,
+        settings.host,
+        settings.pub_port,
+        settings.sub_port,
+        topics=settings.topics,
+        enabled=settings.enabled,
+        connect_timeout=settings.connect_timeout,
+        close_timeout=settings.close_timeout,
+        linger=settings.linger,
+        send_timeout=settings.send_timeout,
+        send_hwm=settings.send_hwm,
+        receive_hwm=settings.receive_hwm,
+        receive_buffer=settings.receive_buffer,
+        packing=settings.packing,
+        transport=transport,
+    )
+    with ExitStack() as stack:
+        if settings.embedded_proxy and settings.enabled and transport is None:
+            _start_proxy(settings, stack)
+        stack.enter_context(client)
+        yield client
+
+
+def _start_proxy(settings: EventBusSettings, stack: ExitStack) -> None:
+    if 0 in (settings.pub_port, settings.sub_port):
+        raise InvalidSettings(
+            "EVENTBUS_EMBEDDED_PROXY needs ports that clients can know: set EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
+        )
+    try:
+        stack.enter_context(EventBusProxy(settings.host, settings.pub_port, settings.sub_port))
+    except AddressInUse:
+        pass  # somebody runs one already; whether it answers, connecting will tell
+    except OSError as error:
+        raise InvalidSettings(
+            f"EVENTBUS_EMBEDDED_PROXY can run one on this machine only, not at {settings.host}: {error}"
+        ) from None
+
+
+class EventBusContainer(containers.DeclarativeContainer):
+    """The bus as part of a service's container::
+
+        class App(containers.DeclarativeContainer):
+            bus = providers.Container(EventBusContainer, event_class=MyEvent)
+            thermostat = providers.Singleton(Thermostat, bus=bus.client)
+
+    Starting the service's container (`lifespan`, or its own `init_resources()`) connects the client, then starts every other
+    resource, then collects the ``@on`` handlers of all providers in the tree and of all wired modules, subscribes and
+    consumes. Stopping it goes the other way. Any provider can be overridden, in tests for example ``transport`` by a
+    `MemoryTransport` or ``settings`` by an `EventBusSettings` with arguments.
+    """
+
+    __self__ = providers.Self()
+
+    settings = providers.Singleton(EventBusSettings)
+    """Read from the environment when the container starts."""
+
+    event_class: providers.Dependency[Any] = providers.Dependency()
+    """The service's event class, or a `pydantic.TypeAdapter` of a union of them; has to be given."""
+
+    client_class: providers.Object[type[AnyClient]] = providers.Object(EventBusClient)
+    """What to make the client of: a subclass, or ``EventBusClient[MyEvent, MyEventType, MyEventTopic]``."""
+
+    transport: providers.Object[Transport | None] = providers.Object(None)
+    """What carries the messages; None for ZeroMQ to the proxy that the settings name."""
+
+    client: providers.Resource[AnyClient] = providers.Resource(
+        contextmanager(_open_client),
+        client_class=client_class,
+        event_class=event_class,
+        settings=settings,
+        transport=transport,
+    )
+    """The connected client: what is injected into constructors."""
+
+    subscriptions: LastResource[Subscriptions] = LastResource(
+        cast(Callable[..., AbstractContextManager[Subscriptions]], open_subscriptions),  # or an async one, as it turns out
+        __self__,
+        client,
+    )
+    """The collected handlers: starts after and stops before every other resource of the whole tree."""

@@ -1,0 +1,85 @@
+"""`lifespan`: a container that runs inside a ``with`` block."""
+
+import asyncio
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+from dependency_injector import containers
+
+from eventbus.container.resources import last_resources
+
+
+class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function, as contextlib.suppress is
+    """Start a container's resources, and stop them in order at the end::
+
+        with lifespan(App()) as app:
+            ...
+        async with lifespan(App()) as app:  # needed where a resource is async
+            ...
+
+    It does as ``init_resources()`` and ``shutdown_resources()``, and beyond that: when a start fails half-way, what was
+    started is stopped again; when stopping fails, the rest is still stopped and all errors are raised in one group; after
+    that singletons are forgotten, so that the container can start again. In ``async with``, handlers that the loop runs are
+    waited for.
+
+    Raises:
+        ExceptionGroup: at the end, one or more resources failed to stop.
+    """
+
+    def __init__(self, container: Root) -> None:
+        self._container = container
+
+    def __enter__(self) -> Root:
+        try:
+            if inspect.isawaitable(self._container.init_resources()):
+                raise TypeError("a resource of this container is async: use `async with lifespan(…)`")
+        except BaseException as error:
+            with _noting_on(error):
+                self.__exit__(None, None, None)
+            raise
+        return self._container
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        try:
+            self._container.shutdown_resources()
+        finally:
+            self._container.reset_singletons()
+
+    async def __aenter__(self) -> Root:
+        try:
+            starting = self._container.init_resources()
+            if inspect.isawaitable(starting):
+                await starting
+        except BaseException as error:
+            with _noting_on(error):
+                await self.__aexit__(None, None, None)
+            raise
+        return self._container
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            for resource in last_resources(self._container):
+                if resource.initialized:
+                    subscriptions = resource()
+                    if inspect.isawaitable(subscriptions):
+                        subscriptions = await subscriptions
+                    # In a thread, for it waits for handlers that this loop runs.
+                    await asyncio.to_thread(subscriptions.stop)
+            stopping = self._container.shutdown_resources()
+            if inspect.isawaitable(stopping):
+                await stopping
+        finally:
+            self._container.reset_singletons()
+
+
+@contextmanager
+def _noting_on(error: BaseException) -> Iterator[None]:
+    """Let what goes wrong while cleaning up not hide why the start failed."""
+    try:
+        yield
+    except Exception as another:
+        error.add_note(f"and then, while stopping what had started: {another!r}")

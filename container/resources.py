@@ -1,0 +1,149 @@
+"""Walking a tree of providers, and stopping its resources in the order of their dependencies.
+
+dependency_injector looks only at what a resource is given directly when it orders a shutdown: through a factory, a singleton
+or a nested container, a dependency is as likely closed first as last. What is here looks all the way down.
+"""
+
+import inspect
+from collections.abc import Awaitable, Iterable, Iterator
+from typing import Any, cast
+
+from dependency_injector import containers, providers
+
+from eventbus.client import EventBusClient
+
+# Any: providers of everything that a service has.
+type AnyProvider = providers.Provider[Any]
+type AnyClient = EventBusClient[Any, Any, Any]
+type AnyResource = providers.BaseResource[Any]
+
+
+class LastResource[Provided](providers.Resource[Provided]):
+    """A resource that starts after and stops before every other resource of the tree, and stops the others in order.
+
+    Its first two arguments are ``providers.Self()`` of its container and the provider of the client that it subscribes.
+    """
+
+    @property
+    def container(self) -> containers.Container:
+        """The container that it stands in."""
+        return cast(containers.Container, self._argument(0))
+
+    @property
+    def client(self) -> AnyClient:
+        """The client that it subscribes."""
+        return cast(AnyClient, self._argument(1))
+
+    def _argument(self, index: int) -> object:
+        arguments: tuple[AnyProvider, ...] = self.args
+        return arguments[index]()
+
+    @property
+    def related(self) -> Iterator[AnyProvider]:
+        """Every other resource, as if this one depended on all of them: dependency_injector then stops it first."""
+        yield from super().related
+        if self.args:
+            yield from others(self.container)
+
+    def shutdown(self) -> Awaitable[None] | None:
+        """Stop this resource, then the others, each before what it depends on; go on after failures and raise them together.
+
+        Raises:
+            ExceptionGroup: one or more resources failed to stop.
+        """
+        resources = [*last_resources(self.container), *stopping_order(others(self.container))]
+        # super() of a resource of this class: its own shutdown, not the shutdown of everything.
+        stops = [
+            super(LastResource, resource).shutdown if isinstance(resource, LastResource) else resource.shutdown
+            for resource in resources
+            if resource.initialized
+        ]
+        return _stop_all(iter(stops), [])
+
+
+def root_of(container: containers.Container) -> containers.Container:
+    """The outermost container of the tree that this one is nested in."""
+    # A nested container's parent is the provider that it stands behind; that one's parent is the container around it.
+    parent: Any = container.parent
+    while parent is not None:
+        container = parent if isinstance(parent, containers.Container) else container
+        parent = parent.parent
+    return container
+
+
+def walk(roots: Iterable[AnyProvider]) -> Iterator[AnyProvider]:
+    """Yield the providers below these, each once, as they are in force: overriding ones instead of what they override.
+
+    Of a selector only the selected provider is followed. A `LastResource` is yielded, but what it relates to is not
+    followed, for that is everything.
+    """
+    visited: set[AnyProvider] = set()
+    waiting = list(roots)
+    while waiting:
+        provider = waiting.pop()
+        while provider.last_overriding is not None:
+            provider = provider.last_overriding
+        if provider in visited:
+            continue
+        visited.add(provider)
+        yield provider
+        if isinstance(provider, providers.Selector):
+            selector = cast(AnyProvider, provider.selector)
+            waiting += [selector, provider.providers[selector()]]
+        elif not isinstance(provider, LastResource):
+            waiting += provider.related
+
+
+def others(container: containers.Container) -> list[AnyResource]:
+    """The resources of the whole tree that are not last ones."""
+    return [provider for provider in _resources(container) if not isinstance(provider, LastResource)]
+
+
+def last_resources(container: containers.Container) -> list[LastResource[Any]]:
+    """The last resources of the whole tree: one for each bus."""
+    return [provider for provider in _resources(container) if isinstance(provider, LastResource)]
+
+
+def stopping_order(resources: list[AnyResource]) -> Iterator[AnyResource]:
+    """Yield each resource before those that it depends on, however indirectly."""
+    needs = {resource: set(walk([resource])) - {resource} for resource in resources}
+    while needs:
+        free = [resource for resource in needs if not any(resource in needed for needed in needs.values())]
+        for resource in free or list(needs):  # in a circle there is no right order
+            yield resource
+            del needs[resource]
+
+
+def _resources(container: containers.Container) -> Iterator[AnyResource]:
+    for provider in walk(root_of(container).providers.values()):
+        if isinstance(provider, providers.BaseResource):
+            yield provider
+
+
+def _stop_all(stops: Iterator[Any], errors: list[Exception]) -> Awaitable[None] | None:
+    """Call each; as soon as one has to be awaited, hand the rest to a coroutine."""
+    for stop in stops:
+        try:
+            stopping = stop()
+        except Exception as error:
+            errors.append(error)
+        else:
+            if inspect.isawaitable(stopping):
+                return _stop_rest(stopping, stops, errors)
+    _raise(errors)
+    return None
+
+
+async def _stop_rest(stopping: Awaitable[None], stops: Iterator[Any], errors: list[Exception]) -> None:
+    try:
+        await stopping
+    except Exception as error:
+        errors.append(error)
+    rest = _stop_all(stops, errors)
+    if rest is not None:
+        await rest
+
+
+def _raise(errors: list[Exception]) -> None:
+    if errors:
+        raise ExceptionGroup("resources failed to stop", errors)

@@ -1,0 +1,101 @@
+"""Attaching the handlers of a whole tree of containers to a client, for as long as the tree runs."""
+
+import inspect
+from collections.abc import AsyncIterator, Awaitable, Iterator
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from typing import Any
+
+from dependency_injector import containers
+
+from eventbus.container.discovery import Handler, check_injections, find_handlers, find_handlers_async
+from eventbus.container.resources import AnyClient, last_resources, others
+from eventbus.errors import InvalidHandler
+from eventbus.events import BaseEventTopic, BaseEventType
+from eventbus.handlers import callback_name
+
+
+class Subscriptions:
+    """The handlers of one client while it consumes. Made by `open_subscriptions`."""
+
+    def __init__(self, container: containers.Container, client: AnyClient) -> None:
+        self._client = client
+        self._all_types = {enum for resource in last_resources(container) for enum in resource.client.event_types}
+        self._attached: list[tuple[BaseEventType, Handler, BaseEventTopic | None]] = []
+
+    def start(self, handlers: list[Handler]) -> None:
+        """Attach the handlers of this client's types, subscribe to their topics and start consuming.
+
+        Raises:
+            InvalidHandler: a handler cannot be called with an event alone, lacks an injection, or is for a type that
+                belongs to no client of the tree. Nothing is attached then.
+        """
+        wanted = [wanted for handler in handlers for wanted in self._wanted(handler)]
+        try:
+            for event_type, handler, topic in wanted:
+                self._client.attach_callback(event_type, handler.callback, topic=topic)
+                self._attached.append((event_type, handler, topic))
+            for topic in {topic for _, _, topic in wanted if topic is not None}:
+                self._client.subscribe(topic)
+            if wanted and not self._client.topics:
+                self._client.subscribe(None)
+            if self._client.topics:
+                self._client.start_consumer()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop consuming, wait for handlers that are running, and detach them all. Idempotent."""
+        self._client.stop_consumer()
+        while self._attached:
+            event_type, handler, topic = self._attached.pop()
+            self._client.detach_callback(event_type, handler.callback, topic=topic)
+
+    def _wanted(self, handler: Handler) -> Iterator[tuple[BaseEventType, Handler, BaseEventTopic | None]]:
+        """Which types and topics of this client the handler is for; checks it."""
+        check_injections(handler.callback)
+        for mark in handler.marks:
+            for event_type in mark.types:
+                enum = type(event_type)
+                if enum in self._client.event_types or not self._all_types:
+                    yield event_type, handler, mark.topic
+                elif enum not in self._all_types:
+                    known = " or ".join(sorted(known.__name__ for known in self._all_types))
+                    raise InvalidHandler(
+                        f"{callback_name(handler.callback)} is for {enum.__name__}.{event_type.name}, "
+                        f"but the types on this bus are of {known}"
+                    )
+
+
+def open_subscriptions(
+    container: containers.Container, client: AnyClient
+) -> AbstractContextManager[Subscriptions] | AbstractAsyncContextManager[Subscriptions]:
+    """Start all other resources of the tree, and return what starts the handlers: async if one of those resources is."""
+    pending = [started for resource in others(container) if inspect.isawaitable(started := resource.init())]
+    return _run_async(container, client, pending) if pending else _run(container, client)
+
+
+@contextmanager
+def _run(container: containers.Container, client: AnyClient) -> Iterator[Subscriptions]:
+    subscriptions = Subscriptions(container, client)
+    subscriptions.start(find_handlers(container))
+    try:
+        yield subscriptions
+    finally:
+        subscriptions.stop()
+
+
+@asynccontextmanager
+async def _run_async(
+    container: containers.Container, client: AnyClient, pending: list[Awaitable[Any]]
+) -> AsyncIterator[Subscriptions]:
+    import asyncio  # here, where a loop runs: a service without one need not import it
+
+    await asyncio.gather(*pending)
+    subscriptions = Subscriptions(container, client)
+    subscriptions.start(await find_handlers_async(container))
+    try:
+        yield subscriptions
+    finally:
+        # In a thread: it waits for handlers that this loop runs.
+        await asyncio.to_thread(subscriptions.stop)

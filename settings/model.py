@@ -1,0 +1,88 @@
+"""The settings of a client and of the proxy, from ``EVENTBUS_…`` variables and a ``.env`` file."""
+
+import difflib
+import os
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
+
+from eventbus.errors import InvalidSettings
+
+PREFIX = "EVENTBUS_"
+
+# Kubernetes describes a service called `eventbus` to every pod in variables of these names.
+_NOT_OURS = re.compile(r"EVENTBUS_(SERVICE_(HOST|PORT(_.*)?)|PORT(_\d+_.*)?)$")
+
+
+def _split(value: object) -> object:
+    """``a,b`` to its parts: lists come from the environment without brackets and quotes."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+class EventBusSettings(BaseSettings):
+    """Everything that can be configured, each field from the variable ``EVENTBUS_`` and its name in capitals.
+
+    Arguments come before variables, variables before the file ``.env`` in the working directory. It does not change once it
+    is made.
+
+    Raises:
+        InvalidSettings: a variable with this prefix is unknown, or a value is bad; the text names each.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_nested_delimiter="__", extra="ignore", frozen=True
+    )
+
+    enabled: bool = Field(default=True, description="false: a client whose calls do nothing, and no socket")
+    host: str = Field(default="localhost", min_length=1, description="where the proxy runs")
+    pub_port: int = Field(default=5559, ge=0, le=65535, description="the proxy's port for publishers (XSUB)")
+    sub_port: int = Field(default=5560, ge=0, le=65535, description="the proxy's port for subscribers (XPUB)")
+    topics: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default=(), description="topics to subscribe to from the start, as a,b"
+    )
+    embedded_proxy: bool = Field(default=False, description="true: the container runs a proxy if none runs yet")
+    connect_timeout: PositiveFloat = Field(default=5.0, description="seconds to wait for the proxy")
+    close_timeout: NonNegativeFloat = Field(default=5.0, description="seconds that closing may take")
+    linger: NonNegativeFloat = Field(default=1.0, description="seconds of those for flushing what was emitted")
+    send_timeout: NonNegativeFloat = Field(default=5.0, description="seconds to wait while the send buffer is full")
+    send_hwm: PositiveInt = Field(default=100_000, description="messages in the send buffer")
+    receive_hwm: PositiveInt = Field(default=100_000, description="messages that wait to be decoded")
+    receive_buffer: PositiveInt = Field(default=10_000, description="events that wait for recv_event()")
+    packing: bool = Field(
+        default=True, description="false: emit_events() sends one message per event, for receivers with the original client"
+    )
+
+    # Any: these are pydantic's own arguments beside the fields.
+    def __init__(self, **values: Any) -> None:
+        complaints = list(_unknown_variables(type(self)))
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            complaints += _explain(error)
+        if complaints:
+            raise InvalidSettings("; ".join(complaints))
+
+    @classmethod
+    def variable(cls, field: str) -> str:
+        """The name of a field's environment variable."""
+        return PREFIX + field.upper()
+
+
+def _unknown_variables(settings: type[EventBusSettings]) -> Iterator[str]:
+    """A complaint for each variable that has our prefix and means nothing: most likely it is misspelt."""
+    known = {settings.variable(field) for field in settings.model_fields}
+    given = [*os.environ, *DotEnvSettingsSource(settings).env_vars]
+    for name in sorted({name.upper() for name in given}):
+        if name.startswith(PREFIX) and name.partition("__")[0] not in known and not _NOT_OURS.match(name):
+            close = difflib.get_close_matches(name, known, n=1)
+            remedy = f"did you mean {close[0]}?" if close else "`eventbus settings` lists the known ones"
+            yield f"{name} is unknown: {remedy}"
+
+
+def _explain(error: ValidationError) -> Iterator[str]:
+    for part in error.errors(include_url=False, include_context=False):
+        name = PREFIX + "__".join(str(step) for step in part["loc"]).upper()
+        yield f"{name}={part['input']!r}: {part['msg']}"
