@@ -3,6 +3,7 @@
 import logging
 import time
 import uuid
+from socket import AF_INET, SOCK_STREAM, gaierror, getaddrinfo
 from threading import Lock, Thread
 from types import TracebackType
 from typing import Self, cast
@@ -131,16 +132,28 @@ class _Running:
 
 def _bind(socket: "zmq.Socket[bytes]", host: str, port: int, variable: str) -> int:
     """Bind, and return the port that was bound."""
-    socket.set(zmq.IPV6, ":" in host)
-    endpoint = f"tcp://{f'[{host}]' if ':' in host else host}:{port or '*'}"
+    address = _address(host)
+    socket.set(zmq.IPV6, ":" in address)
+    endpoint = f"tcp://{f'[{address}]' if ':' in address else address}:{port or '*'}"
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
         if error.errno == zmq.EADDRINUSE:
             raise AddressInUse(endpoint, port, variable) from None
-        raise OSError(error.errno, f"cannot bind {endpoint}: {error.strerror}: is it an address of this machine?") from None
+        raise OSError(error.errno, f"cannot bind {endpoint}: is {host} an address of this machine?") from None
     bound = cast(bytes, socket.get(zmq.LAST_ENDPOINT))
     return int(bound.rstrip(b"\0").rpartition(b":")[2])
+
+
+def _address(host: str) -> str:
+    """The address of a name, for libzmq binds addresses only; an IPv4 one if there is one."""
+    if host == "*":
+        return host
+    try:
+        found = getaddrinfo(host, None, type=SOCK_STREAM)
+    except gaierror as error:
+        raise OSError(error.errno, f"cannot bind {host}: {error.strerror}") from None
+    return str(min(found, key=lambda info: info[0] != AF_INET)[4][0])
 
 
 def _pass_on(frontend: "zmq.Socket[bytes]", backend: "zmq.Socket[bytes]", control: "zmq.Socket[bytes]") -> None:

@@ -1,0 +1,205 @@
+"""``eventbus demo``: two services in processes of their own, joined by a proxy.
+
+The sensor emits this machine's load, memory and disk use; the watcher handles the readings, raises an alarm when one passes
+its threshold, and prints a summary when the sensor has stopped. Both are wired by containers, and know nothing of sockets.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from enum import auto
+from pathlib import Path
+from threading import Event
+from typing import IO
+
+from dependency_injector import containers, providers
+from pydantic import Field
+
+from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy, now_iso, on
+from eventbus.container import EventBusContainer, lifespan
+
+INTERVAL = 0.1  # seconds between readings
+PATIENCE = 30.0  # seconds until a service that does not answer counts as failed
+# Shares of what there is. That of memory is low, so that every machine passes one.
+THRESHOLDS = {"load": 0.5, "memory": 0.01, "disk": 0.95}
+
+
+class HostEventType(BaseEventType):
+    """What the two services tell each other."""
+
+    reading = auto()
+    alarm = auto()
+    stopped = auto()
+
+
+class HostTopic(BaseEventTopic):
+    """Where."""
+
+    readings = auto()
+    alarms = auto()
+
+
+class HostEvent(BaseEvent[HostEventType]):
+    """A measurement: how much of something is in use, as a share of what there is; of a stop, the number of readings."""
+
+    type: HostEventType
+    time: str = Field(default_factory=now_iso)
+    measure: str
+    value: float
+
+
+type HostBus = EventBusClient[HostEvent, HostEventType, HostTopic]
+
+
+class Sensor:
+    """Emits readings, and hears of alarms."""
+
+    def __init__(self, bus: HostBus) -> None:
+        self._bus = bus
+        self._alarms: list[str] = []
+
+    def run(self, seconds: float) -> None:
+        """Emit readings for so long, then say how many there were."""
+        pause = Event()
+        count = 0
+        for _ in range(max(1, round(seconds / INTERVAL))):
+            for measure, value in readings():
+                event = HostEvent(type=HostEventType.reading, measure=measure, value=value)
+                self._bus.emit_event(event, HostTopic.readings)
+                count += 1
+            pause.wait(INTERVAL)
+        self._bus.emit_event(HostEvent(type=HostEventType.stopped, measure="readings", value=count), HostTopic.readings)
+        print(f"sensor:  emitted {count} readings, heard {len(self._alarms)} alarms{_list(self._alarms)}")
+
+    @on(HostEventType.alarm, topic=HostTopic.alarms)
+    def handle_alarm(self, event: HostEvent) -> None:
+        """Remember the alarm."""
+        self._alarms.append(event.measure)
+
+
+class Watcher:
+    """Handles readings, and raises an alarm when one passes its threshold."""
+
+    def __init__(self, bus: HostBus) -> None:
+        self._bus = bus
+        self._values: dict[str, list[float]] = {measure: [] for measure in THRESHOLDS}
+        self._emitted = 0
+        self._stopped = Event()
+
+    @on(HostEventType.reading, topic=HostTopic.readings)
+    def handle_reading(self, event: HostEvent) -> None:
+        """Keep the value; raise an alarm if it is the first above the threshold after one that was not."""
+        values = self._values[event.measure]
+        threshold = THRESHOLDS[event.measure]
+        if event.value > threshold and (not values or values[-1] <= threshold):
+            self._bus.emit_event(event.model_copy(update={"type": HostEventType.alarm}), HostTopic.alarms)
+        values.append(event.value)
+
+    @on(HostEventType.stopped, topic=HostTopic.readings)
+    def handle_stopped(self, event: HostEvent) -> None:
+        """Note how many readings there should be."""
+        self._emitted = int(event.value)
+        self._stopped.set()
+
+    def run(self, seconds: float) -> bool:
+        """Wait until the sensor has stopped, and print a summary. Returns whether every reading has come."""
+        if not self._stopped.wait(seconds + PATIENCE):
+            print("watcher: the sensor has not been heard of")
+            return False
+        received = sum(map(len, self._values.values()))
+        print(f"watcher: received {received} of {self._emitted} readings")
+        for measure, values in self._values.items():
+            average = sum(values) / max(1, len(values))
+            passed = "alarm" if max(values, default=0.0) > THRESHOLDS[measure] else "fine"
+            print(
+                f"         {measure:8}{min(values, default=0):7.1%} to{max(values, default=0):7.1%},"
+                f"{average:7.1%} on average, threshold {THRESHOLDS[measure]:.0%}: {passed}"
+            )
+        return received == self._emitted
+
+
+class SensorApp(containers.DeclarativeContainer):
+    """The service that emits."""
+
+    bus = providers.Container(EventBusContainer, event_class=HostEvent)
+    sensor = providers.Singleton(Sensor, bus=bus.client)
+
+
+class WatcherApp(containers.DeclarativeContainer):
+    """The service that listens."""
+
+    bus = providers.Container(EventBusContainer, event_class=HostEvent)
+    watcher = providers.Singleton(Watcher, bus=bus.client)
+
+
+def readings() -> Iterator[tuple[str, float]]:
+    """This machine's load per processor, memory and disk in use, each as a share."""
+    yield "load", os.getloadavg()[0] / (os.cpu_count() or 1)
+    yield "memory", _memory_in_use()
+    disk = shutil.disk_usage("/")
+    yield "disk", disk.used / disk.total
+
+
+def _memory_in_use() -> float:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return 1.0 - os.sysconf("SC_AVPHYS_PAGES") / os.sysconf("SC_PHYS_PAGES")
+    amounts = {name: int(rest.split()[0]) for name, _, rest in (line.partition(":") for line in lines)}
+    return 1.0 - amounts["MemAvailable"] / amounts["MemTotal"]
+
+
+def _list(names: list[str]) -> str:
+    return f" ({', '.join(names)})" if names else ""
+
+
+def run_service(name: str, seconds: float) -> int:
+    """Be one of the two services; returns the exit status."""
+    if name == "sensor":
+        with lifespan(SensorApp()) as app:
+            app.sensor().run(seconds)
+        return 0
+    with lifespan(WatcherApp()) as watching:
+        print("ready", flush=True)
+        return 0 if watching.watcher().run(seconds) else 1
+
+
+def run_demo(seconds: float) -> int:
+    """Start a proxy and both services, wait for them; returns 0 if every reading has arrived."""
+    with EventBusProxy(pub_port=0, sub_port=0) as proxy, ExitStack() as stack:
+        print(
+            f"demo: a proxy on ports {proxy.pub_port} and {proxy.sub_port}, and two services for {seconds:g} s", flush=True
+        )
+        where = {"EVENTBUS_PUB_PORT": str(proxy.pub_port), "EVENTBUS_SUB_PORT": str(proxy.sub_port)}
+        # Nothing but these: the demonstration does not depend on how the real bus of this machine is set up.
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("EVENTBUS_")} | where
+        watcher = _start(stack, "watcher", seconds, environment)
+        output: IO[str] = watcher.stdout  # type: ignore[assignment] # a pipe was asked for
+        output.readline()  # it is subscribed: nothing that the sensor emits will be missed
+        sensor = _start(stack, "sensor", seconds, environment)
+        print(sensor.communicate(timeout=seconds + PATIENCE)[0], end="")
+        print(watcher.communicate(timeout=PATIENCE)[0], end="", flush=True)
+        return sensor.returncode or watcher.returncode
+
+
+def _start(stack: ExitStack, name: str, seconds: float, environment: dict[str, str]) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "eventbus.container.demo", name, str(seconds)]
+    service = stack.enter_context(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
+    stack.callback(service.kill)  # before its own clean-up waits for it; does nothing to one that has ended
+    return service
+
+
+def main() -> int:
+    """``demo SECONDS`` is the demonstration, ``demo sensor|watcher SECONDS`` one of its services."""
+    *names, seconds = sys.argv[1:]
+    try:
+        return run_service(names[0], float(seconds)) if names else run_demo(float(seconds))
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

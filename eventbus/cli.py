@@ -1,0 +1,244 @@
+"""The command line: ``eventbus COMMAND``. Flags are named as the variables; a flag comes before its variable.
+
+Exit statuses: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arguments or settings; 130 interrupted.
+"""
+
+import json
+import os
+import signal
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import Event
+from typing import Any
+
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic_core import from_json
+from pydantic_settings import (
+    BaseSettings,
+    CliApp,
+    CliPositionalArg,
+    CliSubCommand,
+    SettingsConfigDict,
+    SettingsError,
+    get_subcommand,
+)
+
+from eventbus import wire
+from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
+from eventbus.proxy import EventBusProxy
+from eventbus.settings import EventBusSettings
+from eventbus.transports.zeromq import ZeroMQTransport
+
+DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
+
+
+class _Command(EventBusSettings):
+    """A command has all settings as flags."""
+
+    def run(self) -> None:
+        """Do it."""
+        raise NotImplementedError
+
+    @contextmanager
+    def _transport(self) -> Iterator[ZeroMQTransport]:
+        transport = ZeroMQTransport(
+            self.host,
+            self.pub_port,
+            self.sub_port,
+            connect_timeout=self.connect_timeout,
+            send_timeout=self.send_timeout,
+            send_hwm=self.send_hwm,
+            receive_hwm=self.receive_hwm,
+        )
+        try:
+            yield transport
+        finally:
+            transport.close(self.linger)
+
+
+class Proxy(_Command):
+    """Run the proxy that joins publishers and subscribers, until SIGTERM or SIGINT."""
+
+    host: str = Field(
+        default="127.0.0.1", min_length=1, description="the address to bind; others than loopback let others in"
+    )
+
+    def run(self) -> None:
+        """Run the proxy until a signal comes."""
+        stop = Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: stop.set())
+        with EventBusProxy(self.host, self.pub_port, self.sub_port) as proxy:
+            print(
+                f"proxy on {self.host}: publishers connect to port {proxy.pub_port}, subscribers to port {proxy.sub_port}",
+                flush=True,
+            )
+            stop.wait()
+
+
+class Emit(_Command):
+    """Emit one event, given as a JSON object."""
+
+    topic: CliPositionalArg[str] = Field(description="the topic's value")
+    event: CliPositionalArg[str] = Field(
+        description='the event, such as \'{"type": "started"}\'; - reads it from standard input'
+    )
+
+    def run(self) -> None:
+        """Check the event, connect and send it."""
+        frame = wire.topic_frame(self.topic)
+        payload = (sys.stdin.read() if self.event == "-" else self.event).encode()
+        try:
+            event = from_json(payload)
+        except ValueError as error:
+            raise InvalidSettings(f"the event is not JSON: {error}") from None
+        if not isinstance(event, dict) or "type" not in event:
+            raise InvalidSettings('the event must be a JSON object with a "type"')
+        with self._transport() as transport:
+            transport.open(self.connect_timeout)
+            transport.send(frame, json.dumps(event).encode())
+
+
+class Tail(_Command):
+    """Print events as they come, one JSON object with topic and event per line, until interrupted."""
+
+    names: CliPositionalArg[list[str]] = Field(default=[], description="topics; none: all")
+
+    def run(self) -> None:
+        """Subscribe and print."""
+        wanted = {wire.topic_frame(name) for name in (*self.names, *self.topics)}
+        with self._transport() as transport:
+            for topic in wanted or {b""}:
+                transport.subscribe(topic)
+            transport.open(self.connect_timeout)
+            while (batch := transport.receive()) is not None:
+                for topic, payload in zip(*batch, strict=True):
+                    if not wanted or topic in wanted:
+                        _print_events(topic, payload)
+                sys.stdout.flush()
+
+
+class Check(_Command):
+    """Tell whether a proxy answers, and how long a subscription takes round through it."""
+
+    def run(self) -> None:
+        """Connect, then measure."""
+        with self._transport() as transport:
+            transport.open(self.connect_timeout)
+            times = []
+            for _ in range(10):
+                start = time.perf_counter()
+                transport.open(self.connect_timeout)
+                times.append(time.perf_counter() - start)
+            print(f"ok: {transport.endpoints}, round trip {statistics.median(times) * 1000:.1f} ms")
+
+
+class Settings(_Command):
+    """Print the effective settings as variables, one per line, each with what it means."""
+
+    def run(self) -> None:
+        """Print them."""
+        for name, field in EventBusSettings.model_fields.items():
+            print(f"# {field.description}")
+            print(f"{self.variable(name)}={_as_variable(getattr(self, name))}")
+
+
+class Bench(_Command):
+    """Measure throughput and latency of this machine through a proxy of its own, in three processes."""
+
+    events: PositiveInt = Field(default=200_000, description="how many events to send as fast as they go")
+    rate: PositiveInt = Field(default=1_000, description="events per second for the latency")
+
+    def run(self) -> None:
+        """Measure and print."""
+        from eventbus import bench  # what only this command needs
+
+        for contender in (bench.EVENT_BY_EVENT, bench.PACKED):
+            print(f"{contender.name:24}{bench.throughput(contender, self.events):12,.0f} events/s", flush=True)
+        late = bench.latencies(bench.EVENT_BY_EVENT, max(100, 2 * self.rate), self.rate)
+        p50, p99 = late[len(late) // 2] * 1e6, late[len(late) * 99 // 100] * 1e6
+        print(f"{f'latency at {self.rate:,}/s':24}{p50:12,.0f} µs p50, {p99:,.0f} µs p99")
+
+
+class Demo(_Command):
+    """Run two services and a proxy for a few seconds: one reads this machine's load, the other watches it."""
+
+    seconds: PositiveFloat = Field(default=3.0, le=3600, description="how long")
+
+    def run(self) -> None:
+        """Run the demonstration, which is a program of its own on top of this package."""
+        os.execv(sys.executable, [sys.executable, "-m", "eventbus.container.demo", str(self.seconds)])
+
+
+class _EventBus(BaseSettings):
+    """A typed event bus over ZeroMQ. Every flag is also a variable: --pub-port is EVENTBUS_PUB_PORT."""
+
+    model_config = SettingsConfigDict(
+        cli_prog_name="eventbus", cli_kebab_case=True, cli_enforce_required=True, cli_exit_on_error=False
+    )
+
+    proxy: CliSubCommand[Proxy] = Field(description="run the proxy")
+    emit: CliSubCommand[Emit] = Field(description="emit one event")
+    tail: CliSubCommand[Tail] = Field(description="print events as they come")
+    check: CliSubCommand[Check] = Field(description="tell whether a proxy answers")
+    settings: CliSubCommand[Settings] = Field(description="print the effective settings")
+    bench: CliSubCommand[Bench] = Field(description="measure throughput and latency")
+    demo: CliSubCommand[Demo] = Field(description="run two services that talk to each other")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status.
+
+    Args:
+        arguments: without the program's name; None for this process's.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        command: Any = get_subcommand(CliApp.run(_EventBus, cli_args=given or ["--help"]), cli_exit_on_error=False)
+        command.run()
+    except BrokenPipeError:  # the reader of our output has had enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would complain at exit
+        return DONE
+    except (SettingsError, ValidationError, InvalidSettings, InvalidTopic) as error:
+        return _complain(error, BAD_ARGUMENTS)
+    except (EventBusError, OSError) as error:
+        return _complain(error, FAILED)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return DONE
+
+
+def _complain(error: Exception, status: int) -> int:
+    match error:
+        case ValidationError():  # of a nested model: the text of the error inside
+            text = "; ".join(part["msg"].removeprefix("Value error, ") for part in error.errors())
+        case OSError(strerror=str(reason)):  # without its number
+            text = reason
+        case _:
+            text = str(error)
+    print(f"eventbus: {' '.join(text.split())}", file=sys.stderr)
+    return status
+
+
+def _print_events(topic: bytes, payload: bytes) -> None:
+    """Print a message's events, escaped: what was received must not reach a terminal as it is."""
+    try:
+        name, content = topic.decode(), from_json(payload)
+    except ValueError:
+        print(f"eventbus: not an event, on {topic!r}: {payload[:200]!r}", file=sys.stderr)
+        return
+    for event in content if isinstance(content, list) else [content]:
+        print(json.dumps({"topic": name, "event": event}))
+
+
+def _as_variable(value: object) -> str:
+    match value:
+        case bool():
+            return str(value).lower()
+        case tuple():
+            return ",".join(value)
+        case _:
+            return str(value)
