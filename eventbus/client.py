@@ -147,7 +147,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         return self._transport.is_connected()
 
     def close(self, timeout: float | None = None) -> None:
-        """Stop the consumer, wait for `async` callbacks in flight, flush what was emitted, and close.
+        """Stop the consumer as `stop_consumer` does, flush what was emitted, and close.
 
         Idempotent; ends `listen_forever`. From inside a handler it does not wait for that handler. Topics and callbacks are
         kept, and the client can connect again. On the thread of an event loop that runs `async` callbacks it cannot wait for
@@ -304,14 +304,14 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         with self._starting:
             if self._consumer is None or not self._consumer.is_alive():
                 self._dispatcher.coroutines.open()
-                self._dispatcher.start()
                 self._consumer = Thread(target=self._consume, name="eventbus-consumer", daemon=True)
                 self._consumer.start()
 
     def stop_consumer(self, timeout: float | None = None) -> None:
-        """Stop receiving and wait for the callback that is running and for ``async`` ones in flight.
+        """Stop receiving, and wait until what was received is handled, by ``async`` callbacks too.
 
-        The client stays connected and can emit. Idempotent. From inside a handler it does not wait for that handler.
+        What could not be handled in time is dropped and counted. From inside a handler it does not wait: what was received
+        after that handler's event is dropped. The client stays connected and can emit. Idempotent.
 
         Args:
             timeout: seconds; None for the client's `close_timeout`.
@@ -319,12 +319,14 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         deadline = Deadline(self._close_timeout if timeout is None else timeout)
         with self._starting:
             consumer, self._consumer = self._consumer, None
-        self._dispatcher.stop()
-        if consumer is not None and consumer is not current_thread():
+        if consumer is current_thread():
+            self._dispatcher.abandon()
+        elif consumer is not None:
             self._transport.wake()
             consumer.join(deadline.left())
             if consumer.is_alive():
-                logger.warning("a handler is still running after %.1f s, not waiting for it any longer", deadline.timeout)
+                self._dispatcher.abandon()
+                logger.warning("handlers are still running after %.1f s, not waiting any longer", deadline.timeout)
         if left := self._dispatcher.coroutines.close(deadline):
             logger.warning("%d async handlers had not finished when the consumer stopped", left)
 

@@ -51,7 +51,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         # `corerl_scheduler` arrives where `corerl` was subscribed.
         self._routes: dict[bytes, Route[EventClass]] = {}
         self._everything = False  # whether all topics were asked for; their routes are then learned as they come
-        self._stopped = False
+        self._abandoned = 0  # how often
 
     @property
     def topics(self) -> frozenset[bytes]:
@@ -92,13 +92,9 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         if not keeps_loop:
             self.coroutines.retire()
 
-    def start(self) -> None:
-        """Let `dispatch` go through its batches to the end."""
-        self._stopped = False
-
-    def stop(self) -> None:
-        """Let `dispatch` leave its batch after the event that is being handled."""
-        self._stopped = True
+    def abandon(self) -> None:
+        """Let a `dispatch` that is running drop what comes after the event that is being handled."""
+        self._abandoned += 1
 
     def takes(self, topic: bytes) -> bool:
         """Whether events of this topic were asked for."""
@@ -128,8 +124,9 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         """
         self._counters.add(received=len(events), dropped=self._buffer.extend(events))
         handled = handler_errors = dropped = 0
+        abandoned = self._abandoned
         for route, event in zip(routes, events, strict=True):
-            if self._stopped:
+            if self._abandoned != abandoned:
                 dropped += 1
                 continue
             try:
