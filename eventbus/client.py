@@ -12,11 +12,12 @@ from threading import Lock, Thread, current_thread
 from types import TracebackType, get_original_bases
 from typing import Any, Self
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from eventbus import wire
 from eventbus.buffer import ReceiveBuffer
 from eventbus.codec import Codec, Reject, RejectReason
+from eventbus.coroutines import running_loop
 from eventbus.deadline import Deadline
 from eventbus.dispatcher import Callback, Dispatcher
 from eventbus.errors import InvalidHandler, InvalidTopic, SendTimeout
@@ -31,6 +32,7 @@ from eventbus.wire import Batch
 logger = logging.getLogger("eventbus")
 
 _PACK_BYTES = 65_536
+_SLICE = 256  # events that are decoded before they are dispatched: what was just decoded is still in the processor's cache
 
 _open_clients: "weakref.WeakSet[EventBusClient[Any, Any, Any]]" = weakref.WeakSet()
 
@@ -63,6 +65,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     Raises:
         InvalidEvent: the event class has no `type`.
     """
+
+    _unclosed = False  # of the instance from connect() to close(); here for __del__ of one that was never initialised
 
     def __init__(
         self,
@@ -98,6 +102,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
                 send_hwm=send_hwm,
                 receive_hwm=receive_hwm,
             )
+        self._enabled = enabled
         self._connect_timeout = connect_timeout
         self._close_timeout = close_timeout
         self._linger = linger
@@ -109,11 +114,12 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._buffer: ReceiveBuffer[EventClass] = ReceiveBuffer(receive_buffer)
         self._dispatcher = Dispatcher(self._buffer, self._counters)
         self._starting = Lock()
+        self._subscribing = Lock()  # the dispatcher and the transport know the same topics, whoever comes between
         self._consumer: Thread | None = None
         # The path of an emitted event reads only these.
         self._encoders = self._codec.encoders
         self._topics: dict[BaseEventTopic, tuple[BaseEventTopic, bytes]] = {}
-        self._last_topic: tuple[BaseEventTopic | None, bytes] = None, b""  # one tuple, for other threads look too
+        self._last_topic: tuple[object, bytes] = object(), b""  # one tuple, for other threads look too
         for topic in topics:
             self._subscribe(wire.topic_frame(topic))
 
@@ -137,8 +143,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             ForkedClient: the client was connected by the parent process.
         """
         self._buffer.open()
-        self._dispatcher.coroutines.open()
+        if not self._enabled:
+            return
+        self._dispatcher.coroutines.open(running_loop())
         self._transport.open(self._connect_timeout if timeout is None else timeout)
+        self._unclosed = True
         _open_clients.add(self)
         logger.info("connected to %s", self._transport.endpoints)
 
@@ -158,10 +167,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """
         timeout = self._close_timeout if timeout is None else timeout
         deadline = Deadline(timeout)
-        linger = min(self._linger, timeout)
-        self.stop_consumer(timeout - linger)
-        self._transport.close(min(linger, deadline.left()))
+        self.stop_consumer(timeout - min(self._linger, timeout / 2))
+        self._transport.close(min(self._linger, deadline.left()))
         self._buffer.close()
+        self._unclosed = False
         _open_clients.discard(self)
 
     async def aclose(self, timeout: float | None = None) -> None:
@@ -178,7 +187,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self.close()
 
     def __del__(self) -> None:
-        if self in _open_clients:
+        if self._unclosed:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=1, source=self)
             self.close()
 
@@ -249,8 +258,9 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def unsubscribe(self, topic: EventTopicClass | None) -> None:
         """Undo `subscribe` with the same argument. Idempotent. Raises as `subscribe`."""
         frame = self._frame(topic)
-        if self._dispatcher.unsubscribe(frame):
-            self._transport.unsubscribe(frame)
+        with self._subscribing:
+            if self._dispatcher.unsubscribe(frame):
+                self._transport.unsubscribe(frame)
 
     def attach_callback(
         self,
@@ -300,10 +310,12 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         Raises:
             NotConnected: the client is not connected.
         """
+        if not self._enabled:
+            return
         self._transport.ensure_open()
         with self._starting:
             if self._consumer is None or not self._consumer.is_alive():
-                self._dispatcher.coroutines.open()
+                self._dispatcher.coroutines.resume()
                 self._consumer = Thread(target=self._consume, name="eventbus-consumer", daemon=True)
                 self._consumer.start()
 
@@ -374,7 +386,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
                 batch = self._transport.receive()
                 if batch is None:
                     break
-                if batch[0]:
+                if batch[0] and self._consumer is current_thread():
                     self._take(batch)
                 if self._transport.malformed != self._malformed:
                     self._malformed = self._transport.malformed
@@ -391,17 +403,20 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             # Nearly always: all messages are for this client, and each is one good event. The loop is map's, in C.
             try:
                 events = list(map(self._codec.decode_one, payloads))
-            except ValidationError:
-                pass
+            except Exception:
+                pass  # met again below, message by message; a validator of the service may raise anything
             else:
                 self._dispatcher.dispatch(routes, events)
                 return
         routes, events = [], []
         for topic, payload in zip(topics, payloads, strict=True):
             if self._dispatcher.takes(topic):
-                found = self._decode(topic, payload)
-                events += found
-                routes += [self._dispatcher.route_of(topic)] * len(found)
+                if found := self._decode(topic, payload):
+                    events += found
+                    routes += [self._dispatcher.route_of(topic)] * len(found)
+                if len(events) >= _SLICE:
+                    self._dispatcher.dispatch(routes, events)
+                    routes, events = [], []
         self._dispatcher.dispatch(routes, events)
 
     def _decode(self, topic: bytes, payload: bytes) -> list[EventClass]:
@@ -411,7 +426,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             return []
         try:
             return self._codec.decode_many(payload) if payload[:1] == wire.ARRAY else [self._codec.decode_one(payload)]
-        except ValidationError:
+        except Exception:
             return list(self._salvage(topic, payload))
 
     def _salvage(self, topic: bytes, payload: bytes) -> Iterator[EventClass]:
@@ -438,8 +453,9 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             )
 
     def _subscribe(self, frame: bytes) -> None:
-        if self._dispatcher.subscribe(frame):
-            self._transport.subscribe(frame)
+        with self._subscribing:
+            if self._dispatcher.subscribe(frame):
+                self._transport.subscribe(frame)
 
     def _frame(self, topic: EventTopicClass | None) -> bytes:
         if topic is None:
@@ -448,11 +464,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     def _admit_topic(self, topic: EventTopicClass) -> bytes:
         """Check a topic that is not the last one, and return its frame."""
+        if not isinstance(topic, BaseEventTopic):
+            raise InvalidTopic(f"{topic!r} is no topic: use a member of an enum derived from eventbus.BaseEventTopic")
         admitted = self._topics.get(topic)
         # Members of different enums are equal when their values are; identity tells them apart.
         if admitted is None or admitted[0] is not topic:
-            if not isinstance(topic, BaseEventTopic):
-                raise InvalidTopic(f"{topic!r} is no topic: use a member of an enum derived from eventbus.BaseEventTopic")
             declared = self._declared_topic_class
             if declared is not None and type(topic) is not declared:
                 raise InvalidTopic(

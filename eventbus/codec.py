@@ -106,6 +106,8 @@ class Codec[EventClass: BaseModel]:
             return self.decode_one(payload)
         except ValidationError as error:
             return _reject(error)
+        except Exception as error:  # a validator of the service may raise anything
+            return Reject(RejectReason.SCHEMA, f"{type(error).__name__}: {error}")
 
     def _wrap(self, event_type: BaseEventType) -> bytes:
         if self.event_types and type(event_type) not in self.event_types:

@@ -33,7 +33,7 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 class CoroutineRunner:
-    """Runs coroutines on the loop that ran in the thread that called `open()`, or else on one of its own.
+    """Runs coroutines on the event loop that it was given, or else on one of its own.
 
     At most `MAX_IN_FLIGHT` run at once; submitting one more waits, which holds back the consumer. The own loop has a thread,
     from the first coroutine until `retire()` or `close()`. Any thread may call any method.
@@ -47,11 +47,16 @@ class CoroutineRunner:
         self._given: asyncio.AbstractEventLoop | None = None
         self._own: _LoopThread | None = None
 
-    def open(self) -> None:
-        """Accept coroutines, and from now on use the loop that runs in this thread, if one does."""
+    def open(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Accept coroutines, and from now on run them on this loop; None for one of its own."""
         with self._changed:
             self._refusing = False
-            self._given = running_loop()
+            self._given = loop
+
+    def resume(self) -> None:
+        """Accept coroutines again after `close`, on the same loop as before."""
+        with self._changed:
+            self._refusing = False
 
     def submit(self, coroutine: Coroutine[object, object, object], done: Done) -> None:
         """Start the coroutine; `done` gets its exception or None, on the loop's thread."""

@@ -136,7 +136,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             for callback in callbacks:
                 try:
                     result = callback(event)
-                except (Exception, SystemExit) as error:
+                except BaseException as error:  # SystemExit and CancelledError too: they must not end the consumer
                     handler_errors += 1
                     self._report(callback, event, error)
                 else:

@@ -43,12 +43,14 @@ class EventBusProxy:
     @property
     def pub_port(self) -> int:
         """The port for publishers: while the proxy runs the bound one, else the one asked for."""
-        return self._running.pub_port if self._running else self._asked[0]
+        running = self._running
+        return running.pub_port if running else self._asked[0]
 
     @property
     def sub_port(self) -> int:
         """The port for subscribers: while the proxy runs the bound one, else the one asked for."""
-        return self._running.sub_port if self._running else self._asked[1]
+        running = self._running
+        return running.sub_port if running else self._asked[1]
 
     def start(self) -> None:
         """Bind both ports and start passing events on, in a thread. Returns when it does. Idempotent.

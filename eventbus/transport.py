@@ -58,14 +58,15 @@ class Transport(Protocol):
         """
 
     def subscribe(self, topic: bytes) -> None:
-        """Receive messages whose topic frame starts with `topic`; an empty one matches all. Remembered while closed.
+        """Receive messages whose topic frame starts with `topic`; an empty one matches all.
 
+        Idempotent, and remembered while closed.
         On an open transport it returns when messages that this transport sends from then on are sure to arrive, or after the
         connect timeout; the subscription stays in force either way, across reconnections.
         """
 
     def unsubscribe(self, topic: bytes) -> None:
-        """Forget this subscription, which was made before. Messages under way may still arrive."""
+        """Forget this subscription, however often it was made. Messages under way may still arrive."""
 
     def receive(self) -> Batch | None:
         """Wait for messages and return those that are there, oldest first; an empty batch after `wake`, None once closed."""

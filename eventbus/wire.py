@@ -16,7 +16,7 @@ ARRAY = b"["  # how a payload of several events begins
 
 # The bytes that a payload may begin with. No topic begins with one of them, which is how a reader tells the two apart.
 _STARTS = b"{[ \t\r\n"
-PAYLOAD_STARTS = frozenset(_STARTS)
+PAYLOAD_STARTS = frozenset(_STARTS[index : index + 1] for index in range(len(_STARTS)))
 _FIRST = itemgetter(0)
 
 # Topics that begin with this byte, which UTF-8 never contains, are the clients' own (see transports/zeromq.py).
@@ -31,12 +31,15 @@ def topic_frame(topic: str) -> bytes:
     Raises:
         InvalidTopic: the value is empty, longer than 255 bytes, starts like JSON or contains a control character.
     """
-    frame = topic.encode()
+    try:
+        frame = topic.encode()
+    except UnicodeEncodeError:
+        raise InvalidTopic(f"topic {topic!r} is no text that UTF-8 can carry") from None
     if not frame:
         raise InvalidTopic("a topic must not be empty: subscribe(None) subscribes to all topics")
     if len(frame) > MAX_TOPIC_BYTES:
         raise InvalidTopic(f"topic {topic[:40]!r}… is {len(frame)} bytes long, the limit is {MAX_TOPIC_BYTES}")
-    if frame[0] in PAYLOAD_STARTS or min(frame) < ord(" "):
+    if frame[:1] in PAYLOAD_STARTS or min(frame) < ord(" "):
         raise InvalidTopic(f"topic {topic!r} must not start with white space, '{{' or '[', nor hold control characters")
     return frame
 
@@ -74,17 +77,22 @@ def _join(chunk: list[bytes]) -> tuple[bytes, int]:
     return b"[" + b",".join(chunk) + b"]", len(chunk)
 
 
-def read_aligned(frames: list[bytes]) -> tuple[Batch, int]:
-    """Pair the frames of whole messages, read one after the other, into ``(the messages, how many malformed were skipped)``.
+def messages(frames: list[bytes], prefixes: tuple[bytes, ...]) -> tuple[Batch, int]:
+    """Split the frames of whole messages, read one after the other, into ``(the messages, how many were malformed)``.
 
-    Asking ZeroMQ where a message ends costs more than receiving it, so the ends are told by content: a payload starts with
-    one of `PAYLOAD_STARTS`, a topic never does. A frame in a payload's place that looks like a topic is taken for the start
-    of the next message, so a malformed message never costs its neighbours.
+    Asking ZeroMQ where a message ends costs more than receiving it, so the ends are told by content: a message starts with a
+    frame that one of the subscribed `prefixes` matches and that does not look like a payload. So a malformed message never
+    costs its neighbours. What cannot be told apart is one message of four frames from two of two, for example.
     """
     topics, payloads = frames[0::2], frames[1::2]
-    if len(topics) == len(payloads) and not _first_bytes(payloads).translate(None, _STARTS):
+    # The loops are in C but for the few different topics.
+    if (
+        len(topics) == len(payloads)
+        and not _first_bytes(payloads).translate(None, _STARTS)
+        and all(_may_start(topic, prefixes) for topic in set(topics))
+    ):
         return (topics, payloads), 0
-    return _realign(frames)
+    return _split(frames, prefixes)
 
 
 def _first_bytes(frames: list[bytes]) -> bytes:
@@ -94,20 +102,19 @@ def _first_bytes(frames: list[bytes]) -> bytes:
         return b"\0"
 
 
-def _realign(frames: list[bytes]) -> tuple[Batch, int]:
-    topics: list[bytes] = []
-    payloads: list[bytes] = []
-    skipped = 0
-    topic: bytes | None = None
+def _may_start(frame: bytes, prefixes: tuple[bytes, ...]) -> bool:
+    """Whether this can be the first frame of a message."""
+    return frame[:1] > b" " and frame[:1] not in PAYLOAD_STARTS and frame.startswith(prefixes)
+
+
+def _split(frames: list[bytes], prefixes: tuple[bytes, ...]) -> tuple[Batch, int]:
+    found: list[list[bytes]] = []
     for frame in frames:
-        if topic is None:
-            topic = frame
-        elif frame and frame[0] in PAYLOAD_STARTS:
-            topics.append(topic)
-            payloads.append(frame)
-            topic = None
+        # After a whole message, what a subscription matches is taken for another one: never cost a neighbour.
+        whole = bool(found) and len(found[-1]) == 2
+        if not found or _may_start(frame, prefixes) or (whole and frame.startswith(prefixes)):
+            found.append([frame])
         else:
-            skipped += 1
-            topic = frame
-    # A queue never ends inside a message: a first frame without a second one was a message by itself.
-    return (topics, payloads), skipped + (topic is not None)
+            found[-1].append(frame)
+    good = [message for message in found if len(message) == 2]
+    return ([topic for topic, _ in good], [payload for _, payload in good]), len(found) - len(good)

@@ -1,5 +1,6 @@
 """The publishing half of a client: an XPUB socket, under one lock."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock
 from time import sleep
@@ -7,7 +8,7 @@ from time import sleep
 import zmq
 
 from eventbus.deadline import Deadline
-from eventbus.errors import SendTimeout
+from eventbus.errors import EventBusError, NotConnected, SendTimeout
 from eventbus.transports._monitor import Monitor
 from eventbus.transports._sockets import Context, socket_for
 
@@ -31,12 +32,14 @@ class Publisher:
 
     def __init__(self, context: Context, endpoint: str, *, hwm: int, send_timeout: float) -> None:
         self.sent = 0
+        self._sending = False  # guarded by the lock; only a signal handler can find it set
         self._endpoint = endpoint
         self._hwm = hwm
         self._send_timeout = send_timeout
         # Whoever touches the socket holds this. Its methods called by name cost half of what `with` does.
         self._lock = RLock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
+        self._is_owned: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined] # as threading.Condition does
         self._awaited: set[bytes] = set()
         # Subscriptions count against high-water marks too: without a limit here, none is ever forgotten.
         self._socket = socket_for(endpoint, context, zmq.XPUB, send_hwm=hwm, receive_hwm=0)
@@ -48,19 +51,24 @@ class Publisher:
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
         """Send one message that carries `count` events; see `Transport.send`."""
+        if self._sending and self._is_owned():
+            raise EventBusError("a signal handler cannot emit while the code that it interrupted is emitting")
         try:
             self._acquire()
+            self._sending = True
             self._send_frame(topic, _MORE)
             self._send_frame(payload, _NOWAIT)
+            self._sending = False
             self.sent += count
             self._release()
         except zmq.Again:
             # Only ever from the first frame: a pipe that took it has room for the rest of the message.
+            self._sending = False
             self._release()
             self._send_later(topic, payload, count)
-        except BaseException:
+        except BaseException as error:
             self._recover(payload)
-            raise
+            raise self._translated(error) from None
 
     def expect(self, token: bytes) -> None:
         """Look out for the subscription to this token."""
@@ -108,12 +116,21 @@ class Publisher:
         deadline = Deadline(self._send_timeout)
         while not deadline.passed():
             sleep(_RETRY)
-            with self._lock, suppress(zmq.Again):
-                self._send_frame(topic, _MORE)
-                self._send_frame(payload, _NOWAIT)
+            with self._lock:
+                try:
+                    self._send_frame(topic, _MORE)
+                    self._send_frame(payload, _NOWAIT)
+                except zmq.Again:
+                    continue
+                except zmq.ZMQError as error:
+                    raise self._translated(error) from None
                 self.sent += count
                 return
         raise SendTimeout(self._endpoint, self._send_timeout, self._hwm)
+
+    def _translated(self, error: BaseException) -> BaseException:
+        """The error to raise: another thread may have closed the socket meanwhile."""
+        return NotConnected(self._endpoint) if isinstance(error, zmq.ZMQError) and self._socket.closed else error
 
     def _recover(self, payload: bytes) -> None:
         """After an exception out of the blue, such as KeyboardInterrupt: leave neither the lock nor half a message behind.
@@ -121,7 +138,9 @@ class Publisher:
         If the first frame has been taken, this is its second one. If not, it is a message of one frame, which every receiver
         skips.
         """
-        if self._lock._is_owned():  # type: ignore[attr-defined] # as threading.Condition asks
-            with suppress(zmq.ZMQError):
-                self._send_frame(payload, _NOWAIT)
+        if self._is_owned():
+            if self._sending:
+                with suppress(zmq.ZMQError):
+                    self._send_frame(payload, _NOWAIT)
+            self._sending = False
             self._release()

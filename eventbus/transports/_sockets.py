@@ -2,7 +2,7 @@
 
 import os
 import random
-from threading import Lock
+from threading import RLock
 
 import zmq
 
@@ -26,7 +26,7 @@ class SharedContext:
     """
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()  # collecting a forgotten client closes it, wherever a thread happens to be
         self._contexts: list[Context] = []  # one, or none
         self._users = 0
 
@@ -51,7 +51,7 @@ class SharedContext:
     def forget(self) -> None:
         """In a forked child: leave the parent's context alone and begin without one."""
         _inherited.extend(self._contexts)
-        self._lock, self._contexts, self._users = Lock(), [], 0
+        self._lock, self._contexts, self._users = RLock(), [], 0
 
 
 # What belongs to the parent of a forked process; never collected, for collecting closes.

@@ -50,7 +50,8 @@ class Subscriber:
         # The methods in C, without what pyzmq's Python layer adds to each call.
         self._receive_frame: Callable[[int], bytes] = super(zmq.Socket, self._socket).recv
         self._get = cast(Callable[[int], int], super(zmq.Socket, self._socket).get)
-        for topic in topics:
+        self._prefixes = tuple(topics)
+        for topic in self._prefixes:
             self._socket.subscribe(topic)
         self._socket.connect(endpoint)
 
@@ -74,12 +75,22 @@ class Subscriber:
         self._waker.wake()
 
     def subscribe(self, topic: bytes) -> None:
-        """Subscribe to a prefix."""
-        self._change(lambda: self._socket.subscribe(topic))
+        """Subscribe to a prefix that is not subscribed."""
+
+        def subscribe() -> None:
+            self._socket.subscribe(topic)
+            self._prefixes = (*self._prefixes, topic)
+
+        self._change(subscribe)
 
     def unsubscribe(self, topic: bytes) -> None:
-        """Undo one `subscribe`."""
-        self._change(lambda: self._socket.unsubscribe(topic))
+        """Undo `subscribe`."""
+
+        def unsubscribe() -> None:
+            self._socket.unsubscribe(topic)
+            self._prefixes = tuple(prefix for prefix in self._prefixes if prefix != topic)
+
+        self._change(unsubscribe)
 
     def is_up(self) -> bool:
         """Whether the connection to the proxy is up."""
@@ -114,8 +125,11 @@ class Subscriber:
                 # The loop is map's, in C. It ends with Again when nothing is left; what was read by then stays in the list.
                 with suppress(zmq.Again):
                     frames.extend(map(self._receive_frame, _FLAGS))
-        batch, skipped = wire.read_aligned(frames)
-        malformed += skipped
+                    # Not ended by Again: the last message may go on.
+                    while self._get(_MORE_FRAMES):
+                        frames.append(self._receive_frame(_NOWAIT))
+        batch, wrong = wire.messages(frames, self._prefixes)
+        malformed += wrong
         if malformed:
             self.malformed += malformed
             self._careful = _CAREFUL

@@ -3,7 +3,6 @@
 from collections import deque
 from threading import Condition, Lock
 
-from eventbus.deadline import Deadline
 from eventbus.errors import NotConnected, SendTimeout
 from eventbus.wire import Batch
 
@@ -14,30 +13,63 @@ class MemoryHub:
     """What a proxy is to the ZeroMQ transport: transports of the same hub hear each other. Any thread may use it."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._members: list[MemoryTransport] = []
+        self._changed = Condition()  # guards all members' queues as well
+        self._members: list[_Member] = []
 
-    def join(self, member: "MemoryTransport") -> None:
-        """Let a transport hear what is sent from now on."""
-        with self._lock:
-            if member not in self._members:
-                self._members.append(member)
+    def join(self, member: "_Member") -> None:
+        """Let a member hear what is sent from now on."""
+        with self._changed:
+            self._members.append(member)
 
-    def leave(self, member: "MemoryTransport") -> None:
-        """Undo `join`."""
-        with self._lock:
-            if member in self._members:
-                self._members.remove(member)
+    def leave(self, member: "_Member") -> None:
+        """Undo `join`; whoever waits for the member goes on."""
+        with self._changed:
+            self._members.remove(member)
+            self._changed.notify_all()
 
-    def deliver(self, topic: bytes, payload: bytes, deadline: Deadline) -> bool:
-        """Hand the message to every member that subscribes to it; False, and nothing handed over, if one stays full."""
-        with self._lock:
-            members = [member for member in self._members if member.wants(topic)]
-            if not all(member.wait_for_room(deadline) for member in members):
+    def send(self, topic: bytes, payload: bytes, timeout: float) -> bool:
+        """Hand a message to every member that subscribes to it; False, and nobody has it, if one stays full."""
+
+        def interested() -> list[_Member]:
+            return [member for member in self._members if topic.startswith(tuple(member.topics))]
+
+        with self._changed:
+            if not self._changed.wait_for(lambda: all(member.has_room() for member in interested()), timeout):
                 return False
-            for member in members:
-                member.put(topic, payload)
+            for member in interested():
+                member.messages.append((topic, payload))
+            self._changed.notify_all()
             return True
+
+    def receive(self, member: "_Member") -> Batch | None:
+        """Wait until the member has messages, is woken or has left; see `Transport.receive`."""
+        with self._changed:
+            self._changed.wait_for(lambda: member.messages or member.woken or member not in self._members)
+            if member not in self._members:
+                return None
+            member.woken = False
+            batch = [member.messages.popleft() for _ in range(min(len(member.messages), _BATCH))]
+            self._changed.notify_all()
+            return [topic for topic, _ in batch], [payload for _, payload in batch]
+
+    def wake(self, member: "_Member") -> None:
+        """See `Transport.wake`."""
+        with self._changed:
+            member.woken = True
+            self._changed.notify_all()
+
+
+class _Member:
+    """One open transport, as its hub sees it."""
+
+    def __init__(self, topics: frozenset[bytes], limit: int) -> None:
+        self.topics = topics
+        self.messages: deque[tuple[bytes, bytes]] = deque()
+        self.woken = False
+        self._limit = limit
+
+    def has_room(self) -> bool:
+        return len(self.messages) < self._limit
 
 
 class MemoryTransport:
@@ -49,96 +81,67 @@ class MemoryTransport:
         send_timeout: how many seconds `send` waits for room in a receiver's queue.
     """
 
+    endpoints = "memory"
+    malformed = 0
+
     def __init__(self, hub: MemoryHub | None = None, *, queue: int = 100_000, send_timeout: float = 5.0) -> None:
         self._hub = hub or MemoryHub()
         self._limit = queue
         self._send_timeout = send_timeout
-        self._changed = Condition()
-        self._messages: deque[tuple[bytes, bytes]] = deque()
-        self._topics: set[bytes] = set()
-        self._open = False
-        self._woken = False
-        self._sending = Lock()
+        self._lock = Lock()
+        self._topics: frozenset[bytes] = frozenset()
+        self._member: _Member | None = None
         self._sent = 0
-
-    @property
-    def endpoints(self) -> str:
-        return "memory"
 
     @property
     def sent(self) -> int:
         return self._sent
 
-    @property
-    def malformed(self) -> int:
-        return 0
-
     def open(self, timeout: float) -> None:
-        with self._changed:
-            if self._open:
-                return
-            self._messages.clear()
-            self._open = True
-            self._woken = False
-        self._hub.join(self)
+        with self._lock:
+            if self._member is None:
+                self._member = _Member(self._topics, self._limit)
+                self._hub.join(self._member)
 
     def ensure_open(self) -> None:
-        if not self._open:
+        if self._member is None:
             raise NotConnected(self.endpoints)
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
         self.ensure_open()
-        if not self._hub.deliver(topic, payload, Deadline(self._send_timeout)):
+        if not self._hub.send(topic, payload, self._send_timeout):
             raise SendTimeout(self.endpoints, self._send_timeout, self._limit)
-        with self._sending:
+        with self._lock:
             self._sent += count
 
     def subscribe(self, topic: bytes) -> None:
-        with self._changed:
-            self._topics.add(topic)
+        with self._lock:
+            self._topics |= {topic}
+            self._tell_member()
 
     def unsubscribe(self, topic: bytes) -> None:
-        with self._changed:
-            self._topics.discard(topic)
+        with self._lock:
+            self._topics -= {topic}
+            self._tell_member()
 
     def receive(self) -> Batch | None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._messages or self._woken or not self._open)
-            if not self._open:
-                return None
-            self._woken = False
-            batch = [self._messages.popleft() for _ in range(min(len(self._messages), _BATCH))]
-            self._changed.notify_all()
-            return [topic for topic, _ in batch], [payload for _, payload in batch]
+        member = self._member
+        return None if member is None else self._hub.receive(member)
 
     def wake(self) -> None:
-        with self._changed:
-            self._woken = True
-            self._changed.notify_all()
+        member = self._member
+        if member is not None:
+            self._hub.wake(member)
 
     def is_connected(self) -> bool:
-        return self._open
+        return self._member is not None
 
     def close(self, timeout: float) -> None:
-        self._hub.leave(self)
-        with self._changed:
-            self._open = False
-            self._changed.notify_all()
+        with self._lock:
+            member, self._member = self._member, None
+        if member is not None:
+            self._hub.leave(member)
 
-    # The hub's side.
-
-    def wants(self, topic: bytes) -> bool:
-        """Whether a subscription matches the topic frame, by prefix as ZeroMQ does."""
-        with self._changed:
-            return topic.startswith(tuple(self._topics))
-
-    def wait_for_room(self, deadline: Deadline) -> bool:
-        """Wait until another message fits in; False if the deadline passed."""
-        with self._changed:
-            return self._changed.wait_for(lambda: len(self._messages) < self._limit or not self._open, deadline.left())
-
-    def put(self, topic: bytes, payload: bytes) -> None:
-        """Queue the message for `receive`. Only the hub calls it, after `wait_for_room`."""
-        with self._changed:
-            self._messages.append((topic, payload))
-            self._changed.notify_all()
+    def _tell_member(self) -> None:
+        if self._member is not None:
+            self._member.topics = self._topics

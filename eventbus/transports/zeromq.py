@@ -23,6 +23,9 @@ from eventbus.wire import Batch
 _HOUSEKEEPING = 1.0  # seconds
 _PROBE = 0.005  # seconds
 
+# Kept from being collected until they are closed: collecting would close their sockets, in any order and from any thread,
+# and in a forked child it would close what belongs to the parent.
+_open_paths: set["_Path"] = set()
 _open_transports: "weakref.WeakSet[ZeroMQTransport]" = weakref.WeakSet()
 
 
@@ -116,6 +119,8 @@ class ZeroMQTransport:
     def subscribe(self, topic: bytes) -> None:
         self._check_process()
         with self._changing:
+            if topic in self._topics:
+                return
             self._topics.add(topic)
             path = self._path
         if path is not None:
@@ -126,7 +131,9 @@ class ZeroMQTransport:
     def unsubscribe(self, topic: bytes) -> None:
         self._check_process()
         with self._changing:
-            self._topics.discard(topic)
+            if topic not in self._topics:
+                return
+            self._topics.remove(topic)
             path = self._path
         if path is not None:
             path.subscriber.unsubscribe(topic)
@@ -202,9 +209,7 @@ class ZeroMQTransport:
         self._forked = True
         self.send = self._refuse
         self._changing, self._opening = Lock(), Lock()
-        if self._path is not None:
-            _inherited.append(self._path)
-            self._path = None
+        self._path = None
 
 
 class _Path:
@@ -214,6 +219,7 @@ class _Path:
         self.publisher = publisher
         self.subscriber = subscriber
         self.closed = False
+        _open_paths.add(self)
         self._next_housekeeping = 0.0
 
     def is_up(self) -> bool:
@@ -249,10 +255,7 @@ class _Path:
         self.closed = True
         self.subscriber.close()
         self.publisher.close(linger)
-
-
-# What belongs to the parent of a forked process; never collected, for collecting closes.
-_inherited: list[_Path] = []
+        _open_paths.discard(self)
 
 
 def _poison_open_transports() -> None:

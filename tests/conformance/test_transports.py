@@ -1,0 +1,454 @@
+"""What `eventbus.transport` promises, asked of every transport. A new one is a line in `CANDIDATES`."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from threading import Thread
+
+import pytest
+
+from eventbus import EventBusProxy, NotConnected, SendTimeout
+from eventbus.transport import Transport
+from eventbus.transports.memory import MemoryHub, MemoryTransport
+from eventbus.transports.zeromq import ZeroMQTransport
+from tests.support import PATIENCE, eventually, in_thread, is_waiting, run_threads
+
+
+@dataclass(frozen=True)
+class Features:
+    """What differs between transports.
+
+    Attributes:
+        ordered: messages of one sending thread arrive in order.
+        bounded_send: a receiver's full queue holds back `send`, up to SendTimeout.
+    """
+
+    ordered: bool = True
+    bounded_send: bool = True
+
+
+type Maker = Callable[[], Transport]
+
+
+@contextmanager
+def zeromq() -> Iterator[Maker]:
+    with EventBusProxy(pub_port=0, sub_port=0) as proxy:
+        yield lambda: ZeroMQTransport("127.0.0.1", proxy.pub_port, proxy.sub_port, connect_timeout=PATIENCE)
+
+
+@contextmanager
+def memory() -> Iterator[Maker]:
+    hub = MemoryHub()
+    yield lambda: MemoryTransport(hub, queue=20_000, send_timeout=0.05)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    makes: Callable[[], AbstractContextManager[Maker]]
+    features: Features
+
+
+CANDIDATES = {
+    # A proxy reads for its subscribers, so a slow one holds nobody back; tests/eventbus/test_client.py stops the proxy.
+    "zeromq": Candidate(zeromq, Features(bounded_send=False)),
+    "memory": Candidate(memory, Features()),
+}
+
+
+@pytest.fixture(params=list(CANDIDATES.values()), ids=list(CANDIDATES))
+def candidate(request: pytest.FixtureRequest) -> Candidate:
+    assert isinstance(request.param, Candidate)
+    return request.param
+
+
+@pytest.fixture
+def make(candidate: Candidate) -> Iterator[Maker]:
+    """Makes transports that hear each other, and closes them."""
+    with candidate.makes() as maker, ExitStack() as stack:
+
+        def make() -> Transport:
+            made = maker()
+            stack.callback(made.close, 0)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def opened(make: Maker) -> Maker:
+    def open_one() -> Transport:
+        made = make()
+        made.open(PATIENCE)
+        return made
+
+    return open_one
+
+
+@pytest.fixture
+def transport(opened: Maker) -> Transport:
+    """An open transport, subscribed to `t`."""
+    made = opened()
+    made.subscribe(b"t")
+    return made
+
+
+def payload(number: int) -> bytes:
+    return b"{%d}" % number
+
+
+def read(transport: Transport, count: int) -> list[tuple[bytes, bytes]]:
+    """Receive until there are so many messages."""
+    messages: list[tuple[bytes, bytes]] = []
+
+    def enough() -> bool:
+        batch = transport.receive()
+        assert batch is not None, "the transport was closed"
+        messages.extend(zip(*batch, strict=True))
+        return len(messages) >= count
+
+    eventually(enough, PATIENCE, f"{count} messages")
+    return messages
+
+
+def numbers(messages: list[tuple[bytes, bytes]]) -> list[int]:
+    return [int(body.strip(b"{}")) for _, body in messages]
+
+
+# Opening and closing
+
+
+def test_send_before_open_is_refused(make: Maker) -> None:
+    """send() and ensure_open() raise NotConnected before open() and after close(), and nothing is counted."""
+    transport = make()
+    for _ in range(2):
+        with pytest.raises(NotConnected):
+            transport.send(b"t", b"{}")
+        with pytest.raises(NotConnected):
+            transport.ensure_open()
+        assert not transport.is_connected()
+        assert transport.sent == 0
+        transport.open(PATIENCE)
+        transport.ensure_open()
+        assert transport.is_connected()
+        transport.close(0)
+
+
+def test_open_is_idempotent(transport: Transport) -> None:
+    """Opening an open transport keeps it as it is: a message is neither lost nor doubled."""
+    transport.send(b"t", payload(1))
+    transport.open(PATIENCE)
+    transport.send(b"t", payload(2))
+    assert numbers(read(transport, 2)) == [1, 2]
+
+
+def test_open_from_many_threads(make: Maker) -> None:
+    """Opening from many threads at once opens one path."""
+    transport = make()
+    transport.subscribe(b"t")
+    run_threads(4, lambda _: transport.open(PATIENCE))
+    transport.send(b"t", payload(1))
+    transport.send(b"t", payload(2))
+    assert numbers(read(transport, 2)) == [1, 2]
+
+
+def test_close_is_idempotent(transport: Transport) -> None:
+    """Closing twice, also from many threads, is closing once."""
+    run_threads(4, lambda _: transport.close(0))
+    transport.close(0)
+    assert not transport.is_connected()
+
+
+def test_receive_after_close_returns_none(transport: Transport) -> None:
+    """A closed transport receives None at once, whatever was under way."""
+    transport.send(b"t", payload(1))
+    transport.close(0)
+    assert transport.receive() is None
+
+
+@pytest.mark.parametrize("again", range(10))
+def test_close_ends_a_waiting_receive(transport: Transport, again: int) -> None:
+    """A receive() that waits in another thread returns None on close()."""
+    with in_thread(lambda: receive_to_the_end(transport)):
+        transport.close(0)
+
+
+def receive_to_the_end(transport: Transport) -> None:
+    while transport.receive() is not None:
+        pass
+
+
+def test_reopen_remembers_subscriptions(transport: Transport) -> None:
+    """A transport can be opened again, with its subscriptions, those made meanwhile, and without those undone meanwhile."""
+    transport.subscribe(b"gone")
+    for number in range(5):
+        transport.close(0)
+        transport.subscribe(b"n%d" % number)
+        transport.unsubscribe(b"gone")
+        transport.open(PATIENCE)
+        transport.send(b"gone", payload(0))
+        transport.send(b"t", payload(1))
+        transport.send(b"n%d" % number, payload(2))
+        assert numbers(read(transport, 2)) == [1, 2]
+
+
+def test_messages_of_an_earlier_opening_are_gone(opened: Maker, transport: Transport) -> None:
+    """What had arrived but was not received before close() does not turn up after the next open()."""
+    witness = opened()
+    witness.subscribe(b"t")
+    transport.open(PATIENCE)  # proves the path anew, after both subscriptions
+    transport.send(b"t", payload(1))
+    assert numbers(read(witness, 1)) == [1]
+    transport.close(0)
+    transport.open(PATIENCE)
+    transport.send(b"t", payload(2))
+    assert numbers(read(transport, 1)) == [2]
+
+
+def test_close_flushes_to_others(opened: Maker, transport: Transport) -> None:
+    """What was sent before close() reaches the others."""
+    sender = opened()
+    for number in range(1_000):
+        sender.send(b"t", payload(number))
+    sender.close(PATIENCE)
+    assert numbers(read(transport, 1_000)) == list(range(1_000))
+
+
+# Delivery
+
+
+@pytest.mark.parametrize("again", range(20))
+def test_the_first_message_after_open_arrives(make: Maker, again: int) -> None:
+    """A message sent right after open() has returned arrives."""
+    transport = make()
+    transport.subscribe(b"t")
+    transport.open(PATIENCE)
+    transport.send(b"t", payload(1))
+    assert read(transport, 1) == [(b"t", payload(1))]
+
+
+def test_the_first_message_after_subscribe_arrives(opened: Maker) -> None:
+    """A message sent right after subscribe() has returned arrives, each time."""
+    transport = opened()
+    for number in range(50):
+        topic = b"topic%03d" % number
+        transport.subscribe(topic)
+        transport.send(topic, payload(number))
+        assert read(transport, 1) == [(topic, payload(number))]
+
+
+def test_the_first_message_to_another_arrives(make: Maker, opened: Maker) -> None:
+    """A transport that opens after another has subscribed reaches it with its first message."""
+    receiver = opened()
+    receiver.subscribe(b"t")
+    for number in range(20):
+        sender = opened()
+        sender.send(b"t", payload(number))
+        assert numbers(read(receiver, 1)) == [number]
+        sender.close(PATIENCE)
+
+
+def test_order_of_one_thread(transport: Transport, candidate: Candidate) -> None:
+    """Messages of one sending thread arrive in order, whatever their topics and sizes."""
+    transport.subscribe(b"u")
+
+    def send() -> None:
+        for number in range(5_000):
+            transport.send(b"tu"[number % 2 :][:1], payload(number) + b" " * (number % 977))
+
+    with in_thread(send):
+        found = [int(body.strip(b"{} ")) for _, body in read(transport, 5_000)]
+    assert sorted(found) == list(range(5_000))
+    if candidate.features.ordered:
+        assert found == list(range(5_000))
+
+
+def test_many_threads_send(transport: Transport, candidate: Candidate) -> None:
+    """Threads that send at once lose and mix up nothing, and each one's messages stay in order."""
+
+    def send(thread: int) -> None:
+        for number in range(1_000):
+            transport.send(b"t%d" % thread, payload(number))
+
+    run_threads(4, send)
+    messages = read(transport, 4_000)
+    assert transport.sent == len(messages) == 4_000
+    for thread in range(4):
+        found = numbers([message for message in messages if message[0] == b"t%d" % thread])
+        assert sorted(found) == list(range(1_000))
+        if candidate.features.ordered:
+            assert found == list(range(1_000))
+
+
+def test_every_subscriber_gets_every_message(opened: Maker) -> None:
+    """Each of several subscribers receives all messages, the sender among them."""
+    members = [opened() for _ in range(3)]
+    for member in members:
+        member.subscribe(b"t")
+    for member in members:
+        member.open(PATIENCE)  # proves the path anew, after all subscriptions
+    for number, member in enumerate(members):
+        member.send(b"t", payload(number))
+    for member in members:
+        assert sorted(numbers(read(member, 3))) == [0, 1, 2]
+
+
+def test_a_large_message_arrives_whole(transport: Transport) -> None:
+    """A payload of several megabytes arrives as it was sent."""
+    large = b"{" + bytes(range(256)) * 20_000 + b"}"
+    transport.send(b"t", large)
+    assert read(transport, 1) == [(b"t", large)]
+
+
+# Subscriptions
+
+
+def test_prefixes_match(transport: Transport) -> None:
+    """A subscription matches topic frames that start with it, and no others."""
+    for topic in (b"s", b"t", b"to", b"T"):
+        transport.send(topic, b"{}")
+    transport.send(b"tz", b"{}")
+    assert [topic for topic, _ in read(transport, 3)] == [b"t", b"to", b"tz"]
+
+
+def test_the_empty_prefix_matches_all(opened: Maker) -> None:
+    """A subscription to the empty prefix receives everything."""
+    transport = opened()
+    transport.subscribe(b"")
+    transport.send(b"a", b"{}")
+    transport.send("ö".encode(), b"{}")
+    assert [topic for topic, _ in read(transport, 2)] == [b"a", "ö".encode()]
+
+
+def test_overlapping_subscriptions_deliver_once(transport: Transport) -> None:
+    """A message that several subscriptions match arrives once."""
+    transport.subscribe(b"to")
+    transport.subscribe(b"")
+    transport.send(b"topic", payload(1))
+    transport.send(b"topic", payload(2))
+    assert numbers(read(transport, 2)) == [1, 2]
+
+
+def test_unsubscribed_receives_no_more(transport: Transport) -> None:
+    """After unsubscribe(), once it is in force, messages of that topic do not come; others do."""
+    transport.subscribe(b"u")
+    transport.unsubscribe(b"t")
+    transport.open(PATIENCE)
+    transport.send(b"t", payload(1))
+    transport.send(b"u", payload(2))
+    assert numbers(read(transport, 1)) == [2]
+
+
+def test_subscribing_twice_is_subscribing_once(transport: Transport) -> None:
+    """One unsubscribe() undoes a subscription, however often it was made."""
+    transport.subscribe(b"u")
+    transport.subscribe(b"t")
+    transport.unsubscribe(b"t")
+    transport.open(PATIENCE)
+    transport.send(b"t", payload(1))
+    transport.send(b"u", payload(2))
+    assert numbers(read(transport, 1)) == [2]
+
+
+def test_subscribing_while_another_thread_receives(transport: Transport) -> None:
+    """subscribe() and unsubscribe() do their work while a receive() waits."""
+    found: list[bytes] = []
+
+    def receive() -> None:
+        while (batch := transport.receive()) is not None:
+            found.extend(batch[0])
+
+    with in_thread(receive):
+        for number in range(20):
+            topic = b"n%d." % number
+            transport.subscribe(topic)
+            transport.send(topic, b"{}")
+            eventually(lambda topic=topic: topic in found)  # type: ignore[misc] # mypy cannot infer a lambda's default
+            transport.unsubscribe(topic)
+        transport.close(0)
+
+
+# Waking
+
+
+def test_wake_ends_a_waiting_receive(transport: Transport) -> None:
+    """receive() that waits returns an empty batch after wake()."""
+    batches = []
+    with in_thread(lambda: batches.append(transport.receive())):
+        transport.wake()
+    assert batches == [([], [])]
+
+
+def test_wake_beforehand_ends_the_next_receive(transport: Transport) -> None:
+    """wake() is remembered by the next receive(), and only by that one."""
+    transport.wake()
+    assert transport.receive() == ([], [])
+    transport.send(b"t", payload(1))
+    assert numbers(read(transport, 1)) == [1]
+
+
+def test_wake_on_a_closed_transport_is_harmless(make: Maker) -> None:
+    """wake() may be called at any time."""
+    transport = make()
+    transport.wake()
+    transport.open(PATIENCE)
+    transport.close(0)
+    transport.wake()
+
+
+# Counting, and the bounds
+
+
+def test_sent_counts_events(transport: Transport) -> None:
+    """`sent` adds up the events of all messages, over all openings."""
+    transport.send(b"t", b"{}")
+    transport.send(b"t", b"[]", 10)
+    assert transport.sent == 11
+    transport.close(PATIENCE)
+    assert transport.sent == 11
+    transport.open(PATIENCE)
+    transport.send(b"nobody", b"{}")
+    assert transport.sent == 12
+
+
+def test_a_full_buffer_ends_in_send_timeout(transport: Transport, candidate: Candidate) -> None:
+    """When a buffer stays full, send() raises SendTimeout, sends and counts nothing, and works again when there is room."""
+    if not candidate.features.bounded_send:
+        pytest.skip("its receivers hold nobody back")
+    with pytest.raises(SendTimeout):
+        send_without_end(transport)
+    taken = transport.sent
+    assert len(read(transport, taken)) == taken
+    transport.send(b"t", payload(1))
+    assert numbers(read(transport, 1)) == [1]
+
+
+def send_without_end(transport: Transport) -> None:
+    for _ in range(100_000):
+        transport.send(b"t", b"{}")
+
+
+def test_endpoints_are_for_people(transport: Transport) -> None:
+    """`endpoints` says where it connects to."""
+    assert transport.endpoints
+
+
+# The memory transport's own
+
+
+def test_a_full_receiver_can_close_while_a_sender_waits_for_it() -> None:
+    """MemoryTransport: close() of a receiver whose queue is full lets the sender go on, rather than wait for it."""
+    hub = MemoryHub()
+    sender, receiver = MemoryTransport(hub, send_timeout=3600), MemoryTransport(hub, queue=1)
+    sender.open(0)
+    receiver.open(0)
+    receiver.subscribe(b"t")
+    sender.send(b"t", payload(1))
+    sending = Thread(target=sender.send, args=(b"t", payload(2)), daemon=True)
+    sending.start()
+    eventually(lambda: is_waiting(sending), what="the sender waits for room")
+    closing = Thread(target=receiver.close, args=(1,), daemon=True)
+    closing.start()
+    closing.join(5)
+    assert not closing.is_alive(), "close() waits for the sender, which waits for the receiver"
+    sending.join(PATIENCE)
+    assert not sending.is_alive()

@@ -1,0 +1,57 @@
+"""The fixtures that all tests share."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from eventbus import EventBusProxy
+from tests.support import Bus, MyEventTopic, RawPeers, client_of
+
+
+@pytest.fixture
+def proxy() -> Iterator[EventBusProxy]:
+    """A running proxy on free ports."""
+    with EventBusProxy(pub_port=0, sub_port=0) as running:
+        yield running
+
+
+@pytest.fixture
+def connected(proxy: EventBusProxy) -> Iterator[Callable[..., Bus]]:
+    """Makes connected clients of the proxy, with the options that it is given, and closes them at the end."""
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> Bus:
+            client = client_of(proxy, **options)
+            client.connect(20)
+            stack.callback(client.close)
+            return client
+
+        yield make
+
+
+@pytest.fixture
+def bus(connected: Callable[..., Bus]) -> Bus:
+    """A connected client that is subscribed to `my_service`."""
+    client = connected()
+    client.subscribe(MyEventTopic.my_service)
+    return client
+
+
+@pytest.fixture
+def raw(proxy: EventBusProxy) -> Iterator[RawPeers]:
+    """Plain ZeroMQ peers at the proxy."""
+    peers = RawPeers(proxy.pub_port, proxy.sub_port)
+    yield peers
+    peers.close()
+
+
+@pytest.fixture
+def dead_ports() -> Iterator[tuple[int, int]]:
+    """Two ports that nobody listens on, and that nobody else gets meanwhile."""
+    with socket.socket() as one, socket.socket() as two:
+        one.bind(("127.0.0.1", 0))
+        two.bind(("127.0.0.1", 0))
+        yield one.getsockname()[1], two.getsockname()[1]

@@ -1,0 +1,239 @@
+"""`EventBusClient` among strangers: plain ZeroMQ peers, other proxies, and messages that are no events."""
+
+import logging
+from collections.abc import Callable
+from threading import Event, Thread
+
+import pytest
+import zmq
+from pydantic import field_validator
+
+from eventbus import EventBusClient, EventBusProxy
+from tests.support import (
+    PATIENCE,
+    Bus,
+    MyEvent,
+    MyEventTopic,
+    MyEventType,
+    RawPeers,
+    Recorder,
+    event,
+    eventually,
+    json_of,
+)
+
+TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
+UPDATED = MyEventType.updated
+
+MALFORMED: dict[str, list[bytes]] = {
+    "1-frame": [b"my_service"],
+    "3-frames": [b"my_service", json_of(-1), b"{}"],
+    "1000-frames": [b"my_service", *[b"{}"] * 999],
+    "empty-payload": [b"my_service", b""],
+    "binary": [b"my_service", b"\x00\xff"],
+    "no-json": [b"my_service", b"{nonsense}"],
+    "cut-off": [b"my_service", json_of(-1)[:-1]],
+    "wrong-schema": [b"my_service", b'{"type":"updated"}'],
+    "unknown-type": [b"my_service", json_of(-1, "unheard")],
+    "cut-off-array": [b"my_service", b"[" + json_of(-1)],
+}
+
+
+def record(client: Bus) -> Recorder:
+    recorder = Recorder()
+    client.attach_callback(UPDATED, recorder)
+    client.start_consumer()
+    return recorder
+
+
+def rejections(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    return [entry for entry in caplog.records if entry.name == "eventbus" and entry.levelno == logging.WARNING]
+
+
+@pytest.mark.parametrize("frames", MALFORMED.values(), ids=MALFORMED.keys())
+def test_what_is_no_event_is_rejected(
+    bus: Bus, raw: RawPeers, frames: list[bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A message that is no event is counted once, logged once for its kind, and costs no other event."""
+    recorder = record(bus)
+    publisher = raw.publisher(b"my_service")
+    publisher.send_multipart([b"my_service", json_of(1)])
+    recorder.wait_for(1)
+    for number in range(3):
+        publisher.send_multipart(frames)
+        eventually(lambda count=number + 1: bus.stats().rejected >= count)  # type: ignore[misc] # a lambda's default
+        publisher.send_multipart([b"my_service", json_of(2 + number)])
+    assert recorder.wait_for(4) == [1, 2, 3, 4]
+    assert (bus.stats().rejected, bus.stats().received) == (3, 4)
+    [logged] = rejections(caplog)
+    assert "rejected" in logged.getMessage()
+    assert "MyEvent" in logged.getMessage()
+    assert len(logged.getMessage()) < 500
+
+
+@pytest.fixture(params=list(MALFORMED.values()), ids=list(MALFORMED))
+def flooded(request: pytest.FixtureRequest, bus: Bus, raw: RawPeers) -> Recorder:
+    """2,000 good events with three malformed messages among them, which waited in the queue to be received at once."""
+    entered, go = Event(), Event()
+
+    def hold(_event: MyEvent) -> None:
+        entered.set()
+        assert go.wait(PATIENCE)
+
+    bus.attach_callback(MyEventType.started, hold)
+    recorder = record(bus)
+    publisher = raw.publisher(b"my_service")
+    publisher.send_multipart([b"my_service", json_of(0, "started")])
+    assert entered.wait(PATIENCE)
+    for number in range(2_000):
+        publisher.send_multipart([b"my_service", json_of(number)])
+        if number in (50, 700, 701):
+            publisher.send_multipart(request.param)
+    publisher.send_multipart([b"my_service", json_of(0, "stopped")])
+    last = Recorder()
+    bus.attach_callback(MyEventType.stopped, last)
+    go.set()
+    last.wait_for(1)
+    return recorder
+
+
+def test_malformed_messages_cost_no_neighbour(flooded: Recorder) -> None:
+    """In a full queue too, no malformed message costs another one: every good event is received, in order."""
+    assert [value for value in flooded.values if value >= 0] == list(range(2_000))
+
+
+def test_malformed_messages_are_never_events(flooded: Recorder) -> None:
+    """In a full queue too, nothing that is in a malformed message is taken for an event."""
+    assert -1 not in flooded.values
+
+
+def test_malformed_messages_are_counted_once_each(flooded: Recorder, bus: Bus) -> None:
+    """In a full queue too, each malformed message counts as one."""
+    assert bus.stats().rejected == 3
+
+
+def test_a_topic_that_is_no_text_is_rejected(bus: Bus, raw: RawPeers, caplog: pytest.LogCaptureFixture) -> None:
+    """Subscribed to everything, an event on a topic that is not UTF-8 is rejected, each time."""
+    bus.subscribe(None)
+    recorder = record(bus)
+    publisher = raw.publisher(b"")
+    for number in range(3):
+        publisher.send_multipart([b"\xfe\xfe", json_of(-1)])
+        publisher.send_multipart([b"my_service", json_of(number)])
+        assert recorder.wait_for(number + 1) == list(range(number + 1))
+    assert bus.stats().rejected == 3
+    assert len(rejections(caplog)) == 1
+
+
+def test_an_array_with_a_bad_element(bus: Bus, raw: RawPeers, caplog: pytest.LogCaptureFixture) -> None:
+    """Of a packed message the good events are received, in order, and each bad one is counted."""
+    recorder = record(bus)
+    publisher = raw.publisher(b"my_service")
+    elements = [json_of(1), b'{"type":"updated"}', json_of(2), b"3", json_of(-1, "unheard"), json_of(3)]
+    publisher.send_multipart([b"my_service", b"[" + b",".join(elements) + b"]"])
+    publisher.send_multipart([b"my_service", b"[]"])
+    publisher.send_multipart([b"my_service", json_of(4)])
+    assert recorder.wait_for(4) == [1, 2, 3, 4]
+    assert (bus.stats().rejected, bus.stats().received) == (3, 4)
+    assert len(rejections(caplog)) == 2, "one line for the schema, one for the type"
+
+
+def test_kinds_are_logged_once_each(bus: Bus, raw: RawPeers, caplog: pytest.LogCaptureFixture) -> None:
+    """A flood of rejected messages makes one line per kind, with the kind as a field."""
+    recorder = record(bus)
+    publisher = raw.publisher(b"my_service")
+    for _ in range(100):
+        for frames in (MALFORMED["no-json"], MALFORMED["wrong-schema"], MALFORMED["unknown-type"], MALFORMED["1-frame"]):
+            publisher.send_multipart(frames)
+    publisher.send_multipart([b"my_service", json_of(1)])
+    assert recorder.wait_for(1) == [1]
+    assert bus.stats().rejected == 400
+    assert sorted(vars(entry)["eventbus_reason"] for entry in rejections(caplog)) == ["frames", "json", "schema", "type"]
+
+
+class Careless(MyEvent):
+    """Its validator raises what no validator should."""
+
+    @field_validator("value")
+    @classmethod
+    def invert(cls, value: float) -> float:
+        return {1.0: 1.0, 2.0: 2.0}[value]
+
+
+def test_a_validator_that_raises_anything_ends_nothing(proxy: EventBusProxy, raw: RawPeers) -> None:
+    """An event class's own validator may raise any error: the event is rejected, and the consumer lives."""
+    client = EventBusClient[Careless, MyEventType, MyEventTopic](
+        Careless, "127.0.0.1", proxy.pub_port, proxy.sub_port, topics=[TOPIC]
+    )
+    seen: list[float] = []
+    with client:
+        client.attach_callback(UPDATED, lambda event: seen.append(event.value))
+        client.start_consumer()
+        publisher = raw.publisher(b"my_service")
+        for payload in (json_of(1), json_of(9), b"[" + json_of(9) + b"," + json_of(2) + b"]"):
+            publisher.send_multipart([b"my_service", payload])
+        eventually(lambda: seen == [1, 2])
+        eventually(lambda: client.stats().rejected == 2)
+
+
+# Interoperation with the original client, which is plain pyzmq
+
+
+def test_a_plain_subscriber_understands(connected: Callable[..., Bus], raw: RawPeers) -> None:
+    """A plain SUB receives exactly two frames, the topic and the event's JSON, from the first event on."""
+    subscriber = raw.subscriber(b"my_service")
+    client = connected()
+    client.emit_event(event(1.5), TOPIC)
+    assert subscriber.recv_multipart() == [b"my_service", event(1.5).model_dump_json().encode()]
+
+
+def test_a_plain_publisher_is_understood(bus: Bus, raw: RawPeers) -> None:
+    """Events that a plain PUB sends in two frames are received."""
+    recorder = record(bus)
+    with zmq.Context() as context, context.socket(zmq.PUB) as publisher:
+        publisher.set(zmq.LINGER, 0)
+        publisher.connect(raw.pub_endpoint)
+
+        def sent_and_received() -> bool:
+            publisher.send_multipart([b"my_service", json_of(1)])
+            return bool(recorder.values)
+
+        eventually(sent_and_received, PATIENCE)
+    assert set(recorder.values) == {1.0}
+
+
+def test_spaced_json_is_understood(bus: Bus, raw: RawPeers) -> None:
+    """JSON with white space around it, as other libraries write it, is an event; so are packed events."""
+    recorder = record(bus)
+    publisher = raw.publisher(b"my_service")
+    publisher.send_multipart([b"my_service", b'\r\n { "type" : "updated" , "time" : "" , "value" : 1 } \n'])
+    publisher.send_multipart([b"my_service", b" [ " + json_of(2) + b" , " + json_of(3) + b" ] "])
+    assert recorder.wait_for(3) == [1, 2, 3]
+    assert bus.stats().rejected == 0
+
+
+def test_over_a_bare_proxy() -> None:
+    """Everything works over a plain zmq.proxy without any of our options."""
+    context = zmq.Context()
+    frontend, backend = context.socket(zmq.XSUB), context.socket(zmq.XPUB)
+    ports = frontend.bind_to_random_port("tcp://127.0.0.1"), backend.bind_to_random_port("tcp://127.0.0.1")
+
+    def run() -> None:
+        try:
+            zmq.proxy(frontend, backend)
+        except zmq.ContextTerminated:
+            frontend.close(linger=0)
+            backend.close(linger=0)
+
+    running = Thread(target=run, daemon=True)
+    running.start()
+    with Bus(MyEvent, "127.0.0.1", *ports) as client:
+        client.subscribe(TOPIC)
+        recorder = record(client)
+        client.emit_event(event(1), TOPIC)
+        client.emit_event(event(-1), OTHER)
+        client.emit_events([event(2), event(3)], TOPIC)
+        assert recorder.wait_for(3) == [1, 2, 3]
+    context.term()
+    running.join(PATIENCE)
+    assert not running.is_alive()

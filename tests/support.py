@@ -1,0 +1,230 @@
+"""What the tests share: waiting for conditions, a service's event classes, plain ZeroMQ peers, other processes."""
+
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from enum import auto
+from threading import Event, Thread
+from time import monotonic
+from typing import Any
+
+import zmq
+
+from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy
+
+PATIENCE = 20.0  # seconds; only ever used up by a failing test
+
+
+class MyEventType(BaseEventType):
+    started = auto()
+    updated = auto()
+    stopped = auto()
+
+
+class MyEventTopic(BaseEventTopic):
+    my_service = auto()
+    my_service_scheduler = auto()
+    other = auto()
+
+
+class MyEvent(BaseEvent[MyEventType]):
+    time: str
+    value: float = 0.0
+
+
+type MyCallback = Callable[[MyEvent], object]
+
+Bus = EventBusClient[MyEvent, MyEventType, MyEventTopic]
+
+
+def event(value: float = 0.0, event_type: MyEventType = MyEventType.updated) -> MyEvent:
+    """An event that a number tells from others."""
+    return MyEvent(type=event_type, time="2026-01-31T12:00:00+00:00", value=value)
+
+
+def json_of(value: float = 0.0, event_type: str = "updated") -> bytes:
+    """The payload of `event`, written as the original client writes it."""
+    return b'{"type":"%s","time":"2026-01-31T12:00:00+00:00","value":%s}' % (event_type.encode(), str(float(value)).encode())
+
+
+def eventually(condition: Callable[[], object], timeout: float = 10.0, what: str = "") -> None:
+    """Return as soon as the condition is true; fail if it is not in time."""
+    end = monotonic() + timeout
+    pause = Event()
+    while not condition():
+        if monotonic() > end:
+            raise AssertionError(f"not within {timeout:g} s: {what or condition}")
+        pause.wait(0.005)
+
+
+class Recorder:
+    """A callback that keeps its events."""
+
+    def __init__(self) -> None:
+        self.events: list[MyEvent] = []
+
+    def __call__(self, event: MyEvent) -> None:
+        self.events.append(event)
+
+    @property
+    def values(self) -> list[float]:
+        return [event.value for event in self.events]
+
+    def wait_for(self, count: int, timeout: float = PATIENCE) -> list[float]:
+        """The values of the events, as soon as there are so many."""
+        eventually(lambda: len(self.events) >= count, timeout, f"{count} events")
+        return self.values
+
+
+def run_threads(count: int, action: Callable[[int], object]) -> None:
+    """Call `action(0)` to `action(count - 1)`, each in a thread, at once; raise the first of their exceptions."""
+    errors: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            action(number)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [Thread(target=run, args=(number,), daemon=True) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive(), "a thread has not finished"
+    if errors:
+        raise errors[0]
+
+
+@contextmanager
+def in_thread(action: Callable[[], object]) -> Iterator[Thread]:
+    """Run the action in a thread; at the end of the block it must have come to an end, without an exception."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            action()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    yield thread
+    thread.join(PATIENCE)
+    assert not thread.is_alive(), "the thread has not finished"
+    if errors:
+        raise errors[0]
+
+
+def is_waiting(thread: Thread) -> bool:
+    """Whether the thread waits for a condition at this moment."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame is not None and frame.f_code.co_filename == threading.__file__ and frame.f_code.co_name == "wait"
+
+
+def is_joining(thread: Thread) -> bool:
+    """Whether the thread waits for another one to end at this moment."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame is not None and frame.f_code.co_filename == threading.__file__ and frame.f_code.co_name == "join"
+
+
+class RawPeers:
+    """Sockets of plain pyzmq at a proxy: peers that know nothing of this package."""
+
+    def __init__(self, pub_port: int, sub_port: int) -> None:
+        self._context = zmq.Context()
+        self._sockets: list[zmq.Socket[bytes]] = []  # collected early, they would warn that nobody has closed them
+        self.pub_endpoint = f"tcp://127.0.0.1:{pub_port}"
+        self.sub_endpoint = f"tcp://127.0.0.1:{sub_port}"
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+
+    def publisher(self, awaited: bytes, kind: int = zmq.XPUB) -> "zmq.Socket[bytes]":
+        """A publisher to whom the proxy has told that somebody subscribes to `awaited`."""
+        made = self._socket(kind)
+        made.set(zmq.SNDHWM, 0)
+        made.set(zmq.RCVHWM, 0)
+        made.connect(self.pub_endpoint)
+        self.await_subscription(made, awaited)
+        return made
+
+    @staticmethod
+    def await_subscription(publisher: "zmq.Socket[bytes]", awaited: bytes) -> None:
+        """Read upstream frames until the subscription has come."""
+        end = monotonic() + PATIENCE
+        while publisher.poll(max(0, round((end - monotonic()) * 1000))):
+            if publisher.recv() == b"\x01" + awaited:
+                return
+        raise AssertionError(f"the subscription to {awaited!r} never came upstream")
+
+    def subscriber(self, topic: bytes = b"") -> "zmq.Socket[bytes]":
+        """A plain SUB whose subscription is in force at the proxy. A client sends to it once it has (re-)connected."""
+        made = self._socket(zmq.SUB)
+        made.set(zmq.RCVHWM, 0)
+        made.set(zmq.RCVTIMEO, round(PATIENCE * 1000))
+        made.subscribe(topic)
+        made.connect(self.sub_endpoint)
+        token = b"\xff" + uuid.uuid4().bytes
+        made.subscribe(token)
+        self.publisher(token).close(linger=0)
+        made.unsubscribe(token)
+        return made
+
+    def _socket(self, kind: int) -> "zmq.Socket[bytes]":
+        made = self._context.socket(kind)
+        self._sockets.append(made)
+        return made
+
+
+def read_until(subscriber: "zmq.Socket[bytes]", last: bytes) -> list[list[bytes]]:
+    """The messages that came before one on topic `last`."""
+    messages = []
+    while (message := subscriber.recv_multipart())[0] != last:
+        messages.append(message)
+    return messages
+
+
+PROXY_PROCESS = """
+import sys
+from eventbus import EventBusProxy
+with EventBusProxy(pub_port=0, sub_port=0) as proxy:
+    print(proxy.pub_port, proxy.sub_port, flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextmanager
+def proxy_process() -> Iterator[tuple[subprocess.Popen[str], int, int]]:
+    """A proxy in a process of its own, with its two ports."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROXY_PROCESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with process:
+        assert process.stdout is not None
+        pub_port, sub_port = map(int, process.stdout.readline().split())
+        try:
+            yield process, pub_port, sub_port
+        finally:
+            process.kill()
+
+
+def run_script(code: str, *arguments: object, options: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run Python code in a process of its own; the test's failure shows what it wrote."""
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        check=False,
+    )
+    print(done.stdout, done.stderr, sep="\n")
+    return done
+
+
+def client_of(proxy: EventBusProxy, **options: Any) -> Bus:
+    """A client for this proxy, not connected yet."""
+    return Bus(MyEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port, **options)
