@@ -3,16 +3,19 @@
 from collections import deque
 from threading import Condition
 
+UNREAD = 1_000
+
 
 class ReceiveBuffer[EventClass]:
     """The newest `limit` received events, oldest first. Any thread may use it.
 
-    When it is full the oldest event makes room, so memory stays flat when nobody reads.
+    When it is full the oldest event makes room, so memory stays flat when nobody reads. Until a reader is
+    expected it holds at most `UNREAD` events: keeping more than fit into the processor's cache costs every event a tenth.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._events: deque[EventClass] = deque(maxlen=limit)
+        self._events: deque[EventClass] = deque(maxlen=min(limit, UNREAD))
         self._changed = Condition()
         self._open = False
 
@@ -27,13 +30,20 @@ class ReceiveBuffer[EventClass]:
             self._open = False
             self._changed.notify_all()
 
+    def expect_reader(self) -> None:
+        """Hold as many events as allowed from now on: somebody is going to read them."""
+        with self._changed:
+            if self._events.maxlen != self._limit:
+                self._events = deque(self._events, maxlen=self._limit)
+
     def extend(self, events: list[EventClass]) -> int:
         """Append these events and return how many old ones they pushed out."""
         with self._changed:
-            surplus = len(self._events) + len(events) - self._limit
+            before = len(self._events)
             self._events.extend(events)
+            dropped = before + len(events) - len(self._events)
             self._changed.notify(len(events))
-        return max(0, surplus)
+        return dropped
 
     def get(self, timeout: float | None) -> EventClass | None:
         """Return the oldest event, waiting for one up to `timeout` seconds (None: until `close()`); None when none came."""

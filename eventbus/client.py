@@ -57,7 +57,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         send_timeout: how many seconds `emit_event` waits while the send buffer is full.
         send_hwm: how many messages the send buffer holds, the high-water mark.
         receive_hwm: how many messages wait to be decoded, the high-water mark.
-        receive_buffer: how many events wait for `recv_event` and `listen_forever`.
+        receive_buffer: how many events wait for `recv_event` and `listen_forever`; before the first call of either, at most
+            a thousand.
         packing: whether `emit_events` may pack many events into one message; receivers that use the original client cannot
             read those.
         transport: what carries the messages, instead of ZeroMQ to `host`; the four arguments about sockets are its own then.
@@ -353,6 +354,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         Raises:
             NotConnected: the client is not connected, and the buffer is empty.
         """
+        self._buffer.expect_reader()
         event = self._buffer.get(0)
         if event is None:
             self.start_consumer()
@@ -367,6 +369,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         Raises:
             NotConnected: the client is not connected.
         """
+        self._buffer.expect_reader()
         self.start_consumer()
         return self._listen()
 

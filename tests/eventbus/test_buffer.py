@@ -62,3 +62,12 @@ def test_open_again(buffer: ReceiveBuffer[int]) -> None:
     with in_thread(lambda: found.append(buffer.get(None))):
         buffer.extend([7])
     assert found == [7]
+
+
+def test_before_a_reader_is_expected_it_keeps_few() -> None:
+    """Nobody has read yet: the newest thousand are kept. After expect_reader() as many as the limit allows."""
+    buffer: ReceiveBuffer[int] = ReceiveBuffer(5_000)
+    assert buffer.extend(list(range(1_500))) == 500
+    buffer.expect_reader()
+    assert buffer.extend(list(range(1_500, 6_000))) == 500
+    assert buffer.get(0) == 1_000
