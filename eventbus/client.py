@@ -8,7 +8,7 @@ import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
-from threading import Lock, Thread, current_thread
+from threading import Lock
 from types import TracebackType, get_original_bases
 from typing import Any, Self
 
@@ -16,23 +16,22 @@ from pydantic import TypeAdapter
 
 from eventbus import wire
 from eventbus.buffer import ReceiveBuffer
-from eventbus.codec import Codec, Reject, RejectReason
+from eventbus.codec import Codec
+from eventbus.consumer import Consumer
 from eventbus.coroutines import running_loop
 from eventbus.deadline import Deadline
 from eventbus.dispatcher import Callback, Dispatcher
 from eventbus.errors import InvalidHandler, InvalidTopic, SendTimeout
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handlers import check_callback
-from eventbus.stats import Counters, EventBusStats, Throttle
+from eventbus.stats import Counters, EventBusStats
 from eventbus.transport import Transport
 from eventbus.transports.null import NullTransport
 from eventbus.transports.zeromq import ZeroMQTransport
-from eventbus.wire import Batch
 
 logger = logging.getLogger("eventbus")
 
 _PACK_BYTES = 65_536
-_SLICE = 256  # events that are decoded before they are dispatched: what was just decoded is still in the processor's cache
 
 _open_clients: "weakref.WeakSet[EventBusClient[Any, Any, Any]]" = weakref.WeakSet()
 
@@ -110,13 +109,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._packing = packing
         self._codec = Codec(event_class)
         self._counters = Counters()
-        self._throttle = Throttle()
-        self._malformed = 0
         self._buffer: ReceiveBuffer[EventClass] = ReceiveBuffer(receive_buffer)
         self._dispatcher = Dispatcher(self._buffer, self._counters)
-        self._starting = Lock()
         self._subscribing = Lock()  # the dispatcher and the transport know the same topics, whoever comes between
-        self._consumer: Thread | None = None
+        self._consumer = Consumer(self._transport, self._codec, self._dispatcher, self._counters)
         # The path of an emitted event reads only these.
         self._encoders = self._codec.encoders
         self._topics: dict[BaseEventTopic, tuple[BaseEventTopic, bytes]] = {}
@@ -311,14 +307,9 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         Raises:
             NotConnected: the client is not connected.
         """
-        if not self._enabled:
-            return
-        self._transport.ensure_open()
-        with self._starting:
-            if self._consumer is None or not self._consumer.is_alive():
-                self._dispatcher.coroutines.resume()
-                self._consumer = Thread(target=self._consume, name="eventbus-consumer", daemon=True)
-                self._consumer.start()
+        if self._enabled:
+            self._transport.ensure_open()
+            self._consumer.start()
 
     def stop_consumer(self, timeout: float | None = None) -> None:
         """Stop receiving, and wait until what was received is handled, by ``async`` callbacks too.
@@ -329,19 +320,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         Args:
             timeout: seconds; None for the client's `close_timeout`.
         """
-        deadline = Deadline(self._close_timeout if timeout is None else timeout)
-        with self._starting:
-            consumer, self._consumer = self._consumer, None
-        if consumer is current_thread():
-            self._dispatcher.abandon()
-        elif consumer is not None:
-            self._transport.wake()
-            consumer.join(deadline.left())
-            if consumer.is_alive():
-                self._dispatcher.abandon()
-                logger.warning("handlers are still running after %.1f s, not waiting any longer", deadline.timeout)
-        if left := self._dispatcher.coroutines.close(deadline):
-            logger.warning("%d async handlers had not finished when the consumer stopped", left)
+        self._consumer.stop(self._close_timeout if timeout is None else timeout)
 
     def recv_event(self, timeout: float | None = 0.5) -> EventClass | None:
         """Return the oldest event in the receive buffer, or None when none comes in time.
@@ -382,78 +361,6 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def _listen(self) -> Iterator[EventClass]:
         while (event := self._buffer.get(None)) is not None:
             yield event
-
-    def _consume(self) -> None:
-        try:
-            while self._consumer is current_thread():
-                batch = self._transport.receive()
-                if batch is None:
-                    break
-                if batch[0] and self._consumer is current_thread():
-                    self._take(batch)
-                if self._transport.malformed != self._malformed:
-                    self._malformed = self._transport.malformed
-                    self._warn(RejectReason.FRAMES, "not a topic and a JSON payload in two frames")
-        except Exception:
-            # A defect of ours or of the transport, never a handler's: those are caught one by one.
-            logger.exception("the consumer of %s has ended", self._transport.endpoints)
-
-    def _take(self, batch: Batch) -> None:
-        """Decode the messages of subscribed topics and dispatch what is in them."""
-        topics, payloads = batch
-        routes = self._dispatcher.routes_of(topics)
-        if routes is not None and payloads[0][:1] != wire.ARRAY:
-            # Nearly always: all messages are for this client, and each is one good event. The loop is map's, in C.
-            try:
-                events = list(map(self._codec.decode_one, payloads))
-            except Exception:
-                pass  # met again below, message by message; a validator of the service may raise anything
-            else:
-                self._dispatcher.dispatch(routes, events)
-                return
-        routes, events = [], []
-        for topic, payload in zip(topics, payloads, strict=True):
-            if self._dispatcher.takes(topic):
-                if found := self._decode(topic, payload):
-                    events += found
-                    routes += [self._dispatcher.route_of(topic)] * len(found)
-                if len(events) >= _SLICE:
-                    self._dispatcher.dispatch(routes, events)
-                    routes, events = [], []
-        self._dispatcher.dispatch(routes, events)
-
-    def _decode(self, topic: bytes, payload: bytes) -> list[EventClass]:
-        """The events in one message, of any kind."""
-        if not wire.is_text(topic):
-            self._reject(RejectReason.TOPIC, f"{topic!r} is not UTF-8")
-            return []
-        try:
-            return self._codec.decode_many(payload) if payload[:1] == wire.ARRAY else [self._codec.decode_one(payload)]
-        except Exception:
-            return list(self._salvage(topic, payload))
-
-    def _salvage(self, topic: bytes, payload: bytes) -> Iterator[EventClass]:
-        for found in self._codec.salvage(payload):
-            if isinstance(found, Reject):
-                self._reject(found.reason, f"on {topic!r}: {found.detail}")
-            else:
-                yield found
-
-    def _reject(self, reason: RejectReason, detail: str) -> None:
-        self._counters.add(rejected=1)
-        self._warn(reason, detail)
-
-    def _warn(self, reason: RejectReason, detail: str) -> None:
-        held_back = self._throttle.admit(reason)
-        if held_back is not None:
-            logger.warning(
-                "rejected what is no event of %s (%s): %.200s; %d more like it since the last such line",
-                self._codec.name,
-                reason,
-                detail,
-                held_back,
-                extra={"eventbus_reason": str(reason)},
-            )
 
     def _subscribe(self, frame: bytes) -> None:
         with self._subscribing:

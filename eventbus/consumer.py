@@ -1,0 +1,135 @@
+"""The consumer: the thread that receives messages, decodes them and dispatches what is in them."""
+
+import logging
+from collections.abc import Iterator
+from threading import Lock, Thread, current_thread
+from typing import Any
+
+from eventbus import wire
+from eventbus.codec import Codec, Reject, RejectReason
+from eventbus.deadline import Deadline
+from eventbus.dispatcher import Dispatcher
+from eventbus.events import BaseEvent
+from eventbus.stats import Counters, Throttle
+from eventbus.transport import Transport
+from eventbus.wire import Batch
+
+logger = logging.getLogger("eventbus")
+
+_SLICE = 256  # events that are unpacked before they are dispatched: what was just decoded is still in the processor's cache
+
+
+# BaseEvent[Any]: it is invariant in its type enum, which each service brings.
+class Consumer[EventClass: BaseEvent[Any]]:
+    """Takes messages from a transport to a dispatcher, in a thread of its own between `start` and `stop`.
+
+    `start` and `stop` may be called from any thread. What is no event is counted, and logged once per reason and minute.
+    """
+
+    def __init__(
+        self, transport: Transport, codec: Codec[EventClass], dispatcher: Dispatcher[EventClass], counters: Counters
+    ) -> None:
+        self._transport = transport
+        self._codec = codec
+        self._dispatcher = dispatcher
+        self._counters = counters
+        self._throttle = Throttle()
+        self._malformed = 0
+        self._starting = Lock()
+        self._thread: Thread | None = None  # a thread that finds that it is not this one ends
+
+    def start(self) -> None:
+        """Start the thread, unless it runs."""
+        with self._starting:
+            if self._thread is None or not self._thread.is_alive():
+                self._dispatcher.coroutines.resume()
+                self._thread = Thread(target=self._consume, name="eventbus-consumer", daemon=True)
+                self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """End the thread, and wait until what was received is handled; see `EventBusClient.stop_consumer`."""
+        deadline = Deadline(timeout)
+        with self._starting:
+            thread, self._thread = self._thread, None
+        if thread is current_thread():
+            self._dispatcher.abandon()
+        elif thread is not None:
+            self._transport.wake()
+            thread.join(deadline.left())
+            if thread.is_alive():
+                self._dispatcher.abandon()
+                logger.warning("handlers are still running after %.1f s, not waiting any longer", timeout)
+        if left := self._dispatcher.coroutines.close(deadline):
+            logger.warning("%d async handlers had not finished when the consumer stopped", left)
+
+    def _consume(self) -> None:
+        try:
+            while self._thread is current_thread():
+                batch = self._transport.receive()
+                if batch is None:
+                    break
+                if batch[0] and self._thread is current_thread():
+                    self._take(batch)
+                if self._transport.malformed != self._malformed:
+                    self._malformed = self._transport.malformed
+                    self._warn(RejectReason.FRAMES, "not a topic and a JSON payload in two frames")
+        except Exception:
+            # A defect of ours or of the transport, never a handler's: those are caught one by one.
+            logger.exception("the consumer of %s has ended", self._transport.endpoints)
+
+    def _take(self, batch: Batch) -> None:
+        """Decode the messages of subscribed topics and dispatch what is in them."""
+        topics, payloads = batch
+        routes = self._dispatcher.routes_of(topics)
+        if routes is not None and payloads[0][:1] != wire.ARRAY:
+            # Nearly always: all messages are for this client, and each is one good event. The loop is map's, in C.
+            try:
+                events = list(map(self._codec.decode_one, payloads))
+            except Exception:
+                pass  # met again below, message by message; a validator of the service may raise anything
+            else:
+                self._dispatcher.dispatch(routes, events)
+                return
+        routes, events = [], []
+        for topic, payload in zip(topics, payloads, strict=True):
+            if self._dispatcher.takes(topic):
+                if found := self._decode(topic, payload):
+                    events += found
+                    routes += [self._dispatcher.route_of(topic)] * len(found)
+                if len(events) >= _SLICE:
+                    self._dispatcher.dispatch(routes, events)
+                    routes, events = [], []
+        self._dispatcher.dispatch(routes, events)
+
+    def _decode(self, topic: bytes, payload: bytes) -> list[EventClass]:
+        """The events in one message, of any kind."""
+        if not wire.is_text(topic):
+            self._reject(RejectReason.TOPIC, f"{topic!r} is not UTF-8")
+            return []
+        try:
+            return self._codec.decode_many(payload) if payload[:1] == wire.ARRAY else [self._codec.decode_one(payload)]
+        except Exception:
+            return list(self._salvage(topic, payload))
+
+    def _salvage(self, topic: bytes, payload: bytes) -> Iterator[EventClass]:
+        for found in self._codec.salvage(payload):
+            if isinstance(found, Reject):
+                self._reject(found.reason, f"on {topic!r}: {found.detail}")
+            else:
+                yield found
+
+    def _reject(self, reason: RejectReason, detail: str) -> None:
+        self._counters.add(rejected=1)
+        self._warn(reason, detail)
+
+    def _warn(self, reason: RejectReason, detail: str) -> None:
+        held_back = self._throttle.admit(reason)
+        if held_back is not None:
+            logger.warning(
+                "rejected what is no event of %s (%s): %.200s; %d more like it since the last such line",
+                self._codec.name,
+                reason,
+                detail,
+                held_back,
+                extra={"eventbus_reason": str(reason)},
+            )
