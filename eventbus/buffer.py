@@ -17,7 +17,10 @@ class ReceiveBuffer[EventClass]:
         self._limit = limit
         self._events: deque[EventClass] = deque(maxlen=min(limit, UNREAD))
         self._changed = Condition()
+        self._waiting = 0  # readers
         self._open = False
+        self.received = 0  # how many have come in
+        self.pushed_out = 0  # how many of them had to make room
 
     def open(self) -> None:
         """Let readers wait."""
@@ -36,17 +39,22 @@ class ReceiveBuffer[EventClass]:
             if self._events.maxlen != self._limit:
                 self._events = deque(self._events, maxlen=self._limit)
 
-    def extend(self, events: list[EventClass]) -> int:
-        """Append these events and return how many old ones they pushed out."""
+    def extend(self, events: list[EventClass]) -> None:
+        """Append these events; old ones make room for them."""
         with self._changed:
-            before = len(self._events)
+            kept = len(self._events)
             self._events.extend(events)
-            dropped = before + len(events) - len(self._events)
-            self._changed.notify(len(events))
-        return dropped
+            self.received += len(events)
+            self.pushed_out += kept + len(events) - len(self._events)
+            if self._waiting:
+                self._changed.notify(len(events))
 
     def get(self, timeout: float | None) -> EventClass | None:
         """Return the oldest event, waiting for one up to `timeout` seconds (None: until `close()`); None when none came."""
         with self._changed:
-            self._changed.wait_for(lambda: self._events or not self._open, timeout)
+            self._waiting += 1
+            try:
+                self._changed.wait_for(lambda: self._events or not self._open, timeout)
+            finally:
+                self._waiting -= 1
             return self._events.popleft() if self._events else None

@@ -354,7 +354,12 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     def stats(self) -> EventBusStats:
         """What has become of events since the client was created."""
-        return self._counters.snapshot(self._transport.sent, self._transport.malformed)
+        return self._counters.snapshot(
+            emitted=self._transport.sent,
+            received=self._buffer.received,
+            malformed=self._transport.malformed,
+            pushed_out=self._buffer.pushed_out,
+        )
 
     # The rest is the client's own.
 

@@ -29,33 +29,37 @@ class EventBusStats:
 
 
 class Counters:
-    """The receiving side's counts. Any thread may add; adding once per batch keeps the lock off the path of an event."""
+    """What happens to events after they are received. Any thread may add; once per batch, to spare each event the lock."""
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._received = self._handled = self._handler_errors = self._rejected = self._dropped = 0
+        self._handled = self._handler_errors = self._rejected = self._dropped = 0
 
-    def add(
-        self, *, received: int = 0, handled: int = 0, handler_errors: int = 0, rejected: int = 0, dropped: int = 0
-    ) -> None:
+    def add(self, *, handled: int = 0, handler_errors: int = 0, rejected: int = 0, dropped: int = 0) -> None:
         """Add to the counts, all at once."""
         with self._lock:
-            self._received += received
             self._handled += handled
             self._handler_errors += handler_errors
             self._rejected += rejected
             self._dropped += dropped
 
-    def snapshot(self, emitted: int, malformed: int) -> EventBusStats:
-        """Return the counts of one moment, together with what the transport counts: emitted events, malformed messages."""
+    def snapshot(self, *, emitted: int, received: int, malformed: int, pushed_out: int) -> EventBusStats:
+        """Return the counts of one moment, with those of others.
+
+        Args:
+            emitted: events that the transport has sent.
+            received: events that came into the receive buffer.
+            malformed: messages that the transport has skipped.
+            pushed_out: events that had to leave the receive buffer.
+        """
         with self._lock:
             return EventBusStats(
                 emitted=emitted,
-                received=self._received,
+                received=received,
                 handled=self._handled,
                 handler_errors=self._handler_errors,
                 rejected=self._rejected + malformed,
-                dropped=self._dropped,
+                dropped=self._dropped + pushed_out,
             )
 
 

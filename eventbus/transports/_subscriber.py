@@ -118,22 +118,27 @@ class Subscriber:
 
     def _read(self) -> Batch:
         frames, malformed = self._read_message()
-        if self._get(_EVENTS) & _POLLIN:
+        if not self._get(_EVENTS) & _POLLIN:
+            batch: Batch = frames[:1], frames[1:]
+        else:
             if self._careful > 0:
                 malformed += self._read_carefully(frames)
             else:
-                # The loop is map's, in C. It ends with Again when nothing is left; what was read by then stays in the list.
-                with suppress(zmq.Again):
-                    frames.extend(map(self._receive_frame, _FLAGS))
-                    # Not ended by Again: the last message may go on.
-                    while self._get(_MORE_FRAMES):
-                        frames.append(self._receive_frame(_NOWAIT))
-        batch, wrong = wire.messages(frames, self._prefixes)
-        malformed += wrong
+                self._read_fast(frames)
+            batch, wrong = wire.messages(frames, self._prefixes)
+            malformed += wrong
         if malformed:
             self.malformed += malformed
             self._careful = _CAREFUL
         return batch
+
+    def _read_fast(self, frames: list[bytes]) -> None:
+        """Read the frames of a batch, without asking where messages end but for the last one."""
+        # The loop is map's, in C. It ends with Again when nothing is left; what was read by then is in the list.
+        with suppress(zmq.Again):
+            frames.extend(map(self._receive_frame, _FLAGS))
+            while self._get(_MORE_FRAMES):
+                frames.append(self._receive_frame(_NOWAIT))
 
     def _read_carefully(self, frames: list[bytes]) -> int:
         """Read a batch without guessing where messages end: after a malformed one, more may come."""

@@ -6,12 +6,12 @@ from tests.support import run_threads
 
 
 def test_counters_add_up() -> None:
-    """A snapshot holds what was added; malformed messages count as rejected."""
+    """A snapshot holds what was added; malformed messages count as rejected, pushed out events as dropped."""
     counters = Counters()
-    counters.add(received=3, handled=2, dropped=1)
+    counters.add(handled=2, dropped=1)
     counters.add(handler_errors=1, rejected=4)
-    assert counters.snapshot(emitted=9, malformed=2) == EventBusStats(
-        emitted=9, received=3, handled=2, handler_errors=1, rejected=6, dropped=1
+    assert counters.snapshot(emitted=9, received=3, malformed=2, pushed_out=5) == EventBusStats(
+        emitted=9, received=3, handled=2, handler_errors=1, rejected=6, dropped=6
     )
 
 
@@ -21,10 +21,10 @@ def test_counters_lose_nothing_between_threads() -> None:
 
     def add(_number: int) -> None:
         for _ in range(2_000):
-            counters.add(received=1)
+            counters.add(handled=1)
 
     run_threads(4, add)
-    assert counters.snapshot(0, 0).received == 8_000
+    assert counters.snapshot(emitted=0, received=0, malformed=0, pushed_out=0).handled == 8_000
 
 
 class Clock:
