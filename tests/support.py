@@ -128,7 +128,11 @@ def is_waiting(thread: Thread) -> bool:
 def is_joining(thread: Thread) -> bool:
     """Whether the thread waits for another one to end at this moment."""
     frame = sys._current_frames().get(thread.ident or 0)
-    return frame is not None and frame.f_code.co_filename == threading.__file__ and frame.f_code.co_name == "join"
+    while frame is not None and frame.f_code.co_filename == threading.__file__:
+        if frame.f_code.co_name == "join":  # itself, or on Python 3.12 around what it calls
+            return True
+        frame = frame.f_back
+    return False
 
 
 class RawPeers:
