@@ -6,6 +6,7 @@ its threshold, and prints a summary when the sensor has stopped. Both are wired 
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -195,6 +196,7 @@ def _start(stack: ExitStack, name: str, seconds: float, environment: dict[str, s
 def main() -> int:
     """``demo SECONDS`` is the demonstration, ``demo sensor|watcher SECONDS`` one of its services."""
     *names, seconds = sys.argv[1:]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that everything is cleaned up
     try:
         return run_service(names[0], float(seconds)) if names else run_demo(float(seconds))
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@ import sys
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 from dependency_injector import containers, providers, wiring
 
@@ -27,30 +27,46 @@ class Handler:
     marks: tuple[Mark, ...]
 
 
-def find_handlers(container: containers.Container) -> list[Handler]:
-    """Return the handlers of the whole tree: marked methods of what its providers provide, functions of wired modules.
+@dataclass(frozen=True, slots=True)
+class Provided:
+    """What a provider has provided, or an awaitable of it, and the marked methods of its class."""
 
-    Only providers whose class has marked methods are called; of a factory that makes one instance, which is kept.
+    instance: object
+    methods: dict[str, tuple[Mark, ...]]
 
-    Raises:
-        InvalidHandler: an object with handlers can only be had asynchronously.
+    @property
+    def is_pending(self) -> bool:
+        """Whether the instance has to be awaited."""
+        return inspect.isawaitable(self.instance)
+
+    async def awaited(self) -> "Provided":
+        """The same, with the instance itself."""
+        return Provided(await self.instance, self.methods) if inspect.isawaitable(self.instance) else self
+
+    def handlers(self) -> Iterator[Handler]:
+        """The bound methods."""
+        for name, marks in self.methods.items():
+            yield Handler(getattr(self.instance, name), marks)
+
+
+def provide_handlers(container: containers.Container) -> list[Provided]:
+    """Return the objects of the whole tree that have marked methods. Only their providers are called.
+
+    Of a factory that makes one instance.
     """
-    found = list(_functions(container))
-    for provider, methods in _providers(container):
-        provided = provider()
-        if inspect.isawaitable(provided):
-            raise InvalidHandler(f"{provider} has handlers and async dependencies: start it by `async with lifespan(…)`")
-        found += _bound(provided, methods)
+    found = []
+    for provider in walk(root_of(container).providers.values(), selected_only=True):
+        methods = marked_methods(_provided_class(provider))
+        if methods:
+            found.append(Provided(provider(), methods))
     return found
 
 
-async def find_handlers_async(container: containers.Container) -> list[Handler]:
-    """Do as `find_handlers`, and await what has to be."""
-    found = list(_functions(container))
-    for provider, methods in _providers(container):
-        provided = provider()
-        found += _bound(await provided if inspect.isawaitable(provided) else provided, methods)
-    return found
+def wired_handlers(container: containers.Container) -> Iterator[Handler]:
+    """Yield the marked functions of the modules and packages that any container of the tree is wired to."""
+    for module in _wired_modules(container):
+        for function, marks in marked_functions(module):
+            yield Handler(function, marks)
 
 
 def check_injections(callback: Callable[..., object]) -> None:
@@ -86,19 +102,6 @@ def _has_marker(parameter: inspect.Parameter) -> bool:
     return any(getattr(type(candidate), "__IS_MARKER__", False) for candidate in candidates)
 
 
-def _bound(provided: object, methods: dict[str, tuple[Mark, ...]]) -> Iterator[Handler]:
-    for name, marks in methods.items():
-        yield Handler(getattr(provided, name), marks)
-
-
-def _providers(container: containers.Container) -> Iterator[tuple[AnyProvider, dict[str, tuple[Mark, ...]]]]:
-    """The providers of objects that have marked methods, with those."""
-    for provider in walk(root_of(container).providers.values()):
-        methods = marked_methods(_provided_class(provider))
-        if methods:
-            yield provider, methods
-
-
 def _provided_class(provider: AnyProvider) -> type:
     """The class of what the provider will provide, as far as it can be told without calling anything."""
     match provider:
@@ -107,19 +110,25 @@ def _provided_class(provider: AnyProvider) -> type:
         case providers.Object():
             return type(provider())
         case providers.Factory() | providers.BaseSingleton():
-            provides = provider.provides
-            if isinstance(provides, type):
-                return provides
-            annotated = typing.get_type_hints(provides).get("return") if inspect.isfunction(provides) else None
-            return annotated if isinstance(annotated, type) else object
+            return provider.provides if isinstance(provider.provides, type) else _returned_class(provider.provides)
         case _:
             return object
 
 
-def _functions(container: containers.Container) -> Iterator[Handler]:
-    for module in _wired_modules(container):
-        for function, marks in marked_functions(module):
-            yield Handler(function, marks)
+def _returned_class(function: object) -> type:
+    """The class that a function says to return."""
+    if not inspect.isroutine(function):
+        return object
+    function = inspect.unwrap(function)
+    # By itself: other annotations may name what only type checkers import.
+    alone = SimpleNamespace(__annotations__={"return": getattr(function, "__annotations__", {}).get("return")})
+    try:
+        annotated = typing.get_type_hints(alone, globalns=getattr(function, "__globals__", None)).get("return")
+    except NameError:
+        return object
+    if annotated is typing.Self:
+        annotated = getattr(function, "__self__", None)
+    return annotated if isinstance(annotated, type) else object
 
 
 def _wired_modules(container: containers.Container) -> Iterator[ModuleType]:

@@ -8,7 +8,8 @@ from types import TracebackType
 
 from dependency_injector import containers
 
-from eventbus.container.resources import last_resources
+from eventbus.container.resources import is_async, last_resources, others, stop_resources
+from eventbus.container.subscriptions import Subscriptions
 
 
 class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function, as contextlib.suppress is
@@ -32,9 +33,11 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
         self._container = container
 
     def __enter__(self) -> Root:
+        asynchronous = [resource for resource in others(self._container) if is_async(resource)]
+        if asynchronous:
+            raise TypeError(f"{asynchronous[0]} is async: use `async with lifespan(…)`")
         try:
-            if inspect.isawaitable(self._container.init_resources()):
-                raise TypeError("a resource of this container is async: use `async with lifespan(…)`")
+            self._container.init_resources()
         except BaseException as error:
             with _noting_on(error):
                 self.__exit__(None, None, None)
@@ -43,7 +46,7 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         try:
-            self._container.shutdown_resources()
+            stop_resources(self._container)
         finally:
             self._container.reset_singletons()
 
@@ -54,6 +57,7 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
                 await starting
         except BaseException as error:
             with _noting_on(error):
+                await self._settle()
                 await self.__aexit__(None, None, None)
             raise
         return self._container
@@ -63,17 +67,21 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
     ) -> None:
         try:
             for resource in last_resources(self._container):
-                if resource.initialized:
-                    subscriptions = resource()
-                    if inspect.isawaitable(subscriptions):
-                        subscriptions = await subscriptions
+                # Where it is async it sees to this itself.
+                if resource.initialized and isinstance(subscriptions := resource(), Subscriptions):
                     # In a thread, for it waits for handlers that this loop runs.
                     await asyncio.to_thread(subscriptions.stop)
-            stopping = self._container.shutdown_resources()
+            stopping = stop_resources(self._container)
             if inspect.isawaitable(stopping):
                 await stopping
         finally:
             self._container.reset_singletons()
+
+    async def _settle(self) -> None:
+        """After a start that failed: wait for what is still starting, for only what has started can be stopped."""
+        resources = [*others(self._container), *last_resources(self._container)]
+        starting = [resource() for resource in resources if resource.initialized]
+        await asyncio.gather(*(one for one in starting if inspect.isawaitable(one)), return_exceptions=True)
 
 
 @contextmanager

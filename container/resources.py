@@ -5,10 +5,11 @@ or a nested container, a dependency is as likely closed first as last. What is h
 """
 
 import inspect
-from collections.abc import Awaitable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, cast
 
 from dependency_injector import containers, providers
+from dependency_injector.resources import AsyncResource
 
 from eventbus.client import EventBusClient
 
@@ -46,19 +47,35 @@ class LastResource[Provided](providers.Resource[Provided]):
             yield from others(self.container)
 
     def shutdown(self) -> Awaitable[None] | None:
-        """Stop this resource, then the others, each before what it depends on; go on after failures and raise them together.
+        """Stop every resource of the tree, this one among the first; see `stop_resources`."""
+        return stop_resources(self.container)
 
-        Raises:
-            ExceptionGroup: one or more resources failed to stop.
-        """
-        resources = [*last_resources(self.container), *stopping_order(others(self.container))]
-        # super() of a resource of this class: its own shutdown, not the shutdown of everything.
-        stops = [
-            super(LastResource, resource).shutdown if isinstance(resource, LastResource) else resource.shutdown
-            for resource in resources
-            if resource.initialized
-        ]
-        return _stop_all(iter(stops), [])
+    def shutdown_alone(self) -> Awaitable[None] | None:
+        """Stop this resource only."""
+        return super().shutdown()
+
+
+def stop_resources(container: containers.Container) -> Awaitable[None] | None:
+    """Stop what was started of the tree, each resource before what it depends on; go on after failures.
+
+    Returns:
+        what has to be awaited, if a resource is async.
+
+    Raises:
+        ExceptionGroup: one or more resources failed to stop.
+    """
+    last = [resource.shutdown_alone for resource in last_resources(container) if resource.initialized]
+    rest = [resource.shutdown for resource in stopping_order(others(container)) if resource.initialized]
+    return _stop_all(iter([*last, *rest]), [])
+
+
+def is_async(resource: AnyResource) -> bool:
+    """Whether the resource is started asynchronously, as far as can be told without starting it."""
+    provides = resource.provides
+    if isinstance(provides, type):
+        return issubclass(provides, AsyncResource)
+    function = inspect.unwrap(provides) if callable(provides) else provides
+    return inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
 
 
 def root_of(container: containers.Container) -> containers.Container:
@@ -71,11 +88,14 @@ def root_of(container: containers.Container) -> containers.Container:
     return container
 
 
-def walk(roots: Iterable[AnyProvider]) -> Iterator[AnyProvider]:
+def walk(roots: Iterable[AnyProvider], *, selected_only: bool = False) -> Iterator[AnyProvider]:
     """Yield the providers below these, each once, as they are in force: overriding ones instead of what they override.
 
-    Of a selector only the selected provider is followed. A `LastResource` is yielded, but what it relates to is not
-    followed, for that is everything.
+    A `LastResource` is yielded, but what it relates to is not followed, for that is everything.
+
+    Args:
+        roots: where to begin.
+        selected_only: of a selector, follow only what it selects at this moment.
     """
     visited: set[AnyProvider] = set()
     waiting = list(roots)
@@ -87,9 +107,9 @@ def walk(roots: Iterable[AnyProvider]) -> Iterator[AnyProvider]:
             continue
         visited.add(provider)
         yield provider
-        if isinstance(provider, providers.Selector):
-            selector = cast(AnyProvider, provider.selector)
-            waiting += [selector, provider.providers[selector()]]
+        if selected_only and isinstance(provider, providers.Selector):
+            name = cast(Callable[[], object], provider.selector)()
+            waiting += [selected for key, selected in provider.providers.items() if key == name]
         elif not isinstance(provider, LastResource):
             waiting += provider.related
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from dependency_injector import containers
 
-from eventbus.container.discovery import Handler, check_injections, find_handlers, find_handlers_async
+from eventbus.container.discovery import Handler, Provided, check_injections, provide_handlers, wired_handlers
 from eventbus.container.resources import AnyClient, last_resources, others
 from eventbus.errors import InvalidHandler
 from eventbus.events import BaseEventTopic, BaseEventType
@@ -70,15 +70,18 @@ class Subscriptions:
 def open_subscriptions(
     container: containers.Container, client: AnyClient
 ) -> AbstractContextManager[Subscriptions] | AbstractAsyncContextManager[Subscriptions]:
-    """Start all other resources of the tree, and return what starts the handlers: async if one of those resources is."""
+    """Start all other resources of the tree, and return what starts the handlers: async if something has to be awaited."""
     pending = [started for resource in others(container) if inspect.isawaitable(started := resource.init())]
-    return _run_async(container, client, pending) if pending else _run(container, client)
+    provided = None if pending else provide_handlers(container)
+    if provided is None or any(one.is_pending for one in provided):
+        return _run_async(container, client, pending, provided)
+    return _run(container, client, provided)
 
 
 @contextmanager
-def _run(container: containers.Container, client: AnyClient) -> Iterator[Subscriptions]:
+def _run(container: containers.Container, client: AnyClient, provided: list[Provided]) -> Iterator[Subscriptions]:
     subscriptions = Subscriptions(container, client)
-    subscriptions.start(find_handlers(container))
+    subscriptions.start([*wired_handlers(container), *(handler for one in provided for handler in one.handlers())])
     try:
         yield subscriptions
     finally:
@@ -87,15 +90,15 @@ def _run(container: containers.Container, client: AnyClient) -> Iterator[Subscri
 
 @asynccontextmanager
 async def _run_async(
-    container: containers.Container, client: AnyClient, pending: list[Awaitable[Any]]
+    container: containers.Container, client: AnyClient, pending: list[Awaitable[Any]], provided: list[Provided] | None
 ) -> AsyncIterator[Subscriptions]:
     import asyncio  # here, where a loop runs: a service without one need not import it
 
     await asyncio.gather(*pending)
-    subscriptions = Subscriptions(container, client)
-    subscriptions.start(await find_handlers_async(container))
-    try:
-        yield subscriptions
-    finally:
-        # In a thread: it waits for handlers that this loop runs.
-        await asyncio.to_thread(subscriptions.stop)
+    ready = [await one.awaited() for one in (provide_handlers(container) if provided is None else provided)]
+    with _run(container, client, ready) as subscriptions:
+        try:
+            yield subscriptions
+        finally:
+            # In a thread: it waits for handlers that this loop runs.
+            await asyncio.to_thread(subscriptions.stop)

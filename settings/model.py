@@ -6,15 +6,19 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
 from eventbus.errors import InvalidSettings
 
 PREFIX = "EVENTBUS_"
 
-# Kubernetes describes a service called `eventbus` to every pod in variables of these names.
-_NOT_OURS = re.compile(r"EVENTBUS_(SERVICE_(HOST|PORT(_.*)?)|PORT(_\d+_.*)?)$")
+# Kubernetes describes a service called `eventbus`, or `eventbus-…`, to every pod in variables of these names; and
+# EVENTBUS_…_PORT is its own where the value is a URL.
+_KUBERNETES = re.compile(r"EVENTBUS_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
+_KUBERNETES_PORT = re.compile(r"EVENTBUS_(\w+_)?PORT=(tcp|udp|sctp)://")
+
+type Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
 def _split(value: object) -> object:
@@ -32,9 +36,7 @@ class EventBusSettings(BaseSettings):
         InvalidSettings: a variable with this prefix is unknown, or a value is bad; the text names each.
     """
 
-    model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_nested_delimiter="__", extra="ignore", frozen=True
-    )
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
 
     enabled: bool = Field(default=True, description="false: a client whose calls do nothing, and no socket")
     host: str = Field(default="localhost", min_length=1, description="where the proxy runs")
@@ -44,10 +46,10 @@ class EventBusSettings(BaseSettings):
         default=(), description="topics to subscribe to from the start, as a,b"
     )
     embedded_proxy: bool = Field(default=False, description="true: the container runs a proxy if none runs yet")
-    connect_timeout: PositiveFloat = Field(default=5.0, description="seconds to wait for the proxy")
-    close_timeout: NonNegativeFloat = Field(default=5.0, description="seconds that closing may take")
-    linger: NonNegativeFloat = Field(default=1.0, description="seconds of those for flushing what was emitted")
-    send_timeout: NonNegativeFloat = Field(default=5.0, description="seconds to wait while the send buffer is full")
+    connect_timeout: Seconds = Field(default=5.0, gt=0, description="seconds to wait for the proxy")
+    close_timeout: Seconds = Field(default=5.0, description="seconds that closing may take")
+    linger: Seconds = Field(default=1.0, description="seconds of those for flushing what was emitted")
+    send_timeout: Seconds = Field(default=5.0, description="seconds to wait while the send buffer is full")
     send_hwm: PositiveInt = Field(default=100_000, description="messages in the send buffer")
     receive_hwm: PositiveInt = Field(default=100_000, description="messages that wait to be decoded")
     receive_buffer: PositiveInt = Field(default=10_000, description="events that wait for recv_event()")
@@ -57,7 +59,9 @@ class EventBusSettings(BaseSettings):
 
     # Any: these are pydantic's own arguments beside the fields.
     def __init__(self, **values: Any) -> None:
-        complaints = list(_unknown_variables(type(self)))
+        known = type(self).model_fields
+        complaints = [f"{name} is no setting" for name in values if name not in known and not name.startswith("_")]
+        complaints += _unknown_variables(type(self))
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -74,9 +78,10 @@ class EventBusSettings(BaseSettings):
 def _unknown_variables(settings: type[EventBusSettings]) -> Iterator[str]:
     """A complaint for each variable that has our prefix and means nothing: most likely it is misspelt."""
     known = {settings.variable(field) for field in settings.model_fields}
-    given = [*os.environ, *DotEnvSettingsSource(settings).env_vars]
-    for name in sorted({name.upper() for name in given}):
-        if name.startswith(PREFIX) and name.partition("__")[0] not in known and not _NOT_OURS.match(name):
+    given = {**DotEnvSettingsSource(settings).env_vars, **os.environ}
+    for name, value in sorted({name.upper(): value for name, value in given.items()}.items()):
+        foreign = _KUBERNETES.match(name) or _KUBERNETES_PORT.match(f"{name}={value}")
+        if name.startswith(PREFIX) and name not in known and not foreign:
             close = difflib.get_close_matches(name, known, n=1)
             remedy = f"did you mean {close[0]}?" if close else "`eventbus settings` lists the known ones"
             yield f"{name} is unknown: {remedy}"

@@ -1,0 +1,98 @@
+"""What the tests of the container share: services, resources that keep a log, what a process has open."""
+
+import os
+import random
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dependency_injector import containers, providers
+
+from eventbus import on
+from eventbus.container import EventBusContainer
+from tests.support import Bus, MyEvent, MyEventTopic, MyEventType, eventually
+
+STARTED, UPDATED, STOPPED = MyEventType.started, MyEventType.updated, MyEventType.stopped
+TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
+
+
+class Listener:
+    """A service that keeps the updates of one topic."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.values: list[float] = []
+
+    @on(UPDATED, topic=TOPIC)
+    def keep(self, event: MyEvent) -> None:
+        self.values.append(event.value)
+
+
+class App(containers.DeclarativeContainer):
+    """A service's container."""
+
+    bus = providers.Container(EventBusContainer, event_class=MyEvent)
+    listener = providers.Singleton(Listener, bus=bus.client)
+
+
+def received(listener: Listener, values: list[float]) -> bool:
+    """Whether it has got exactly these."""
+    return listener.values == values
+
+
+def consumers() -> int:
+    """How many clients of this process consume."""
+    return sum(thread.name == "eventbus-consumer" for thread in threading.enumerate())
+
+
+def open_things() -> tuple[list[str], int, int]:
+    """The threads of Python, the number of all threads, libzmq's too, and that of descriptors in this process."""
+    threads = sorted(thread.name for thread in threading.enumerate())
+    return threads, len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+
+
+@contextmanager
+def leaving_nothing() -> Iterator[None]:
+    """What runs in the block leaves neither a thread nor a descriptor behind."""
+    before = open_things()
+    yield
+    eventually(lambda: open_things() == before, what=f"back to {before}, not {open_things()}")
+
+
+def free_ports() -> tuple[int, int]:
+    """Two ports that are free, and that the kernel will not hand out to anybody who asks for any port."""
+    found: list[int] = []
+    while len(found) < 2:
+        port = random.randint(20_000, 30_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in found:
+            found.append(port)
+    return found[0], found[1]
+
+
+class Log:
+    """What happened, in order."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def resource(self, name: str, *, on_stop: Callable[[], object] = lambda: None) -> Callable[..., Iterator[str]]:
+        """A resource that notes its start and its stop, whatever it depends on."""
+
+        def open_it(*_: Any) -> Iterator[str]:
+            self.lines.append(f"start {name}")
+            yield name
+            self.lines.append(f"stop {name}")
+            on_stop()
+
+        return open_it
+
+    def names(self, action: str) -> list[str]:
+        """Those that started, or stopped, in order."""
+        return [line.removeprefix(f"{action} ") for line in self.lines if line.startswith(f"{action} ")]

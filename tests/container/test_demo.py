@@ -1,0 +1,119 @@
+"""`eventbus demo`: two services and a proxy in processes of their own."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests.support import PATIENCE, eventually
+
+
+@contextmanager
+def demo(*arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    """A demonstration in a session of its own, of which nothing is left at the end of the block."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eventbus", "demo", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            if members(process.pid):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def members(session: int) -> list[int]:
+    """The living processes of a session, by their ids."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                fields = (entry / "stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue  # it has ended meanwhile
+            if int(fields[3]) == session and fields[0] != "Z":
+                found.append(int(entry.name))
+    return found
+
+
+def working(session: int) -> int:
+    """How many processes of a session have come so far that libzmq's threads run in them."""
+    return sum(len(list(Path(f"/proc/{member}/task").glob("*"))) >= 3 for member in members(session))
+
+
+def output(process: "subprocess.Popen[str]") -> IO[str]:
+    assert process.stdout is not None
+    return process.stdout
+
+
+def said(process: "subprocess.Popen[str]") -> str:
+    assert process.stderr is not None
+    return process.stderr.read()
+
+
+def test_all_readings_arrive() -> None:
+    """A demonstration of a second ends with status 0: all readings were received, alarms were heard, nothing is left."""
+    with demo("--seconds", "1") as process:
+        out, err = process.communicate(timeout=2 * PATIENCE)
+        assert (process.returncode, err) == (0, "")
+        emitted = next(line for line in out.splitlines() if line.startswith("sensor:"))
+        received = next(line for line in out.splitlines() if line.startswith("watcher:"))
+        words = received.split()
+        assert words[2] == words[4] == emitted.split()[2] == "30"
+        assert "memory" in emitted  # its threshold is low, so that there is an alarm on every machine
+        assert "heard 0 alarms" not in emitted
+        for measure in ("load", "memory", "disk"):
+            assert any(line.split()[0] == measure for line in out.splitlines())
+        assert members(process.pid) == []
+
+
+def test_the_demonstration_minds_nobody_s_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not matter how the real bus of this machine is set up: the demonstration brings its own proxy."""
+    monkeypatch.setenv("EVENTBUS_PUB_PORT", "1")
+    monkeypatch.setenv("EVENTBUS_HOST", "nowhere.invalid")
+    with demo("--seconds", "0.1") as process:
+        out, err = process.communicate(timeout=2 * PATIENCE)
+        assert (process.returncode, err) == (0, "")
+        assert "received 3 of 3 readings" in out
+
+
+def test_interrupted_by_a_terminal() -> None:
+    """Ctrl-C in the middle, which every process of the group gets, ends it with 130 and leaves no process or traceback."""
+    with demo("--seconds", "60") as process:
+        assert output(process).readline().startswith("demo:")
+        eventually(lambda: working(process.pid) == 3, PATIENCE)
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+        eventually(lambda: members(process.pid) == [])
+        assert said(process) == ""
+
+
+def test_interrupted_alone() -> None:
+    """SIGINT to the main process only takes the two services with it."""
+    with demo("--seconds", "60") as process:
+        assert output(process).readline().startswith("demo:")
+        eventually(lambda: working(process.pid) == 3, PATIENCE)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+        eventually(lambda: members(process.pid) == [])
+        assert said(process) == ""
+
+
+def test_terminated() -> None:
+    """SIGTERM, as a supervisor sends it, leaves no process either."""
+    with demo("--seconds", "60") as process:
+        assert output(process).readline().startswith("demo:")
+        eventually(lambda: working(process.pid) == 3, PATIENCE)
+        process.terminate()
+        process.wait(PATIENCE)
+        eventually(lambda: members(process.pid) == [])

@@ -1,0 +1,401 @@
+"""The command line, as its users meet it: real processes, their output and their exit statuses."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from eventbus import EventBusProxy
+from eventbus.settings import EventBusSettings
+from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of
+
+COMMANDS = ["proxy", "emit", "tail", "check", "settings", "bench", "demo"]
+
+type Run = Callable[..., subprocess.CompletedProcess[str]]
+type Start = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "eventbus", *map(str, arguments)]
+
+
+def ports(proxy: EventBusProxy) -> tuple[str, ...]:
+    return "--host=127.0.0.1", f"--pub-port={proxy.pub_port}", f"--sub-port={proxy.sub_port}"
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """This process's variables, without any of ours."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith("EVENTBUS_")}
+
+
+@pytest.fixture
+def run(environment: dict[str, str], tmp_path: Path) -> Run:
+    """Runs a command to its end, in an empty folder, with these variables."""
+
+    def do(*arguments: object, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command(*arguments),
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=2 * PATIENCE,
+            check=False,
+            cwd=tmp_path,
+            env=environment | variables,
+        )
+        print(done.stdout, done.stderr, sep="\n")
+        return done
+
+    return do
+
+
+@pytest.fixture
+def start(environment: dict[str, str], tmp_path: Path) -> Start:
+    """Starts a command in the background, in a process group of its own; kills it at the end of the block."""
+
+    @contextmanager
+    def do(*arguments: object, **variables: str) -> Iterator[subprocess.Popen[str]]:
+        process = subprocess.Popen(
+            command(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=environment | variables,
+            start_new_session=True,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    return do
+
+
+def output(process: subprocess.Popen[str]) -> IO[str]:
+    assert process.stdout is not None
+    return process.stdout
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    """What a process that has ended wrote to stderr."""
+    assert process.stderr is not None
+    return process.stderr.read()
+
+
+def complaint(done: subprocess.CompletedProcess[str], status: int) -> str:
+    """The one line that the command wrote about what is wrong."""
+    assert done.returncode == status
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert done.stderr.startswith("eventbus: ")
+    return done.stderr.removeprefix("eventbus: ").rstrip()
+
+
+@pytest.fixture
+def tailing(proxy: EventBusProxy, raw: RawPeers, start: Start) -> Start:
+    """Starts `eventbus tail` and returns when its subscriptions are in force at the proxy."""
+
+    @contextmanager
+    def do(*topics: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
+        with start("tail", *topics, *ports(proxy), **variables) as process:
+            for topic in topics or ("",):
+                raw.publisher(topic.encode()).close(linger=0)
+            yield process
+
+    return do
+
+
+def lines_of(process: subprocess.Popen[str], count: int) -> list[dict[str, object]]:
+    return [json.loads(output(process).readline()) for _ in range(count)]
+
+
+# Help and bad arguments
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_help_lists_the_commands(run: Run, arguments: tuple[str, ...]) -> None:
+    """Without arguments, or with --help, all commands are listed; status 0."""
+    done = run(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+    listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ") and line.strip()]
+    assert [name for name in listed if name in COMMANDS] == COMMANDS
+
+
+@pytest.mark.parametrize("name", ["tail", "demo"])
+def test_each_command_has_help(run: Run, name: str) -> None:
+    """COMMAND --help describes it and its flags, even where the variables are wrong."""
+    done = run(name, "--help", EVENTBUS_PUB_PORT="many")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--pub-port" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("nonsense",), "nonsense"),
+        (("check", "--nonsense", "1"), "nonsense"),
+        (("check", "--pub-port"), "--pub-port"),
+        (("check", "--pub-port", "many"), "EVENTBUS_PUB_PORT"),
+        (("check", "--pub-port", "70000"), "EVENTBUS_PUB_PORT"),
+        (("check", "extra"), "extra"),
+        (("emit",), "topic"),
+        (("emit", "plant"), "event"),
+        (("bench", "--events", "0"), "events"),
+        (("demo", "--seconds", "-1"), "seconds"),
+    ],
+)
+def test_bad_arguments(run: Run, arguments: tuple[str, ...], named: str) -> None:
+    """A bad argument gives one line that names it, and status 2."""
+    assert named.lower() in complaint(run(*arguments), 2).lower()
+
+
+@pytest.mark.parametrize("name", ["check", "proxy"])
+def test_bad_variables(run: Run, name: str) -> None:
+    """Bad and unknown variables give one line that names each, and status 2, for every command."""
+    line = complaint(run(name, EVENTBUS_SUB_PORT="many", EVENTBUS_HOTS="x"), 2)
+    assert "EVENTBUS_SUB_PORT='many'" in line
+    assert "EVENTBUS_HOTS is unknown: did you mean EVENTBUS_HOST?" in line
+
+
+@pytest.mark.parametrize("text", ["{", "", "[1]", '{"typ": "started"}'])
+def test_what_is_no_event(run: Run, text: str) -> None:
+    """What is not a JSON object with a type gives one line and status 2, before anything is connected."""
+    complaint(run("emit", "plant", text), 2)
+
+
+def test_what_is_no_topic(run: Run) -> None:
+    """An empty topic would stand for all of them, and cannot be emitted to: one line, status 2."""
+    assert "topic" in complaint(run("emit", "", '{"type": "started"}'), 2)
+
+
+# settings
+
+
+def test_settings_prints_every_variable(run: Run) -> None:
+    """`settings` prints each variable with its effective value, and before it what it means."""
+    done = run("settings")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    for name, field in EventBusSettings.model_fields.items():
+        place = next(number for number, line in enumerate(lines) if line.startswith(f"EVENTBUS_{name.upper()}="))
+        assert lines[place - 1] == f"# {field.description}"
+    assert len(lines) == 2 * len(EventBusSettings.model_fields)
+
+
+def test_settings_honours_flags_before_variables_before_the_file(run: Run, tmp_path: Path) -> None:
+    """A flag comes before its variable, and that before .env."""
+    (tmp_path / ".env").write_text("EVENTBUS_HOST=file\nEVENTBUS_PUB_PORT=1\nEVENTBUS_SUB_PORT=1\nOTHER=2\n")
+    done = run("settings", "--host", "flag", EVENTBUS_HOST="variable", EVENTBUS_PUB_PORT="2", EVENTBUS_TOPICS="a,b")
+    printed = dict(line.split("=", 1) for line in done.stdout.splitlines() if not line.startswith("#"))
+    assert printed["EVENTBUS_HOST"] == "flag"
+    assert printed["EVENTBUS_PUB_PORT"] == "2"
+    assert printed["EVENTBUS_SUB_PORT"] == "1"
+    assert printed["EVENTBUS_TOPICS"] == "a,b"
+
+
+def test_printed_settings_can_be_the_file(run: Run, tmp_path: Path) -> None:
+    """What `settings` prints is a .env file that means the same."""
+    first = run("settings", "--topics", "a,b", "--enabled", "false", "--linger", "0.25", "--host", "bus.example")
+    (tmp_path / ".env").write_text(first.stdout)
+    assert run("settings").stdout == first.stdout
+
+
+# proxy
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_proxy_runs_until_a_signal(run: Run, start: Start, number: signal.Signals) -> None:
+    """`proxy` prints the ports that it has bound and works; SIGTERM and SIGINT end it with status 0, without a word."""
+    with start("proxy", "--pub-port", "0", "--sub-port", "0") as process:
+        line = output(process).readline()
+        pub_port, sub_port = [int(word.strip(",")) for word in line.split() if word.strip(",").isdigit()]
+        assert run("check", "--pub-port", pub_port, "--sub-port", sub_port).returncode == 0
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == 0
+        assert (output(process).read(), said(process)) == ("", "")
+
+
+def test_the_proxy_takes_its_ports_from_variables(start: Start) -> None:
+    """`proxy` is configured by the same variables as everybody else."""
+    with start("proxy", EVENTBUS_PUB_PORT="0", EVENTBUS_SUB_PORT="0") as process:
+        assert " 127.0.0.1:" in output(process).readline()
+
+
+@pytest.mark.parametrize("flag", ["--pub-port", "--sub-port"])
+def test_a_taken_port(run: Run, flag: str) -> None:
+    """A taken port gives one line that names port and variable, and status 1."""
+    other = {"--pub-port": "--sub-port", "--sub-port": "--pub-port"}[flag]
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        line = complaint(run("proxy", flag, port, other, 0), 1)
+        assert f"port {port} is taken" in line
+        assert f"EVENTBUS_{flag.strip('-').replace('-', '_').upper()}" in line
+
+
+def test_a_proxy_elsewhere(run: Run) -> None:
+    """A host that is not this machine cannot be bound: one line, status 1."""
+    assert "192.0.2.1" in complaint(run("proxy", "--host", "192.0.2.1", "--pub-port", "0", "--sub-port", "0"), 1)
+
+
+# check
+
+
+def test_check_with_a_proxy(run: Run, proxy: EventBusProxy) -> None:
+    """With a proxy, `check` says ok, where, and how long the way round takes; status 0."""
+    done = run("check", *ports(proxy))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("ok: ")
+    assert done.stdout.rstrip().endswith(" ms")
+    assert str(proxy.pub_port) in done.stdout
+    assert str(proxy.sub_port) in done.stdout
+
+
+def test_check_without_a_proxy(run: Run, dead_ports: tuple[int, int]) -> None:
+    """Without a proxy, `check` says so in one line with both endpoints; status 1."""
+    pub_port, sub_port = dead_ports
+    done = run("check", "--host=127.0.0.1", f"--pub-port={pub_port}", f"--sub-port={sub_port}", "--connect-timeout=0.2")
+    line = complaint(done, 1)
+    assert f"tcp://127.0.0.1:{pub_port}" in line
+    assert f"tcp://127.0.0.1:{sub_port}" in line
+
+
+# emit and tail
+
+
+def test_from_emit_to_tail(run: Run, proxy: EventBusProxy, tailing: Start) -> None:
+    """What `emit` emits, `tail` prints: one JSON object with topic and event per line."""
+    first = {"type": "started", "text": 'quotes " and ümläut', "number": 1.5, "nested": {"a": [1, None]}}
+    with tailing() as process:
+        assert run("emit", "plant", json.dumps(first), *ports(proxy)).returncode == 0
+        assert run("emit", "other", "-", *ports(proxy), given='{"type": "stopped"}\n').returncode == 0
+        assert lines_of(process, 2) == [{"topic": "plant", "event": first}, {"topic": "other", "event": {"type": "stopped"}}]
+
+
+def test_emit_says_nothing(run: Run, proxy: EventBusProxy) -> None:
+    """`emit` with success prints nothing and has status 0."""
+    done = run("emit", "plant", '{"type": "started"}', *ports(proxy))
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_emit_without_a_proxy(run: Run, dead_ports: tuple[int, int]) -> None:
+    """Without a proxy, `emit` gives one line and status 1: the event has gone nowhere."""
+    flags = ("--host=127.0.0.1", f"--pub-port={dead_ports[0]}", f"--sub-port={dead_ports[1]}", "--connect-timeout=0.2")
+    assert "no event bus proxy" in complaint(run("emit", "plant", '{"type": "started"}', *flags), 1)
+
+
+def test_what_emit_sends_a_client_receives(run: Run, bus: Bus, proxy: EventBusProxy) -> None:
+    """A typed client receives what `emit` emits."""
+    done = run("emit", "my_service", json_of(3).decode(), *ports(proxy))
+    assert done.returncode == 0
+    assert bus.recv_event(PATIENCE) == event(3)
+
+
+def test_tail_takes_exact_topics(connected: Callable[[], Bus], tailing: Start) -> None:
+    """`tail TOPIC ...` prints exactly those topics, none whose name only begins alike."""
+    bus = connected()  # one that subscribes to nothing: the subscriptions that are awaited are those of `tail`
+    with tailing("my_service", "other") as process:
+        bus.emit_event(event(1), MyEventTopic.my_service_scheduler)
+        bus.emit_event(event(2), MyEventTopic.my_service)
+        bus.emit_event(event(3), MyEventTopic.other)
+        assert [line["topic"] for line in lines_of(process, 2)] == ["my_service", "other"]
+
+
+def test_tail_takes_topics_from_the_variable(bus: Bus, raw: RawPeers, proxy: EventBusProxy, start: Start) -> None:
+    """EVENTBUS_TOPICS counts for `tail` too."""
+    with start("tail", *ports(proxy), EVENTBUS_TOPICS="other") as process:
+        raw.publisher(b"other").close(linger=0)
+        bus.emit_event(event(1), MyEventTopic.my_service)
+        bus.emit_event(event(2), MyEventTopic.other)
+        assert [line["topic"] for line in lines_of(process, 1)] == ["other"]
+
+
+def test_packed_events_are_lines_of_their_own(bus: Bus, tailing: Start) -> None:
+    """Events that were packed into one message are printed one per line."""
+    with tailing() as process:
+        bus.emit_events([event(1), event(2), event(3)], MyEventTopic.my_service)
+        printed = [line["event"] for line in lines_of(process, 3)]
+        assert [found["value"] for found in printed if isinstance(found, dict)] == [1, 2, 3]
+
+
+def test_control_characters_are_escaped(raw: RawPeers, tailing: Start) -> None:
+    """What was received cannot speak to a terminal: control characters are printed as escapes, everywhere."""
+    evil = "\x1b[2J\x07\x9b31m\u202e"
+    with tailing() as process:
+        publisher = raw.publisher(b"")
+        publisher.send_multipart([evil.encode(), json.dumps({"type": evil, evil: 1}, ensure_ascii=False).encode()])
+        publisher.send_multipart([evil.encode(), b"\x1b not JSON"])
+        publisher.send_multipart([b"\xff\x1b", json_of()])
+        publisher.send_multipart([b"last", json_of()])
+        line = output(process).readline()
+        assert json.loads(line) == {"topic": evil, "event": {"type": evil, evil: 1}}
+        assert line.rstrip("\n").isprintable()
+        assert line.isascii()
+        assert json.loads(output(process).readline())["topic"] == "last"
+        process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE)
+        complaints = said(process).splitlines()
+        assert len(complaints) == 2
+        assert all(line.isprintable() and line.startswith("eventbus: not an event") for line in complaints)
+
+
+def test_tail_into_a_closed_pipe(bus: Bus, tailing: Start) -> None:
+    """When the reader of its output has had enough, as `head` has, `tail` ends without a traceback, with status 0."""
+    with tailing() as process:
+        bus.emit_event(event(1), MyEventTopic.my_service)
+        assert output(process).readline()
+        output(process).close()
+
+        def ended() -> bool:
+            bus.emit_event(event(2), MyEventTopic.my_service)
+            return process.poll() is not None
+
+        eventually(ended, PATIENCE)
+        assert (process.returncode, said(process)) == (0, "")
+
+
+def test_interrupted_tail(bus: Bus, tailing: Start) -> None:
+    """Ctrl-C ends `tail` with status 130 and without a traceback."""
+    with tailing() as process:
+        bus.emit_event(event(1), MyEventTopic.my_service)
+        assert output(process).readline()
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+        assert said(process) == ""
+
+
+def test_tail_without_a_proxy(run: Run, dead_ports: tuple[int, int]) -> None:
+    """Without a proxy, `tail` gives one line and status 1."""
+    flags = ("--host=127.0.0.1", f"--pub-port={dead_ports[0]}", f"--sub-port={dead_ports[1]}", "--connect-timeout=0.2")
+    complaint(run("tail", *flags), 1)
+
+
+# bench
+
+
+def test_bench_prints_figures(run: Run) -> None:
+    """`bench` prints events per second for both ways to emit, and latencies, whatever variables are set."""
+    done = run("bench", "--events", "2000", "--rate", "100")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    assert len(lines) == 3
+    assert all("events/s" in line for line in lines[:2])
+    assert "p50" in lines[2]
+    assert "p99" in lines[2]
+    figures = [
+        float(found.replace(",", "")) for line in lines for found in re.findall(r"(?<=  )[\d,]+(?= )|[\d,]+(?= µs)", line)
+    ]
+    assert len(figures) == 4
+    assert min(figures) > 0

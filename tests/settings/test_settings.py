@@ -1,0 +1,288 @@
+"""Settings from arguments, variables and a file, and what is said about bad ones."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from eventbus import EventBusError, InvalidSettings
+from eventbus.settings import EventBusSettings
+from tests.support import run_script
+
+# Every field with a text for its variable, and the value that this means; none is the default.
+FROM_TEXT: dict[str, tuple[str, object]] = {
+    "enabled": ("false", False),
+    "host": ("bus.plant.example", "bus.plant.example"),
+    "pub_port": ("7559", 7559),
+    "sub_port": ("7560", 7560),
+    "topics": ("a,b", ("a", "b")),
+    "embedded_proxy": ("true", True),
+    "connect_timeout": ("2.5", 2.5),
+    "close_timeout": ("3.5", 3.5),
+    "linger": ("0", 0.0),
+    "send_timeout": ("0.25", 0.25),
+    "send_hwm": ("11", 11),
+    "receive_hwm": ("12", 12),
+    "receive_buffer": ("13", 13),
+    "packing": ("false", False),
+}
+
+# What Kubernetes tells every pod about a service called `eventbus`.
+KUBERNETES = {
+    "EVENTBUS_SERVICE_HOST": "10.0.0.11",
+    "EVENTBUS_SERVICE_PORT": "5559",
+    "EVENTBUS_SERVICE_PORT_PUB": "5559",
+    "EVENTBUS_PORT": "tcp://10.0.0.11:5559",
+    "EVENTBUS_PORT_5559_TCP": "tcp://10.0.0.11:5559",
+    "EVENTBUS_PORT_5559_TCP_PROTO": "tcp",
+    "EVENTBUS_PORT_5559_TCP_PORT": "5559",
+    "EVENTBUS_PORT_5559_TCP_ADDR": "10.0.0.11",
+}
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No variable of ours, and an empty working directory."""
+    for name in os.environ:
+        if name.upper().startswith("EVENTBUS_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def refusal(**values: Any) -> str:
+    """What is said about these settings."""
+    with pytest.raises(InvalidSettings) as caught:
+        EventBusSettings(**values)
+    return str(caught.value)
+
+
+def test_defaults() -> None:
+    """Without any variable, the settings are those of a client and a proxy on this machine."""
+    settings = EventBusSettings()
+    assert settings.enabled is True
+    assert (settings.host, settings.pub_port, settings.sub_port) == ("localhost", 5559, 5560)
+    assert settings.topics == ()
+    assert settings.embedded_proxy is False
+
+
+def test_the_table_is_complete() -> None:
+    """The table of these tests has every field."""
+    assert FROM_TEXT.keys() == EventBusSettings.model_fields.keys()
+
+
+@pytest.mark.parametrize("field", FROM_TEXT)
+def test_each_field_has_its_variable(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every field is read from EVENTBUS_ and its name in capitals, and no other field changes with it."""
+    text, value = FROM_TEXT[field]
+    before = EventBusSettings().model_dump()
+    assert before[field] != value
+    monkeypatch.setenv(f"EVENTBUS_{field.upper()}", text)
+    assert EventBusSettings().model_dump() == before | {field: value}
+    assert EventBusSettings.variable(field) == f"EVENTBUS_{field.upper()}"
+
+
+@pytest.mark.parametrize("field", FROM_TEXT)
+def test_each_field_can_stand_in_the_file(field: str, tmp_path: Path) -> None:
+    """Every field is read from the file .env in the working directory too."""
+    text, value = FROM_TEXT[field]
+    (tmp_path / ".env").write_text(f"EVENTBUS_{field.upper()}={text}\n")
+    assert getattr(EventBusSettings(), field) == value
+
+
+def test_arguments_before_variables_before_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """An argument comes before a variable, a variable before .env, that before the default, field by field."""
+    (tmp_path / ".env").write_text("EVENTBUS_HOST=file\nEVENTBUS_PUB_PORT=1\nEVENTBUS_SUB_PORT=1\n")
+    monkeypatch.setenv("EVENTBUS_HOST", "variable")
+    monkeypatch.setenv("EVENTBUS_PUB_PORT", "2")
+    settings = EventBusSettings(host="argument")
+    assert (settings.host, settings.pub_port, settings.sub_port) == ("argument", 2, 1)
+    assert settings.connect_timeout == 5.0
+
+
+@pytest.mark.parametrize(
+    ("text", "topics"),
+    [("a,b", ("a", "b")), (" a , b ", ("a", "b")), ("a", ("a",)), ("a,,b,", ("a", "b")), ("", ()), ('["a"', ('["a"',))],
+)
+def test_topics_are_separated_by_commas(text: str, topics: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Topics are written a,b: without brackets and quotes; blanks around them and empty ones do not count."""
+    monkeypatch.setenv("EVENTBUS_TOPICS", text)
+    assert EventBusSettings().topics == topics
+
+
+def test_topics_as_an_argument() -> None:
+    """In code, topics are a sequence of strings, or the text that the variable would have."""
+    assert EventBusSettings(topics=["a", "b"]).topics == ("a", "b")
+    assert EventBusSettings(topics="a,b").topics == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        ("enabled", "maybe"),
+        ("host", ""),
+        ("pub_port", "65536"),
+        ("pub_port", "-1"),
+        ("sub_port", "http"),
+        ("embedded_proxy", ""),
+        ("connect_timeout", "0"),
+        ("connect_timeout", "nan"),
+        ("close_timeout", "-1"),
+        ("linger", "long"),
+        ("send_timeout", "-0.5"),
+        ("send_hwm", "0"),
+        ("receive_hwm", "1.5"),
+        ("receive_buffer", "0"),
+        ("packing", "2"),
+    ],
+)
+def test_a_bad_value_is_refused_by_its_variable(field: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bad value raises InvalidSettings, which names the variable and the value."""
+    monkeypatch.setenv(f"EVENTBUS_{field.upper()}", text)
+    said = refusal()
+    assert f"EVENTBUS_{field.upper()}={text!r}: " in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize("field", ["close_timeout", "linger"])
+@pytest.mark.parametrize("text", ["inf", "1e300"])
+def test_seconds_are_finite(field: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A time for closing that no wait can take is refused at once, not when the service stops."""
+    monkeypatch.setenv(f"EVENTBUS_{field.upper()}", text)
+    assert f"EVENTBUS_{field.upper()}=" in refusal()
+
+
+def test_a_bad_argument_is_refused() -> None:
+    """Arguments are checked as variables are, and named by the variable."""
+    assert "EVENTBUS_PUB_PORT=70000: " in refusal(pub_port=70_000)
+
+
+def test_an_unknown_argument_is_refused() -> None:
+    """A misspelt argument raises, as a misspelt variable does."""
+    assert "hots" in refusal(hots="elsewhere").lower()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "remedy"),
+    [
+        ("EVENTBUS_PUBPORT", "did you mean EVENTBUS_PUB_PORT?"),
+        ("EVENTBUS_TOPIC", "did you mean EVENTBUS_TOPICS?"),
+        ("eventbus_hots", "did you mean EVENTBUS_HOST?"),
+        ("EVENTBUS_XYZZY_QUUX_FROBNICATE", "`eventbus settings` lists the known ones"),
+    ],
+)
+def test_an_unknown_variable_is_refused(wrong: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable with our prefix that means nothing raises InvalidSettings with a likely correction."""
+    monkeypatch.setenv(wrong, "1")
+    assert refusal() == f"{wrong.upper()} is unknown: {remedy}"
+
+
+@pytest.mark.parametrize("wrong", ["EVENTBUS_HOST__NAME", "EVENTBUS_TOPICS__0", "EVENTBUS__HOST"])
+def test_an_unknown_part_of_a_known_variable_is_refused(wrong: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A known name that is continued after __ means nothing either, and is not silently ignored."""
+    monkeypatch.setenv(wrong, "a")
+    assert wrong in refusal()
+
+
+def test_unknown_names_in_the_file_are_refused_if_they_are_ours(tmp_path: Path) -> None:
+    """In .env a misspelt name of ours is refused, and names of others are none of our business."""
+    (tmp_path / ".env").write_text("DATABASE_URL=postgres://\nEVENTBUSES=3\nPORT=80\n")
+    assert EventBusSettings() == EventBusSettings(host="localhost")
+    (tmp_path / ".env").write_text("DATABASE_URL=postgres://\nEVENTBUS_HOTS=3\n")
+    assert refusal() == "EVENTBUS_HOTS is unknown: did you mean EVENTBUS_HOST?"
+
+
+def test_variables_of_others_are_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables without our prefix mean nothing to us."""
+    monkeypatch.setenv("HOST", "elsewhere")
+    monkeypatch.setenv("PUB_PORT", "1")
+    monkeypatch.setenv("EVENTBUSES", "2")
+    assert EventBusSettings().model_dump() == EventBusSettings(host="localhost", pub_port=5559).model_dump()
+
+
+def test_one_error_names_everything_that_is_wrong(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All bad values and all unknown names, of the environment and of .env, come in one InvalidSettings, each once."""
+    (tmp_path / ".env").write_text("EVENTBUS_LINGR=1\nEVENTBUS_SEND_HWM=none\n")
+    monkeypatch.setenv("EVENTBUS_PUBPORT", "7559")
+    monkeypatch.setenv("EVENTBUS_SUB_PORT", "many")
+    monkeypatch.setenv("EVENTBUS_ENABLED", "perhaps")
+    said = refusal(host="")
+    for expected in (
+        "EVENTBUS_LINGR is unknown: did you mean EVENTBUS_LINGER?",
+        "EVENTBUS_PUBPORT is unknown: did you mean EVENTBUS_PUB_PORT?",
+        "EVENTBUS_SEND_HWM='none': ",
+        "EVENTBUS_SUB_PORT='many': ",
+        "EVENTBUS_ENABLED='perhaps': ",
+        "EVENTBUS_HOST='': ",
+    ):
+        assert said.count(expected) == 1
+    assert len(said.split("; ")) == 6
+
+
+def test_the_error_is_one_of_ours() -> None:
+    """InvalidSettings is an EventBusError and a ValueError, and does not drag pydantic's own along."""
+    with pytest.raises(InvalidSettings) as caught:
+        EventBusSettings(pub_port=-1)
+    assert isinstance(caught.value, EventBusError)
+    assert isinstance(caught.value, ValueError)
+    assert not isinstance(caught.value, ValidationError)
+
+
+@pytest.mark.parametrize("name", KUBERNETES)
+def test_what_kubernetes_injects_is_ignored(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables that describe a Kubernetes service called `eventbus` are neither settings nor mistakes."""
+    defaults = EventBusSettings()
+    monkeypatch.setenv(name, KUBERNETES[name])
+    assert EventBusSettings() == defaults
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("EVENTBUS_PROXY_SERVICE_HOST", "10.0.0.11"),
+        ("EVENTBUS_PROXY_SERVICE_PORT", "5559"),
+        ("EVENTBUS_PROXY_SERVICE_PORT_PUB", "5559"),
+        ("EVENTBUS_PROXY_PORT", "tcp://10.0.0.11:5559"),
+        ("EVENTBUS_PROXY_PORT_5559_TCP_ADDR", "10.0.0.11"),
+    ],
+)
+def test_kubernetes_services_whose_names_begin_so(name: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Kubernetes service called `eventbus-proxy` does not keep every pod of its namespace from starting."""
+    defaults = EventBusSettings()
+    monkeypatch.setenv(name, text)
+    assert EventBusSettings() == defaults
+
+
+def test_settings_do_not_change() -> None:
+    """Settings are frozen, and have no room for other attributes."""
+    settings = EventBusSettings()
+    with pytest.raises(ValidationError, match="frozen"):
+        settings.host = "elsewhere"
+    with pytest.raises((ValidationError, ValueError)):
+        settings.hots = "elsewhere"  # type: ignore[attr-defined] # mypy knows it, too
+    assert settings.host == "localhost"
+
+
+def test_every_field_says_what_it_means() -> None:
+    """Each field has a description, which the command line shows."""
+    assert all(field.description for field in EventBusSettings.model_fields.values())
+
+
+def test_importing_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Importing the packages with a bad and an unknown variable works; making settings then says what is wrong."""
+    monkeypatch.setenv("EVENTBUS_PUB_PORT", "many")
+    monkeypatch.setenv("EVENTBUS_HOTS", "x")
+    done = run_script(
+        "import eventbus, eventbus.settings, eventbus.container, eventbus.cli\n"
+        "print('imported')\n"
+        "try:\n"
+        "    eventbus.settings.EventBusSettings()\n"
+        "except eventbus.InvalidSettings as error:\n"
+        "    print(error)\n"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    imported, said = done.stdout.splitlines()
+    assert imported == "imported"
+    assert "EVENTBUS_PUB_PORT='many'" in said
+    assert "EVENTBUS_HOTS is unknown" in said

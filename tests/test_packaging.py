@@ -1,0 +1,139 @@
+"""What is in the wheel, and which floor knows which."""
+
+import ast
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import run_script
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def project() -> dict[str, Any]:
+    """What pyproject.toml says."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())
+
+
+def packages_on_disk() -> Iterator[str]:
+    """Every folder with an __init__.py below eventbus, through the links too."""
+    for folder, _, names in os.walk(ROOT / "eventbus", followlinks=True):
+        if "__init__.py" in names:
+            yield ".".join(Path(folder).relative_to(ROOT).parts)
+
+
+def folders_with_code() -> Iterator[str]:
+    """Every folder with Python files below eventbus."""
+    for folder, _, names in os.walk(ROOT / "eventbus", followlinks=True):
+        if any(name.endswith(".py") for name in names):
+            yield ".".join(Path(folder).relative_to(ROOT).parts)
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file names in its import statements, wherever they stand; of `from a import b` both a and a.b."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute here"
+            assert node.module is not None
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def modules(*folders: str) -> list[Path]:
+    """The files of these floors; rglob does not follow the links, so each stands on its own floor."""
+    found = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
+    assert found
+    return found
+
+
+def of_ours(names: set[str]) -> set[str]:
+    return {name for name in names if name == "eventbus" or name.startswith("eventbus.")}
+
+
+def test_every_package_is_in_the_wheel(project: dict[str, Any]) -> None:
+    """The list of packages in pyproject.toml is what lies on the disk: setuptools would leave the rest out silently."""
+    assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(packages_on_disk())
+
+
+def test_every_folder_with_code_is_a_package() -> None:
+    """No folder with Python files lacks its __init__.py."""
+    assert sorted(folders_with_code()) == sorted(packages_on_disk())
+
+
+def test_the_three_floors_are_one_import_package(project: dict[str, Any]) -> None:
+    """The folders at the root are mapped into eventbus for the wheel, and linked into it for everybody else."""
+    mapping = project["tool"]["setuptools"]["package-dir"]
+    assert mapping == {"eventbus.container": "container", "eventbus.settings": "settings"}
+    for package, folder in mapping.items():
+        link = ROOT.joinpath(*package.split("."))
+        assert link.readlink() == Path("..", folder)  # relative: a checkout may lie anywhere
+        assert link.resolve() == ROOT / folder
+
+
+def test_the_package_is_typed(project: dict[str, Any]) -> None:
+    """py.typed is there and is shipped."""
+    assert (ROOT / "eventbus" / "py.typed").is_file()
+    assert "py.typed" in project["tool"]["setuptools"]["package-data"]["eventbus"]
+
+
+def test_there_are_four_dependencies(project: dict[str, Any]) -> None:
+    """An installation brings exactly these four with it."""
+    names = {re.split(r"[<>=!~\[; ]", dependency, maxsplit=1)[0] for dependency in project["project"]["dependencies"]}
+    assert names == {"pyzmq", "pydantic", "pydantic-settings", "dependency-injector"}
+    assert len(project["project"]["dependencies"]) == 4
+
+
+@pytest.mark.parametrize("path", modules("settings"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_ground_floor_knows_only_errors(path: Path) -> None:
+    """Settings import nothing of this package but the errors and each other."""
+    allowed = ("eventbus.errors", "eventbus.settings")
+    stray = {
+        name
+        for name in of_ours(imports(path))
+        if not any(name == module or name.startswith(f"{module}.") for module in allowed)
+    }
+    assert stray == set()
+
+
+@pytest.mark.parametrize("path", modules("eventbus"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_middle_floor_does_not_know_the_container(path: Path) -> None:
+    """The bus imports neither eventbus.container nor dependency_injector."""
+    found = imports(path)
+    assert not {name for name in found if name.startswith("eventbus.container")}
+    assert not {name for name in found if name.split(".")[0] == "dependency_injector"}
+
+
+@pytest.mark.parametrize("path", modules("eventbus", "container", "settings"), ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_floors_are_imported_by_their_full_names(path: Path) -> None:
+    """Nobody imports `container` or `settings`: that works in the repository's own folder only, and makes two of each."""
+    assert not {name for name in imports(path) if name.split(".")[0] in {"container", "settings"}}
+
+
+def test_the_plain_import_is_light() -> None:
+    """`import eventbus` imports neither asyncio, pydantic_settings nor dependency_injector."""
+    done = run_script("import sys, eventbus\nprint(*sys.modules, sep='\\n')")
+    assert done.returncode == 0
+    loaded = set(done.stdout.split())
+    assert {"eventbus", "eventbus.client"} <= loaded
+    heavy = {"asyncio", "pydantic_settings", "dependency_injector", "eventbus.container", "eventbus.settings"}
+    assert loaded.isdisjoint(heavy)
+
+
+def test_every_public_name_is_there() -> None:
+    """What __all__ of the three packages lists can be imported."""
+    done = run_script("from eventbus import *\nfrom eventbus.container import *\nfrom eventbus.settings import *\n")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_command_is_installed(project: dict[str, Any]) -> None:
+    """`eventbus` on the command line is the same as `python -m eventbus`."""
+    assert project["project"]["scripts"] == {"eventbus": "eventbus.cli:main"}
