@@ -85,8 +85,12 @@ class Codec[EventClass: BaseModel]:
 
     def encode_many(self, events: Iterable[EventClass | BaseEventType]) -> list[bytes]:
         """Return the payload of each of many events, or bare types. Raises like `encoder_for`."""
-        known = self.encoders
-        return [(known.get(type(event)) or self.encoder_for(event))(event) for event in events]
+        events = list(events)
+        for one_of_class in {type(event): event for event in events}.values():
+            if type(one_of_class) not in self.encoders:
+                self.encoder_for(one_of_class)
+        encoders = self.encoders
+        return [encoders[type(event)](event) for event in events]
 
     def salvage(self, payload: bytes) -> Iterator[EventClass | Reject]:
         """Yield what is good in a payload that `decode_one` or `decode_many` refused, and what is wrong with the rest."""

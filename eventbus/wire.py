@@ -4,7 +4,9 @@ A message is exactly two frames, ``[topic, payload]``: the topic's value in UTF-
 one topic may share a message; its payload is then a JSON array of events.
 """
 
-from collections.abc import Iterable, Iterator
+from bisect import bisect_right
+from collections.abc import Iterator
+from itertools import accumulate
 from operator import itemgetter
 
 from eventbus.errors import InvalidTopic
@@ -53,28 +55,24 @@ def is_text(frame: bytes) -> bool:
     return True
 
 
-def pack(payloads: Iterable[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
+def pack(payloads: list[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
     """Join the payloads of single events into JSON arrays of at most `limit` bytes, in order.
 
     Yields each payload with the number of events in it. An event that is alone, or larger than the limit by itself, travels
     as a plain object.
     """
-    chunk: list[bytes] = []
-    size = 0
-    for payload in payloads:
-        if chunk and size + len(payload) + 2 > limit:
-            yield _join(chunk)
-            chunk, size = [], 0
-        chunk.append(payload)
-        size += len(payload) + 1
-    if chunk:
-        yield _join(chunk)
-
-
-def _join(chunk: list[bytes]) -> tuple[bytes, int]:
-    if len(chunk) == 1:
-        return chunk[0], 1
-    return b"[" + b",".join(chunk) + b"]", len(chunk)
+    ends = list(accumulate(map(len, payloads), initial=0))
+    start = 0
+    while start < len(payloads):
+        # How many fit in: an array of n payloads has n + 1 brackets and commas. The first of these sizes is that of none.
+        sizes = range(len(payloads) - start + 1)
+        fitting = bisect_right(sizes, limit, key=lambda n: ends[start + n] - ends[start] + n + 1) - 1
+        count = max(1, fitting)
+        if count == 1:
+            yield payloads[start], 1
+        else:
+            yield b"[" + b",".join(payloads[start : start + count]) + b"]", count
+        start += count
 
 
 def messages(frames: list[bytes], prefixes: tuple[bytes, ...]) -> tuple[Batch, int]:
