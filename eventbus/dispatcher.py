@@ -35,8 +35,8 @@ class _Attached[EventClass]:
 class Dispatcher[EventClass: BaseEvent[Any]]:
     """Knows the subscribed topics and the attached callbacks; hands each event to those that want it.
 
-    `attach`, `detach`, `subscribe` and `unsubscribe` may be called from any thread, also from inside a handler: they build
-    new routes beside the present ones, so an event that is being handled is not affected. `dispatch` belongs to the consumer
+    `attach`, `detach`, `subscribe` and `unsubscribe` may be called from any thread, also from inside a handler: a route is
+    replaced, never changed, so an event that is being handled is not affected. `dispatch` belongs to the consumer
     thread.
     """
 
@@ -64,7 +64,10 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             if topic in self._topics:
                 return False
             self._topics.add(topic)
-            self._rebuild()
+            if topic:
+                self._routes[topic] = self._route(topic)
+            else:
+                self._everything = True
             return True
 
     def unsubscribe(self, topic: bytes) -> bool:
@@ -73,7 +76,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             if topic not in self._topics:
                 return False
             self._topics.remove(topic)
-            self._rebuild()
+            self._rebuild()  # also forgets what was learned
             return True
 
     def attach(self, event_type: BaseEventType, callback: Callback[EventClass], topic: bytes | None) -> None:

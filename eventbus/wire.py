@@ -5,7 +5,7 @@ one topic may share a message; its payload is then a JSON array of events.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from operator import itemgetter
 
@@ -75,7 +75,19 @@ def pack(payloads: list[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
         start += count
 
 
-def messages(frames: list[bytes], prefixes: tuple[bytes, ...]) -> tuple[Batch, int]:
+class Prefixes:
+    """Subscribed prefixes. There may be thousands, and mostly one of them is the whole topic."""
+
+    def __init__(self, prefixes: Iterable[bytes]) -> None:
+        self._topics = frozenset(prefixes)
+        self._prefixes = tuple(self._topics)
+
+    def match(self, frame: bytes) -> bool:
+        """Whether the frame starts with one of them."""
+        return frame in self._topics or frame.startswith(self._prefixes)
+
+
+def messages(frames: list[bytes], prefixes: Prefixes) -> tuple[Batch, int]:
     """Split the frames of whole messages, read one after the other, into ``(the messages, how many were malformed)``.
 
     Asking ZeroMQ where a message ends costs more than receiving it, so the ends are told by content: a message starts with a
@@ -100,17 +112,17 @@ def _first_bytes(frames: list[bytes]) -> bytes:
         return b"\0"
 
 
-def _may_start(frame: bytes, prefixes: tuple[bytes, ...]) -> bool:
+def _may_start(frame: bytes, prefixes: Prefixes) -> bool:
     """Whether this can be the first frame of a message."""
-    return frame[:1] > b" " and frame[:1] not in PAYLOAD_STARTS and frame.startswith(prefixes)
+    return frame[:1] > b" " and frame[:1] not in PAYLOAD_STARTS and prefixes.match(frame)
 
 
-def _split(frames: list[bytes], prefixes: tuple[bytes, ...]) -> tuple[Batch, int]:
+def _split(frames: list[bytes], prefixes: Prefixes) -> tuple[Batch, int]:
     found: list[list[bytes]] = []
     for frame in frames:
         # After a whole message, what a subscription matches is taken for another one: never cost a neighbour.
         whole = bool(found) and len(found[-1]) == 2
-        if not found or _may_start(frame, prefixes) or (whole and frame.startswith(prefixes)):
+        if not found or _may_start(frame, prefixes) or (whole and prefixes.match(frame)):
             found.append([frame])
         else:
             found[-1].append(frame)

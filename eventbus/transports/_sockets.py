@@ -46,7 +46,7 @@ class SharedContext:
             self._users -= 1
             unused = [] if self._users else [self._contexts.pop()]
         for context in unused:
-            context.term()
+            context.destroy()  # closes what a failed opening has left behind, or it would wait for that for ever
 
     def forget(self) -> None:
         """In a forked child: leave the parent's context alone and begin without one."""

@@ -50,8 +50,9 @@ class Subscriber:
         # The methods in C, without what pyzmq's Python layer adds to each call.
         self._receive_frame: Callable[[int], bytes] = super(zmq.Socket, self._socket).recv
         self._get = cast(Callable[[int], int], super(zmq.Socket, self._socket).get)
-        self._prefixes = tuple(topics)
-        for topic in self._prefixes:
+        self._topics = set(topics)
+        self._prefixes = wire.Prefixes(self._topics)
+        for topic in self._topics:
             self._socket.subscribe(topic)
         self._socket.connect(endpoint)
 
@@ -79,7 +80,8 @@ class Subscriber:
 
         def subscribe() -> None:
             self._socket.subscribe(topic)
-            self._prefixes = (*self._prefixes, topic)
+            self._topics.add(topic)
+            self._prefixes = wire.Prefixes(self._topics)
 
         self._change(subscribe)
 
@@ -88,7 +90,8 @@ class Subscriber:
 
         def unsubscribe() -> None:
             self._socket.unsubscribe(topic)
-            self._prefixes = tuple(prefix for prefix in self._prefixes if prefix != topic)
+            self._topics.discard(topic)
+            self._prefixes = wire.Prefixes(self._topics)
 
         self._change(unsubscribe)
 

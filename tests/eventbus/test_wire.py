@@ -73,7 +73,7 @@ def test_pack_stays_within_the_limit_and_keeps_all(limit: int) -> None:
 @pytest.mark.parametrize("prefixes", [(b"top",), (b"a", b"topic"), (b"",)])
 def test_messages_pairs_whole_messages(prefixes: tuple[bytes, ...]) -> None:
     """Frames of whole messages come back as topics and payloads, and none is malformed."""
-    assert wire.messages([b"topic", b"{1}", b"topic2", b"[2]", b"topic", b" {3}"], prefixes) == (
+    assert wire.messages([b"topic", b"{1}", b"topic2", b"[2]", b"topic", b" {3}"], wire.Prefixes(prefixes)) == (
         ([b"topic", b"topic2", b"topic"], [b"{1}", b"[2]", b" {3}"]),
         0,
     )
@@ -81,7 +81,7 @@ def test_messages_pairs_whole_messages(prefixes: tuple[bytes, ...]) -> None:
 
 def test_messages_of_nothing() -> None:
     """No frames are no messages."""
-    assert wire.messages([], (b"topic",)) == (([], []), 0)
+    assert wire.messages([], wire.Prefixes([b"topic"])) == (([], []), 0)
 
 
 @pytest.mark.parametrize(
@@ -91,7 +91,7 @@ def test_messages_of_nothing() -> None:
 )
 def test_messages_drops_exactly_the_malformed_one(malformed: list[bytes]) -> None:
     """A message of another number of frames is no event, counts as one, and costs no neighbour."""
-    assert wire.messages([*GOOD, *malformed, *GOOD], (b"topic",)) == (([GOOD[0]] * 2, [GOOD[1]] * 2), 1)
+    assert wire.messages([*GOOD, *malformed, *GOOD], wire.Prefixes([b"topic"])) == (([GOOD[0]] * 2, [GOOD[1]] * 2), 1)
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_messages_drops_exactly_the_malformed_one(malformed: list[bytes]) -> Non
 )
 def test_messages_subscribed_to_everything(malformed: list[bytes]) -> None:
     """Where any frame may start a message, a malformed one still costs no neighbour."""
-    (topics, payloads), count = wire.messages([*GOOD, *malformed, *GOOD], (b"",))
+    (topics, payloads), count = wire.messages([*GOOD, *malformed, *GOOD], wire.Prefixes([b""]))
     received = list(zip(topics, payloads, strict=True))
     assert (received[0], received[-1]) == (tuple(GOOD), tuple(GOOD))
     assert count or len(received) > 2
