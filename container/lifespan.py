@@ -71,11 +71,13 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
                 if resource.initialized and isinstance(subscriptions := resource(), Subscriptions):
                     # In a thread, for it waits for handlers that this loop runs.
                     await asyncio.to_thread(subscriptions.stop)
-            stopping = stop_resources(self._container)
-            if inspect.isawaitable(stopping):
-                await stopping
-        finally:
-            self._container.reset_singletons()
+        finally:  # also when this is cancelled while it waits
+            try:
+                stopping = stop_resources(self._container)
+                if inspect.isawaitable(stopping):
+                    await stopping
+            finally:
+                self._container.reset_singletons()
 
     async def _settle(self) -> None:
         """After a start that failed: wait for what is still starting, for only what has started can be stopped."""

@@ -159,9 +159,10 @@ async def _stop_rest(stopping: Awaitable[None], stops: Iterator[Any], errors: li
         await stopping
     except Exception as error:
         errors.append(error)
-    rest = _stop_all(stops, errors)
-    if rest is not None:
-        await rest
+    finally:  # also when this is cancelled while it waits
+        rest = _stop_all(stops, errors)
+        if rest is not None:
+            await rest
 
 
 def _raise(errors: list[Exception]) -> None:

@@ -129,8 +129,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def connect(self, timeout: float | None = None) -> None:
         """Connect, and return when an event emitted from now on is sure to reach the proxy and every subscriber there.
 
-        On a connected client it proves the path again. `async` callbacks will run on the event loop that runs in this
-        thread, if one does.
+        On a connected client it proves the path again. `async` callbacks will run on the event loop that runs in the thread
+        that connects, if one does.
 
         Args:
             timeout: seconds; None for the client's `connect_timeout`.
@@ -142,8 +142,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._buffer.open()
         if not self._enabled:
             return
-        self._dispatcher.coroutines.open(running_loop())
+        if not self._unclosed:
+            self._dispatcher.coroutines.open(running_loop())
         self._transport.open(self._connect_timeout if timeout is None else timeout)
+        self._consumer.open()
         self._unclosed = True
         _open_clients.add(self)
         logger.info("connected to %s", self._transport.endpoints)
@@ -164,11 +166,12 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """
         timeout = self._close_timeout if timeout is None else timeout
         deadline = Deadline(timeout)
-        self.stop_consumer(timeout - min(self._linger, timeout / 2))
-        self._transport.close(min(self._linger, deadline.left()))
+        self._consumer.stop(timeout - min(self._linger, timeout / 2), for_good=True)
         self._buffer.close()
         self._unclosed = False
         _open_clients.discard(self)
+        # The last, for it may take its time, and somebody may connect again meanwhile.
+        self._transport.close(min(self._linger, deadline.left()))
 
     async def aclose(self, timeout: float | None = None) -> None:
         """Do as `close`, while this thread's event loop goes on running the callbacks that it waits for."""
@@ -245,7 +248,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def subscribe(self, topic: EventTopicClass | None) -> None:
         """Receive the events of exactly this topic; None for every topic. Idempotent.
 
-        On a connected client it returns when the subscription is in force at the proxy. It outlives reconnections.
+        On a connected client it returns when the subscription is in force at the proxy and for what this client emits; other
+        publishers learn of a topic that nobody had subscribed before a moment later. It outlives reconnections.
 
         Raises:
             InvalidTopic: it is no topic, or a member of another enum than the client's type parameters name.

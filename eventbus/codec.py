@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -58,7 +59,7 @@ class Codec[EventClass: BaseModel]:
         )
         # By the class of what is to be emitted. Each event class by itself, for the serializer of a union or of a base class
         # would leave out fields that a derived class adds. Any: what it takes is the class that it stands under.
-        self.encoders: dict[type, Callable[[Any], bytes]] = {cls: cls.__pydantic_serializer__.to_json for cls in classes}
+        self.encoders: dict[type, Callable[[Any], bytes]] = {cls: _encoder(cls) for cls in classes}
         # Both raise pydantic's ValidationError; `salvage` then tells what was wrong.
         self.decode_one: Callable[[bytes], EventClass] = adapter.validator.validate_json
         self.decode_many: Callable[[bytes], list[EventClass]] = SchemaValidator(
@@ -79,7 +80,7 @@ class Codec[EventClass: BaseModel]:
         """
         if not isinstance(event, (*self.classes, BaseEventType)):
             raise InvalidEvent(f"cannot emit {event!r}: this client emits {self.name}")
-        encoder = self._wrap if isinstance(event, BaseEventType) else type(event).__pydantic_serializer__.to_json
+        encoder = self._wrap if isinstance(event, BaseEventType) else _encoder(type(event))
         self.encoders[type(event)] = encoder
         return encoder
 
@@ -131,6 +132,24 @@ def _adapter[EventClass: BaseModel](event_class: type[EventClass]) -> TypeAdapte
     if not (isinstance(event_class, type) and issubclass(event_class, BaseModel)):
         raise InvalidEvent(f"{event_class!r} is no event class: derive one from eventbus.BaseEvent")
     return TypeAdapter(event_class)
+
+
+def _encoder(cls: type[BaseModel]) -> Callable[[Any], bytes]:
+    """What encodes events of this class so that it can read them: under the aliases of its fields, if it has any."""
+    to_json = cls.__pydantic_serializer__.to_json
+    return partial(to_json, by_alias=True) if _has_alias(cls.__pydantic_core_schema__) else to_json
+
+
+def _has_alias(schema: object) -> bool:
+    match schema:
+        case {"serialization_alias": str()}:
+            return True
+        case dict():
+            return any(map(_has_alias, schema.values()))
+        case list() | tuple():
+            return any(map(_has_alias, schema))
+        case _:
+            return False
 
 
 def _model_classes(schema: object) -> Iterator[type[BaseModel]]:

@@ -9,6 +9,7 @@ from eventbus import wire
 from eventbus.codec import Codec, Reject, RejectReason
 from eventbus.deadline import Deadline
 from eventbus.dispatcher import Dispatcher
+from eventbus.errors import NotConnected
 from eventbus.events import BaseEvent
 from eventbus.stats import Counters, Throttle
 from eventbus.transport import Transport
@@ -37,19 +38,37 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._malformed = 0
         self._starting = Lock()
         self._thread: Thread | None = None  # a thread that finds that it is not this one ends
+        self._closed = True
+
+    def open(self) -> None:
+        """Allow `start`."""
+        with self._starting:
+            self._closed = False
 
     def start(self) -> None:
-        """Start the thread, unless it runs."""
+        """Start the thread, unless it runs.
+
+        Raises:
+            NotConnected: before `open`, or after a `stop` for good.
+        """
         with self._starting:
+            if self._closed:
+                raise NotConnected(self._transport.endpoints)
             if self._thread is None or not self._thread.is_alive():
                 self._dispatcher.coroutines.resume()
                 self._thread = Thread(target=self._consume, name="eventbus-consumer", daemon=True)
                 self._thread.start()
 
-    def stop(self, timeout: float) -> None:
-        """End the thread, and wait until what was received is handled; see `EventBusClient.stop_consumer`."""
+    def stop(self, timeout: float, *, for_good: bool = False) -> None:
+        """End the thread, and wait until what was received is handled; see `EventBusClient.stop_consumer`.
+
+        Args:
+            timeout: seconds.
+            for_good: let nobody start it again before `open`.
+        """
         deadline = Deadline(timeout)
         with self._starting:
+            self._closed = self._closed or for_good
             thread, self._thread = self._thread, None
         if thread is current_thread():
             self._dispatcher.abandon()
@@ -68,7 +87,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 batch = self._transport.receive()
                 if batch is None:
                     break
-                if batch[0] and self._thread is current_thread():
+                if batch[0]:
                     self._take(batch)
                 if self._transport.malformed != self._malformed:
                     self._malformed = self._transport.malformed

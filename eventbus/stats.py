@@ -16,8 +16,8 @@ class EventBusStats:
         handled: calls of callbacks that returned, or whose coroutine finished.
         handler_errors: calls of callbacks that raised or were cancelled.
         rejected: messages, or elements of packed messages, that were no event of this client.
-        dropped: received events that nobody took: the oldest ones when the receive buffer was full, and what could
-            not be handled in time when the consumer was stopped.
+        dropped: received events that left the receive buffer unread because it was full (their callbacks were called all the
+            same), and those whose callbacks could not be called in time when the consumer was stopped.
     """
 
     emitted: int = 0

@@ -52,7 +52,9 @@ class EventBusSettings(BaseSettings):
     send_timeout: Seconds = Field(default=5.0, description="seconds to wait while the send buffer is full")
     send_hwm: PositiveInt = Field(default=100_000, description="messages in the send buffer")
     receive_hwm: PositiveInt = Field(default=100_000, description="messages that wait to be decoded")
-    receive_buffer: PositiveInt = Field(default=10_000, description="events that wait for recv_event()")
+    receive_buffer: PositiveInt = Field(
+        default=10_000, description="events that wait for recv_event(); 1000 until its first call"
+    )
     packing: bool = Field(
         default=True, description="false: emit_events() sends one message per event, for receivers with the original client"
     )

@@ -18,6 +18,7 @@ _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 
 _SUBSCRIBED = b"\x01"  # how an XPUB tells a subscription from its end
 _RETRY = 0.001  # seconds
+_DRAIN_AFTER = 1_000  # events
 
 
 class Publisher:
@@ -32,6 +33,7 @@ class Publisher:
 
     def __init__(self, context: Context, endpoint: str, *, hwm: int, send_timeout: float) -> None:
         self.sent = 0
+        self._next_drain = _DRAIN_AFTER
         self._sending = False  # guarded by the lock; only a signal handler can find it set
         self._endpoint = endpoint
         self._hwm = hwm
@@ -60,6 +62,8 @@ class Publisher:
             self._send_frame(payload, _NOWAIT)
             self._sending = False
             self.sent += count
+            if self.sent >= self._next_drain:
+                self._drain()
             self._release()
         except zmq.Again:
             # Only ever from the first frame: a pipe that took it has room for the rest of the message.
@@ -106,6 +110,7 @@ class Publisher:
             self._socket.close(linger=round(linger * 1000))
 
     def _drain(self) -> None:
+        self._next_drain = self.sent + _DRAIN_AFTER
         while self._socket.poll(0):
             change = self._socket.recv(_NOWAIT)
             if change[:1] == _SUBSCRIBED:

@@ -121,15 +121,15 @@ class Subscriber:
 
     def _read(self) -> Batch:
         frames, malformed = self._read_message()
-        if not self._get(_EVENTS) & _POLLIN:
-            batch: Batch = frames[:1], frames[1:]
-        else:
-            if self._careful > 0:
-                malformed += self._read_carefully(frames)
-            else:
-                self._read_fast(frames)
+        more = self._get(_EVENTS) & _POLLIN
+        if more and not self._careful:
+            self._read_fast(frames)
             batch, wrong = wire.messages(frames, self._prefixes)
             malformed += wrong
+        else:
+            if more:
+                malformed += self._read_carefully(frames)
+            batch = frames[0::2], frames[1::2]
         if malformed:
             self.malformed += malformed
             self._careful = _CAREFUL
@@ -150,7 +150,7 @@ class Subscriber:
             message, wrong = self._read_message()
             frames += message
             malformed += wrong
-            self._careful -= 1
+            self._careful = max(0, self._careful - 1)
         return malformed
 
     def _read_message(self) -> tuple[list[bytes], int]:

@@ -8,9 +8,12 @@ is published for that, so no other subscriber is bothered, and it works with any
 import os
 import uuid
 import weakref
+from contextlib import ExitStack
 from threading import Lock
 from time import monotonic, sleep
 from typing import NoReturn, Protocol
+
+import zmq
 
 from eventbus import wire
 from eventbus.deadline import Deadline
@@ -96,7 +99,7 @@ class ZeroMQTransport:
                 path = self._path
                 opened_here = path is None
                 if path is None:
-                    path = self._path = self._new_path()
+                    path = self._path = self._new_path(timeout)
             proven = False
             try:
                 proven = path.prove(deadline)
@@ -160,28 +163,34 @@ class ZeroMQTransport:
         if path is not None:
             self._leave(path, timeout)
 
-    def _new_path(self) -> "_Path":
+    def _new_path(self, timeout: float) -> "_Path":
         _open_transports.add(self)
-        context = shared_context.acquire()
-        try:
-            publisher = Publisher(context, self._pub_endpoint, hwm=self._send_hwm, send_timeout=self._send_timeout)
-            subscriber = Subscriber(context, self._sub_endpoint, hwm=self._receive_hwm, topics=self._topics)
-        except BaseException:
-            shared_context.release()
-            raise
-        return _Path(publisher, subscriber)
+        with ExitStack() as undo:
+            context = shared_context.acquire()
+            undo.callback(shared_context.release)
+            try:
+                publisher = Publisher(context, self._pub_endpoint, hwm=self._send_hwm, send_timeout=self._send_timeout)
+                undo.callback(publisher.close, 0.0)
+                subscriber = Subscriber(context, self._sub_endpoint, hwm=self._receive_hwm, topics=self._topics)
+            except zmq.ZMQError as error:  # no such address, or no descriptor left
+                raise ProxyUnreachable(self.endpoints, timeout, error.strerror or str(error)) from error
+            undo.pop_all()
+            return _Path(publisher, subscriber)
 
     def _leave(self, path: "_Path", linger: float) -> None:
         """Close this path, unless somebody else is doing so."""
         with self._changing:
             if self._path is not path:
                 return
-            self._sent_before += path.publisher.sent
+            counted = path.publisher.sent
+            self._sent_before += counted
             self._malformed_before += path.subscriber.malformed
             self._path = None
             self.send = self._refuse
             _open_transports.discard(self)
         path.close(linger)
+        with self._changing:
+            self._sent_before += path.publisher.sent - counted  # by a thread that was sending just then
         shared_context.release()
 
     def _missing_leg(self, path: "_Path") -> str:
