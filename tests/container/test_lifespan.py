@@ -1,6 +1,7 @@
 """`lifespan`: starting and stopping as a whole, also when something fails."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any
@@ -8,10 +9,11 @@ from typing import Any
 import pytest
 from dependency_injector import containers, providers
 
-from eventbus import EventBusProxy, InvalidSettings
+from eventbus import EventBusProxy, InvalidSettings, on
 from eventbus.container import EventBusContainer, lifespan
-from tests.container.support import TOPIC, App, Listener, Log, consumers, leaving_nothing, received
-from tests.support import MyEvent, event, eventually
+from eventbus.transports.memory import MemoryTransport
+from tests.container.support import STARTED, TOPIC, App, Listener, Log, consumers, leaving_nothing, received
+from tests.support import PATIENCE, MyEvent, event, eventually, is_joining
 
 ROUNDS = 30  # dependency_injector's order is random
 
@@ -461,3 +463,44 @@ def test_an_unused_bus_costs_no_service(at_proxy: EventBusProxy) -> None:
         assert Counting.made == 0
     with lifespan(app):
         assert Counting.made == 1
+
+
+def test_a_cancelled_stop_still_stops_everything() -> None:
+    """Cancelled while it waits for a handler at its end, `async with lifespan` still stops every resource."""
+    entered, go = threading.Event(), threading.Event()
+    stopped: list[str] = []
+
+    class Slow:
+        @on(STARTED)
+        def handle(self, event: MyEvent) -> None:
+            entered.set()
+            assert go.wait(PATIENCE)
+
+    def resource() -> Iterator[None]:
+        yield
+        stopped.append("resource")
+
+    class SlowApp(containers.DeclarativeContainer):
+        bus = providers.Container(EventBusContainer, event_class=MyEvent, transport=providers.Singleton(MemoryTransport))
+        slow = providers.Singleton(Slow)
+        opened = providers.Resource(resource)
+
+    async def main() -> None:
+        app = SlowApp()
+
+        async def run() -> None:
+            async with lifespan(app):
+                app.bus.client().emit_event(event(1, STARTED), TOPIC)
+                await asyncio.to_thread(entered.wait, PATIENCE)
+
+        running = asyncio.create_task(run())
+        while not any(map(is_joining, threading.enumerate())):
+            await asyncio.sleep(0)
+        running.cancel()
+        go.set()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+        assert stopped == ["resource"]
+        assert not consumers()
+
+    asyncio.run(main())

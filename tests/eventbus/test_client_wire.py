@@ -1,6 +1,8 @@
 """`EventBusClient` among strangers: plain ZeroMQ peers, other proxies, and messages that are no events."""
 
 import logging
+import os
+import threading
 from collections.abc import Callable
 from threading import Event, Thread
 
@@ -8,7 +10,8 @@ import pytest
 import zmq
 from pydantic import field_validator
 
-from eventbus import EventBusClient, EventBusProxy
+from eventbus import EventBusClient, EventBusProxy, ProxyUnreachable
+from eventbus.transports.zeromq import ZeroMQTransport
 from tests.support import (
     PATIENCE,
     Bus,
@@ -237,3 +240,28 @@ def test_over_a_bare_proxy() -> None:
     context.term()
     running.join(PATIENCE)
     assert not running.is_alive()
+
+
+@pytest.mark.parametrize("host", ["no such host", "a b"])
+def test_a_host_that_is_none(host: str) -> None:
+    """A host that cannot even be tried is an error of our tree that names it, and leaves nothing open."""
+    before = threading.active_count(), len(os.listdir("/proc/self/fd"))
+    with pytest.raises(ProxyUnreachable, match=host):
+        Bus(MyEvent, host, 5559, 5560).connect(0.2)
+    eventually(lambda: (threading.active_count(), len(os.listdir("/proc/self/fd"))) == before)
+
+
+def test_a_client_that_only_emits_keeps_no_subscriptions_of_others(proxy: EventBusProxy, raw: RawPeers) -> None:
+    """What others subscribe and unsubscribe arrives at every publisher; one that never receives reads it too."""
+    other = raw.subscriber(b"")
+    with Bus(MyEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port) as client:
+        transport = client._transport
+        assert isinstance(transport, ZeroMQTransport)
+        assert transport._path
+        upstream = transport._path.publisher._socket
+        for number in range(10):
+            other.subscribe(b"topic-%d" % number)
+        eventually(lambda: upstream.poll(0))
+        for number in range(1_001):
+            client.emit_event(event(number), TOPIC)
+        assert not upstream.poll(0)

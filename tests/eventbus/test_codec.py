@@ -200,3 +200,19 @@ def test_decoding_raises_only_validation_errors(codec: Codec[MyEvent]) -> None:
         codec.decode_one(b"nonsense")
     with pytest.raises(ValidationError):
         codec.decode_many(b"[nonsense]")
+
+
+def test_aliases_come_back() -> None:
+    """Fields with aliases, in nested models too, travel under them, so that the same class can read them."""
+
+    class Inner(BaseModel):
+        unit: str = Field(alias="Unit")
+
+    class Aliased(BaseEvent[MyEventType]):
+        inner: Inner
+        value: float = Field(alias="Value")
+
+    codec: Codec[Aliased] = Codec(Aliased)
+    made = Aliased(type=MyEventType.started, inner=Inner(Unit="K"), Value=1.5)
+    [payload] = codec.encode_many([made])
+    assert codec.decode_one(payload) == made
