@@ -38,6 +38,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._malformed = 0
         self._starting = Lock()
         self._thread: Thread | None = None  # a thread that finds that it is not this one ends
+        self._ending: Thread | None = None  # the last one that was stopped
         self._closed = True
 
     def open(self) -> None:
@@ -69,7 +70,9 @@ class Consumer[EventClass: BaseEvent[Any]]:
         deadline = Deadline(timeout)
         with self._starting:
             self._closed = self._closed or for_good
-            thread, self._thread = self._thread, None
+            # If another thread is stopping it, wait for the same one.
+            thread = self._ending = self._thread or self._ending
+            self._thread = None
         if thread is current_thread():
             self._dispatcher.abandon()
         elif thread is not None:
