@@ -307,6 +307,7 @@ def test_tail_takes_exact_topics(connected: Callable[[], Bus], tailing: Start) -
     """`tail TOPIC ...` prints exactly those topics, none whose name only begins alike."""
     bus = connected()  # one that subscribes to nothing: the subscriptions that are awaited are those of `tail`
     with tailing("my_service", "other") as process:
+        bus.connect()  # by now this publisher knows the subscription too
         bus.emit_event(event(1), MyEventTopic.my_service_scheduler)
         bus.emit_event(event(2), MyEventTopic.my_service)
         bus.emit_event(event(3), MyEventTopic.other)
@@ -317,6 +318,7 @@ def test_tail_takes_topics_from_the_variable(bus: Bus, raw: RawPeers, proxy: Eve
     """EVENTBUS_TOPICS counts for `tail` too."""
     with start("tail", *ports(proxy), EVENTBUS_TOPICS="other") as process:
         raw.publisher(b"other").close(linger=0)
+        bus.connect()  # what came round now came after that subscription: this publisher knows it too
         bus.emit_event(event(1), MyEventTopic.my_service)
         bus.emit_event(event(2), MyEventTopic.other)
         assert [line["topic"] for line in lines_of(process, 1)] == ["other"]
@@ -325,6 +327,7 @@ def test_tail_takes_topics_from_the_variable(bus: Bus, raw: RawPeers, proxy: Eve
 def test_packed_events_are_lines_of_their_own(bus: Bus, tailing: Start) -> None:
     """Events that were packed into one message are printed one per line."""
     with tailing() as process:
+        bus.connect()  # by now this publisher knows the subscription too
         bus.emit_events([event(1), event(2), event(3)], MyEventTopic.my_service)
         printed = [line["event"] for line in lines_of(process, 3)]
         assert [found["value"] for found in printed if isinstance(found, dict)] == [1, 2, 3]
@@ -354,6 +357,7 @@ def test_control_characters_are_escaped(raw: RawPeers, tailing: Start) -> None:
 def test_tail_into_a_closed_pipe(bus: Bus, tailing: Start) -> None:
     """When the reader of its output has had enough, as `head` has, `tail` ends without a traceback, with status 0."""
     with tailing() as process:
+        bus.connect()  # by now this publisher knows the subscription too
         bus.emit_event(event(1), MyEventTopic.my_service)
         assert output(process).readline()
         output(process).close()
@@ -369,6 +373,7 @@ def test_tail_into_a_closed_pipe(bus: Bus, tailing: Start) -> None:
 def test_interrupted_tail(bus: Bus, tailing: Start) -> None:
     """Ctrl-C ends `tail` with status 130 and without a traceback."""
     with tailing() as process:
+        bus.connect()  # by now this publisher knows the subscription too
         bus.emit_event(event(1), MyEventTopic.my_service)
         assert output(process).readline()
         os.killpg(process.pid, signal.SIGINT)
