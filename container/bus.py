@@ -25,20 +25,8 @@ def _open_client(
     """Connect a client, with a proxy of its own where the settings say so and none runs; close both at the end."""
     client = client_class(
         event_class,
-        settings.host,
-        settings.pub_port,
-        settings.sub_port,
-        topics=settings.topics,
-        enabled=settings.enabled,
-        connect_timeout=settings.connect_timeout,
-        close_timeout=settings.close_timeout,
-        linger=settings.linger,
-        send_timeout=settings.send_timeout,
-        send_hwm=settings.send_hwm,
-        receive_hwm=settings.receive_hwm,
-        receive_buffer=settings.receive_buffer,
-        packing=settings.packing,
         transport=transport,
+        **settings.model_dump(exclude={"embedded_proxy"}),  # each of the others is an argument of the same name
     )
     with ExitStack() as stack:
         if settings.embedded_proxy and settings.enabled and transport is None:

@@ -11,11 +11,15 @@ from eventbus.errors import (
     InvalidTopic,
     NotConnected,
     ProxyUnreachable,
+    ReconnectFailed,
+    SendBufferFull,
     SendTimeout,
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
 from eventbus.handlers import on
+from eventbus.policies import SendPolicy
 from eventbus.proxy import EventBusProxy
+from eventbus.state import ClientState, StateChange
 from eventbus.stats import EventBusStats
 
 __all__ = [
@@ -23,6 +27,7 @@ __all__ = [
     "BaseEvent",
     "BaseEventTopic",
     "BaseEventType",
+    "ClientState",
     "EventBusClient",
     "EventBusError",
     "EventBusProxy",
@@ -34,7 +39,11 @@ __all__ = [
     "InvalidTopic",
     "NotConnected",
     "ProxyUnreachable",
+    "ReconnectFailed",
+    "SendBufferFull",
+    "SendPolicy",
     "SendTimeout",
+    "StateChange",
     "now_iso",
     "on",
 ]

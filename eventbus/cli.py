@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from threading import Event
 from typing import Any
 
@@ -30,7 +31,7 @@ from eventbus import wire
 from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
 from eventbus.proxy import EventBusProxy
 from eventbus.settings import EventBusSettings
-from eventbus.transports.zeromq import ZeroMQTransport
+from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
@@ -44,15 +45,8 @@ class _Command(EventBusSettings):
 
     @contextmanager
     def _transport(self) -> Iterator[ZeroMQTransport]:
-        transport = ZeroMQTransport(
-            self.host,
-            self.pub_port,
-            self.sub_port,
-            connect_timeout=self.connect_timeout,
-            send_timeout=self.send_timeout,
-            send_hwm=self.send_hwm,
-            receive_hwm=self.receive_hwm,
-        )
+        options = ZeroMQOptions(**self.model_dump(include={field.name for field in fields(ZeroMQOptions)}))
+        transport = ZeroMQTransport(self.host, self.pub_port, self.sub_port, options)
         try:
             yield transport
         finally:

@@ -6,11 +6,11 @@ import os
 import typing
 import warnings
 import weakref
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cached_property
-from threading import Lock
+from threading import RLock
 from types import TracebackType, get_original_bases
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from pydantic import TypeAdapter
 
@@ -21,13 +21,14 @@ from eventbus.consumer import Consumer
 from eventbus.coroutines import running_loop
 from eventbus.deadline import Deadline
 from eventbus.dispatcher import Callback, Dispatcher
-from eventbus.errors import InvalidHandler, InvalidTopic, SendTimeout
+from eventbus.errors import InvalidHandler, InvalidTopic, ProxyUnreachable, SendBufferFull
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handlers import check_callback
+from eventbus.state import ClientState, StateCallback
 from eventbus.stats import Counters, EventBusStats
 from eventbus.transport import Transport
 from eventbus.transports.null import NullTransport
-from eventbus.transports.zeromq import ZeroMQTransport
+from eventbus.transports.zeromq import ZeroMQArguments, ZeroMQOptions, ZeroMQTransport
 
 logger = logging.getLogger("eventbus")
 
@@ -50,17 +51,15 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         sub_port: the proxy's port for subscribers (XPUB).
         topics: values of topics to subscribe to from the start.
         enabled: False makes a client whose calls do nothing: it opens no socket, emits to nobody and receives nothing.
-        connect_timeout: how many seconds `connect` waits for the proxy.
         close_timeout: how many seconds `close` may take.
         linger: how many of those are kept for flushing what was emitted.
-        send_timeout: how many seconds `emit_event` waits while the send buffer is full.
-        send_hwm: how many messages the send buffer holds, the high-water mark.
-        receive_hwm: how many messages wait to be decoded, the high-water mark.
         receive_buffer: how many events wait for `recv_event` and `listen_forever`; before the first call of either, at most
             a thousand.
         packing: whether `emit_events` may pack many events into one message; receivers that use the original client cannot
             read those.
-        transport: what carries the messages, instead of ZeroMQ to `host`; the four arguments about sockets are its own then.
+        transport: what carries the messages, instead of ZeroMQ to `host`; the further arguments mean nothing then, but for
+            `connect_timeout`.
+        zeromq: how the ZeroMQ transport behaves: the attributes of `eventbus.transports.zeromq.ZeroMQOptions`.
 
     Raises:
         InvalidEvent: the event class has no `type`.
@@ -77,33 +76,23 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         *,
         topics: Iterable[str] = (),
         enabled: bool = True,
-        connect_timeout: float = 5.0,
         close_timeout: float = 5.0,
         linger: float = 1.0,
-        send_timeout: float = 5.0,
-        send_hwm: int = 100_000,
-        receive_hwm: int = 100_000,
         receive_buffer: int = 10_000,
         packing: bool = True,
         transport: Transport | None = None,
+        **zeromq: Unpack[ZeroMQArguments],
     ) -> None:
+        options = ZeroMQOptions(**zeromq)
         self._transport: Transport
         if not enabled:
             self._transport = NullTransport()
         elif transport is not None:
             self._transport = transport
         else:
-            self._transport = ZeroMQTransport(
-                host,
-                pub_port,
-                sub_port,
-                connect_timeout=connect_timeout,
-                send_timeout=send_timeout,
-                send_hwm=send_hwm,
-                receive_hwm=receive_hwm,
-            )
+            self._transport = ZeroMQTransport(host, pub_port, sub_port, options)
         self._enabled = enabled
-        self._connect_timeout = connect_timeout
+        self._connect_timeout = options.connect_timeout
         self._close_timeout = close_timeout
         self._linger = linger
         self._packing = packing
@@ -111,7 +100,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._counters = Counters()
         self._buffer: ReceiveBuffer[EventClass] = ReceiveBuffer(receive_buffer)
         self._dispatcher = Dispatcher(self._buffer, self._counters)
-        self._subscribing = Lock()  # the dispatcher and the transport know the same topics, whoever comes between
+        # The dispatcher and the transport know the same topics, whoever comes between.
+        self._subscribing = RLock()  # reentrant, for signal handlers
         self._consumer = Consumer(self._transport, self._codec, self._dispatcher, self._counters)
         # The path of an emitted event reads only these.
         self._encoders = self._codec.encoders
@@ -121,34 +111,63 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             self._subscribe(wire.topic_frame(topic))
 
     def __repr__(self) -> str:
-        state = "connected" if self.is_connected() else "not connected"
-        return f"<{type(self).__name__} of {self._codec.name} at {self._transport.endpoints}, {state}>"
+        return f"<{type(self).__name__} of {self._codec.name} at {self._transport.endpoints}, {self.state}>"
 
     # Life cycle
 
     def connect(self, timeout: float | None = None) -> None:
         """Connect, and return when an event emitted from now on is sure to reach the proxy and every subscriber there.
 
-        On a connected client it proves the path again. `async` callbacks will run on the event loop that runs in the thread
-        that connects, if one does.
+        With `connect_required` off it returns as well when there is no proxy yet: what is emitted is kept until one appears,
+        and the client is READY then. On a connected client it proves the path again. `async` callbacks will run on the event
+        loop that runs in the thread that connects, if one does.
 
         Args:
             timeout: seconds; None for the client's `connect_timeout`.
 
         Raises:
             ProxyUnreachable: no proxy answered in time; nothing is left open that this call has opened.
+            ReconnectFailed: as many attempts as allowed have failed before that.
             ForkedClient: the client was connected by the parent process.
         """
         self._buffer.open()
-        if not self._enabled:
-            return
-        if not self._unclosed:
+        if self._enabled and not self._unclosed:
             self._dispatcher.coroutines.open(running_loop())
         self._transport.open(self._connect_timeout if timeout is None else timeout)
+        if not self._enabled:
+            return
         self._consumer.open()
         self._unclosed = True
         _open_clients.add(self)
-        logger.info("connected to %s", self._transport.endpoints)
+
+    @property
+    def state(self) -> ClientState:
+        """How the way to the proxy and back is. It becomes DEGRADED within `echo_interval` and `echo_timeout`."""
+        return self._transport.status.state
+
+    def on_state_change(self, callback: StateCallback) -> Callable[[], None]:
+        """Call `callback(change)` after each change of `state` from now on, with an `eventbus.StateChange`.
+
+        It is called in a thread of its own, one change after the other, and may call everything here. What it raises is
+        logged. Calling what is returned ends it.
+        """
+        return self._transport.status.listen(callback)
+
+    def wait_ready(self, timeout: float | None = None) -> None:
+        """Return when the state is READY.
+
+        Args:
+            timeout: seconds; None for the client's `connect_timeout`.
+
+        Raises:
+            ProxyUnreachable: it was not in time.
+            NotConnected: the client is closed.
+            ReconnectFailed: it has given up.
+        """
+        timeout = self._connect_timeout if timeout is None else timeout
+        if not self._transport.status.wait_ready(Deadline(timeout)):
+            self._transport.ensure_open()
+            raise ProxyUnreachable(self._transport.endpoints, timeout, f"the client is {self.state}")
 
     def is_connected(self) -> bool:
         """Whether both connections to the proxy are up at this moment. Does not block."""
@@ -214,7 +233,9 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             NotConnected: the client is not connected.
             InvalidEvent: it is of another class, or the class needs more than a type.
             InvalidTopic: it is no topic, or a member of another enum than the client's type parameters name.
-            SendTimeout: the send buffer stayed full; the event was not sent.
+            SendBufferFull: the send buffer is full, or stayed full (SendTimeout), as the send policy has it; the event was
+                not sent.
+            ReconnectFailed: the client has given up.
         """
         try:
             encode = self._encoders[type(event)]
@@ -228,8 +249,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def emit_events(self, events: Iterable[EventClass | EventTypeClass], topic: EventTopicClass) -> None:
         """Send many events to all subscribers of a topic, in order, packed into few messages unless `packing` is off.
 
-        All are checked before the first is sent. Raises as `emit_event`; a `SendTimeout` carries a note with how many of the
-        events had been sent before.
+        All are checked before the first is sent. Raises as `emit_event`; a `SendBufferFull` carries a note with how many of
+        the events had been sent before.
         """
         payloads = self._codec.encode_many(events)
         frame = self._admit_topic(topic)
@@ -239,7 +260,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             for payload, count in messages:
                 self._transport.send(frame, payload, count)
                 sent += count
-        except SendTimeout as error:
+        except SendBufferFull as error:
             error.add_note(f"{sent} of these {len(payloads)} events had been sent before")
             raise
 
@@ -336,12 +357,15 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
         Raises:
             NotConnected: the client is not connected, and the buffer is empty.
+            ReconnectFailed: the client has given up.
         """
         self._buffer.expect_reader()
         event = self._buffer.get(0)
         if event is None:
             self.start_consumer()
             event = self._buffer.get(timeout)
+            if event is None:
+                self._transport.status.raise_failure()
         return event
 
     def listen_forever(self) -> Iterator[EventClass]:
@@ -351,6 +375,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
         Raises:
             NotConnected: the client is not connected.
+            ReconnectFailed: the client has given up; the iterator raises it too.
         """
         self._buffer.expect_reader()
         self.start_consumer()
@@ -370,6 +395,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def _listen(self) -> Iterator[EventClass]:
         while (event := self._buffer.get(None)) is not None:
             yield event
+        self._transport.status.raise_failure()
 
     def _subscribe(self, frame: bytes) -> None:
         with self._subscribing:

@@ -89,6 +89,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
             while self._thread is current_thread():
                 batch = self._transport.receive()
                 if batch is None:
+                    self._dispatcher.end()
                     break
                 if batch[0]:
                     self._take(batch)

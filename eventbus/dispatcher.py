@@ -99,6 +99,10 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         """Let a `dispatch` that is running drop what comes after the event that is being handled."""
         self._abandoned += 1
 
+    def end(self) -> None:
+        """Send home whoever waits for events: the transport is closed, and none will come."""
+        self._buffer.close()
+
     def takes(self, topic: bytes) -> bool:
         """Whether events of this topic were asked for."""
         return self._everything or topic in self._routes

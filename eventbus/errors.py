@@ -6,9 +6,11 @@ EventBusError
 ├── InvalidHandler     a callback or @on method cannot be wired            (also a TypeError)
 ├── InvalidSettings    a setting is unknown or has a bad value             (also a ValueError)
 ├── NotConnected       the call needs an open client                       (also a ConnectionError)
-│   └── ForkedClient   the client was opened by the parent process
+│   ├── ForkedClient   the client was opened by the parent process
+│   └── ReconnectFailed  the last attempt to reconnect has failed
 ├── ProxyUnreachable   no proxy answered in time                           (also a TimeoutError)
-├── SendTimeout        the send buffer stayed full                         (also a TimeoutError)
+├── SendBufferFull     the send buffer is full, the event was not sent
+│   └── SendTimeout    it stayed full                                      (also a TimeoutError)
 └── AddressInUse       the proxy's port is taken                           (also an OSError)
 """
 
@@ -57,6 +59,23 @@ class ForkedClient(NotConnected):
         self.endpoints = endpoints
 
 
+class ReconnectFailed(NotConnected):
+    """The client has given up: as many attempts to reconnect as it may make have failed. It is closed.
+
+    Attributes:
+        attempts: how many were made.
+    """
+
+    def __init__(self, endpoints: str, attempts: int) -> None:
+        EventBusError.__init__(
+            self,
+            f"no event bus proxy came back at {endpoints} in {attempts} attempts to reconnect, and no more are made: "
+            "call connect() again once it runs, or raise EVENTBUS_RECONNECT_ATTEMPTS (-1: never give up)",
+        )
+        self.endpoints = endpoints
+        self.attempts = attempts
+
+
 class ProxyUnreachable(EventBusError, TimeoutError):
     """No proxy carried a message round in time.
 
@@ -75,23 +94,39 @@ class ProxyUnreachable(EventBusError, TimeoutError):
         self.timeout = timeout
 
 
-class SendTimeout(EventBusError, TimeoutError):
-    """The send buffer stayed full, so the event was not sent.
+class SendBufferFull(EventBusError):
+    """The send buffer is full, so the event was not sent.
 
     Attributes:
         endpoint: where the buffer leads to.
-        timeout: how long the call waited, in seconds.
-        limit: how many messages the buffer holds.
+        limit: how many messages it holds.
     """
 
-    def __init__(self, endpoint: str, timeout: float, limit: int) -> None:
+    def __init__(self, endpoint: str, limit: int) -> None:
         super().__init__(
-            f"the send buffer to {endpoint} stayed full ({limit} messages) for {timeout:g} s, the event was not sent: "
-            "is the proxy running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_TIMEOUT)"
+            f"the send buffer to {endpoint} is full ({limit} messages), the event was not sent: "
+            "is the proxy running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)"
         )
         self.endpoint = endpoint
-        self.timeout = timeout
         self.limit = limit
+
+
+class SendTimeout(SendBufferFull, TimeoutError):
+    """The send buffer stayed full, so the event was not sent.
+
+    Attributes:
+        timeout: how long the call waited, in seconds.
+    """
+
+    def __init__(self, endpoint: str, limit: int, timeout: float) -> None:
+        EventBusError.__init__(
+            self,
+            f"the send buffer to {endpoint} stayed full ({limit} messages) for {timeout:g} s, the event was not sent: "
+            "is the proxy running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_TIMEOUT)",
+        )
+        self.endpoint = endpoint
+        self.limit = limit
+        self.timeout = timeout
 
 
 class AddressInUse(EventBusError, OSError):

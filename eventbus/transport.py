@@ -6,6 +6,7 @@ transport passes; a new one is a constructor and a line there.
 
 from typing import Protocol
 
+from eventbus.state import Status
 from eventbus.wire import Batch
 
 
@@ -17,6 +18,10 @@ class Transport(Protocol):
     Delivery: messages of one sending thread arrive in the order in which they were sent. None is lost between an `open` that
     has returned and `close`, as long as the path stays up and no queue overflows; `send` says so when its own does.
     """
+
+    @property
+    def status(self) -> Status:
+        """The state, which the transport keeps up to date: CLOSED before `open` and after `close`."""
 
     @property
     def endpoints(self) -> str:
@@ -31,9 +36,10 @@ class Transport(Protocol):
         """How many messages were skipped since the transport was created, because they were not two frames."""
 
     def open(self, timeout: float) -> None:
-        """Open the path with all subscriptions, and return when it is proven live in both directions.
+        """Open the path with all subscriptions, and return when it is proven live in both directions: READY.
 
-        Blocks for up to `timeout` seconds. On an open transport it proves the path again.
+        Blocks for up to `timeout` seconds. On an open transport it proves the path again. From then on the transport
+        recovers by itself when the path goes down, with its subscriptions and what was sent meanwhile.
 
         Raises:
             ProxyUnreachable: the path was not live in time. Everything that this call has opened is closed again.
@@ -45,16 +51,18 @@ class Transport(Protocol):
 
         Raises:
             NotConnected: it is not.
+            ReconnectFailed: it has given up.
         """
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
         """Send one message that carries `count` events.
 
-        Blocks only while the send buffer is full, up to the transport's send timeout.
+        While the path is down it waits in the send buffer. Blocks only while that is full, up to the transport's send
+        timeout.
 
         Raises:
-            NotConnected: the transport is not open.
-            SendTimeout: the buffer stayed full; nothing was sent.
+            NotConnected: the transport is not open, or has given up.
+            SendBufferFull: the buffer is full, or stayed full (SendTimeout); nothing was sent.
         """
 
     def subscribe(self, topic: bytes) -> None:

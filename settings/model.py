@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
 from eventbus.errors import InvalidSettings
+from eventbus.policies import SendPolicy
 
 PREFIX = "EVENTBUS_"
 
@@ -47,14 +48,28 @@ class EventBusSettings(BaseSettings):
     )
     embedded_proxy: bool = Field(default=False, description="true: the container runs a proxy if none runs yet")
     connect_timeout: Seconds = Field(default=5.0, gt=0, description="seconds to wait for the proxy")
+    connect_required: bool = Field(default=True, description="false: start without a proxy, and connect when one appears")
     close_timeout: Seconds = Field(default=5.0, description="seconds that closing may take")
     linger: Seconds = Field(default=1.0, description="seconds of those for flushing what was emitted")
     send_timeout: Seconds = Field(default=5.0, description="seconds to wait while the send buffer is full")
+    send_policy: SendPolicy = Field(
+        default=SendPolicy.BLOCK,
+        description="when the send buffer is full: block up to that timeout, raise, or drop the event",
+    )
     send_hwm: PositiveInt = Field(default=100_000, description="messages in the send buffer")
     receive_hwm: PositiveInt = Field(default=100_000, description="messages that wait to be decoded")
     receive_buffer: PositiveInt = Field(
         default=10_000, description="events that wait for recv_event(); 1000 until its first call"
     )
+    echo_interval: Seconds = Field(default=5.0, description="seconds from one echo through the proxy to the next; 0: none")
+    echo_timeout: Seconds = Field(
+        default=1.0, gt=0, description="seconds that one may stay away before the state is degraded"
+    )
+    reconnect_interval: Seconds = Field(default=0.05, ge=0.001, description="seconds before the first attempt to reconnect")
+    reconnect_max_interval: Seconds = Field(
+        default=0.2, ge=0.001, description="the interval doubles with each attempt, up to so many seconds"
+    )
+    reconnect_attempts: int = Field(default=-1, ge=-1, description="how many before the client gives up; -1: for ever")
     packing: bool = Field(
         default=True, description="false: emit_events() sends one message per event, for receivers with the original client"
     )

@@ -39,4 +39,4 @@ def test_settings_table() -> None:
     for (name, default, meaning), (_, field) in zip(rows, fields, strict=True):
         expected = "" if field.default == () else str(field.default)
         assert default == (expected.lower() if isinstance(field.default, bool) else expected), name
-        assert meaning.replace("`", "") == field.description, name
+        assert meaning.replace("`", "") == (field.description or "").replace("`", ""), name

@@ -1,45 +1,94 @@
-"""Whether a socket's connection is up, as libzmq's socket monitor tells it."""
+"""What becomes of a socket's connection, as libzmq's socket monitor tells it."""
 
 import struct
 import uuid
-from threading import Lock
+from dataclasses import replace
+from threading import RLock
+from typing import cast
 
 import zmq
 
 from eventbus.transports._sockets import Context, Socket
+from eventbus.transports._watch import Leg
 
 _UP = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
-_DOWN = int(zmq.EVENT_DISCONNECTED)
+_RETRIED = int(zmq.EVENT_CONNECT_RETRIED)
+_REFUSED = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
+_DOWN = int(zmq.EVENT_DISCONNECTED | zmq.EVENT_CLOSED)
+_HANDSHAKES = int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL | zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 
 
 class Monitor:
-    """Follows one connecting socket from creation to `close`. Any thread may ask.
+    """Follows one leg, over all the sockets that it is given one after the other. Any thread may look.
 
-    libzmq queues what happens, without a limit, and nothing is read until somebody asks: these events are as rare as
+    libzmq queues what happens, without a limit, and nothing is read until somebody looks: these events are as rare as
     connections are.
     """
 
-    def __init__(self, context: Context, monitored: Socket) -> None:
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lock = RLock()
+        self._leg = Leg()
+        self._monitored: Socket | None = None
+        self._events: Socket | None = None
+
+    def attach(self, socket: Socket) -> None:
+        """Follow this socket, which is not connected yet. The caller owns it at this moment."""
         address = f"inproc://eventbus-monitor-{uuid.uuid4().hex}"  # must be unique in the process
-        self._lock = Lock()
-        self._up = False
-        self._monitored = monitored
-        self._events = context.socket(zmq.PAIR)
-        self._events.set_hwm(0)
-        monitored.monitor(address, _UP | _DOWN)
-        self._events.connect(address)
-
-    def is_up(self) -> bool:
-        """Whether the last thing that happened was a completed handshake; False once closed."""
         with self._lock:
-            while not self._events.closed and self._events.poll(0):
-                event, _value = struct.unpack("=HI", self._events.recv())
-                self._events.recv()  # the endpoint
-                self._up = event == _UP
-            return self._up and not self._events.closed
+            events = self._context.socket(zmq.PAIR)
+            try:
+                events.set_hwm(0)
+                socket.monitor(address, _UP | _RETRIED | _REFUSED | _DOWN | _HANDSHAKES)
+                events.connect(address)
+            except BaseException:
+                events.close(linger=0)
+                raise
+            self._monitored, self._events = socket, events
 
-    def close(self) -> None:
+    def detach(self) -> None:
         """Stop following. The caller owns the monitored socket at this moment."""
         with self._lock:
-            self._monitored.disable_monitor()
-            self._events.close(linger=0)
+            if self._events is not None and self._monitored is not None:
+                self._monitored.disable_monitor()
+                self._events.close(linger=0)
+                self._monitored = self._events = None
+            # That a connection goes down with its socket is nobody's failure.
+            failures = self._leg.failures + self._leg.abandoned
+            self._leg = replace(self._leg, up=False, failures=failures, abandoned=False)
+
+    def abandon(self) -> None:
+        """Note that there is no socket to follow, for none could be made."""
+        with self._lock:
+            self._leg = replace(self._leg, abandoned=True)
+
+    def fileno(self) -> int:
+        """A descriptor that becomes readable when there is something new to `look` at; -1 if nothing is followed.
+
+        It tells of changes only: it stays unreadable until everything that has happened was looked at.
+        """
+        with self._lock:
+            return -1 if self._events is None else cast(int, self._events.get(zmq.FD))
+
+    def look(self) -> Leg:
+        """How the leg is at this moment."""
+        with self._lock:
+            events = self._events
+            while events is not None and not events.closed and events.poll(0):
+                event, _value = struct.unpack("=HI", events.recv())
+                events.recv()  # the endpoint
+                self._leg = _after(self._leg, event)
+            return self._leg
+
+
+def _after(leg: Leg, event: int) -> Leg:
+    """How a leg is after an event."""
+    if event == _UP:
+        return Leg(up=True, handshakes=leg.handshakes + 1)
+    if event == _RETRIED:  # the last of a failed attempt, or of a connection that has ended
+        return replace(leg, up=False, failures=leg.failures + 1, abandoned=False)
+    if event == _REFUSED:
+        return replace(leg, up=False, refused=True)
+    if event & _HANDSHAKES:
+        return replace(leg, up=False)
+    return replace(leg, up=False, abandoned=True)  # unless the next one says that it tries again

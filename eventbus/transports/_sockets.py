@@ -1,10 +1,11 @@
 """What both sockets of a client share: one ZeroMQ context for the whole process, and how a socket connects."""
 
 import os
-import random
 from threading import RLock
 
 import zmq
+
+from eventbus.transports._watch import Patience
 
 type Context = zmq.Context[zmq.Socket[bytes]]
 type Socket = zmq.Socket[bytes]
@@ -13,9 +14,16 @@ _MAX_SOCKETS = 65_536  # the default, 1,023, is enough for 250 clients
 
 _LINGER = 1_000  # milliseconds, for sockets that nobody closes
 _CONNECT_ATTEMPT = 2_000  # milliseconds; a lost SYN costs two minutes otherwise
-# Milliseconds between attempts to reconnect. Random for each socket, so that a fleet does not come back in step (libzmq's
-# own jitter is the same in every process), and without growth, so that a proxy that is back is found at once.
-_RECONNECT = (20, 100)
+_GREETING = 5_000  # milliseconds that the other side may take to say who it is
+_KEEPALIVE = {
+    zmq.TCP_KEEPALIVE: 1,
+    zmq.TCP_KEEPALIVE_IDLE: 10,
+    zmq.TCP_KEEPALIVE_INTVL: 3,
+    zmq.TCP_KEEPALIVE_CNT: 3,
+}  # seconds
+
+# Named, so that libzmq does not fall back to its first protocol, in which any bytes are messages. Nobody handles it.
+ZAP_DOMAIN = b"eventbus"
 
 
 class SharedContext:
@@ -61,17 +69,36 @@ shared_context = SharedContext()
 os.register_at_fork(after_in_child=shared_context.forget)
 
 
-def socket_for(endpoint: str, context: Context, kind: int, *, send_hwm: int, receive_hwm: int) -> Socket:
-    """Return a new socket with the options of all our connections. It is not connected yet: first it is subscribed."""
+def socket_for(
+    endpoint: str, context: Context, kind: int, *, send_hwm: int, receive_hwm: int, patience: Patience, unacknowledged: int
+) -> Socket:
+    """Return a new socket with the options of all our connections. It is not connected yet: first it is subscribed.
+
+    Args:
+        endpoint: where it is going to connect to.
+        context: the ZeroMQ context.
+        kind: `zmq.XPUB`, `zmq.SUB`.
+        send_hwm: high-water mark of what is sent, in messages; 0 for none.
+        receive_hwm: that of what is received.
+        patience: how long to wait between attempts to connect.
+        unacknowledged: seconds after which a connection is given up whose other end acknowledges nothing.
+    """
     made = context.socket(kind)
-    made.set(zmq.SNDHWM, send_hwm)
-    made.set(zmq.RCVHWM, receive_hwm)
-    made.set(zmq.LINGER, _LINGER)
-    made.set(zmq.IPV6, "[" in endpoint)  # only for such an address: `localhost` would mean ::1 before 127.0.0.1
-    made.set(zmq.RECONNECT_IVL, random.randint(*_RECONNECT))
-    made.set(zmq.CONNECT_TIMEOUT, _CONNECT_ATTEMPT)
-    made.set(zmq.TCP_KEEPALIVE, 1)
-    made.set(zmq.TCP_KEEPALIVE_IDLE, 15)
-    made.set(zmq.TCP_KEEPALIVE_INTVL, 5)
-    made.set(zmq.TCP_KEEPALIVE_CNT, 3)
+    try:
+        made.set(zmq.SNDHWM, send_hwm)
+        made.set(zmq.RCVHWM, receive_hwm)
+        made.set(zmq.LINGER, _LINGER)
+        made.set(zmq.IPV6, "[" in endpoint)  # only for such an address: `localhost` would mean ::1 before 127.0.0.1
+        made.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+        # libzmq doubles the interval up to the greatest, and its own jitter is the same in every process.
+        made.set(zmq.RECONNECT_IVL, max(1, round(1000 * patience.before_attempt(0))))
+        made.set(zmq.RECONNECT_IVL_MAX, max(1, round(1000 * patience.before_attempt(30))))
+        made.set(zmq.CONNECT_TIMEOUT, _CONNECT_ATTEMPT)
+        made.set(zmq.HANDSHAKE_IVL, _GREETING)
+        made.set(zmq.TCP_MAXRT, 1000 * unacknowledged)
+        for option, value in _KEEPALIVE.items():
+            made.set(option, value)
+    except BaseException:
+        made.close(linger=0)
+        raise
     return made

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from threading import Lock
+from threading import RLock
 from typing import cast
 
 import zmq
@@ -11,6 +11,7 @@ from eventbus import wire
 from eventbus.transports._monitor import Monitor
 from eventbus.transports._sockets import Context, socket_for
 from eventbus.transports._waker import Waker
+from eventbus.transports._watch import Leg, Patience
 from eventbus.wire import Batch
 
 # Plain integers: pyzmq's enums cost a conversion in each call.
@@ -21,6 +22,7 @@ _MORE_FRAMES = int(zmq.RCVMORE)
 
 _FLAGS = [_NOWAIT] * 2 * 512  # for the frames of a batch
 _CAREFUL = 1_000  # messages
+_UNACKNOWLEDGED = 10  # seconds; all that is ever sent are subscriptions, which every proxy has room for
 
 
 class Subscriber:
@@ -33,43 +35,81 @@ class Subscriber:
         topics: what to subscribe to before connecting.
     """
 
-    def __init__(self, context: Context, endpoint: str, *, hwm: int, topics: Iterable[bytes]) -> None:
+    def __init__(self, context: Context, endpoint: str, *, hwm: int, topics: Iterable[bytes], patience: Patience) -> None:
         self.malformed = 0
         self._careful = 0
+        self._context = context
+        self._endpoint = endpoint
+        self._hwm = hwm
+        self._patience = patience
         # Whoever touches the socket holds `_lock`. The receiver waits for messages inside it, so others take `_turn` first,
-        # wake it, and find that it cannot come back before they are through.
-        self._lock = Lock()
-        self._turn = Lock()
-        # Subscriptions count against high-water marks too: without a limit here, none is ever forgotten.
-        self._socket = socket_for(endpoint, context, zmq.SUB, send_hwm=0, receive_hwm=hwm)
-        self._monitor = Monitor(context, self._socket)
+        # wake it, and find that it cannot come back before they are through. A signal handler may close in between.
+        self._lock = RLock()
+        self._turn = RLock()
+        self._closed = False
+        self._topics = set(topics)
+        self._prefixes: wire.Prefixes | None = None  # of the topics; made when needed
+        self._unread: list[bytes] = []  # frames of whole messages that an earlier socket had received
+        self._monitor = Monitor(context)
+        self._connect()
         self._waker = Waker()
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._waker.fileno(), zmq.POLLIN)
+
+    def _connect(self) -> None:
+        # Subscriptions count against high-water marks too: without a limit here, none is ever forgotten.
+        self._socket = socket_for(
+            self._endpoint,
+            self._context,
+            zmq.SUB,
+            send_hwm=0,
+            receive_hwm=self._hwm,
+            patience=self._patience,
+            unacknowledged=_UNACKNOWLEDGED,
+        )
+        try:
+            self._monitor.attach(self._socket)
+            for topic in self._topics:
+                self._socket.subscribe(topic)
+            self._socket.connect(self._endpoint)
+        except BaseException:
+            self._monitor.detach()
+            self._socket.close(linger=0)
+            raise
         # The methods in C, without what pyzmq's Python layer adds to each call.
         self._receive_frame: Callable[[int], bytes] = super(zmq.Socket, self._socket).recv
         self._get = cast(Callable[[int], int], super(zmq.Socket, self._socket).get)
-        self._topics = set(topics)
-        self._prefixes = wire.Prefixes(self._topics)
-        for topic in self._topics:
-            self._socket.subscribe(topic)
-        self._socket.connect(endpoint)
 
-    def receive(self, timeout: float) -> Batch | None:
-        """Wait for messages, for `wake` or for `timeout` seconds; return what is there, or None once closed."""
+    def receive(self) -> Batch | None:
+        """Wait for messages or for `wake`; return what is there, or None once closed."""
         with self._turn:
             pass
         with self._lock:
-            if self._socket.closed:
+            if self._closed:
                 return None
+            if self._unread:
+                unread, self._unread = self._unread, []
+                return unread[0::2], unread[1::2]
             batch: Batch = [], []
-            for source, _ in self._poller.poll(round(timeout * 1000)):
+            for source, _ in self._poller.poll():
                 if source is self._socket:
                     batch = self._read()
                 else:
                     self._waker.drain()
             return batch
+
+    def pump(self) -> None:
+        """Let libzmq do what it does only in the thread that uses a socket: after a reconnection, subscribe again.
+
+        To be called while an answer is awaited and when the leg has changed, for the receiver may be busy or absent.
+        """
+        if self._lock.acquire(blocking=False):  # else the receiver is in there, which does as well
+            try:
+                if not self._socket.closed:
+                    self._get(_EVENTS)
+            finally:
+                self._lock.release()
 
     def wake(self) -> None:
         """Make `receive` return at once."""
@@ -79,9 +119,10 @@ class Subscriber:
         """Subscribe to a prefix that is not subscribed."""
 
         def subscribe() -> None:
-            self._socket.subscribe(topic)
             self._topics.add(topic)
-            self._prefixes = wire.Prefixes(self._topics)
+            self._prefixes = None
+            if not self._socket.closed:
+                self._socket.subscribe(topic)
 
         self._change(subscribe)
 
@@ -89,21 +130,49 @@ class Subscriber:
         """Undo `subscribe`."""
 
         def unsubscribe() -> None:
-            self._socket.unsubscribe(topic)
             self._topics.discard(topic)
-            self._prefixes = wire.Prefixes(self._topics)
+            self._prefixes = None
+            if not self._socket.closed:
+                self._socket.unsubscribe(topic)
 
         self._change(unsubscribe)
 
-    def is_up(self) -> bool:
-        """Whether the connection to the proxy is up."""
-        return self._monitor.is_up()
+    def renew(self) -> None:
+        """Replace the socket by a new one, with all subscriptions; what the old one has received is not lost.
+
+        Raises:
+            zmq.ZMQError: there is no descriptor left; the leg stays abandoned.
+        """
+
+        def renew() -> None:
+            if not self._socket.closed:
+                self._read_rest()
+                self._poller.unregister(self._socket)
+                self._monitor.detach()
+                self._socket.close(linger=0)
+            try:
+                self._connect()
+            except BaseException:
+                self._monitor.abandon()
+                raise
+            self._poller.register(self._socket, zmq.POLLIN)
+
+        self._change(renew)
+
+    def leg(self) -> Leg:
+        """How the connection to the proxy is."""
+        return self._monitor.look()
+
+    def fileno(self) -> int:
+        """The descriptor that tells of changes of `leg`; see `Monitor.fileno`."""
+        return self._monitor.fileno()
 
     def close(self) -> None:
         """Close the socket. Messages that were not received are gone."""
 
         def close() -> None:
-            self._monitor.close()
+            self._closed = True
+            self._monitor.detach()
             self._waker.close()
             self._socket.close(linger=0)
 
@@ -114,8 +183,12 @@ class Subscriber:
         with self._turn:
             self._waker.wake()
             with self._lock:
-                if not self._socket.closed:
-                    action()
+                if not self._closed:
+                    try:
+                        action()
+                    except zmq.ZMQError:
+                        if not self._closed:  # by a signal handler, in the midst of it
+                            raise
 
     # Reading; the caller holds the lock and has seen that there is something.
 
@@ -124,6 +197,8 @@ class Subscriber:
         more = self._get(_EVENTS) & _POLLIN
         if more and not self._careful:
             self._read_fast(frames)
+            if self._prefixes is None:
+                self._prefixes = wire.Prefixes(self._topics)
             batch, wrong = wire.messages(frames, self._prefixes)
             malformed += wrong
         else:
@@ -152,6 +227,13 @@ class Subscriber:
             malformed += wrong
             self._careful = max(0, self._careful - 1)
         return malformed
+
+    def _read_rest(self) -> None:
+        """Keep all that is there for the next `receive`."""
+        while self._get(_EVENTS) & _POLLIN:
+            message, wrong = self._read_message()
+            self._unread += message
+            self.malformed += wrong
 
     def _read_message(self) -> tuple[list[bytes], int]:
         """Read one message, asking libzmq after each frame whether it was the last; nothing and 1 if it is malformed."""

@@ -4,6 +4,7 @@ from collections import deque
 from threading import Condition, Lock
 
 from eventbus.errors import NotConnected, SendTimeout
+from eventbus.state import ClientState, Status
 from eventbus.wire import Batch
 
 _BATCH = 256  # messages
@@ -92,6 +93,7 @@ class MemoryTransport:
         self._topics: frozenset[bytes] = frozenset()
         self._member: _Member | None = None
         self._sent = 0
+        self.status = Status()
 
     @property
     def sent(self) -> int:
@@ -102,6 +104,7 @@ class MemoryTransport:
             if self._member is None:
                 self._member = _Member(self._topics, self._limit)
                 self._hub.join(self._member)
+                self.status.change(ClientState.READY, "opened")
 
     def ensure_open(self) -> None:
         if self._member is None:
@@ -110,7 +113,7 @@ class MemoryTransport:
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
         self.ensure_open()
         if not self._hub.send(topic, payload, self._send_timeout):
-            raise SendTimeout(self.endpoints, self._send_timeout, self._limit)
+            raise SendTimeout(self.endpoints, self._limit, self._send_timeout)
         with self._lock:
             self._sent += count
 
@@ -139,6 +142,7 @@ class MemoryTransport:
     def close(self, timeout: float) -> None:
         with self._lock:
             member, self._member = self._member, None
+            self.status.change(ClientState.CLOSED, "closed")
         if member is not None:
             self._hub.leave(member)
 

@@ -1,5 +1,6 @@
 """Nothing is carried anywhere: what a client with ``enabled=False`` runs on."""
 
+from eventbus.state import ClientState, Status
 from eventbus.wire import Batch
 
 
@@ -10,7 +11,11 @@ class NullTransport:
     sent = 0
     malformed = 0
 
-    def open(self, timeout: float) -> None: ...
+    def __init__(self) -> None:
+        self.status = Status()
+
+    def open(self, timeout: float) -> None:
+        self.status.change(ClientState.READY, "disabled: there is nothing to wait for")
 
     def ensure_open(self) -> None: ...
 
@@ -27,4 +32,5 @@ class NullTransport:
     def is_connected(self) -> bool:
         return False
 
-    def close(self, timeout: float) -> None: ...
+    def close(self, timeout: float) -> None:
+        self.status.change(ClientState.CLOSED, "closed")

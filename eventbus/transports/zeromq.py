@@ -6,34 +6,89 @@ is published for that, so no other subscriber is bothered, and it works with any
 """
 
 import os
-import uuid
 import weakref
 from contextlib import ExitStack
-from threading import Lock
-from time import monotonic, sleep
-from typing import NoReturn, Protocol
+from dataclasses import dataclass
+from threading import RLock
+from typing import NoReturn, Protocol, TypedDict
 
 import zmq
 
-from eventbus import wire
 from eventbus.deadline import Deadline
-from eventbus.errors import ForkedClient, NotConnected, ProxyUnreachable
+from eventbus.errors import ForkedClient, NotConnected, ProxyUnreachable, ReconnectFailed
+from eventbus.policies import SendPolicy
+from eventbus.state import ClientState, Status
+from eventbus.transports._path import Path
 from eventbus.transports._publisher import Publisher
 from eventbus.transports._sockets import shared_context
 from eventbus.transports._subscriber import Subscriber
+from eventbus.transports._watch import Patience
 from eventbus.wire import Batch
 
-_HOUSEKEEPING = 1.0  # seconds
-_PROBE = 0.005  # seconds
-
-# Kept from being collected until they are closed: collecting would close their sockets, in any order and from any thread,
-# and in a forked child it would close what belongs to the parent.
-_open_paths: set["_Path"] = set()
 _open_transports: "weakref.WeakSet[ZeroMQTransport]" = weakref.WeakSet()
 
 
 class _Send(Protocol):
     def __call__(self, topic: bytes, payload: bytes, count: int = 1) -> None: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZeroMQOptions:
+    """How a `ZeroMQTransport` behaves. Times are seconds.
+
+    Attributes:
+        connect_timeout: how long `subscribe` waits until its subscription is in force.
+        connect_required: False: `open` does not need a proxy; the path becomes ready when one appears.
+        send_timeout: how long `send` waits while the send buffer is full.
+        send_policy: what `send` does when the send buffer is full.
+        send_hwm: high-water mark of the send buffer, in messages; what is sent while the proxy is away waits there.
+        receive_hwm: high-water mark of the receive queue, in messages; when it is full the proxy's queue fills up.
+        echo_interval: from one echo through the proxy to the next; 0 for none.
+        echo_timeout: how long an echo may stay away before the state is DEGRADED.
+        reconnect_interval: how long to wait before the second attempt to connect; it doubles with each that fails.
+        reconnect_max_interval: the longest such wait. If it exceeds the time that a proxy leaves subscribers to come back,
+            0.25 s, a restarted proxy passes on what publishers have kept before all subscribers are there.
+        reconnect_attempts: how many of them may fail before the transport gives up and closes; -1: for ever.
+    """
+
+    connect_timeout: float = 5.0
+    connect_required: bool = True
+    send_timeout: float = 5.0
+    send_policy: SendPolicy = SendPolicy.BLOCK
+    send_hwm: int = 100_000
+    receive_hwm: int = 100_000
+    echo_interval: float = 5.0
+    echo_timeout: float = 1.0
+    reconnect_interval: float = 0.05
+    reconnect_max_interval: float = 0.2
+    reconnect_attempts: int = -1
+
+    @property
+    def patience(self) -> Patience:
+        """What of this the watch over the connections needs."""
+        return Patience(
+            echo_interval=self.echo_interval,
+            echo_timeout=self.echo_timeout,
+            reconnect_interval=self.reconnect_interval,
+            reconnect_max_interval=self.reconnect_max_interval,
+            reconnect_attempts=self.reconnect_attempts,
+        )
+
+
+class ZeroMQArguments(TypedDict, total=False):
+    """The attributes of `ZeroMQOptions` as keyword arguments."""
+
+    connect_timeout: float
+    connect_required: bool
+    send_timeout: float
+    send_policy: SendPolicy
+    send_hwm: int
+    receive_hwm: int
+    echo_interval: float
+    echo_timeout: float
+    reconnect_interval: float
+    reconnect_max_interval: float
+    reconnect_attempts: int
 
 
 class ZeroMQTransport:
@@ -43,10 +98,7 @@ class ZeroMQTransport:
         host: where the proxy is.
         pub_port: the proxy's XSUB port, to which publishers connect.
         sub_port: the proxy's XPUB port, to which subscribers connect.
-        connect_timeout: seconds that `subscribe` waits until its subscription is in force.
-        send_timeout: seconds that `send` waits while the send buffer is full.
-        send_hwm: high-water mark of the send buffer, in messages; what is sent while the proxy is away waits there.
-        receive_hwm: high-water mark of the receive queue, in messages; when it is full the proxy's queue fills up.
+        options: how it behaves.
     """
 
     def __init__(
@@ -54,26 +106,24 @@ class ZeroMQTransport:
         host: str = "localhost",
         pub_port: int = 5559,
         sub_port: int = 5560,
-        *,
-        connect_timeout: float = 5.0,
-        send_timeout: float = 5.0,
-        send_hwm: int = 100_000,
-        receive_hwm: int = 100_000,
+        options: ZeroMQOptions | None = None,
     ) -> None:
         address = f"[{host}]" if ":" in host else host
         self._pub_endpoint = f"tcp://{address}:{pub_port}"
         self._sub_endpoint = f"tcp://{address}:{sub_port}"
-        self._connect_timeout = connect_timeout
-        self._send_timeout = send_timeout
-        self._send_hwm = send_hwm
-        self._receive_hwm = receive_hwm
+        self._options = options or ZeroMQOptions()
         self._topics: set[bytes] = set()
-        self._changing = Lock()  # guards _topics and _path together, and is never held while waiting
-        self._opening = Lock()  # one open() at a time
-        self._path: _Path | None = None
+        # Reentrant, for a signal handler may close what it has interrupted.
+        self._changing = RLock()  # guards _topics and _path together, and is never held while waiting
+        self._opening = RLock()  # one open() at a time
+        self._path: Path | None = None
         self._forked = False
-        self._sent_before = 0  # on paths that are closed by now
+        self.status = Status()
+        # On paths that are closed by now:
+        self._sent_before = 0
         self._malformed_before = 0
+        self._dropped_before = 0
+        self._unsent = 0
         # The publisher's own method while the transport is open: a call less on the path of every event.
         self.send: _Send = self._refuse
 
@@ -94,29 +144,36 @@ class ZeroMQTransport:
     def open(self, timeout: float) -> None:
         self._check_process()
         deadline = Deadline(timeout)
+        required = self._options.connect_required
         with self._opening:
             with self._changing:
                 path = self._path
                 opened_here = path is None
                 if path is None:
                     path = self._path = self._new_path(timeout)
-            proven = False
+                    if not required:
+                        self.send = path.publisher.send
+            kept = False
             try:
-                proven = path.prove(deadline)
+                # Without a proxy the first attempt fails at once, and need not be waited for.
+                proven = path.prove(deadline, while_=lambda: required or not any(leg.failures for leg in path.legs()))
                 if path.closed:
+                    self.status.raise_failure()
                     raise NotConnected(self.endpoints)
-                if not proven:
+                if required and not proven:
                     raise ProxyUnreachable(self.endpoints, timeout, self._missing_leg(path))
                 with self._changing:
                     if self._path is path:
                         self.send = path.publisher.send
+                kept = True
             finally:
-                if opened_here and not proven:
-                    self._leave(path, 0.0)
+                if opened_here and not kept:
+                    self._leave(path, 0.0, "no proxy answered")
 
     def ensure_open(self) -> None:
         self._check_process()
         if self._path is None:
+            self.status.raise_failure()
             raise NotConnected(self.endpoints)
 
     def subscribe(self, topic: bytes) -> None:
@@ -128,8 +185,8 @@ class ZeroMQTransport:
             path = self._path
         if path is not None:
             path.subscriber.subscribe(topic)
-            if path.is_up():
-                path.prove(Deadline(self._connect_timeout))
+            if path.is_ready():
+                path.prove(Deadline(self._options.connect_timeout), while_=path.is_ready)
 
     def unsubscribe(self, topic: bytes) -> None:
         self._check_process()
@@ -143,11 +200,7 @@ class ZeroMQTransport:
 
     def receive(self) -> Batch | None:
         path = self._path
-        if path is None:
-            return None
-        batch = path.subscriber.receive(_HOUSEKEEPING)
-        path.keep_house()
-        return batch
+        return None if path is None else path.subscriber.receive()
 
     def wake(self) -> None:
         path = self._path
@@ -161,41 +214,68 @@ class ZeroMQTransport:
     def close(self, timeout: float) -> None:
         path = self._path
         if path is not None:
-            self._leave(path, timeout)
+            self._leave(path, timeout, "closed")
 
-    def _new_path(self, timeout: float) -> "_Path":
+    def _new_path(self, timeout: float) -> Path:
         _open_transports.add(self)
+        options = self._options
+        patience = options.patience
         with ExitStack() as undo:
             context = shared_context.acquire()
             undo.callback(shared_context.release)
             try:
-                publisher = Publisher(context, self._pub_endpoint, hwm=self._send_hwm, send_timeout=self._send_timeout)
+                publisher = Publisher(
+                    context,
+                    self._pub_endpoint,
+                    hwm=options.send_hwm,
+                    send_timeout=options.send_timeout,
+                    send_policy=options.send_policy,
+                    patience=patience,
+                )
                 undo.callback(publisher.close, 0.0)
-                subscriber = Subscriber(context, self._sub_endpoint, hwm=self._receive_hwm, topics=self._topics)
+                subscriber = Subscriber(
+                    context, self._sub_endpoint, hwm=options.receive_hwm, topics=self._topics, patience=patience
+                )
             except zmq.ZMQError as error:  # no such address, or no descriptor left
                 raise ProxyUnreachable(self.endpoints, timeout, error.strerror or str(error)) from error
             undo.pop_all()
-            return _Path(publisher, subscriber)
+            self.status.change(ClientState.CONNECTING, f"connecting to {self.endpoints}")
+            return Path(publisher, subscriber, patience, self.status, self._give_up)
 
-    def _leave(self, path: "_Path", linger: float) -> None:
+    def _give_up(self) -> None:
+        """Close for good, on the keeper's thread."""
+        path = self._path
+        if path is not None:
+            attempts = self._options.reconnect_attempts
+            self.status.fail(lambda: ReconnectFailed(self.endpoints, attempts))
+            self._leave(path, 0.0, "given up")
+
+    def _leave(self, path: Path, linger: float, reason: str) -> None:
         """Close this path, unless somebody else is doing so."""
         with self._changing:
             if self._path is not path:
                 return
-            counted = path.publisher.sent
+            counted, dropped = path.publisher.sent, path.publisher.dropped
             self._sent_before += counted
+            self._dropped_before += dropped
             self._malformed_before += path.subscriber.malformed
             self._path = None
             self.send = self._refuse
             _open_transports.discard(self)
-        path.close(linger)
+        path.retire()
+        self.status.change(ClientState.CLOSED, reason)
+        unsent = path.close(linger)
         with self._changing:
-            self._sent_before += path.publisher.sent - counted  # by a thread that was sending just then
+            # By a thread that was sending just then:
+            self._sent_before += path.publisher.sent - counted
+            self._dropped_before += path.publisher.dropped - dropped
+            self._unsent += unsent
         shared_context.release()
 
-    def _missing_leg(self, path: "_Path") -> str:
+    def _missing_leg(self, path: Path) -> str:
         """Which of the two connections is down, for the error."""
-        match path.publisher.is_up(), path.subscriber.is_up():
+        publishing, subscribing = path.legs()
+        match publishing.up, subscribing.up:
             case False, True:
                 return f"nothing answers at {self._pub_endpoint}, but {self._sub_endpoint} does"
             case True, False:
@@ -207,6 +287,7 @@ class ZeroMQTransport:
 
     def _refuse(self, topic: bytes, payload: bytes, count: int = 1) -> NoReturn:
         self._check_process()
+        self.status.raise_failure()
         raise NotConnected(self.endpoints)
 
     def _check_process(self) -> None:
@@ -217,54 +298,8 @@ class ZeroMQTransport:
         """In a forked child: the sockets are the parent's, and what is sent on them vanishes."""
         self._forked = True
         self.send = self._refuse
-        self._changing, self._opening = Lock(), Lock()
+        self._changing, self._opening, self.status = RLock(), RLock(), Status()
         self._path = None
-
-
-class _Path:
-    """Both sockets, open from creation to `close`."""
-
-    def __init__(self, publisher: Publisher, subscriber: Subscriber) -> None:
-        self.publisher = publisher
-        self.subscriber = subscriber
-        self.closed = False
-        _open_paths.add(self)
-        self._next_housekeeping = 0.0
-
-    def is_up(self) -> bool:
-        """Whether both connections are up."""
-        return self.publisher.is_up() and self.subscriber.is_up()
-
-    def prove(self, deadline: Deadline) -> bool:
-        """Subscribe to a token and wait until that has come round through the proxy; False if it has not in time."""
-        token = wire.PRIVATE + uuid.uuid4().bytes
-        self.publisher.expect(token)
-        self.subscriber.subscribe(token)
-        try:
-            while not self.closed:
-                if self.publisher.wait_for(token, min(_PROBE, deadline.left())):
-                    return True
-                if deadline.passed():
-                    return False
-                sleep(_PROBE / 10)  # others want to send
-            return False
-        finally:
-            self.publisher.forget(token)
-            self.subscriber.unsubscribe(token)
-
-    def keep_house(self) -> None:
-        """Now and then, do what must be done for ever. The consumer calls it after each batch."""
-        now = monotonic()
-        if now >= self._next_housekeeping:
-            self._next_housekeeping = now + _HOUSEKEEPING
-            self.publisher.drain()
-
-    def close(self, linger: float) -> None:
-        """Close both; what was sent is flushed in the background for up to `linger` seconds."""
-        self.closed = True
-        self.subscriber.close()
-        self.publisher.close(linger)
-        _open_paths.discard(self)
 
 
 def _poison_open_transports() -> None:

@@ -10,7 +10,7 @@ import pytest
 from eventbus import EventBusProxy, NotConnected, SendTimeout
 from eventbus.transport import Transport
 from eventbus.transports.memory import MemoryHub, MemoryTransport
-from eventbus.transports.zeromq import ZeroMQTransport
+from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
 from tests.support import PATIENCE, eventually, in_thread, is_waiting, run_threads
 
 
@@ -33,7 +33,7 @@ type Maker = Callable[[], Transport]
 @contextmanager
 def zeromq() -> Iterator[Maker]:
     with EventBusProxy(pub_port=0, sub_port=0) as proxy:
-        yield lambda: ZeroMQTransport("127.0.0.1", proxy.pub_port, proxy.sub_port, connect_timeout=PATIENCE)
+        yield lambda: ZeroMQTransport("127.0.0.1", proxy.pub_port, proxy.sub_port, ZeroMQOptions(connect_timeout=PATIENCE))
 
 
 @contextmanager

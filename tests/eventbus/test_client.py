@@ -680,9 +680,9 @@ def test_repr_says_what_and_where(proxy: EventBusProxy) -> None:
     client = client_of(proxy)
     assert "MyEvent" in repr(client)
     assert str(proxy.pub_port) in repr(client)
-    assert "not connected" in repr(client)
+    assert "closed" in repr(client)
     with client:
-        assert "not connected" not in repr(client)
+        assert "ready" in repr(client)
 
 
 def test_a_class_without_types_is_refused() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from eventbus import EventBusError, InvalidSettings
+from eventbus import EventBusError, InvalidSettings, SendPolicy
 from eventbus.settings import EventBusSettings
 from tests.support import run_script
 
@@ -20,12 +20,19 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "topics": ("a,b", ("a", "b")),
     "embedded_proxy": ("true", True),
     "connect_timeout": ("2.5", 2.5),
+    "connect_required": ("false", False),
     "close_timeout": ("3.5", 3.5),
     "linger": ("0", 0.0),
     "send_timeout": ("0.25", 0.25),
+    "send_policy": ("drop", SendPolicy.DROP),
     "send_hwm": ("11", 11),
     "receive_hwm": ("12", 12),
     "receive_buffer": ("13", 13),
+    "echo_interval": ("0", 0.0),
+    "echo_timeout": ("0.125", 0.125),
+    "reconnect_interval": ("0.01", 0.01),
+    "reconnect_max_interval": ("30", 30.0),
+    "reconnect_attempts": ("14", 14),
     "packing": ("false", False),
 }
 

@@ -1,0 +1,151 @@
+"""How a client is: its state, who waits for it to be ready, and who is told when it changes."""
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from threading import Condition, Thread
+from time import monotonic
+
+from eventbus.deadline import Deadline
+from eventbus.errors import EventBusError
+
+logger = logging.getLogger("eventbus")
+
+
+class ClientState(StrEnum):
+    """How the way to the proxy and back is.
+
+    CLOSED → CONNECTING → READY ⇄ DEGRADED, and from each of them back to CLOSED.
+    """
+
+    CONNECTING = "connecting"
+    """Opened, and not proven live yet. What is emitted is kept."""
+    READY = "ready"
+    """Proven live in both directions."""
+    DEGRADED = "degraded"
+    """It was ready, and a connection is down or an echo stays away. What is emitted is kept; it recovers by itself."""
+    CLOSED = "closed"
+    """Not connected yet, closed, or given up after the last attempt to reconnect."""
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """One change of state, as `EventBusClient.on_state_change` tells it.
+
+    Attributes:
+        before: the state until now.
+        state: the state from now on.
+        reason: what was seen, for people.
+    """
+
+    before: ClientState
+    state: ClientState
+    reason: str
+
+
+type StateCallback = Callable[[StateChange], object]
+
+
+class Status:
+    """The state of one transport, which changes it. Any thread may ask, wait and listen.
+
+    Listeners are called one after the other, in the order of the changes, in a thread that exists only while there is
+    something to tell: they may take their time and call whatever they like.
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._state = ClientState.CLOSED
+        self._failure: Callable[[], EventBusError] | None = None
+        self._listeners: tuple[StateCallback, ...] = ()
+        self._untold: deque[StateChange] = deque()
+        self._telling = False
+        self.round_trip: float | None = None
+        """Seconds that the last echo took through the proxy."""
+        self._proven_at: float | None = None
+
+    @property
+    def state(self) -> ClientState:
+        """The state at this moment."""
+        return self._state
+
+    @property
+    def echo_age(self) -> float | None:
+        """Seconds since the last echo came back; None if none ever has."""
+        return None if self._proven_at is None else monotonic() - self._proven_at
+
+    def change(self, state: ClientState, reason: str) -> None:
+        """Change the state, unless it is the same; log it, and tell the listeners."""
+        with self._changed:
+            before = self._state
+            if before is state:
+                return
+            self._state = state
+            if state is not ClientState.CLOSED:
+                self._failure = None
+            self._changed.notify_all()
+            self._tell(StateChange(before, state, reason))
+        # Losing the path is for people; the rest is told where it is done.
+        level = logging.WARNING if state is ClientState.DEGRADED else logging.INFO
+        logger.log(level, "event bus %s, was %s: %s", state, before, reason, extra={"eventbus_state": str(state)})
+
+    def fail(self, failure: Callable[[], EventBusError]) -> None:
+        """Close for good: from now on `raise_failure` raises what this makes, until the state changes again."""
+        with self._changed:
+            self._failure = failure
+            error = failure()
+            logger.error("%s", error, extra={"eventbus_state": str(ClientState.CLOSED)})
+            self.change(ClientState.CLOSED, str(error))
+
+    def raise_failure(self) -> None:
+        """Raise why the transport has given up, if it has."""
+        failure = self._failure
+        if failure is not None:
+            raise failure()
+
+    def proven(self, round_trip: float) -> None:
+        """Note that an echo has come back just now, after so many seconds."""
+        self.round_trip = round_trip
+        self._proven_at = monotonic()
+
+    def wait_ready(self, deadline: Deadline) -> bool:
+        """Wait until the state is READY or CLOSED or the time is up; whether it is READY."""
+        settled = (ClientState.READY, ClientState.CLOSED)
+        with self._changed:
+            self._changed.wait_for(lambda: self._state in settled, deadline.left())
+            return self._state is ClientState.READY
+
+    def listen(self, callback: StateCallback) -> Callable[[], None]:
+        """Tell the callback of every change from now on; calling what is returned ends that."""
+
+        def stop() -> None:
+            with self._changed:
+                self._listeners = tuple(listener for listener in self._listeners if listener is not callback)
+
+        with self._changed:
+            self._listeners = (*self._listeners, callback)
+        return stop
+
+    def _tell(self, change: StateChange) -> None:
+        if self._listeners:
+            self._untold.append(change)
+            if not self._telling:
+                with suppress(RuntimeError):  # the interpreter ends, and starts no thread any more
+                    Thread(target=self._tell_all, name="eventbus-state", daemon=True).start()
+                    self._telling = True
+
+    def _tell_all(self) -> None:
+        while True:
+            with self._changed:
+                if not self._untold:
+                    self._telling = False
+                    return
+                change, listeners = self._untold.popleft(), self._listeners
+            for listener in listeners:
+                try:
+                    listener(change)
+                except Exception:
+                    logger.exception("a callback of on_state_change failed on %s", change)

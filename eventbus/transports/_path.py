@@ -1,0 +1,185 @@
+"""A publishing and a subscribing socket to one proxy, and what is done to keep them live."""
+
+import logging
+import uuid
+from collections.abc import Callable
+from threading import RLock
+from time import monotonic, sleep
+
+import zmq
+
+from eventbus import wire
+from eventbus.deadline import Deadline
+from eventbus.state import ClientState, Status
+from eventbus.transports._keeper import keeper
+from eventbus.transports._publisher import Publisher
+from eventbus.transports._subscriber import Subscriber
+from eventbus.transports._watch import Legs, Patience, Watch
+
+logger = logging.getLogger("eventbus")
+
+# Between two looks, in seconds. Nobody waits inside of libzmq: a signal handler may close the very socket meanwhile.
+_PROBE = 0.0001
+_PATIENT_PROBE = 0.001
+_DRAIN = 1.0  # seconds
+
+# Kept from being collected until they are closed: collecting would close their sockets, in any order and from any thread,
+# and in a forked child it would close what belongs to the parent.
+_open_paths: set["Path"] = set()
+
+
+class Path:
+    """Both sockets, open from creation to `close`. A ward of the keeper.
+
+    Args:
+        publisher: the publishing half.
+        subscriber: the subscribing half.
+        patience: how long to wait for what.
+        status: what is told how the path is.
+        give_up: called once no more attempts to reconnect are made.
+    """
+
+    def __init__(
+        self, publisher: Publisher, subscriber: Subscriber, patience: Patience, status: Status, give_up: Callable[[], None]
+    ) -> None:
+        self.publisher = publisher
+        self.subscriber = subscriber
+        self.closed = False
+        self._status = status
+        self._give_up = give_up
+        self._lock = RLock()  # guards the watch; a signal handler may close what it interrupts, here and elsewhere
+        self._watch = Watch(patience, monotonic())
+        self._echo: bytes | None = None
+        self._echo_began = 0.0
+        self._drain_due = 0.0
+        self._flushed = False
+        self._quiet = False
+        _open_paths.add(self)
+        keeper.watch(self)
+
+    def legs(self) -> Legs:
+        """How both connections are."""
+        return self.publisher.leg(), self.subscriber.leg()
+
+    def is_up(self) -> bool:
+        """Whether both connections are up."""
+        return all(leg.up for leg in self.legs())
+
+    def is_ready(self) -> bool:
+        """Whether the path is proven live and nothing has been amiss since."""
+        return self._watch.state is ClientState.READY
+
+    def prove(self, deadline: Deadline, *, while_: Callable[[], bool] = lambda: True) -> bool:
+        """Subscribe to a token and wait until that has come round through the proxy.
+
+        Returns False if it has not in time, or if the condition is no longer true.
+        """
+        token = wire.PRIVATE + uuid.uuid4().bytes
+        self.publisher.expect(token)
+        began = monotonic()
+        self.subscriber.subscribe(token)
+        try:
+            while not self.closed:
+                self.subscriber.pump()
+                if self.publisher.has_seen(token):
+                    self._note_proof(began)
+                    return True
+                if deadline.passed() or not while_():
+                    return False
+                sleep(_PROBE if monotonic() - began < 10 * _PATIENT_PROBE else _PATIENT_PROBE)
+            return False
+        finally:
+            self.publisher.forget(token)
+            self.subscriber.unsubscribe(token)
+
+    def retire(self) -> None:
+        """Tell nobody any more how the path is."""
+        with self._lock:
+            self._quiet = True
+
+    def close(self, linger: float) -> int:
+        """Wait until what is held is sent, as long as there is time; close both; what was sent is flushed in the background.
+
+        Returns how many events were dropped because the path did not come back in time.
+        """
+        deadline = Deadline(linger)
+        while self.publisher.held and not deadline.passed():
+            sleep(_PATIENT_PROBE)
+        self.closed = True
+        keeper.forget(self)
+        self.subscriber.close()
+        left = self.publisher.close(deadline.left())
+        _open_paths.discard(self)
+        return left
+
+    # What the keeper calls.
+
+    def filenos(self) -> tuple[int, ...]:
+        return self.publisher.fileno(), self.subscriber.fileno()
+
+    def keep(self, now: float) -> float:
+        if self.closed:
+            return float("inf")
+        if now >= self._drain_due:
+            self._drain_due = now + _DRAIN
+            self.publisher.drain()
+        self.subscriber.pump()
+        with self._lock:
+            legs = self.legs()
+            arrived = self._echo is not None and self.publisher.has_seen(self._echo)
+            step = self._watch.step(now, legs, arrived=arrived)
+            if arrived:
+                self._status.proven(now - self._echo_began)
+            if step.cancel:
+                self._end_echo()
+            if step.echo:
+                self._begin_echo(now)
+            self._follow(step.state, step.reason)
+        if step.give_up:
+            self._give_up()
+            return float("inf")
+        self._renew(*step.renew)
+        look_again = min(step.look_again, self._drain_due)
+        if step.state is ClientState.READY and not self._flushed:
+            return now + _PATIENT_PROBE
+        return look_again
+
+    def _note_proof(self, began: float) -> None:
+        with self._lock:
+            now = monotonic()
+            legs = self.legs()
+            if all(leg.up for leg in legs):  # else it has gone down at this very moment, which the keeper is about to see
+                self._end_echo()
+                self._watch.proven(now, legs)
+                self._status.proven(now - began)
+                self._follow(ClientState.READY, "a subscription has come round through the proxy")
+        keeper.wake()
+
+    def _follow(self, state: ClientState, reason: str) -> None:
+        """Do what the state asks for, and tell it."""
+        if state is ClientState.READY:
+            self._flushed = self._flushed or self.publisher.flush()
+        elif self._flushed:
+            self._flushed = False
+            self.publisher.hold()
+        if not self._quiet:
+            self._status.change(state, reason)
+
+    def _begin_echo(self, now: float) -> None:
+        self._echo, self._echo_began = wire.PRIVATE + uuid.uuid4().bytes, now
+        self.publisher.expect(self._echo)
+        self.subscriber.subscribe(self._echo)
+
+    def _end_echo(self) -> None:
+        if self._echo is not None:
+            self.publisher.forget(self._echo)
+            self.subscriber.unsubscribe(self._echo)
+            self._echo = None
+
+    def _renew(self, publisher: bool, subscriber: bool) -> None:
+        for half, wanted in ((self.publisher, publisher), (self.subscriber, subscriber)):
+            if wanted:
+                try:
+                    half.renew()
+                except (zmq.ZMQError, OSError) as error:  # no descriptor left; the watch tries again
+                    logger.warning("cannot open a socket to the proxy: %s", error)
