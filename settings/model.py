@@ -55,6 +55,9 @@ class EventBusSettings(BaseSettings):
     receive_buffer: PositiveInt = Field(
         default=10_000, description="events that wait for recv_event(); 1000 until its first call"
     )
+    max_event_bytes: PositiveInt = Field(
+        default=16_777_216, lt=2**31, description="the largest payload of a message; what is larger is refused"
+    )
     packing: bool = Field(
         default=True, description="false: emit_events() sends one message per event, for receivers with the original client"
     )

@@ -26,6 +26,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "send_hwm": ("11", 11),
     "receive_hwm": ("12", 12),
     "receive_buffer": ("13", 13),
+    "max_event_bytes": ("14", 14),
     "packing": ("false", False),
 }
 
