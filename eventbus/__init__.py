@@ -3,6 +3,7 @@
 from eventbus.client import EventBusClient
 from eventbus.errors import (
     AddressInUse,
+    DescriptorsExhausted,
     EventBusError,
     ForkedClient,
     InvalidEvent,
@@ -15,7 +16,7 @@ from eventbus.errors import (
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
 from eventbus.handlers import on
-from eventbus.proxy import EventBusProxy
+from eventbus.proxy import EventBusProxy, ProxyHealth
 from eventbus.stats import EventBusStats
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "BaseEvent",
     "BaseEventTopic",
     "BaseEventType",
+    "DescriptorsExhausted",
     "EventBusClient",
     "EventBusError",
     "EventBusProxy",
@@ -33,6 +35,7 @@ __all__ = [
     "InvalidSettings",
     "InvalidTopic",
     "NotConnected",
+    "ProxyHealth",
     "ProxyUnreachable",
     "SendTimeout",
     "now_iso",

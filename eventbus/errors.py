@@ -9,8 +9,11 @@ EventBusError
 │   └── ForkedClient   the client was opened by the parent process
 ├── ProxyUnreachable   no proxy answered in time                           (also a TimeoutError)
 ├── SendTimeout        the send buffer stayed full                         (also a TimeoutError)
-└── AddressInUse       the proxy's port is taken                           (also an OSError)
+├── AddressInUse       the proxy's port is taken                           (also an OSError)
+└── DescriptorsExhausted  the process may open no more files or sockets    (also an OSError)
 """
+
+import errno
 
 
 class EventBusError(Exception):
@@ -109,3 +112,21 @@ class AddressInUse(EventBusError, OSError):
         )
         self.endpoint = endpoint
         self.port = port
+
+
+class DescriptorsExhausted(EventBusError, OSError):
+    """The process may not open as many files and sockets as are needed: nothing was opened.
+
+    Attributes:
+        needed: how many are needed.
+        limit: how many the process may have open altogether.
+    """
+
+    def __init__(self, needed: int, limit: int) -> None:
+        super().__init__(
+            f"{needed} more descriptors are needed, and too many of the {limit} that this process may have are in use: "
+            "raise the limit (`ulimit -n`, or LimitNOFILE= of its systemd unit), or close what is not needed"
+        )
+        self.errno = errno.EMFILE
+        self.needed = needed
+        self.limit = limit
