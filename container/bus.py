@@ -9,7 +9,7 @@ from dependency_injector import containers, providers
 from eventbus.client import EventBusClient
 from eventbus.container.resources import AnyClient, LastResource
 from eventbus.container.subscriptions import Subscriptions, open_subscriptions
-from eventbus.errors import AddressInUse, InvalidSettings
+from eventbus.errors import AddressInUse, DescriptorsExhausted, InvalidSettings
 from eventbus.events import BaseEvent
 from eventbus.proxy import EventBusProxy
 from eventbus.settings import EventBusSettings
@@ -41,9 +41,12 @@ def _start_proxy(settings: EventBusSettings, stack: ExitStack) -> None:
             "EVENTBUS_EMBEDDED_PROXY needs ports that clients can know: set EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
         )
     try:
-        stack.enter_context(EventBusProxy(settings.host, settings.pub_port, settings.sub_port))
+        proxy = EventBusProxy(settings.host, settings.pub_port, settings.sub_port, max_event_bytes=settings.max_event_bytes)
+        stack.enter_context(proxy)
     except AddressInUse:
         pass  # somebody runs one already; whether it answers, connecting will tell
+    except DescriptorsExhausted:
+        raise
     except OSError as error:
         raise InvalidSettings(
             f"EVENTBUS_EMBEDDED_PROXY can run one on this machine only, not at {settings.host}: {error}"

@@ -3,7 +3,9 @@
 from eventbus.client import EventBusClient
 from eventbus.errors import (
     AddressInUse,
+    DescriptorsExhausted,
     EventBusError,
+    EventTooLarge,
     ForkedClient,
     InvalidEvent,
     InvalidHandler,
@@ -18,7 +20,7 @@ from eventbus.errors import (
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
 from eventbus.handlers import on
 from eventbus.policies import SendPolicy
-from eventbus.proxy import EventBusProxy
+from eventbus.proxy import EventBusProxy, ProxyHealth
 from eventbus.state import ClientState, StateChange
 from eventbus.stats import EventBusStats
 
@@ -28,16 +30,19 @@ __all__ = [
     "BaseEventTopic",
     "BaseEventType",
     "ClientState",
+    "DescriptorsExhausted",
     "EventBusClient",
     "EventBusError",
     "EventBusProxy",
     "EventBusStats",
+    "EventTooLarge",
     "ForkedClient",
     "InvalidEvent",
     "InvalidHandler",
     "InvalidSettings",
     "InvalidTopic",
     "NotConnected",
+    "ProxyHealth",
     "ProxyUnreachable",
     "ReconnectFailed",
     "SendBufferFull",

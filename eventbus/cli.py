@@ -35,6 +35,8 @@ from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
+_GLANCE = 1.0  # seconds between two looks at whether the proxy still runs
+
 
 class _Command(EventBusSettings):
     """A command has all settings as flags."""
@@ -65,12 +67,14 @@ class Proxy(_Command):
         stop = Event()
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: stop.set())
-        with EventBusProxy(self.host, self.pub_port, self.sub_port) as proxy:
+        with EventBusProxy(self.host, self.pub_port, self.sub_port, max_event_bytes=self.max_event_bytes) as proxy:
             print(
                 f"proxy on {self.host}: publishers connect to port {proxy.pub_port}, subscribers to port {proxy.sub_port}",
                 flush=True,
             )
-            stop.wait()
+            while not stop.wait(_GLANCE):
+                if not proxy.is_running():
+                    raise EventBusError("the proxy has ended of itself; the log says why")
 
 
 class Emit(_Command):

@@ -21,7 +21,7 @@ from eventbus.consumer import Consumer
 from eventbus.coroutines import running_loop
 from eventbus.deadline import Deadline
 from eventbus.dispatcher import Callback, Dispatcher
-from eventbus.errors import InvalidHandler, InvalidTopic, ProxyUnreachable, SendBufferFull
+from eventbus.errors import EventTooLarge, InvalidHandler, InvalidTopic, ProxyUnreachable, SendBufferFull
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handlers import check_callback
 from eventbus.state import ClientState, StateCallback
@@ -55,6 +55,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         linger: how many of those are kept for flushing what was emitted.
         receive_buffer: how many events wait for `recv_event` and `listen_forever`; before the first call of either, at most
             a thousand.
+        max_event_bytes: the largest event that may be sent, as JSON.
         packing: whether `emit_events` may pack many events into one message; receivers that use the original client cannot
             read those.
         transport: what carries the messages, instead of ZeroMQ to `host`; the further arguments mean nothing then, but for
@@ -79,6 +80,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         close_timeout: float = 5.0,
         linger: float = 1.0,
         receive_buffer: int = 10_000,
+        max_event_bytes: int = 16_777_216,
         packing: bool = True,
         transport: Transport | None = None,
         **zeromq: Unpack[ZeroMQArguments],
@@ -95,6 +97,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._connect_timeout = options.connect_timeout
         self._close_timeout = close_timeout
         self._linger = linger
+        self._max_event_bytes = max_event_bytes
         self._packing = packing
         self._codec = Codec(event_class)
         self._counters = Counters()
@@ -233,6 +236,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             NotConnected: the client is not connected.
             InvalidEvent: it is of another class, or the class needs more than a type.
             InvalidTopic: it is no topic, or a member of another enum than the client's type parameters name.
+            EventTooLarge: it is larger than `max_event_bytes`.
             SendBufferFull: the send buffer is full, or stayed full (SendTimeout), as the send policy has it; the event was
                 not sent.
             ReconnectFailed: the client has given up.
@@ -244,7 +248,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         known, frame = self._last_topic
         if topic is not known:
             frame = self._admit_topic(topic)
-        self._transport.send(frame, encode(event))
+        payload = encode(event)
+        if len(payload) > self._max_event_bytes:
+            raise EventTooLarge(frame.decode(), len(payload), self._max_event_bytes)
+        self._transport.send(frame, payload)
 
     def emit_events(self, events: Iterable[EventClass | EventTypeClass], topic: EventTopicClass) -> None:
         """Send many events to all subscribers of a topic, in order, packed into few messages unless `packing` is off.
@@ -254,7 +261,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """
         payloads = self._codec.encode_many(events)
         frame = self._admit_topic(topic)
-        messages = wire.pack(payloads, _PACK_BYTES) if self._packing else ((payload, 1) for payload in payloads)
+        limit = self._max_event_bytes
+        largest = max(map(len, payloads), default=0)
+        if largest > limit:
+            raise EventTooLarge(frame.decode(), largest, limit)
+        messages = wire.pack(payloads, min(_PACK_BYTES, limit)) if self._packing else ((payload, 1) for payload in payloads)
         sent = 0
         try:
             for payload, count in messages:

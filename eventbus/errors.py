@@ -1,18 +1,22 @@
 """What can go wrong, as one tree. Every error carries its facts as attributes and says the remedy in its text.
 
 EventBusError
-├── InvalidEvent       what was emitted is no event of this bus            (also a TypeError)
-├── InvalidTopic       the topic is of another enum, or cannot be sent     (also a ValueError)
-├── InvalidHandler     a callback or @on method cannot be wired            (also a TypeError)
-├── InvalidSettings    a setting is unknown or has a bad value             (also a ValueError)
-├── NotConnected       the call needs an open client                       (also a ConnectionError)
-│   ├── ForkedClient   the client was opened by the parent process
-│   └── ReconnectFailed  the last attempt to reconnect has failed
-├── ProxyUnreachable   no proxy answered in time                           (also a TimeoutError)
-├── SendBufferFull     the send buffer is full, the event was not sent
-│   └── SendTimeout    it stayed full                                      (also a TimeoutError)
-└── AddressInUse       the proxy's port is taken                           (also an OSError)
+├── InvalidEvent             what was emitted is no event of this bus         (also a TypeError)
+├── InvalidTopic             the topic is of another enum, or cannot be sent  (also a ValueError)
+├── InvalidHandler           a callback or @on method cannot be wired         (also a TypeError)
+├── InvalidSettings          a setting is unknown or has a bad value          (also a ValueError)
+├── EventTooLarge            the event is larger than allowed                 (also a ValueError)
+├── NotConnected             the call needs an open client                    (also a ConnectionError)
+│   ├── ForkedClient         the client was opened by the parent process
+│   └── ReconnectFailed      the last attempt to reconnect has failed
+├── ProxyUnreachable         no proxy answered in time                        (also a TimeoutError)
+├── SendBufferFull           the send buffer is full, the event was not sent
+│   └── SendTimeout          it stayed full                                   (also a TimeoutError)
+├── AddressInUse             the proxy's port is taken                        (also an OSError)
+└── DescriptorsExhausted     the process may open no more files or sockets    (also an OSError)
 """
+
+import errno
 
 
 class EventBusError(Exception):
@@ -33,6 +37,25 @@ class InvalidHandler(EventBusError, TypeError):
 
 class InvalidSettings(EventBusError, ValueError):
     """One or more settings are unknown or have a bad value; the text names each variable."""
+
+
+class EventTooLarge(EventBusError, ValueError):
+    """The event is larger than the client may send; nothing was sent.
+
+    Attributes:
+        topic: where it was to go.
+        size: of its JSON, in bytes.
+        limit: the largest that is allowed.
+    """
+
+    def __init__(self, topic: str, size: int, limit: int) -> None:
+        super().__init__(
+            f"{topic}: the event is {size} bytes of JSON, the limit is {limit}: "
+            "make it smaller, or raise EVENTBUS_MAX_EVENT_BYTES for this client, its receivers and the proxy"
+        )
+        self.topic = topic
+        self.size = size
+        self.limit = limit
 
 
 class NotConnected(EventBusError, ConnectionError):
@@ -144,3 +167,21 @@ class AddressInUse(EventBusError, OSError):
         )
         self.endpoint = endpoint
         self.port = port
+
+
+class DescriptorsExhausted(EventBusError, OSError):
+    """The process may not open as many files and sockets as are needed: nothing was opened.
+
+    Attributes:
+        needed: how many are needed.
+        limit: how many the process may have open altogether.
+    """
+
+    def __init__(self, needed: int, limit: int) -> None:
+        super().__init__(
+            f"{needed} more descriptors are needed, and too many of the {limit} that this process may have are in use: "
+            "raise the limit (`ulimit -n`, or LimitNOFILE= of its systemd unit), or close what is not needed"
+        )
+        self.errno = errno.EMFILE
+        self.needed = needed
+        self.limit = limit

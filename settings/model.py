@@ -70,6 +70,9 @@ class EventBusSettings(BaseSettings):
         default=0.2, ge=0.001, description="the interval doubles with each attempt, up to so many seconds"
     )
     reconnect_attempts: int = Field(default=-1, ge=-1, description="how many before the client gives up; -1: for ever")
+    max_event_bytes: PositiveInt = Field(
+        default=16_777_216, lt=2**31, description="the largest payload of a message; what is larger is refused"
+    )
     packing: bool = Field(
         default=True, description="false: emit_events() sends one message per event, for receivers with the original client"
     )

@@ -10,7 +10,7 @@ import pytest
 import zmq
 from pydantic import field_validator
 
-from eventbus import EventBusClient, EventBusProxy, ProxyUnreachable
+from eventbus import EventBusClient, EventBusProxy, EventTooLarge, ProxyUnreachable
 from eventbus.transports.zeromq import ZeroMQTransport
 from tests.support import (
     PATIENCE,
@@ -265,3 +265,25 @@ def test_a_client_that_only_emits_keeps_no_subscriptions_of_others(proxy: EventB
         for number in range(1_001):
             client.emit_event(event(number), TOPIC)
         assert not upstream.poll(0)
+
+
+# Limits
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_an_event_that_is_too_large_is_refused(connected: Callable[..., Bus], packing: bool) -> None:
+    """An event beyond the limit is an error that names topic, size and limit; nothing is sent, of many events neither."""
+    size = len(json_of()) + 10
+    bus = connected(max_event_bytes=size, packing=packing)
+    bus.subscribe(MyEventTopic.my_service)
+    fitting = event().model_copy(update={"time": event().time + "x" * 10})
+    assert len(fitting.model_dump_json()) == size
+    larger = fitting.model_copy(update={"time": fitting.time + "x"})
+    with pytest.raises(EventTooLarge, match=rf"my_service: the event is {size + 1} bytes.*{size}.*EVENTBUS_MAX_EVENT_BYTES"):
+        bus.emit_event(larger, MyEventTopic.my_service)
+    with pytest.raises(EventTooLarge):
+        bus.emit_events([fitting, larger], MyEventTopic.my_service)
+    assert bus.stats().emitted == 0
+    bus.emit_event(fitting, MyEventTopic.my_service)
+    bus.emit_events([fitting, fitting], MyEventTopic.my_service)
+    assert [bus.recv_event(timeout=PATIENCE) for _ in range(3)] == [fitting] * 3

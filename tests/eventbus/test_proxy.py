@@ -1,19 +1,37 @@
 """The proxy: starting, stopping, and letting messages through."""
 
+import dataclasses
+import logging
 import os
+import signal
+import socket
 import threading
+import time
 import uuid
+from contextlib import closing
+from threading import Event
 
 import pytest
 import zmq
 
-from eventbus import AddressInUse, EventBusProxy
-from tests.support import MyEventTopic, RawPeers, Recorder, client_of, event, eventually, run_threads
+from eventbus import AddressInUse, EventBusProxy, ProxyHealth
+from eventbus.proxy import Traffic
+from tests.support import MyEventTopic, RawPeers, Recorder, client_of, event, eventually, in_thread, read_until, run_threads
 
 
 def resources() -> tuple[int, int, set[threading.Thread]]:
     """What this process holds: descriptors, native threads, Python threads."""
     return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), set(threading.enumerate())
+
+
+def eventually_no_more_than(before: tuple[int, int, set[threading.Thread]]) -> None:
+    """Return as soon as nothing more is held than before. It may be less: a thread of an earlier test was ending then."""
+
+    def nothing_new() -> bool:
+        now = resources()
+        return now[0] <= before[0] and now[1] <= before[1] and now[2] <= before[2]
+
+    eventually(nothing_new, what=f"no more than {before}")
 
 
 def test_port_0_picks_free_ports() -> None:
@@ -56,7 +74,7 @@ def test_stop_leaves_nothing_and_frees_the_ports() -> None:
     before = resources()
     with EventBusProxy(pub_port=0, sub_port=0) as first:
         ports = first.pub_port, first.sub_port
-    eventually(lambda: resources() == before, what=f"as before: {before}, not {resources()}")
+    eventually_no_more_than(before)
     with EventBusProxy("127.0.0.1", *ports) as second:
         assert (second.pub_port, second.sub_port) == ports
 
@@ -74,7 +92,7 @@ def test_a_taken_port_is_named(proxy: EventBusProxy, variable: str) -> None:
     assert str(taken) in caught.value.endpoint
     assert isinstance(caught.value, OSError)
     assert not second.is_running()
-    eventually(lambda: resources() == before, what=f"as before: {before}, not {resources()}")
+    eventually_no_more_than(before)
 
 
 def test_a_host_of_elsewhere_is_an_os_error() -> None:
@@ -83,7 +101,7 @@ def test_a_host_of_elsewhere_is_an_os_error() -> None:
     before = resources()
     with pytest.raises(OSError, match=r"192\.0\.2\.1"):
         proxy.start()
-    eventually(lambda: resources() == before, what=f"as before: {before}, not {resources()}")
+    eventually_no_more_than(before)
 
 
 def test_stop_with_clients_attached() -> None:
@@ -147,3 +165,208 @@ def test_a_client_with_3000_topics(proxy: EventBusProxy) -> None:
             assert recorder.wait_for(3_000) == list(range(3_000))
     finally:
         raw.close()
+
+
+# Health
+
+
+def thread_of(proxy: EventBusProxy) -> threading.Thread:
+    """The thread of the only proxy that runs in this process."""
+    assert proxy.is_running()
+    [found] = [thread for thread in threading.enumerate() if thread.name == "eventbus-proxy"]
+    return found
+
+
+def pass_one_message(raw: RawPeers) -> None:
+    """Subscribe, send a message of two frames with six bytes, and receive it."""
+    subscriber = raw.subscriber(b"t")
+    raw.publisher(b"t").send_multipart([b"t", b"12345"])
+    assert subscriber.recv_multipart() == [b"t", b"12345"]
+
+
+def test_health_counts_what_passes(proxy: EventBusProxy, raw: RawPeers) -> None:
+    """health() counts the frames and bytes of each direction since start()."""
+    assert proxy.health().from_publishers == proxy.health().to_subscribers == Traffic()
+    pass_one_message(raw)
+    health = proxy.health()
+    assert health.running
+    assert health.from_publishers == health.to_subscribers == Traffic(frames=2, bytes=6)
+    assert health.from_subscribers == health.to_publishers
+    assert health.from_subscribers.frames >= 1
+    pass_one_message(raw)
+    assert proxy.health().from_publishers == Traffic(frames=4, bytes=12)
+
+
+def test_health_counts_a_message_once(proxy: EventBusProxy, raw: RawPeers) -> None:
+    """What goes to two subscribers counts once, as it is handed on once."""
+    one, two = raw.subscriber(b"t"), raw.subscriber(b"t")
+    raw.publisher(b"t").send_multipart([b"t", b"12345"])
+    assert one.recv_multipart() == two.recv_multipart() == [b"t", b"12345"]
+    assert proxy.health().to_subscribers == Traffic(frames=2, bytes=6)
+
+
+def test_health_of_one_that_does_not_run() -> None:
+    """Before start() nothing runs and nothing has passed; after stop() the last counts stay, until the next start()."""
+    proxy = EventBusProxy(pub_port=0, sub_port=0)
+    assert proxy.health() == ProxyHealth()
+    with proxy:
+        with closing(RawPeers(proxy.pub_port, proxy.sub_port)) as raw:
+            pass_one_message(raw)
+        assert 0 < proxy.health().uptime < proxy.health().uptime < 60
+    last = proxy.health()
+    assert not last.running
+    assert last.from_publishers == Traffic(frames=2, bytes=6)
+    assert proxy.health() == last
+    with proxy:
+        assert proxy.health().running
+        assert proxy.health().from_publishers == Traffic()
+        assert proxy.health().uptime < last.uptime + 60
+
+
+def test_health_cannot_be_changed(proxy: EventBusProxy) -> None:
+    """A health is a value of one moment."""
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        proxy.health().running = False  # type: ignore[misc] # that is what is tested
+
+
+def test_health_from_many_threads() -> None:
+    """Any thread may ask at any time, also while others start and stop the proxy."""
+    proxy = EventBusProxy(pub_port=0, sub_port=0)
+    stopped = Event()
+
+    def use(number: int) -> None:
+        if number == 0:
+            for _ in range(10):
+                proxy.start()
+                assert proxy.health().running
+                proxy.stop()
+            stopped.set()
+        while not stopped.is_set():
+            assert proxy.health().uptime < 60
+
+    run_threads(5, use)
+    assert not proxy.health().running
+
+
+def test_a_signal_does_not_reset_the_counts(proxy: EventBusProxy, raw: RawPeers) -> None:
+    """A signal that is sent to the proxy's thread disturbs neither it nor its counts."""
+    pass_one_message(raw)
+    handled = Event()
+    before = signal.signal(signal.SIGUSR1, lambda *_: handled.set())
+    try:
+        identity = thread_of(proxy).ident
+        assert identity is not None
+        signal.pthread_kill(identity, signal.SIGUSR1)
+        pass_one_message(raw)
+        os.kill(os.getpid(), signal.SIGUSR1)
+        assert handled.wait(10)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert proxy.health().from_publishers == Traffic(frames=4, bytes=12)
+
+
+def test_health_of_one_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the proxy's thread does not answer, health() says within a second that it does not run, to each of many."""
+    go = Event()
+    monkeypatch.setattr(zmq, "proxy_steerable", lambda *_: go.wait())
+    with EventBusProxy(pub_port=0, sub_port=0) as proxy:
+
+        def ask(_number: int) -> None:
+            start = time.monotonic()
+            assert not proxy.health().running
+            assert time.monotonic() - start < 2
+
+        try:
+            run_threads(4, ask)
+        finally:
+            go.set()
+    assert not proxy.health().running
+
+
+def test_a_proxy_that_ends_of_itself(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """If libzmq's proxy fails, that is logged and shows, the ports are free, and start() starts anew."""
+
+    def fail(*_: object) -> None:
+        raise zmq.ZMQError(zmq.EFAULT)
+
+    before = resources()
+    failing = EventBusProxy(pub_port=0, sub_port=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(zmq, "proxy_steerable", fail)
+        failing.start()
+        ports = failing.pub_port, failing.sub_port
+        eventually(lambda: not failing.is_running())
+    health = failing.health()
+    assert not health.running
+    assert failing.health().uptime == health.uptime
+    [logged] = [entry for entry in caplog.records if entry.levelno == logging.ERROR]
+    assert "the proxy" in logged.getMessage()
+    assert "has ended" in logged.getMessage()
+    assert logged.exc_info
+    with EventBusProxy("127.0.0.1", *ports):
+        pass
+    failing.start()
+    assert failing.is_running()
+    assert failing.health().running
+    failing.stop()
+    eventually_no_more_than(before)
+
+
+# Settling
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_subscribers_come_first_on_fixed_ports() -> None:
+    """On fixed ports start() lets subscribers in first, and publishers `settle` seconds later."""
+    with EventBusProxy(pub_port=0, sub_port=0) as free:
+        ports = free.pub_port, free.sub_port
+    proxy = EventBusProxy("127.0.0.1", *ports, settle=1.5)
+    with in_thread(proxy.start):
+        eventually(lambda: listens(ports[1]))
+        assert not listens(ports[0])
+        assert proxy.health() == ProxyHealth()
+    assert listens(ports[0])
+    proxy.stop()
+
+
+def test_nobody_waits_for_a_port_that_was_not_known() -> None:
+    """On a picked port for publishers nobody can have kept anything: start() does not wait."""
+    start = time.monotonic()
+    with EventBusProxy(pub_port=0, sub_port=0, settle=30):
+        assert time.monotonic() - start < 10
+
+
+# Limits
+
+
+@pytest.mark.parametrize("size", [2_000, 2_001])
+def test_the_largest_event(size: int) -> None:
+    """A payload of `max_event_bytes` passes; the publisher of a larger one is disconnected, comes back, and can go on."""
+    with (
+        EventBusProxy(pub_port=0, sub_port=0, max_event_bytes=2_000) as proxy,
+        closing(RawPeers(proxy.pub_port, proxy.sub_port)) as raw,
+    ):
+        subscriber = raw.subscriber(b"t")
+        publisher = raw.publisher(b"t")
+        publisher.send_multipart([b"t", bytes(size)])
+
+        def goes_on() -> int:
+            publisher.send_multipart([b"tt", b""])
+            return subscriber.poll(10)
+
+        eventually(goes_on)
+        assert read_until(subscriber, b"tt") == ([[b"t", bytes(size)]] if size <= 2_000 else [])
+
+
+def test_a_tiny_limit_still_lets_clients_in() -> None:
+    """However small `max_event_bytes` is, clients can connect, subscribe and emit small events."""
+    with EventBusProxy(pub_port=0, sub_port=0, max_event_bytes=1) as proxy, client_of(proxy) as client:
+        client.subscribe(MyEventTopic.my_service)
+        client.emit_event(event(1), MyEventTopic.my_service)
+        received = client.recv_event(20)
+        assert received is not None
+        assert received.value == 1

@@ -33,6 +33,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "reconnect_interval": ("0.01", 0.01),
     "reconnect_max_interval": ("30", 30.0),
     "reconnect_attempts": ("14", 14),
+    "max_event_bytes": ("14", 14),
     "packing": ("false", False),
 }
 
