@@ -5,14 +5,12 @@ Exit statuses: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arg
 
 import json
 import os
-import signal
 import statistics
 import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
-from threading import Event
 from typing import Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
@@ -27,15 +25,12 @@ from pydantic_settings import (
     get_subcommand,
 )
 
-from eventbus import wire
+from eventbus import lean_proxy, wire
 from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
-from eventbus.proxy import EventBusProxy
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
-
-_GLANCE = 1.0  # seconds between two looks at whether the proxy still runs
 
 
 class _Command(EventBusSettings):
@@ -47,7 +42,8 @@ class _Command(EventBusSettings):
 
     @contextmanager
     def _transport(self) -> Iterator[ZeroMQTransport]:
-        options = ZeroMQOptions(**self.model_dump(include={field.name for field in fields(ZeroMQOptions)}))
+        given = self.model_dump(include={field.name for field in fields(ZeroMQOptions)})
+        options = ZeroMQOptions(**given | {"connect_required": True})  # whoever waits for the outcome wants to be told
         transport = ZeroMQTransport(self.host, self.pub_port, self.sub_port, options)
         try:
             yield transport
@@ -63,18 +59,12 @@ class Proxy(_Command):
     )
 
     def run(self) -> None:
-        """Run the proxy until a signal comes."""
-        stop = Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: stop.set())
-        with EventBusProxy(self.host, self.pub_port, self.sub_port, max_event_bytes=self.max_event_bytes) as proxy:
-            print(
-                f"proxy on {self.host}: publishers connect to port {proxy.pub_port}, subscribers to port {proxy.sub_port}",
-                flush=True,
-            )
-            while not stop.wait(_GLANCE):
-                if not proxy.is_running():
-                    raise EventBusError("the proxy has ended of itself; the log says why")
+        """Become the process that runs the proxy."""
+        settle = 1.25 * self.reconnect_max_interval  # longer than subscribers wait before they come back
+        os.execv(
+            sys.executable,
+            lean_proxy.command(self.host, self.pub_port, self.sub_port, max_event_bytes=self.max_event_bytes, settle=settle),
+        )
 
 
 class Emit(_Command):

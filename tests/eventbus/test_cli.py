@@ -228,6 +228,15 @@ def test_the_proxy_runs_until_a_signal(run: Run, start: Start, number: signal.Si
         assert (output(process).read(), said(process)) == ("", "")
 
 
+def test_the_proxy_is_a_lean_process(start: Start) -> None:
+    """What `proxy` runs holds nothing but what a proxy needs: a killed process keeps its ports as long as its memory."""
+    with start("proxy", "--pub-port", "0", "--sub-port", "0") as process:
+        assert output(process).readline().startswith("proxy on")
+        maps = Path(f"/proc/{process.pid}/maps").read_text()
+        assert "libzmq" in maps
+        assert "pydantic" not in maps
+
+
 def test_the_proxy_takes_its_ports_from_variables(start: Start) -> None:
     """`proxy` is configured by the same variables as everybody else."""
     with start("proxy", EVENTBUS_PUB_PORT="0", EVENTBUS_SUB_PORT="0") as process:
