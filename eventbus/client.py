@@ -32,7 +32,6 @@ from eventbus.transports.zeromq import ZeroMQArguments, ZeroMQOptions, ZeroMQTra
 
 logger = logging.getLogger("eventbus")
 
-_PACK_BYTES = 65_536
 
 _open_clients: "weakref.WeakSet[EventBusClient[Any, Any, Any]]" = weakref.WeakSet()
 
@@ -55,7 +54,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         linger: how many of those are kept for flushing what was emitted.
         receive_buffer: how many events wait for `recv_event` and `listen_forever`; before the first call of either, at most
             a thousand.
-        max_event_bytes: the largest event that may be sent, as JSON.
+        max_event_bytes: the largest event that is sent and taken, as JSON.
         packing: whether `emit_events` may pack many events into one message; receivers that use the original client cannot
             read those.
         transport: what carries the messages, instead of ZeroMQ to `host`; the further arguments mean nothing then, but for
@@ -105,7 +104,9 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._dispatcher = Dispatcher(self._buffer, self._counters)
         # The dispatcher and the transport know the same topics, whoever comes between.
         self._subscribing = RLock()  # reentrant, for signal handlers
-        self._consumer = Consumer(self._transport, self._codec, self._dispatcher, self._counters)
+        self._consumer = Consumer(
+            self._transport, self._codec, self._dispatcher, self._counters, max_event_bytes=max_event_bytes
+        )
         # The path of an emitted event reads only these.
         self._encoders = self._codec.encoders
         self._topics: dict[BaseEventTopic, tuple[BaseEventTopic, bytes]] = {}
@@ -265,7 +266,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         largest = max(map(len, payloads), default=0)
         if largest > limit:
             raise EventTooLarge(frame.decode(), largest, limit)
-        messages = wire.pack(payloads, min(_PACK_BYTES, limit)) if self._packing else ((payload, 1) for payload in payloads)
+        messages = (
+            wire.pack(payloads, min(wire.MAX_PACKED_BYTES, limit))
+            if self._packing
+            else ((payload, 1) for payload in payloads)
+        )
         sent = 0
         try:
             for payload, count in messages:
@@ -294,6 +299,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         with self._subscribing:
             if self._dispatcher.unsubscribe(frame):
                 self._transport.unsubscribe(frame)
+                self._consumer.forget(frame)
 
     def attach_callback(
         self,

@@ -19,6 +19,8 @@ class RejectReason(StrEnum):
 
     FRAMES = "frames"
     """The message was not a topic frame and a JSON payload frame."""
+    TOO_LARGE = "too_large"
+    """The payload is larger than the client's limit."""
     TOPIC = "topic"
     """The topic is not UTF-8."""
     JSON = "json"

@@ -11,6 +11,7 @@ from eventbus.deadline import Deadline
 from eventbus.dispatcher import Dispatcher
 from eventbus.errors import NotConnected
 from eventbus.events import BaseEvent
+from eventbus.numbering import Gaps
 from eventbus.stats import Counters, Throttle
 from eventbus.transport import Transport
 from eventbus.wire import Batch
@@ -24,16 +25,31 @@ _SLICE = 256  # events that are unpacked before they are dispatched: what was ju
 class Consumer[EventClass: BaseEvent[Any]]:
     """Takes messages from a transport to a dispatcher, in a thread of its own between `start` and `stop`.
 
-    `start` and `stop` may be called from any thread. What is no event is counted, and logged once per reason and minute.
+    `start`, `stop` and `forget` may be called from any thread. What is no event is counted, and logged once per reason and
+    minute; so is what numbers show to be missing.
+
+    Args:
+        max_event_bytes: a larger payload is rejected undecoded; None for no limit. An array of events may be as large as
+            `wire.MAX_PACKED_BYTES` all the same, for each of them may be small.
     """
 
     def __init__(
-        self, transport: Transport, codec: Codec[EventClass], dispatcher: Dispatcher[EventClass], counters: Counters
+        self,
+        transport: Transport,
+        codec: Codec[EventClass],
+        dispatcher: Dispatcher[EventClass],
+        counters: Counters,
+        *,
+        max_event_bytes: int | None = None,
     ) -> None:
         self._transport = transport
         self._codec = codec
         self._dispatcher = dispatcher
         self._counters = counters
+        self._max_event_bytes = max_event_bytes
+        self._gaps = Gaps()
+        self._forgotten: set[bytes] = set()  # topics that the thread is to forget before it counts again
+        self._lost_unsaid = 0  # events that no line in the log has told of
         self._throttle = Throttle()
         self._malformed = 0
         self._starting = Lock()
@@ -42,8 +58,10 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._closed = True
 
     def open(self) -> None:
-        """Allow `start`."""
+        """Allow `start`. What others sent while it was not allowed is not missing."""
         with self._starting:
+            if self._closed:
+                self.forget(b"")
             self._closed = False
 
     def start(self) -> None:
@@ -84,6 +102,10 @@ class Consumer[EventClass: BaseEvent[Any]]:
         if left := self._dispatcher.coroutines.close(deadline):
             logger.warning("%d async handlers had not finished when the consumer stopped", left)
 
+    def forget(self, topic: bytes) -> None:
+        """Miss nothing of this topic (an empty one: of any) until a message comes. To be called once it is unsubscribed."""
+        self._forgotten.add(topic)
+
     def _consume(self) -> None:
         try:
             while self._thread is current_thread():
@@ -104,7 +126,14 @@ class Consumer[EventClass: BaseEvent[Any]]:
         """Decode the messages of subscribed topics and dispatch what is in them."""
         topics, payloads = batch
         routes = self._dispatcher.routes_of(topics)
-        if routes is not None and payloads[0][:1] != wire.ARRAY:
+        if routes is None and wire.MARK in b"".join(topics):
+            topics = self._unnumbered(topics)
+            routes = self._dispatcher.routes_of(topics)
+        if (
+            routes is not None
+            and payloads[0][:1] != wire.ARRAY
+            and (self._max_event_bytes is None or max(map(len, payloads)) <= self._max_event_bytes)
+        ):
             # Nearly always: all messages are for this client, and each is one good event. The loop is map's, in C.
             try:
                 events = list(map(self._codec.decode_one, payloads))
@@ -124,10 +153,29 @@ class Consumer[EventClass: BaseEvent[Any]]:
                     routes, events = [], []
         self._dispatcher.dispatch(routes, events)
 
+    def _unnumbered(self, frames: list[bytes]) -> list[bytes]:
+        """The topics in these first frames, after counting what their numbers show to be missing."""
+        while self._forgotten:
+            self._gaps.forget(self._forgotten.pop())
+        topics, lost = self._gaps.read(frames, self._dispatcher.takes)
+        for topic, count in lost.items():
+            self._counters.add(lost=count)
+            self._warn_of_loss(topic, count)
+        return topics
+
+    def _limit_of(self, payload: bytes) -> int | None:
+        if self._max_event_bytes is not None and payload.lstrip()[:1] == wire.ARRAY:
+            return max(self._max_event_bytes, wire.MAX_PACKED_BYTES)
+        return self._max_event_bytes
+
     def _decode(self, topic: bytes, payload: bytes) -> list[EventClass]:
         """The events in one message, of any kind."""
         if not wire.is_text(topic):
             self._reject(RejectReason.TOPIC, f"{topic!r} is not UTF-8")
+            return []
+        limit = self._limit_of(payload)
+        if limit is not None and len(payload) > limit:
+            self._reject(RejectReason.TOO_LARGE, f"on {topic!r}: {len(payload)} bytes, the limit is {limit}")
             return []
         try:
             return self._codec.decode_many(payload) if payload[:1] == wire.ARRAY else [self._codec.decode_one(payload)]
@@ -156,3 +204,17 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 held_back,
                 extra={"eventbus_reason": str(reason)},
             )
+
+    def _warn_of_loss(self, topic: bytes, count: int) -> None:
+        if self._throttle.admit("lost") is None:
+            self._lost_unsaid += count
+            return
+        logger.warning(
+            "lost %d events on %r between their publisher and here: the proxy was restarted, or this subscriber's queue "
+            "there was full; %d more lost since the last such line",
+            count,
+            topic.decode(errors="replace"),
+            self._lost_unsaid,
+            extra={"eventbus_topic": topic.decode(errors="replace"), "eventbus_lost": count},
+        )
+        self._lost_unsaid = 0

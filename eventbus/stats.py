@@ -18,6 +18,7 @@ class EventBusStats:
         rejected: messages, or elements of packed messages, that were no event of this client.
         dropped: received events that left the receive buffer unread because it was full (their callbacks were called all the
             same), and those whose callbacks could not be called in time when the consumer was stopped.
+        lost: events that a numbering publisher sent and that never arrived here.
     """
 
     emitted: int = 0
@@ -26,6 +27,7 @@ class EventBusStats:
     handler_errors: int = 0
     rejected: int = 0
     dropped: int = 0
+    lost: int = 0
 
 
 class Counters:
@@ -33,15 +35,16 @@ class Counters:
 
     def __init__(self) -> None:
         self._lock = Lock()
-        self._handled = self._handler_errors = self._rejected = self._dropped = 0
+        self._handled = self._handler_errors = self._rejected = self._dropped = self._lost = 0
 
-    def add(self, *, handled: int = 0, handler_errors: int = 0, rejected: int = 0, dropped: int = 0) -> None:
+    def add(self, *, handled: int = 0, handler_errors: int = 0, rejected: int = 0, dropped: int = 0, lost: int = 0) -> None:
         """Add to the counts, all at once."""
         with self._lock:
             self._handled += handled
             self._handler_errors += handler_errors
             self._rejected += rejected
             self._dropped += dropped
+            self._lost += lost
 
     def snapshot(self, *, emitted: int, received: int, malformed: int, pushed_out: int) -> EventBusStats:
         """Return the counts of one moment, with those of others.
@@ -60,6 +63,7 @@ class Counters:
                 handler_errors=self._handler_errors,
                 rejected=self._rejected + malformed,
                 dropped=self._dropped + pushed_out,
+                lost=self._lost,
             )
 
 

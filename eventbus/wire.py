@@ -1,11 +1,12 @@
 """Frames: what travels between a publisher and a subscriber. Pure functions on bytes.
 
 A message is exactly two frames, ``[topic, payload]``: the topic's value in UTF-8, and the event as JSON. Several events of
-one topic may share a message; its payload is then a JSON array of events.
+one topic may share a message; its payload is then a JSON array of events. The first frame may go on after the topic with a
+NUL byte and a header (see `numbering`): subscriptions are prefixes, so they match all the same.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from itertools import accumulate
 from operator import itemgetter
 
@@ -13,6 +14,8 @@ from eventbus.errors import InvalidTopic
 
 # Messages, oldest first: all topic frames, and as many payload frames. Two lists, for that is how they are fastest handled.
 type Batch = tuple[list[bytes], list[bytes]]
+
+MARK = b"\0"  # ends the topic in a first frame that goes on with a header; no topic contains it
 
 ARRAY = b"["  # how a payload of several events begins
 
@@ -25,6 +28,10 @@ _FIRST = itemgetter(0)
 PRIVATE = b"\xff"
 
 MAX_TOPIC_BYTES = 255
+MAX_PACKED_BYTES = 65_536  # no array of events is made longer than this
+
+_FEW = 8  # different first frames
+_HEAD = itemgetter(slice(None, -8))  # what repeats in numbered frames
 
 
 def topic_frame(topic: str) -> bytes:
@@ -44,6 +51,11 @@ def topic_frame(topic: str) -> bytes:
     if frame[:1] in PAYLOAD_STARTS or min(frame) < ord(" "):
         raise InvalidTopic(f"topic {topic!r} must not start with white space, '{{' or '[', nor hold control characters")
     return frame
+
+
+def topic_of(frame: bytes) -> bytes:
+    """The topic in the first frame of a message, without a header."""
+    return frame.partition(MARK)[0]
 
 
 def is_text(frame: bytes) -> bool:
@@ -84,7 +96,7 @@ class Prefixes:
 
     def match(self, frame: bytes) -> bool:
         """Whether the frame starts with one of them."""
-        return frame in self._topics or frame.startswith(self._prefixes)
+        return frame in self._topics or topic_of(frame) in self._topics or frame.startswith(self._prefixes)
 
 
 def messages(frames: list[bytes], prefixes: Prefixes) -> tuple[Batch, int]:
@@ -95,14 +107,24 @@ def messages(frames: list[bytes], prefixes: Prefixes) -> tuple[Batch, int]:
     costs its neighbours. What cannot be told apart is one message of four frames from two of two, for example.
     """
     topics, payloads = frames[0::2], frames[1::2]
+    if topics and MARK in topics[0]:
+        different = _reduced(topics)
+    elif len(different := set(topics)) > _FEW and MARK in b"".join(different):
+        different = _reduced(different)
     # The loops are in C but for the few different topics.
     if (
         len(topics) == len(payloads)
         and not _first_bytes(payloads).translate(None, _STARTS)
-        and all(_may_start(topic, prefixes) for topic in set(topics))
+        and all(_may_start(topic, prefixes) for topic in different)
     ):
         return (topics, payloads), 0
     return _split(frames, prefixes)
+
+
+def _reduced(frames: Collection[bytes]) -> set[bytes]:
+    """What is different in these first frames without their numbers; if some have none, without all that follows a topic."""
+    heads = set(map(_HEAD, frames))
+    return heads if all(MARK in head for head in heads) else set(map(topic_of, frames))
 
 
 def _first_bytes(frames: list[bytes]) -> bytes:

@@ -6,9 +6,14 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from eventbus import EventBusProxy
 from tests.support import Bus, MyEventTopic, RawPeers, client_of
+
+# Always the same examples, so that a run tells something about the code and nothing about luck or the machine's speed.
+settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=300)
+settings.load_profile("deterministic")
 
 
 @pytest.fixture

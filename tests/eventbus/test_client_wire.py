@@ -11,6 +11,7 @@ import zmq
 from pydantic import field_validator
 
 from eventbus import EventBusClient, EventBusProxy, EventTooLarge, ProxyUnreachable
+from eventbus.numbering import Numbering
 from eventbus.transports.zeromq import ZeroMQTransport
 from tests.support import (
     PATIENCE,
@@ -177,6 +178,119 @@ def test_a_validator_that_raises_anything_ends_nothing(proxy: EventBusProxy, raw
             publisher.send_multipart([b"my_service", payload])
         eventually(lambda: seen == [1, 2])
         eventually(lambda: client.stats().rejected == 2)
+
+
+# Numbered messages
+
+
+class Numbered:
+    """A plain publisher that numbers its messages, and loses some."""
+
+    def __init__(self, publisher: "zmq.Socket[bytes]") -> None:
+        self._publisher = publisher
+        self._numbering = Numbering()
+
+    def send(self, *values: float, topic: bytes = b"my_service") -> None:
+        payloads = [json_of(value) for value in values]
+        payload = payloads[0] if len(payloads) == 1 else b"[" + b",".join(payloads) + b"]"
+        self._publisher.send_multipart([self._numbering.next(topic, len(values)), payload])
+        self._numbering.taken(topic, len(values))
+
+    def lose(self, count: int, topic: bytes = b"my_service") -> None:
+        """Go on as if a message of so many events had been sent."""
+        self._numbering.taken(topic, count)
+
+
+def test_events_that_are_missing_are_counted(bus: Bus, raw: RawPeers, caplog: pytest.LogCaptureFixture) -> None:
+    """Gaps in the numbers of each publisher are counted in stats() and logged; what arrives is received, in order."""
+    recorder = record(bus)
+    publisher = raw.publisher(b"my_service")
+    one, two = Numbered(publisher), Numbered(publisher)
+    one.lose(100)  # before the first message that is seen
+    one.send(1)
+    two.send(2)
+    one.lose(3)
+    one.send(3, 4)
+    publisher.send_multipart([b"my_service", json_of(5)])
+    two.lose(40)
+    two.send(6)
+    one.lose(1)  # after the last one: nobody can see that yet
+    assert recorder.wait_for(6) == [1, 2, 3, 4, 5, 6]
+    assert (bus.stats().lost, bus.stats().received, bus.stats().rejected) == (43, 6, 0)
+    assert rejections(caplog)[0].getMessage().startswith("lost ")
+    one.send(7)
+    recorder.wait_for(7)
+    assert bus.stats().lost == 44
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_a_flood_of_numbered_and_plain_messages(bus: Bus, raw: RawPeers, everything: bool) -> None:
+    """Of thousands, read in large batches, each event is received in order, and each lost one is counted."""
+    if everything:
+        bus.subscribe(None)
+    entered, go = Event(), Event()
+
+    def hold(_event: MyEvent) -> None:
+        entered.set()
+        assert go.wait(PATIENCE)
+
+    bus.attach_callback(MyEventType.started, hold)
+    recorder = record(bus)
+    publisher = raw.publisher(b"my_service")
+    publisher.send_multipart([b"my_service", json_of(0, "started")])
+    assert entered.wait(PATIENCE)
+    publishers = [Numbered(publisher) for _ in range(7)]
+    for numbered in publishers:
+        numbered.send(0)
+    for number in range(5_000):
+        numbered = publishers[number % 7]
+        match number % 10:
+            case 0:
+                publisher.send_multipart([b"my_service", json_of(number)])
+            case 1:
+                numbered.send(number, number + 0.5)
+            case 2:
+                numbered.lose(3)
+                numbered.send(number)
+            case 3:
+                numbered.send(-1, topic=b"my_service_unheard_of")
+            case _:
+                numbered.send(number)
+    go.set()
+    expected = [
+        value
+        for number in range(5_000)
+        if number % 10 != 3
+        for value in ((number, number + 0.5) if number % 10 == 1 else (number,))
+    ]
+    received = recorder.wait_for(len(expected) + 7 + 500 * everything)
+    assert [value for value in received[7:] if value >= 0] == expected
+    assert (bus.stats().lost, bus.stats().rejected) == (1_500, 0)
+
+
+def test_a_header_of_another_kind_is_skipped(bus: Bus, raw: RawPeers) -> None:
+    """Whatever follows the topic behind a NUL byte, the event is one of that topic, and nothing is lost."""
+    recorder = record(bus)
+    publisher = raw.publisher(b"my_service")
+    for length in range(30):
+        publisher.send_multipart([b"my_service\0" + os.urandom(length), json_of(length)])
+    assert recorder.wait_for(30) == list(range(30))
+    assert (bus.stats().lost, bus.stats().rejected) == (0, 0)
+
+
+@pytest.mark.parametrize("header", [b"", b"\0", b"\0" + bytes(16)])
+def test_malformed_messages_with_a_header(bus: Bus, raw: RawPeers, header: bytes) -> None:
+    """A message without a payload, or with two, is rejected behind a header too, and costs no neighbour."""
+    recorder = record(bus)
+    publisher = raw.publisher(b"my_service")
+    numbered = Numbered(publisher)
+    for number in range(300):
+        numbered.send(number)
+        if number in (100, 200):
+            publisher.send_multipart([b"my_service" + header, *[b"{}"] * (number // 100 * 2 - 2)])
+    assert recorder.wait_for(300) == list(range(300))
+    eventually(lambda: bus.stats().rejected == 2)
+    assert bus.stats().lost == 0
 
 
 # Interoperation with the original client, which is plain pyzmq

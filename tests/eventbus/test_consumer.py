@@ -1,13 +1,21 @@
-"""The consumer's thread: starting, stopping, and what must not fall between."""
+"""The consumer: starting and stopping its thread, and what must not fall between; what is missing, and what is too large."""
 
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
-from eventbus import EventBusProxy, NotConnected
-from eventbus.transports.memory import MemoryTransport
+from eventbus import EventBusProxy, EventBusStats, NotConnected, wire
+from eventbus.buffer import ReceiveBuffer
+from eventbus.codec import Codec
+from eventbus.consumer import Consumer
+from eventbus.dispatcher import Dispatcher
+from eventbus.numbering import Numbering
+from eventbus.stats import Counters, Throttle
+from eventbus.transports.memory import MemoryHub, MemoryTransport
 from eventbus.wire import Batch
-from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, event, eventually
+from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, event, eventually, json_of
 
 TOPIC = MyEventTopic.my_service
 
@@ -77,3 +85,199 @@ def test_it_starts_only_while_connected() -> None:
         client.start_consumer()
     with client:
         client.start_consumer()
+
+
+class Bench:
+    """A consumer in memory that is subscribed to `my_service` and runs, and a publisher that numbers."""
+
+    def __init__(self, max_event_bytes: int | None = None) -> None:
+        hub = MemoryHub()
+        self.recorder = Recorder()
+        self.numbering = Numbering()
+        self.counters = Counters()
+        self.buffer: ReceiveBuffer[MyEvent] = ReceiveBuffer(1_000)
+        self.dispatcher = Dispatcher(self.buffer, self.counters)
+        self.dispatcher.attach(MyEventType.updated, self.recorder, None)
+        self.dispatcher.subscribe(b"my_service")
+        self.sender, self.transport = MemoryTransport(hub), MemoryTransport(hub)
+        self.transport.subscribe(b"my_service")
+        self.sender.open(PATIENCE)
+        self.consumer = Consumer(
+            self.transport, Codec(MyEvent), self.dispatcher, self.counters, max_event_bytes=max_event_bytes
+        )
+        self.open()
+
+    def open(self) -> None:
+        self.transport.open(PATIENCE)
+        self.consumer.open()
+        self.consumer.start()
+
+    def close(self) -> None:
+        self.consumer.stop(PATIENCE, for_good=True)
+        self.transport.close(0)
+
+    def send(self, *values: float, topic: bytes = b"my_service", arrives: bool = True) -> None:
+        """Send one message of numbered events. If it arrives, return when they are handled; else it is lost."""
+        payloads = [json_of(value) for value in values]
+        payload = payloads[0] if len(payloads) == 1 else b"[" + b",".join(payloads) + b"]"
+        if arrives:
+            expected = len(self.recorder.events) + len(values) * self.dispatcher.takes(topic)
+            self.sender.send(self.numbering.next(topic, len(values)), payload, len(values))
+            self.recorder.wait_for(expected)
+        self.numbering.taken(topic, len(values))
+
+    def stats(self) -> EventBusStats:
+        return self.counters.snapshot(emitted=0, received=self.buffer.received, malformed=0, pushed_out=0)
+
+
+@pytest.fixture
+def benches() -> Iterator[Callable[..., Bench]]:
+    """Makes benches, with the options that it is given, and closes them at the end."""
+    with ExitStack() as stack:
+
+        def make(max_event_bytes: int | None = None) -> Bench:
+            made = Bench(max_event_bytes)
+            stack.callback(made.close)
+            return made
+
+        yield make
+
+
+@pytest.fixture
+def bench(benches: Callable[..., Bench]) -> Bench:
+    return benches()
+
+
+# What is missing
+
+
+def test_numbered_events_are_received(bench: Bench) -> None:
+    """Numbered events arrive as plain ones do, packed ones too, and nothing is lost where nothing is missing."""
+    bench.send(1)
+    bench.send(2, 3)
+    bench.send(4)
+    assert bench.recorder.values == [1, 2, 3, 4]
+    assert (bench.stats().received, bench.stats().lost, bench.stats().rejected) == (4, 0, 0)
+
+
+def test_what_is_missing_is_counted(bench: Bench) -> None:
+    """Every event that was sent between two that have come counts as lost, those of a packed message one by one."""
+    bench.send(1)
+    bench.send(2, arrives=False)
+    bench.send(3, 4, 5, arrives=False)
+    bench.send(6)
+    assert (bench.stats().received, bench.stats().lost) == (2, 4)
+
+
+def test_a_loss_is_logged_once_a_minute(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """The first loss makes a line with its topic and count; the next one, a minute later, tells how many were lost since."""
+    times = [0.0, 59.0, 59.9, 60.0, 120.0]
+    bench.consumer._throttle = Throttle(60.0, iter(times).__next__)
+    bench.send(1)
+    for _ in times:
+        bench.send(2, 3, arrives=False)
+        bench.send(4)
+    first = caplog.records[0]
+    assert first.getMessage().startswith("lost 2 events on 'my_service' between their publisher and here")
+    assert (vars(first)["eventbus_topic"], vars(first)["eventbus_lost"]) == ("my_service", 2)
+    more = [line.getMessage().split("; ")[-1] for line in caplog.records]
+    assert more == [f"{count} more lost since the last such line" for count in (0, 4, 0)]
+    assert bench.stats().lost == 10
+
+
+def test_what_is_not_subscribed_is_not_missed(bench: Bench) -> None:
+    """Topics that only begin like a subscribed one are not counted, nor what was sent before they are subscribed."""
+    bench.send(-1, topic=b"my_service_scheduler")
+    bench.send(-1, topic=b"my_service_scheduler", arrives=False)
+    bench.send(0)
+    bench.dispatcher.subscribe(b"my_service_scheduler")
+    bench.send(1, topic=b"my_service_scheduler")
+    assert bench.recorder.values == [0, 1]
+    assert bench.stats().lost == 0
+
+
+def test_a_pause_is_not_missed(bench: Bench) -> None:
+    """What was sent while a topic was unsubscribed is not lost; what goes missing after that is."""
+    bench.send(1)
+    bench.dispatcher.unsubscribe(b"my_service")
+    bench.consumer.forget(b"my_service")
+    bench.send(2, arrives=False)
+    bench.dispatcher.subscribe(b"my_service")
+    bench.send(3)
+    assert bench.stats().lost == 0
+    bench.send(4, arrives=False)
+    bench.send(5)
+    assert bench.stats().lost == 1
+
+
+def test_what_was_sent_while_closed_is_not_missed(bench: Bench) -> None:
+    """A client that connects again begins to count anew; one that only stopped its consumer goes on."""
+    bench.send(1)
+    bench.consumer.stop(PATIENCE)
+    bench.consumer.start()
+    bench.send(2, arrives=False)
+    bench.send(3)
+    assert bench.stats().lost == 1
+    bench.close()
+    bench.send(4, arrives=False)
+    bench.open()
+    bench.send(5)
+    assert bench.stats().lost == 1
+
+
+def test_opening_an_open_one_forgets_nothing(bench: Bench) -> None:
+    """Proving the path again does not hide a loss."""
+    bench.send(1)
+    bench.consumer.open()
+    bench.send(2, arrives=False)
+    bench.send(3)
+    assert bench.stats().lost == 1
+
+
+# What is too large
+
+
+@pytest.mark.parametrize(("limit", "accepted"), [(None, True), (len(json_of(1)), True), (len(json_of(1)) - 1, False)])
+@pytest.mark.parametrize("numbered", [False, True])
+def test_an_event_over_the_limit_is_rejected(
+    benches: Callable[..., Bench], limit: int | None, accepted: bool, numbered: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A payload of more bytes than the limit is counted and logged, once a minute, and costs no other event."""
+    small = b'{"type":"updated","time":""}'
+    bench = benches(max_event_bytes=limit)
+    for payload in (small, json_of(1), small, json_of(1), small):
+        bench.sender.send(bench.numbering.next(b"my_service") if numbered else b"my_service", payload)
+        bench.numbering.taken(b"my_service")
+    assert bench.recorder.wait_for(5 if accepted else 3) == ([0, 1, 0, 1, 0] if accepted else [0, 0, 0])
+    assert (bench.stats().rejected, bench.stats().lost) == (0 if accepted else 2, 0)
+    assert [vars(line)["eventbus_reason"] for line in caplog.records] == ([] if accepted else ["too_large"])
+
+
+def test_what_is_too_large_is_not_decoded(benches: Callable[..., Bench], caplog: pytest.LogCaptureFixture) -> None:
+    """Of a payload over the limit nothing is looked at: also one that is no JSON is just too large."""
+    bench = benches(max_event_bytes=60)
+    bench.sender.send(b"my_service", b"{" + b"x" * 60)
+    eventually(lambda: bench.stats().rejected == 1)
+    [line] = caplog.records
+    assert "61 bytes, the limit is 60" in line.getMessage()
+
+
+@pytest.mark.parametrize("space", [b"", b" "])
+def test_packed_events_may_be_larger_together(benches: Callable[..., Bench], space: bytes) -> None:
+    """An array is too large when no client would pack so many bytes, however low the limit for one event is."""
+    bench = benches(max_event_bytes=100)
+    events = b",".join(json_of(number) for number in range(100))
+    bench.sender.send(b"my_service", space + b"[" + events + b"]")
+    assert bench.recorder.wait_for(100) == list(range(100))
+    bench.sender.send(b"my_service", space + b"[" + events + b" " * wire.MAX_PACKED_BYTES + b"]")
+    eventually(lambda: bench.stats().rejected == 1)
+    assert bench.stats().received == 100
+
+
+def test_a_topic_that_is_not_subscribed_is_not_measured(benches: Callable[..., Bench]) -> None:
+    """What is too large on a topic that only begins like a subscribed one is not this client's, and not counted."""
+    bench = benches(max_event_bytes=30)
+    bench.sender.send(b"my_service_scheduler", json_of(1))
+    bench.sender.send(b"my_service", b'{"type":"updated","time":""}')
+    bench.recorder.wait_for(1)
+    assert bench.stats().rejected == 0

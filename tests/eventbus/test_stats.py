@@ -9,9 +9,9 @@ def test_counters_add_up() -> None:
     """A snapshot holds what was added; malformed messages count as rejected, pushed out events as dropped."""
     counters = Counters()
     counters.add(handled=2, dropped=1)
-    counters.add(handler_errors=1, rejected=4)
+    counters.add(handler_errors=1, rejected=4, lost=7)
     assert counters.snapshot(emitted=9, received=3, malformed=2, pushed_out=5) == EventBusStats(
-        emitted=9, received=3, handled=2, handler_errors=1, rejected=6, dropped=6
+        emitted=9, received=3, handled=2, handler_errors=1, rejected=6, dropped=6, lost=7
     )
 
 

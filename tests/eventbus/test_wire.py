@@ -1,12 +1,16 @@
 """Frames, as pure functions on bytes."""
 
+import json
 from itertools import pairwise
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eventbus import InvalidTopic, wire
 
 GOOD = [b"topic", b'{"a":1}']
+HEADER = b"\0publishr" + bytes(8)
 
 
 def test_topic_frame_is_utf8() -> None:
@@ -28,6 +32,12 @@ def test_topic_frame_refuses_what_cannot_travel(topic: str) -> None:
 def test_topic_frame_takes_the_longest_topic() -> None:
     """The limit is 255 bytes, inclusive."""
     assert len(wire.topic_frame("x" * wire.MAX_TOPIC_BYTES)) == 255
+
+
+@pytest.mark.parametrize("frame", [b"topic", b"topic\0", b"topic" + HEADER, b"topic\0\0\xff"])
+def test_topic_of_ends_at_the_header(frame: bytes) -> None:
+    """The topic is all before the first NUL byte, if there is one."""
+    assert wire.topic_of(frame) == b"topic"
 
 
 @pytest.mark.parametrize(("frame", "text"), [(b"topic", True), ("ä".encode(), True), (b"", True), (b"\xff", False)])
@@ -70,6 +80,17 @@ def test_pack_stays_within_the_limit_and_keeps_all(limit: int) -> None:
         assert len(payload.strip(b"[]")) + len(first_of_next) + 3 > limit
 
 
+@pytest.mark.parametrize("others", [0, 5_000])
+def test_prefixes_match_by_topic(others: int) -> None:
+    """A frame with a header matches where its topic does, and a header never makes a match; so among thousands of topics."""
+    prefixes = wire.Prefixes([b"plant", *(b"other-%d" % number for number in range(others))])
+    assert prefixes.match(b"plant" + HEADER)
+    assert prefixes.match(b"plant-2" + HEADER)
+    assert not prefixes.match(b"plan" + HEADER)
+    assert not prefixes.match(b"plan\0t")
+    assert not prefixes.match(HEADER + b"plant")
+
+
 @pytest.mark.parametrize("prefixes", [(b"top",), (b"a", b"topic"), (b"",)])
 def test_messages_pairs_whole_messages(prefixes: tuple[bytes, ...]) -> None:
     """Frames of whole messages come back as topics and payloads, and none is malformed."""
@@ -105,3 +126,86 @@ def test_messages_subscribed_to_everything(malformed: list[bytes]) -> None:
     received = list(zip(topics, payloads, strict=True))
     assert (received[0], received[-1]) == (tuple(GOOD), tuple(GOOD))
     assert count or len(received) > 2
+
+
+@pytest.mark.parametrize("plain", [0, 1, 40], ids=["all-numbered", "one-plain", "half-plain"])
+@pytest.mark.parametrize("plain_first", [True, False])
+def test_messages_with_headers(plain: int, plain_first: bool) -> None:
+    """First frames keep their headers, however many different ones there are and whether plain ones are among them."""
+    numbered = [b"topic" + HEADER[:-1] + bytes([number]) for number in range(40)]
+    topics = [*[b"topic"] * plain, *numbered] if plain_first else [*numbered, *[b"topic"] * plain]
+    frames = [frame for topic in topics for frame in (topic, b"{}")]
+    assert wire.messages(frames, wire.Prefixes([b"topic"])) == ((topics, [b"{}"] * len(topics)), 0)
+    assert wire.messages([*frames, b"topic", *frames], wire.Prefixes([b"topic"]))[1] == 1
+
+
+# Properties
+
+topics = st.text(st.characters(codec="utf-8", min_codepoint=32), min_size=1, max_size=12).filter(
+    lambda text: text[0] not in " [{"
+)
+subscriptions = st.lists(topics.map(wire.topic_frame) | st.just(b""), min_size=1, max_size=4)
+payloads = st.sampled_from([b"{}", b"[1]", b' {"a": 1}', b"\r\n[{},{}] ", b"{\xff\0", b"["])
+headers = st.binary(max_size=20).map(lambda rest: wire.MARK + rest) | st.binary(min_size=16, max_size=16).map(
+    lambda rest: wire.MARK + rest
+)
+
+
+@st.composite
+def well_formed(draw: st.DrawFn, prefixes: list[bytes]) -> list[bytes]:
+    """A message of a subscribed topic, as ZeroMQ delivers it."""
+    prefix = draw(st.sampled_from(prefixes))
+    topic = wire.topic_frame(prefix.decode() + draw(topics if not prefix else st.just("") | topics))
+    return [topic + draw(headers | st.just(b"")), draw(payloads)]
+
+
+@st.composite
+def malformed(draw: st.DrawFn, prefixes: list[bytes]) -> list[bytes]:
+    """A message that is not a topic and a payload. ZeroMQ delivers what begins like a subscribed topic, and nothing else."""
+    first = draw(st.sampled_from(prefixes)) + draw(st.binary(max_size=3) | headers)
+    others = st.lists(payloads | st.sampled_from(prefixes) | st.binary(max_size=3), max_size=4)
+    return [first, *draw(others.filter(lambda frames: len(frames) != 1 or frames[0][:1] not in wire.PAYLOAD_STARTS))]
+
+
+type Traffic = tuple[list[bytes], list[list[bytes]], list[list[bytes]]]
+
+
+@st.composite
+def traffic(draw: st.DrawFn, *, disturbed: bool) -> Traffic:
+    """Subscribed prefixes, messages in the order in which they come, and those of them that are well-formed."""
+    prefixes = draw(subscriptions)
+    sent, good = [], []
+    for disturbance in draw(st.lists(st.booleans() if disturbed else st.just(False), max_size=25)):
+        message = draw(malformed(prefixes) if disturbance else well_formed(prefixes))
+        sent.append(message)
+        if not disturbance:
+            good.append(message)
+    return prefixes, sent, good
+
+
+@given(traffic(disturbed=False))
+def test_messages_returns_all_that_are_well_formed(received: Traffic) -> None:
+    """Whatever is subscribed, numbered or plain: of well-formed messages each comes back as it is, and none is malformed."""
+    prefixes, sent, _ = received
+    frames = [frame for message in sent for frame in message]
+    assert wire.messages(frames, wire.Prefixes(prefixes)) == ((frames[0::2], frames[1::2]), 0)
+
+
+@given(traffic(disturbed=True))
+def test_messages_loses_none_that_is_well_formed(received: Traffic) -> None:
+    """Whatever malformed messages come between them, every well-formed one is there, in order."""
+    prefixes, sent, good = received
+    (topics, payloads), _ = wire.messages([frame for message in sent for frame in message], wire.Prefixes(prefixes))
+    found = iter([list(message) for message in zip(topics, payloads, strict=True)])
+    assert all(message in found for message in good), "`in` looks behind what it found last"
+
+
+@given(st.lists(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=30), max_size=3)), st.integers(1, 300))
+def test_what_is_packed_can_be_unpacked(events: list[dict[str, object]], limit: int) -> None:
+    """The arrays and single objects hold exactly the events, in order, and as many in each as it is said."""
+    unpacked: list[object] = []
+    for payload, count in wire.pack([json.dumps(event).encode() for event in events], limit):
+        found = json.loads(payload) if payload.startswith(wire.ARRAY) else [json.loads(payload)]
+        assert len(found) == count
+        unpacked += found
+    assert unpacked == events
