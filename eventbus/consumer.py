@@ -127,10 +127,11 @@ class Consumer[EventClass: BaseEvent[Any]]:
         topics, payloads = batch
         routes = self._dispatcher.routes_of(topics)
         if routes is None and wire.MARK in b"".join(topics):
-            topics = self._unnumbered(topics)
+            topics, payloads = self._unnumbered(topics, payloads)
             routes = self._dispatcher.routes_of(topics)
         if (
             routes is not None
+            and payloads
             and payloads[0][:1] != wire.ARRAY
             and (self._max_event_bytes is None or max(map(len, payloads)) <= self._max_event_bytes)
         ):
@@ -153,15 +154,17 @@ class Consumer[EventClass: BaseEvent[Any]]:
                     routes, events = [], []
         self._dispatcher.dispatch(routes, events)
 
-    def _unnumbered(self, frames: list[bytes]) -> list[bytes]:
-        """The topics in these first frames, after counting what their numbers show to be missing."""
+    def _unnumbered(self, frames: list[bytes], payloads: list[bytes]) -> Batch:
+        """Topics and payloads of these messages, but for those that came before, after counting what is missing."""
         while self._forgotten:
             self._gaps.forget(self._forgotten.pop())
-        topics, lost = self._gaps.read(frames, self._dispatcher.takes)
+        topics, lost, repeated = self._gaps.read(frames, self._dispatcher.takes)
         for topic, count in lost.items():
             self._counters.add(lost=count)
             self._warn_of_loss(topic, count)
-        return topics
+        for index in reversed(repeated):
+            del topics[index], payloads[index]
+        return topics, payloads
 
     def _limit_of(self, payload: bytes) -> int | None:
         if self._max_event_bytes is not None and payload.lstrip()[:1] == wire.ARRAY:

@@ -17,6 +17,7 @@ import os
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
 from operator import itemgetter
+from typing import NamedTuple
 
 from eventbus import wire
 
@@ -24,6 +25,7 @@ _PUBLISHER, _COUNT, _NUMBER = 8, 4, 8  # bytes
 
 _HEAD = itemgetter(slice(None, -_NUMBER))
 _HEADS = 10_000  # of which the topic is remembered
+_REPEATED = 1_000_000  # events; no publisher sends more than these again
 
 
 class Numbering:
@@ -64,12 +66,27 @@ class _Starts(dict[bytes, bytes]):
         return start
 
 
-class Gaps:
-    """Sees by the numbers how many events are missing. One thread at a time.
+class Reading(NamedTuple):
+    """What the first frames of a batch say.
 
-    Counting begins with the first message of a publisher on a topic. ZeroMQ neither reorders nor repeats what one publisher
-    sends, so of each batch only the highest number and how many events have come matter. Numbers that go backwards, for
-    somebody has made them up, are no loss; counting goes on from them, so the true ones soon prevail again.
+    Attributes:
+        topics: the topic in each of them.
+        lost: how many events each topic has lost up to its last message.
+        repeated: which of the messages had come before, as indexes in ascending order.
+    """
+
+    topics: list[bytes]
+    lost: dict[bytes, int]
+    repeated: list[int]
+
+
+class Gaps:
+    """Sees by the numbers which events are missing and which have come before. One thread at a time.
+
+    It begins with the first message of a publisher on a topic. On one connection ZeroMQ neither reorders nor repeats what
+    a publisher sends, so of each batch only the lowest and the highest number and how many events have come matter. A
+    publisher that has lost its connection sends the latest messages once more, before new ones: those have come before. A
+    number that is far lower than it should be was made up: counting goes on from it.
 
     Args:
         limit: how many pairs of a topic and a publisher are remembered; the one that was silent longest is forgotten first.
@@ -81,8 +98,8 @@ class Gaps:
         # By topic, mark and publisher: how many events it had sent. The one that was silent longest is the first.
         self._sent: OrderedDict[bytes, int] = OrderedDict()
 
-    def read(self, frames: list[bytes], wanted: Callable[[bytes], bool]) -> tuple[list[bytes], dict[bytes, int]]:
-        """Return the topics of a batch's first frames, and how many events each of them lost up to its last message.
+    def read(self, frames: list[bytes], wanted: Callable[[bytes], bool]) -> Reading:
+        """Read a batch.
 
         Args:
             frames: first frames in the order in which they came, numbered, plain or malformed.
@@ -96,7 +113,10 @@ class Gaps:
             names = [topic or wire.topic_of(frame) for topic, frame in zip(topics, frames, strict=True)]
         else:
             names = topics  # type: ignore[assignment] # there is no None in it
-        return names, self._count(heads, frames, wanted)
+        lost = self._count(heads, frames, wanted)
+        if lost is None:
+            return Reading(names, *self._count_one_by_one(heads, frames, wanted))
+        return Reading(names, lost, [])
 
     def forget(self, topic: bytes) -> None:
         """Begin anew with this topic (with an empty one: with every topic), as if no message of it had come yet."""
@@ -112,33 +132,64 @@ class Gaps:
             if topic and len(header) in (_PUBLISHER, _PUBLISHER + _COUNT):
                 self._topics[head] = topic
 
-    def _count(self, heads: list[bytes], frames: list[bytes], wanted: Callable[[bytes], bool]) -> dict[bytes, int]:
+    def _count(self, heads: list[bytes], frames: list[bytes], wanted: Callable[[bytes], bool]) -> dict[bytes, int] | None:
+        """How many events are missing; None, and nothing is counted, if it takes a look at each message to tell."""
+        # Each head's frames must be different ones in ascending order.
+        if len(set(frames)) < len(frames) or sorted(frames, key=_HEAD) != sorted(frames):
+            return None
+        first = dict(zip(reversed(heads), reversed(frames), strict=True))
         last = dict(zip(heads, frames, strict=True))
-        first: dict[bytes, bytes] = {}  # made when it is needed
         messages = Counter(heads) if len(last) > 1 else dict.fromkeys(heads, len(heads))
-        sent = self._sent  # on the way, what it had sent before and what has come of it since
-        numbers: dict[bytes, int] = {}  # the highest one of each publisher on each topic
-        for head, frame in last.items():  # in the order of their first frames
-            topic = self._topics.get(head)
-            if topic is None or not wanted(topic):
-                continue
-            stream = head[: len(topic) + len(wire.MARK) + _PUBLISHER]
-            count = 1 if head == stream else int.from_bytes(head[len(stream) :])
-            if stream not in sent:
-                first = first or dict(zip(reversed(heads), reversed(frames), strict=True))
-                sent[stream] = _number(first[head]) - count
-            sent[stream] += count * messages[head]
-            numbers[stream] = max(_number(frame), numbers.get(stream, 0))
+        # Of each publisher on each topic: what it had sent before this batch, how much has come, what it has sent by now.
+        before: dict[bytes, int] = {}
+        came: dict[bytes, int] = {}
+        after: dict[bytes, int] = {}
+        for head, frame in last.items():
+            found = self._stream(head, wanted)
+            if found is not None:
+                stream, count = found
+                start = _number(first[head]) - count
+                if stream in before or start < self._sent.get(stream, start):
+                    return None
+                before[stream], came[stream], after[stream] = start, count * messages[head], _number(frame)
         lost: dict[bytes, int] = {}
-        for stream, number in numbers.items():
-            if (missing := number - sent[stream]) > 0:
-                topic = wire.topic_of(stream)
-                lost[topic] = lost.get(topic, 0) + missing
-            sent[stream] = number
-            sent.move_to_end(stream)
-        while len(sent) > self._limit:
-            sent.popitem(last=False)
+        for stream, number in after.items():
+            self._note(stream, number, number - self._sent.get(stream, before[stream]) - came[stream], lost)
         return lost
+
+    def _count_one_by_one(
+        self, heads: list[bytes], frames: list[bytes], wanted: Callable[[bytes], bool]
+    ) -> tuple[dict[bytes, int], list[int]]:
+        lost: dict[bytes, int] = {}
+        repeated: list[int] = []
+        for index, (head, frame) in enumerate(zip(heads, frames, strict=True)):
+            found = self._stream(head, wanted)
+            if found is not None:
+                stream, count = found
+                number = _number(frame)
+                known = self._sent.get(stream, number - count)
+                if known - _REPEATED < number <= known:
+                    repeated.append(index)
+                else:
+                    self._note(stream, number, number - known - count, lost)
+        return lost, repeated
+
+    def _stream(self, head: bytes, wanted: Callable[[bytes], bool]) -> tuple[bytes, int] | None:
+        """Topic, mark and publisher, and how many events each of these messages carries; None if they do not count."""
+        topic = self._topics.get(head)
+        if topic is None or not wanted(topic):
+            return None
+        stream = head[: len(topic) + len(wire.MARK) + _PUBLISHER]
+        return stream, 1 if head == stream else int.from_bytes(head[len(stream) :])
+
+    def _note(self, stream: bytes, number: int, missing: int, lost: dict[bytes, int]) -> None:
+        self._sent[stream] = number
+        self._sent.move_to_end(stream)
+        while len(self._sent) > self._limit:
+            self._sent.popitem(last=False)
+        if missing > 0:
+            topic = wire.topic_of(stream)
+            lost[topic] = lost.get(topic, 0) + missing
 
 
 def _number(frame: bytes) -> int:

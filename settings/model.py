@@ -73,6 +73,9 @@ class EventBusSettings(BaseSettings):
     max_event_bytes: PositiveInt = Field(
         default=16_777_216, lt=2**31, description="the largest payload of a message; what is larger is refused"
     )
+    numbered: bool = Field(
+        default=False, description="true: receivers see what is missing, and nothing is lost with a connection"
+    )
     packing: bool = Field(
         default=True, description="false: emit_events() sends one message per event, for receivers with the original client"
     )

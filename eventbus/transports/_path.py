@@ -53,6 +53,7 @@ class Path:
         self._echo_began = 0.0
         self._drain_due = 0.0
         self._flushed = False
+        self._published_on: int | None = None  # the number of the connection that events were given to
         self._quiet = False
         _open_paths.add(self)
         keeper.watch(self)
@@ -134,7 +135,7 @@ class Path:
                 self._end_echo()
             if step.echo:
                 self._begin_echo(now)
-            self._follow(step.state, step.reason)
+            self._follow(legs, step.state, step.reason)
         if step.give_up:
             self._give_up()
             return float("inf")
@@ -152,16 +153,20 @@ class Path:
                 self._end_echo()
                 self._watch.proven(now, legs)
                 self._status.proven(now - began)
-                self._follow(ClientState.READY, "a subscription has come round through the proxy")
+                self._follow(legs, ClientState.READY, "a subscription has come round through the proxy")
         keeper.wake()
 
-    def _follow(self, state: ClientState, reason: str) -> None:
+    def _follow(self, legs: Legs, state: ClientState, reason: str) -> None:
         """Do what the state asks for, and tell it."""
         if state is ClientState.READY:
+            self._published_on = legs[0].handshakes
             self._flushed = self._flushed or self.publisher.flush()
         elif self._flushed:
             self._flushed = False
             self.publisher.hold()
+        if self._published_on is not None and (not legs[0].up or legs[0].handshakes != self._published_on):
+            self._published_on = None
+            _try(self.publisher.connection_lost)
         if not self._quiet:
             self._status.change(state, reason)
 
@@ -179,7 +184,11 @@ class Path:
     def _renew(self, publisher: bool, subscriber: bool) -> None:
         for half, wanted in ((self.publisher, publisher), (self.subscriber, subscriber)):
             if wanted:
-                try:
-                    half.renew()
-                except (zmq.ZMQError, OSError) as error:  # no descriptor left; the watch tries again
-                    logger.warning("cannot open a socket to the proxy: %s", error)
+                _try(half.renew)
+
+
+def _try(renewal: Callable[[], None]) -> None:
+    try:
+        renewal()
+    except (OSError, zmq.ZMQError) as error:  # no descriptor left; the watch tries again
+        logger.warning("cannot open a socket to the proxy: %s", error)

@@ -4,13 +4,14 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock
-from time import sleep
+from time import monotonic, sleep
 from typing import NoReturn
 
 import zmq
 
 from eventbus.deadline import Deadline
 from eventbus.errors import EventBusError, NotConnected, SendBufferFull, SendTimeout
+from eventbus.numbering import Numbering
 from eventbus.policies import SendPolicy
 from eventbus.transports._monitor import Monitor
 from eventbus.transports._sockets import Context, socket_for
@@ -24,6 +25,7 @@ _SUBSCRIBED = b"\x01"  # how an XPUB tells a subscription from its end
 _RETRY = 0.001  # seconds
 _DRAIN_AFTER = 1_000  # events
 _FLUSH = 1_000  # messages that are flushed before others get the lock
+_UNDER_WAY = 1.0  # seconds; longer than a message stays in a proxy that runs, and than the end of one takes to be noticed
 # A proxy that is stopped acknowledges nothing either once its buffers are full: that must not cost what is in ours.
 _UNACKNOWLEDGED = 30  # seconds
 
@@ -106,7 +108,7 @@ class Publisher:
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
         """Send one message that carries `count` events; see `Transport.send`."""
         if self._sending and self._is_owned():
-            raise EventBusError("a signal handler cannot emit while the code that it interrupted is emitting")
+            raise _emitting_already()
         try:
             self._acquire()
             self._sending = True
@@ -144,8 +146,7 @@ class Publisher:
                     self._holding = False
                     self._send_frame = self._socket_send
                     return True
-                topic, payload, _ = self._held[0]
-                if not self._put(topic, payload):
+                if not self._put(*self._held[0]):
                     break
                 self._held.popleft()
             return False
@@ -165,6 +166,9 @@ class Publisher:
                 except BaseException:
                     self._monitor.abandon()
                     raise
+
+    def connection_lost(self) -> None:
+        """Note that the connection has gone down. What the socket still has it sends on the next one by itself."""
 
     def expect(self, token: bytes) -> None:
         """Look out for the subscription to this token."""
@@ -239,16 +243,21 @@ class Publisher:
                 if len(self._held) >= self._hwm:
                     return False
                 self._held.append((topic, payload, count))
-            elif not self._put(topic, payload):
+            elif not self._put(topic, payload, count):
                 return False
             self.sent += count
+            if self.sent >= self._next_drain:
+                self._drain()
             return True
 
-    def _put(self, topic: bytes, payload: bytes) -> bool:
+    def _put(self, topic: bytes, payload: bytes, count: int) -> bool:
         """Give the socket a message; False if it is full. The caller holds the lock."""
+        return self._put_frames(topic, payload)
+
+    def _put_frames(self, first: bytes, payload: bytes) -> bool:
         try:
             self._sending = True
-            self._socket_send(topic, _MORE)
+            self._socket_send(first, _MORE)
             self._socket_send(payload, _NOWAIT)
         except zmq.Again:
             return False
@@ -268,11 +277,87 @@ class Publisher:
         skips.
         """
         with suppress(zmq.ZMQError):
-            self._send_frame(payload, _NOWAIT)
+            self._socket_send(payload, _NOWAIT)
 
     def _translated(self, error: BaseException) -> BaseException:
         """The error to raise: another thread may have closed the socket meanwhile."""
         return NotConnected(self._endpoint) if isinstance(error, zmq.ZMQError) and self._socket.closed else error
+
+
+class NumberedPublisher(Publisher):
+    """Numbers its messages, so that receivers see what is missing, and loses none with a connection.
+
+    What may have been under way when the connection was lost is sent again on a new one, before everything else and with the
+    same numbers, by which receivers know what they have.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        endpoint: str,
+        *,
+        hwm: int,
+        send_timeout: float,
+        send_policy: SendPolicy,
+        patience: Patience,
+    ) -> None:
+        super().__init__(context, endpoint, hwm=hwm, send_timeout=send_timeout, send_policy=send_policy, patience=patience)
+        self._numbering = Numbering()
+        # What the socket was given lately, with the time; guarded by the lock.
+        self._recent: deque[tuple[float, bytes, bytes]] = deque(maxlen=hwm)
+        self._again: deque[tuple[bytes, bytes]] = deque()
+
+    def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
+        """Send one message that carries `count` events; see `Transport.send`."""
+        if self._sending and self._is_owned():
+            raise _emitting_already()
+        if not self._try(topic, payload, count):
+            self._send_later(topic, payload, count)
+
+    def hold(self) -> None:
+        """Keep what is sent from now on; and no longer what was sent so long ago that it has passed the proxy."""
+        with self._lock:
+            super().hold()
+            self._forget_before(monotonic() - _UNDER_WAY)
+
+    def connection_lost(self) -> None:
+        """Begin with a new socket. The old one would send what it still has, but not what went down with the connection."""
+        self.renew()
+
+    def renew(self) -> None:
+        """Replace the socket by a new one, to which `flush` gives once more what may have been under way."""
+        with self._lock:
+            self._again = deque((first, payload) for _, first, payload in self._recent)
+            super().renew()
+
+    def flush(self) -> bool:
+        """Send some of what was under way and of what was held, in order; True once that was all."""
+        with self._lock:
+            for _ in range(_FLUSH):
+                if not self._again or self._closed:
+                    return super().flush()
+                if not self._put_frames(*self._again[0]):
+                    break
+                self._again.popleft()
+            return False
+
+    def _put(self, topic: bytes, payload: bytes, count: int) -> bool:
+        first = self._numbering.next(topic, count)
+        if not self._put_frames(first, payload):
+            return False
+        self._numbering.taken(topic, count)
+        now = monotonic()
+        self._recent.append((now, first, payload))
+        self._forget_before(now - _UNDER_WAY)
+        return True
+
+    def _forget_before(self, time: float) -> None:
+        while self._recent and self._recent[0][0] < time:
+            self._recent.popleft()
+
+
+def _emitting_already() -> EventBusError:
+    return EventBusError("a signal handler cannot emit while the code that it interrupted is emitting")
 
 
 def _full(frame: bytes, flags: int) -> NoReturn:

@@ -19,7 +19,7 @@ from eventbus.errors import ForkedClient, NotConnected, ProxyUnreachable, Reconn
 from eventbus.policies import SendPolicy
 from eventbus.state import ClientState, Status
 from eventbus.transports._path import Path
-from eventbus.transports._publisher import Publisher
+from eventbus.transports._publisher import NumberedPublisher, Publisher
 from eventbus.transports._sockets import shared_context
 from eventbus.transports._subscriber import Subscriber
 from eventbus.transports._watch import Patience
@@ -49,6 +49,8 @@ class ZeroMQOptions:
         reconnect_max_interval: the longest such wait. If it exceeds the time that a proxy leaves subscribers to come back,
             0.25 s, a restarted proxy passes on what publishers have kept before all subscribers are there.
         reconnect_attempts: how many of them may fail before the transport gives up and closes; -1: for ever.
+        numbered: number the messages, so that receivers with this library see what is missing, and send again what was
+            under way when a connection was lost, which they recognise. Other receivers may get that twice.
     """
 
     connect_timeout: float = 5.0
@@ -62,6 +64,7 @@ class ZeroMQOptions:
     reconnect_interval: float = 0.05
     reconnect_max_interval: float = 0.2
     reconnect_attempts: int = -1
+    numbered: bool = False
 
     @property
     def patience(self) -> Patience:
@@ -89,6 +92,7 @@ class ZeroMQArguments(TypedDict, total=False):
     reconnect_interval: float
     reconnect_max_interval: float
     reconnect_attempts: int
+    numbered: bool
 
 
 class ZeroMQTransport:
@@ -224,7 +228,7 @@ class ZeroMQTransport:
             context = shared_context.acquire()
             undo.callback(shared_context.release)
             try:
-                publisher = Publisher(
+                publisher = (NumberedPublisher if options.numbered else Publisher)(
                     context,
                     self._pub_endpoint,
                     hwm=options.send_hwm,

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, pairwise
 
 import pytest
 from hypothesis import given
@@ -144,7 +144,7 @@ def test_topics_without_numbers_pass() -> None:
     """Plain frames come back as they are, among numbered ones too, and cost those nothing."""
     numbering, gaps = Numbering(), Gaps()
     frames = [TOPIC, sent(numbering), b"x", OTHER, sent(numbering, OTHER), "ä".encode()]
-    assert gaps.read(frames, wanted) == ([TOPIC, TOPIC, b"x", OTHER, OTHER, "ä".encode()], {})
+    assert gaps.read(frames, wanted) == ([TOPIC, TOPIC, b"x", OTHER, OTHER, "ä".encode()], {}, [])
 
 
 @pytest.mark.parametrize("length", [length for length in range(40) if length not in (16, 20)])
@@ -153,18 +153,28 @@ def test_a_malformed_header_is_no_number(length: int) -> None:
     numbering, gaps = Numbering(PUBLISHER), Gaps()
     lost(gaps, sent(numbering))
     malformed = TOPIC + b"\0" + (PUBLISHER * 5)[:length]
-    assert gaps.read([malformed, sent(numbering), malformed], wanted) == ([TOPIC] * 3, {})
+    assert gaps.read([malformed, sent(numbering), malformed], wanted) == ([TOPIC] * 3, {}, [])
 
 
-def test_numbers_that_go_backwards_are_no_loss() -> None:
-    """A repeated or an older frame is none; counting goes on from it."""
+def test_what_comes_again_is_told() -> None:
+    """A message that has come before is told by its index, within a batch and after it, and is no loss; new ones go on."""
+    numbering, gaps = Numbering(), Gaps()
+    frames = [sent(numbering, count=1 + number % 2) for number in range(9)]
+    assert gaps.read([*frames[:4], frames[3], frames[3]], wanted)[1:] == ({}, [4, 5])
+    assert gaps.read([frames[3]], wanted)[1:] == ({}, [0])
+    assert gaps.read([frames[1]], wanted)[1:] == ({}, [0])
+    assert gaps.read(frames[2:5], wanted)[1:] == ({}, [0, 1])
+    assert gaps.read([frames[6]], wanted)[1:] == ({TOPIC: 2}, [])
+
+
+def test_what_comes_again_hides_no_loss() -> None:
+    """As many losses as repetitions in one batch are seen all the same."""
     numbering, gaps = Numbering(), Gaps()
     frames = frames_of(9, numbering)
-    assert lost(gaps, *frames[:4], frames[3], frames[3]) == {}
-    assert lost(gaps, frames[3]) == {}
-    assert lost(gaps, frames[1]) == {}
-    assert lost(gaps, *frames[2:5]) == {}
-    assert lost(gaps, frames[6]) == {TOPIC: 1}
+    lost(gaps, *frames[:3])
+    assert gaps.read([*frames[1:5], frames[7]], wanted)[1:] == ({TOPIC: 2}, [0, 1])
+    again = frames_of(9, numbering)
+    assert gaps.read([frames[8], *again[:2], again[1], again[3]], wanted)[1:] == ({TOPIC: 1}, [3])
 
 
 def test_a_forged_number_does_not_blind() -> None:
@@ -182,7 +192,7 @@ def test_only_wanted_topics_count() -> None:
     numbering, gaps = Numbering(), Gaps()
     for _ in range(2):
         frames = [sent(numbering), sent(numbering, OTHER)]
-        assert gaps.read(frames, TOPIC.__eq__) == ([TOPIC, OTHER], {})
+        assert gaps.read(frames, TOPIC.__eq__) == ([TOPIC, OTHER], {}, [])
         sent(numbering, OTHER)
     assert lost(gaps, sent(numbering), sent(numbering, OTHER)) == {}
 
@@ -290,7 +300,7 @@ def test_lost_and_delivered_are_sent(sending: list[Message]) -> None:
                 expected[topic] += sum(message.count for message in of_stream[one + 1 : following])
     gaps, found = Gaps(), Counter[bytes]()
     for frames, topics in batches_of(sending, [Numbering(), Numbering(), None]):
-        names, missing = gaps.read(frames, wanted)
+        names, missing, _ = gaps.read(frames, wanted)
         assert names == topics
         found.update(missing)
     assert found == +expected
@@ -309,7 +319,41 @@ def test_any_bytes_do(batches: list[list[bytes]]) -> None:
     """Whatever the frames are, each has its topic, which is all before a NUL byte; a loss is never less than one event."""
     gaps = Gaps(limit=3)
     for frames in batches:
-        names, missing = gaps.read(frames, wanted)
+        names, missing, _ = gaps.read(frames, wanted)
         assert names == [frame.split(b"\0")[0] for frame in frames]
         assert all(count > 0 for count in missing.values())
         assert set(missing) <= set(names)
+
+
+@given(
+    st.lists(st.tuples(st.integers(1, 3), st.booleans()), min_size=1, max_size=40),
+    st.integers(0, 40),
+    st.integers(0, 3),
+    st.lists(st.integers(1, 10), min_size=1, max_size=10),
+)
+def test_what_is_sent_again_comes_once(sending: list[tuple[int, bool]], again: int, new: int, sizes: list[int]) -> None:
+    """A publisher sends the latest messages again and goes on: each message counts as come or as lost, and comes once."""
+    numbering, gaps = Numbering(), Gaps()
+    counts = [count for count, _ in sending]
+    frames = [sent(numbering, count=count) for count in counts]
+    arriving = [frame for frame, (_, arrives) in zip(frames, sending, strict=True) if arrives]
+    arriving += frames[max(0, len(frames) - again) :]
+    arriving += [sent(numbering) for _ in range(new)]
+    came: list[bytes] = []
+    missing = 0
+    for size in cycle(sizes):
+        batch, arriving = arriving[:size], arriving[size:]
+        if not batch:
+            break
+        _, lost, repeated = gaps.read(batch, wanted)
+        came += [frame for index, frame in enumerate(batch) if index not in repeated]
+        missing += sum(lost.values())
+    assert came == sorted(set(came), key=number_of)
+    if came:
+        events = dict(zip(frames, counts, strict=True))
+        total = sum(events.get(frame, 1) for frame in came)
+        assert total + missing == number_of(came[-1]) - number_of(came[0]) + events.get(came[0], 1)
+
+
+def number_of(frame: bytes) -> int:
+    return int.from_bytes(frame[-8:])
