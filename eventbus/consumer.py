@@ -126,7 +126,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         """Decode the messages of subscribed topics and dispatch what is in them."""
         topics, payloads = batch
         routes = self._dispatcher.routes_of(topics)
-        if routes is None and wire.MARK in b"".join(topics):
+        if routes is None and wire.any_header(topics):
             topics, payloads = self._unnumbered(topics, payloads)
             routes = self._dispatcher.routes_of(topics)
         if (

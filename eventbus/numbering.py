@@ -129,7 +129,7 @@ class Gaps:
             self._topics.clear()
         for head in heads:
             topic, _, header = head.partition(wire.MARK)
-            if topic and len(header) in (_PUBLISHER, _PUBLISHER + _COUNT):
+            if 0 < len(topic) <= wire.MAX_TOPIC_BYTES and len(header) in (_PUBLISHER, _PUBLISHER + _COUNT):
                 self._topics[head] = topic
 
     def _count(self, heads: list[bytes], frames: list[bytes], wanted: Callable[[bytes], bool]) -> dict[bytes, int] | None:

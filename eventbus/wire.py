@@ -16,6 +16,7 @@ from eventbus.errors import InvalidTopic
 type Batch = tuple[list[bytes], list[bytes]]
 
 MARK = b"\0"  # ends the topic in a first frame that goes on with a header; no topic contains it
+_MARK = MARK[0]  # as a number: bytes find that ten times as fast as other bytes
 
 ARRAY = b"["  # how a payload of several events begins
 
@@ -56,6 +57,11 @@ def topic_frame(topic: str) -> bytes:
 def topic_of(frame: bytes) -> bytes:
     """The topic in the first frame of a message, without a header."""
     return frame.partition(MARK)[0]
+
+
+def any_header(frames: Collection[bytes]) -> bool:
+    """Whether something follows the topic in any of these first frames."""
+    return _MARK in b"".join(frames)
 
 
 def is_text(frame: bytes) -> bool:
@@ -107,9 +113,9 @@ def messages(frames: list[bytes], prefixes: Prefixes) -> tuple[Batch, int]:
     costs its neighbours. What cannot be told apart is one message of four frames from two of two, for example.
     """
     topics, payloads = frames[0::2], frames[1::2]
-    if topics and MARK in topics[0]:
+    if topics and _MARK in topics[0]:
         different = _reduced(topics)
-    elif len(different := set(topics)) > _FEW and MARK in b"".join(different):
+    elif len(different := set(topics)) > _FEW and any_header(different):
         different = _reduced(different)
     # The loops are in C but for the few different topics.
     if (
@@ -124,7 +130,7 @@ def messages(frames: list[bytes], prefixes: Prefixes) -> tuple[Batch, int]:
 def _reduced(frames: Collection[bytes]) -> set[bytes]:
     """What is different in these first frames without their numbers; if some have none, without all that follows a topic."""
     heads = set(map(_HEAD, frames))
-    return heads if all(MARK in head for head in heads) else set(map(topic_of, frames))
+    return heads if all(_MARK in head for head in heads) else set(map(topic_of, frames))
 
 
 def _first_bytes(frames: list[bytes]) -> bytes:

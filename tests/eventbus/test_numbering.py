@@ -156,6 +156,15 @@ def test_a_malformed_header_is_no_number(length: int) -> None:
     assert gaps.read([malformed, sent(numbering), malformed], wanted) == ([TOPIC] * 3, {}, [])
 
 
+@pytest.mark.parametrize("topic", [b"", b"x" * 256])
+def test_what_no_client_sends_is_not_remembered(topic: bytes) -> None:
+    """Numbers on an empty topic, or on one that is too long, are not looked at: those would fill the memory."""
+    numbering, gaps = Numbering(), Gaps()
+    frames = frames_of(3, numbering, topic)
+    assert gaps.read([frames[0], frames[2]], wanted) == ([topic] * 2, {}, [])
+    assert not gaps._topics
+
+
 def test_what_comes_again_is_told() -> None:
     """A message that has come before is told by its index, within a batch and after it, and is no loss; new ones go on."""
     numbering, gaps = Numbering(), Gaps()

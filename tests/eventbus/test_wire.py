@@ -40,6 +40,13 @@ def test_topic_of_ends_at_the_header(frame: bytes) -> None:
     assert wire.topic_of(frame) == b"topic"
 
 
+def test_any_header() -> None:
+    """One header among many frames is seen, an empty one too; without any there is none."""
+    assert not wire.any_header([])
+    assert not wire.any_header([b"topic", "ä".encode(), b""])
+    assert wire.any_header([b"topic", b"topic\0"])
+
+
 @pytest.mark.parametrize(("frame", "text"), [(b"topic", True), ("ä".encode(), True), (b"", True), (b"\xff", False)])
 def test_is_text(frame: bytes, text: bool) -> None:
     """A frame is text when it is UTF-8."""
