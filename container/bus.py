@@ -37,6 +37,7 @@ def _open_client(
         send_hwm=settings.send_hwm,
         receive_hwm=settings.receive_hwm,
         receive_buffer=settings.receive_buffer,
+        receive_policy=settings.receive_policy,
         packing=settings.packing,
         transport=transport,
     )

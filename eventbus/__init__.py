@@ -1,6 +1,7 @@
 """A typed ZeroMQ event bus client as a dependency-injected service component."""
 
 from eventbus.client import EventBusClient
+from eventbus.codec import RejectReason
 from eventbus.errors import (
     AddressInUse,
     EventBusError,
@@ -15,14 +16,16 @@ from eventbus.errors import (
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
 from eventbus.handlers import on
+from eventbus.policies import ReceivePolicy
 from eventbus.proxy import EventBusProxy
-from eventbus.stats import EventBusStats
+from eventbus.stats import DropReason, EventBusStats
 
 __all__ = [
     "AddressInUse",
     "BaseEvent",
     "BaseEventTopic",
     "BaseEventType",
+    "DropReason",
     "EventBusClient",
     "EventBusError",
     "EventBusProxy",
@@ -34,6 +37,8 @@ __all__ = [
     "InvalidTopic",
     "NotConnected",
     "ProxyUnreachable",
+    "ReceivePolicy",
+    "RejectReason",
     "SendTimeout",
     "now_iso",
     "on",

@@ -24,7 +24,8 @@ from eventbus.dispatcher import Callback, Dispatcher
 from eventbus.errors import InvalidHandler, InvalidTopic, SendTimeout
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handlers import check_callback
-from eventbus.stats import Counters, EventBusStats
+from eventbus.policies import ReceivePolicy
+from eventbus.stats import Counters, Drops, EventBusStats
 from eventbus.transport import Transport
 from eventbus.transports.null import NullTransport
 from eventbus.transports.zeromq import ZeroMQTransport
@@ -58,6 +59,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         receive_hwm: how many messages wait to be decoded, the high-water mark.
         receive_buffer: how many events wait for `recv_event` and `listen_forever`; before the first call of either, at most
             a thousand.
+        receive_policy: what happens when so many are waiting; see `ReceivePolicy`.
         packing: whether `emit_events` may pack many events into one message; receivers that use the original client cannot
             read those.
         transport: what carries the messages, instead of ZeroMQ to `host`; the four arguments about sockets are its own then.
@@ -84,6 +86,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         send_hwm: int = 100_000,
         receive_hwm: int = 100_000,
         receive_buffer: int = 10_000,
+        receive_policy: ReceivePolicy = ReceivePolicy.DROP_OLDEST,
         packing: bool = True,
         transport: Transport | None = None,
     ) -> None:
@@ -109,7 +112,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._packing = packing
         self._codec = Codec(event_class)
         self._counters = Counters()
-        self._buffer: ReceiveBuffer[EventClass] = ReceiveBuffer(receive_buffer)
+        self._buffer: ReceiveBuffer[EventClass] = ReceiveBuffer(receive_buffer, receive_policy, self._counters.drops)
         self._dispatcher = Dispatcher(self._buffer, self._counters)
         self._subscribing = Lock()  # the dispatcher and the transport know the same topics, whoever comes between
         self._consumer = Consumer(self._transport, self._codec, self._dispatcher, self._counters)
@@ -361,8 +364,9 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         return self._counters.snapshot(
             emitted=self._transport.sent,
             received=self._buffer.received,
+            unread=self._buffer.unread,
             malformed=self._transport.malformed,
-            pushed_out=self._buffer.pushed_out,
+            drops=self._transport.drops if isinstance(self._transport, Drops) else {},
         )
 
     # The rest is the client's own.

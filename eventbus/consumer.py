@@ -57,6 +57,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 raise NotConnected(self._transport.endpoints)
             if self._thread is None or not self._thread.is_alive():
                 self._dispatcher.coroutines.resume()
+                self._dispatcher.buffer.hold()
                 self._thread = Thread(target=self._consume, name="eventbus-consumer", daemon=True)
                 self._thread.start()
 
@@ -73,6 +74,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
             # If another thread is stopping it, wait for the same one.
             thread = self._ending = self._thread or self._ending
             self._thread = None
+            self._dispatcher.buffer.release()
         if thread is current_thread():
             self._dispatcher.abandon()
         elif thread is not None:
@@ -83,6 +85,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 logger.warning("handlers are still running after %.1f s, not waiting any longer", timeout)
         if left := self._dispatcher.coroutines.close(deadline):
             logger.warning("%d async handlers had not finished when the consumer stopped", left)
+        if for_good:
+            self._counters.drops.flush()
 
     def _consume(self) -> None:
         try:
@@ -141,7 +145,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 yield found
 
     def _reject(self, reason: RejectReason, detail: str) -> None:
-        self._counters.add(rejected=1)
+        self._counters.reject(reason)
         self._warn(reason, detail)
 
     def _warn(self, reason: RejectReason, detail: str) -> None:

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
 from eventbus.errors import InvalidSettings
+from eventbus.policies import ReceivePolicy
 
 PREFIX = "EVENTBUS_"
 
@@ -54,6 +55,9 @@ class EventBusSettings(BaseSettings):
     receive_hwm: PositiveInt = Field(default=100_000, description="messages that wait to be decoded")
     receive_buffer: PositiveInt = Field(
         default=10_000, description="events that wait for recv_event(); 1000 until its first call"
+    )
+    receive_policy: ReceivePolicy = Field(
+        default=ReceivePolicy.DROP_OLDEST, description="when so many wait: drop_oldest, drop_newest or block"
     )
     packing: bool = Field(
         default=True, description="false: emit_events() sends one message per event, for receivers with the original client"
