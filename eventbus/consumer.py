@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from threading import Lock, Thread, current_thread
+from time import monotonic
 from typing import Any
 
 from eventbus import wire
@@ -11,6 +12,7 @@ from eventbus.deadline import Deadline
 from eventbus.dispatcher import Dispatcher
 from eventbus.errors import NotConnected
 from eventbus.events import BaseEvent
+from eventbus.progress import Progress, Watch
 from eventbus.stats import Counters, Throttle
 from eventbus.transport import Transport
 from eventbus.wire import Batch
@@ -36,6 +38,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._counters = counters
         self._throttle = Throttle()
         self._malformed = 0
+        self._watch = Watch()
+        self._busy: tuple[float, int] | None = None  # since when with a batch, and how many events had come in before it
         self._starting = Lock()
         self._thread: Thread | None = None  # a thread that finds that it is not this one ends
         self._ending: Thread | None = None  # the last one that was stopped
@@ -88,13 +92,27 @@ class Consumer[EventClass: BaseEvent[Any]]:
         if for_good:
             self._counters.drops.flush()
 
+    def progress(self) -> Progress:
+        """Whether the thread runs, and for how long it has not moved on. Any thread may ask, at no cost to events."""
+        thread, busy = self._thread, self._busy
+        running = thread is not None and thread.is_alive()
+        if not running or busy is None:
+            return Progress(running, 0.0)
+        since, before = busy
+        received, left = self._dispatcher.position()
+        # Still decoding, or in the callbacks of the batch's first event: then nothing has moved since it came.
+        at_start = received - before in (0, left + 1)
+        return Progress(running, self._watch.busy_for((since, received, left), since if at_start else None))
+
     def _consume(self) -> None:
         try:
             while self._thread is current_thread():
+                self._busy = None
                 batch = self._transport.receive()
                 if batch is None:
                     break
                 if batch[0]:
+                    self._busy = monotonic(), self._dispatcher.buffer.received
                     self._take(batch)
                 if self._transport.malformed != self._malformed:
                     self._malformed = self._transport.malformed
