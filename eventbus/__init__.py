@@ -1,6 +1,7 @@
 """A typed ZeroMQ event bus client as a dependency-injected service component."""
 
 from eventbus.client import EventBusClient
+from eventbus.codec import RejectReason
 from eventbus.errors import (
     AddressInUse,
     DescriptorsExhausted,
@@ -19,10 +20,10 @@ from eventbus.errors import (
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
 from eventbus.handlers import on
-from eventbus.policies import SendPolicy
+from eventbus.policies import ReceivePolicy, SendPolicy
 from eventbus.proxy import EventBusProxy, ProxyHealth
 from eventbus.state import ClientState, StateChange
-from eventbus.stats import EventBusStats
+from eventbus.stats import DropReason, EventBusStats
 
 __all__ = [
     "AddressInUse",
@@ -31,6 +32,7 @@ __all__ = [
     "BaseEventType",
     "ClientState",
     "DescriptorsExhausted",
+    "DropReason",
     "EventBusClient",
     "EventBusError",
     "EventBusProxy",
@@ -44,7 +46,9 @@ __all__ = [
     "NotConnected",
     "ProxyHealth",
     "ProxyUnreachable",
+    "ReceivePolicy",
     "ReconnectFailed",
+    "RejectReason",
     "SendBufferFull",
     "SendPolicy",
     "SendTimeout",

@@ -24,6 +24,7 @@ from eventbus.dispatcher import Callback, Dispatcher
 from eventbus.errors import EventTooLarge, InvalidHandler, InvalidTopic, ProxyUnreachable, SendBufferFull
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handlers import check_callback
+from eventbus.policies import ReceivePolicy
 from eventbus.state import ClientState, StateCallback
 from eventbus.stats import Counters, EventBusStats
 from eventbus.transport import Transport
@@ -54,6 +55,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         linger: how many of those are kept for flushing what was emitted.
         receive_buffer: how many events wait for `recv_event` and `listen_forever`; before the first call of either, at most
             a thousand.
+        receive_policy: what happens when so many are waiting; see `ReceivePolicy`.
         max_event_bytes: the largest event that is sent and taken, as JSON.
         packing: whether `emit_events` may pack many events into one message; receivers that use the original client cannot
             read those.
@@ -79,6 +81,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         close_timeout: float = 5.0,
         linger: float = 1.0,
         receive_buffer: int = 10_000,
+        receive_policy: ReceivePolicy = ReceivePolicy.DROP_OLDEST,
         max_event_bytes: int = 16_777_216,
         packing: bool = True,
         transport: Transport | None = None,
@@ -100,7 +103,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._packing = packing
         self._codec = Codec(event_class)
         self._counters = Counters()
-        self._buffer: ReceiveBuffer[EventClass] = ReceiveBuffer(receive_buffer)
+        self._buffer: ReceiveBuffer[EventClass] = ReceiveBuffer(receive_buffer, receive_policy, self._counters.drops)
         self._dispatcher = Dispatcher(self._buffer, self._counters)
         # The dispatcher and the transport know the same topics, whoever comes between.
         self._subscribing = RLock()  # reentrant, for signal handlers
@@ -403,8 +406,9 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         return self._counters.snapshot(
             emitted=self._transport.sent,
             received=self._buffer.received,
+            unread=self._buffer.unread,
             malformed=self._transport.malformed,
-            pushed_out=self._buffer.pushed_out,
+            drops=self._transport.drops,
         )
 
     # The rest is the client's own.

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Iterator
-from threading import Lock, Thread, current_thread
+from threading import RLock, Thread, current_thread
+from time import monotonic
 from typing import Any
 
 from eventbus import wire
@@ -12,6 +13,7 @@ from eventbus.dispatcher import Dispatcher
 from eventbus.errors import NotConnected
 from eventbus.events import BaseEvent
 from eventbus.numbering import Gaps
+from eventbus.progress import Progress, Watch
 from eventbus.stats import Counters, Throttle
 from eventbus.transport import Transport
 from eventbus.wire import Batch
@@ -49,10 +51,11 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._max_event_bytes = max_event_bytes
         self._gaps = Gaps()
         self._forgotten: set[bytes] = set()  # topics that the thread is to forget before it counts again
-        self._lost_unsaid = 0  # events that no line in the log has told of
         self._throttle = Throttle()
         self._malformed = 0
-        self._starting = Lock()
+        self._watch = Watch()
+        self._busy: tuple[float, int] | None = None  # since when with a batch, and how many events had come in before it
+        self._starting = RLock()  # reentrant, for signal handlers
         self._thread: Thread | None = None  # a thread that finds that it is not this one ends
         self._ending: Thread | None = None  # the last one that was stopped
         self._closed = True
@@ -75,6 +78,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 raise NotConnected(self._transport.endpoints)
             if self._thread is None or not self._thread.is_alive():
                 self._dispatcher.coroutines.resume()
+                self._dispatcher.buffer.hold()
                 self._thread = Thread(target=self._consume, name="eventbus-consumer", daemon=True)
                 self._thread.start()
 
@@ -91,6 +95,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
             # If another thread is stopping it, wait for the same one.
             thread = self._ending = self._thread or self._ending
             self._thread = None
+            self._dispatcher.buffer.release()
         if thread is current_thread():
             self._dispatcher.abandon()
         elif thread is not None:
@@ -101,6 +106,20 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 logger.warning("handlers are still running after %.1f s, not waiting any longer", timeout)
         if left := self._dispatcher.coroutines.close(deadline):
             logger.warning("%d async handlers had not finished when the consumer stopped", left)
+        if for_good:
+            self._counters.drops.flush()
+
+    def progress(self) -> Progress:
+        """Whether the thread runs, and for how long it has not moved on. Any thread may ask, at no cost to events."""
+        thread, busy = self._thread, self._busy
+        running = thread is not None and thread.is_alive()
+        if not running or busy is None:
+            return Progress(running, 0.0)
+        since, before = busy
+        received, left = self._dispatcher.position()
+        # Still decoding, or in the callbacks of the batch's first event: then nothing has moved since it came.
+        at_start = received - before in (0, left + 1)
+        return Progress(running, self._watch.busy_for((since, received, left), since if at_start else None))
 
     def forget(self, topic: bytes) -> None:
         """Miss nothing of this topic (an empty one: of any) until a message comes. To be called once it is unsubscribed."""
@@ -109,11 +128,13 @@ class Consumer[EventClass: BaseEvent[Any]]:
     def _consume(self) -> None:
         try:
             while self._thread is current_thread():
+                self._busy = None
                 batch = self._transport.receive()
                 if batch is None:
                     self._dispatcher.end()
                     break
                 if batch[0]:
+                    self._busy = monotonic(), self._dispatcher.buffer.received
                     self._take(batch)
                 if self._transport.malformed != self._malformed:
                     self._malformed = self._transport.malformed
@@ -162,6 +183,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
         for topic, count in lost.items():
             self._counters.add(lost=count)
             self._warn_of_loss(topic, count)
+        if repeated:
+            self._counters.add(repeated=len(repeated))
         for index in reversed(repeated):
             del topics[index], payloads[index]
         return topics, payloads
@@ -193,7 +216,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 yield found
 
     def _reject(self, reason: RejectReason, detail: str) -> None:
-        self._counters.add(rejected=1)
+        self._counters.reject(reason)
         self._warn(reason, detail)
 
     def _warn(self, reason: RejectReason, detail: str) -> None:
@@ -209,15 +232,14 @@ class Consumer[EventClass: BaseEvent[Any]]:
             )
 
     def _warn_of_loss(self, topic: bytes, count: int) -> None:
-        if self._throttle.admit("lost") is None:
-            self._lost_unsaid += count
-            return
-        logger.warning(
-            "lost %d events on %r between their publisher and here: the proxy was restarted, or this subscriber's queue "
-            "there was full; %d more lost since the last such line",
-            count,
-            topic.decode(errors="replace"),
-            self._lost_unsaid,
-            extra={"eventbus_topic": topic.decode(errors="replace"), "eventbus_lost": count},
-        )
-        self._lost_unsaid = 0
+        held_back = self._throttle.admit("lost", count)
+        if held_back is not None:
+            name = topic.decode(errors="replace")
+            logger.warning(
+                "lost %d events on %r between their publisher and here: the proxy was restarted, or this subscriber's queue "
+                "there was full; %d more lost since the last such line",
+                count,
+                name,
+                held_back,
+                extra={"eventbus_topic": name, "eventbus_lost": count},
+            )

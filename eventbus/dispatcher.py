@@ -2,16 +2,17 @@
 
 import inspect
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from threading import Lock
+from operator import length_hint
+from threading import RLock
 from typing import Any
 
 from eventbus.buffer import ReceiveBuffer
 from eventbus.coroutines import CoroutineRunner
 from eventbus.events import BaseEvent, BaseEventType
 from eventbus.handlers import callback_name
-from eventbus.stats import Counters
+from eventbus.stats import Counters, DropReason
 
 logger = logging.getLogger("eventbus")
 
@@ -42,9 +43,9 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
 
     def __init__(self, buffer: ReceiveBuffer[EventClass], counters: Counters) -> None:
         self.coroutines = CoroutineRunner()
-        self._buffer = buffer
+        self.buffer = buffer
         self._counters = counters
-        self._changing = Lock()
+        self._changing = RLock()
         self._attached: list[_Attached[EventClass]] = []
         self._topics: set[bytes] = set()
         # Which callbacks an event of a topic goes to. A topic that is missing was not asked for: ZeroMQ matches prefixes, so
@@ -52,6 +53,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self._routes: dict[bytes, Route[EventClass]] = {}
         self._everything = False  # whether all topics were asked for; their routes are then learned as they come
         self._abandoned = 0  # how often
+        self._running: Iterator[EventClass] = iter(())  # through the events of the last dispatch
 
     @property
     def topics(self) -> frozenset[bytes]:
@@ -101,7 +103,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
 
     def end(self) -> None:
         """Send home whoever waits for events: the transport is closed, and none will come."""
-        self._buffer.close()
+        self.buffer.close()
 
     def takes(self, topic: bytes) -> bool:
         """Whether events of this topic were asked for."""
@@ -129,13 +131,14 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             routes: where each event goes, from `routes_of`.
             events: as many.
         """
-        self._buffer.extend(events)
-        handled = handler_errors = dropped = 0
+        running = self._running = iter(events)
+        self.buffer.extend(events)
+        handled = handler_errors = 0
         abandoned = self._abandoned
-        for route, event in zip(routes, events, strict=True):
+        for route, event in zip(routes, running, strict=True):
             if self._abandoned != abandoned:
-                dropped += 1
-                continue
+                self._drop(routes, events, length_hint(running) + 1)
+                break
             try:
                 callbacks = route[event.type]
             except KeyError:
@@ -151,7 +154,20 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
                         self._run(result, callback, event)
                     else:
                         handled += 1
-        self._counters.add(handled=handled, handler_errors=handler_errors, dropped=dropped)
+        self._counters.add(handled=handled, handler_errors=handler_errors)
+
+    def position(self) -> tuple[int, int]:
+        """How many events have come in, and how many of the last `dispatch` are still to be handled. Any thread may ask.
+
+        While the last one moves on, so does this; it costs the events nothing, for their iterator is asked.
+        """
+        return self.buffer.received, length_hint(self._running)
+
+    def _drop(self, routes: list[Route[EventClass]], events: list[EventClass], last: int) -> None:
+        """Count those of the last events that have a callback, which is not called."""
+        dropped = sum(event.type in route for route, event in zip(routes[-last:], events[-last:], strict=True))
+        if dropped:
+            self._counters.drops.add(DropReason.STOPPED, dropped)
 
     def _run(self, coroutine: Any, callback: Callback[EventClass], event: EventClass) -> None:
         def done(error: BaseException | None) -> None:

@@ -1,9 +1,41 @@
-"""Counting what happens to events, and saying it no more often than a person can read."""
+"""What becomes of events: counted by reason, and said no more often than a person can read."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from threading import Lock
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import inf
+from threading import RLock
 from time import monotonic
+from types import MappingProxyType
+
+from eventbus.codec import RejectReason
+
+logger = logging.getLogger("eventbus")
+
+
+class DropReason(StrEnum):
+    """Why an event did not get to where it was going."""
+
+    RECEIVE_BUFFER = "receive_buffer"
+    """The receive buffer was full, and somebody reads it. The event's callbacks were called all the same."""
+    UNREAD = "unread"
+    """Nobody had ever read the receive buffer, which keeps the newest 1,000 then. Its callbacks were called."""
+    STOPPED = "stopped"
+    """The consumer was stopped before the event's callbacks could be called."""
+    SEND_BUFFER = "send_buffer"
+    """The send buffer was full, and the send policy is to drop."""
+    CLOSED = "closed"
+    """It was kept while the proxy was away, which did not come back before the client was closed."""
+
+
+# What is said, and the setting to turn. Nothing of UNREAD: a service that has nothing but callbacks does nothing wrong.
+_SAID = {
+    DropReason.RECEIVE_BUFFER: "received events: receive buffer full (EVENTBUS_RECEIVE_BUFFER, EVENTBUS_RECEIVE_POLICY)",
+    DropReason.STOPPED: "received events: consumer stopped before their callbacks were called (EVENTBUS_CLOSE_TIMEOUT)",
+    DropReason.SEND_BUFFER: "emitted events: send buffer full (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)",
+    DropReason.CLOSED: "emitted events: client closed before the proxy came back (EVENTBUS_LINGER)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,9 +48,11 @@ class EventBusStats:
         handled: calls of callbacks that returned, or whose coroutine finished.
         handler_errors: calls of callbacks that raised or were cancelled.
         rejected: messages, or elements of packed messages, that were no event of this client.
-        dropped: received events that left the receive buffer unread because it was full (their callbacks were called all the
-            same), and those whose callbacks could not be called in time when the consumer was stopped.
+        dropped: events that did not get to where they were going; one that was dropped in two places counts twice.
         lost: events that a numbering publisher sent and that never arrived here.
+        repeated: messages that arrived again, because their publisher had lost its connection, and were skipped.
+        rejects: how many were rejected for each reason that has occurred.
+        drops: how many were dropped for each reason that has occurred.
     """
 
     emitted: int = 0
@@ -28,60 +62,137 @@ class EventBusStats:
     rejected: int = 0
     dropped: int = 0
     lost: int = 0
+    repeated: int = 0
+    rejects: Mapping[RejectReason, int] = field(default_factory=lambda: MappingProxyType({}))
+    drops: Mapping[DropReason, int] = field(default_factory=lambda: MappingProxyType({}))
+
+
+class Throttle:
+    """Counts things of a kind, and lets one message about them through per interval. Any thread may use it."""
+
+    def __init__(self, interval: float = 60.0, clock: Callable[[], float] = monotonic) -> None:
+        self._interval = interval
+        self._clock = clock
+        self._lock = RLock()
+        self._last: dict[str, float] = {}  # when a message passed
+        self._counts: dict[str, int] = {}
+        self._said: dict[str, int] = {}  # how many of them the messages have told of
+
+    def admit(self, key: str, count: int = 1) -> int | None:
+        """Count so many more of a kind, and say whether a message about them may pass.
+
+        Returns how many others were held back since the last one that passed, or None when these are to be held back too.
+        """
+        with self._lock:
+            total = self._counts[key] = self._counts.get(key, 0) + count
+            now = self._clock()
+            if now - self._last.get(key, -inf) < self._interval:
+                return None
+            self._last[key] = now
+            held_back = total - count - self._said.get(key, 0)
+            self._said[key] = total
+            return held_back
+
+    def counts(self) -> dict[str, int]:
+        """Return how many there were of each kind, held back or not."""
+        with self._lock:
+            return self._counts.copy()
+
+    def rest(self) -> dict[str, int]:
+        """Return how many of each kind are held back; they then count as passed."""
+        with self._lock:
+            said, self._said = self._said, self._counts.copy()
+            return {key: count - said.get(key, 0) for key, count in self._counts.items() if count != said.get(key)}
+
+
+class DropLog:
+    """Counts dropped events by reason, and warns of each reason once a minute, with how many they were since the last time.
+
+    Any thread may use it. Whoever drops events has one, or shares one.
+    """
+
+    def __init__(self, throttle: Throttle | None = None) -> None:
+        self._throttle = throttle or Throttle()
+
+    @property
+    def counts(self) -> Mapping[DropReason, int]:
+        """How many were dropped for each reason that has occurred."""
+        return MappingProxyType({DropReason(key): count for key, count in self._throttle.counts().items()})
+
+    def add(self, reason: DropReason, count: int = 1) -> None:
+        """Count so many more events that were dropped for one reason."""
+        held_back = self._throttle.admit(reason, count)
+        if held_back is not None:
+            self._say(reason, held_back + count)
+
+    def flush(self) -> None:
+        """Say what was held back, for no more may come."""
+        for key, count in self._throttle.rest().items():
+            self._say(DropReason(key), count)
+
+    def _say(self, reason: DropReason, count: int) -> None:
+        if said := _SAID.get(reason):
+            logger.warning("dropped %d %s", count, said, extra={"eventbus_reason": str(reason), "eventbus_count": count})
 
 
 class Counters:
-    """What happens to events after they are received. Any thread may add; once per batch, to spare each event the lock."""
+    """What happens to events after they are received. Any thread may add; once per batch, to spare each event the lock.
+
+    Attributes:
+        drops: the client's dropped events, but for those that its transport counts.
+    """
 
     def __init__(self) -> None:
-        self._lock = Lock()
-        self._handled = self._handler_errors = self._rejected = self._dropped = self._lost = 0
+        self.drops = DropLog()
+        self._lock = RLock()
+        self._handled = self._handler_errors = self._lost = self._repeated = 0
+        self._rejects: dict[RejectReason, int] = {}
 
-    def add(self, *, handled: int = 0, handler_errors: int = 0, rejected: int = 0, dropped: int = 0, lost: int = 0) -> None:
+    def add(self, *, handled: int = 0, handler_errors: int = 0, lost: int = 0, repeated: int = 0) -> None:
         """Add to the counts, all at once."""
         with self._lock:
             self._handled += handled
             self._handler_errors += handler_errors
-            self._rejected += rejected
-            self._dropped += dropped
             self._lost += lost
+            self._repeated += repeated
 
-    def snapshot(self, *, emitted: int, received: int, malformed: int, pushed_out: int) -> EventBusStats:
+    def reject(self, reason: RejectReason, count: int = 1) -> None:
+        """Count so many messages, or elements of packed messages, that were no event for one reason."""
+        with self._lock:
+            self._rejects[reason] = self._rejects.get(reason, 0) + count
+
+    def snapshot(
+        self, *, emitted: int, received: int, unread: int, malformed: int, drops: Mapping[DropReason, int]
+    ) -> EventBusStats:
         """Return the counts of one moment, with those of others.
 
         Args:
             emitted: events that the transport has sent.
             received: events that came into the receive buffer.
+            unread: those of them that had to make room there before somebody read it.
             malformed: messages that the transport has skipped.
-            pushed_out: events that had to leave the receive buffer.
+            drops: what the transport has dropped.
         """
         with self._lock:
-            return EventBusStats(
-                emitted=emitted,
-                received=received,
-                handled=self._handled,
-                handler_errors=self._handler_errors,
-                rejected=self._rejected + malformed,
-                dropped=self._dropped + pushed_out,
-                lost=self._lost,
-            )
+            handled, handler_errors, rejects = self._handled, self._handler_errors, self._rejects.copy()
+            lost, repeated = self._lost, self._repeated
+        all_rejects = _sum(RejectReason, rejects, {RejectReason.FRAMES: malformed})
+        all_drops = _sum(DropReason, self.drops.counts, {DropReason.UNREAD: unread}, drops)
+        return EventBusStats(
+            emitted=emitted,
+            received=received,
+            handled=handled,
+            handler_errors=handler_errors,
+            rejected=sum(all_rejects.values()),
+            dropped=sum(all_drops.values()),
+            lost=lost,
+            repeated=repeated,
+            rejects=all_rejects,
+            drops=all_drops,
+        )
 
 
-class Throttle:
-    """Lets one message per key and interval through, and remembers how many it held back. One thread at a time."""
-
-    def __init__(self, interval: float = 60.0, clock: Callable[[], float] = monotonic) -> None:
-        self._interval = interval
-        self._clock = clock
-        self._last: dict[str, float] = {}
-        self._held_back: dict[str, int] = {}
-
-    def admit(self, key: str) -> int | None:
-        """Return how many were held back since the last one that passed, or None when this one is to be held back too."""
-        now = self._clock()
-        last = self._last.get(key)
-        if last is not None and now - last < self._interval:
-            self._held_back[key] = self._held_back.get(key, 0) + 1
-            return None
-        self._last[key] = now
-        return self._held_back.pop(key, 0)
+def _sum[Reason: StrEnum](reasons: type[Reason], *counts: Mapping[Reason, int]) -> Mapping[Reason, int]:
+    """The sums for each reason that has occurred, in the order in which they are defined."""
+    sums = {reason: sum(count.get(reason, 0) for count in counts) for reason in reasons}
+    return MappingProxyType({reason: count for reason, count in sums.items() if count})

@@ -4,9 +4,11 @@ A transport moves ``(topic frame, payload)`` pairs and knows nothing of events. 
 transport passes; a new one is a constructor and a line there.
 """
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from eventbus.state import Status
+from eventbus.stats import DropReason
 from eventbus.wire import Batch
 
 
@@ -34,6 +36,10 @@ class Transport(Protocol):
     @property
     def malformed(self) -> int:
         """How many messages were skipped since the transport was created, because they were not two frames."""
+
+    @property
+    def drops(self) -> Mapping[DropReason, int]:
+        """How many events `send` has taken that were dropped before they were sent, for each reason that has occurred."""
 
     def open(self, timeout: float) -> None:
         """Open the path with all subscriptions, and return when it is proven live in both directions: READY.

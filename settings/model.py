@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
 from eventbus.errors import InvalidSettings
-from eventbus.policies import SendPolicy
+from eventbus.policies import ReceivePolicy, SendPolicy
 
 PREFIX = "EVENTBUS_"
 
@@ -60,6 +60,9 @@ class EventBusSettings(BaseSettings):
     receive_hwm: PositiveInt = Field(default=100_000, description="messages that wait to be decoded")
     receive_buffer: PositiveInt = Field(
         default=10_000, description="events that wait for recv_event(); 1000 until its first call"
+    )
+    receive_policy: ReceivePolicy = Field(
+        default=ReceivePolicy.DROP_OLDEST, description="when so many wait: drop_oldest, drop_newest or block"
     )
     echo_interval: Seconds = Field(default=5.0, description="seconds from one echo through the proxy to the next; 0: none")
     echo_timeout: Seconds = Field(

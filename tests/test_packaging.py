@@ -93,8 +93,8 @@ def test_there_are_four_dependencies(project: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("path", modules("settings"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_ground_floor_knows_only_errors(path: Path) -> None:
-    """Settings import nothing of this package but the errors, the names of policies, and each other."""
+def test_the_ground_floor_knows_only_errors_and_policies(path: Path) -> None:
+    """Settings import nothing of this package but the errors, the policies that they name, and each other."""
     allowed = ("eventbus.errors", "eventbus.policies", "eventbus.settings")
     stray = {
         name
@@ -102,6 +102,12 @@ def test_the_ground_floor_knows_only_errors(path: Path) -> None:
         if not any(name == module or name.startswith(f"{module}.") for module in allowed)
     }
     assert stray == set()
+
+
+@pytest.mark.parametrize("module", ["errors", "policies"])
+def test_what_the_ground_floor_knows_knows_nothing(module: str) -> None:
+    """Those two import nothing of this package themselves."""
+    assert of_ours(imports(ROOT / "eventbus" / f"{module}.py")) == set()
 
 
 @pytest.mark.parametrize("path", modules("eventbus"), ids=lambda path: str(path.relative_to(ROOT)))

@@ -98,20 +98,16 @@ class Path:
         with self._lock:
             self._quiet = True
 
-    def close(self, linger: float) -> int:
-        """Wait until what is held is sent, as long as there is time; close both; what was sent is flushed in the background.
-
-        Returns how many events were dropped because the path did not come back in time.
-        """
+    def close(self, linger: float) -> None:
+        """Wait until what is held is sent, as long as there is time; then close both, and flush in the background."""
         deadline = Deadline(linger)
         while self.publisher.held and not deadline.passed():
             sleep(_PATIENT_PROBE)
         self.closed = True
         keeper.forget(self)
         self.subscriber.close()
-        left = self.publisher.close(deadline.left())
+        self.publisher.close(deadline.left())
         _open_paths.discard(self)
-        return left
 
     # What the keeper calls.
 

@@ -13,9 +13,11 @@ from eventbus.deadline import Deadline
 from eventbus.errors import EventBusError, NotConnected, SendBufferFull, SendTimeout
 from eventbus.numbering import Numbering
 from eventbus.policies import SendPolicy
+from eventbus.stats import DropLog, DropReason
 from eventbus.transports._monitor import Monitor
+from eventbus.transports._options import ZeroMQOptions
 from eventbus.transports._sockets import Context, socket_for
-from eventbus.transports._watch import Leg, Patience
+from eventbus.transports._watch import Leg
 
 # Plain integers: pyzmq's enums cost a conversion in each call.
 _NOWAIT = int(zmq.DONTWAIT)
@@ -38,32 +40,19 @@ class Publisher:
     Args:
         context: the ZeroMQ context.
         endpoint: the proxy's XSUB port.
-        hwm: how many messages the send buffer holds.
-        send_timeout: how many seconds `send` waits while it is full.
-        send_policy: whether it does.
-        patience: how long to wait between attempts to connect.
+        options: how large the send buffer is, and what happens when it is full.
+        drops: where dropped events are counted.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        endpoint: str,
-        *,
-        hwm: int,
-        send_timeout: float,
-        send_policy: SendPolicy,
-        patience: Patience,
-    ) -> None:
+    def __init__(self, context: Context, endpoint: str, options: ZeroMQOptions, drops: DropLog) -> None:
         self.sent = 0
-        self.dropped = 0
         self._next_drain = _DRAIN_AFTER
         self._sending = False  # guarded by the lock; only a signal handler can find it set
         self._context = context
         self._endpoint = endpoint
-        self._hwm = hwm
-        self._send_timeout = send_timeout
-        self._send_policy = send_policy
-        self._patience = patience
+        self._options = options
+        self._hwm = options.send_hwm
+        self._drops = drops
         # Whoever touches the socket holds this. Its methods called by name cost half of what `with` does.
         self._lock = RLock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
@@ -85,7 +74,7 @@ class Publisher:
             zmq.XPUB,
             send_hwm=self._hwm,
             receive_hwm=0,
-            patience=self._patience,
+            patience=self._options.patience,
             unacknowledged=_UNACKNOWLEDGED,
         )
         try:
@@ -201,18 +190,15 @@ class Publisher:
         """The descriptor that tells of changes of `leg`; see `Monitor.fileno`."""
         return self._monitor.fileno()
 
-    def close(self, linger: float) -> int:
-        """Close the socket; what it has taken is flushed in the background for up to `linger` seconds.
-
-        Returns how many events were still held, which are dropped.
-        """
+    def close(self, linger: float) -> None:
+        """Close the socket: drop what is held, and flush the rest for up to `linger` seconds in the background."""
         with self._lock:
             self._closed = True
             self._monitor.detach()
             self._socket.close(linger=round(linger * 1000))
-            left = self.held
+            if left := self.held:
+                self._drops.add(DropReason.CLOSED, left)
             self._held.clear()
-            return left
 
     def _drain(self) -> None:
         self._next_drain = self.sent + _DRAIN_AFTER
@@ -223,16 +209,15 @@ class Publisher:
 
     def _send_later(self, topic: bytes, payload: bytes, count: int) -> None:
         """Hold the message, or send it as soon as there is room, without the lock in between: others want it too."""
-        deadline = Deadline(self._send_timeout)
+        deadline = Deadline(self._options.send_timeout)
         while not self._try(topic, payload, count):
-            if self._send_policy is SendPolicy.RAISE:
+            if self._options.send_policy is SendPolicy.RAISE:
                 raise SendBufferFull(self._endpoint, self._hwm)
-            if self._send_policy is SendPolicy.DROP:
-                with self._lock:
-                    self.dropped += count
+            if self._options.send_policy is SendPolicy.DROP:
+                self._drops.add(DropReason.SEND_BUFFER, count)
                 return
             if deadline.passed():
-                raise SendTimeout(self._endpoint, self._hwm, self._send_timeout)
+                raise SendTimeout(self._endpoint, self._hwm, self._options.send_timeout)
             sleep(_RETRY)
 
     def _try(self, topic: bytes, payload: bytes, count: int) -> bool:
@@ -291,20 +276,11 @@ class NumberedPublisher(Publisher):
     same numbers, by which receivers know what they have.
     """
 
-    def __init__(
-        self,
-        context: Context,
-        endpoint: str,
-        *,
-        hwm: int,
-        send_timeout: float,
-        send_policy: SendPolicy,
-        patience: Patience,
-    ) -> None:
-        super().__init__(context, endpoint, hwm=hwm, send_timeout=send_timeout, send_policy=send_policy, patience=patience)
+    def __init__(self, context: Context, endpoint: str, options: ZeroMQOptions, drops: DropLog) -> None:
+        super().__init__(context, endpoint, options, drops)
         self._numbering = Numbering()
         # What the socket was given lately, with the time; guarded by the lock.
-        self._recent: deque[tuple[float, bytes, bytes]] = deque(maxlen=hwm)
+        self._recent: deque[tuple[float, bytes, bytes]] = deque(maxlen=self._hwm)
         self._again: deque[tuple[bytes, bytes]] = deque()
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:

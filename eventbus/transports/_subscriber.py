@@ -9,9 +9,10 @@ import zmq
 
 from eventbus import wire
 from eventbus.transports._monitor import Monitor
+from eventbus.transports._options import ZeroMQOptions
 from eventbus.transports._sockets import Context, socket_for
 from eventbus.transports._waker import Waker
-from eventbus.transports._watch import Leg, Patience
+from eventbus.transports._watch import Leg
 from eventbus.wire import Batch
 
 # Plain integers: pyzmq's enums cost a conversion in each call.
@@ -31,17 +32,16 @@ class Subscriber:
     Args:
         context: the ZeroMQ context.
         endpoint: the proxy's XPUB port.
-        hwm: how many messages wait to be received.
+        options: how many messages wait to be received.
         topics: what to subscribe to before connecting.
     """
 
-    def __init__(self, context: Context, endpoint: str, *, hwm: int, topics: Iterable[bytes], patience: Patience) -> None:
+    def __init__(self, context: Context, endpoint: str, options: ZeroMQOptions, topics: Iterable[bytes]) -> None:
         self.malformed = 0
         self._careful = 0
         self._context = context
         self._endpoint = endpoint
-        self._hwm = hwm
-        self._patience = patience
+        self._options = options
         # Whoever touches the socket holds `_lock`. The receiver waits for messages inside it, so others take `_turn` first,
         # wake it, and find that it cannot come back before they are through. A signal handler may close in between.
         self._lock = RLock()
@@ -64,8 +64,8 @@ class Subscriber:
             self._context,
             zmq.SUB,
             send_hwm=0,
-            receive_hwm=self._hwm,
-            patience=self._patience,
+            receive_hwm=self._options.receive_hwm,
+            patience=self._options.patience,
             unacknowledged=_UNACKNOWLEDGED,
         )
         try:

@@ -1,10 +1,13 @@
 """Messages within one process, without sockets: for tests, and for services that are put together into one program."""
 
 from collections import deque
+from collections.abc import Mapping
 from threading import Condition, Lock
+from types import MappingProxyType
 
 from eventbus.errors import NotConnected, SendTimeout
 from eventbus.state import ClientState, Status
+from eventbus.stats import DropReason
 from eventbus.wire import Batch
 
 _BATCH = 256  # messages
@@ -84,6 +87,7 @@ class MemoryTransport:
 
     endpoints = "memory"
     malformed = 0
+    drops: Mapping[DropReason, int] = MappingProxyType({})
 
     def __init__(self, hub: MemoryHub | None = None, *, queue: int = 100_000, send_timeout: float = 5.0) -> None:
         self._hub = hub or MemoryHub()

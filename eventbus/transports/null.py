@@ -1,6 +1,10 @@
 """Nothing is carried anywhere: what a client with ``enabled=False`` runs on."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from eventbus.state import ClientState, Status
+from eventbus.stats import DropReason
 from eventbus.wire import Batch
 
 
@@ -10,6 +14,7 @@ class NullTransport:
     endpoints = "nowhere"
     sent = 0
     malformed = 0
+    drops: Mapping[DropReason, int] = MappingProxyType({})
 
     def __init__(self) -> None:
         self.status = Status()

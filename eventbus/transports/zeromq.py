@@ -7,92 +7,32 @@ is published for that, so no other subscriber is bothered, and it works with any
 
 import os
 import weakref
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from threading import RLock
-from typing import NoReturn, Protocol, TypedDict
+from typing import NoReturn, Protocol
 
 import zmq
 
 from eventbus.deadline import Deadline
 from eventbus.errors import ForkedClient, NotConnected, ProxyUnreachable, ReconnectFailed
-from eventbus.policies import SendPolicy
 from eventbus.state import ClientState, Status
+from eventbus.stats import DropLog, DropReason
+from eventbus.transports._options import ZeroMQArguments, ZeroMQOptions
 from eventbus.transports._path import Path
 from eventbus.transports._publisher import NumberedPublisher, Publisher
 from eventbus.transports._sockets import shared_context
 from eventbus.transports._subscriber import Subscriber
-from eventbus.transports._watch import Patience
 from eventbus.wire import Batch
 
 _open_transports: "weakref.WeakSet[ZeroMQTransport]" = weakref.WeakSet()
 
 
+__all__ = ["ZeroMQArguments", "ZeroMQOptions", "ZeroMQTransport"]
+
+
 class _Send(Protocol):
     def __call__(self, topic: bytes, payload: bytes, count: int = 1) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ZeroMQOptions:
-    """How a `ZeroMQTransport` behaves. Times are seconds.
-
-    Attributes:
-        connect_timeout: how long `subscribe` waits until its subscription is in force.
-        connect_required: False: `open` does not need a proxy; the path becomes ready when one appears.
-        send_timeout: how long `send` waits while the send buffer is full.
-        send_policy: what `send` does when the send buffer is full.
-        send_hwm: high-water mark of the send buffer, in messages; what is sent while the proxy is away waits there.
-        receive_hwm: high-water mark of the receive queue, in messages; when it is full the proxy's queue fills up.
-        echo_interval: from one echo through the proxy to the next; 0 for none.
-        echo_timeout: how long an echo may stay away before the state is DEGRADED.
-        reconnect_interval: how long to wait before the second attempt to connect; it doubles with each that fails.
-        reconnect_max_interval: the longest such wait. If it exceeds the time that a proxy leaves subscribers to come back,
-            0.25 s, a restarted proxy passes on what publishers have kept before all subscribers are there.
-        reconnect_attempts: how many of them may fail before the transport gives up and closes; -1: for ever.
-        numbered: number the messages, so that receivers with this library see what is missing, and send again what was
-            under way when a connection was lost, which they recognise. Other receivers may get that twice.
-    """
-
-    connect_timeout: float = 5.0
-    connect_required: bool = True
-    send_timeout: float = 5.0
-    send_policy: SendPolicy = SendPolicy.BLOCK
-    send_hwm: int = 100_000
-    receive_hwm: int = 100_000
-    echo_interval: float = 5.0
-    echo_timeout: float = 1.0
-    reconnect_interval: float = 0.05
-    reconnect_max_interval: float = 0.2
-    reconnect_attempts: int = -1
-    numbered: bool = False
-
-    @property
-    def patience(self) -> Patience:
-        """What of this the watch over the connections needs."""
-        return Patience(
-            echo_interval=self.echo_interval,
-            echo_timeout=self.echo_timeout,
-            reconnect_interval=self.reconnect_interval,
-            reconnect_max_interval=self.reconnect_max_interval,
-            reconnect_attempts=self.reconnect_attempts,
-        )
-
-
-class ZeroMQArguments(TypedDict, total=False):
-    """The attributes of `ZeroMQOptions` as keyword arguments."""
-
-    connect_timeout: float
-    connect_required: bool
-    send_timeout: float
-    send_policy: SendPolicy
-    send_hwm: int
-    receive_hwm: int
-    echo_interval: float
-    echo_timeout: float
-    reconnect_interval: float
-    reconnect_max_interval: float
-    reconnect_attempts: int
-    numbered: bool
 
 
 class ZeroMQTransport:
@@ -123,11 +63,10 @@ class ZeroMQTransport:
         self._path: Path | None = None
         self._forked = False
         self.status = Status()
+        self._drops = DropLog()
         # On paths that are closed by now:
         self._sent_before = 0
         self._malformed_before = 0
-        self._dropped_before = 0
-        self._unsent = 0
         # The publisher's own method while the transport is open: a call less on the path of every event.
         self.send: _Send = self._refuse
 
@@ -144,6 +83,10 @@ class ZeroMQTransport:
     def malformed(self) -> int:
         with self._changing:
             return self._malformed_before + (self._path.subscriber.malformed if self._path else 0)
+
+    @property
+    def drops(self) -> Mapping[DropReason, int]:
+        return self._drops.counts
 
     def open(self, timeout: float) -> None:
         self._check_process()
@@ -223,28 +166,20 @@ class ZeroMQTransport:
     def _new_path(self, timeout: float) -> Path:
         _open_transports.add(self)
         options = self._options
-        patience = options.patience
         with ExitStack() as undo:
             context = shared_context.acquire()
             undo.callback(shared_context.release)
             try:
                 publisher = (NumberedPublisher if options.numbered else Publisher)(
-                    context,
-                    self._pub_endpoint,
-                    hwm=options.send_hwm,
-                    send_timeout=options.send_timeout,
-                    send_policy=options.send_policy,
-                    patience=patience,
+                    context, self._pub_endpoint, options, self._drops
                 )
                 undo.callback(publisher.close, 0.0)
-                subscriber = Subscriber(
-                    context, self._sub_endpoint, hwm=options.receive_hwm, topics=self._topics, patience=patience
-                )
+                subscriber = Subscriber(context, self._sub_endpoint, options, self._topics)
             except zmq.ZMQError as error:  # no such address, or no descriptor left
                 raise ProxyUnreachable(self.endpoints, timeout, error.strerror or str(error)) from error
             undo.pop_all()
             self.status.change(ClientState.CONNECTING, f"connecting to {self.endpoints}")
-            return Path(publisher, subscriber, patience, self.status, self._give_up)
+            return Path(publisher, subscriber, options.patience, self.status, self._give_up)
 
     def _give_up(self) -> None:
         """Close for good, on the keeper's thread."""
@@ -259,21 +194,18 @@ class ZeroMQTransport:
         with self._changing:
             if self._path is not path:
                 return
-            counted, dropped = path.publisher.sent, path.publisher.dropped
+            counted = path.publisher.sent
             self._sent_before += counted
-            self._dropped_before += dropped
             self._malformed_before += path.subscriber.malformed
             self._path = None
             self.send = self._refuse
             _open_transports.discard(self)
         path.retire()
         self.status.change(ClientState.CLOSED, reason)
-        unsent = path.close(linger)
+        path.close(linger)
         with self._changing:
-            # By a thread that was sending just then:
-            self._sent_before += path.publisher.sent - counted
-            self._dropped_before += path.publisher.dropped - dropped
-            self._unsent += unsent
+            self._sent_before += path.publisher.sent - counted  # by a thread that was sending just then
+        self._drops.flush()
         shared_context.release()
 
     def _missing_leg(self, path: Path) -> str:

@@ -9,6 +9,7 @@ from pydantic import TypeAdapter
 
 from eventbus import (
     BaseEvent,
+    DropReason,
     EventBusClient,
     EventBusProxy,
     InvalidSettings,
@@ -76,14 +77,20 @@ def test_what_is_injected_is_the_connected_client(at_proxy: EventBusProxy) -> No
 def test_every_setting_reaches_the_client(at_proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """The settings of buffers, timeouts and packing are those of the client: a small one is felt."""
     monkeypatch.setenv("EVENTBUS_RECEIVE_BUFFER", "2")
+    monkeypatch.setenv("EVENTBUS_RECEIVE_POLICY", "drop_newest")
     monkeypatch.setenv("EVENTBUS_TOPICS", "other")
     with lifespan(SenderApp()) as app:
         client = app.bus.client()
         for number in range(5):
             client.emit_event(event(number), OTHER)
         eventually(lambda: client.stats().received == 5)
-        assert client.stats().dropped == 3
+        assert client.stats().drops == {DropReason.UNREAD: 3}
         assert [client.recv_event().value, client.recv_event().value] == [3, 4]
+        for number in range(5, 10):
+            client.emit_event(event(number), OTHER)
+        eventually(lambda: client.stats().received == 10)
+        assert client.stats().drops == {DropReason.UNREAD: 3, DropReason.RECEIVE_BUFFER: 3}
+        assert [client.recv_event().value, client.recv_event().value] == [5, 6]
 
 
 def test_topics_from_the_environment(at_proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch) -> None:

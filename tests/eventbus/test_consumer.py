@@ -127,7 +127,7 @@ class Bench:
         self.numbering.taken(topic, len(values))
 
     def stats(self) -> EventBusStats:
-        return self.counters.snapshot(emitted=0, received=self.buffer.received, malformed=0, pushed_out=0)
+        return self.counters.snapshot(emitted=0, received=self.buffer.received, malformed=0, unread=0, drops={})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from eventbus.buffer import ReceiveBuffer
 from eventbus.deadline import Deadline
 from eventbus.dispatcher import Dispatcher
-from eventbus.stats import Counters, EventBusStats
+from eventbus.stats import Counters, DropReason, EventBusStats
 from tests.support import PATIENCE, MyCallback, MyEvent, MyEventType, Recorder, event, eventually
 
 UPDATED = MyEventType.updated
@@ -25,7 +25,7 @@ class Bench:
 
     def stats(self) -> EventBusStats:
         return self.counters.snapshot(
-            emitted=0, received=self.buffer.received, malformed=0, pushed_out=self.buffer.pushed_out
+            emitted=0, received=self.buffer.received, unread=self.buffer.unread, malformed=0, drops={}
         )
 
     def attach(self, callback: MyCallback, topic: bytes | None = None, event_type: MyEventType = UPDATED) -> None:
@@ -148,7 +148,7 @@ def test_a_raising_callback_hurts_nobody_else(
 
 
 def test_abandon_leaves_the_batch_after_the_present_event(bench: Bench) -> None:
-    """After abandon() the rest of the batch is not handled but counted as dropped; the next batch is handled again."""
+    """After abandon() the rest of the batch is not handled, and what has a callback is counted; the next one is handled."""
     recorder = Recorder()
 
     def abandons(event: MyEvent) -> None:
@@ -156,18 +156,28 @@ def test_abandon_leaves_the_batch_after_the_present_event(bench: Bench) -> None:
 
     bench.attach(recorder)
     bench.attach(abandons)
-    bench.dispatch(event(1), event(2), event(3))
+    bench.dispatch(event(1), event(2), event(3, MyEventType.stopped), event(3))
     assert recorder.values == [1]
-    assert bench.stats().dropped == 2
+    assert bench.stats().drops == {DropReason.STOPPED: 2}
     bench.dispatch(event(4))
     assert recorder.values == [1, 4]
+
+
+def test_the_position_moves_on_with_each_event(bench: Bench) -> None:
+    """While a batch is dispatched, another thread can tell how many of its events are left."""
+    positions: list[tuple[int, int]] = []
+    bench.attach(lambda event: positions.append(bench.dispatcher.position()))
+    assert bench.dispatcher.position() == (0, 0)
+    bench.dispatch(event(1), event(2), event(3))
+    bench.dispatch(event(4))
+    assert positions == [(3, 2), (3, 1), (3, 0), (4, 0)]
 
 
 def test_every_event_is_buffered(bench: Bench) -> None:
     """Events get into the receive buffer whether they have callbacks or not, and what it pushes out is counted."""
     bench.attach(Recorder())
     bench.dispatch(*[event(number) for number in range(4)], *[event(number, MyEventType.stopped) for number in range(4, 7)])
-    assert bench.stats().dropped == 2
+    assert bench.stats().drops == {DropReason.UNREAD: 2}
     assert [found.value for _ in range(5) if (found := bench.buffer.get(0))] == [2, 3, 4, 5, 6]
 
 

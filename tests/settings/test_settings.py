@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from eventbus import EventBusError, InvalidSettings, SendPolicy
+from eventbus import EventBusError, InvalidSettings, ReceivePolicy, SendPolicy
 from eventbus.settings import EventBusSettings
 from tests.support import run_script
 
@@ -28,6 +28,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "send_hwm": ("11", 11),
     "receive_hwm": ("12", 12),
     "receive_buffer": ("13", 13),
+    "receive_policy": ("block", ReceivePolicy.BLOCK),
     "echo_interval": ("0", 0.0),
     "echo_timeout": ("0.125", 0.125),
     "reconnect_interval": ("0.01", 0.01),
@@ -143,6 +144,7 @@ def test_topics_as_an_argument() -> None:
         ("send_hwm", "0"),
         ("receive_hwm", "1.5"),
         ("receive_buffer", "0"),
+        ("receive_policy", "drop"),
         ("packing", "2"),
     ],
 )
