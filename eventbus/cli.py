@@ -81,6 +81,8 @@ class Proxy(_Command):
             while not stop.wait(_GLANCE):
                 if not proxy.is_running():
                     raise EventBusError("the proxy has ended of itself; the log says why")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would kill the interpreter while it ends
 
 
 class Emit(_Command):
