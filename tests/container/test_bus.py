@@ -265,12 +265,13 @@ def test_an_embedded_proxy_refuses_what_is_too_large(embedded: tuple[int, int], 
 def test_an_embedded_proxy_without_descriptors(embedded: tuple[int, int]) -> None:
     """If too few descriptors are left for it, the start says so: not that the host is wrong."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (12, hard))
-    try:
-        with leaving_nothing(), pytest.raises(DescriptorsExhausted), lifespan(App()):
-            raise AssertionError("it must not start")
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with leaving_nothing():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (12, hard))
+        try:
+            with pytest.raises(DescriptorsExhausted), lifespan(App()):
+                raise AssertionError("it must not start")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # Overriding

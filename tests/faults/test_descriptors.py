@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import IO
 
 import pytest
@@ -155,7 +155,7 @@ def test_a_proxy_whose_process_has_none_left() -> None:
     """The proxy and the client in one such process go on. Newcomers wait, and get in when descriptors are free again."""
     with running(RUN_PROXY) as script:
         pub_port, sub_port = map(int, script.says().split())
-        with closing(zmtp.connect(pub_port)) as one, closing(zmtp.connect(sub_port)) as two:
+        with zmtp.connect(pub_port) as one, zmtp.connect(sub_port) as two:
             script.tell("go on")
             assert script.says() == "went on"
             for connection in (one, two):

@@ -4,7 +4,7 @@ import random
 import ssl
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 
 import pytest
 
@@ -111,29 +111,38 @@ def test_random_bytes_after_the_handshake(bystanders: Bystanders, port: int, kin
     source = random.Random(3)
     with bystanders.undisturbed(strange=None):
         for _ in range(CONNECTIONS):
-            with closing(zmtp.peer(port, kind)) as connection:
+            with zmtp.peer(port, kind) as connection:
                 zmtp.finish(connection, source.randbytes(source.randint(1, 2_000)))
 
 
 @pytest.mark.parametrize("size", [2**30, 2**63 - 1, 2**64 - 1], ids=["1-GB", "largest-signed", "largest"])
 def test_a_frame_that_announces_too_much(bystanders: Bystanders, port: int, kind: bytes, size: int) -> None:
     """Who announces a huge frame is disconnected at once, before anything is kept for it."""
-    with bystanders.undisturbed(), closing(zmtp.peer(port, kind)) as connection:
+    with bystanders.undisturbed(), zmtp.peer(port, kind) as connection:
         connection.sendall(zmtp.announcement(size) + bytes(1_000))
         zmtp.await_end(connection)
 
 
 def test_a_subscription_that_is_too_long(bystanders: Bystanders) -> None:
     """Who subscribes to what is far longer than a topic is disconnected: it would cost many times its size."""
-    with bystanders.undisturbed(), closing(zmtp.peer(bystanders.sub_port, b"SUB")) as connection:
+    with bystanders.undisturbed(), zmtp.peer(bystanders.sub_port, b"SUB") as connection:
         connection.sendall(zmtp.frame(b"\x01" + bytes(10_000)))
         zmtp.await_end(connection)
+
+
+def test_a_message_that_is_cut_off(bystanders: Bystanders, port: int, kind: bytes) -> None:
+    """Who leaves in the middle of a message has sent none of it, wherever it breaks off."""
+    whole = zmtp.message([b"my_service", json_of(-1)])
+    with bystanders.undisturbed():
+        for length in range(1, len(whole)):
+            with zmtp.peer(port, kind) as connection:
+                zmtp.finish(connection, whole[:length])
 
 
 @pytest.mark.parametrize("frames", MALFORMED.values(), ids=MALFORMED.keys())
 def test_malformed_messages(bystanders: Bystanders, frames: list[bytes]) -> None:
     """Valid messages that are no events pass, as any message does; the client counts each as rejected."""
-    with bystanders.undisturbed([frames] * 3), closing(zmtp.peer(bystanders.pub_port, b"PUB")) as connection:
+    with bystanders.undisturbed([frames] * 3), zmtp.peer(bystanders.pub_port, b"PUB") as connection:
         for _ in range(3):
             before = bystanders.rejected
             connection.sendall(zmtp.message(frames))
@@ -143,12 +152,12 @@ def test_malformed_messages(bystanders: Bystanders, frames: list[bytes]) -> None
 @pytest.mark.parametrize("frames", MALFORMED.values(), ids=MALFORMED.keys())
 def test_messages_against_the_stream(bystanders: Bystanders, frames: list[bytes]) -> None:
     """Messages that a subscriber sends reach no other subscriber."""
-    with bystanders.undisturbed(), closing(zmtp.peer(bystanders.sub_port, b"SUB")) as connection:
+    with bystanders.undisturbed(), zmtp.peer(bystanders.sub_port, b"SUB") as connection:
         zmtp.finish(connection, zmtp.message(frames) * 3)
 
 
 @pytest.mark.parametrize("frames", [[b"\0nobody"], [b"\x01", b"\x01x", b"\0"], [b"\x01\xff\0\xfe"]])
 def test_odd_subscriptions(bystanders: Bystanders, frames: list[bytes]) -> None:
     """Ending subscriptions that nobody has, or making and leaving odd ones, takes nothing from anybody."""
-    with bystanders.undisturbed(), closing(zmtp.peer(bystanders.sub_port, b"SUB")) as connection:
+    with bystanders.undisturbed(), zmtp.peer(bystanders.sub_port, b"SUB") as connection:
         zmtp.finish(connection, zmtp.message(frames) * 3)
