@@ -44,6 +44,8 @@ def run(arguments: str) -> int:
             while not stop.wait(_GLANCE):
                 if not proxy.is_running():
                     raise EventBusError("the proxy has ended of itself; the log says why")
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would kill the interpreter while it ends
     except (EventBusError, OSError) as error:
         print(f"eventbus: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 1

@@ -78,7 +78,7 @@ class EventBusProxy:
 
     Args:
         host: the address to bind. The default lets nobody but this machine in; whoever can reach another one can send and
-            read every event.
+            read every event, and end the subscriptions of others (by ending what it never began, which libzmq passes on).
         pub_port: the port for publishers (XSUB); 0 picks a free one.
         sub_port: the port for subscribers (XPUB); 0 picks a free one.
         max_event_bytes: the largest payload of a message. A publisher that sends a larger one is disconnected.

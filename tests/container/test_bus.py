@@ -1,5 +1,6 @@
 """`EventBusContainer` in a service's container: settings, client, proxy, and everything that can be overridden."""
 
+import resource
 import socket
 from typing import Literal, assert_type
 
@@ -9,6 +10,7 @@ from pydantic import TypeAdapter
 
 from eventbus import (
     BaseEvent,
+    DescriptorsExhausted,
     DropReason,
     EventBusClient,
     EventBusProxy,
@@ -22,6 +24,7 @@ from eventbus.container import EventBusContainer, lifespan
 from eventbus.settings import EventBusSettings
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from tests.container.support import OTHER, STARTED, TOPIC, UPDATED, App, Listener, consumers, free_ports, leaving_nothing
+from tests.faults import zmtp
 from tests.support import Bus, MyEvent, MyEventTopic, MyEventType, client_of, event, eventually, run_threads
 
 
@@ -256,6 +259,26 @@ def test_an_embedded_proxy_needs_known_ports(
     monkeypatch.setenv(variable, "0")
     with leaving_nothing(), pytest.raises(InvalidSettings, match="EVENTBUS_EMBEDDED_PROXY"), lifespan(App()):
         raise AssertionError("it must not start")
+
+
+def test_an_embedded_proxy_refuses_what_is_too_large(embedded: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """EVENTBUS_MAX_EVENT_BYTES is the limit of the embedded proxy too: who announces more is disconnected."""
+    monkeypatch.setenv("EVENTBUS_MAX_EVENT_BYTES", "2000")
+    with lifespan(App()), zmtp.peer(embedded[0], b"PUB") as connection:
+        connection.sendall(zmtp.announcement(2_001))
+        zmtp.await_end(connection)
+
+
+def test_an_embedded_proxy_without_descriptors(embedded: tuple[int, int]) -> None:
+    """If too few descriptors are left for it, the start says so: not that the host is wrong."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with leaving_nothing():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (12, hard))
+        try:
+            with pytest.raises(DescriptorsExhausted), lifespan(App()):
+                raise AssertionError("it must not start")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 # Overriding

@@ -16,7 +16,8 @@ import pytest
 
 from eventbus import EventBusProxy
 from eventbus.settings import EventBusSettings
-from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of
+from tests.faults import zmtp
+from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of, run_script
 
 COMMANDS = ["proxy", "emit", "tail", "check", "settings", "bench", "demo"]
 
@@ -235,6 +236,55 @@ def test_the_proxy_is_a_lean_process(start: Start) -> None:
         maps = Path(f"/proc/{process.pid}/maps").read_text()
         assert "libzmq" in maps
         assert "pydantic" not in maps
+
+
+def test_the_proxy_and_an_impatient_person(start: Start) -> None:
+    """Pressing Ctrl-C again and again ends the proxy as pressing it once: status 0, without a word."""
+    with start("proxy", "--pub-port", "0", "--sub-port", "0") as process:
+        assert output(process).readline()
+
+        def ended() -> bool:
+            process.send_signal(signal.SIGINT)
+            return process.poll() is not None
+
+        eventually(ended)
+        assert process.wait() == 0
+        assert (output(process).read(), said(process)) == ("", "")
+
+
+def test_the_proxy_refuses_what_is_too_large(start: Start) -> None:
+    """Who sends more than --max-event-bytes is disconnected."""
+    with start("proxy", "--pub-port", "0", "--sub-port", "0", "--max-event-bytes", "2000") as process:
+        pub_port = int(re.findall(r"publishers connect to port (\d+)", output(process).readline())[0])
+        with zmtp.peer(pub_port, b"PUB") as connection:
+            connection.sendall(zmtp.announcement(2_001))
+            zmtp.await_end(connection)
+
+
+def test_a_proxy_that_ends_of_itself_ends_the_command() -> None:
+    """If libzmq's proxy fails, the command ends with status 1 and says so, and whoever supervises it can start another."""
+    done = run_script(
+        "import zmq\n"
+        "from eventbus import lean_proxy\n"
+        "def fail(*sockets):\n"
+        "    raise zmq.ZMQError(zmq.EFAULT)\n"
+        "zmq.proxy_steerable = fail\n"
+        'raise SystemExit(lean_proxy.run(\'{"pub_port": 0, "sub_port": 0}\'))\n'
+    )
+    assert done.returncode == 1
+    assert "Bad address" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("eventbus: the proxy has ended of itself")
+
+
+def test_a_proxy_without_descriptors() -> None:
+    """If the process may not open enough sockets, the command gives one line with the remedy, and status 1."""
+    done = run_script(
+        "import resource\n"
+        "from eventbus.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (12, 12))\n"
+        "raise SystemExit(main(['proxy', '--pub-port', '0', '--sub-port', '0']))\n"
+    )
+    assert "ulimit -n" in complaint(done, 1)
 
 
 def test_the_proxy_takes_its_ports_from_variables(start: Start) -> None:

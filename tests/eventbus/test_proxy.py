@@ -24,6 +24,11 @@ def resources() -> tuple[int, int, set[threading.Thread]]:
     return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), set(threading.enumerate())
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def eventually_no_more_than(before: tuple[int, int, set[threading.Thread]]) -> None:
     """Return as soon as nothing more is held than before. It may be less: a thread of an earlier test was ending then."""
 
@@ -303,8 +308,7 @@ def test_a_proxy_that_ends_of_itself(monkeypatch: pytest.MonkeyPatch, caplog: py
     assert "the proxy" in logged.getMessage()
     assert "has ended" in logged.getMessage()
     assert logged.exc_info
-    with EventBusProxy("127.0.0.1", *ports):
-        pass
+    eventually(lambda: not any(map(listens, ports)))
     failing.start()
     assert failing.is_running()
     assert failing.health().running
@@ -313,11 +317,6 @@ def test_a_proxy_that_ends_of_itself(monkeypatch: pytest.MonkeyPatch, caplog: py
 
 
 # Settling
-
-
-def listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_subscribers_come_first_on_fixed_ports() -> None:
