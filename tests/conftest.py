@@ -5,10 +5,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import hypothesis
 import pytest
 
 from eventbus import EventBusProxy
 from tests.support import Bus, MyEventTopic, RawPeers, client_of
+
+# The same examples in every run, and no time limit for one: a machine may be busy.
+hypothesis.settings.register_profile("reproducible", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("reproducible")
 
 
 @pytest.fixture

@@ -135,8 +135,9 @@ class Watch:
             elif now >= due:
                 renew[index], self._renew_due[index] = True, None
         self._degrade()
-        look_again = min((due for due in self._renew_due if due is not None), default=float("inf"))
-        return Step(self.state, _down(legs), cancel=cancel, renew=(renew[0], renew[1]), look_again=look_again)
+        # After a renewal at once: if no socket could be made, nothing else will tell.
+        due = now if any(renew) else min((due for due in self._renew_due if due is not None), default=float("inf"))
+        return Step(self.state, _down(legs), cancel=cancel, renew=(renew[0], renew[1]), look_again=due)
 
     def _begin_echo(self, now: float, why_degraded: str = "") -> Step:
         if why_degraded:
