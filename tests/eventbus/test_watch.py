@@ -120,7 +120,6 @@ def test_an_echo_of_the_client_makes_it_ready() -> None:
     """An echo that connect() or subscribe() has awaited counts as well: the next is an interval away, none is under way."""
     world = World()
     world.connect()
-    world.look()
     world.prove()
     step = world.look()
     assert (step.state, step.echo, step.look_again) == (READY, False, world.now + PATIENCE.echo_interval)
@@ -163,13 +162,20 @@ def test_an_absence_between_two_looks_is_noticed() -> None:
     assert world.look(TICK, arrived=True).state is READY
 
 
-def test_an_absence_during_an_echo_begins_it_anew() -> None:
+@pytest.mark.parametrize("state", [CONNECTING, READY, DEGRADED])
+def test_an_absence_during_an_echo_begins_it_anew(state: ClientState) -> None:
     """An echo from before a reconnection proves nothing, also if it has come: it is dropped and another is begun."""
-    world = ready()
-    assert world.look(PATIENCE.echo_interval).echo
+    world = World() if state is CONNECTING else ready()
+    world.connect()
+    if state is READY:
+        world.look()
+        world.prove()
+        assert world.look(PATIENCE.echo_interval).state is READY
+    else:
+        assert world.look().state is state
     world.publishing = up(world.publishing)
     step = world.look(TICK, arrived=True)
-    assert (step.state, step.cancel, step.echo) == (DEGRADED, True, True)
+    assert (step.state, step.cancel, step.echo) == (DEGRADED if state is READY else state, True, True)
     assert world.look(TICK, arrived=True).state is READY
 
 
@@ -341,6 +347,18 @@ def test_a_leg_that_tries_again_by_itself_is_left_alone() -> None:
     world.publishing = retried(world.publishing)
     step = world.look(100)
     assert (step.renew, step.look_again) == ((False, False), inf)
+
+
+def test_each_end_has_its_own_pause() -> None:
+    """A leg that has come back and is abandoned again waits as long as it did the first time."""
+    world = ready()
+    world.publishing = abandoned(world.publishing)
+    world.look()
+    world.publishing = up(world.publishing)
+    world.look(100)
+    world.publishing = abandoned(world.publishing)
+    step = world.look()
+    assert (step.renew, step.look_again > world.now) == ((False, False), True)
 
 
 # Giving up
