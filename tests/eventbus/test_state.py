@@ -297,7 +297,7 @@ def test_waiting_in_vain(status: Status, state: ClientState) -> None:
 @pytest.mark.parametrize("end", [lambda status: status.change(CLOSED, ""), lambda status: status.fail(closes)])
 @pytest.mark.parametrize("ready", [True, False])
 def test_whoever_waits_is_told(status: Status, ready: bool, end: Callable[[Status], None]) -> None:
-    """Everybody who waits goes on when the state is READY, or CLOSED in either way; other changes wake nobody."""
+    """Everybody who waits goes on when the state is READY, or CLOSED in either way."""
     status.change(CONNECTING, "")
     found: list[bool] = []
 
@@ -306,15 +306,28 @@ def test_whoever_waits_is_told(status: Status, ready: bool, end: Callable[[Statu
 
     with in_thread(wait) as one, in_thread(wait) as two:
         eventually(lambda: is_waiting(one) and is_waiting(two))
-        status.change(DEGRADED, "")
-        status.change(CONNECTING, "")
-        eventually(lambda: is_waiting(one) and is_waiting(two))
-        assert found == []
         if ready:
             status.change(READY, "")
         else:
             end(status)
     assert found == [ready, ready]
+
+
+def test_other_changes_end_no_waiting(status: Status) -> None:
+    """Between CONNECTING and DEGRADED one goes on waiting."""
+    status.change(CONNECTING, "")
+    found: list[ClientState] = []
+
+    def wait() -> None:
+        status.wait_ready(Deadline(PATIENCE))
+        found.append(status.state)
+
+    with in_thread(wait) as waiting:
+        for state in [DEGRADED, CONNECTING] * 20:
+            eventually(lambda: is_waiting(waiting))
+            status.change(state, "")
+        status.change(READY, "")
+    assert found == [READY]
 
 
 # Failing
