@@ -150,7 +150,7 @@ def test_a_slow_listener_holds_up_nobody_but_listeners(status: Status) -> None:
     status.change(READY, "")
     status.change(DEGRADED, "")
     status.change(READY, "")
-    assert status.wait_ready(Deadline(PATIENCE))
+    assert status.wait_ready(Deadline(3_600))
     assert changes.seen == []
     held.go.set()
     changes.wait_for(CONNECTING, READY, DEGRADED, READY)
@@ -244,7 +244,7 @@ def test_a_listener_may_call_everything(status: Status) -> None:
             status.listen(inner)
             status.change(READY, "from inside")
             answers.append(status.state)
-            answers.append(status.wait_ready(Deadline(PATIENCE)))
+            answers.append(status.wait_ready(Deadline(3_600)))
             status.proven(0.1)
         elif change.state is READY:
             stop()
@@ -302,7 +302,7 @@ def test_whoever_waits_is_told(status: Status, ready: bool, end: Callable[[Statu
     found: list[bool] = []
 
     def wait() -> None:
-        found.append(status.wait_ready(Deadline(PATIENCE)))
+        found.append(status.wait_ready(Deadline(3_600)))
 
     with in_thread(wait) as one, in_thread(wait) as two:
         eventually(lambda: is_waiting(one) and is_waiting(two))
@@ -319,7 +319,7 @@ def test_other_changes_end_no_waiting(status: Status) -> None:
     found: list[ClientState] = []
 
     def wait() -> None:
-        status.wait_ready(Deadline(PATIENCE))
+        status.wait_ready(Deadline(3_600))
         found.append(status.state)
 
     with in_thread(wait) as waiting:
@@ -376,7 +376,7 @@ def test_a_failure_is_there_before_it_is_told(status: Status) -> None:
     for number in range(50):
         status.change(CONNECTING, "")
         stop = status.listen(look)
-        with in_thread(lambda: look(status.wait_ready(Deadline(PATIENCE)))) as waiting:
+        with in_thread(lambda: look(status.wait_ready(Deadline(3_600)))) as waiting:
             eventually(lambda waiting=waiting: is_waiting(waiting))  # type: ignore[misc] # mypy cannot infer a lambda's default
             status.fail(closes)
         eventually(lambda number=number: len(found) == 2 * number + 2)  # type: ignore[misc] # as above
@@ -399,7 +399,7 @@ def test_logging_holds_up_nobody(status: Status) -> None:
     try:
         with in_thread(lambda: status.fail(closes)):
             assert entered.wait(PATIENCE)
-            with in_thread(lambda: status.wait_ready(Deadline(PATIENCE))):
+            with in_thread(lambda: status.wait_ready(Deadline(3_600))):
                 pass
             assert status.state is CLOSED
             go.set()
