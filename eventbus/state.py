@@ -60,8 +60,8 @@ class Status:
         self._changed = Condition()
         self._state = ClientState.CLOSED
         self._failure: Callable[[], EventBusError] | None = None
-        self._listeners: tuple[StateCallback, ...] = ()
-        self._untold: deque[StateChange] = deque()
+        self._listeners: tuple[_Listening, ...] = ()
+        self._untold: deque[tuple[StateChange, tuple[_Listening, ...]]] = deque()
         self._telling = False
         self.round_trip: float | None = None
         """Seconds that the last echo took through the proxy."""
@@ -79,26 +79,17 @@ class Status:
 
     def change(self, state: ClientState, reason: str) -> None:
         """Change the state, unless it is the same; log it, and tell the listeners."""
-        with self._changed:
-            before = self._state
-            if before is state:
-                return
-            self._state = state
-            if state is not ClientState.CLOSED:
-                self._failure = None
-            self._changed.notify_all()
-            self._tell(StateChange(before, state, reason))
-        # Losing the path is for people; the rest is told where it is done.
-        level = logging.WARNING if state is ClientState.DEGRADED else logging.INFO
-        logger.log(level, "event bus %s, was %s: %s", state, before, reason, extra={"eventbus_state": str(state)})
+        before = self._set(state, reason)
+        if before is not state:
+            # Losing the path is for people; the rest is told where it is done.
+            level = logging.WARNING if state is ClientState.DEGRADED else logging.INFO
+            logger.log(level, "event bus %s, was %s: %s", state, before, reason, extra={"eventbus_state": str(state)})
 
     def fail(self, failure: Callable[[], EventBusError]) -> None:
         """Close for good: from now on `raise_failure` raises what this makes, until the state changes again."""
-        with self._changed:
-            self._failure = failure
-            error = failure()
-            logger.error("%s", error, extra={"eventbus_state": str(ClientState.CLOSED)})
-            self.change(ClientState.CLOSED, str(error))
+        reason = str(failure())
+        self._set(ClientState.CLOSED, reason, failure)
+        logger.error("%s", reason, extra={"eventbus_state": str(ClientState.CLOSED)})
 
     def raise_failure(self) -> None:
         """Raise why the transport has given up, if it has."""
@@ -120,18 +111,31 @@ class Status:
 
     def listen(self, callback: StateCallback) -> Callable[[], None]:
         """Tell the callback of every change from now on; calling what is returned ends that."""
+        listening = _Listening(callback)
 
         def stop() -> None:
             with self._changed:
-                self._listeners = tuple(listener for listener in self._listeners if listener is not callback)
+                self._listeners = tuple(other for other in self._listeners if other is not listening)
 
         with self._changed:
-            self._listeners = (*self._listeners, callback)
+            self._listeners = (*self._listeners, listening)
         return stop
+
+    def _set(self, state: ClientState, reason: str, failure: Callable[[], EventBusError] | None = None) -> ClientState:
+        """Change the state and have it told; return the state before."""
+        with self._changed:
+            before = self._state
+            if failure is not None or state is not ClientState.CLOSED:
+                self._failure = failure
+            if before is not state:
+                self._state = state
+                self._changed.notify_all()
+                self._tell(StateChange(before, state, reason))
+            return before
 
     def _tell(self, change: StateChange) -> None:
         if self._listeners:
-            self._untold.append(change)
+            self._untold.append((change, self._listeners))
             if not self._telling:
                 with suppress(RuntimeError):  # the interpreter ends, and starts no thread any more
                     Thread(target=self._tell_all, name="eventbus-state", daemon=True).start()
@@ -143,9 +147,17 @@ class Status:
                 if not self._untold:
                     self._telling = False
                     return
-                change, listeners = self._untold.popleft(), self._listeners
-            for listener in listeners:
-                try:
-                    listener(change)
-                except Exception:
-                    logger.exception("a callback of on_state_change failed on %s", change)
+                change, listeners = self._untold.popleft()
+            for listening in listeners:
+                if listening in self._listeners:  # else it has stopped meanwhile
+                    try:
+                        listening.callback(change)
+                    except BaseException:  # SystemExit too: it must not end the telling
+                        logger.exception("a callback of on_state_change failed on %s", change)
+
+
+class _Listening:
+    """One call of `listen`: the same callback may listen twice."""
+
+    def __init__(self, callback: StateCallback) -> None:
+        self.callback = callback

@@ -87,7 +87,6 @@ class Watch:
         self._echo_began: float | None = None  # of the one under way
         self._echo_due = now  # the next one's beginning
         self._renew_due: list[float | None] = [None, None]
-        self._silent_since = now
 
     def proven(self, now: float, legs: Legs) -> None:
         """Note that an echo has just come round, begun when the legs were as they are."""
@@ -96,7 +95,6 @@ class Watch:
         self._echo_began = None
         self._echo_due = now + (self._patience.echo_interval or float("inf"))
         self._renew_due = [None, None]
-        self._silent_since = now
 
     def step(self, now: float, legs: Legs, *, arrived: bool) -> Step:
         """Decide what is to be done.
@@ -117,14 +115,13 @@ class Watch:
         if reborn:
             return self._begin_echo(now, "the connection was lost and is back")
         if self._echo_began is not None:
-            return self._wait_for_echo(now, legs, arrived)
+            return self._wait_for_echo(now, legs, self._echo_began, arrived)
         if now >= self._echo_due:
             return self._begin_echo(now)
         return Step(self.state, "", look_again=self._echo_due)
 
     def _wait_for_legs(self, now: float, legs: Legs) -> Step:
         cancel, self._echo_began, self._echo_due = self._echo_began is not None, None, now
-        self._silent_since = now
         renew = [False, False]
         for index, leg in enumerate(legs):
             due = self._renew_due[index]
@@ -135,8 +132,9 @@ class Watch:
             elif now >= due:
                 renew[index], self._renew_due[index] = True, None
         self._degrade()
-        look_again = min((due for due in self._renew_due if due is not None), default=float("inf"))
-        return Step(self.state, _down(legs), cancel=cancel, renew=(renew[0], renew[1]), look_again=look_again)
+        # After a renewal at once: if no socket could be made, nothing else will tell.
+        due = now if any(renew) else min((due for due in self._renew_due if due is not None), default=float("inf"))
+        return Step(self.state, _down(legs), cancel=cancel, renew=(renew[0], renew[1]), look_again=due)
 
     def _begin_echo(self, now: float, why_degraded: str = "") -> Step:
         if why_degraded:
@@ -145,18 +143,16 @@ class Watch:
         self._echo_began = now
         return Step(self.state, why_degraded, echo=True, cancel=cancel, look_again=now)
 
-    def _wait_for_echo(self, now: float, legs: Legs, arrived: bool) -> Step:
-        if self._echo_began is None or arrived:
+    def _wait_for_echo(self, now: float, legs: Legs, began: float, arrived: bool) -> Step:
+        if arrived:
             self.proven(now, legs)
             return Step(self.state, "an echo has come back through the proxy", cancel=True, look_again=self._echo_due)
-        waited = now - self._echo_began
+        waited = now - began
         if waited < self._patience.echo_timeout:
             return Step(self.state, "", look_again=now + min(_pause(waited), self._patience.echo_timeout - waited))
         self._degrade()
         reason = f"no echo has come back through the proxy for {waited:.1f} s, although both connections are up"
-        silent = max(self._silent_since, self._echo_began)
-        if now - silent >= _SILENT_ECHOES * self._patience.echo_interval > 0:
-            self._silent_since = now
+        if waited >= _SILENT_ECHOES * self._patience.echo_interval > 0:
             self._echo_began, self._echo_due = None, now
             return Step(self.state, reason, cancel=True, renew=(True, True), look_again=now)
         return Step(self.state, reason, look_again=now + _pause(waited))
