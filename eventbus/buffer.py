@@ -5,6 +5,8 @@ from threading import Condition
 
 UNREAD = 1_000
 
+_LOOK = 0.2  # seconds
+
 
 class ReceiveBuffer[EventClass]:
     """The newest `limit` received events, oldest first. Any thread may use it.
@@ -51,10 +53,16 @@ class ReceiveBuffer[EventClass]:
 
     def get(self, timeout: float | None) -> EventClass | None:
         """Return the oldest event, waiting for one up to `timeout` seconds (None: until `close()`); None when none came."""
+
+        def is_over() -> bool:
+            return bool(self._events) or not self._open
+
         with self._changed:
             self._waiting += 1
             try:
-                self._changed.wait_for(lambda: self._events or not self._open, timeout)
+                # A signal handler in this thread that closes just before it waits cannot wake it.
+                while not self._changed.wait_for(is_over, _LOOK if timeout is None else timeout) and timeout is None:
+                    pass
             finally:
                 self._waiting -= 1
             return self._events.popleft() if self._events else None

@@ -2,7 +2,8 @@
 
 import logging
 from collections.abc import Iterator
-from threading import Lock, Thread, current_thread
+from contextlib import suppress
+from threading import RLock, Thread, current_thread
 from typing import Any
 
 from eventbus import wire
@@ -36,7 +37,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._counters = counters
         self._throttle = Throttle()
         self._malformed = 0
-        self._starting = Lock()
+        self._starting = RLock()  # a signal handler may stop what it has interrupted in the midst of starting
         self._thread: Thread | None = None  # a thread that finds that it is not this one ends
         self._ending: Thread | None = None  # the last one that was stopped
         self._closed = True
@@ -77,7 +78,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
             self._dispatcher.abandon()
         elif thread is not None:
             self._transport.wake()
-            thread.join(deadline.left())
+            with suppress(RuntimeError):  # not quite started, by the code that a signal has interrupted: it will end at once
+                thread.join(deadline.left())
             if thread.is_alive():
                 self._dispatcher.abandon()
                 logger.warning("handlers are still running after %.1f s, not waiting any longer", timeout)

@@ -3,7 +3,6 @@
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from threading import Condition, Thread
@@ -77,11 +76,11 @@ class Status:
         """Seconds since the last echo came back; None if none ever has."""
         return None if self._proven_at is None else monotonic() - self._proven_at
 
-    def change(self, state: ClientState, reason: str) -> None:
-        """Change the state, unless it is the same; log it, and tell the listeners."""
+    def change(self, state: ClientState, reason: str, *, if_: Callable[[], bool] = lambda: True) -> None:
+        """Change the state, unless it is the same, or if the condition is false by then; log it, and tell the listeners."""
         with self._changed:
             before = self._state
-            if before is state:
+            if before is state or not if_():
                 return
             self._state = state
             if state is not ClientState.CLOSED:
@@ -94,10 +93,10 @@ class Status:
 
     def fail(self, failure: Callable[[], EventBusError]) -> None:
         """Close for good: from now on `raise_failure` raises what this makes, until the state changes again."""
+        error = failure()
+        logger.error("%s", error, extra={"eventbus_state": str(ClientState.CLOSED)})
         with self._changed:
             self._failure = failure
-            error = failure()
-            logger.error("%s", error, extra={"eventbus_state": str(ClientState.CLOSED)})
             self.change(ClientState.CLOSED, str(error))
 
     def raise_failure(self) -> None:
@@ -133,9 +132,11 @@ class Status:
         if self._listeners:
             self._untold.append(change)
             if not self._telling:
-                with suppress(RuntimeError):  # the interpreter ends, and starts no thread any more
+                self._telling = True  # first, for a signal handler may come here while the thread starts
+                try:
                     Thread(target=self._tell_all, name="eventbus-state", daemon=True).start()
-                    self._telling = True
+                except RuntimeError:  # the interpreter ends, and starts no thread any more
+                    self._telling = False
 
     def _tell_all(self) -> None:
         while True:

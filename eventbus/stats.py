@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from threading import Lock
+from threading import RLock
 from time import monotonic
 
 
@@ -32,7 +32,7 @@ class Counters:
     """What happens to events after they are received. Any thread may add; once per batch, to spare each event the lock."""
 
     def __init__(self) -> None:
-        self._lock = Lock()
+        self._lock = RLock()  # a signal handler may ask while its thread does
         self._handled = self._handler_errors = self._rejected = self._dropped = 0
 
     def add(self, *, handled: int = 0, handler_errors: int = 0, rejected: int = 0, dropped: int = 0) -> None:
@@ -53,14 +53,16 @@ class Counters:
             pushed_out: events that had to leave the receive buffer.
         """
         with self._lock:
-            return EventBusStats(
-                emitted=emitted,
-                received=received,
-                handled=self._handled,
-                handler_errors=self._handler_errors,
-                rejected=self._rejected + malformed,
-                dropped=self._dropped + pushed_out,
-            )
+            handled, handler_errors = self._handled, self._handler_errors
+            rejected, dropped = self._rejected, self._dropped
+        return EventBusStats(
+            emitted=emitted,
+            received=received,
+            handled=handled,
+            handler_errors=handler_errors,
+            rejected=rejected + malformed,
+            dropped=dropped + pushed_out,
+        )
 
 
 class Throttle:

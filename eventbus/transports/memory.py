@@ -1,7 +1,7 @@
 """Messages within one process, without sockets: for tests, and for services that are put together into one program."""
 
 from collections import deque
-from threading import Condition, Lock
+from threading import Condition, RLock
 
 from eventbus.errors import NotConnected, SendTimeout
 from eventbus.state import ClientState, Status
@@ -89,7 +89,7 @@ class MemoryTransport:
         self._hub = hub or MemoryHub()
         self._limit = queue
         self._send_timeout = send_timeout
-        self._lock = Lock()
+        self._lock = RLock()  # a signal handler may close what it has interrupted
         self._topics: frozenset[bytes] = frozenset()
         self._member: _Member | None = None
         self._sent = 0
