@@ -8,6 +8,8 @@ from eventbus.stats import DropLog, DropReason
 
 UNREAD = 1_000
 
+_LOOK = 0.2  # seconds
+
 
 class ReceiveBuffer[EventClass]:
     """Received events that wait to be read, oldest first. Any thread may use it; one at a time calls `extend`.
@@ -80,10 +82,16 @@ class ReceiveBuffer[EventClass]:
 
     def get(self, timeout: float | None) -> EventClass | None:
         """Return the oldest event, waiting for one up to `timeout` seconds (None: until `close()`); None when none came."""
+
+        def is_over() -> bool:
+            return bool(self._events) or not self._open
+
         with self._lock:
             self._waiting += 1
             try:
-                self._arrived.wait_for(lambda: self._events or not self._open, timeout)
+                # A signal handler in this thread that closes just before it waits cannot wake it.
+                while not self._arrived.wait_for(is_over, _LOOK if timeout is None else timeout) and timeout is None:
+                    pass
             finally:
                 self._waiting -= 1
             if not self._events:

@@ -21,7 +21,7 @@ from eventbus.consumer import Consumer
 from eventbus.coroutines import running_loop
 from eventbus.deadline import Deadline
 from eventbus.dispatcher import Callback, Dispatcher
-from eventbus.errors import EventTooLarge, InvalidHandler, InvalidTopic, ProxyUnreachable, SendBufferFull
+from eventbus.errors import EventTooLarge, InvalidHandler, InvalidTopic, NotConnected, ProxyUnreachable, SendBufferFull
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handlers import check_callback
 from eventbus.policies import ReceivePolicy
@@ -100,6 +100,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._close_timeout = close_timeout
         self._linger = linger
         self._max_event_bytes = max_event_bytes
+        self._closings = 0  # how often; two at once may count as one
         self._packing = packing
         self._codec = Codec(event_class)
         self._counters = Counters()
@@ -135,17 +136,21 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         Raises:
             ProxyUnreachable: no proxy answered in time; nothing is left open that this call has opened.
             ReconnectFailed: as many attempts as allowed have failed before that.
+            NotConnected: it was closed meanwhile.
             ForkedClient: the client was connected by the parent process.
         """
-        self._buffer.open()
-        if self._enabled and not self._unclosed:
-            self._dispatcher.coroutines.open(running_loop())
+        closings = self._closings
         self._transport.open(self._connect_timeout if timeout is None else timeout)
-        if not self._enabled:
-            return
-        self._consumer.open()
-        self._unclosed = True
-        _open_clients.add(self)
+        self._buffer.open()
+        if self._enabled:
+            if not self._unclosed:
+                self._dispatcher.coroutines.open(running_loop())
+            self._consumer.open()
+            self._unclosed = True
+            _open_clients.add(self)
+        if closings != self._closings:  # another thread or a signal handler has, and may have found nothing open yet
+            self.close(0.0)
+            raise NotConnected(self._transport.endpoints)
 
     @property
     def state(self) -> ClientState:
@@ -192,6 +197,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """
         timeout = self._close_timeout if timeout is None else timeout
         deadline = Deadline(timeout)
+        self._closings += 1  # first: what connect() opens from now on, it closes itself
         self._consumer.stop(timeout - min(self._linger, timeout / 2), for_good=True)
         self._buffer.close()
         self._unclosed = False

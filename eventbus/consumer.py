@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from contextlib import suppress
 from threading import RLock, Thread, current_thread
 from time import monotonic
 from typing import Any
@@ -55,7 +56,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._malformed = 0
         self._watch = Watch()
         self._busy: tuple[float, int] | None = None  # since when with a batch, and how many events had come in before it
-        self._starting = RLock()  # reentrant, for signal handlers
+        self._starting = RLock()  # a signal handler may stop what it has interrupted in the midst of starting
         self._thread: Thread | None = None  # a thread that finds that it is not this one ends
         self._ending: Thread | None = None  # the last one that was stopped
         self._closed = True
@@ -100,7 +101,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
             self._dispatcher.abandon()
         elif thread is not None:
             self._transport.wake()
-            thread.join(deadline.left())
+            with suppress(RuntimeError):  # not quite started, by the code that a signal has interrupted: it will end at once
+                thread.join(deadline.left())
             if thread.is_alive():
                 self._dispatcher.abandon()
                 logger.warning("handlers are still running after %.1f s, not waiting any longer", timeout)

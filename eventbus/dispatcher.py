@@ -45,7 +45,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self.coroutines = CoroutineRunner()
         self.buffer = buffer
         self._counters = counters
-        self._changing = RLock()
+        self._changing = RLock()  # a signal handler may change what it has interrupted
         self._attached: list[_Attached[EventClass]] = []
         self._topics: set[bytes] = set()
         # Which callbacks an event of a topic goes to. A topic that is missing was not asked for: ZeroMQ matches prefixes, so
@@ -111,12 +111,13 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
 
     def route_of(self, topic: bytes) -> Route[EventClass]:
         """Where events of a topic go that was asked for."""
+        known = self._routes.get(topic)
+        if known is not None:
+            return known
         with self._changing:
-            route = self._routes.get(topic)
-            if route is None:
-                route = self._route(topic)
-                if len(self._routes) < _LEARNED:
-                    self._routes[topic] = route
+            route = self._route(topic)
+            if len(self._routes) < _LEARNED:
+                self._routes[topic] = route
             return route
 
     def routes_of(self, topics: list[bytes]) -> list[Route[EventClass]] | None:

@@ -3,7 +3,6 @@
 import logging
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from threading import Condition, Thread
@@ -77,9 +76,9 @@ class Status:
         """Seconds since the last echo came back; None if none ever has."""
         return None if self._proven_at is None else monotonic() - self._proven_at
 
-    def change(self, state: ClientState, reason: str) -> None:
-        """Change the state, unless it is the same; log it, and tell the listeners."""
-        before = self._set(state, reason)
+    def change(self, state: ClientState, reason: str, *, if_: Callable[[], bool] = lambda: True) -> None:
+        """Change the state, unless it is the same, or if the condition is false by then; log it, and tell the listeners."""
+        before = self._set(state, reason, if_=if_)
         if before is not state:
             # Losing the path is for people; the rest is told where it is done.
             level = logging.WARNING if state is ClientState.DEGRADED else logging.INFO
@@ -121,10 +120,18 @@ class Status:
             self._listeners = (*self._listeners, listening)
         return stop
 
-    def _set(self, state: ClientState, reason: str, failure: Callable[[], EventBusError] | None = None) -> ClientState:
-        """Change the state and have it told; return the state before."""
+    def _set(
+        self,
+        state: ClientState,
+        reason: str,
+        failure: Callable[[], EventBusError] | None = None,
+        if_: Callable[[], bool] = lambda: True,
+    ) -> ClientState:
+        """Change the state, if the condition holds, and have it told; return the state before, or the one asked for."""
         with self._changed:
             before = self._state
+            if not if_():
+                return state
             if failure is not None or state is not ClientState.CLOSED:
                 self._failure = failure
             if before is not state:
@@ -137,9 +144,11 @@ class Status:
         if self._listeners:
             self._untold.append((change, self._listeners))
             if not self._telling:
-                with suppress(RuntimeError):  # the interpreter ends, and starts no thread any more
+                self._telling = True  # first, for a signal handler may come here while the thread starts
+                try:
                     Thread(target=self._tell_all, name="eventbus-state", daemon=True).start()
-                    self._telling = True
+                except RuntimeError:  # the interpreter ends, and starts no thread any more
+                    self._telling = False
 
     def _tell_all(self) -> None:
         while True:

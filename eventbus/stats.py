@@ -144,7 +144,7 @@ class Counters:
 
     def __init__(self) -> None:
         self.drops = DropLog()
-        self._lock = RLock()
+        self._lock = RLock()  # a signal handler may ask while its thread does
         self._handled = self._handler_errors = self._lost = self._repeated = 0
         self._rejects: dict[RejectReason, int] = {}
 

@@ -16,6 +16,26 @@ settings.register_profile("deterministic", derandomize=True, deadline=None, max_
 settings.load_profile("deterministic")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--soak SECONDS`: how long tests that search for rare failures go on; each for its own short time without it."""
+    parser.addoption("--soak", type=float, metavar="SECONDS", help="how long each test that takes `soak_seconds` goes on")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Give tests that soak the time they need."""
+    soak = config.getoption("soak")
+    for item in items:
+        if soak is not None and "soak_seconds" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.timeout(soak + 60))
+
+
+@pytest.fixture
+def soak_seconds(pytestconfig: pytest.Config) -> float | None:
+    """How long to go on searching for rare failures; None: as long as the test itself thinks right."""
+    seconds: float | None = pytestconfig.getoption("soak")
+    return seconds
+
+
 @pytest.fixture
 def proxy() -> Iterator[EventBusProxy]:
     """A running proxy on free ports."""

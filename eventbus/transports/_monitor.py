@@ -8,7 +8,7 @@ from typing import cast
 
 import zmq
 
-from eventbus.transports._sockets import Context, Socket
+from eventbus.transports._sockets import Context, Socket, unless_closed
 from eventbus.transports._watch import Leg
 
 _UP = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
@@ -74,10 +74,12 @@ class Monitor:
         """How the leg is at this moment."""
         with self._lock:
             events = self._events
-            while events is not None and not events.closed and events.poll(0):
-                event, _value = struct.unpack("=HI", events.recv())
-                events.recv()  # the endpoint
-                self._leg = _after(self._leg, event)
+            if events is not None:
+                with unless_closed(events):
+                    while events.poll(0):
+                        event, _value = struct.unpack("=HI", events.recv())
+                        events.recv()  # the endpoint
+                        self._leg = _after(self._leg, event)
             return self._leg
 
 

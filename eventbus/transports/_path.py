@@ -29,18 +29,23 @@ _open_paths: set["Path"] = set()
 
 
 class Path:
-    """Both sockets, open from creation to `close`. A ward of the keeper.
+    """Both sockets, open from creation to `close`. A ward of the keeper from `watch` on.
 
     Args:
         publisher: the publishing half.
         subscriber: the subscribing half.
         patience: how long to wait for what.
         status: what is told how the path is.
-        give_up: called once no more attempts to reconnect are made.
+        give_up: called with the path once no more attempts to reconnect are made.
     """
 
     def __init__(
-        self, publisher: Publisher, subscriber: Subscriber, patience: Patience, status: Status, give_up: Callable[[], None]
+        self,
+        publisher: Publisher,
+        subscriber: Subscriber,
+        patience: Patience,
+        status: Status,
+        give_up: Callable[["Path"], None],
     ) -> None:
         self.publisher = publisher
         self.subscriber = subscriber
@@ -55,8 +60,15 @@ class Path:
         self._flushed = False
         self._published_on: int | None = None  # the number of the connection that events were given to
         self._quiet = False
-        _open_paths.add(self)
+
+    def watch(self) -> None:
+        """Begin to look after it.
+
+        Raises:
+            OSError: there is no descriptor left.
+        """
         keeper.watch(self)
+        _open_paths.add(self)
 
     def legs(self) -> Legs:
         """How both connections are."""
@@ -94,9 +106,11 @@ class Path:
             self.subscriber.unsubscribe(token)
 
     def retire(self) -> None:
-        """Tell nobody any more how the path is."""
-        with self._lock:
-            self._quiet = True
+        """Tell nobody any more how the path is.
+
+        Without the lock: the keeper may hold it while it waits for what a signal handler that closes has interrupted.
+        """
+        self._quiet = True
 
     def close(self, linger: float) -> None:
         """Wait until what is held is sent, as long as there is time; then close both, and flush in the background."""
@@ -133,7 +147,7 @@ class Path:
                 self._begin_echo(now)
             self._follow(legs, step.state, step.reason)
         if step.give_up:
-            self._give_up()
+            self._give_up(self)
             return float("inf")
         self._renew(*step.renew)
         look_again = min(step.look_again, self._drain_due)
@@ -163,8 +177,7 @@ class Path:
         if self._published_on is not None and (not legs[0].up or legs[0].handshakes != self._published_on):
             self._published_on = None
             _try(self.publisher.connection_lost)
-        if not self._quiet:
-            self._status.change(state, reason)
+        self._status.change(state, reason, if_=lambda: not self._quiet)
 
     def _begin_echo(self, now: float) -> None:
         self._echo, self._echo_began = wire.PRIVATE + uuid.uuid4().bytes, now

@@ -16,7 +16,7 @@ from eventbus.policies import SendPolicy
 from eventbus.stats import DropLog, DropReason
 from eventbus.transports._monitor import Monitor
 from eventbus.transports._options import ZeroMQOptions
-from eventbus.transports._sockets import Context, socket_for
+from eventbus.transports._sockets import Context, socket_for, unless_closed
 from eventbus.transports._watch import Leg
 
 # Plain integers: pyzmq's enums cost a conversion in each call.
@@ -167,8 +167,7 @@ class Publisher:
     def has_seen(self, token: bytes) -> bool:
         """Whether the subscription to an expected token has come."""
         with self._lock:
-            if not self._socket.closed:
-                self._drain()
+            self.drain()
             return token not in self._awaited
 
     def forget(self, token: bytes) -> None:
@@ -178,9 +177,8 @@ class Publisher:
 
     def drain(self) -> None:
         """Read the subscriptions that have come upstream. To be called now and then: they are queued without a limit."""
-        with self._lock:
-            if not self._socket.closed:
-                self._drain()
+        with self._lock, unless_closed(self._socket):
+            self._drain()
 
     def leg(self) -> Leg:
         """How the connection to the proxy is."""

@@ -1,7 +1,10 @@
 """What both sockets of a client share: one ZeroMQ context for the whole process, and how a socket connects."""
 
 import os
-from threading import RLock
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import RLock, Thread, current_thread, main_thread
 
 import zmq
 
@@ -13,6 +16,7 @@ type Socket = zmq.Socket[bytes]
 _MAX_SOCKETS = 65_536  # the default, 1,023, is enough for 250 clients
 
 _LINGER = 1_000  # milliseconds, for sockets that nobody closes
+_TERMINATION = 0.1  # seconds that it takes to end libzmq's threads when nothing lingers, and some more
 _CONNECT_ATTEMPT = 2_000  # milliseconds; a lost SYN costs two minutes otherwise
 _GREETING = 5_000  # milliseconds that the other side may take to say who it is
 _KEEPALIVE = {
@@ -48,13 +52,22 @@ class SharedContext:
             self._users += 1
             return self._contexts[0]
 
-    def release(self) -> None:
-        """Give the context back. The last one waits until closed sockets have flushed, at most their longest linger."""
+    def release(self, timeout: float) -> None:
+        """Give the context back. The last one waits until closed sockets have flushed, but no longer than `timeout` seconds.
+
+        After that they go on until the longest linger of them is over.
+        """
         with self._lock:
             self._users -= 1
             unused = [] if self._users else [self._contexts.pop()]
         for context in unused:
-            context.destroy()  # closes what a failed opening has left behind, or it would wait for that for ever
+            thread = Thread(target=_terminate, args=(context,), name="eventbus-closing")
+            try:
+                thread.start()
+            except RuntimeError:  # the interpreter ends, and starts no thread any more
+                _terminate(context)
+            else:
+                thread.join(timeout + _TERMINATION)
 
     def forget(self) -> None:
         """In a forked child: leave the parent's context alone and begin without one."""
@@ -67,6 +80,23 @@ _inherited: list[Context] = []
 
 shared_context = SharedContext()
 os.register_at_fork(after_in_child=shared_context.forget)
+
+
+@contextmanager
+def unless_closed(socket: Socket) -> Iterator[None]:
+    """Use a socket; that a signal handler has closed it meanwhile is no error."""
+    try:
+        yield
+    except zmq.ZMQError:
+        if not socket.closed:
+            raise
+
+
+def _terminate(context: Context) -> None:
+    """Terminate the context, in a thread that no signal interrupts: pyzmq does not come back to what was interrupted."""
+    if current_thread() is not main_thread():
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    context.destroy()  # closes what a failed opening has left behind, or it would wait for that for ever
 
 
 def socket_for(

@@ -10,7 +10,7 @@ import zmq
 from eventbus import wire
 from eventbus.transports._monitor import Monitor
 from eventbus.transports._options import ZeroMQOptions
-from eventbus.transports._sockets import Context, socket_for
+from eventbus.transports._sockets import Context, socket_for, unless_closed
 from eventbus.transports._waker import Waker
 from eventbus.transports._watch import Leg
 from eventbus.wire import Batch
@@ -23,6 +23,7 @@ _MORE_FRAMES = int(zmq.RCVMORE)
 
 _FLAGS = [_NOWAIT] * 2 * 512  # for the frames of a batch
 _CAREFUL = 1_000  # messages
+_LOOK = 0.02  # seconds
 _UNACKNOWLEDGED = 10  # seconds; all that is ever sent are subscriptions, which every proxy has room for
 
 
@@ -47,6 +48,7 @@ class Subscriber:
         self._lock = RLock()
         self._turn = RLock()
         self._closed = False
+        self._woken = False
         self._topics = set(topics)
         self._prefixes: wire.Prefixes | None = None  # of the topics; made when needed
         self._unread: list[bytes] = []  # frames of whole messages that an earlier socket had received
@@ -83,9 +85,9 @@ class Subscriber:
 
     def receive(self) -> Batch | None:
         """Wait for messages or for `wake`; return what is there, or None once closed."""
-        with self._turn:
-            pass
-        with self._lock:
+        if not self._enter():
+            return [], []
+        try:
             if self._closed:
                 return None
             if self._unread:
@@ -97,7 +99,10 @@ class Subscriber:
                     batch = self._read()
                 else:
                     self._waker.drain()
+                    self._woken = False
             return batch
+        finally:
+            self._lock.release()
 
     def pump(self) -> None:
         """Let libzmq do what it does only in the thread that uses a socket: after a reconnection, subscribe again.
@@ -106,13 +111,14 @@ class Subscriber:
         """
         if self._lock.acquire(blocking=False):  # else the receiver is in there, which does as well
             try:
-                if not self._socket.closed:
+                with unless_closed(self._socket):
                     self._get(_EVENTS)
             finally:
                 self._lock.release()
 
     def wake(self) -> None:
         """Make `receive` return at once."""
+        self._woken = True
         self._waker.wake()
 
     def subscribe(self, topic: bytes) -> None:
@@ -170,13 +176,27 @@ class Subscriber:
     def close(self) -> None:
         """Close the socket. Messages that were not received are gone."""
 
-        def close() -> None:
-            self._closed = True
+        # Without its turn: whoever has that may wait for what a signal handler that closes has interrupted. The receiver
+        # cannot come back all the same.
+        self._closed = True
+        self._waker.wake()
+        with self._lock:
             self._monitor.detach()
             self._waker.close()
             self._socket.close(linger=0)
 
-        self._change(close)
+    def _enter(self) -> bool:
+        """Take the lock when it is the receiver's turn; False if it is woken before that.
+
+        Whoever has the turn may have been interrupted by a signal handler that wakes the receiver and waits for its thread.
+        """
+        while not self._woken:
+            if self._turn.acquire(timeout=_LOOK):
+                self._turn.release()
+                if self._lock.acquire(timeout=_LOOK):
+                    return True
+        self._woken = False
+        return False
 
     def _change(self, action: Callable[[], object]) -> None:
         """Do something with the socket while the receiver is out of it."""

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping
-from threading import Condition, Lock
+from threading import Condition, RLock
 from types import MappingProxyType
 
 from eventbus.errors import NotConnected, SendTimeout
@@ -93,7 +93,7 @@ class MemoryTransport:
         self._hub = hub or MemoryHub()
         self._limit = queue
         self._send_timeout = send_timeout
-        self._lock = Lock()
+        self._lock = RLock()  # a signal handler may close what it has interrupted
         self._topics: frozenset[bytes] = frozenset()
         self._member: _Member | None = None
         self._sent = 0

@@ -7,7 +7,7 @@ is published for that, so no other subscriber is bothered, and it works with any
 
 import os
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from threading import RLock
 from typing import NoReturn, Protocol
@@ -15,7 +15,8 @@ from typing import NoReturn, Protocol
 import zmq
 
 from eventbus.deadline import Deadline
-from eventbus.errors import ForkedClient, NotConnected, ProxyUnreachable, ReconnectFailed
+from eventbus.descriptors import require_descriptors
+from eventbus.errors import EventBusError, ForkedClient, NotConnected, ProxyUnreachable, ReconnectFailed
 from eventbus.state import ClientState, Status
 from eventbus.stats import DropLog, DropReason
 from eventbus.transports._options import ZeroMQArguments, ZeroMQOptions
@@ -24,6 +25,9 @@ from eventbus.transports._publisher import NumberedPublisher, Publisher
 from eventbus.transports._sockets import shared_context
 from eventbus.transports._subscriber import Subscriber
 from eventbus.wire import Batch
+
+# With five of a new context: four sockets, two pairs that wake, two connections, and one to spare.
+_DESCRIPTORS = 15
 
 _open_transports: "weakref.WeakSet[ZeroMQTransport]" = weakref.WeakSet()
 
@@ -61,6 +65,7 @@ class ZeroMQTransport:
         self._changing = RLock()  # guards _topics and _path together, and is never held while waiting
         self._opening = RLock()  # one open() at a time
         self._path: Path | None = None
+        self._closings = 0  # how often; for an open() that has not come so far that there is anything to close
         self._forked = False
         self.status = Status()
         self._drops = DropLog()
@@ -90,32 +95,13 @@ class ZeroMQTransport:
 
     def open(self, timeout: float) -> None:
         self._check_process()
-        deadline = Deadline(timeout)
-        required = self._options.connect_required
-        with self._opening:
-            with self._changing:
-                path = self._path
-                opened_here = path is None
-                if path is None:
-                    path = self._path = self._new_path(timeout)
-                    if not required:
-                        self.send = path.publisher.send
-            kept = False
-            try:
-                # Without a proxy the first attempt fails at once, and need not be waited for.
-                proven = path.prove(deadline, while_=lambda: required or not any(leg.failures for leg in path.legs()))
-                if path.closed:
-                    self.status.raise_failure()
-                    raise NotConnected(self.endpoints)
-                if required and not proven:
-                    raise ProxyUnreachable(self.endpoints, timeout, self._missing_leg(path))
-                with self._changing:
-                    if self._path is path:
-                        self.send = path.publisher.send
-                kept = True
-            finally:
-                if opened_here and not kept:
-                    self._leave(path, 0.0, "no proxy answered")
+        deadline, closings = Deadline(timeout), self._closings
+        if not self._opening.acquire(timeout=deadline.left()):
+            raise ProxyUnreachable(self.endpoints, timeout, "another thread is still connecting")
+        try:
+            self._open(deadline, closings)
+        finally:
+            self._opening.release()
 
     def ensure_open(self) -> None:
         self._check_process()
@@ -159,38 +145,80 @@ class ZeroMQTransport:
         return path is not None and path.is_up()
 
     def close(self, timeout: float) -> None:
+        self._closings += 1
         path = self._path
         if path is not None:
             self._leave(path, timeout, "closed")
+
+    def _open(self, deadline: Deadline, closings: int) -> None:
+        """Open the path unless it is, and prove it, as long as no more `closings` are counted."""
+        required = self._options.connect_required
+        with self._changing:
+            opened_here = self._path is None
+            path = self._path = self._path or self._new_path(deadline.timeout)
+            if opened_here and not required:
+                self.send = path.publisher.send
+        kept = False
+        try:
+            # Without a proxy the first attempt fails at once, and need not be waited for.
+            proven = path.prove(
+                deadline,
+                while_=lambda: closings == self._closings and (required or not any(leg.failures for leg in path.legs())),
+            )
+            if path.closed or closings != self._closings:
+                self.status.raise_failure()
+                raise NotConnected(self.endpoints)
+            if required and not proven:
+                raise ProxyUnreachable(self.endpoints, deadline.timeout, self._missing_leg(path))
+            with self._changing:
+                if self._path is path:
+                    self.send = path.publisher.send
+            kept = True
+        finally:
+            if opened_here and not kept:
+                self._leave(path, 0.0, "no proxy answered")
 
     def _new_path(self, timeout: float) -> Path:
         _open_transports.add(self)
         options = self._options
         with ExitStack() as undo:
-            context = shared_context.acquire()
-            undo.callback(shared_context.release)
             try:
+                require_descriptors(_DESCRIPTORS)
+                context = shared_context.acquire()
+                undo.callback(shared_context.release, 0.0)
                 publisher = (NumberedPublisher if options.numbered else Publisher)(
                     context, self._pub_endpoint, options, self._drops
                 )
                 undo.callback(publisher.close, 0.0)
                 subscriber = Subscriber(context, self._sub_endpoint, options, self._topics)
-            except zmq.ZMQError as error:  # no such address, or no descriptor left
-                raise ProxyUnreachable(self.endpoints, timeout, error.strerror or str(error)) from error
+                undo.callback(subscriber.close)
+                path = Path(publisher, subscriber, options.patience, self.status, self._give_up)
+                self.status.change(ClientState.CONNECTING, f"connecting to {self.endpoints}")
+                path.watch()
+            except (zmq.ZMQError, OSError) as error:  # no such address, or no descriptor left
+                reason = error.strerror or str(error)
+                self.status.change(ClientState.CLOSED, reason)
+                if isinstance(error, EventBusError):
+                    raise
+                raise ProxyUnreachable(self.endpoints, timeout, reason) from error
             undo.pop_all()
-            self.status.change(ClientState.CONNECTING, f"connecting to {self.endpoints}")
-            return Path(publisher, subscriber, options.patience, self.status, self._give_up)
+            return path
 
-    def _give_up(self) -> None:
+    def _give_up(self, path: Path) -> None:
         """Close for good, on the keeper's thread."""
-        path = self._path
-        if path is not None:
-            attempts = self._options.reconnect_attempts
-            self.status.fail(lambda: ReconnectFailed(self.endpoints, attempts))
-            self._leave(path, 0.0, "given up")
+        attempts = self._options.reconnect_attempts
+        self._leave(path, 0.0, "given up", lambda: ReconnectFailed(self.endpoints, attempts))
 
-    def _leave(self, path: Path, linger: float, reason: str) -> None:
-        """Close this path, unless somebody else is doing so."""
+    def _leave(self, path: Path, linger: float, reason: str, failure: Callable[[], EventBusError] | None = None) -> None:
+        """Close this path, unless somebody else is doing so.
+
+        Args:
+            path: what to close.
+            linger: how many seconds it may take to flush what was sent.
+            reason: why, for people.
+            failure: what to raise from now on, if it is closed for good.
+        """
+        deadline = Deadline(linger)
         with self._changing:
             if self._path is not path:
                 return
@@ -200,13 +228,16 @@ class ZeroMQTransport:
             self._path = None
             self.send = self._refuse
             _open_transports.discard(self)
-        path.retire()
-        self.status.change(ClientState.CLOSED, reason)
+            # In here, for somebody may open it again at once.
+            path.retire()
+            if failure is not None:
+                self.status.fail(failure)
+            self.status.change(ClientState.CLOSED, reason)
         path.close(linger)
         with self._changing:
             self._sent_before += path.publisher.sent - counted  # by a thread that was sending just then
         self._drops.flush()
-        shared_context.release()
+        shared_context.release(deadline.left())
 
     def _missing_leg(self, path: Path) -> str:
         """Which of the two connections is down, for the error."""

@@ -1,0 +1,216 @@
+"""A signal handler that closes the client, at random moments of whatever the main thread is doing with it.
+
+Each case is a program of its own, for only a main thread can be interrupted: ``python -m tests.faults.test_signals``.
+"""
+
+import faulthandler
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import Event, Thread
+from time import monotonic
+from types import FrameType
+
+import pytest
+
+from eventbus import EventBusProxy, NotConnected, ProxyUnreachable
+from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually, proxy_process
+
+TOPIC = MyEventTopic.my_service
+CLOSE_TIMEOUT = 1.0
+SLACK = 2.0  # seconds; for a machine that has other things to do
+LATEST = 0.01  # seconds until the signal, at most
+
+type Action = Callable[[Bus], object]
+
+
+def listen(client: Bus) -> None:
+    for _ in client.listen_forever():
+        pass
+
+
+def subscribe(client: Bus) -> None:
+    client.subscribe(MyEventTopic.other)
+    client.unsubscribe(MyEventTopic.other)
+
+
+def connect_to_nothing(client: Bus) -> None:
+    with suppress(ProxyUnreachable):  # when the signal comes before it has begun to connect
+        client.connect(PATIENCE / 10)
+
+
+def attach(client: Bus) -> None:
+    client.attach_callback(MyEventType.updated, repr)
+    client.detach_callback(MyEventType.updated, repr)
+
+
+def start_and_stop(client: Bus) -> None:
+    client.start_consumer()
+    client.stop_consumer(CLOSE_TIMEOUT)
+
+
+# What is interrupted on a connected client with a consumer, while events arrive.
+ACTIONS: dict[str, Action] = {
+    "connect": lambda client: client.connect(PATIENCE),
+    "subscribe": subscribe,
+    "connect to nothing": connect_to_nothing,
+    "attach": attach,
+    "emit": lambda client: client.emit_event(event(1), MyEventTopic.other),
+    "emit many": lambda client: client.emit_events([event(number) for number in range(50)], MyEventTopic.other),
+    "receive": lambda client: client.recv_event(None),
+    "listen": listen,
+    "start and stop": start_and_stop,
+    "stats": lambda client: client.stats(),
+    "look": lambda client: (client.is_connected(), client.state, client.topics, repr(client)),
+    "wait": lambda client: client.wait_ready(PATIENCE),
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_close_from_a_signal_handler(proxy: EventBusProxy, action: str, soak_seconds: float | None) -> None:
+    """It returns within its timeout; what it has interrupted ends, at most with NotConnected, and nothing is left."""
+    run("busy", action, proxy.pub_port, proxy.sub_port, soak_seconds or 1.0)
+
+
+def test_close_from_a_signal_handler_without_a_proxy(dead_ports: tuple[int, int], soak_seconds: float | None) -> None:
+    """So it does while `connect` waits for a proxy that does not answer."""
+    run("connecting", "connect to nothing", *dead_ports, soak_seconds or 1.0)
+
+
+def test_close_from_a_signal_handler_while_events_are_held(dead_ports: tuple[int, int], soak_seconds: float | None) -> None:
+    """So it does while `emit_event` waits for room in a buffer that nobody empties."""
+    run("holding", "emit", *dead_ports, soak_seconds or 1.0)
+
+
+def test_close_from_a_signal_handler_while_the_proxy_is_stopped(soak_seconds: float | None) -> None:
+    """So it does while `emit_event` waits because the proxy takes nothing."""
+    with proxy_process() as (process, pub_port, sub_port):
+        run("stopped", "emit", pub_port, sub_port, soak_seconds or 1.0, process.pid)
+
+
+def run(scene: str, action: str, pub_port: int, sub_port: int, seconds: float, proxy_pid: int = 0) -> None:
+    """Interrupt an action for so many seconds, in a process of its own."""
+    arguments = [scene, action, pub_port, sub_port, seconds, proxy_pid]
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-m", "tests.faults.test_signals", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=seconds + 2 * PATIENCE,
+        check=False,
+    )
+    print(done.stdout, done.stderr, sep="\n")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# The program.
+
+
+def main(scene: str, action: str, pub_port: int, sub_port: int, seconds: float, proxy_pid: int) -> None:
+    faulthandler.dump_traceback_later(seconds + PATIENCE, exit=True)
+    # When it interrupts what handing over an event waits for, close() takes all its time and says so.
+    logging.getLogger("eventbus").addHandler(logging.NullHandler())
+    moments = random.Random(f"{scene} {action}")
+    sys.setswitchinterval(0.0002)
+    before = resources()
+    longest, rounds, slow = 0.0, 0, 0
+    end = monotonic() + seconds
+    while monotonic() < end:
+        with SCENES[scene](pub_port, sub_port, proxy_pid) as client:
+            took = interrupt(client, ACTIONS[action], moments.uniform(0, LATEST))
+        longest, rounds, slow = max(longest, took), rounds + 1, slow + (took > CLOSE_TIMEOUT / 2)
+        eventually(lambda: resources() == before, what=f"{resources()} is {before}")
+    print(f"{rounds} rounds, the longest close() took {longest:.3f} s, {slow} were slow")
+    assert longest < CLOSE_TIMEOUT + SLACK
+
+
+def interrupt(client: Bus, action: Action, delay: float) -> float:
+    """Repeat the action until the signal has come; return how long close() took in its handler."""
+    took: list[float] = []
+
+    def on_alarm(number: int, frame: FrameType | None) -> None:
+        began = monotonic()
+        client.close(CLOSE_TIMEOUT)
+        took.append(monotonic() - began)
+
+    signal.signal(signal.SIGALRM, on_alarm)
+    signal.setitimer(signal.ITIMER_REAL, max(delay, 0.00001))
+    try:
+        while not took:
+            action(client)
+    except NotConnected:
+        assert took, "it is closed by the handler only"
+    client.close(CLOSE_TIMEOUT)  # what was interrupted may have connected again
+    return took[0]
+
+
+@contextmanager
+def busy(pub_port: int, sub_port: int, _proxy_pid: int) -> Iterator[Bus]:
+    """A connected client that receives what another one emits, and whose keeper is hardly ever at rest."""
+    noise = Bus(MyEvent, "127.0.0.1", pub_port, sub_port, linger=0.0)
+    noise.connect(PATIENCE)
+    client = Bus(MyEvent, "127.0.0.1", pub_port, sub_port, linger=0.0, echo_interval=0.001)
+    client.subscribe(TOPIC)
+    client.connect(PATIENCE)
+    client.start_consumer()
+    ended = Event()
+
+    def emit() -> None:
+        while not ended.wait(0.0005):
+            noise.emit_events([event(number) for number in range(10)], TOPIC)
+
+    thread = Thread(target=emit)
+    thread.start()
+    try:
+        yield client
+    finally:
+        ended.set()
+        thread.join()
+        noise.close()
+
+
+@contextmanager
+def connecting(pub_port: int, sub_port: int, _proxy_pid: int) -> Iterator[Bus]:
+    """A client without a proxy."""
+    yield Bus(MyEvent, "127.0.0.1", pub_port, sub_port, topics=["my_service"])
+
+
+@contextmanager
+def holding(pub_port: int, sub_port: int, _proxy_pid: int) -> Iterator[Bus]:
+    """A client that waits for a proxy, with a small buffer."""
+    client = Bus(
+        MyEvent, "127.0.0.1", pub_port, sub_port, linger=0.0, connect_required=False, send_hwm=10, send_timeout=PATIENCE
+    )
+    client.connect(PATIENCE)
+    yield client
+
+
+@contextmanager
+def stopped(pub_port: int, sub_port: int, proxy_pid: int) -> Iterator[Bus]:
+    """A connected client with a small buffer that is full, whose proxy does not move."""
+    client = Bus(MyEvent, "127.0.0.1", pub_port, sub_port, topics=["other"], linger=0.0, send_hwm=1, send_timeout=PATIENCE)
+    client.connect(PATIENCE)
+    os.kill(proxy_pid, signal.SIGSTOP)
+    try:
+        yield client
+    finally:
+        os.kill(proxy_pid, signal.SIGCONT)
+
+
+SCENES = {"busy": busy, "connecting": connecting, "holding": holding, "stopped": stopped}
+
+
+def resources() -> tuple[int, int]:
+    """How many threads and descriptors there are."""
+    with suppress(FileNotFoundError):
+        return threading.active_count(), len(os.listdir("/proc/self/fd"))
+    return threading.active_count(), 0
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4]), float(sys.argv[5]), int(sys.argv[6]))
