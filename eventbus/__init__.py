@@ -20,6 +20,7 @@ from eventbus.errors import (
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
 from eventbus.handlers import on
+from eventbus.health import EventBusHealth
 from eventbus.policies import ReceivePolicy, SendPolicy
 from eventbus.proxy import EventBusProxy, ProxyHealth
 from eventbus.state import ClientState, StateChange
@@ -35,6 +36,7 @@ __all__ = [
     "DropReason",
     "EventBusClient",
     "EventBusError",
+    "EventBusHealth",
     "EventBusProxy",
     "EventBusStats",
     "EventTooLarge",

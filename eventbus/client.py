@@ -24,6 +24,7 @@ from eventbus.dispatcher import Callback, Dispatcher
 from eventbus.errors import EventTooLarge, InvalidHandler, InvalidTopic, NotConnected, ProxyUnreachable, SendBufferFull
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handlers import check_callback
+from eventbus.health import EventBusHealth
 from eventbus.policies import ReceivePolicy
 from eventbus.state import ClientState, StateCallback
 from eventbus.stats import Counters, EventBusStats
@@ -180,6 +181,24 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         if not self._transport.status.wait_ready(Deadline(timeout)):
             self._transport.ensure_open()
             raise ProxyUnreachable(self._transport.endpoints, timeout, f"the client is {self.state}")
+
+    def health(self, stalled_after: float = 30.0) -> EventBusHealth:
+        """Tell how the client is, for readiness and liveness probes. Does not block.
+
+        Args:
+            stalled_after: how many seconds the consumer may take over one event and still count as live.
+        """
+        status, progress = self._transport.status, self._consumer.progress()
+        state = status.state
+        return EventBusHealth(
+            ready=state is ClientState.READY,
+            live=not progress.wanted or (progress.running and progress.busy_for <= stalled_after),
+            state=state,
+            round_trip=status.round_trip,
+            echo_age=status.echo_age,
+            consuming=progress.running,
+            busy_for=progress.busy_for,
+        )
 
     def is_connected(self) -> bool:
         """Whether both connections to the proxy are up at this moment. Does not block."""

@@ -14,7 +14,7 @@ from eventbus.dispatcher import Dispatcher
 from eventbus.errors import NotConnected
 from eventbus.events import BaseEvent
 from eventbus.numbering import Gaps
-from eventbus.progress import Progress, Watch
+from eventbus.progress import Progress, StallWatch
 from eventbus.stats import Counters, Throttle
 from eventbus.transport import Transport
 from eventbus.wire import Batch
@@ -54,7 +54,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._forgotten: set[bytes] = set()  # topics that the thread is to forget before it counts again
         self._throttle = Throttle()
         self._malformed = 0
-        self._watch = Watch()
+        self._watch = StallWatch()
         self._busy: tuple[float, int] | None = None  # since when with a batch, and how many events had come in before it
         self._starting = RLock()  # a signal handler may stop what it has interrupted in the midst of starting
         self._thread: Thread | None = None  # a thread that finds that it is not this one ends
@@ -114,14 +114,15 @@ class Consumer[EventClass: BaseEvent[Any]]:
     def progress(self) -> Progress:
         """Whether the thread runs, and for how long it has not moved on. Any thread may ask, at no cost to events."""
         thread, busy = self._thread, self._busy
+        wanted = thread is not None
         running = thread is not None and thread.is_alive()
         if not running or busy is None:
-            return Progress(running, 0.0)
+            return Progress(wanted, running, 0.0)
         since, before = busy
         received, left = self._dispatcher.position()
         # Still decoding, or in the callbacks of the batch's first event: then nothing has moved since it came.
         at_start = received - before in (0, left + 1)
-        return Progress(running, self._watch.busy_for((since, received, left), since if at_start else None))
+        return Progress(wanted, running, self._watch.busy_for((since, received, left), since if at_start else None))
 
     def forget(self, topic: bytes) -> None:
         """Miss nothing of this topic (an empty one: of any) until a message comes. To be called once it is unsubscribed."""

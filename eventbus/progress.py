@@ -11,16 +11,18 @@ class Progress:
     """How a consumer is getting on.
 
     Attributes:
+        wanted: whether it was started and not stopped.
         running: whether its thread runs.
         busy_for: seconds since its last sign of progress, as far as that is known: since the last look if it has moved, or
             since its batch came if it has not moved at all. 0.0 while it waits for messages.
     """
 
+    wanted: bool
     running: bool
     busy_for: float
 
 
-class Watch:
+class StallWatch:
     """Remembers where something was at the last look, and when that was. Any thread may use it."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:

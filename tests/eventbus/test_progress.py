@@ -7,12 +7,12 @@ from eventbus.codec import Codec
 from eventbus.consumer import Consumer
 from eventbus.dispatcher import Dispatcher
 from eventbus.policies import ReceivePolicy
-from eventbus.progress import Progress, Watch
+from eventbus.progress import Progress, StallWatch
 from eventbus.stats import Counters
 from eventbus.transports.memory import MemoryTransport
 from tests.support import PATIENCE, MyCallback, MyEvent, MyEventType, eventually, json_of
 
-IDLE = Progress(running=True, busy_for=0.0)
+IDLE = Progress(wanted=True, running=True, busy_for=0.0)
 
 
 class Clock:
@@ -25,7 +25,7 @@ class Clock:
 def test_a_watch_counts_from_the_look_that_found_it_there() -> None:
     """In the same place it counts on; in another one it starts again, for who knows when it came there."""
     clock = Clock()
-    watch = Watch(clock)
+    watch = StallWatch(clock)
     assert watch.busy_for("here") == 0.0
     clock.now = 107.0
     assert watch.busy_for("here") == 7.0
@@ -38,7 +38,7 @@ def test_a_watch_counts_from_the_look_that_found_it_there() -> None:
 def test_a_watch_believes_who_knows_better() -> None:
     """Where it is known when the place was reached, it counts from then, also later on."""
     clock = Clock()
-    watch = Watch(clock)
+    watch = StallWatch(clock)
     assert watch.busy_for("here", since=40.0) == 60.0
     clock.now = 101.0
     assert watch.busy_for("here") == 61.0
@@ -73,11 +73,11 @@ class Bench:
 def test_it_says_whether_the_thread_runs() -> None:
     """Before start() and after stop() no thread runs, and then nothing is busy."""
     bench = Bench()
-    assert bench.consumer.progress() == Progress(running=False, busy_for=0.0)
+    assert bench.consumer.progress() == Progress(wanted=False, running=False, busy_for=0.0)
     bench.consumer.start()
     assert bench.consumer.progress() == IDLE
     bench.consumer.stop(PATIENCE)
-    assert bench.consumer.progress() == Progress(running=False, busy_for=0.0)
+    assert bench.consumer.progress() == Progress(wanted=False, running=False, busy_for=0.0)
 
 
 def test_idle_is_not_stuck() -> None:
