@@ -77,7 +77,7 @@ class EventBusSettings(BaseSettings):
         default=16_777_216, lt=2**31, description="the largest payload of a message; what is larger is refused"
     )
     numbered: bool = Field(
-        default=False, description="true: receivers see what is missing, and nothing is lost with a connection"
+        default=False, description="true: receivers see what is missing, and what a lost connection took is sent again"
     )
     packing: bool = Field(
         default=True, description="false: emit_events() sends one message per event, for receivers with the original client"

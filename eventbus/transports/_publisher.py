@@ -89,8 +89,13 @@ class Publisher:
         self._socket_send: Callable[[bytes, int], object] = super(zmq.Socket, self._socket).send
 
     @property
+    def has_more(self) -> bool:
+        """Whether anything waits for `flush`."""
+        return bool(self._held)
+
+    @property
     def held(self) -> int:
-        """How many events wait for `flush`."""
+        """How many events are held."""
         with self._lock:
             return sum(count for _, _, count in self._held)
 
@@ -280,6 +285,11 @@ class NumberedPublisher(Publisher):
         # What the socket was given lately, with the time; guarded by the lock.
         self._recent: deque[tuple[float, bytes, bytes]] = deque(maxlen=self._hwm)
         self._again: deque[tuple[bytes, bytes]] = deque()
+
+    @property
+    def has_more(self) -> bool:
+        """Whether anything waits for `flush`, for the first time or again."""
+        return bool(self._held or self._again)
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
         """Send one message that carries `count` events; see `Transport.send`."""
