@@ -67,14 +67,14 @@ class Contender:
     subscribe: Callable[[int, int, Callback, Callable[[], None]], None]
 
 
-def client(pub_port: int, sub_port: int) -> Client:
+def client(pub_port: int, sub_port: int, *, numbered: bool = False) -> Client:
     """A client of this library."""
-    return EventBusClient(BenchEvent, "127.0.0.1", pub_port, sub_port, send_hwm=HWM, receive_hwm=HWM)
+    return EventBusClient(BenchEvent, "127.0.0.1", pub_port, sub_port, send_hwm=HWM, receive_hwm=HWM, numbered=numbered)
 
 
-def publish_events(pub_port: int, sub_port: int) -> Send:
+def publish_events(pub_port: int, sub_port: int, *, numbered: bool = False) -> Send:
     """`emit_event`."""
-    bus = client(pub_port, sub_port)
+    bus = client(pub_port, sub_port, numbered=numbered)
     bus.connect()
     topic = BenchTopic.plant
 
@@ -83,6 +83,11 @@ def publish_events(pub_port: int, sub_port: int) -> Send:
             bus.emit_event(event, topic)
 
     return send_many
+
+
+def publish_numbered(pub_port: int, sub_port: int) -> Send:
+    """`emit_event` of a client that numbers its messages."""
+    return publish_events(pub_port, sub_port, numbered=True)
 
 
 def publish_packed(pub_port: int, sub_port: int) -> Send:
@@ -108,6 +113,7 @@ def subscribe_client(pub_port: int, sub_port: int, callback: Callback, ready: Ca
 
 
 EVENT_BY_EVENT = Contender("eventbus, emit_event", publish_events, subscribe_client)
+NUMBERED = Contender("eventbus, numbered", publish_numbered, subscribe_client)
 PACKED = Contender("eventbus, emit_events", publish_packed, subscribe_client)
 
 

@@ -29,12 +29,12 @@ def command(host: str, pub_port: int, sub_port: int, *, max_event_bytes: int, se
 
 def run(arguments: str) -> int:
     """Run a proxy until SIGTERM or SIGINT, and return the exit status."""
+    stop = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):  # first, so that nobody interrupts the imports
+        signal.signal(number, lambda *_: stop.set())
     from eventbus.errors import EventBusError
     from eventbus.proxy import EventBusProxy
 
-    stop = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     try:
         with EventBusProxy(**json.loads(arguments)) as proxy:
             print(

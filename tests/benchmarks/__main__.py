@@ -13,7 +13,7 @@ import threading
 import time
 
 from eventbus import bench
-from eventbus.bench import EVENT_BY_EVENT, PACKED
+from eventbus.bench import EVENT_BY_EVENT, NUMBERED, PACKED
 from tests.benchmarks.contenders import BY_HAND, IN_C, OBVIOUS
 
 
@@ -27,7 +27,7 @@ def main() -> None:
     rounds, events = (2, 30_000) if quick else (7, 300_000)
 
     print(f"throughput: {events:,} events of 154 bytes in each of {rounds} rounds", flush=True)
-    fast = (BY_HAND, IN_C, OBVIOUS, EVENT_BY_EVENT, PACKED)
+    fast = (BY_HAND, IN_C, OBVIOUS, EVENT_BY_EVENT, NUMBERED, PACKED)
     rates: dict[str, list[float]] = {contender.name: [] for contender in fast}
     for _ in range(rounds):
         for contender in fast:
@@ -39,7 +39,7 @@ def main() -> None:
 
     count = 500 if quick else 3_000
     print(f"\nlatency: {count:,} events at 1,000/s in each of {rounds} rounds", flush=True)
-    steady = (BY_HAND, IN_C, OBVIOUS, EVENT_BY_EVENT)
+    steady = (BY_HAND, IN_C, OBVIOUS, EVENT_BY_EVENT, NUMBERED)
     medians: dict[str, list[float]] = {contender.name: [] for contender in steady}
     tails: dict[str, list[float]] = {contender.name: [] for contender in steady}
     for _ in range(rounds):
