@@ -159,7 +159,8 @@ class Path:
         with self._lock:
             now = monotonic()
             legs = self.legs()
-            if all(leg.up for leg in legs):  # else it has gone down at this very moment, which the keeper is about to see
+            # Else it has gone down this very moment, and perhaps come back, which the keeper is about to see.
+            if all(leg.up for leg in legs) and not self._watch.has_missed(legs):
                 self._end_echo()
                 self._watch.proven(now, legs)
                 self._status.proven(now - began)

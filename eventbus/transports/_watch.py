@@ -96,6 +96,10 @@ class Watch:
         self._echo_due = now + (self._patience.echo_interval or float("inf"))
         self._renew_due = [None, None]
 
+    def has_missed(self, legs: Legs) -> bool:
+        """Whether a connection has been lost and was made again since the last step, once it had been ready."""
+        return self.state is not ClientState.CONNECTING and _generation(legs) != self._generation
+
     def step(self, now: float, legs: Legs, *, arrived: bool) -> Step:
         """Decide what is to be done.
 
