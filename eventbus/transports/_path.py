@@ -153,7 +153,7 @@ class Path:
                 self._watch.proven(now, legs)
                 self._status.proven(now - began)
                 self._follow(ClientState.READY, "a subscription has come round through the proxy")
-        keeper.wake()
+        keeper.wake(self)
 
     def _follow(self, state: ClientState, reason: str) -> None:
         """Do what the state asks for, and tell it."""
