@@ -12,6 +12,7 @@ from eventbus.transports._waker import Waker
 logger = logging.getLogger("eventbus")
 
 _LONGEST = 3600.0  # seconds
+_NOW = float("-inf")
 
 
 class Ward(Protocol):
@@ -29,13 +30,13 @@ class Keeper:
 
     def __init__(self) -> None:
         self._lock = RLock()  # collecting a forgotten client closes it, wherever a thread happens to be
-        self._wards: frozenset[Ward] = frozenset()
+        self._due: dict[Ward, float] = {}  # when each is to be kept at the latest
         self._waker: Waker | None = None
 
     def watch(self, ward: Ward) -> None:
         """Look after it from now on."""
         with self._lock:
-            self._wards |= {ward}
+            self._due[ward] = _NOW
             if self._waker is None:
                 self._waker = Waker()
                 Thread(target=self._run, args=(self._waker,), name="eventbus-keeper", daemon=True).start()
@@ -44,36 +45,50 @@ class Keeper:
     def forget(self, ward: Ward) -> None:
         """Look after it no more. A call of its `keep` may still be running."""
         with self._lock:
-            self._wards -= {ward}
+            self._due.pop(ward, None)
             if self._waker is not None:
                 self._waker.wake()
 
-    def wake(self) -> None:
-        """Look at all wards now."""
-        waker = self._waker
-        if waker is not None:
-            waker.wake()
+    def wake(self, ward: Ward) -> None:
+        """Keep it now, or once more if that is being done, if it is looked after."""
+        with self._lock:
+            if ward in self._due and self._waker is not None:
+                self._due[ward] = _NOW
+                self._waker.wake()
 
     def _run(self, waker: Waker) -> None:
         poll = select.poll()
-        registered: set[int] = set()
+        poll.register(waker.fileno(), select.POLLIN)
+        filenos: dict[Ward, set[int]] = {}
+        owners: dict[int, Ward] = {}
+        ready: set[Ward] = set()
         while True:
             with self._lock:
-                wards = self._wards
-                if not wards:
+                if not self._due:
                     self._waker = None
                     waker.close()
                     return
-            now = monotonic()
-            due = min(self._keep(ward, now) for ward in wards)
-            # After keeping, for that may have given them new ones.
-            wanted = {waker.fileno(), *(fileno for ward in wards for fileno in ward.filenos())} - {-1}
-            for fileno in registered - wanted:
+                now = monotonic()
+                wards = [ward for ward, due in self._due.items() if due <= now or ward in ready]
+                self._due.update(dict.fromkeys(wards, float("inf")))
+            for ward in wards:
+                due = self._keep(ward, now)
+                # Keeping may have given it new ones.
+                filenos[ward] = set(ward.filenos()) - {-1}
+                with self._lock:
+                    if ward in self._due:
+                        self._due[ward] = min(self._due[ward], due)  # somebody may have woken it meanwhile
+            with self._lock:
+                filenos = {ward: filenos.get(ward, set()) for ward in self._due}
+                due = min(self._due.values(), default=_NOW)
+            wanted = {fileno: ward for ward, numbers in filenos.items() for fileno in numbers}
+            for fileno in owners.keys() - wanted.keys():
                 poll.unregister(fileno)
-            for fileno in wanted - registered:
+            for fileno in wanted.keys() - owners.keys():
                 poll.register(fileno, select.POLLIN)
-            registered = wanted
-            poll.poll(1000 * max(0.0, min(due - monotonic(), _LONGEST)))
+            owners = wanted
+            found = poll.poll(1000 * max(0.0, min(due - monotonic(), _LONGEST)))
+            ready = {owners[fileno] for fileno, _ in found if fileno in owners}
             waker.drain()
 
     def _keep(self, ward: Ward, now: float) -> float:

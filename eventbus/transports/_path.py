@@ -165,7 +165,7 @@ class Path:
                 self._watch.proven(now, legs)
                 self._status.proven(now - began)
                 self._follow(legs, ClientState.READY, "a subscription has come round through the proxy")
-        keeper.wake()
+        keeper.wake(self)
 
     def _follow(self, legs: Legs, state: ClientState, reason: str) -> None:
         """Do what the state asks for, and tell it."""
