@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
-from threading import RLock, Thread, current_thread
+from threading import Lock, RLock, Thread, current_thread
 from typing import Any
 
 from eventbus import wire
@@ -38,6 +38,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._throttle = Throttle()
         self._malformed = 0
         self._starting = RLock()  # a signal handler may stop what it has interrupted in the midst of starting
+        self._receiving = Lock()
         self._thread: Thread | None = None  # a thread that finds that it is not this one ends
         self._ending: Thread | None = None  # the last one that was stopped
         self._closed = True
@@ -88,8 +89,12 @@ class Consumer[EventClass: BaseEvent[Any]]:
 
     def _consume(self) -> None:
         try:
-            while self._thread is current_thread():
-                batch = self._transport.receive()
+            while True:
+                # One that was started before the last one has ended waits: what wakes a receiver must not reach the other.
+                with self._receiving:
+                    if self._thread is not current_thread():
+                        break
+                    batch = self._transport.receive()
                 if batch is None:
                     self._dispatcher.end()
                     break
