@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
-from threading import RLock, Thread, current_thread
+from threading import Lock, RLock, Thread, current_thread
 from time import monotonic
 from typing import Any
 
@@ -57,6 +57,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._watch = StallWatch()
         self._busy: tuple[float, int] | None = None  # since when with a batch, and how many events had come in before it
         self._starting = RLock()  # a signal handler may stop what it has interrupted in the midst of starting
+        self._receiving = Lock()
         self._thread: Thread | None = None  # a thread that finds that it is not this one ends
         self._ending: Thread | None = None  # the last one that was stopped
         self._closed = True
@@ -130,9 +131,13 @@ class Consumer[EventClass: BaseEvent[Any]]:
 
     def _consume(self) -> None:
         try:
-            while self._thread is current_thread():
+            while True:
                 self._busy = None
-                batch = self._transport.receive()
+                # One that was started before the last one has ended waits: what wakes a receiver must not reach the other.
+                with self._receiving:
+                    if self._thread is not current_thread():
+                        break
+                    batch = self._transport.receive()
                 if batch is None:
                     self._dispatcher.end()
                     break

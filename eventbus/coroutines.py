@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_IN_FLIGHT = 1_000
 
+_CLEAN_UP = 1.0  # seconds, at most, for coroutines that are cancelled
+
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop that runs in this thread, if any."""
@@ -93,12 +95,13 @@ class CoroutineRunner:
             own, self._own = self._own, None
             inside = (own is not None and own.is_current()) or (self._given is not None and running_loop() is self._given)
             if not inside:
-                self._changed.wait_for(self.idle, deadline.left())
+                to_clean_up = min(_CLEAN_UP, deadline.left() / 4) if own is not None else 0.0
+                self._changed.wait_for(self.idle, deadline.left() - to_clean_up)
             left = self._in_flight
         if own is not None:
             own.end(cancel=not inside)
             if not inside:
-                own.join(deadline.left() + 1.0)  # cancelled tasks may clean up, but not for ever
+                own.join(deadline.left())  # cancelled tasks may clean up, but not for ever
         return left
 
     def retire(self) -> None:

@@ -14,7 +14,7 @@ from eventbus.state import ClientState, Status
 from eventbus.transports._keeper import keeper
 from eventbus.transports._publisher import Publisher
 from eventbus.transports._subscriber import Subscriber
-from eventbus.transports._watch import Legs, Patience, Watch
+from eventbus.transports._watch import Leg, Legs, Patience, Watch
 
 logger = logging.getLogger("eventbus")
 
@@ -60,6 +60,7 @@ class Path:
         self._flushed = False
         self._published_on: int | None = None  # the number of the connection that events were given to
         self._quiet = False
+        self._seen: Legs = Leg(), Leg()  # by the keeper
 
     def watch(self) -> None:
         """Begin to look after it.
@@ -71,8 +72,11 @@ class Path:
         _open_paths.add(self)
 
     def legs(self) -> Legs:
-        """How both connections are."""
-        return self.publisher.leg(), self.subscriber.leg()
+        """How both connections are at this moment."""
+        legs = self.publisher.leg(), self.subscriber.leg()
+        if legs != self._seen:
+            keeper.wake(self)  # nothing else tells it of what this look has found
+        return legs
 
     def is_up(self) -> bool:
         """Whether both connections are up."""
@@ -136,7 +140,7 @@ class Path:
             self.publisher.drain()
         self.subscriber.pump()
         with self._lock:
-            legs = self.legs()
+            legs = self._seen = self.publisher.leg(), self.subscriber.leg()
             arrived = self._echo is not None and self.publisher.has_seen(self._echo)
             step = self._watch.step(now, legs, arrived=arrived)
             if arrived:

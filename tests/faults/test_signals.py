@@ -3,14 +3,10 @@
 Each case is a program of its own, for only a main thread can be interrupted: ``python -m tests.faults.test_signals``.
 """
 
-import faulthandler
-import logging
 import os
 import random
 import signal
-import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import Event, Thread
@@ -20,7 +16,8 @@ from types import FrameType
 import pytest
 
 from eventbus import EventBusProxy, NotConnected, ProxyUnreachable
-from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually, proxy_process
+from tests.faults.programs import end_within, expect_resources, ignore_log, resources, run_program
+from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, proxy_process
 
 TOPIC = MyEventTopic.my_service
 CLOSE_TIMEOUT = 1.0
@@ -96,25 +93,15 @@ def test_close_from_a_signal_handler_while_the_proxy_is_stopped(soak_seconds: fl
 
 def run(scene: str, action: str, pub_port: int, sub_port: int, seconds: float, proxy_pid: int = 0) -> None:
     """Interrupt an action for so many seconds, in a process of its own."""
-    arguments = [scene, action, pub_port, sub_port, seconds, proxy_pid]
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-m", "tests.faults.test_signals", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=seconds + 2 * PATIENCE,
-        check=False,
-    )
-    print(done.stdout, done.stderr, sep="\n")
-    assert (done.returncode, done.stderr) == (0, "")
+    run_program("tests.faults.test_signals", scene, action, pub_port, sub_port, seconds, proxy_pid, seconds=seconds)
 
 
 # The program.
 
 
 def main(scene: str, action: str, pub_port: int, sub_port: int, seconds: float, proxy_pid: int) -> None:
-    faulthandler.dump_traceback_later(seconds + PATIENCE, exit=True)
-    # When it interrupts what handing over an event waits for, close() takes all its time and says so.
-    logging.getLogger("eventbus").addHandler(logging.NullHandler())
+    end_within(seconds)
+    ignore_log()  # close() takes all its time and says so if the consumer waits for what the signal has interrupted
     moments = random.Random(f"{scene} {action}")
     sys.setswitchinterval(0.0002)
     before = resources()
@@ -124,7 +111,7 @@ def main(scene: str, action: str, pub_port: int, sub_port: int, seconds: float, 
         with SCENES[scene](pub_port, sub_port, proxy_pid) as client:
             took = interrupt(client, ACTIONS[action], moments.uniform(0, LATEST))
         longest, rounds, slow = max(longest, took), rounds + 1, slow + (took > CLOSE_TIMEOUT / 2)
-        eventually(lambda: resources() == before, what=f"{resources()} is {before}")
+        expect_resources(before)
     print(f"{rounds} rounds, the longest close() took {longest:.3f} s, {slow} were slow")
     assert longest < CLOSE_TIMEOUT + SLACK
 
@@ -203,13 +190,6 @@ def stopped(pub_port: int, sub_port: int, proxy_pid: int) -> Iterator[Bus]:
 
 
 SCENES = {"busy": busy, "connecting": connecting, "holding": holding, "stopped": stopped}
-
-
-def resources() -> tuple[int, int]:
-    """How many threads and descriptors there are."""
-    with suppress(FileNotFoundError):
-        return threading.active_count(), len(os.listdir("/proc/self/fd"))
-    return threading.active_count(), 0
 
 
 if __name__ == "__main__":

@@ -1,0 +1,57 @@
+"""Faults that must not end the tests' own process are tried in a process of their own: a test module, run as a program."""
+
+import faulthandler
+import logging
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+from tests.support import PATIENCE, eventually
+
+
+def run_program(module: str, *arguments: object, seconds: float = 0.0, errors: str = "", warnings: str = "error") -> str:
+    """Run a test module as a program; it must end well, and have nothing on its standard error but what is expected.
+
+    Args:
+        module: its name.
+        arguments: what it finds in `sys.argv`.
+        seconds: for how long it does what it does.
+        errors: what its standard error has in it; if this is empty, nothing.
+        warnings: what becomes of warnings.
+
+    Returns:
+        Its standard output.
+    """
+    command = [sys.executable, "-W", warnings, "-m", module, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds + 2 * PATIENCE, check=False)
+    print(done.stdout, done.stderr, sep="\n")  # for the report of a test that fails
+    assert done.returncode == 0
+    assert errors in done.stderr if errors else not done.stderr
+    return done.stdout
+
+
+def end_within(seconds: float) -> None:
+    """In a program: say where all threads are, and exit with an error, if it still runs after so many seconds and some."""
+    faulthandler.dump_traceback_later(seconds + PATIENCE, exit=True)
+
+
+def ignore_log() -> None:
+    """In a program: keep off its standard error what the client warns of rightly."""
+    logging.getLogger("eventbus").addHandler(logging.NullHandler())
+
+
+def resources() -> tuple[int, int, list[str]]:
+    """How many Python threads, native threads and which descriptors this process has."""
+    return threading.active_count(), len(os.listdir("/proc/self/task")), sorted(os.listdir("/proc/self/fd"))
+
+
+def expect_resources(before: tuple[int, int, list[str]]) -> None:
+    """Wait until this process has the same threads and descriptors as before."""
+    try:
+        eventually(lambda: resources() == before)
+    except AssertionError:
+        names = [thread.name for thread in threading.enumerate()]
+        files = [os.readlink(file) for file in Path("/proc/self/fd").iterdir() if file.exists()]
+        raise AssertionError(f"{resources()} is not {before}: {names}, {files}") from None
