@@ -9,7 +9,6 @@ import json
 import signal
 import sys
 from pathlib import Path
-from threading import Event
 from types import ModuleType
 
 _GLANCE = 1.0  # seconds between two looks at whether the proxy still runs
@@ -29,9 +28,9 @@ def command(host: str, pub_port: int, sub_port: int, *, max_event_bytes: int, se
 
 def run(arguments: str) -> int:
     """Run a proxy until SIGTERM or SIGINT, and return the exit status."""
-    stop = Event()
-    for number in (signal.SIGINT, signal.SIGTERM):  # first, so that nobody interrupts the imports
-        signal.signal(number, lambda *_: stop.set())
+    # Blocked and waited for rather than handled: so they interrupt nothing, whenever and how often they come.
+    signals = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     from eventbus.errors import EventBusError
     from eventbus.proxy import EventBusProxy
 
@@ -41,11 +40,9 @@ def run(arguments: str) -> int:
                 f"proxy on {proxy.host}: publishers connect to port {proxy.pub_port}, subscribers to port {proxy.sub_port}",
                 flush=True,
             )
-            while not stop.wait(_GLANCE):
+            while signal.sigtimedwait(signals, _GLANCE) is None:
                 if not proxy.is_running():
                     raise EventBusError("the proxy has ended of itself; the log says why")
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.SIG_IGN)  # a second Ctrl-C would kill the interpreter while it ends
     except (EventBusError, OSError) as error:
         print(f"eventbus: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
         return 1
