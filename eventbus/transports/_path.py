@@ -150,10 +150,10 @@ class Path:
             if step.echo:
                 self._begin_echo(now)
             self._follow(legs, step.state, step.reason)
+            self._renew(*step.renew)  # before anybody can prove the old ones
         if step.give_up:
             self._give_up(self)
             return float("inf")
-        self._renew(*step.renew)
         look_again = min(step.look_again, self._drain_due)
         if step.state is ClientState.READY and not self._flushed:
             return now + _PATIENT_PROBE

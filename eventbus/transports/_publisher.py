@@ -146,13 +146,14 @@ class Publisher:
             return False
 
     def renew(self) -> None:
-        """Replace the socket by a new one, with what is held. What the old one has not sent is gone.
+        """Replace the socket by a new one, and hold what is sent until `flush`. What the old one has not sent is gone.
 
         Raises:
             zmq.ZMQError: there is no descriptor left; the leg stays abandoned.
         """
         with self._lock:
             if not self._closed:
+                self.hold()  # the new one knows no subscription yet, and would drop everything
                 self._monitor.detach()
                 self._socket.close(linger=0)
                 try:

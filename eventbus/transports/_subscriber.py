@@ -158,8 +158,8 @@ class Subscriber:
             if not self._socket.closed:
                 self._read_rest()
                 self._poller.unregister(self._socket)
-                self._monitor.detach()
-                self._socket.close(linger=0)
+            self._monitor.detach()
+            self._socket.close(linger=0)
             try:
                 self._connect()
             except BaseException:
