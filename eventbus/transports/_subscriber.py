@@ -53,8 +53,12 @@ class Subscriber:
         self._prefixes: wire.Prefixes | None = None  # of the topics; made when needed
         self._unread: list[bytes] = []  # frames of whole messages that an earlier socket had received
         self._monitor = Monitor(context)
-        self._connect()
         self._waker = Waker()
+        try:
+            self._connect()
+        except BaseException:
+            self._waker.close()
+            raise
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._waker.fileno(), zmq.POLLIN)
