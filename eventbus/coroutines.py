@@ -63,16 +63,16 @@ class CoroutineRunner:
     def submit(self, coroutine: Coroutine[object, object, object], done: Done) -> None:
         """Start the coroutine; `done` gets its exception or None, on the loop's thread."""
         with self._changed:
+            refusal: Exception
             self._changed.wait_for(lambda: self._in_flight < MAX_IN_FLIGHT or self._refusing)
             if not self._refusing:
-                loop = self._given or (self._own or self._start_own()).loop
-                self._in_flight += 1
                 try:
+                    loop = self._given or (self._own or self._start_own()).loop
                     loop.call_soon_threadsafe(self._start, loop, coroutine, done)
-                except RuntimeError as closed:  # the given loop has ended before the client
-                    self._in_flight -= 1
-                    refusal = closed
+                except (RuntimeError, OSError) as error:  # the given loop has ended before the client, or none can be made
+                    refusal = error
                 else:
+                    self._in_flight += 1
                     return
             else:
                 refusal = RuntimeError("the client is closing")
@@ -144,14 +144,22 @@ def _outcome(task: asyncio.Task[None]) -> BaseException | None:
 
 
 class _LoopThread:
-    """An event loop in a thread of its own."""
+    """An event loop in a thread of its own.
+
+    Raises:
+        OSError: there is no descriptor left.
+        RuntimeError: the system lets no thread start any more.
+    """
 
     def __init__(self) -> None:
+        self._failure: Exception | None = None
         self._ready = Event()
         self._cancel = False
         self._thread = Thread(target=self._run, name="eventbus-coroutines", daemon=True)
         self._thread.start()
         self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
 
     def is_current(self) -> bool:
         return self._thread is current_thread()
@@ -165,9 +173,15 @@ class _LoopThread:
         self._thread.join(timeout)
 
     def _run(self) -> None:
-        import asyncio
+        try:
+            import asyncio
 
-        asyncio.run(self._main())
+            asyncio.run(self._main())
+        except Exception as error:
+            if self._ready.is_set():
+                raise
+            self._failure = error
+            self._ready.set()
 
     async def _main(self) -> None:
         import asyncio

@@ -34,13 +34,16 @@ class Keeper:
         self._waker: Waker | None = None
 
     def watch(self, ward: Ward) -> None:
-        """Look after it from now on."""
+        """Look after it from now on.
+
+        Raises:
+            OSError: there is no descriptor left.
+            RuntimeError: the system lets no thread start any more.
+        """
         with self._lock:
+            waker = self._waker or self._start()
             self._due[ward] = _NOW
-            if self._waker is None:
-                self._waker = Waker()
-                Thread(target=self._run, args=(self._waker,), name="eventbus-keeper", daemon=True).start()
-            self._waker.wake()
+            waker.wake()
 
     def forget(self, ward: Ward) -> None:
         """Look after it no more. A call of its `keep` may still be running."""
@@ -55,6 +58,16 @@ class Keeper:
             if ward in self._due and self._waker is not None:
                 self._due[ward] = _NOW
                 self._waker.wake()
+
+    def _start(self) -> Waker:
+        waker = Waker()
+        try:
+            Thread(target=self._run, args=(waker,), name="eventbus-keeper", daemon=True).start()
+        except BaseException:
+            waker.close()
+            raise
+        self._waker = waker
+        return waker
 
     def _run(self, waker: Waker) -> None:
         poll = select.poll()

@@ -39,9 +39,12 @@ class Monitor:
             events = self._context.socket(zmq.PAIR)
             try:
                 events.set_hwm(0)
+                # In this order, and the other way round at the end: libzmq's thread, which has all connections of the
+                # process, would wait for ever to tell somebody who is not there.
                 socket.monitor(address, _UP | _RETRIED | _REFUSED | _DOWN | _HANDSHAKES)
                 events.connect(address)
             except BaseException:
+                socket.disable_monitor()
                 events.close(linger=0)
                 raise
             self._monitored, self._events = socket, events
