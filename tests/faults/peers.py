@@ -1,7 +1,7 @@
 """Publishers and subscribers in processes of their own, and the books that are kept of what they emit and receive.
 
-``python -m tests.faults.peers emit|receive OPTIONS`` is such a process. Each event says who has emitted it, its number and the
-moment, so that whoever receives it knows what is missing, out of order or there twice.
+``python -m tests.faults.peers emit|receive OPTIONS`` is such a process. Each event says who has emitted it, when, and its
+number, so that whoever receives it knows what is missing, out of order or there twice.
 """
 
 import json
@@ -19,7 +19,7 @@ from threading import Event
 from time import monotonic
 from typing import Any, NamedTuple, Self
 
-from eventbus import ClientState, DropReason
+from eventbus import DropReason
 from tests.faults.proxies import ProxyProcess
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, eventually
 
@@ -191,7 +191,7 @@ class Scene:
         self.client = Bus(MyEvent, proxy.host, proxy.pub_port, proxy.sub_port, connect_timeout=PATIENCE, **options)
         self.client.subscribe(TOPIC)
         self.client.attach_callback(MyEventType.updated, self.books)
-        self.states: list[ClientState] = []
+        self.states: list[str] = []
         stack.enter_context(self.client)
         self.client.on_state_change(lambda change: self.states.append(change.state))
         self.client.start_consumer()
@@ -313,7 +313,11 @@ def answer(what: object) -> None:
 
 def main(role: str, options: str) -> None:
     logging.getLogger("eventbus").addHandler(logging.NullHandler())  # what happens is meant to
-    {"emit": emit, "receive": receive}[role](**json.loads(options))
+    arguments = json.loads(options)
+    if role == "emit":
+        emit(**arguments)
+    else:
+        receive(**arguments)
 
 
 if __name__ == "__main__":
