@@ -17,16 +17,26 @@ from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 from threading import Event
 from time import monotonic
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Protocol, Self
 
 from eventbus import DropReason
-from tests.faults.proxies import ProxyProcess
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, eventually
 
 TOPIC = MyEventTopic.my_service
 CALM = 100  # events of each publisher that must arrive once a fault is over
 SEED = 20_260_131
 _MANY = 1_000_000  # a value is the publisher's number times this, and the event's own
+
+
+class Place(Protocol):
+    """Where clients connect to: a proxy, or what stands before one."""
+
+    @property
+    def host(self) -> str: ...
+    @property
+    def pub_port(self) -> int: ...
+    @property
+    def sub_port(self) -> int: ...
 
 
 class Arrival(NamedTuple):
@@ -92,8 +102,8 @@ class Report(NamedTuple):
 class _Peer:
     """A process that is told and answers, line by line; it is killed at the end of the block."""
 
-    def __init__(self, role: str, proxy: ProxyProcess, options: dict[str, Any]) -> None:
-        options = {"host": proxy.host, "pub_port": proxy.pub_port, "sub_port": proxy.sub_port, **options}
+    def __init__(self, role: str, place: Place, options: dict[str, Any]) -> None:
+        options = {"host": place.host, "pub_port": place.pub_port, "sub_port": place.sub_port, **options}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests.faults.peers", role, json.dumps(options)],
             stdin=subprocess.PIPE,
@@ -128,13 +138,13 @@ class Emitter(_Peer):
 
     Args:
         number: tells it from others.
-        proxy: where it connects to.
+        place: where it connects to.
         rate: events a second.
         options: of its client.
     """
 
-    def __init__(self, number: int, proxy: ProxyProcess, rate: float = 1_000.0, **options: Any) -> None:
-        super().__init__("emit", proxy, {"number": number, "rate": rate, **options})
+    def __init__(self, number: int, place: Place, rate: float = 1_000.0, **options: Any) -> None:
+        super().__init__("emit", place, {"number": number, "rate": rate, **options})
         self.number = number
 
     def ready(self) -> None:
@@ -151,13 +161,13 @@ class Receiver(_Peer):
     """A subscriber that keeps books. It is subscribed when `ready` returns.
 
     Args:
-        proxy: where it connects to.
+        place: where it connects to.
         slow: whether the handler waits at each event until `let_go`.
         options: of its client.
     """
 
-    def __init__(self, proxy: ProxyProcess, *, slow: bool = False, **options: Any) -> None:
-        super().__init__("receive", proxy, {"slow": slow, **options})
+    def __init__(self, place: Place, *, slow: bool = False, **options: Any) -> None:
+        super().__init__("receive", place, {"slow": slow, **options})
 
     def ready(self) -> None:
         """Return once it is subscribed."""
@@ -179,16 +189,15 @@ class Scene:
     """Two publishers and a subscriber at a proxy: the publishers emit in processes of their own, this one keeps the books.
 
     Args:
-        proxy: where all of them connect to.
+        place: where all of them connect to.
         stack: closes them.
         rate: events a second, of both publishers together.
         options: of all clients.
     """
 
-    def __init__(self, proxy: ProxyProcess, stack: ExitStack, *, rate: float = 2_000.0, **options: Any) -> None:
-        self.proxy = proxy
+    def __init__(self, place: Place, stack: ExitStack, *, rate: float = 2_000.0, **options: Any) -> None:
         self.books = Books()
-        self.client = Bus(MyEvent, proxy.host, proxy.pub_port, proxy.sub_port, connect_timeout=PATIENCE, **options)
+        self.client = Bus(MyEvent, place.host, place.pub_port, place.sub_port, connect_timeout=PATIENCE, **options)
         self.client.subscribe(TOPIC)
         self.client.attach_callback(MyEventType.updated, self.books)
         self.states: list[str] = []
@@ -196,7 +205,7 @@ class Scene:
         self.client.on_state_change(lambda change: self.states.append(change.state))
         self.client.start_consumer()
         self.emitters = [
-            stack.enter_context(Emitter(number, proxy, rate / 2, connect_timeout=PATIENCE, **options)) for number in range(2)
+            stack.enter_context(Emitter(number, place, rate / 2, connect_timeout=PATIENCE, **options)) for number in range(2)
         ]
         for emitter in self.emitters:
             emitter.ready()
@@ -247,10 +256,10 @@ class Scene:
 
 
 @contextmanager
-def scene(proxy: ProxyProcess, **options: Any) -> Iterator[Scene]:
+def scene(place: Place, **options: Any) -> Iterator[Scene]:
     """A `Scene` that is closed at the end of the block."""
     with ExitStack() as stack:
-        yield Scene(proxy, stack, **options)
+        yield Scene(place, stack, **options)
 
 
 def rounds(count: int, soak_seconds: float | None) -> Iterator[random.Random]:

@@ -3,7 +3,7 @@
 from time import monotonic
 
 from tests.faults.peers import Emitter, Receiver, Scene, rounds, scene
-from tests.faults.proxies import running_proxy
+from tests.faults.proxies import ProxyProcess, running_proxy
 from tests.support import PATIENCE, eventually
 
 ROUNDS = 3
@@ -11,15 +11,15 @@ RECOVERY = 2.0  # seconds that the first event after a restart may take
 MOST = 100  # events that may be lost in a restart; of 2,000 a second it is a few that are just then in the proxy
 
 
-def restart(scene: Scene, down: float) -> tuple[float, dict[int, int]]:
+def restart(proxy: ProxyProcess, scene: Scene, down: float) -> tuple[float, dict[int, int]]:
     """Kill the proxy, start it again after so many seconds, and wait for events that are emitted after that.
 
     Returns how long the first of those took, and the number of one of each publisher.
     """
-    scene.proxy.kill()
+    proxy.kill()
     end = monotonic() + down
     eventually(lambda: monotonic() > end)
-    restarted = scene.proxy.start()
+    restarted = proxy.start()
     arrivals = [scene.wait_for(emitter.number, restarted) for emitter in scene.emitters]
     scene.client.wait_ready(PATIENCE)  # its publishing half, which emits nothing, may take longer
     return max(arrival.received for arrival in arrivals) - restarted, scene.flows()
@@ -30,7 +30,7 @@ def test_numbered_publishers_lose_nothing(soak_seconds: float | None) -> None:
     with running_proxy() as proxy, scene(proxy, numbered=True) as running:
         times = 0
         for chance in rounds(ROUNDS, soak_seconds):
-            restart(running, chance.uniform(0.0, 0.5))
+            restart(proxy, running, chance.uniform(0.0, 0.5))
             times += 1
         reports = running.finish()
         assert (running.books.missing(), running.client.stats().lost) == (0, 0)
@@ -43,7 +43,7 @@ def test_plain_publishers_lose_what_was_in_the_proxy(soak_seconds: float | None)
     with running_proxy() as proxy, scene(proxy) as running:
         before = 0
         for chance in rounds(ROUNDS, soak_seconds):
-            recovery, _ = restart(running, chance.uniform(0.0, 0.5))
+            recovery, _ = restart(proxy, running, chance.uniform(0.0, 0.5))
             missing = running.books.missing()
             assert recovery < RECOVERY
             assert missing - before <= MOST
@@ -55,7 +55,7 @@ def test_numbered_publishers_at_a_plain_proxy(soak_seconds: float | None) -> Non
     """A proxy that lets publishers in before subscribers are back costs some events; each of them is counted as lost."""
     with running_proxy(plain=True) as proxy, scene(proxy, numbered=True) as running:
         for chance in rounds(ROUNDS, soak_seconds):
-            restart(running, chance.uniform(0.0, 0.5))
+            restart(proxy, running, chance.uniform(0.0, 0.5))
         running.finish()
         assert running.client.stats().lost == running.books.missing()
 

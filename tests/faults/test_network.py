@@ -1,0 +1,73 @@
+"""A network that is held up, cut, closed or silent, or whose cable is pulled, while events flow."""
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+
+from tests.faults.peers import Scene, rounds, scene
+from tests.faults.proxies import running_proxy
+from tests.faults.relay import Network, Relay, network
+from tests.support import PATIENCE, eventually
+
+type Fault = Callable[[Relay], None]
+
+
+def nothing(relay: Relay) -> None:
+    pass
+
+
+def each(action: Fault, relays: tuple[Relay, ...]) -> None:
+    for relay in relays:
+        action(relay)
+
+
+def close(relay: Relay) -> None:
+    relay.refuse()
+    relay.cut()
+
+
+# How each begins and ends.
+FAULTS: dict[str, tuple[Fault, Fault]] = {
+    "cut": (Relay.cut, nothing),
+    "closed": (close, Relay.admit),
+    "held up": (Relay.hold_up, Relay.go_on),
+    "silent": (Relay.silence, nothing),
+}
+LEGS: dict[str, Callable[[Network], tuple[Relay, ...]]] = {
+    "publishing": lambda between: (between.publishing,),
+    "subscribing": lambda between: (between.subscribing,),
+    "both": lambda between: (between.publishing, between.subscribing),
+}
+
+
+def degraded_and_back(running: Scene, begin: Callable[[], object], end: Callable[[], object]) -> None:
+    """Let a fault begin, last until this client has noticed it, and end; return when events flow again."""
+    told = len(running.states)
+    begin()
+    eventually(lambda: "degraded" in running.states[told:], PATIENCE, "the fault is noticed")
+    end()
+    running.flows()
+    running.client.wait_ready(PATIENCE)
+
+
+@pytest.mark.parametrize("numbered", [True, False])
+@pytest.mark.parametrize("legs", LEGS)
+def test_connections_recover(legs: str, numbered: bool, soak_seconds: float | None) -> None:
+    """Held up, cut, refused or silent, each leg and both: DEGRADED, then READY, and events flow in order, none twice.
+
+    With numbers each of them has arrived or is counted as lost.
+    """
+    with (
+        running_proxy() as proxy,
+        network(proxy) as between,
+        scene(between, numbered=numbered, echo_interval=0.1, echo_timeout=0.3) as running,
+    ):
+        relays = LEGS[legs](between)
+        for chance in rounds(1, soak_seconds):
+            for name in chance.sample(list(FAULTS), len(FAULTS)):
+                begin, end = FAULTS[name]
+                degraded_and_back(running, partial(each, begin, relays), partial(each, end, relays))
+        running.finish()
+        if numbered:
+            assert running.client.stats().lost == running.books.missing()
