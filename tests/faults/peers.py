@@ -65,6 +65,10 @@ class Books:
         """How many have not, of those emitted before the latest that has."""
         return sum(arrivals[-1].number + 1 - len(arrivals) for arrivals in list(self.arrivals.values()))
 
+    def latest(self) -> float:
+        """When the latest event arrived."""
+        return max(arrivals[-1].received for arrivals in list(self.arrivals.values()))
+
     def first_after(self, publisher: int, moment: float) -> Arrival | None:
         """The first arrival of those that a publisher has emitted after a moment."""
         arrivals = self.arrivals[publisher]

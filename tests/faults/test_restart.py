@@ -38,6 +38,19 @@ def test_numbered_publishers_lose_nothing(soak_seconds: float | None) -> None:
             assert states == ["degraded", "ready"] * times
 
 
+def test_numbered_publishers_lose_nothing_in_restarts_that_follow_each_other(soak_seconds: float | None) -> None:
+    """Nor does it when it is killed again in the moment in which they send again what was under way."""
+    with running_proxy() as proxy, scene(proxy, numbered=True) as running:
+        for chance in rounds(1, soak_seconds):
+            for _ in range(chance.randint(2, 4)):
+                proxy.kill()
+                restarted = proxy.start()
+                eventually(lambda r=restarted: running.books.latest() > r, PATIENCE)  # type: ignore[misc]
+            restart(proxy, running, 0.0)
+        running.finish()
+        assert (running.books.missing(), running.client.stats().lost) == (0, 0)
+
+
 def test_plain_publishers_lose_what_was_in_the_proxy(soak_seconds: float | None) -> None:
     """Without numbers only the moment of the kill is lost; within two seconds all flows again, in order, none twice."""
     with running_proxy() as proxy, scene(proxy) as running:
