@@ -71,3 +71,12 @@ def test_connections_recover(legs: str, numbered: bool, soak_seconds: float | No
         running.finish()
         if numbered:
             assert running.client.stats().lost == running.books.missing()
+
+
+def test_a_cut_of_all_connections_costs_numbered_publishers_nothing(soak_seconds: float | None) -> None:
+    """What went down with the connections is sent again when subscribers have had the time to come back."""
+    with running_proxy() as proxy, network(proxy) as between, scene(between, numbered=True) as running:
+        for _ in rounds(3, soak_seconds):
+            degraded_and_back(running, partial(each, Relay.cut, LEGS["both"](between)), lambda: None)
+        running.finish()
+        assert (running.books.missing(), running.client.stats().lost) == (0, 0)
