@@ -121,7 +121,7 @@ class Path:
     def close(self, linger: float) -> None:
         """Wait until what is held is sent, as long as there is time; then close both, and flush in the background."""
         deadline = Deadline(linger)
-        while self.publisher.held and not deadline.passed():
+        while self.publisher.waits and not deadline.passed():
             sleep(_PATIENT_PROBE)
         self.closed = True
         keeper.forget(self)

@@ -94,6 +94,12 @@ class Publisher:
         with self._lock:
             return sum(count for _, _, count in self._held)
 
+    @property
+    def waits(self) -> bool:
+        """Whether anything waits for `flush`."""
+        with self._lock:
+            return bool(self._held)
+
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
         """Send one message that carries `count` events; see `Transport.send`."""
         if self._sending and self._is_owned():
@@ -280,6 +286,12 @@ class NumberedPublisher(Publisher):
         # What the socket was given lately, with the time; guarded by the lock.
         self._recent: deque[tuple[float, bytes, bytes]] = deque(maxlen=self._hwm)
         self._again: deque[tuple[bytes, bytes]] = deque()
+
+    @property
+    def waits(self) -> bool:
+        """Whether anything waits for `flush`."""
+        with self._lock:
+            return bool(self._again or self._held)
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
         """Send one message that carries `count` events; see `Transport.send`."""

@@ -1,14 +1,16 @@
 """A network that is held up, cut, closed or silent, or whose cable is pulled, while events flow."""
 
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 
 import pytest
 
-from tests.faults.peers import Scene, rounds, scene
+from eventbus import ClientState
+from tests.faults.peers import TOPIC, Place, Scene, rounds, scene
 from tests.faults.proxies import running_proxy
 from tests.faults.relay import Network, Relay, network
-from tests.support import PATIENCE, eventually
+from tests.support import PATIENCE, Bus, MyEvent, MyEventType, Recorder, event, eventually
 
 type Fault = Callable[[Relay], None]
 
@@ -80,3 +82,40 @@ def test_a_cut_of_all_connections_costs_numbered_publishers_nothing(soak_seconds
             degraded_and_back(running, partial(each, Relay.cut, LEGS["both"](between)), lambda: None)
         running.finish()
         assert (running.books.missing(), running.client.stats().lost) == (0, 0)
+
+
+def test_closing_waits_for_what_is_sent_again() -> None:
+    """A numbered publisher that is closed after its connection was lost first sends again what went down with it."""
+    with (
+        running_proxy() as proxy,
+        network(proxy) as between,
+        closing(client_of(between, numbered=True)) as emitter,
+        client_of(proxy) as receiver,
+    ):
+        recorder = Recorder()
+        receiver.subscribe(TOPIC)
+        receiver.attach_callback(MyEventType.updated, recorder)
+        receiver.start_consumer()
+        emitter.connect()
+        between.publishing.hold_up()
+        for number in range(10):
+            emitter.emit_event(event(number), TOPIC)
+        between.publishing.cut()
+        eventually(lambda: emitter.state is ClientState.DEGRADED, PATIENCE)
+        between.publishing.go_on()
+        emitter.close()
+        assert recorder.wait_for(10) == list(range(10))
+
+
+def client_of(place: Place, *, numbered: bool = False) -> Bus:
+    """A client that takes its time to close."""
+    return Bus(
+        MyEvent,
+        place.host,
+        place.pub_port,
+        place.sub_port,
+        connect_timeout=PATIENCE,
+        close_timeout=2 * PATIENCE,
+        linger=PATIENCE,
+        numbered=numbered,
+    )
