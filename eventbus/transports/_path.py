@@ -22,6 +22,9 @@ logger = logging.getLogger("eventbus")
 _PROBE = 0.0001
 _PATIENT_PROBE = 0.001
 _DRAIN = 1.0  # seconds
+# From READY to sending what was kept, in seconds, when connections were away: those of subscribers were, most likely, and
+# they need as long as a proxy of ours gives them, which not every proxy does, nor a network that comes back.
+_SETTLE = 0.25
 
 # Kept from being collected until they are closed: collecting would close their sockets, in any order and from any thread,
 # and in a forked child it would close what belongs to the parent.
@@ -58,6 +61,9 @@ class Path:
         self._echo_began = 0.0
         self._drain_due = 0.0
         self._flushed = False
+        self._flush_due: float | None = None  # once READY and until it is flushed
+        self._handshakes = 2  # of both legs when it was flushed; to begin with, those of a proxy that was there at once
+        self._failed = False  # whether an attempt to connect has since
         self._published_on: int | None = None  # the number of the connection that events were given to
         self._quiet = False
         self._seen: Legs = Leg(), Leg()  # by the keeper
@@ -156,7 +162,7 @@ class Path:
             return float("inf")
         look_again = min(step.look_again, self._drain_due)
         if step.state is ClientState.READY and not self._flushed:
-            return now + _PATIENT_PROBE
+            return max(now + _PATIENT_PROBE, min(look_again, self._flush_due or now))
         return look_again
 
     def _note_proof(self, began: float) -> None:
@@ -173,16 +179,30 @@ class Path:
 
     def _follow(self, legs: Legs, state: ClientState, reason: str) -> None:
         """Do what the state asks for, and tell it."""
+        self._failed = self._failed or any(leg.failures for leg in legs)
         if state is ClientState.READY:
             self._published_on = legs[0].handshakes
-            self._flushed = self._flushed or self.publisher.flush()
-        elif self._flushed:
-            self._flushed = False
-            self.publisher.hold()
+            if not self._flushed:
+                self._flush(sum(leg.handshakes for leg in legs))
+        else:
+            self._flush_due = None
+            if self._flushed:
+                self._flushed = False
+                self.publisher.hold()
         if self._published_on is not None and (not legs[0].up or legs[0].handshakes != self._published_on):
             self._published_on = None
             _try(self.publisher.connection_lost)
         self._status.change(state, reason, if_=lambda: not self._quiet)
+
+    def _flush(self, handshakes: int) -> None:
+        """Send what was kept, once subscribers have had time to come back if connections were away."""
+        now = monotonic()
+        if self._flush_due is None:
+            away = self._failed or handshakes != self._handshakes
+            self._flush_due = now + _SETTLE if away else now
+        if now >= self._flush_due and self.publisher.flush():
+            self._flushed, self._flush_due = True, None
+            self._handshakes, self._failed = handshakes, False
 
     def _begin_echo(self, now: float) -> None:
         self._echo, self._echo_began = wire.PRIVATE + uuid.uuid4().bytes, now

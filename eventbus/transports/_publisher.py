@@ -312,7 +312,8 @@ class NumberedPublisher(Publisher):
     def renew(self) -> None:
         """Replace the socket by a new one, to which `flush` gives once more what may have been under way."""
         with self._lock:
-            self._again = deque((first, payload) for _, first, payload in self._recent)
+            self._again.extendleft((first, payload) for _, first, payload in reversed(self._recent))
+            self._recent.clear()
             super().renew()
 
     def flush(self) -> bool:
@@ -323,7 +324,7 @@ class NumberedPublisher(Publisher):
                     return super().flush()
                 if not self._put_frames(*self._again[0]):
                     break
-                self._again.popleft()
+                self._recent.append((monotonic(), *self._again.popleft()))
             return False
 
     def _put(self, topic: bytes, payload: bytes, count: int) -> bool:

@@ -1,0 +1,107 @@
+"""A process that dies and comes back, while events flow: the proxy, a subscriber, a publisher."""
+
+from time import monotonic
+
+from tests.faults.peers import Emitter, Receiver, Scene, rounds, scene
+from tests.faults.proxies import ProxyProcess, running_proxy
+from tests.support import PATIENCE, eventually
+
+ROUNDS = 3
+RECOVERY = 2.0  # seconds that the first event after a restart may take
+MOST = 100  # events that may be lost in a restart; of 2,000 a second it is a few that are just then in the proxy
+
+
+def restart(proxy: ProxyProcess, scene: Scene, down: float) -> tuple[float, dict[int, int]]:
+    """Kill the proxy, start it again after so many seconds, and wait for events that are emitted after that.
+
+    Returns how long the first of those took, and the number of one of each publisher.
+    """
+    proxy.kill()
+    end = monotonic() + down
+    eventually(lambda: monotonic() > end)
+    restarted = proxy.start()
+    arrivals = [scene.wait_for(emitter.number, restarted) for emitter in scene.emitters]
+    scene.client.wait_ready(PATIENCE)  # its publishing half, which emits nothing, may take longer
+    return max(arrival.received for arrival in arrivals) - restarted, scene.flows()
+
+
+def test_numbered_publishers_lose_nothing(soak_seconds: float | None) -> None:
+    """Killed and started again, the proxy costs numbered publishers no event, and none comes twice or late; all are told."""
+    with running_proxy() as proxy, scene(proxy, numbered=True) as running:
+        times = 0
+        for chance in rounds(ROUNDS, soak_seconds):
+            restart(proxy, running, chance.uniform(0.0, 0.5))
+            times += 1
+        reports = running.finish()
+        assert (running.books.missing(), running.client.stats().lost) == (0, 0)
+        for states in (running.states, *(report.states for report in reports)):
+            assert states == ["degraded", "ready"] * times
+
+
+def test_numbered_publishers_lose_nothing_in_restarts_that_follow_each_other(soak_seconds: float | None) -> None:
+    """Nor does it when it is killed again in the moment in which they send again what was under way."""
+    with running_proxy() as proxy, scene(proxy, numbered=True) as running:
+        for chance in rounds(1, soak_seconds):
+            for _ in range(chance.randint(2, 4)):
+                proxy.kill()
+                restarted = proxy.start()
+                eventually(lambda r=restarted: running.books.latest() > r, PATIENCE)  # type: ignore[misc]
+            restart(proxy, running, 0.0)
+        running.finish()
+        assert (running.books.missing(), running.client.stats().lost) == (0, 0)
+
+
+def test_plain_publishers_lose_what_was_in_the_proxy(soak_seconds: float | None) -> None:
+    """Without numbers only the moment of the kill is lost; within two seconds all flows again, in order, none twice."""
+    with running_proxy() as proxy, scene(proxy) as running:
+        before = 0
+        for chance in rounds(ROUNDS, soak_seconds):
+            recovery, _ = restart(proxy, running, chance.uniform(0.0, 0.5))
+            missing = running.books.missing()
+            assert recovery < RECOVERY
+            assert missing - before <= MOST
+            before = missing
+        running.finish()
+
+
+def test_numbered_publishers_at_a_plain_proxy(soak_seconds: float | None) -> None:
+    """A proxy that lets publishers in before subscribers are back costs some events; each of them is counted as lost."""
+    with running_proxy(plain=True) as proxy, scene(proxy, numbered=True) as running:
+        for chance in rounds(ROUNDS, soak_seconds):
+            restart(proxy, running, chance.uniform(0.0, 0.5))
+        running.finish()
+        assert running.client.stats().lost == running.books.missing()
+
+
+def test_a_subscriber_that_dies(soak_seconds: float | None) -> None:
+    """Publishers and other subscribers do not notice; one that comes again gets all from then on."""
+    with running_proxy() as proxy, scene(proxy, numbered=True) as running:
+        for _ in rounds(ROUNDS, soak_seconds):
+            with Receiver(proxy, numbered=True) as receiver:
+                receiver.ready()
+                running.flows()
+                receiver.kill()
+        with Receiver(proxy, numbered=True) as receiver:
+            receiver.ready()
+            first = running.flows()  # emitted once it was subscribed
+            reports = running.finish()
+            expected = {number: report.emitted - 1 for number, report in enumerate(reports)}
+            eventually(lambda: {number: came[-1] for number, came in receiver.look()[0].items()} == expected, PATIENCE)
+            for number, came in receiver.look()[0].items():
+                assert came == list(range(came[0], reports[number].emitted))
+                assert came[0] <= first[number]
+        assert running.books.missing() == 0
+        assert [state for report in reports for state in report.states] == running.states == []
+
+
+def test_a_publisher_that_dies_in_a_burst(soak_seconds: float | None) -> None:
+    """Its events come in order up to some moment, and nobody else's are affected."""
+    with running_proxy() as proxy, scene(proxy, numbered=True) as running:
+        for number, _ in enumerate(rounds(ROUNDS, soak_seconds), start=10):
+            with Emitter(number, proxy, 20_000, numbered=True) as emitter:
+                emitter.ready()
+                running.wait_for(number, monotonic())
+                emitter.kill()
+        running.finish()
+        assert (running.books.missing(), running.client.stats().lost) == (0, 0)
+        assert running.states == []
