@@ -90,7 +90,7 @@ class Subscriber:
     def receive(self) -> Batch | None:
         """Wait for messages or for `wake`; return what is there, or None once closed."""
         if not self._enter():
-            return [], []
+            return None if self._closed else ([], [])
         try:
             if self._closed:
                 return None

@@ -12,14 +12,13 @@ import zmq
 
 from eventbus import NotConnected, SendBufferFull, SendTimeout
 from eventbus.policies import SendPolicy
+from eventbus.stats import DropLog, DropReason
+from eventbus.transports._options import ZeroMQOptions
 from eventbus.transports._publisher import Publisher
 from eventbus.transports._sockets import Context, Socket
-from eventbus.transports._watch import Patience
 from tests.support import PATIENCE, eventually, in_thread, run_threads
 
-QUICK = Patience(
-    echo_interval=0, echo_timeout=1, reconnect_interval=0.02, reconnect_max_interval=0.02, reconnect_attempts=-1
-)
+QUICK = {"echo_interval": 0, "reconnect_interval": 0.02, "reconnect_max_interval": 0.02}
 TOPIC = b"t"
 SOCKETS = 256
 
@@ -68,13 +67,19 @@ type Make = Callable[..., Publisher]
 
 
 @pytest.fixture
-def make(context: Context, peer: Peer) -> Iterator[Make]:
+def drops() -> DropLog:
+    """Where the publishers count what they drop."""
+    return DropLog()
+
+
+@pytest.fixture
+def make(context: Context, peer: Peer, drops: DropLog) -> Iterator[Make]:
     """Makes publishers that know of the peer's subscription, and closes them."""
     with ExitStack() as stack:
 
         def make_one(**options: Any) -> Publisher:
-            defaults: dict[str, Any] = {"hwm": 1_000, "send_timeout": PATIENCE, "send_policy": SendPolicy.BLOCK}
-            made = Publisher(context, f"tcp://127.0.0.1:{peer.port}", patience=QUICK, **defaults | options)
+            defaults: dict[str, Any] = {"send_hwm": 1_000, "send_timeout": PATIENCE, "send_policy": SendPolicy.BLOCK}
+            made = Publisher(context, f"tcp://127.0.0.1:{peer.port}", ZeroMQOptions(**QUICK | defaults | options), drops)
             stack.callback(made.close, 0)
             settle(made, peer)
             return made
@@ -133,19 +138,20 @@ def test_it_holds_again(make: Make, peer: Peer) -> None:
         assert peer.read(1) == [number(2 * value + 1)]
 
 
-def test_events_are_counted_not_messages(make: Make) -> None:
+def test_events_are_counted_not_messages(make: Make, drops: DropLog) -> None:
     """`held` and `sent` count the events that messages carry; so does what close() has dropped."""
     publisher = make()
     publisher.send(TOPIC, b"[]", 10)
     publisher.send(TOPIC, b"{}")
     assert (publisher.held, publisher.sent) == (11, 11)
-    assert publisher.close(0) == 11
+    publisher.close(0)
+    assert drops.counts == {DropReason.CLOSED: 11}
     assert publisher.held == 0
 
 
 def test_much_is_flushed_in_parts(make: Make, peer: Peer) -> None:
     """flush() lets others in between when much is held: it says so, and what is sent meanwhile comes after what is held."""
-    publisher = make(hwm=10_000)
+    publisher = make(send_hwm=10_000)
     for value in range(2_500):
         publisher.send(TOPIC, number(value))
     flushes = [publisher.flush()]
@@ -223,9 +229,9 @@ def is_held_up(thread: Thread) -> bool:
 
 
 @pytest.mark.parametrize("holding", [True, False])
-def test_raise_says_so_at_once(make: Make, peer: Peer, holding: bool) -> None:
+def test_raise_says_so_at_once(make: Make, peer: Peer, holding: bool, drops: DropLog) -> None:
     """RAISE: a full buffer is SendBufferFull, and nothing is sent; what was taken arrives, and then there is room again."""
-    publisher = make(hwm=3, send_policy=SendPolicy.RAISE)
+    publisher = make(send_hwm=3, send_policy=SendPolicy.RAISE)
     assert holding or publisher.flush()
     for _ in range(2):
         with pytest.raises(SendBufferFull, match=str(peer.port)) as caught:
@@ -233,14 +239,14 @@ def test_raise_says_so_at_once(make: Make, peer: Peer, holding: bool) -> None:
         assert not isinstance(caught.value, SendTimeout)
         assert caught.value.limit == 3
     assert publisher.held == (3 if holding else 0)
-    assert publisher.dropped == 0
+    assert drops.counts.get(DropReason.SEND_BUFFER, 0) == 0
     expect_all(publisher, peer)
 
 
 @pytest.mark.parametrize("holding", [True, False])
-def test_block_ends_in_send_timeout(make: Make, peer: Peer, holding: bool) -> None:
+def test_block_ends_in_send_timeout(make: Make, peer: Peer, holding: bool, drops: DropLog) -> None:
     """BLOCK: a buffer that stays full for the send timeout is SendTimeout; nothing is lost, what was taken arrives."""
-    publisher = make(hwm=3, send_timeout=0.05)
+    publisher = make(send_hwm=3, send_timeout=0.05)
     assert holding or publisher.flush()
     for _ in range(2):
         before = monotonic()
@@ -249,14 +255,14 @@ def test_block_ends_in_send_timeout(make: Make, peer: Peer, holding: bool) -> No
         assert monotonic() - before >= 0.05
         assert (caught.value.limit, caught.value.timeout) == (3, 0.05)
     assert publisher.held == (3 if holding else 0)
-    assert publisher.dropped == 0
+    assert drops.counts.get(DropReason.SEND_BUFFER, 0) == 0
     expect_all(publisher, peer)
 
 
 @pytest.mark.parametrize("holding", [True, False])
 def test_block_waits_for_room(make: Make, peer: Peer, holding: bool) -> None:
     """BLOCK: a send() that waits goes on when there is room, behind what was sent before; others may send meanwhile."""
-    publisher = make(hwm=3)
+    publisher = make(send_hwm=3)
     assert holding or publisher.flush()
     with in_thread(lambda: send_all(publisher, [large(value) for value in range(20)])) as sending:
         eventually(lambda: is_held_up(sending), PATIENCE)
@@ -266,29 +272,29 @@ def test_block_waits_for_room(make: Make, peer: Peer, holding: bool) -> None:
 
 
 @pytest.mark.parametrize("holding", [True, False])
-def test_drop_drops_and_counts(make: Make, peer: Peer, holding: bool) -> None:
+def test_drop_drops_and_counts(make: Make, peer: Peer, holding: bool, drops: DropLog) -> None:
     """DROP: what finds the buffer full is dropped and counted, and not as sent; the rest arrives."""
-    publisher = make(hwm=3, send_policy=SendPolicy.DROP)
+    publisher = make(send_hwm=3, send_policy=SendPolicy.DROP)
     assert holding or publisher.flush()
     for _ in range(100):
         publisher.send(TOPIC, large(publisher.sent))
-    assert publisher.dropped > 0
-    assert publisher.sent + publisher.dropped == 100
+    assert drops.counts.get(DropReason.SEND_BUFFER, 0) > 0
+    assert publisher.sent + drops.counts.get(DropReason.SEND_BUFFER, 0) == 100
     assert publisher.held == (3 if holding else 0)
     expect_all(publisher, peer)
 
 
-def test_drop_counts_events(make: Make) -> None:
+def test_drop_counts_events(make: Make, drops: DropLog) -> None:
     """DROP: it is the events that are counted, not the messages."""
-    publisher = make(hwm=1, send_policy=SendPolicy.DROP)
+    publisher = make(send_hwm=1, send_policy=SendPolicy.DROP)
     for _ in range(3):
         publisher.send(TOPIC, b"[]", 10)
-    assert (publisher.sent, publisher.dropped) == (10, 20)
+    assert (publisher.sent, drops.counts.get(DropReason.SEND_BUFFER, 0)) == (10, 20)
 
 
 def test_each_buffer_has_its_bound(make: Make, peer: Peer) -> None:
     """What is held is bounded by the high-water mark however often it is held and flushed: nothing piles up."""
-    publisher = make(hwm=10, send_policy=SendPolicy.RAISE)
+    publisher = make(send_hwm=10, send_policy=SendPolicy.RAISE)
     for _ in range(5):
         publisher.hold()
         for value in range(10):
@@ -331,7 +337,7 @@ def test_a_new_socket_begins_by_holding(make: Make, peer: Peer) -> None:
 
 def test_new_sockets_while_threads_send(make: Make, peer: Peer) -> None:
     """Threads that send while the socket is replaced again and again lose nothing of what is held, in order."""
-    publisher = make(hwm=100_000)
+    publisher = make(send_hwm=100_000)
     done = Event()
 
     def send() -> None:
@@ -403,12 +409,13 @@ def test_an_expected_subscription_is_seen(make: Make, peer: Peer) -> None:
     assert publisher.has_seen(b"two")
 
 
-def test_closed_is_closed(make: Make) -> None:
+def test_closed_is_closed(make: Make, drops: DropLog) -> None:
     """After close() sending raises NotConnected, what is held is gone, and everything else is harmless."""
     publisher = make()
     publisher.send(TOPIC, number(0))
     publisher.send(TOPIC, number(1))
-    assert publisher.close(0) == 2
+    publisher.close(0)
+    assert drops.counts == {DropReason.CLOSED: 2}
     with pytest.raises(NotConnected):
         publisher.send(TOPIC, number(2))
     publisher.hold()
@@ -417,13 +424,14 @@ def test_closed_is_closed(make: Make) -> None:
     assert publisher.flush()
     with pytest.raises(NotConnected):
         publisher.send(TOPIC, number(3))
-    assert publisher.close(0) == 0
+    publisher.close(0)
+    assert drops.counts == {DropReason.CLOSED: 2}
     assert (publisher.sent, publisher.fileno(), publisher.leg().up) == (2, -1, False)
 
 
-def test_closing_ends_a_send_that_waits(make: Make) -> None:
+def test_closing_ends_a_send_that_waits(make: Make, drops: DropLog) -> None:
     """A send() that waits for room raises NotConnected when the publisher is closed."""
-    publisher = make(hwm=1)
+    publisher = make(send_hwm=1)
 
     def send() -> None:
         publisher.send(TOPIC, number(0))
@@ -432,14 +440,16 @@ def test_closing_ends_a_send_that_waits(make: Make) -> None:
 
     with in_thread(send) as sending:
         eventually(lambda: is_held_up(sending), PATIENCE)
-        assert publisher.close(0) == 1
+        publisher.close(0)
+        assert drops.counts == {DropReason.CLOSED: 1}
 
 
-def test_close_flushes_what_the_socket_has(make: Make, peer: Peer) -> None:
+def test_close_flushes_what_the_socket_has(make: Make, peer: Peer, drops: DropLog) -> None:
     """What the socket has taken before close() still arrives."""
     publisher = make()
     flush(publisher)
     for value in range(1_000):
         publisher.send(TOPIC, number(value))
-    assert publisher.close(PATIENCE) == 0
+    publisher.close(PATIENCE)
+    assert drops.counts == {}
     assert peer.read(1_000) == [number(value) for value in range(1_000)]

@@ -6,14 +6,12 @@ from contextlib import ExitStack, suppress
 import pytest
 import zmq
 
+from eventbus.transports._options import ZeroMQOptions
 from eventbus.transports._sockets import Context, Socket
 from eventbus.transports._subscriber import Subscriber
-from eventbus.transports._watch import Patience
 from tests.support import PATIENCE, eventually, in_thread
 
-QUICK = Patience(
-    echo_interval=0, echo_timeout=1, reconnect_interval=0.02, reconnect_max_interval=0.02, reconnect_attempts=-1
-)
+QUICK = ZeroMQOptions(echo_interval=0, reconnect_interval=0.02, reconnect_max_interval=0.02, receive_hwm=10_000)
 SOCKETS = 64
 
 
@@ -53,7 +51,7 @@ def peer(context: Context) -> Peer:
 @pytest.fixture
 def subscriber(context: Context, peer: Peer) -> Iterator[Subscriber]:
     """A subscriber to `t`, of which the peer knows."""
-    made = Subscriber(context, f"tcp://127.0.0.1:{peer.port}", hwm=10_000, topics=[b"t"], patience=QUICK)
+    made = Subscriber(context, f"tcp://127.0.0.1:{peer.port}", QUICK, [b"t"])
     with ExitStack() as stack:
         stack.callback(made.close)
         peer.await_change(b"\x01t")
