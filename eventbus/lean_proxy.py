@@ -9,6 +9,7 @@ import json
 import signal
 import sys
 from pathlib import Path
+from threading import Event, Thread
 from types import ModuleType
 
 _GLANCE = 1.0  # seconds between two looks at whether the proxy still runs
@@ -31,6 +32,13 @@ def run(arguments: str) -> int:
     # Blocked and waited for rather than handled: so they interrupt nothing, whenever and how often they come.
     signals = {signal.SIGINT, signal.SIGTERM}
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
+    stop = Event()
+
+    def wait_for_signal() -> None:
+        signal.sigwait(signals)
+        stop.set()
+
+    Thread(target=wait_for_signal, daemon=True).start()
     from eventbus.errors import EventBusError
     from eventbus.proxy import EventBusProxy
 
@@ -40,7 +48,7 @@ def run(arguments: str) -> int:
                 f"proxy on {proxy.host}: publishers connect to port {proxy.pub_port}, subscribers to port {proxy.sub_port}",
                 flush=True,
             )
-            while signal.sigtimedwait(signals, _GLANCE) is None:
+            while not stop.wait(_GLANCE):
                 if not proxy.is_running():
                     raise EventBusError("the proxy has ended of itself; the log says why")
     except (EventBusError, OSError) as error:
