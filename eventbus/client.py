@@ -104,14 +104,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._closings = 0  # how often; two at once may count as one
         self._packing = packing
         self._codec = Codec(event_class)
-        self._counters = Counters()
-        self._buffer: ReceiveBuffer[EventClass] = ReceiveBuffer(receive_buffer, receive_policy, self._counters.drops)
-        self._dispatcher = Dispatcher(self._buffer, self._counters)
-        # The dispatcher and the transport know the same topics, whoever comes between.
-        self._subscribing = RLock()  # reentrant, for signal handlers
-        self._consumer = Consumer(
-            self._transport, self._codec, self._dispatcher, self._counters, max_event_bytes=max_event_bytes
-        )
+        self._receive_buffer = receive_buffer, receive_policy
+        self._furnish()
         # The path of an emitted event reads only these.
         self._encoders = self._codec.encoders
         self._topics: dict[BaseEventTopic, tuple[BaseEventTopic, bytes]] = {}
@@ -326,8 +320,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         frame = self._frame(topic)
         with self._subscribing:
             if self._dispatcher.unsubscribe(frame):
-                self._transport.unsubscribe(frame)
                 self._consumer.forget(frame)
+            self._transport.unsubscribe(frame)
 
     def attach_callback(
         self,
@@ -438,6 +432,25 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     # The rest is the client's own.
 
+    def _furnish(self) -> None:
+        """Make what has locks and threads, but for the transport."""
+        self._counters = Counters()
+        self._buffer: ReceiveBuffer[EventClass] = ReceiveBuffer(*self._receive_buffer, self._counters.drops)
+        self._dispatcher = Dispatcher(self._buffer, self._counters)
+        # The dispatcher and the transport know the same topics, whoever comes between.
+        self._subscribing = RLock()  # reentrant, for signal handlers
+        self._consumer = Consumer(
+            self._transport, self._codec, self._dispatcher, self._counters, max_event_bytes=self._max_event_bytes
+        )
+
+    def _forget_parent(self) -> None:
+        """In a forked child: threads of the parent, which are not here, may have held the locks."""
+        topics = self._dispatcher.topics
+        self._furnish()
+        for topic in topics:
+            self._dispatcher.subscribe(topic)
+        self._unclosed = False
+
     def _listen(self) -> Iterator[EventClass]:
         while (event := self._buffer.get(None)) is not None:
             yield event
@@ -445,8 +458,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     def _subscribe(self, frame: bytes) -> None:
         with self._subscribing:
-            if self._dispatcher.subscribe(frame):
-                self._transport.subscribe(frame)
+            self._dispatcher.subscribe(frame)
+            self._transport.subscribe(frame)
 
     def _frame(self, topic: EventTopicClass | None) -> bytes:
         if topic is None:
@@ -499,5 +512,12 @@ def _close_open_clients() -> None:
         client.close()
 
 
+def _forget_parents_clients() -> None:
+    """In a forked child: what is open belongs to the parent."""
+    for client in list(_open_clients):
+        client._forget_parent()
+    _open_clients.clear()
+
+
 atexit.register(_close_open_clients)
-os.register_at_fork(after_in_child=_open_clients.clear)
+os.register_at_fork(after_in_child=_forget_parents_clients)

@@ -21,6 +21,7 @@ from eventbus.wire import Batch
 
 logger = logging.getLogger("eventbus")
 
+_LOOK = 0.05  # seconds
 _SLICE = 256  # events that are unpacked before they are dispatched: what was just decoded is still in the processor's cache
 
 
@@ -131,13 +132,12 @@ class Consumer[EventClass: BaseEvent[Any]]:
 
     def _consume(self) -> None:
         try:
-            while True:
+            while self._enter():
                 self._busy = None
-                # One that was started before the last one has ended waits: what wakes a receiver must not reach the other.
-                with self._receiving:
-                    if self._thread is not current_thread():
-                        break
+                try:
                     batch = self._transport.receive()
+                finally:
+                    self._receiving.release()
                 if batch is None:
                     self._dispatcher.end()
                     break
@@ -150,6 +150,18 @@ class Consumer[EventClass: BaseEvent[Any]]:
         except Exception:
             # A defect of ours or of the transport, never a handler's: those are caught one by one.
             logger.exception("the consumer of %s has ended", self._transport.endpoints)
+
+    def _enter(self) -> bool:
+        """Whether this thread is still to receive; then nobody else does.
+
+        One that was started before the last one has ended waits: what wakes a receiver must not reach the other.
+        """
+        while self._thread is current_thread():
+            if self._receiving.acquire(timeout=_LOOK):
+                if self._thread is current_thread():
+                    return True
+                self._receiving.release()
+        return False
 
     def _take(self, batch: Batch) -> None:
         """Decode the messages of subscribed topics and dispatch what is in them."""

@@ -53,12 +53,15 @@ class Status:
 
     Listeners are called one after the other, in the order of the changes, in a thread that exists only while there is
     something to tell: they may take their time and call whatever they like.
+
+    Args:
+        failure: makes what `raise_failure` raises, if it is closed for good from the start.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, failure: Callable[[], EventBusError] | None = None) -> None:
         self._changed = Condition()
         self._state = ClientState.CLOSED
-        self._failure: Callable[[], EventBusError] | None = None
+        self._failure = failure
         self._listeners: tuple[_Listening, ...] = ()
         self._untold: deque[tuple[StateChange, tuple[_Listening, ...]]] = deque()
         self._telling = False

@@ -265,7 +265,8 @@ class ZeroMQTransport:
         """In a forked child: the sockets are the parent's, and what is sent on them vanishes."""
         self._forked = True
         self.send = self._refuse
-        self._changing, self._opening, self.status = RLock(), RLock(), Status()
+        self._changing, self._opening = RLock(), RLock()
+        self.status = Status(lambda: ForkedClient(self.endpoints))
         self._path = None
 
 

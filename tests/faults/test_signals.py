@@ -72,23 +72,23 @@ ACTIONS: dict[str, Action] = {
 @pytest.mark.parametrize("action", ACTIONS)
 def test_close_from_a_signal_handler(proxy: EventBusProxy, action: str, soak_seconds: float | None) -> None:
     """It returns within its timeout; what it has interrupted ends, at most with NotConnected, and nothing is left."""
-    run("busy", action, proxy.pub_port, proxy.sub_port, soak_seconds or 1.0)
+    run("busy", action, proxy.pub_port, proxy.sub_port, soak_seconds or 0.5)
 
 
 def test_close_from_a_signal_handler_without_a_proxy(dead_ports: tuple[int, int], soak_seconds: float | None) -> None:
     """So it does while `connect` waits for a proxy that does not answer."""
-    run("connecting", "connect to nothing", *dead_ports, soak_seconds or 1.0)
+    run("connecting", "connect to nothing", *dead_ports, soak_seconds or 0.5)
 
 
 def test_close_from_a_signal_handler_while_events_are_held(dead_ports: tuple[int, int], soak_seconds: float | None) -> None:
     """So it does while `emit_event` waits for room in a buffer that nobody empties."""
-    run("holding", "emit", *dead_ports, soak_seconds or 1.0)
+    run("holding", "emit", *dead_ports, soak_seconds or 0.5)
 
 
 def test_close_from_a_signal_handler_while_the_proxy_is_stopped(soak_seconds: float | None) -> None:
     """So it does while `emit_event` waits because the proxy takes nothing."""
     with proxy_process() as (process, pub_port, sub_port):
-        run("stopped", "emit", pub_port, sub_port, soak_seconds or 1.0, process.pid)
+        run("stopped", "emit", pub_port, sub_port, soak_seconds or 0.5, process.pid)
 
 
 def run(scene: str, action: str, pub_port: int, sub_port: int, seconds: float, proxy_pid: int = 0) -> None:

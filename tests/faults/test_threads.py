@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
 from itertools import count
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Thread, current_thread
 from time import monotonic
 from typing import Any
 
@@ -58,6 +58,24 @@ def test_starting_and_stopping_at_once(bus: Bus, soak_seconds: float | None) -> 
     while monotonic() < end:
         run_threads(8, act)
     assert slowest < PATIENCE / 4
+
+
+def test_a_replaced_consumer_ends(bus: Bus) -> None:
+    """A consumer that is stopped inside its handler, where another one is started, ends with that handler."""
+    first: list[Thread] = []
+    started = Event()
+
+    def replace(_: MyEvent) -> None:
+        first.append(current_thread())
+        bus.stop_consumer()
+        bus.start_consumer()
+        started.set()
+
+    bus.attach_callback(MyEventType.updated, replace)
+    bus.start_consumer()
+    bus.emit_event(event(1), MyEventTopic.my_service)
+    assert started.wait(PATIENCE)
+    eventually(lambda: not first[0].is_alive())
 
 
 # The program.

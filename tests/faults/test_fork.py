@@ -1,0 +1,336 @@
+"""Processes that fork: the child is told, the parent goes on; also those of multiprocessing, and servers that fork workers.
+
+Each case is a program of its own, for the tests' own process has too many threads: ``python -m tests.faults.test_fork``.
+"""
+
+import faulthandler
+import multiprocessing
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Event, Thread
+from time import monotonic
+from typing import Any
+
+import pytest
+
+from eventbus import ClientState, EventBusProxy, ForkedClient
+from tests.faults.programs import end_within, expect_resources, ignore_log, resources, run_program
+from tests.support import (
+    PATIENCE,
+    Bus,
+    MyEvent,
+    MyEventTopic,
+    MyEventType,
+    RawPeers,
+    Recorder,
+    event,
+    eventually,
+    proxy_process,
+)
+
+ROOT = Path(__file__).parents[2]
+
+TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
+
+
+@pytest.mark.parametrize("end", ["exit", "os._exit", "return"])
+def test_fork_of_a_connected_client(proxy: EventBusProxy, end: str) -> None:
+    """The child's use of the inherited client raises ForkedClient at once, one of its own works; the parent goes on.
+
+    However the child ends, it harms nothing and says nothing.
+    """
+    run_program("tests.faults.test_fork", "ready", proxy.pub_port, proxy.sub_port, end)
+
+
+def test_fork_of_a_connecting_client(proxy: EventBusProxy, dead_ports: tuple[int, int]) -> None:
+    """So it is when the client has not found its proxy yet, and holds events."""
+    run_program("tests.faults.test_fork", "connecting", *dead_ports, "exit")
+
+
+def test_fork_of_a_degraded_client() -> None:
+    """So it is when the client has lost its proxy, and holds events."""
+    with proxy_process() as (process, *ports):
+        run_program("tests.faults.test_fork", "degraded", *ports, "exit", process.pid)
+
+
+def test_forks_at_any_moment(proxy: EventBusProxy, soak_seconds: float | None) -> None:
+    """So it is at whatever moment of its emitting, subscribing and receiving it is forked; the parent loses nothing."""
+    seconds = soak_seconds or 2.0
+    run_program("tests.faults.test_fork", "storm", proxy.pub_port, proxy.sub_port, seconds, seconds=seconds)
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_multiprocessing(proxy: EventBusProxy, bus: Bus, method: str) -> None:
+    """Processes that multiprocessing starts afresh connect clients of their own, whatever the parent has."""
+    recorder = Recorder()
+    bus.attach_callback(MyEventType.updated, recorder)
+    bus.start_consumer()
+    context: Any = multiprocessing.get_context(method)
+    processes = [context.Process(target=emit_one, args=(proxy.pub_port, proxy.sub_port, number)) for number in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(PATIENCE)
+        assert process.exitcode == 0
+    assert sorted(recorder.wait_for(2)) == [0, 1]
+
+
+# What gunicorn does with its configuration: it loads the service in the master, and calls the hooks in each worker.
+MASTER = """
+import os, runpy, signal, sys
+import service
+configured = runpy.run_path("gunicorn.conf.py")
+assert configured["preload_app"] and configured["wsgi_app"] == "service:app"
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+workers = []
+for worker in range(configured["workers"]):
+    if process := os.fork():
+        workers.append(process)
+        continue
+    configured["post_fork"](None, worker)
+    try:
+        service.app({}, lambda status, headers: None)
+        signal.pause()
+    finally:
+        configured["worker_exit"](None, worker)
+sys.stdin.read()
+for process in workers:
+    os.kill(process, signal.SIGTERM)
+print([os.waitpid(process, 0)[1] for process in workers])
+"""
+
+PREFORK = re.findall(r"```python\n# ([\w.]+)\n(.*?)```", (ROOT / "docs" / "prefork.md").read_text(), flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("blocks", [PREFORK[:2], PREFORK[2:]], ids=["client", "container"])
+def test_a_prefork_server(proxy: EventBusProxy, raw: RawPeers, tmp_path: Path, blocks: list[tuple[str, str]]) -> None:
+    """What docs/prefork.md says runs as it stands: each of three workers emits, and ends well."""
+    assert [name for name, _ in blocks] == ["service.py", "gunicorn.conf.py"]
+    for name, code in blocks:
+        (tmp_path / name).write_text(code)
+    subscriber = raw.subscriber(b"web")
+    ports = {"EVENTBUS_PUB_PORT": str(proxy.pub_port), "EVENTBUS_SUB_PORT": str(proxy.sub_port)}
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", MASTER],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | ports,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    ) as master:
+        try:
+            received = [subscriber.recv_multipart() for _ in range(3)]
+            said = master.communicate("", timeout=PATIENCE)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(master.pid, signal.SIGKILL)
+    assert said == ("[0, 0, 0]\n", "")
+    assert received == [[b"web", b'{"type":"requested"}']] * 3
+
+
+def emit_one(pub_port: int, sub_port: int, number: int) -> None:
+    with Bus(MyEvent, "127.0.0.1", pub_port, sub_port) as client:
+        client.emit_event(event(number), TOPIC)
+
+
+# The program.
+
+
+def use(client: Bus) -> list[Callable[[], object]]:
+    """Everything that needs the connection."""
+    return [
+        lambda: client.emit_event(event(1), TOPIC),
+        lambda: client.emit_events([event(1)], TOPIC),
+        lambda: client.subscribe(TOPIC),
+        lambda: client.subscribe(OTHER),
+        lambda: client.unsubscribe(TOPIC),
+        lambda: client.unsubscribe(OTHER),
+        lambda: client.connect(PATIENCE),
+        lambda: client.wait_ready(PATIENCE),
+        lambda: client.start_consumer(),
+        lambda: client.recv_event(PATIENCE),
+        lambda: client.listen_forever(),
+    ]
+
+
+def in_child(client: Bus, own: Callable[[], object]) -> None:
+    """What a child does with an inherited client, and then with one of its own."""
+    began = monotonic()
+    assert client.topics == {"my_service"}
+    for _ in range(2):
+        for call in use(client):
+            with pytest.raises(ForkedClient):
+                call()
+    assert client.state is ClientState.CLOSED
+    assert not client.is_connected()
+    client.attach_callback(MyEventType.stopped, repr)
+    client.detach_callback(MyEventType.stopped, repr)
+    client.stats()
+    client.stop_consumer()
+    client.close()
+    assert monotonic() - began < 1.0, "it takes no time"
+    own()
+
+
+def fork(action: Callable[[], None], end: str = "os._exit") -> None:
+    """Do something in a child, and wait until it has ended well."""
+    faulthandler.cancel_dump_traceback_later()  # the child would wait for its thread, which is the parent's
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
+        child = os.fork()
+    if not child:
+        end_within(-PATIENCE / 2)
+        try:
+            action()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            os._exit(1)
+        match end:
+            case "os._exit":
+                os._exit(0)
+            case "exit":
+                sys.exit(0)
+            case _:
+                raise ReturnFromMain
+    end_within(0)
+    _, status = os.waitpid(child, 0)
+    assert status == 0
+
+
+class ReturnFromMain(BaseException):
+    """Ends the program as its last line does."""
+
+
+def once(state: str, pub_port: int, sub_port: int, end: str, proxy_pid: int = 0) -> None:
+    """Fork with a client in one state, with a listener, a consumer and an event loop for its callbacks."""
+
+    async def callback(_: MyEvent) -> None:
+        pass
+
+    def own() -> None:
+        if state == "ready":
+            with Bus(MyEvent, "127.0.0.1", pub_port, sub_port, topics=["my_service"]) as mine:
+                mine.start_consumer()
+                mine.emit_event(event(10), TOPIC)
+                received = mine.recv_event(PATIENCE)
+                assert received is not None
+                assert received.value == 10
+            with pytest.raises(ForkedClient):
+                next(listening)
+
+    before = resources()
+    client = Bus(MyEvent, "127.0.0.1", pub_port, sub_port, topics=["my_service"], connect_required=state != "connecting")
+    client.attach_callback(MyEventType.started, callback)
+    client.connect(PATIENCE)
+    told = Event()
+    client.on_state_change(lambda change: told.set())
+    listening = client.listen_forever()
+    if state == "ready":
+        client.emit_event(event(1, MyEventType.started), TOPIC)
+        assert next(listening).value == 1
+        eventually(lambda: client.stats().handled)
+        client.emit_event(event(2), TOPIC)
+        eventually(lambda: client.stats().received == 2)  # it waits to be read
+    if proxy_pid:
+        os.kill(proxy_pid, 9)
+        eventually(lambda: client.state is ClientState.DEGRADED)
+    fork(lambda: in_child(client, own), end)
+    assert client.state is ClientState(state)
+    client.emit_event(event(20), TOPIC)
+    client.subscribe(OTHER)
+    if state == "ready":
+        assert next(listening).value == 2
+        values = [next(listening).value]
+        if values == [10]:
+            values = [next(listening).value]
+        assert values == [20]
+    told.clear()
+    client.close(0.1)
+    assert told.wait(PATIENCE)
+    expect_resources(before)
+
+
+def storm(pub_port: int, sub_port: int, seconds: float) -> None:
+    """Fork again and again while threads emit, subscribe and receive."""
+    sys.setswitchinterval(0.0002)
+    before = resources()
+    client = Bus(MyEvent, "127.0.0.1", pub_port, sub_port, topics=["my_service"], receive_buffer=1_000_000)
+    client.connect(PATIENCE)
+    client.start_consumer()
+    ended = Event()
+    emitted = 0
+    received: list[float] = []
+
+    def emit() -> None:
+        nonlocal emitted
+        while not ended.wait(0.0002):
+            for _ in range(10):
+                emitted += 1
+                client.emit_event(event(emitted), TOPIC)
+
+    def subscribe() -> None:
+        while not ended.wait(0.0001):
+            client.subscribe(OTHER)
+            client.unsubscribe(OTHER)
+            client.attach_callback(MyEventType.updated, repr)
+            client.detach_callback(MyEventType.updated, repr)
+            client.stats()
+
+    def receive() -> None:
+        received.extend(found.value for found in client.listen_forever())
+
+    threads = [Thread(target=target) for target in (emit, subscribe)]
+    receiver = Thread(target=receive)
+    for thread in (*threads, receiver):
+        thread.start()
+    moments, pause = random.Random(1), Event()
+    end = monotonic() + seconds
+    forks = 0
+    while monotonic() < end:
+        pause.wait(moments.uniform(0, 0.005))
+        fork(lambda: in_child_of_storm(client))
+        forks += 1
+    ended.set()
+    for thread in threads:
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    eventually(lambda: len(received) == emitted, what="all events")
+    client.close()
+    receiver.join(PATIENCE)
+    assert received == list(range(1, emitted + 1))
+    expect_resources(before)
+    print(f"{forks} forks, {emitted} events")
+
+
+def in_child_of_storm(client: Bus) -> None:
+    for call in use(client):
+        with pytest.raises(ForkedClient):
+            call()
+    client.stats()
+    client.close()
+
+
+def main(action: str, *arguments: str) -> None:
+    if action == "storm":
+        end_within(float(arguments[2]))
+        ignore_log()
+        storm(int(arguments[0]), int(arguments[1]), float(arguments[2]))
+    else:
+        end_within(0)
+        ignore_log()
+        once(action, int(arguments[0]), int(arguments[1]), arguments[2], *map(int, arguments[3:]))
+
+
+if __name__ == "__main__":
+    with suppress(ReturnFromMain):
+        main(*sys.argv[1:])
