@@ -6,7 +6,7 @@ from tests.faults.peers import Emitter, Receiver, Scene, rounds, scene
 from tests.faults.proxies import ProxyProcess, running_proxy
 from tests.support import PATIENCE, eventually
 
-ROUNDS = 3
+ROUNDS = 2
 RECOVERY = 2.0  # seconds that the first event after a restart may take
 MOST = 100  # events that may be lost in a restart; of 2,000 a second it is a few that are just then in the proxy
 
