@@ -196,21 +196,30 @@ class Scene:
         place: where all of them connect to.
         stack: closes them.
         rate: events a second, of both publishers together.
+        receiving: options of the subscriber only.
         options: of all clients.
     """
 
-    def __init__(self, place: Place, stack: ExitStack, *, rate: float = 2_000.0, **options: Any) -> None:
+    def __init__(
+        self,
+        place: Place,
+        stack: ExitStack,
+        *,
+        rate: float = 2_000.0,
+        receiving: dict[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
         self.books = Books()
-        self.client = Bus(MyEvent, place.host, place.pub_port, place.sub_port, connect_timeout=PATIENCE, **options)
+        options = {"connect_timeout": PATIENCE, **options}
+        receiver_options = options | (receiving or {})
+        self.client = Bus(MyEvent, place.host, place.pub_port, place.sub_port, **receiver_options)
         self.client.subscribe(TOPIC)
         self.client.attach_callback(MyEventType.updated, self.books)
         self.states: list[str] = []
         stack.enter_context(self.client)
         self.client.on_state_change(lambda change: self.states.append(change.state))
         self.client.start_consumer()
-        self.emitters = [
-            stack.enter_context(Emitter(number, place, rate / 2, connect_timeout=PATIENCE, **options)) for number in range(2)
-        ]
+        self.emitters = [stack.enter_context(Emitter(number, place, rate / 2, **options)) for number in range(2)]
         for emitter in self.emitters:
             emitter.ready()
         self.flows()

@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from time import monotonic
 
 import pytest
 
 from eventbus import ClientState
+from tests.faults.cable import Cable, cable
 from tests.faults.peers import TOPIC, Place, Scene, rounds, scene
 from tests.faults.proxies import running_proxy
 from tests.faults.relay import Network, Relay, network
@@ -43,18 +45,23 @@ LEGS: dict[str, Callable[[Network], tuple[Relay, ...]]] = {
 }
 
 
-def degraded_and_back(running: Scene, begin: Callable[[], object], end: Callable[[], object]) -> None:
-    """Let a fault begin, last until this client has noticed it, and end; return when events flow again."""
+def degraded_and_back(
+    running: Scene, begin: Callable[[], object], end: Callable[[], object], *, lasting: float = 0.0
+) -> None:
+    """Let a fault begin, last for so long and until this client has noticed it, and end; return when events flow again."""
+    over = monotonic() + lasting
     told = len(running.states)
     begin()
     eventually(lambda: "degraded" in running.states[told:], PATIENCE, "the fault is noticed")
+    eventually(lambda: monotonic() > over, lasting + PATIENCE)
     end()
     running.flows()
     running.client.wait_ready(PATIENCE)
 
 
-@pytest.mark.parametrize("numbered", [True, False])
-@pytest.mark.parametrize("legs", LEGS)
+@pytest.mark.parametrize(
+    ("legs", "numbered"), [("publishing", True), ("subscribing", True), ("both", True), ("both", False)]
+)
 def test_connections_recover(legs: str, numbered: bool, soak_seconds: float | None) -> None:
     """Held up, cut, refused or silent, each leg and both: DEGRADED, then READY, and events flow in order, none twice.
 
@@ -76,12 +83,41 @@ def test_connections_recover(legs: str, numbered: bool, soak_seconds: float | No
 
 
 def test_a_cut_of_all_connections_costs_numbered_publishers_nothing(soak_seconds: float | None) -> None:
-    """What went down with the connections is sent again when subscribers have had the time to come back."""
-    with running_proxy() as proxy, network(proxy) as between, scene(between, numbered=True) as running:
+    """What went down with the connections is sent again when subscribers have had the time to come back, also a late one."""
+    late = {"reconnect_interval": 0.2}  # the others try again four times as soon
+    with running_proxy() as proxy, network(proxy) as between, scene(between, numbered=True, receiving=late) as running:
         for _ in rounds(3, soak_seconds):
             degraded_and_back(running, partial(each, Relay.cut, LEGS["both"](between)), lambda: None)
         running.finish()
         assert (running.books.missing(), running.client.stats().lost) == (0, 0)
+
+
+def lose_everything(cable: Cable) -> None:
+    cable.lose_what_is_sent()
+    cable.lose_what_is_answered()
+
+
+CABLE_FAULTS: dict[str, tuple[Callable[[Cable], None], Callable[[Cable], None]]] = {
+    "pulled": (Cable.pull, Cable.plug),
+    "nothing arrives": (Cable.lose_what_is_sent, Cable.lose_nothing),
+    "nothing comes back": (Cable.lose_what_is_answered, Cable.lose_nothing),
+    "both": (lose_everything, Cable.lose_nothing),
+}
+
+
+def test_a_cable(soak_seconds: float | None) -> None:
+    """A cable that is pulled, or loses packets in one direction or both: DEGRADED, then READY, and all is accounted for."""
+    with (
+        cable() as link,
+        running_proxy(host=link.far, prefix=link.within) as proxy,
+        scene(proxy, numbered=True, echo_interval=0.1, echo_timeout=0.3) as running,
+    ):
+        for chance in rounds(1, soak_seconds):
+            for name in chance.sample(list(CABLE_FAULTS), len(CABLE_FAULTS)):
+                begin, end = CABLE_FAULTS[name]
+                degraded_and_back(running, partial(begin, link), partial(end, link), lasting=chance.uniform(0.0, 2.0))
+        running.finish()
+        assert running.client.stats().lost == running.books.missing()
 
 
 def test_closing_waits_for_what_is_sent_again() -> None:

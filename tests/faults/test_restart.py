@@ -2,11 +2,13 @@
 
 from time import monotonic
 
+import pytest
+
 from tests.faults.peers import Emitter, Receiver, Scene, rounds, scene
 from tests.faults.proxies import ProxyProcess, running_proxy
 from tests.support import PATIENCE, eventually
 
-ROUNDS = 3
+ROUNDS = 2
 RECOVERY = 2.0  # seconds that the first event after a restart may take
 MOST = 100  # events that may be lost in a restart; of 2,000 a second it is a few that are just then in the proxy
 
@@ -64,13 +66,18 @@ def test_plain_publishers_lose_what_was_in_the_proxy(soak_seconds: float | None)
         running.finish()
 
 
-def test_numbered_publishers_at_a_plain_proxy(soak_seconds: float | None) -> None:
-    """A proxy that lets publishers in before subscribers are back costs some events; each of them is counted as lost."""
-    with running_proxy(plain=True) as proxy, scene(proxy, numbered=True) as running:
+@pytest.mark.parametrize("send_hwm", [1_000, 0])
+def test_numbered_publishers_at_a_plain_proxy(send_hwm: int, soak_seconds: float | None) -> None:
+    """A proxy that lets publishers in before subscribers are back costs nothing but what its queues cannot hold.
+
+    By default they do not hold what publishers have kept, which comes all at once; each lost event is counted.
+    """
+    with running_proxy(plain=True, send_hwm=send_hwm) as proxy, scene(proxy, numbered=True) as running:
         for chance in rounds(ROUNDS, soak_seconds):
             restart(proxy, running, chance.uniform(0.0, 0.5))
         running.finish()
         assert running.client.stats().lost == running.books.missing()
+        assert send_hwm or running.books.missing() == 0
 
 
 def test_a_subscriber_that_dies(soak_seconds: float | None) -> None:

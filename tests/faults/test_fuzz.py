@@ -1,0 +1,170 @@
+"""Bytes of any kind for everything that reads them: nothing breaks, all is counted, and what is good gets through."""
+
+import random
+from collections.abc import Callable, Iterator
+from time import monotonic
+
+from pydantic import ValidationError
+
+from eventbus import RejectReason, wire
+from eventbus.codec import Codec, Reject
+from eventbus.numbering import Gaps, Numbering
+from eventbus.transports.memory import MemoryHub, MemoryTransport
+from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, eventually, json_of
+
+SECONDS = 0.7  # for each test
+SEED = 20_260_131
+TOPICS = [b"my_service", b"my_service_scheduler", b"other"]
+SUBSCRIBED = b"my_service"
+
+PIECES = [
+    *TOPICS,
+    *wire.PAYLOAD_STARTS,
+    wire.MARK,
+    wire.PRIVATE,
+    b"",
+    b"m",
+    b"\x00" * 8,
+    b"\xff" * 8,
+    b"null",
+    b"[]",
+    b"{}",
+    b"[[[[",
+    b"1e999",
+    b'"\\ud800"',
+    b'{"type":"updated"}',
+    b'{"type":"unknown","time":"now"}',
+    b'{"type":"updated","time":3}',
+    "ä".encode(),
+    json_of(1),
+    b"[" + json_of(1) + b"," + json_of(2) + b"]",
+]
+
+
+class Fuzz:
+    """Bytes made of random pieces, and of good ones that were tampered with."""
+
+    def __init__(self) -> None:
+        self.chance = random.Random(SEED)
+        self._numberings = [Numbering(bytes([number]) * 8) for number in range(3)]
+
+    def frame(self) -> bytes:
+        """A first frame: a topic, numbered or not, whole or not; or anything."""
+        match self.chance.randrange(6):
+            case 0:
+                return self.anything()
+            case 1:
+                return self.tampered(self.numbered())
+            case 2 | 3:
+                return self.numbered()
+            case _:
+                return self.chance.choice(TOPICS)
+
+    def numbered(self) -> bytes:
+        """A numbered frame, perhaps with a gap before it, perhaps with a number that has been before."""
+        numbering, topic = self.chance.choice(self._numberings), self.chance.choice(TOPICS)
+        count = self.chance.choice([0, 1, 1, 1, 2, 3, 2**32 - 1])
+        frame = numbering.next(topic, count)
+        if self.chance.random() < 0.9 and count < 2**31:
+            numbering.taken(topic, count)
+        return frame
+
+    def payload(self) -> bytes:
+        """An event, several, none, or anything."""
+        match self.chance.randrange(5):
+            case 0:
+                return self.anything()
+            case 1:
+                return self.tampered(self.chance.choice(PIECES))
+            case _:
+                return self.chance.choice(PIECES)
+
+    def anything(self) -> bytes:
+        """Pieces one after the other, or random bytes."""
+        if self.chance.random() < 0.5:
+            return b"".join(self.chance.choices(PIECES, k=self.chance.randrange(6)))
+        return self.chance.randbytes(self.chance.choice([0, 1, 2, 8, 17, 21, 300]))
+
+    def tampered(self, content: bytes) -> bytes:
+        """The same with a byte changed, with something put in or taken away."""
+        where = self.chance.randrange(len(content) + 1)
+        what = self.chance.choice([b"", self.chance.randbytes(1), self.chance.choice(PIECES)])
+        return content[:where] + what + content[where + self.chance.randrange(3) :]
+
+
+def while_it_lasts(soak_seconds: float | None) -> Iterator[Fuzz]:
+    """The same fuzz over and over, as long as there is time."""
+    fuzz, end = Fuzz(), monotonic() + (soak_seconds or SECONDS)
+    while monotonic() < end:
+        yield fuzz
+
+
+def test_splitting_frames(soak_seconds: float | None) -> None:
+    """Whatever the frames, `messages` splits them into pairs of those frames, in order, and raises nothing."""
+    for fuzz in while_it_lasts(soak_seconds):
+        count = fuzz.chance.randrange(1, 20)
+        make: list[Callable[[], bytes]] = [fuzz.frame, fuzz.payload]
+        frames = [fuzz.chance.choice(make)() if fuzz.chance.random() < 0.2 else make[index % 2]() for index in range(count)]
+        prefixes = wire.Prefixes(fuzz.chance.sample([*TOPICS, b""], fuzz.chance.randrange(5)))
+        (topics, payloads), malformed = wire.messages(frames, prefixes)
+        assert len(topics) == len(payloads)
+        assert 2 * len(topics) + malformed <= len(frames)
+        rest = iter(frames)
+        for pair in zip(topics, payloads, strict=True):
+            for part in pair:
+                assert part in rest  # in this order
+
+
+def test_decoding(soak_seconds: float | None) -> None:
+    """Whatever the payload, it is an event, several, or refused with pydantic's error and then a reason for each element."""
+    codec: Codec[MyEvent] = Codec(MyEvent)
+    for fuzz in while_it_lasts(soak_seconds):
+        payload = fuzz.payload()
+        many = payload[:1] == wire.ARRAY
+        try:
+            found: list[MyEvent] = codec.decode_many(payload) if many else [codec.decode_one(payload)]
+            assert all(isinstance(one, MyEvent) for one in found)
+        except ValidationError:
+            salvaged = list(codec.salvage(payload))
+            assert any(isinstance(one, Reject) for one in salvaged) or payload.lstrip().startswith(wire.ARRAY)
+            assert all(isinstance(one, (MyEvent, Reject)) for one in salvaged)
+
+
+def test_reading_numbers(soak_seconds: float | None) -> None:
+    """Whatever the first frames, `Gaps` names the topic of each, which have come before, and losses of subscribed topics."""
+    gaps = Gaps(limit=5)
+    for fuzz in while_it_lasts(soak_seconds):
+        frames = [fuzz.frame() for _ in range(fuzz.chance.randrange(1, 20))]
+        reading = gaps.read(frames, lambda topic: topic.startswith(SUBSCRIBED))
+        assert len(reading.topics) == len(frames)
+        assert all(frame.startswith(topic) for frame, topic in zip(frames, reading.topics, strict=True))
+        assert reading.repeated == sorted(set(reading.repeated) & set(range(len(frames))))
+        assert all(topic.startswith(SUBSCRIBED) and count > 0 for topic, count in reading.lost.items())
+        if fuzz.chance.random() < 0.05:
+            gaps.forget(fuzz.chance.choice([b"", *TOPICS]))
+
+
+def test_consuming(soak_seconds: float | None) -> None:
+    """Whatever the messages, the consumer takes what is an event, counts the rest, and goes on with the next good one."""
+    hub = MemoryHub()
+    sender = MemoryTransport(hub)
+    sender.open(1)
+    recorder = Recorder()
+    with Bus(MyEvent, transport=MemoryTransport(hub), max_event_bytes=200) as client:
+        client.subscribe(MyEventTopic.my_service)
+        for event_type in MyEventType:
+            client.attach_callback(event_type, recorder)
+        client.start_consumer()
+        before = 0
+        for round_, fuzz in enumerate(while_it_lasts(soak_seconds)):
+            for _ in range(fuzz.chance.randrange(1, 50)):
+                sender.send(fuzz.frame(), fuzz.payload())
+            sender.send(SUBSCRIBED, json_of(round_ + 1_000.0))
+            eventually(lambda r=round_: recorder.values[-1:] == [r + 1_000.0], PATIENCE)  # type: ignore[misc]
+            stats = client.stats()
+            assert stats.received == stats.handled == len(recorder.events) > before
+            assert stats.rejected == sum(stats.rejects.values())
+            assert set(stats.rejects) <= set(RejectReason)
+            before = stats.received
+        stats = client.stats()
+        assert min(stats.rejected, stats.lost, stats.repeated) > 0
