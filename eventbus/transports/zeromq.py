@@ -7,6 +7,7 @@ is published for that, so no other subscriber is bothered, and it works with any
 
 import os
 import weakref
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from threading import RLock
@@ -15,7 +16,7 @@ from typing import NoReturn, Protocol, TypedDict
 import zmq
 
 from eventbus.deadline import Deadline
-from eventbus.errors import ForkedClient, NotConnected, ProxyUnreachable, ReconnectFailed
+from eventbus.errors import EventBusError, ForkedClient, NotConnected, ProxyUnreachable, ReconnectFailed
 from eventbus.policies import SendPolicy
 from eventbus.state import ClientState, Status
 from eventbus.transports._path import Path
@@ -172,9 +173,9 @@ class ZeroMQTransport:
 
     def ensure_open(self) -> None:
         self._check_process()
-        if self._path is None:
-            self.status.raise_failure()
-            raise NotConnected(self.endpoints)
+        with self._changing:
+            if self._path is None:
+                self._refuse(b"", b"")
 
     def subscribe(self, topic: bytes) -> None:
         self._check_process()
@@ -247,11 +248,10 @@ class ZeroMQTransport:
         path = self._path
         if path is not None:
             attempts = self._options.reconnect_attempts
-            self.status.fail(lambda: ReconnectFailed(self.endpoints, attempts))
-            self._leave(path, 0.0, "given up")
+            self._leave(path, 0.0, lambda: ReconnectFailed(self.endpoints, attempts))
 
-    def _leave(self, path: Path, linger: float, reason: str) -> None:
-        """Close this path, unless somebody else is doing so."""
+    def _leave(self, path: Path, linger: float, reason: str | Callable[[], EventBusError]) -> None:
+        """Close this path, unless somebody else is doing so; as a failure, if the reason makes one."""
         with self._changing:
             if self._path is not path:
                 return
@@ -262,8 +262,12 @@ class ZeroMQTransport:
             self._path = None
             self.send = self._refuse
             _open_transports.discard(self)
-        path.retire()
-        self.status.change(ClientState.CLOSED, reason)
+            # Told in here: whoever hears of it and opens again, or is refused, finds all of it done.
+            path.retire()
+            if isinstance(reason, str):
+                self.status.change(ClientState.CLOSED, reason)
+            else:
+                self.status.fail(reason)
         unsent = path.close(linger)
         with self._changing:
             # By a thread that was sending just then:
@@ -287,7 +291,8 @@ class ZeroMQTransport:
 
     def _refuse(self, topic: bytes, payload: bytes, count: int = 1) -> NoReturn:
         self._check_process()
-        self.status.raise_failure()
+        with self._changing:
+            self.status.raise_failure()
         raise NotConnected(self.endpoints)
 
     def _check_process(self) -> None:
