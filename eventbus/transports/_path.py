@@ -47,6 +47,7 @@ class Path:
         self.closed = False
         self._status = status
         self._give_up = give_up
+        self._kept: Legs | None = None  # how the legs were when the keeper looked
         self._lock = RLock()  # guards the watch; a signal handler may close what it interrupts, here and elsewhere
         self._watch = Watch(patience, monotonic())
         self._echo: bytes | None = None
@@ -59,7 +60,10 @@ class Path:
 
     def legs(self) -> Legs:
         """How both connections are."""
-        return self.publisher.leg(), self.subscriber.leg()
+        legs = self.publisher.leg(), self.subscriber.leg()
+        if legs != self._kept:
+            keeper.wake(self)  # whose descriptors no longer tell of what was just looked at
+        return legs
 
     def is_up(self) -> bool:
         """Whether both connections are up."""
@@ -125,7 +129,7 @@ class Path:
             self.publisher.drain()
         self.subscriber.pump()
         with self._lock:
-            legs = self.legs()
+            legs = self._kept = self.publisher.leg(), self.subscriber.leg()
             arrived = self._echo is not None and self.publisher.has_seen(self._echo)
             step = self._watch.step(now, legs, arrived=arrived)
             if arrived:
