@@ -55,6 +55,7 @@ class Path:
         self.closed = False
         self._status = status
         self._give_up = give_up
+        self._kept: Legs | None = None  # how the legs were when the keeper looked
         self._lock = RLock()  # guards the watch; a signal handler may close what it interrupts, here and elsewhere
         self._watch = Watch(patience, monotonic())
         self._echo: bytes | None = None

@@ -42,6 +42,11 @@ class SharedContext:
         self._contexts: list[Context] = []  # one, or none
         self._users = 0
 
+    @property
+    def exists(self) -> bool:
+        """Whether somebody uses it at this moment."""
+        return bool(self._contexts)
+
     def acquire(self) -> Context:
         """Return the context, made anew if nobody has it. Each call needs one `release`."""
         with self._lock:

@@ -26,8 +26,8 @@ from eventbus.transports._sockets import shared_context
 from eventbus.transports._subscriber import Subscriber
 from eventbus.wire import Batch
 
-# With five of a new context: four sockets, two pairs that wake, two connections, and one to spare.
-_DESCRIPTORS = 15
+# What opening takes at most: four sockets, two pairs that wake, two connections; and what a new context has.
+_DESCRIPTORS, _OF_A_CONTEXT = 10, 7
 
 _open_transports: "weakref.WeakSet[ZeroMQTransport]" = weakref.WeakSet()
 
@@ -105,9 +105,9 @@ class ZeroMQTransport:
 
     def ensure_open(self) -> None:
         self._check_process()
-        if self._path is None:
-            self.status.raise_failure()
-            raise NotConnected(self.endpoints)
+        with self._changing:
+            if self._path is None:
+                self._refuse(b"", b"")
 
     def subscribe(self, topic: bytes) -> None:
         self._check_process()
@@ -183,7 +183,7 @@ class ZeroMQTransport:
         options = self._options
         with ExitStack() as undo:
             try:
-                require_descriptors(_DESCRIPTORS)
+                require_descriptors(_DESCRIPTORS + (0 if shared_context.exists else _OF_A_CONTEXT))
                 context = shared_context.acquire()
                 undo.callback(shared_context.release, 0.0)
                 publisher = (NumberedPublisher if options.numbered else Publisher)(
@@ -228,11 +228,12 @@ class ZeroMQTransport:
             self._path = None
             self.send = self._refuse
             _open_transports.discard(self)
-            # In here, for somebody may open it again at once.
+            # In here: whoever hears of it and opens again, or is refused, finds all of it done.
             path.retire()
-            if failure is not None:
+            if failure is None:
+                self.status.change(ClientState.CLOSED, reason)
+            else:
                 self.status.fail(failure)
-            self.status.change(ClientState.CLOSED, reason)
         path.close(linger)
         with self._changing:
             self._sent_before += path.publisher.sent - counted  # by a thread that was sending just then
@@ -254,7 +255,8 @@ class ZeroMQTransport:
 
     def _refuse(self, topic: bytes, payload: bytes, count: int = 1) -> NoReturn:
         self._check_process()
-        self.status.raise_failure()
+        with self._changing:
+            self.status.raise_failure()
         raise NotConnected(self.endpoints)
 
     def _check_process(self) -> None:
