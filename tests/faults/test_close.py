@@ -14,6 +14,7 @@ from time import monotonic
 import pytest
 
 from eventbus import ClientState, EventBusProxy, NotConnected, StateChange
+from eventbus.transports.memory import MemoryTransport
 from tests.faults.programs import end_within, expect_resources, resources, run_program
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually, in_thread, proxy_process
 
@@ -180,6 +181,26 @@ def test_close_while_connecting(dead_ports: tuple[int, int]) -> None:
         eventually(lambda: is_in(thread, "prove"))
         client.close(TIMEOUT)
     expect_resources(before)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_close_at_the_edges_of_connect(when: str) -> None:
+    """close() just before connect() has opened anything, or when it has opened all, is not undone by it."""
+
+    class ClosedMeanwhile(MemoryTransport):
+        def open(self, timeout: float) -> None:
+            if when == "before":
+                client.close()
+            super().open(timeout)
+            if when == "after":
+                client.close()
+
+    client = Bus(MyEvent, transport=ClosedMeanwhile())
+    with pytest.raises(NotConnected):
+        client.connect()
+    assert client.state is ClientState.CLOSED
+    with pytest.raises(NotConnected):
+        client.start_consumer()
 
 
 def test_close_of_what_lingers_does_not_hold_others() -> None:
