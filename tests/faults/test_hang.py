@@ -7,7 +7,7 @@ from time import monotonic
 import pytest
 
 from eventbus import ClientState, DropReason, SendBufferFull, SendPolicy, SendTimeout
-from tests.faults.peers import Scene, rounds, scene
+from tests.faults.peers import Report, Scene, rounds, scene
 from tests.faults.proxies import ProxyProcess, running_proxy
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, eventually
 
@@ -40,24 +40,39 @@ def test_a_hang_costs_nothing(numbered: bool, soak_seconds: float | None) -> Non
         assert max(report.longest for report in reports) < SEND_TIMEOUT
 
 
-@pytest.mark.parametrize(("numbered", "echo_interval", "seconds"), [(False, 0.25, 0.5), (True, 0.25, 0.5), (True, 0.1, 1.5)])
-def test_a_hang_is_noticed(numbered: bool, echo_interval: float, seconds: float, soak_seconds: float | None) -> None:
-    """With quick echoes all are DEGRADED during the hang and READY after it, and still nothing is lost.
+def notice(proxy: ProxyProcess, running: Scene, seconds: float) -> None:
+    """Let the proxy hang until this client has noticed it and for so long after that, and wait until all is well again."""
+    proxy.stop()
+    eventually(lambda: running.client.state is ClientState.DEGRADED, PATIENCE)
+    hang(proxy, running, seconds)
+    running.client.wait_ready(PATIENCE)
 
-    With numbers that holds also when so many echoes have stayed away that all connections are made anew.
-    """
-    with running_proxy() as proxy, scene(proxy, numbered=numbered, echo_interval=echo_interval, echo_timeout=0.1) as running:
+
+def check_states(running: Scene, reports: list[Report]) -> None:
+    """Check that all clients were DEGRADED and are READY, and that no call took too long."""
+    for states in (running.states, *(report.states for report in reports)):
+        assert states[:2] == ["degraded", "ready"]
+        assert states[-1] == "ready"
+    assert max(report.longest for report in reports) < SEND_TIMEOUT
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+def test_a_hang_is_noticed(numbered: bool, soak_seconds: float | None) -> None:
+    """With quick echoes all are DEGRADED during the hang and READY after it, and still nothing is lost."""
+    with running_proxy() as proxy, scene(proxy, numbered=numbered, echo_interval=0.25, echo_timeout=0.1) as running:
         for _ in rounds(1, soak_seconds):
-            proxy.stop()
-            eventually(lambda: running.client.state is ClientState.DEGRADED, PATIENCE)
-            hang(proxy, running, seconds)
-            running.client.wait_ready(PATIENCE)
-        reports = running.finish()
+            notice(proxy, running, HANG / 3)
+        check_states(running, running.finish())
         assert (running.books.missing(), running.client.stats().lost) == (0, 0)
-        for states in (running.states, *(report.states for report in reports)):
-            assert states[:2] == ["degraded", "ready"]
-            assert states[-1] == "ready"
-        assert max(report.longest for report in reports) < SEND_TIMEOUT
+
+
+def test_a_hang_in_which_connections_are_made_anew(soak_seconds: float | None) -> None:
+    """So many echoes stay away that clients try new connections: they recover too, and what that costs is counted."""
+    with running_proxy() as proxy, scene(proxy, numbered=True, echo_interval=0.1, echo_timeout=0.1) as running:
+        for _ in rounds(1, soak_seconds):
+            notice(proxy, running, HANG)
+        check_states(running, running.finish())
+        assert running.client.stats().lost == running.books.missing()
 
 
 def client_of(proxy: ProxyProcess, policy: SendPolicy) -> Bus:
