@@ -25,7 +25,7 @@ from pydantic_settings import (
 )
 
 from eventbus import lean_proxy, wire
-from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
+from eventbus.errors import EventBusError, EventTooLarge, InvalidSettings, InvalidTopic
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
 
@@ -86,9 +86,12 @@ class Emit(_Command):
             raise InvalidSettings(f"the event is not JSON: {error}") from None
         if not isinstance(event, dict) or "type" not in event:
             raise InvalidSettings('the event must be a JSON object with a "type"')
+        content = json.dumps(event).encode()
+        if len(content) > self.max_event_bytes:
+            raise EventTooLarge(self.topic, len(content), self.max_event_bytes)
         with self._transport() as transport:
             transport.open(self.connect_timeout)
-            transport.send(frame, json.dumps(event).encode())
+            transport.send(frame, content)
 
 
 class Tail(_Command):
@@ -104,10 +107,12 @@ class Tail(_Command):
                 transport.subscribe(topic)
             transport.open(self.connect_timeout)
             while (batch := transport.receive()) is not None:
-                for topic, payload in zip(*batch, strict=True):
+                for frame, payload in zip(*batch, strict=True):
+                    topic = wire.topic_of(frame)
                     if not wanted or topic in wanted:
                         _print_events(topic, payload)
                 sys.stdout.flush()
+            transport.status.raise_failure()
 
 
 class Check(_Command):

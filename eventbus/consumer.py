@@ -69,6 +69,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
             if self._closed:
                 self.forget(b"")
             self._closed = False
+            if self._thread is not None:
+                self.start()  # unless it still runs: it ends when the transport gives up
 
     def start(self) -> None:
         """Start the thread, unless it runs.
@@ -150,6 +152,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         except Exception:
             # A defect of ours or of the transport, never a handler's: those are caught one by one.
             logger.exception("the consumer of %s has ended", self._transport.endpoints)
+            self._dispatcher.end()
 
     def _enter(self) -> bool:
         """Whether this thread is still to receive; then nobody else does.

@@ -31,8 +31,8 @@ _REPEATED = 1_000_000  # events; no publisher sends more than these again
 class Numbering:
     """Numbers the messages of one publisher. One thread at a time.
 
-    A number that is used twice hides a loss at worst; one that is used up for nothing looks like a loss. So it is used up
-    only by `taken`, to be called when the message was sent.
+    A number that is used twice makes receivers skip the second message; one that is used up for nothing looks like a loss.
+    So it is used up by `taken`, to be called when the message was sent, or may have been.
 
     Args:
         publisher: eight bytes that no other publisher has; None for random ones.

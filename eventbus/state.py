@@ -93,11 +93,17 @@ class Status:
         self._set(ClientState.CLOSED, reason, failure)
         logger.error("%s", reason, extra={"eventbus_state": str(ClientState.CLOSED)})
 
+    @property
+    def failure(self) -> EventBusError | None:
+        """Why the transport has given up, if it has; a new error each time."""
+        failure = self._failure
+        return None if failure is None else failure()
+
     def raise_failure(self) -> None:
         """Raise why the transport has given up, if it has."""
-        failure = self._failure
+        failure = self.failure
         if failure is not None:
-            raise failure()
+            raise failure
 
     def proven(self, round_trip: float) -> None:
         """Note that an echo has come back just now, after so many seconds."""

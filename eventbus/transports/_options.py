@@ -41,6 +41,9 @@ class ZeroMQOptions:
     reconnect_attempts: int = -1
     numbered: bool = False
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "send_policy", SendPolicy(self.send_policy))  # its value will do, too
+
     @property
     def patience(self) -> Patience:
         """What of this the watch over the connections needs."""

@@ -189,7 +189,7 @@ class Path:
             self._flush_due = None
             if self._flushed:
                 self._flushed = False
-                self.publisher.hold()
+                self.publisher.hold(0.0 if any(not leg.up for leg in legs) else self._status.echo_age or 0.0)
         if self._published_on is not None and (not legs[0].up or legs[0].handshakes != self._published_on):
             self._published_on = None
             _try(self.publisher.connection_lost)

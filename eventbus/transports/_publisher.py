@@ -29,7 +29,7 @@ _DRAIN_AFTER = 1_000  # events
 _FLUSH = 1_000  # messages that are flushed before others get the lock
 _UNDER_WAY = 1.0  # seconds; longer than a message stays in a proxy that runs, and than the end of one takes to be noticed
 # A proxy that is stopped acknowledges nothing either once its buffers are full: that must not cost what is in ours.
-_UNACKNOWLEDGED = 30  # seconds
+_UNACKNOWLEDGED = 300  # seconds
 
 
 class Publisher:
@@ -42,10 +42,19 @@ class Publisher:
         endpoint: the proxy's XSUB port.
         options: how large the send buffer is, and what happens when it is full.
         drops: where dropped events are counted.
+        refusal: makes what `send` raises once it is closed; None for NotConnected.
     """
 
-    def __init__(self, context: Context, endpoint: str, options: ZeroMQOptions, drops: DropLog) -> None:
+    def __init__(
+        self,
+        context: Context,
+        endpoint: str,
+        options: ZeroMQOptions,
+        drops: DropLog,
+        refusal: Callable[[], EventBusError] | None = None,
+    ) -> None:
         self.sent = 0
+        self._refusal = refusal or (lambda: NotConnected(endpoint))
         self._next_drain = _DRAIN_AFTER
         self._sending = False  # guarded by the lock; only a signal handler can find it set
         self._context = context
@@ -126,8 +135,12 @@ class Publisher:
                 self._release()
             raise self._translated(error) from None
 
-    def hold(self) -> None:
-        """Keep what is sent from now on, up to the high-water mark, until `flush`."""
+    def hold(self, unproven: float = 0.0) -> None:
+        """Keep what is sent from now on, up to the high-water mark, until `flush`.
+
+        Args:
+            unproven: for how many seconds the path may have been dead without a sign.
+        """
         with self._lock:
             self._holding = True
             self._send_frame = _full
@@ -227,7 +240,7 @@ class Publisher:
     def _try(self, topic: bytes, payload: bytes, count: int) -> bool:
         with self._lock:
             if self._closed:
-                raise NotConnected(self._endpoint)
+                raise self._refusal()
             if self._holding:
                 if len(self._held) >= self._hwm:
                     return False
@@ -244,8 +257,8 @@ class Publisher:
         return self._put_frames(topic, payload)
 
     def _put_frames(self, first: bytes, payload: bytes) -> bool:
+        sending, self._sending = self._sending, True
         try:
-            self._sending = True
             self._socket_send(first, _MORE)
             self._socket_send(payload, _NOWAIT)
         except zmq.Again:
@@ -256,7 +269,7 @@ class Publisher:
             self._finish(payload)
             raise
         finally:
-            self._sending = False
+            self._sending = sending
         return True
 
     def _finish(self, payload: bytes) -> None:
@@ -270,7 +283,7 @@ class Publisher:
 
     def _translated(self, error: BaseException) -> BaseException:
         """The error to raise: another thread may have closed the socket meanwhile."""
-        return NotConnected(self._endpoint) if isinstance(error, zmq.ZMQError) and self._socket.closed else error
+        return self._refusal() if isinstance(error, zmq.ZMQError) and self._socket.closed else error
 
 
 class NumberedPublisher(Publisher):
@@ -280,12 +293,21 @@ class NumberedPublisher(Publisher):
     same numbers, by which receivers know what they have.
     """
 
-    def __init__(self, context: Context, endpoint: str, options: ZeroMQOptions, drops: DropLog) -> None:
-        super().__init__(context, endpoint, options, drops)
+    def __init__(
+        self,
+        context: Context,
+        endpoint: str,
+        options: ZeroMQOptions,
+        drops: DropLog,
+        refusal: Callable[[], EventBusError] | None = None,
+    ) -> None:
+        super().__init__(context, endpoint, options, drops, refusal)
         self._numbering = Numbering()
         # What the socket was given lately, with the time; guarded by the lock.
         self._recent: deque[tuple[float, bytes, bytes]] = deque(maxlen=self._hwm)
         self._again: deque[tuple[bytes, bytes]] = deque()
+        # A path that is dead without a sign is noticed so late.
+        self._longest = options.echo_interval + options.echo_timeout + _UNDER_WAY
 
     @property
     def has_more(self) -> bool:
@@ -299,11 +321,11 @@ class NumberedPublisher(Publisher):
         if not self._try(topic, payload, count):
             self._send_later(topic, payload, count)
 
-    def hold(self) -> None:
+    def hold(self, unproven: float = 0.0) -> None:
         """Keep what is sent from now on; and no longer what was sent so long ago that it has passed the proxy."""
         with self._lock:
-            super().hold()
-            self._forget_before(monotonic() - _UNDER_WAY)
+            super().hold(unproven)
+            self._forget_before(monotonic() - unproven - _UNDER_WAY)
 
     def connection_lost(self) -> None:
         """Begin with a new socket. The old one would send what it still has, but not what went down with the connection."""
@@ -328,14 +350,23 @@ class NumberedPublisher(Publisher):
             return False
 
     def _put(self, topic: bytes, payload: bytes, count: int) -> bool:
-        first = self._numbering.next(topic, count)
-        if not self._put_frames(first, payload):
-            return False
-        self._numbering.taken(topic, count)
-        now = monotonic()
-        self._recent.append((now, first, payload))
-        self._forget_before(now - _UNDER_WAY)
-        return True
+        self._sending = True  # a signal handler that emits in the midst of this would get the same number
+        try:
+            first = self._numbering.next(topic, count)
+            try:
+                taken = self._put_frames(first, payload)
+            except BaseException:
+                # The socket may have it. That it counts as lost is better than that the next one counts as repeated.
+                self._numbering.taken(topic, count)
+                raise
+            if taken:
+                self._numbering.taken(topic, count)
+                now = monotonic()
+                self._recent.append((now, first, payload))
+                self._forget_before(now - self._longest)
+            return taken
+        finally:
+            self._sending = False
 
     def _forget_before(self, time: float) -> None:
         while self._recent and self._recent[0][0] < time:

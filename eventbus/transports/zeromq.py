@@ -187,7 +187,7 @@ class ZeroMQTransport:
                 context = shared_context.acquire()
                 undo.callback(shared_context.release, 0.0)
                 publisher = (NumberedPublisher if options.numbered else Publisher)(
-                    context, self._pub_endpoint, options, self._drops
+                    context, self._pub_endpoint, options, self._drops, self._refusal
                 )
                 undo.callback(publisher.close, 0.0)
                 subscriber = Subscriber(context, self._sub_endpoint, options, self._topics)
@@ -254,10 +254,15 @@ class ZeroMQTransport:
                 return "nothing listens there"
 
     def _refuse(self, topic: bytes, payload: bytes, count: int = 1) -> NoReturn:
-        self._check_process()
+        raise self._refusal()
+
+    def _refusal(self) -> EventBusError:
+        """Why nothing can be sent."""
+        if self._forked:
+            return ForkedClient(self.endpoints)
         with self._changing:
-            self.status.raise_failure()
-        raise NotConnected(self.endpoints)
+            failure = self.status.failure
+        return failure or NotConnected(self.endpoints)
 
     def _check_process(self) -> None:
         if self._forked:
