@@ -8,6 +8,8 @@ from threading import Thread
 import pytest
 
 from eventbus import EventBusProxy, NotConnected, SendTimeout
+from eventbus.deadline import Deadline
+from eventbus.state import ClientState
 from eventbus.transport import Transport
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
@@ -131,6 +133,37 @@ def test_send_before_open_is_refused(make: Maker) -> None:
         transport.ensure_open()
         assert transport.is_connected()
         transport.close(0)
+
+
+def test_status_follows(make: Maker) -> None:
+    """`status` is CLOSED before open(), READY after it, and CLOSED after close(), which is told; as often as that happens."""
+    transport = make()
+    told: list[ClientState] = []
+    transport.status.listen(lambda change: told.append(change.state))
+    status = transport.status
+    for _ in range(3):
+        assert transport.status.state is ClientState.CLOSED
+        assert not transport.status.wait_ready(Deadline(0))
+        transport.open(PATIENCE)
+        assert transport.status.state is ClientState.READY
+        transport.open(PATIENCE)
+        assert transport.status.wait_ready(Deadline(0))
+        transport.close(0)
+        transport.close(0)
+        assert transport.status.state is ClientState.CLOSED
+    assert transport.status is status
+    eventually(lambda: told.count(ClientState.CLOSED) == 3)
+    assert [state for state in told if state is not ClientState.CONNECTING] == [ClientState.READY, ClientState.CLOSED] * 3
+    transport.status.raise_failure()
+
+
+def test_close_ends_waiting_for_ready(make: Maker) -> None:
+    """Whoever waits for READY on a transport that is closed goes on."""
+    transport = make()
+    transport.open(PATIENCE)
+    transport.close(0)
+    with in_thread(lambda: transport.status.wait_ready(Deadline(3_600))):
+        pass
 
 
 def test_open_is_idempotent(transport: Transport) -> None:

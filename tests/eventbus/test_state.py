@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from threading import Event
 
 import pytest
@@ -36,7 +37,9 @@ class Changes:
 
     def wait_for(self, *states: ClientState) -> None:
         """Return when it was told of exactly these states, in order."""
-        eventually(lambda: self.states == list(states), PATIENCE, f"{self.states} is {states}")
+        with suppress(AssertionError):
+            eventually(lambda: self.states == list(states), PATIENCE)
+        assert self.states == list(states)
 
     @property
     def states(self) -> list[ClientState]:
