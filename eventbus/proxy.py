@@ -31,6 +31,9 @@ _DESCRIPTORS = 5 + 4 + 2 + 2
 # With a domain, though nobody authenticates, libzmq refuses what does not speak ZMTP 3. Without one it takes random bytes
 # for frames of an older version.
 _ZAP_DOMAIN = b"eventbus"
+
+# Seconds after which a peer that is gone without a word is disconnected, with its queue: 10 and 3 times 3.
+_KEEPALIVE = {zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 10, zmq.TCP_KEEPALIVE_INTVL: 3, zmq.TCP_KEEPALIVE_CNT: 3}
 # libzmq keeps a node per byte of a subscription and walks them recursively: a long one costs 60 times its size, a very long
 # one the stack. A topic has 255 bytes.
 _MAX_SUBSCRIPTION_BYTES = 4_096
@@ -263,6 +266,8 @@ class _Running:
         made.set(zmq.HANDSHAKE_IVL, _HANDSHAKE)
         made.set(zmq.MAXMSGSIZE, largest)
         made.set(zmq.ZAP_DOMAIN, _ZAP_DOMAIN)
+        for option, value in _KEEPALIVE.items():
+            made.set(option, value)
         return made
 
 

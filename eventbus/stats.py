@@ -25,6 +25,8 @@ class DropReason(StrEnum):
     """The consumer was stopped before the event's callbacks could be called."""
     SEND_BUFFER = "send_buffer"
     """The send buffer was full, and the send policy is to drop."""
+    UNPROVEN = "unproven"
+    """It was given to a connection that had to be given up, after the last echo had come back. It may have arrived."""
     CLOSED = "closed"
     """It was kept while the proxy was away, which did not come back before the client was closed."""
 
@@ -34,6 +36,7 @@ _SAID = {
     DropReason.RECEIVE_BUFFER: "received events: receive buffer full (EVENTBUS_RECEIVE_BUFFER, EVENTBUS_RECEIVE_POLICY)",
     DropReason.STOPPED: "received events: consumer stopped before their callbacks were called (EVENTBUS_CLOSE_TIMEOUT)",
     DropReason.SEND_BUFFER: "emitted events: send buffer full (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)",
+    DropReason.UNPROVEN: "emitted events, at most: connection given up (EVENTBUS_NUMBERED sends them again)",
     DropReason.CLOSED: "emitted events: client closed before the proxy came back (EVENTBUS_LINGER)",
 }
 

@@ -152,6 +152,7 @@ class Path:
             step = self._watch.step(now, legs, arrived=arrived)
             if arrived:
                 self._status.proven(now - self._echo_began)
+                self.publisher.note_proof()
             if step.cancel:
                 self._end_echo()
             if step.echo:
@@ -175,6 +176,7 @@ class Path:
                 self._end_echo()
                 self._watch.proven(now, legs)
                 self._status.proven(now - began)
+                self.publisher.note_proof()
                 self._follow(legs, ClientState.READY, "a subscription has come round through the proxy")
         keeper.wake(self)
 

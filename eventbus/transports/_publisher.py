@@ -55,6 +55,7 @@ class Publisher:
     ) -> None:
         self.sent = 0
         self._refusal = refusal or (lambda: NotConnected(endpoint))
+        self._proven = 0  # how many events the socket had been given when the path was proven last
         self._next_drain = _DRAIN_AFTER
         self._sending = False  # guarded by the lock; only a signal handler can find it set
         self._context = context
@@ -159,7 +160,7 @@ class Publisher:
             return False
 
     def renew(self) -> None:
-        """Replace the socket by a new one, and hold what is sent until `flush`. What the old one has not sent is gone.
+        """Replace the socket by a new one, and hold what is sent until `flush`. What the old one has not sent is dropped.
 
         Raises:
             zmq.ZMQError: there is no descriptor left; the leg stays abandoned.
@@ -167,6 +168,7 @@ class Publisher:
         with self._lock:
             if not self._closed:
                 self.hold()  # the new one knows no subscription yet, and would drop everything
+                self._drop_unproven()
                 self._monitor.detach()
                 self._socket.close(linger=0)
                 try:
@@ -174,6 +176,18 @@ class Publisher:
                 except BaseException:
                     self._monitor.abandon()
                     raise
+
+    def note_proof(self) -> None:
+        """Note that the path was proven live just now."""
+        with self._lock:
+            self._proven = self.sent - self.held
+
+    def _drop_unproven(self) -> None:
+        """Count what the socket was given since the last proof: nobody knows what has become of it."""
+        unproven = self.sent - self.held - self._proven
+        if unproven > 0:
+            self._proven += unproven
+            self._drops.add(DropReason.UNPROVEN, unproven)
 
     def connection_lost(self) -> None:
         """Note that the connection has gone down. What the socket still has it sends on the next one by itself."""
@@ -367,6 +381,9 @@ class NumberedPublisher(Publisher):
             return taken
         finally:
             self._sending = False
+
+    def _drop_unproven(self) -> None:
+        """Nothing is dropped: it is sent again."""
 
     def _forget_before(self, time: float) -> None:
         while self._recent and self._recent[0][0] < time:

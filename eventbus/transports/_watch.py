@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from eventbus.state import ClientState
 
-_SILENT_ECHOES = 12  # echo intervals without one, after which the sockets are made anew
+_SILENT_ECHOES = 24  # echo intervals without one, after which the sockets are made anew
 
 
 @dataclass(frozen=True, slots=True)

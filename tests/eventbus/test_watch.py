@@ -16,7 +16,7 @@ CONNECTING, READY, DEGRADED = ClientState.CONNECTING, ClientState.READY, ClientS
 PATIENCE = Patience(
     echo_interval=5.0, echo_timeout=1.0, reconnect_interval=0.05, reconnect_max_interval=0.2, reconnect_attempts=-1
 )
-SILENCE = 12 * PATIENCE.echo_interval
+SILENCE = 24 * PATIENCE.echo_interval
 TICK = 2**-10  # seconds; all times here are sums of powers of two, which floats hold exactly
 
 type Change = Callable[[Leg], Leg]
@@ -233,7 +233,7 @@ def test_a_missed_echo_degrades_and_a_late_one_heals() -> None:
 
 
 def test_silence_renews_both_sockets() -> None:
-    """An echo that stays away for twelve intervals makes both sockets anew, once; another one is due when they are up."""
+    """An echo that stays away for 24 intervals makes both sockets anew, once; another one is due when they are up."""
     world = ready()
     assert world.look(PATIENCE.echo_interval).echo
     assert world.look(SILENCE - TICK).renew == (False, False)
@@ -248,7 +248,7 @@ def test_silence_renews_both_sockets() -> None:
 
 
 def test_silence_renews_again_and_again() -> None:
-    """If the new sockets are silent as well, they are renewed after another twelve intervals, not sooner; for ever."""
+    """If the new sockets are silent as well, they are renewed after another 24 intervals, not sooner; for ever."""
     world = ready()
     world.look(PATIENCE.echo_interval)
     for _ in range(3):
