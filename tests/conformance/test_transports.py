@@ -139,6 +139,8 @@ def test_status_follows(make: Maker) -> None:
     """`status` is CLOSED before open(), READY after it, and CLOSED after close(), which is told, as often as it happens."""
     transport = make()
 
+    same = transport.status
+
     def state() -> ClientState:
         return transport.status.state
 
@@ -154,7 +156,7 @@ def test_status_follows(make: Maker) -> None:
         transport.close(0)
         transport.close(0)
         assert state() is ClientState.CLOSED
-    assert transport.status is status
+    assert transport.status is same
     eventually(lambda: told.count(ClientState.CLOSED) == 3)
     assert [state for state in told if state is not ClientState.CONNECTING] == [ClientState.READY, ClientState.CLOSED] * 3
     transport.status.raise_failure()
