@@ -343,6 +343,19 @@ def test_from_emit_to_tail(run: Run, proxy: EventBusProxy, tailing: Start) -> No
         assert lines_of(process, 2) == [{"topic": "plant", "event": first}, {"topic": "other", "event": {"type": "stopped"}}]
 
 
+def test_tail_prints_numbered_events(run: Run, proxy: EventBusProxy, tailing: Start) -> None:
+    """What was emitted with numbers is printed by its topic, as any other."""
+    with tailing("plant") as process:
+        assert run("emit", "plant", '{"type": "started"}', "--numbered", "true", *ports(proxy)).returncode == 0
+        assert lines_of(process, 1) == [{"topic": "plant", "event": {"type": "started"}}]
+
+
+def test_emit_refuses_what_is_too_large(run: Run, proxy: EventBusProxy) -> None:
+    """An event beyond EVENTBUS_MAX_EVENT_BYTES gives one line and status 1: nothing was emitted."""
+    done = run("emit", "plant", '{"type": "started"}', "--max-event-bytes", "10", *ports(proxy))
+    assert "EVENTBUS_MAX_EVENT_BYTES" in complaint(done, 1)
+
+
 def test_emit_says_nothing(run: Run, proxy: EventBusProxy) -> None:
     """`emit` with success prints nothing and has status 0."""
     done = run("emit", "plant", '{"type": "started"}', *ports(proxy))

@@ -690,3 +690,12 @@ def test_a_class_without_types_is_refused() -> None:
     wrong: Any = int
     with pytest.raises(InvalidEvent):
         EventBusClient(wrong)
+
+
+def test_policies_may_be_given_as_their_values(proxy: EventBusProxy) -> None:
+    """A policy is as good as its value; what is none is refused at once."""
+    value: Any = "drop"
+    client_of(proxy, send_policy=value, receive_policy="block")
+    for wrong in ({"send_policy": "never"}, {"receive_policy": "never"}):
+        with pytest.raises(ValueError, match="never"):
+            client_of(proxy, **wrong)

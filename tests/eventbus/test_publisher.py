@@ -14,11 +14,11 @@ from eventbus import NotConnected, SendBufferFull, SendTimeout
 from eventbus.policies import SendPolicy
 from eventbus.stats import DropLog, DropReason
 from eventbus.transports._options import ZeroMQOptions
-from eventbus.transports._publisher import Publisher
+from eventbus.transports._publisher import NumberedPublisher, Publisher
 from eventbus.transports._sockets import Context, Socket
 from tests.support import PATIENCE, eventually, in_thread, run_threads
 
-QUICK = {"echo_interval": 0, "reconnect_interval": 0.02, "reconnect_max_interval": 0.02}
+QUICK: dict[str, Any] = {"echo_interval": 0, "reconnect_interval": 0.02, "reconnect_max_interval": 0.02}
 TOPIC = b"t"
 SOCKETS = 256
 
@@ -105,6 +105,34 @@ def flush(publisher: Publisher) -> None:
 
 def number(value: int) -> bytes:
     return b"%d" % value
+
+
+# Numbering
+
+
+def test_an_interrupted_message_costs_no_other(context: Context, peer: Peer, drops: DropLog) -> None:
+    """What KeyboardInterrupt cuts short uses its number up, and goes out whole: the next one has a number of its own."""
+    publisher = NumberedPublisher(context, f"tcp://127.0.0.1:{peer.port}", ZeroMQOptions(**QUICK), drops)
+    try:
+        settle(publisher, peer)
+        flush(publisher)
+        send = publisher._socket_send
+        interrupts = iter([False, True])
+
+        def interrupted(frame: bytes, flags: int) -> object:
+            if next(interrupts, False):
+                raise KeyboardInterrupt
+            return send(frame, flags)
+
+        publisher._socket_send = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            publisher.send(TOPIC, number(0))
+        publisher.send(TOPIC, number(1))
+        messages = [peer.socket.recv_multipart() for _ in range(2)]
+        assert [payload for _, payload in messages] == [number(0), number(1)]
+        assert [int.from_bytes(first[-8:]) for first, _ in messages] == [1, 2]
+    finally:
+        publisher.close(0)
 
 
 # Holding

@@ -431,6 +431,32 @@ def test_it_gives_up_after_the_last_attempt(back: EventBusProxy, make: Make) -> 
     assert recorder.values == []
 
 
+def test_the_consumer_comes_back_too(back: EventBusProxy, make: Make) -> None:
+    """A consumer that ended when the client gave up runs again after connect(): handlers get events without another call."""
+    client = make(reconnect_attempts=0)
+    client.connect(PATIENCE)
+    recorder = record(client)
+    client.start_consumer()
+    back.stop()
+    await_state(client, CLOSED)
+    back.start()
+    client.connect(PATIENCE)
+    client.emit_event(event(1), TOPIC)
+    assert recorder.wait_for(1) == [1]
+    assert client.health().live
+
+
+def test_who_waits_for_room_is_told_of_giving_up(back: EventBusProxy, make: Make) -> None:
+    """An emit_event() that waits for room in the send buffer raises ReconnectFailed when the client gives up."""
+    client = make(reconnect_attempts=3, send_hwm=1, send_timeout=PATIENCE, reconnect_interval=0.2)
+    client.connect(PATIENCE)
+    back.stop()
+    await_state(client, DEGRADED)
+    client.emit_event(event(1), TOPIC)
+    with pytest.raises(ReconnectFailed):
+        client.emit_event(event(2), TOPIC)
+
+
 def test_it_can_connect_again(back: EventBusProxy, make: Make) -> None:
     """After it has given up, connect() works once a proxy is there, with all topics and callbacks."""
     client = make(reconnect_attempts=0)
