@@ -138,28 +138,25 @@ def test_send_before_open_is_refused(make: Maker) -> None:
 def test_status_follows(make: Maker) -> None:
     """`status` is CLOSED before open(), READY after it, and CLOSED after close(), which is told, as often as it happens."""
     transport = make()
-
-    same = transport.status
-
-    def state() -> ClientState:
-        return transport.status.state
-
+    status = transport.status
     told: list[ClientState] = []
-    transport.status.listen(lambda change: told.append(change.state))
+    status.listen(lambda change: told.append(change.state))
+    seen = []
     for _ in range(3):
-        assert state() is ClientState.CLOSED
-        assert not transport.status.wait_ready(Deadline(0))
+        seen.append(status.state)
+        assert not status.wait_ready(Deadline(0))
         transport.open(PATIENCE)
-        assert state() is ClientState.READY
+        seen.append(status.state)
         transport.open(PATIENCE)
-        assert transport.status.wait_ready(Deadline(0))
+        assert status.wait_ready(Deadline(0))
         transport.close(0)
         transport.close(0)
-        assert state() is ClientState.CLOSED
-    assert transport.status is same
+    seen.append(status.state)
+    assert seen == [ClientState.CLOSED, ClientState.READY] * 3 + [ClientState.CLOSED]
+    assert transport.status is status
     eventually(lambda: told.count(ClientState.CLOSED) == 3)
     assert [state for state in told if state is not ClientState.CONNECTING] == [ClientState.READY, ClientState.CLOSED] * 3
-    transport.status.raise_failure()
+    status.raise_failure()
 
 
 def test_close_ends_waiting_for_ready(make: Maker) -> None:

@@ -388,6 +388,26 @@ def test_a_proxy_that_is_there_is_waited_for(back: EventBusProxy, make: Make) ->
     assert client.state is READY
 
 
+def test_emitting_while_connect_waits(make: Make, ports: tuple[int, int]) -> None:
+    """connect_required=False: while connect() waits for one that accepts connections and is silent, others may emit."""
+    client = make(connect_required=False)
+    with socket.create_server(("127.0.0.1", ports[0])), socket.create_server(("127.0.0.1", ports[1])):
+        with in_thread(lambda: client.connect(1)) as connecting:
+            await_state(client, CONNECTING)
+            eventually(lambda: emits(client))
+            assert connecting.is_alive()
+        client.close()
+
+
+def emits(client: Bus) -> bool:
+    """Whether the client takes an event."""
+    try:
+        client.emit_event(event(), TOPIC)
+    except NotConnected:
+        return False
+    return True
+
+
 def test_closing_without_a_proxy(away: EventBusProxy, make: Make) -> None:
     """A client that never found a proxy closes within its linger, and leaves nothing behind; what it held is lost."""
     with leaving_nothing():
@@ -765,6 +785,20 @@ def test_half_open_connections(proxy: EventBusProxy) -> None:
                 assert received.wait_for(number + 1) == list(range(number + 1))
             states.wait_for(CONNECTING, READY, DEGRADED, READY, DEGRADED, READY)
             assert "although both connections are up" in states.seen[2].reason
+
+
+def test_subscribing_on_silent_connections(proxy: EventBusProxy) -> None:
+    """subscribe() waits for its subscription only while the client is READY, and it is in force when that is so again."""
+    with Relay(proxy.pub_port, proxy.sub_port) as relay:
+        client = Bus(MyEvent, "127.0.0.1", *relay.ports, echo_interval=0.1, echo_timeout=0.1, connect_timeout=3_600)
+        with client:
+            relay.fall_silent()
+            with in_thread(lambda: client.subscribe(TOPIC)):
+                pass
+            assert client.state is DEGRADED
+            client.wait_ready(PATIENCE)
+            client.emit_event(event(1), TOPIC)
+            assert client.recv_event(PATIENCE) == event(1)
 
 
 def test_echoes_disturb_nobody(proxy: EventBusProxy) -> None:
