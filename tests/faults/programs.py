@@ -3,6 +3,7 @@
 import faulthandler
 import logging
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -30,6 +31,17 @@ def run_program(module: str, *arguments: object, seconds: float = 0.0, errors: s
     assert done.returncode == 0
     assert errors in done.stderr if errors else not done.stderr
     return done.stdout
+
+
+def stop_process(process: int) -> None:
+    """Stop a process, and return when all its threads stand still."""
+    os.kill(process, signal.SIGSTOP)
+
+    def stands_still() -> bool:
+        states = [file.read_text().rpartition(")")[2].split()[0] for file in Path(f"/proc/{process}/task").glob("*/stat")]
+        return set(states) == {"T"}
+
+    eventually(stands_still)
 
 
 def end_within(seconds: float) -> None:

@@ -1,7 +1,6 @@
 """close() at any moment and from anywhere: it returns in time, whoever waits goes on, and nothing is left."""
 
 import asyncio
-import os
 import signal
 import sys
 import threading
@@ -15,7 +14,7 @@ import pytest
 
 from eventbus import ClientState, EventBusProxy, NotConnected, StateChange
 from eventbus.transports.memory import MemoryTransport
-from tests.faults.programs import end_within, expect_resources, resources, run_program
+from tests.faults.programs import end_within, expect_resources, resources, run_program, stop_process
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually, in_thread, proxy_process
 
 TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
@@ -117,13 +116,13 @@ def subscribe(client: Bus) -> None:
     client.subscribe(OTHER)
 
 
-def prove(client: Bus) -> None:
+def connect(client: Bus) -> None:
     with suppress(NotConnected):
         while True:
             client.connect()
 
 
-def wait_ready(client: Bus) -> None:
+def be_ready(client: Bus) -> None:
     with pytest.raises(NotConnected):
         client.wait_ready()
 
@@ -133,29 +132,29 @@ WAITS_IN: dict[Activity, str] = {
     receive: "get",
     listen: "get",
     subscribe: "prove",
-    prove: "prove",
-    wait_ready: "wait_ready",
+    connect: "prove",
+    be_ready: "wait_ready",
 }
 
 
-@pytest.mark.parametrize("activity", [receive, listen, prove])
+@pytest.mark.parametrize("activity", [receive, listen, connect])
 def test_close_while_another_thread_is_busy(activity: Activity) -> None:
     """What another thread does with the client meanwhile ends, at most with NotConnected."""
     with proxy_process() as (_, *ports):
         close_everywhere(ports, activity)
 
 
-@pytest.mark.parametrize("activity", [emit, receive, subscribe, prove])
+@pytest.mark.parametrize("activity", [emit, receive, subscribe, connect])
 def test_close_while_the_proxy_is_stopped(activity: Activity) -> None:
     """So it does while the proxy does not move: buffers are full, and nothing is answered."""
     with proxy_process() as (process, *ports):
         try:
-            close_everywhere(ports, activity, lambda: process.send_signal(signal.SIGSTOP))
+            close_everywhere(ports, activity, lambda: stop_process(process.pid))
         finally:
             process.send_signal(signal.SIGCONT)
 
 
-@pytest.mark.parametrize("activity", [emit, receive, prove, wait_ready])
+@pytest.mark.parametrize("activity", [emit, receive, connect, be_ready])
 def test_close_while_the_proxy_is_gone(activity: Activity) -> None:
     """So it does when the proxy has died: the client is DEGRADED and holds what is emitted."""
     with proxy_process() as (process, *ports):
@@ -177,7 +176,7 @@ def test_close_while_connecting(dead_ports: tuple[int, int]) -> None:
     """connect() that waits for a proxy raises NotConnected when another thread closes the client."""
     before = resources()
     client = Bus(MyEvent, "127.0.0.1", *dead_ports, topics=["my_service"])
-    with in_thread(partial(prove, client)) as thread:
+    with in_thread(partial(connect, client)) as thread:
         eventually(lambda: is_in(thread, "prove"))
         client.close(TIMEOUT)
     expect_resources(before)
@@ -211,7 +210,7 @@ def test_close_of_what_lingers_does_not_hold_others() -> None:
         first.subscribe(OTHER)
         first.connect(PATIENCE)
         last.connect(PATIENCE)
-        process.send_signal(signal.SIGSTOP)
+        stop_process(process.pid)
         try:
             for _ in range(100):
                 first.emit_events([event(number) for number in range(1_000)], OTHER)
@@ -361,7 +360,7 @@ def main(pub_port: int, sub_port: int, doing: str, stop: int) -> None:
         client.on_state_change(repr)
         client.connect(PATIENCE)
     if stop:
-        os.kill(stop, signal.SIGSTOP)
+        stop_process(stop)
     for client in clients:
         match doing:
             case "receiving":

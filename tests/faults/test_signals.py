@@ -16,7 +16,7 @@ from types import FrameType
 import pytest
 
 from eventbus import EventBusProxy, NotConnected, ProxyUnreachable
-from tests.faults.programs import end_within, expect_resources, ignore_log, resources, run_program
+from tests.faults.programs import end_within, expect_resources, ignore_log, resources, run_program, stop_process
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, proxy_process
 
 TOPIC = MyEventTopic.my_service
@@ -182,7 +182,7 @@ def stopped(pub_port: int, sub_port: int, proxy_pid: int) -> Iterator[Bus]:
     """A connected client with a small buffer that is full, whose proxy does not move."""
     client = Bus(MyEvent, "127.0.0.1", pub_port, sub_port, topics=["other"], linger=0.0, send_hwm=1, send_timeout=PATIENCE)
     client.connect(PATIENCE)
-    os.kill(proxy_pid, signal.SIGSTOP)
+    stop_process(proxy_pid)
     try:
         yield client
     finally:
