@@ -140,7 +140,7 @@ class Storm:
                 lambda: client.stop_consumer(),
                 lambda: client.recv_event(0.001),
                 lambda: client.connect(PATIENCE),
-                lambda: client.wait_ready(PATIENCE),
+                lambda: client.health(),
                 lambda: (client.stats(), client.state, client.topics, client.is_connected(), repr(client)),
             ]
         )
