@@ -15,7 +15,8 @@ from eventbus.errors import NotConnected
 from eventbus.events import BaseEvent
 from eventbus.numbering import Gaps
 from eventbus.progress import Progress, StallWatch
-from eventbus.stats import Counters, Throttle
+from eventbus.stats import Counters
+from eventbus.throttle import Throttle
 from eventbus.transport import Transport
 from eventbus.wire import Batch
 

@@ -12,7 +12,8 @@ from eventbus.codec import Codec
 from eventbus.consumer import Consumer
 from eventbus.dispatcher import Dispatcher
 from eventbus.numbering import Numbering
-from eventbus.stats import Counters, Throttle
+from eventbus.stats import Counters
+from eventbus.throttle import Throttle
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from eventbus.wire import Batch
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, event, eventually, json_of

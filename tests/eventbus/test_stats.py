@@ -9,7 +9,8 @@ import pytest
 
 from eventbus import DropReason, EventBusStats, RejectReason
 from eventbus.settings import EventBusSettings
-from eventbus.stats import Counters, DropLog, Throttle
+from eventbus.stats import Counters, DropLog
+from eventbus.throttle import Throttle
 from tests.support import run_threads
 
 
