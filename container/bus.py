@@ -26,7 +26,9 @@ def _open_client(
     client = client_class(
         event_class,
         transport=transport,
-        **settings.model_dump(exclude={"embedded_proxy"}),  # each of the others is an argument of the same name
+        keys=settings.security.client_keys() if settings.enabled and transport is None else None,
+        # Each of the others is an argument of the same name.
+        **settings.model_dump(exclude={"embedded_proxy", "security"}),
     )
     with ExitStack() as stack:
         if settings.embedded_proxy and settings.enabled and transport is None:
@@ -41,7 +43,14 @@ def _start_proxy(settings: EventBusSettings, stack: ExitStack) -> None:
             "EVENTBUS_EMBEDDED_PROXY needs ports that clients can know: set EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
         )
     try:
-        proxy = EventBusProxy(settings.host, settings.pub_port, settings.sub_port, max_event_bytes=settings.max_event_bytes)
+        proxy = EventBusProxy(
+            settings.host,
+            settings.pub_port,
+            settings.sub_port,
+            max_event_bytes=settings.max_event_bytes,
+            secret_key=settings.security.proxy_secret_key(),
+            allow_list=settings.security.allow_list,
+        )
         stack.enter_context(proxy)
     except AddressInUse:
         pass  # somebody runs one already; whether it answers, connecting will tell

@@ -2,21 +2,27 @@
 
 from eventbus.client import EventBusClient
 from eventbus.codec import RejectReason
+from eventbus.curve import ClientKeys
 from eventbus.errors import (
     AddressInUse,
     DescriptorsExhausted,
+    EncryptionRequired,
     EventBusError,
     EventTooLarge,
     ForkedClient,
+    HandshakeFailed,
     InvalidEvent,
     InvalidHandler,
     InvalidSettings,
     InvalidTopic,
     NotConnected,
+    NotEncrypted,
     ProxyUnreachable,
     ReconnectFailed,
     SendBufferFull,
     SendTimeout,
+    UnknownClient,
+    WrongServerKey,
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
 from eventbus.handlers import on
@@ -31,9 +37,11 @@ __all__ = [
     "BaseEvent",
     "BaseEventTopic",
     "BaseEventType",
+    "ClientKeys",
     "ClientState",
     "DescriptorsExhausted",
     "DropReason",
+    "EncryptionRequired",
     "EventBusClient",
     "EventBusError",
     "EventBusHealth",
@@ -41,11 +49,13 @@ __all__ = [
     "EventBusStats",
     "EventTooLarge",
     "ForkedClient",
+    "HandshakeFailed",
     "InvalidEvent",
     "InvalidHandler",
     "InvalidSettings",
     "InvalidTopic",
     "NotConnected",
+    "NotEncrypted",
     "ProxyHealth",
     "ProxyUnreachable",
     "ReceivePolicy",
@@ -55,6 +65,8 @@ __all__ = [
     "SendPolicy",
     "SendTimeout",
     "StateChange",
+    "UnknownClient",
+    "WrongServerKey",
     "now_iso",
     "on",
 ]

@@ -3,6 +3,7 @@
 Exit statuses: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arguments or settings; 130 interrupted.
 """
 
+import functools
 import json
 import os
 import statistics
@@ -10,9 +11,10 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
-from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 from pydantic_core import from_json
 from pydantic_settings import (
     BaseSettings,
@@ -25,6 +27,7 @@ from pydantic_settings import (
 )
 
 from eventbus import lean_proxy, wire
+from eventbus.curve import write_pair
 from eventbus.errors import EventBusError, EventTooLarge, InvalidSettings, InvalidTopic
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
@@ -32,6 +35,26 @@ from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
 _CHECKS = 11
+
+# The quotes are for shells and .env files; the settings do not mind them.
+_KEYGEN = """\
+The public key of {name}:
+
+    {public_key}
+
+If these are a client's keys, put them into its environment
+    EVENTBUS_SECURITY__SECRET_KEY_FILE='{file}'
+and into the proxy's allow-list
+    [clients.{name}]
+    public_key = "{public_key}"
+
+If they are the proxy's, put them into its environment
+    EVENTBUS_SECURITY__SECRET_KEY_FILE='{file}'
+    EVENTBUS_SECURITY__ALLOW_LIST='the allow-list'
+and into that of every client
+    EVENTBUS_SECURITY__SERVER_PUBLIC_KEY='{public_key}'
+
+Keep {file} to yourself: whoever has it can be {name}."""
 
 
 class _Command(EventBusSettings):
@@ -44,7 +67,8 @@ class _Command(EventBusSettings):
     @contextmanager
     def _transport(self) -> Iterator[ZeroMQTransport]:
         given = self.model_dump(include={field.name for field in fields(ZeroMQOptions)})
-        options = ZeroMQOptions(**given | {"connect_required": True})  # whoever waits for the outcome wants to be told
+        # Whoever waits for the outcome wants to be told.
+        options = ZeroMQOptions(**given | {"connect_required": True, "keys": self.security.client_keys()})
         transport = ZeroMQTransport(self.host, self.pub_port, self.sub_port, options)
         try:
             yield transport
@@ -61,11 +85,16 @@ class Proxy(_Command):
 
     def run(self) -> None:
         """Become the process that runs the proxy."""
-        settle = 1.25 * self.reconnect_max_interval  # longer than subscribers wait before they come back
-        os.execv(
-            sys.executable,
-            lean_proxy.command(self.host, self.pub_port, self.sub_port, max_event_bytes=self.max_event_bytes, settle=settle),
+        command = lean_proxy.command(
+            self.host,
+            self.pub_port,
+            self.sub_port,
+            max_event_bytes=self.max_event_bytes,
+            settle=1.25 * self.reconnect_max_interval,  # longer than subscribers wait before they come back
+            secret_key=self.security.proxy_secret_key(),
+            allow_list=None if self.security.allow_list is None else str(self.security.allow_list),
         )
+        os.execv(sys.executable, command)
 
 
 class Emit(_Command):
@@ -129,13 +158,25 @@ class Check(_Command):
 
 
 class Settings(_Command):
-    """Print the effective settings as variables, one per line, each with what it means."""
+    """Print the effective settings as variables, one per line, each with what it means; but no secret."""
 
     def run(self) -> None:
         """Print them."""
-        for name, field in EventBusSettings.model_fields.items():
+        for path, field in EventBusSettings.fields():
             print(f"# {field.description}")
-            print(f"{self.variable(name)}={_as_variable(getattr(self, name))}")
+            print(f"{self.variable(*path)}={_as_variable(functools.reduce(getattr, path, self))}")
+
+
+class Keygen(BaseModel):
+    """Make a pair of CURVE keys, NAME.pub and NAME.secret, for a proxy or a client, and tell what to do with them."""
+
+    name: CliPositionalArg[str] = Field(description="whose keys they are")
+    directory: Path = Field(default=Path(), description="where to write them; made if it is missing")
+
+    def run(self) -> None:
+        """Write the files."""
+        made = write_pair(self.name, self.directory)
+        print(_KEYGEN.format(name=self.name, public_key=made.public_key, file=made.secret_file.absolute()))
 
 
 class Bench(_Command):
@@ -177,6 +218,7 @@ class _EventBus(BaseSettings):
     tail: CliSubCommand[Tail] = Field(description="print events as they come")
     check: CliSubCommand[Check] = Field(description="tell whether a proxy answers")
     settings: CliSubCommand[Settings] = Field(description="print the effective settings")
+    keygen: CliSubCommand[Keygen] = Field(description="make a pair of keys")
     bench: CliSubCommand[Bench] = Field(description="measure throughput and latency")
     demo: CliSubCommand[Demo] = Field(description="run two services that talk to each other")
 
@@ -228,6 +270,8 @@ def _print_events(topic: bytes, payload: bytes) -> None:
 
 def _as_variable(value: object) -> str:
     match value:
+        case None:
+            return ""
         case bool():
             return str(value).lower()
         case tuple():

@@ -130,6 +130,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
         Raises:
             ProxyUnreachable: no proxy answered in time; nothing is left open that this call has opened.
+            HandshakeFailed: the proxy does not let this client in, or is not the one that it expects. It is raised at once,
+                for waiting does not help.
             ReconnectFailed: as many attempts as allowed have failed before that.
             NotConnected: it was closed meanwhile.
             ForkedClient: the client was connected by the parent process.
@@ -168,12 +170,15 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
         Raises:
             ProxyUnreachable: it was not in time.
+            HandshakeFailed: it was not, because the proxy does not let this client in.
             NotConnected: the client is closed.
             ReconnectFailed: it has given up.
         """
         timeout = self._connect_timeout if timeout is None else timeout
         if not self._transport.status.wait_ready(Deadline(timeout)):
             self._transport.ensure_open()
+            if (obstacle := self._transport.status.obstacle) is not None:
+                raise obstacle()
             raise ProxyUnreachable(self._transport.endpoints, timeout, f"the client is {self.state}")
 
     def health(self, stalled_after: float = 30.0) -> EventBusHealth:

@@ -10,6 +10,11 @@ EventBusError
 │   ├── ForkedClient         the client was opened by the parent process
 │   └── ReconnectFailed      the last attempt to reconnect has failed
 ├── ProxyUnreachable         no proxy answered in time                        (also a TimeoutError)
+├── HandshakeFailed          proxy and client do not agree on who may talk    (also a ConnectionError)
+│   ├── WrongServerKey       the proxy is not the one whose key the client has
+│   ├── UnknownClient        the proxy's allow-list does not have the client's key
+│   ├── EncryptionRequired   the proxy uses CURVE, the client has no keys
+│   └── NotEncrypted         the client has keys, the proxy does not use CURVE
 ├── SendBufferFull           the send buffer is full, the event was not sent
 │   └── SendTimeout          it stayed full                                   (also a TimeoutError)
 ├── AddressInUse             the proxy's port is taken                        (also an OSError)
@@ -115,6 +120,73 @@ class ProxyUnreachable(EventBusError, TimeoutError):
         )
         self.endpoints = endpoints
         self.timeout = timeout
+
+
+class HandshakeFailed(EventBusError, ConnectionError):
+    """Proxy and client do not agree on who may talk to whom. A client that need not be connected goes on trying.
+
+    Attributes:
+        endpoint: where the proxy is.
+    """
+
+    def __init__(self, endpoint: str, text: str) -> None:
+        super().__init__(text)
+        self.endpoint = endpoint
+
+
+class WrongServerKey(HandshakeFailed):
+    """The proxy does not have the secret key that belongs to the public one that the client expects.
+
+    Attributes:
+        server_public_key: the one that the client expects.
+    """
+
+    def __init__(self, endpoint: str, server_public_key: str) -> None:
+        super().__init__(
+            endpoint,
+            f"wrong server key: the proxy at {endpoint} has not the secret key that belongs to {server_public_key}: "
+            "set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY to what `eventbus keygen` printed for the proxy",
+        )
+        self.server_public_key = server_public_key
+
+
+class UnknownClient(HandshakeFailed):
+    """The proxy's allow-list does not have the client's public key.
+
+    Attributes:
+        public_key: the client's.
+    """
+
+    def __init__(self, endpoint: str, public_key: str) -> None:
+        super().__init__(
+            endpoint,
+            f"unknown client: the proxy at {endpoint} does not have the public key of this client on its allow-list: "
+            f"add {public_key} there (no restart is needed), or set EVENTBUS_SECURITY__SECRET_KEY_FILE to the right key",
+        )
+        self.public_key = public_key
+
+
+class EncryptionRequired(HandshakeFailed):
+    """The proxy talks to clients with keys only, and this one has none."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(
+            endpoint,
+            f"encryption required: the proxy at {endpoint} uses CURVE, and this client has no keys: "
+            "set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY and EVENTBUS_SECURITY__SECRET_KEY_FILE",
+        )
+
+
+class NotEncrypted(HandshakeFailed):
+    """The client has keys, and would not talk to a proxy that does not use CURVE."""
+
+    def __init__(self, endpoint: str) -> None:
+        super().__init__(
+            endpoint,
+            f"not encrypted: the proxy at {endpoint} does not use CURVE, and this client does: start the proxy with "
+            "EVENTBUS_SECURITY__SECRET_KEY_FILE and EVENTBUS_SECURITY__ALLOW_LIST, "
+            "or leave out this client's EVENTBUS_SECURITY__SERVER_PUBLIC_KEY",
+        )
 
 
 class SendBufferFull(EventBusError):

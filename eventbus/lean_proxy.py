@@ -6,55 +6,96 @@ but neither the rest nor pydantic.
 """
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
-from threading import Event, Thread
+from queue import Empty, SimpleQueue
+from threading import Thread
 from types import ModuleType
 
 _GLANCE = 1.0  # seconds between two looks at whether the proxy still runs
 
 
-def command(host: str, pub_port: int, sub_port: int, *, max_event_bytes: int, settle: float) -> list[str]:
-    """The program and its arguments for a proxy with these arguments; see `EventBusProxy`."""
+def command(
+    host: str,
+    pub_port: int,
+    sub_port: int,
+    *,
+    max_event_bytes: int,
+    settle: float,
+    secret_key: str | None = None,
+    allow_list: str | None = None,
+) -> list[str]:
+    """The program and its arguments for a proxy with these arguments; see `EventBusProxy`.
+
+    A secret key is no argument, for all users of the machine can see those: the program reads it from a pipe, whose
+    descriptor it inherits. So it can be run once.
+    """
     arguments = {
         "host": host,
         "pub_port": pub_port,
         "sub_port": sub_port,
         "max_event_bytes": max_event_bytes,
         "settle": settle,
+        "allow_list": allow_list,
+        "secret_key_from": None if secret_key is None else _pipe(secret_key),
     }
     return [sys.executable, "-P", __file__, json.dumps(arguments)]
 
 
-def run(arguments: str) -> int:
-    """Run a proxy until SIGTERM or SIGINT, and return the exit status."""
+def run(text: str) -> int:
+    """Run a proxy until SIGTERM or SIGINT, and return the exit status. SIGHUP makes it read its allow-list again."""
+    arguments = json.loads(text)
+    secret_key_from = arguments.pop("secret_key_from")
     # Blocked and waited for rather than handled: so they interrupt nothing, whenever and how often they come.
     signals = {signal.SIGINT, signal.SIGTERM}
+    if arguments["allow_list"] is not None:
+        signals.add(signal.SIGHUP)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
-    stop = Event()
+    received: SimpleQueue[int] = SimpleQueue()
 
-    def wait_for_signal() -> None:
-        signal.sigwait(signals)
-        stop.set()
+    def wait_for_signals() -> None:
+        while True:
+            received.put(signal.sigwait(signals))
 
-    Thread(target=wait_for_signal, daemon=True).start()
-    from eventbus.errors import EventBusError
+    Thread(target=wait_for_signals, daemon=True).start()
+    from eventbus.errors import EventBusError, InvalidSettings
     from eventbus.proxy import EventBusProxy
 
     try:
-        with EventBusProxy(**json.loads(arguments)) as proxy:
+        secret_key = None if secret_key_from is None else _read(secret_key_from)
+        with EventBusProxy(**arguments, secret_key=secret_key) as proxy:
             print(
-                f"proxy on {proxy.host}: publishers connect to port {proxy.pub_port}, subscribers to port {proxy.sub_port}",
+                f"proxy on {proxy.host}: publishers connect to port {proxy.pub_port}, subscribers to port {proxy.sub_port}"
+                + (f"; {proxy.protection}" if proxy.protection else ""),
                 flush=True,
             )
-            while not stop.wait(_GLANCE):
-                if not proxy.is_running():
-                    raise EventBusError("the proxy has ended of itself; the log says why")
+            while True:
+                try:
+                    if received.get(timeout=_GLANCE) != signal.SIGHUP:
+                        return 0
+                    proxy.reload()
+                except Empty:
+                    if not proxy.is_running():
+                        raise EventBusError("the proxy has ended of itself; the log says why") from None
     except (EventBusError, OSError) as error:
         print(f"eventbus: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
-        return 1
-    return 0
+        return 2 if isinstance(error, InvalidSettings) else 1
+
+
+def _pipe(secret_key: str) -> int:
+    """The descriptor of a pipe from which a program that inherits it can read the key once."""
+    reading, writing = os.pipe()
+    with open(writing, "w") as stream:
+        stream.write(secret_key)  # no pipe is so short that this would wait
+    os.set_inheritable(reading, True)
+    return reading
+
+
+def _read(descriptor: int) -> str:
+    with open(descriptor) as stream:
+        return stream.read()
 
 
 if __name__ == "__main__":

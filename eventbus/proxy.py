@@ -1,39 +1,37 @@
 """The XSUB/XPUB proxy that joins publishers and subscribers, embedded in a thread or a process of its own."""
 
 import logging
+import os
 import signal
 import struct
 import time
 import uuid
-from contextlib import suppress
-from dataclasses import dataclass
-from socket import AF_INET, SOCK_STREAM, gaierror, getaddrinfo
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
 from threading import Lock, Thread
-from types import TracebackType
-from typing import Self, cast
+from types import MappingProxyType, TracebackType
+from typing import Self
 
 import zmq
 
+from eventbus import binding
+from eventbus.access import AllowListFile
+from eventbus.curve import checked_key, public_key_of
 from eventbus.deadline import Deadline
 from eventbus.descriptors import require_descriptors
-from eventbus.errors import AddressInUse
+from eventbus.enforcer import Denials, Enforcer
+from eventbus.errors import InvalidSettings
+from eventbus.zap import Authenticator
 
 logger = logging.getLogger("eventbus")
 
 _HWM = 100_000  # messages, per connection
-_LINGER = 1_000  # milliseconds
-_BACKLOG = 1_024  # connections that wait to be accepted: a fleet that comes back comes at once
-_HANDSHAKE = 5_000  # milliseconds until a connection that does not finish its greeting is dropped
 _ANSWER = 1.0  # seconds within which a healthy proxy tells its counts; it takes less than a millisecond
-# A context has five, each of four sockets one, each of two ports one, and each client's two connections one.
-_DESCRIPTORS = 5 + 4 + 2 + 2
+# A context has five, each of four sockets one, each of two ports one, and each client's two connections one; who
+# authenticates has a socket, a pair that wakes it and the file at the same time.
+_DESCRIPTORS, _OF_AN_AUTHENTICATOR = 5 + 4 + 2 + 2, 4
 
-# With a domain, though nobody authenticates, libzmq refuses what does not speak ZMTP 3. Without one it takes random bytes
-# for frames of an older version.
-_ZAP_DOMAIN = b"eventbus"
-
-# Seconds after which a peer that is gone without a word is disconnected, with its queue: 10 and 3 times 3.
-_KEEPALIVE = {zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 10, zmq.TCP_KEEPALIVE_INTVL: 3, zmq.TCP_KEEPALIVE_CNT: 3}
 # libzmq keeps a node per byte of a subscription and walks them recursively: a long one costs 60 times its size, a very long
 # one the stack. A topic has 255 bytes.
 _MAX_SUBSCRIPTION_BYTES = 4_096
@@ -52,7 +50,7 @@ class Traffic:
 class ProxyHealth:
     """How a proxy is at one moment, or was when it ended.
 
-    The counts are libzmq's own and begin with `start`. What goes out is counted when it is handed on, once, however many get
+    The counts begin with `start`. What goes out is counted when it is handed on, once, however many get
     it: also what nobody has subscribed to, and what was dropped because a subscriber's queue was full.
 
     Attributes:
@@ -62,6 +60,8 @@ class ProxyHealth:
         to_subscribers: what was handed on to subscribers.
         from_subscribers: subscriptions, and their ends, that subscribers have sent and that change anything for publishers.
         to_publishers: what was handed on to publishers.
+        refused: connections of clients whose keys are not on the allow-list.
+        denied: how often each client, by its name in the allow-list, was denied to publish or to subscribe.
     """
 
     running: bool = False
@@ -70,6 +70,8 @@ class ProxyHealth:
     to_subscribers: Traffic = Traffic()
     from_subscribers: Traffic = Traffic()
     to_publishers: Traffic = Traffic()
+    refused: int = 0
+    denied: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class EventBusProxy:
@@ -79,15 +81,25 @@ class EventBusProxy:
     events when its queue here is full, and delays nobody else. Whoever sends what is not ZeroMQ, or is too large, is
     disconnected. Any thread may call any method.
 
+    With a secret key it speaks CURVE only, to clients on the allow-list only, which it reads again when the file changes. If
+    the list has rules, it passes on only what they permit: about half as many events per second.
+
     Args:
         host: the address to bind. The default lets nobody but this machine in; whoever can reach another one can send and
-            read every event, and end the subscriptions of others (by ending what it never began, which libzmq passes on).
+            read every event, and end the subscriptions of others (by ending what it never began, which libzmq passes on),
+            unless there is a secret key.
         pub_port: the port for publishers (XSUB); 0 picks a free one.
         sub_port: the port for subscribers (XPUB); 0 picks a free one.
         max_event_bytes: the largest payload of a message. A publisher that sends a larger one is disconnected.
         settle: how many seconds subscribers get to come back before publishers may, on ports that are not picked. Publishers
             send what they have kept while no proxy ran as soon as they can: subscribers miss none of it if this is longer
             than they take between two attempts to reconnect.
+        secret_key: the proxy's own CURVE key, as `eventbus keygen` writes it; None: no encryption.
+        allow_list: the file that says who may connect; see `eventbus.access`. It goes with the secret key.
+
+    Raises:
+        InvalidSettings: the key is none, or goes without an allow-list, with which libzmq would let anybody in, or the other
+            way round.
     """
 
     def __init__(
@@ -98,13 +110,31 @@ class EventBusProxy:
         *,
         max_event_bytes: int = 16_777_216,
         settle: float = 0.25,
+        secret_key: str | None = None,
+        allow_list: str | os.PathLike[str] | None = None,
     ) -> None:
+        if secret_key is not None:
+            secret_key = checked_key(secret_key, "the proxy's secret key")
+            public_key_of(secret_key)
+            if allow_list is None:
+                raise InvalidSettings(
+                    "a proxy with a secret key needs an allow-list, or anybody could connect: "
+                    "set EVENTBUS_SECURITY__ALLOW_LIST"
+                )
+        elif allow_list is not None:
+            raise InvalidSettings(
+                "an allow-list needs a secret key, or nobody can be told apart: "
+                "set EVENTBUS_SECURITY__SECRET_KEY_FILE (`eventbus keygen` makes one)"
+            )
         self.host = host
         self._asked = (pub_port, sub_port)
         self._max_event_bytes = max_event_bytes
         self._settle = settle
+        self._secret_key = secret_key
+        self._allow_list_path = allow_list
         self._lock = Lock()
         self._running: _Running | None = None
+        self._restarting = False
         self._last = ProxyHealth()  # of the one that was stopped last
 
     @property
@@ -124,6 +154,7 @@ class EventBusProxy:
 
         Raises:
             AddressInUse: a port is taken.
+            InvalidSettings: the allow-list cannot be read.
             DescriptorsExhausted: the process may not open as many sockets as a proxy needs.
             OSError: the host cannot be bound.
         """
@@ -131,13 +162,8 @@ class EventBusProxy:
             if self._running is not None and not self._running.is_alive():
                 self._stop()  # it has ended of itself
             if self._running is None:
-                self._running = _Running(self.host, *self._asked, self._max_event_bytes, self._settle)
-                logger.info(
-                    "proxy listens on %s: publishers on port %d, subscribers on port %d",
-                    self.host,
-                    self.pub_port,
-                    self.sub_port,
-                )
+                self._start(*self._asked)
+                self._warn_if_open()
 
     def stop(self) -> None:
         """Stop passing events on and free both ports; returns when they are free. Idempotent."""
@@ -147,7 +173,19 @@ class EventBusProxy:
     def is_running(self) -> bool:
         """Whether it passes events on at this moment."""
         running = self._running
-        return running is not None and running.is_alive()
+        return self._restarting or (running is not None and running.is_alive())
+
+    def reload(self) -> None:
+        """Read the allow-list again, also if its file seems unchanged. If it cannot be read, what was in force stays so."""
+        running = self._running
+        if running is not None:
+            running.reload()
+
+    @property
+    def protection(self) -> str:
+        """What keeps strangers out while it runs, for people; empty: nothing."""
+        running = self._running
+        return running.protection if running else ""
 
     def health(self) -> ProxyHealth:
         """Return how it is and what it has passed on.
@@ -165,35 +203,112 @@ class EventBusProxy:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
+    def _start(self, pub_port: int, sub_port: int) -> None:
+        self._running = _Running(
+            self.host,
+            pub_port,
+            sub_port,
+            max_event_bytes=self._max_event_bytes,
+            settle=self._settle,
+            secret_key=self._secret_key,
+            allow_list=self._allow_list_path,
+            on_rules=self._enforce,
+        )
+        logger.info(
+            "proxy listens on %s: publishers on port %d, subscribers on port %d%s",
+            self.host,
+            self.pub_port,
+            self.sub_port,
+            f"; {self.protection}" if self.protection else "",
+        )
+
     def _stop(self) -> None:
         if self._running is not None:
             self._running.stop()
             self._last = self._running.health()
             self._running = None
 
+    def _enforce(self) -> None:
+        """Begin anew, for the allow-list has got rules: subscriptions that were made without any must not stay."""
+        self._restarting = True
+        Thread(target=self._restart, name="eventbus-proxy-restart", daemon=True).start()
+
+    def _restart(self) -> None:
+        try:
+            with self._lock:
+                if self._running is not None:
+                    logger.warning(
+                        "the allow-list has rules now: all clients are disconnected once, and come back under them"
+                    )
+                    ports = self.pub_port, self.sub_port
+                    self._stop()
+                    self._start(*ports)
+        except Exception:
+            logger.exception("the proxy could not be started again, events pass no more")
+        finally:
+            self._restarting = False
+
+    def _warn_if_open(self) -> None:
+        if self._secret_key is None and not binding.is_loopback(self.host):
+            logger.warning(
+                "ANYBODY WHO REACHES %s CAN READ AND SEND EVERY EVENT: the proxy listens beyond this machine without keys. "
+                "Make some with `eventbus keygen`, or bind 127.0.0.1",
+                self.host,
+            )
+
 
 class _Running:
     """A proxy from bound ports to freed ports."""
 
-    def __init__(self, host: str, pub_port: int, sub_port: int, max_event_bytes: int, settle: float) -> None:
-        require_descriptors(_DESCRIPTORS)
+    def __init__(
+        self,
+        host: str,
+        pub_port: int,
+        sub_port: int,
+        *,
+        max_event_bytes: int,
+        settle: float,
+        secret_key: str | None,
+        allow_list: str | os.PathLike[str] | None,
+        on_rules: Callable[[], None],
+    ) -> None:
+        self._allow_list = None if allow_list is None else AllowListFile(allow_list)
+        require_descriptors(_DESCRIPTORS + (_OF_AN_AUTHENTICATOR if self._allow_list else 0))
+        self._on_rules = on_rules
+        self._denials = Denials()
+        self._authenticator: Authenticator | None = None
+        self._enforces = self._allow_list is not None and self._allow_list.current.has_rules
         self._context = zmq.Context()
-        try:
-            # Data queues are bounded. Subscriptions count against high-water marks too, and must never be forgotten.
-            self._backend = self._socket(zmq.XPUB, send_hwm=_HWM, receive_hwm=0, largest=_MAX_SUBSCRIPTION_BYTES)
-            self.sub_port = _bind(self._backend, host, sub_port, "EVENTBUS_SUB_PORT")
-            if pub_port:
-                # The back first: publishers that have kept events while no proxy ran send them as soon as they can, and
-                # subscribers must be there by then. On a port that was not known before nobody waits.
-                time.sleep(settle)
-            largest = max(max_event_bytes, _MIN_EVENT_BYTES)
-            self._frontend = self._socket(zmq.XSUB, send_hwm=0, receive_hwm=_HWM, largest=largest)
-            self.pub_port = _bind(self._frontend, host, pub_port, "EVENTBUS_PUB_PORT")
-            address = f"inproc://eventbus-proxy-{uuid.uuid4().hex}"
-            self._commands = self._socket(zmq.PAIR)
-            self._commands.bind(address)
-            self._control = self._socket(zmq.PAIR)
-            self._control.connect(address)
+        with ExitStack() as undo:
+            undo.callback(self._context.destroy, linger=0)
+            try:
+                if self._allow_list is not None:
+                    # The first, for without one libzmq lets everybody in.
+                    self._authenticator = Authenticator(self._context, self._allow_list, self._follow_rules)
+                    undo.callback(self._authenticator.stop)
+                # Data queues are bounded. Subscriptions count against high-water marks too, and must never be forgotten.
+                self._backend = binding.socket_for(
+                    self._context, zmq.XPUB, send_hwm=_HWM, largest=_MAX_SUBSCRIPTION_BYTES, secret_key=secret_key
+                )
+                if self._enforces:
+                    self._backend.set(zmq.XPUB_MANUAL, 1)
+                self.sub_port = binding.bind(self._backend, host, sub_port, "EVENTBUS_SUB_PORT")
+                if pub_port:
+                    # The back first: publishers that have kept events while no proxy ran send them as soon as they can, and
+                    # subscribers must be there by then. On a port that was not known before nobody waits.
+                    time.sleep(settle)
+                largest = max(max_event_bytes, _MIN_EVENT_BYTES)
+                self._frontend = binding.socket_for(
+                    self._context, zmq.XSUB, receive_hwm=_HWM, largest=largest, secret_key=secret_key
+                )
+                self.pub_port = binding.bind(self._frontend, host, pub_port, "EVENTBUS_PUB_PORT")
+                address = f"inproc://eventbus-proxy-{uuid.uuid4().hex}"
+                self._commands = self._context.socket(zmq.PAIR)
+                self._commands.bind(address)
+                self._control = self._context.socket(zmq.PAIR)
+                self._control.connect(address)
+            except zmq.ZMQError as error:  # others have taken the descriptors meanwhile
+                raise OSError(error.errno, f"cannot run a proxy: {error.strerror}") from error
             # Whoever touches the control socket holds the lock, and looks first whether the thread lives.
             self._controlling = Lock()
             self._traffic = (Traffic(),) * 4
@@ -201,14 +316,22 @@ class _Running:
             self._ended: float | None = None
             self._thread = Thread(target=self._pass_on, name="eventbus-proxy", daemon=True)
             self._thread.start()
-        except BaseException as error:
-            self._context.destroy(linger=0)
-            if isinstance(error, zmq.ZMQError):  # others have taken the descriptors meanwhile
-                raise OSError(error.errno, f"cannot run a proxy: {error.strerror}") from error
-            raise
+            undo.pop_all()
+
+    @property
+    def protection(self) -> str:
+        """What keeps strangers out, for people."""
+        if self._allow_list is None:
+            return ""
+        allowed = self._allow_list.current
+        return f"encrypted, {len(allowed.clients)} clients may connect" + (", with rules" if allowed.has_rules else "")
 
     def is_alive(self) -> bool:
         return self._thread.is_alive()
+
+    def reload(self) -> None:
+        if self._allow_list is not None and self._allow_list.reread():
+            self._follow_rules()
 
     def stop(self) -> None:
         with self._controlling:
@@ -217,6 +340,8 @@ class _Running:
                 with suppress(zmq.Again):  # it has ended this very moment
                     self._control.send(b"TERMINATE", zmq.NOBLOCK)
                 self._thread.join()
+            if self._authenticator is not None:
+                self._authenticator.stop()
             self._context.destroy()
 
     def health(self) -> ProxyHealth:
@@ -227,7 +352,13 @@ class _Running:
                 running = self._thread.is_alive() and self._ask(deadline)
             finally:
                 self._controlling.release()
-        return ProxyHealth(running, (self._ended or time.monotonic()) - self._started, *self._traffic)
+        return ProxyHealth(
+            running,
+            (self._ended or time.monotonic()) - self._started,
+            *self._traffic,
+            refused=self._authenticator.refused if self._authenticator else 0,
+            denied=MappingProxyType(self._denials.counts),
+        )
 
     def _ask(self, deadline: Deadline) -> bool:
         """Ask the thread for its counts; return whether it has answered in time."""
@@ -244,11 +375,20 @@ class _Running:
         self._traffic = front_in, back_out, back_in, front_out
         return True
 
+    def _follow_rules(self) -> None:
+        """After a change of the allow-list: what is passed on natively cannot be ruled. An enforcer sees for itself."""
+        if self._allow_list is not None and self._allow_list.current.has_rules and not self._enforces:
+            self._enforces = True
+            self._on_rules()
+
     def _pass_on(self) -> None:
         # Signals are for other threads: interrupted, libzmq's proxy would start anew and count from zero.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            zmq.proxy_steerable(self._frontend, self._backend, None, self._commands)
+            if self._allow_list is not None and self._enforces:
+                Enforcer(self._frontend, self._backend, self._commands, self._allow_list, self._denials).run()
+            else:
+                zmq.proxy_steerable(self._frontend, self._backend, None, self._commands)
         except Exception:
             logger.exception("the proxy on ports %d and %d has ended, events pass no more", self.pub_port, self.sub_port)
         finally:
@@ -256,42 +396,3 @@ class _Running:
             # Sockets are closed by the thread that used them.
             for socket in (self._frontend, self._backend, self._commands):
                 socket.close()
-
-    def _socket(self, kind: int, *, send_hwm: int = 0, receive_hwm: int = 0, largest: int = -1) -> "zmq.Socket[bytes]":
-        made = self._context.socket(kind)
-        made.set(zmq.SNDHWM, send_hwm)
-        made.set(zmq.RCVHWM, receive_hwm)
-        made.set(zmq.LINGER, _LINGER)
-        made.set(zmq.BACKLOG, _BACKLOG)
-        made.set(zmq.HANDSHAKE_IVL, _HANDSHAKE)
-        made.set(zmq.MAXMSGSIZE, largest)
-        made.set(zmq.ZAP_DOMAIN, _ZAP_DOMAIN)
-        for option, value in _KEEPALIVE.items():
-            made.set(option, value)
-        return made
-
-
-def _bind(socket: "zmq.Socket[bytes]", host: str, port: int, variable: str) -> int:
-    """Bind, and return the port that was bound."""
-    address = _address(host)
-    socket.set(zmq.IPV6, ":" in address)
-    endpoint = f"tcp://{f'[{address}]' if ':' in address else address}:{port or '*'}"
-    try:
-        socket.bind(endpoint)
-    except zmq.ZMQError as error:
-        if error.errno == zmq.EADDRINUSE:
-            raise AddressInUse(endpoint, port, variable) from None
-        raise OSError(error.errno, f"cannot bind {endpoint}: is {host} an address of this machine?") from None
-    bound = cast(bytes, socket.get(zmq.LAST_ENDPOINT))
-    return int(bound.rstrip(b"\0").rpartition(b":")[2])
-
-
-def _address(host: str) -> str:
-    """The address of a name, for libzmq binds addresses only; an IPv4 one if there is one."""
-    if host == "*":
-        return host
-    try:
-        found = getaddrinfo(host, None, type=SOCK_STREAM)
-    except gaierror as error:
-        raise OSError(error.errno, f"cannot bind {host}: {error.strerror}") from None
-    return str(min(found, key=lambda info: info[0] != AF_INET)[4][0])

@@ -67,6 +67,8 @@ class Status:
         self._telling = False
         self.round_trip: float | None = None
         """Seconds that the last echo took through the proxy."""
+        self.obstacle: Callable[[], EventBusError] | None = None
+        """Makes the error that says why the path does not become READY, if that is known: waiting does not help then."""
         self._proven_at: float | None = None
 
     @property
@@ -145,6 +147,8 @@ class Status:
                 self._failure = failure
             if before is not state:
                 self._state = state
+                if state in (ClientState.CONNECTING, ClientState.READY):
+                    self.obstacle = None
                 self._changed.notify_all()
                 self._tell(StateChange(before, state, reason))
             return before

@@ -49,6 +49,7 @@ class Transport(Protocol):
 
         Raises:
             ProxyUnreachable: the path was not live in time. Everything that this call has opened is closed again.
+            HandshakeFailed: the proxy does not let this client in, or is not the one that it expects; likewise.
             NotConnected: it was closed meanwhile.
         """
 

@@ -3,16 +3,41 @@
 import difflib
 import os
 import re
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
+from eventbus.curve import ClientKeys, checked_key, public_key_of, read_key
 from eventbus.errors import InvalidSettings
 from eventbus.policies import ReceivePolicy, SendPolicy
 
 PREFIX = "EVENTBUS_"
+_NESTED = "__"
+_SECURITY = f"{PREFIX}SECURITY{_NESTED}"
+
+# Where Docker and Kubernetes mount secrets, one file each.
+_SECRETS_DIR, _SECRETS = f"{PREFIX}SECRETS_DIR", "/run/secrets"
 
 # Kubernetes describes a service called `eventbus`, or `eventbus-…`, to every pod in variables of these names; and
 # EVENTBUS_…_PORT is its own where the value is a URL.
@@ -27,17 +52,104 @@ def _split(value: object) -> object:
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
+class SecuritySettings(BaseModel):
+    """Keys, and who may connect. A client has the proxy's public key and its own secret one, a proxy its own and a list."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    server_public_key: str | None = Field(
+        default=None, description="the proxy's public key: the client encrypts, and talks to no other proxy"
+    )
+    secret_key: SecretStr | None = Field(
+        default=None, description="the client's or the proxy's own secret key, as `eventbus keygen` writes it"
+    )
+    secret_key_file: Path | None = Field(default=None, description="a file that holds it instead")
+    allow_list: Path | None = Field(default=None, description="the proxy's: the TOML file that says who may connect")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _without_empty(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("server_public_key")
+    @classmethod
+    def _check_public_key(cls, value: str | None) -> str | None:
+        return None if value is None else checked_key(value, "it")
+
+    @field_validator("secret_key")
+    @classmethod
+    def _check_secret_key(cls, value: SecretStr | None) -> SecretStr | None:
+        return None if value is None else SecretStr(checked_key(value.get_secret_value(), "it"))
+
+    @model_validator(mode="after")
+    def _check_one_secret(self) -> Self:
+        if self.secret_key is not None and self.secret_key_file is not None:
+            raise InvalidSettings(f"{_SECURITY}SECRET_KEY and {_SECURITY}SECRET_KEY_FILE are both set: unset one of them")
+        return self
+
+    def own_secret_key(self) -> str | None:
+        """The secret key, read from its file if it lies there; None if there is none.
+
+        Raises:
+            InvalidSettings: the file cannot be read, or holds no key.
+        """
+        if self.secret_key_file is not None:
+            return read_key(self.secret_key_file, f"{_SECURITY}SECRET_KEY_FILE")
+        return None if self.secret_key is None else self.secret_key.get_secret_value()
+
+    def client_keys(self) -> ClientKeys | None:
+        """What a client shows to the proxy; None: it does not encrypt.
+
+        Raises:
+            InvalidSettings: one of the two keys is missing, or none.
+        """
+        secret_key = self.own_secret_key()
+        if self.server_public_key is None and secret_key is None:
+            return None
+        if self.server_public_key is None:
+            raise InvalidSettings(
+                f"a client with a secret key also needs the proxy's public one: set {_SECURITY}SERVER_PUBLIC_KEY"
+            )
+        if secret_key is None:
+            raise InvalidSettings(
+                f"{_SECURITY}SERVER_PUBLIC_KEY needs a secret key of the client's own: "
+                f"set {_SECURITY}SECRET_KEY_FILE (`eventbus keygen` makes one)"
+            )
+        return ClientKeys(self.server_public_key, secret_key)
+
+    def proxy_secret_key(self) -> str | None:
+        """The proxy's secret key; None: it does not encrypt.
+
+        Raises:
+            InvalidSettings: it is missing or none, or not the one that belongs to the public key that is set.
+        """
+        secret_key = self.own_secret_key()
+        if secret_key is None and (self.server_public_key is not None or self.allow_list is not None):
+            raise InvalidSettings(
+                f"the proxy's secret key is missing: set {_SECURITY}SECRET_KEY_FILE (`eventbus keygen` makes one)"
+            )
+        if secret_key is not None and self.server_public_key not in (None, public_key_of(secret_key)):
+            raise InvalidSettings(
+                f"{_SECURITY}SERVER_PUBLIC_KEY does not belong to the proxy's secret key: is that one of a client? "
+                f"The public key of the secret one is {public_key_of(secret_key)}"
+            )
+        return secret_key
+
+
 class EventBusSettings(BaseSettings):
     """Everything that can be configured, each field from the variable ``EVENTBUS_`` and its name in capitals.
 
-    Arguments come before variables, variables before the file ``.env`` in the working directory. It does not change once it
-    is made.
+    Arguments come before variables, variables before the file ``.env`` in the working directory, that before files in the
+    directory `EVENTBUS_SECRETS_DIR` (by default ``/run/secrets``), each named as a variable. It does not change once it is
+    made.
 
     Raises:
         InvalidSettings: a variable with this prefix is unknown, or a value is bad; the text names each.
     """
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", env_nested_delimiter="__", extra="ignore", frozen=True, hide_input_in_errors=True
+    )
 
     enabled: bool = Field(default=True, description="false: a client whose calls do nothing, and no socket")
     host: str = Field(default="localhost", min_length=1, description="where the proxy runs")
@@ -83,6 +195,8 @@ class EventBusSettings(BaseSettings):
         default=True, description="false: emit_events() sends one message per event, for receivers with the original client"
     )
 
+    security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")
+
     # Any: these are pydantic's own arguments beside the fields.
     def __init__(self, **values: Any) -> None:
         known = type(self).model_fields
@@ -96,17 +210,62 @@ class EventBusSettings(BaseSettings):
             raise InvalidSettings("; ".join(complaints))
 
     @classmethod
-    def variable(cls, field: str) -> str:
-        """The name of a field's environment variable."""
-        return PREFIX + field.upper()
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Where values come from, the first one first."""
+        return init_settings, env_settings, dotenv_settings, _Secrets(settings_cls)
+
+    @classmethod
+    def variable(cls, *path: str) -> str:
+        """The name of a field's environment variable; of a nested one, with the names of the fields that lead to it."""
+        return PREFIX + _NESTED.join(path).upper()
+
+    @classmethod
+    def fields(cls) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+        """Every field that has a variable, nested ones too, with the names that lead to it."""
+        for name, field in cls.model_fields.items():
+            if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+                yield from (((name, inner), of_inner) for inner, of_inner in field.annotation.model_fields.items())
+            else:
+                yield (name,), field
+
+
+class _Secrets(EnvSettingsSource):
+    """Files of a directory as variables: the name of each is a variable's, in capitals or not."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): value for name, value in _secret_files()}
+
+
+def _secret_files() -> Iterator[tuple[str, str]]:
+    """The name and the content of each of our files in the directory of secrets; those of others are not read."""
+    directory = Path(os.environ.get(_SECRETS_DIR) or _SECRETS)
+    try:
+        files = [file for file in directory.iterdir() if file.name.upper().startswith(PREFIX)]
+    except OSError as error:
+        if _SECRETS_DIR in os.environ:
+            raise InvalidSettings(f"cannot read {_SECRETS_DIR}={directory}: {error.strerror}") from None
+        return
+    for file in files:
+        try:
+            yield file.name, file.read_text().strip()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            raise InvalidSettings(f"cannot read the secret {file}: {reason}") from None
 
 
 def _unknown_variables(settings: type[EventBusSettings]) -> Iterator[str]:
     """A complaint for each variable that has our prefix and means nothing: most likely it is misspelt."""
-    known = {settings.variable(field) for field in settings.model_fields}
-    given = {**DotEnvSettingsSource(settings).env_vars, **os.environ}
+    known = {settings.variable(*path) for path, _ in settings.fields()}
+    given = {**dict(_secret_files()), **DotEnvSettingsSource(settings).env_vars, **os.environ}
     for name, value in sorted({name.upper(): value for name, value in given.items()}.items()):
-        foreign = _KUBERNETES.match(name) or _KUBERNETES_PORT.match(f"{name}={value}")
+        foreign = name == _SECRETS_DIR or _KUBERNETES.match(name) or _KUBERNETES_PORT.match(f"{name}={value}")
         if name.startswith(PREFIX) and name not in known and not foreign:
             close = difflib.get_close_matches(name, known, n=1)
             remedy = f"did you mean {close[0]}?" if close else "`eventbus settings` lists the known ones"
@@ -115,5 +274,9 @@ def _unknown_variables(settings: type[EventBusSettings]) -> Iterator[str]:
 
 def _explain(error: ValidationError) -> Iterator[str]:
     for part in error.errors(include_url=False, include_context=False):
-        name = PREFIX + "__".join(str(step) for step in part["loc"]).upper()
-        yield f"{name}={part['input']!r}: {part['msg']}"
+        path = tuple(str(step) for step in part["loc"])
+        text = part["msg"].removeprefix("Value error, ")
+        if path[0] == "security":  # what was given may be a secret, also where none belongs
+            yield f"{PREFIX}{_NESTED.join(path).upper()}: {text}" if len(path) > 1 else text
+        else:
+            yield f"{PREFIX}{_NESTED.join(path).upper()}={part['input']!r}: {text}"

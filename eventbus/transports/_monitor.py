@@ -95,5 +95,5 @@ def _after(leg: Leg, event: int) -> Leg:
     if event == _REFUSED:
         return replace(leg, up=False, refused=True)
     if event & _HANDSHAKES:
-        return replace(leg, up=False)
+        return replace(leg, up=False, broken_off=leg.broken_off + 1)
     return replace(leg, up=False, abandoned=True)  # unless the next one says that it tries again

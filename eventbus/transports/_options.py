@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import TypedDict
 
+from eventbus.curve import ClientKeys
 from eventbus.policies import SendPolicy
 from eventbus.transports._watch import Patience
 
@@ -26,6 +27,7 @@ class ZeroMQOptions:
         reconnect_attempts: how many of them may fail before the transport gives up and closes; -1: for ever.
         numbered: number the messages, so that receivers with this library see what is missing, and send again what was
             under way when a connection was lost, which they recognise. Other receivers may get that twice.
+        keys: for a proxy that uses CURVE; None: no encryption.
     """
 
     connect_timeout: float = 5.0
@@ -40,6 +42,7 @@ class ZeroMQOptions:
     reconnect_max_interval: float = 0.2
     reconnect_attempts: int = -1
     numbered: bool = False
+    keys: ClientKeys | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "send_policy", SendPolicy(self.send_policy))  # its value will do, too
@@ -71,3 +74,4 @@ class ZeroMQArguments(TypedDict, total=False):
     reconnect_max_interval: float
     reconnect_attempts: int
     numbered: bool
+    keys: ClientKeys | None

@@ -3,13 +3,14 @@
 import logging
 import uuid
 from collections.abc import Callable
-from threading import RLock
+from threading import RLock, Thread
 from time import monotonic, sleep
 
 import zmq
 
 from eventbus import wire
 from eventbus.deadline import Deadline
+from eventbus.errors import EventBusError
 from eventbus.state import ClientState, Status
 from eventbus.transports._keeper import keeper
 from eventbus.transports._publisher import Publisher
@@ -30,6 +31,9 @@ _SETTLE = 0.25
 # and in a forked child it would close what belongs to the parent.
 _open_paths: set["Path"] = set()
 
+# Of each leg, whether it was refused, and roughly how often its handshake was broken off.
+type Symptoms = tuple[tuple[bool, int], ...]
+
 
 class Path:
     """Both sockets, open from creation to `close`. A ward of the keeper from `watch` on.
@@ -40,6 +44,7 @@ class Path:
         patience: how long to wait for what.
         status: what is told how the path is.
         give_up: called with the path once no more attempts to reconnect are made.
+        diagnose: tells from the connections why they are not let in; it may take its time.
     """
 
     def __init__(
@@ -49,12 +54,17 @@ class Path:
         patience: Patience,
         status: Status,
         give_up: Callable[["Path"], None],
+        diagnose: Callable[[Legs], Callable[[], EventBusError] | None],
     ) -> None:
         self.publisher = publisher
         self.subscriber = subscriber
         self.closed = False
         self._status = status
         self._give_up = give_up
+        self._diagnose = diagnose
+        self._symptoms: Symptoms = ()  # when it was diagnosed last
+        self._said = ""  # of what was found
+        self.in_use = False  # whether somebody relies on it by now, or still waits until it opens
         self._kept: Legs | None = None  # how the legs were when the keeper looked
         self._lock = RLock()  # guards the watch; a signal handler may close what it interrupts, here and elsewhere
         self._watch = Watch(patience, monotonic())
@@ -159,6 +169,7 @@ class Path:
                 self._begin_echo(now)
             self._follow(legs, step.state, step.reason)
             self._renew(*step.renew)  # before anybody can prove the old ones
+        self._look_for_obstacle(legs)
         if step.give_up:
             self._give_up(self)
             return float("inf")
@@ -166,6 +177,26 @@ class Path:
         if step.state is ClientState.READY and not self._flushed:
             return max(now + _PATIENT_PROBE, min(look_again, self._flush_due or now))
         return look_again
+
+    def _look_for_obstacle(self, legs: Legs) -> None:
+        """Find out why connections are not let in, in a thread, when something new can be told."""
+        symptoms: Symptoms = tuple((leg.refused, leg.broken_off.bit_length()) for leg in legs)
+        if symptoms != self._symptoms:
+            self._symptoms = symptoms
+            if any(leg.refused or leg.broken_off for leg in legs):
+                Thread(target=self._find_obstacle, args=(legs,), name="eventbus-diagnosis", daemon=True).start()
+            else:
+                self._said = ""
+
+    def _find_obstacle(self, legs: Legs) -> None:
+        found = self._diagnose(legs)
+        if found is None or self._quiet or self.is_ready():
+            return
+        self._status.obstacle = found
+        text = str(found())
+        if self.in_use and text != self._said:  # else whoever opens it is told
+            self._said = text
+            logger.warning("%s", text)
 
     def _note_proof(self, began: float) -> None:
         with self._lock:

@@ -86,6 +86,7 @@ class Publisher:
             receive_hwm=0,
             patience=self._options.patience,
             unacknowledged=_UNACKNOWLEDGED,
+            keys=self._options.keys,
         )
         try:
             self._socket.set(zmq.XPUB_NODROP, 1)

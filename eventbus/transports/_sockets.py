@@ -8,6 +8,7 @@ from threading import RLock, Thread, current_thread, main_thread
 
 import zmq
 
+from eventbus.curve import ZAP_DOMAIN, ClientKeys
 from eventbus.transports._watch import Patience
 
 type Context = zmq.Context[zmq.Socket[bytes]]
@@ -25,9 +26,6 @@ _KEEPALIVE = {
     zmq.TCP_KEEPALIVE_INTVL: 3,
     zmq.TCP_KEEPALIVE_CNT: 3,
 }  # seconds
-
-# Named, so that libzmq does not fall back to its first protocol, in which any bytes are messages. Nobody handles it.
-ZAP_DOMAIN = b"eventbus"
 
 
 class SharedContext:
@@ -105,7 +103,15 @@ def _terminate(context: Context) -> None:
 
 
 def socket_for(
-    endpoint: str, context: Context, kind: int, *, send_hwm: int, receive_hwm: int, patience: Patience, unacknowledged: int
+    endpoint: str,
+    context: Context,
+    kind: int,
+    *,
+    send_hwm: int,
+    receive_hwm: int,
+    patience: Patience,
+    unacknowledged: int,
+    keys: ClientKeys | None = None,
 ) -> Socket:
     """Return a new socket with the options of all our connections. It is not connected yet: first it is subscribed.
 
@@ -117,6 +123,7 @@ def socket_for(
         receive_hwm: that of what is received.
         patience: how long to wait between attempts to connect.
         unacknowledged: seconds after which a connection is given up whose other end acknowledges nothing.
+        keys: for CURVE; None for no encryption.
     """
     made = context.socket(kind)
     try:
@@ -131,6 +138,10 @@ def socket_for(
         made.set(zmq.CONNECT_TIMEOUT, _CONNECT_ATTEMPT)
         made.set(zmq.HANDSHAKE_IVL, _GREETING)
         made.set(zmq.TCP_MAXRT, 1000 * unacknowledged)
+        if keys is not None:
+            made.set(zmq.CURVE_SERVERKEY, keys.server_public_key.encode())
+            made.set(zmq.CURVE_PUBLICKEY, keys.public_key.encode())
+            made.set(zmq.CURVE_SECRETKEY, keys.secret_key.encode())
         for option, value in _KEEPALIVE.items():
             made.set(option, value)
     except BaseException:

@@ -73,6 +73,7 @@ class Subscriber:
             receive_hwm=self._options.receive_hwm,
             patience=self._options.patience,
             unacknowledged=_UNACKNOWLEDGED,
+            keys=self._options.keys,
         )
         try:
             self._monitor.attach(self._socket)

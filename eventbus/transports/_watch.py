@@ -18,6 +18,7 @@ class Leg:
         failures: how many attempts to connect have failed since it was up.
         abandoned: whether libzmq will not try again by itself: only a new socket helps.
         refused: whether the other side answered, and did not let us in.
+        broken_off: how many handshakes the other side has broken off without a word since it was up.
     """
 
     up: bool = False
@@ -25,6 +26,7 @@ class Leg:
     failures: int = 0
     abandoned: bool = False
     refused: bool = False
+    broken_off: int = 0
 
 
 type Legs = tuple[Leg, Leg]  # publishing, subscribing

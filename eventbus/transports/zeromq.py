@@ -19,11 +19,13 @@ from eventbus.descriptors import require_descriptors
 from eventbus.errors import EventBusError, ForkedClient, NotConnected, ProxyUnreachable, ReconnectFailed
 from eventbus.state import ClientState, Status
 from eventbus.stats import DropLog, DropReason
+from eventbus.transports._obstacle import obstacle
 from eventbus.transports._options import ZeroMQArguments, ZeroMQOptions
 from eventbus.transports._path import Path
 from eventbus.transports._publisher import NumberedPublisher, Publisher
 from eventbus.transports._sockets import shared_context
 from eventbus.transports._subscriber import Subscriber
+from eventbus.transports._watch import Legs
 from eventbus.wire import Batch
 
 # What opening takes at most: four sockets, two pairs that wake, two connections; and what a new context has.
@@ -158,22 +160,29 @@ class ZeroMQTransport:
             path = self._path = self._path or self._new_path(deadline.timeout)
             if opened_here and not required:
                 self.send = path.publisher.send
+                path.in_use = True
         kept = False
         try:
             # Without a proxy the first attempt fails at once, and need not be waited for.
             proven = path.prove(
                 deadline,
-                while_=lambda: closings == self._closings and (required or not any(leg.failures for leg in path.legs())),
+                while_=lambda: (
+                    closings == self._closings
+                    and self.status.obstacle is None
+                    and (required or not any(leg.failures for leg in path.legs()))
+                ),
             )
             if path.closed or closings != self._closings:
                 self.status.raise_failure()
                 raise NotConnected(self.endpoints)
             if required and not proven:
+                if self.status.obstacle is not None:
+                    raise self.status.obstacle()
                 raise ProxyUnreachable(self.endpoints, deadline.timeout, self._missing_leg(path))
             with self._changing:
                 if self._path is path:
                     self.send = path.publisher.send
-            kept = True
+            kept = path.in_use = True
         finally:
             if opened_here and not kept:
                 self._leave(path, 0.0, "no proxy answered")
@@ -192,7 +201,7 @@ class ZeroMQTransport:
                 undo.callback(publisher.close, 0.0)
                 subscriber = Subscriber(context, self._sub_endpoint, options, self._topics)
                 undo.callback(subscriber.close)
-                path = Path(publisher, subscriber, options.patience, self.status, self._give_up)
+                path = Path(publisher, subscriber, options.patience, self.status, self._give_up, self._diagnose)
                 self.status.change(ClientState.CONNECTING, f"connecting to {self.endpoints}")
                 path.watch()
             except (zmq.ZMQError, OSError) as error:  # no such address, or no descriptor left
@@ -208,6 +217,12 @@ class ZeroMQTransport:
         """Close for good, on the keeper's thread."""
         attempts = self._options.reconnect_attempts
         self._leave(path, 0.0, "given up", lambda: ReconnectFailed(self.endpoints, attempts))
+
+    def _diagnose(self, legs: Legs) -> Callable[[], EventBusError] | None:
+        """Why the proxy does not let us in, if that can be told."""
+        endpoints = self._pub_endpoint, self._sub_endpoint
+        found = (obstacle(endpoint, leg, self._options.keys) for endpoint, leg in zip(endpoints, legs, strict=True))
+        return next((one for one in found if one is not None), None)
 
     def _leave(self, path: Path, linger: float, reason: str, failure: Callable[[], EventBusError] | None = None) -> None:
         """Close this path, unless somebody else is doing so.

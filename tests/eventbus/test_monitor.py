@@ -6,14 +6,16 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from threading import Thread
 
 import pytest
 import zmq
 
 from eventbus import EventBusProxy
+from eventbus.curve import ZAP_DOMAIN
 from eventbus.transports._monitor import Monitor
-from eventbus.transports._sockets import ZAP_DOMAIN, Context, Socket, socket_for
+from eventbus.transports._sockets import Context, Socket, socket_for
 from eventbus.transports._watch import Leg, Patience
 from tests.container.support import free_ports
 from tests.support import PATIENCE, eventually, in_thread, proxy_process
@@ -201,7 +203,8 @@ def test_a_stranger_is_abandoned(connect: Connect, answer: bytes, kind: int) -> 
     """Where something answers that does not speak ZeroMQ, the leg is never up, and libzmq abandons it."""
     with answering(answer) as port:
         connection = connect(port, kind)
-        assert connection.wait_for(lambda leg: leg.abandoned) == Leg(abandoned=True)
+        leg = connection.wait_for(lambda leg: leg.abandoned)
+        assert replace(leg, broken_off=0) == Leg(abandoned=True)  # what it takes for a handshake depends on the answer
 
 
 def test_one_that_hangs_up_is_tried_again(connect: Connect) -> None:

@@ -13,9 +13,9 @@ import pytest
 import zmq
 
 from eventbus import EventBusProxy, NotConnected, ProxyUnreachable, ReconnectFailed
+from eventbus.curve import ZAP_DOMAIN
 from eventbus.state import ClientState, StateChange
 from eventbus.transports._keeper import keeper
-from eventbus.transports._sockets import ZAP_DOMAIN
 from tests.container.support import free_ports, leaving_nothing
 from tests.support import (
     PATIENCE,

@@ -78,8 +78,8 @@ def test_defaults() -> None:
 
 
 def test_the_table_is_complete() -> None:
-    """The table of these tests has every field."""
-    assert FROM_TEXT.keys() == EventBusSettings.model_fields.keys()
+    """The table of these tests has every field but for the nested ones (see test_security_settings.py)."""
+    assert FROM_TEXT.keys() == EventBusSettings.model_fields.keys() - {"security"}
 
 
 @pytest.mark.parametrize("field", FROM_TEXT)

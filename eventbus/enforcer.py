@@ -1,0 +1,190 @@
+"""A proxy that enforces rules: passes on what the allow-list permits, and counts and logs what it denies."""
+
+import logging
+import struct
+from collections.abc import Callable
+from threading import Lock
+from typing import cast
+
+import zmq
+
+from eventbus.access import AllowListFile, Gate
+from eventbus.throttle import Throttle
+from eventbus.wire import MARK, PRIVATE
+
+logger = logging.getLogger("eventbus")
+
+type Socket = zmq.Socket[bytes]
+
+# Plain integers: pyzmq's enums cost a conversion in each call.
+_NOWAIT = int(zmq.DONTWAIT)
+_MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
+_BATCH = 256  # messages from publishers between two looks at subscribers
+
+_SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
+_SHOWN = 80  # bytes of a topic
+
+
+class Denials:
+    """What was denied, by client. Any thread may use it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._counts: dict[str, int] = {}
+        self._throttle = Throttle()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each client, by its name, was denied something."""
+        with self._lock:
+            return self._counts.copy()
+
+    def add(self, name: str, action: str, topic: bytes) -> None:
+        """Count one more, and log it, once a minute for each client and action."""
+        with self._lock:
+            self._counts[name] = self._counts.get(name, 0) + 1
+        held_back = self._throttle.admit(f"{action} {name}")
+        if held_back is not None:
+            logger.warning(
+                "denied client %s to %s %r: the allow-list does not permit it; %d more like it since the last such line",
+                name,
+                action,
+                topic[:_SHOWN],
+                held_back,
+                extra={"eventbus_client": name, "eventbus_action": action},
+            )
+
+
+class Enforcer:
+    """Does what `zmq.proxy_steerable` does, but for what the allow-list denies.
+
+    Publishers are told that everything is subscribed. What subscribers subscribe to is not told to them, because libzmq
+    reports the end of a subscription that was denied like that of any other: passed on, it would end somebody else's. Only
+    the tokens by which clients prove that the path is live go upstream.
+
+    Args:
+        frontend: the XSUB socket, bound, with CURVE.
+        backend: the XPUB socket, bound, with CURVE and `zmq.XPUB_MANUAL`.
+        commands: what is controlled through: a PAIR that takes STATISTICS and TERMINATE.
+        allow_list: whose rules are enforced, new ones from the next message on.
+        denials: where is counted what was denied.
+    """
+
+    def __init__(
+        self, frontend: Socket, backend: Socket, commands: Socket, allow_list: AllowListFile, denials: Denials
+    ) -> None:
+        self._frontend = frontend
+        self._backend = backend
+        self._commands = commands
+        self._allow_list = allow_list
+        self._denials = denials
+        self._rules = allow_list.current
+        self._gate = Gate(self._rules)
+        # Frames and bytes: from publishers, to publishers, from subscribers, to subscribers.
+        self._traffic = [0] * 8
+        # The methods in C, without what pyzmq's Python layer adds to each call.
+        self._receive = cast(Callable[[int, bool], zmq.Frame], super(zmq.Socket, frontend).recv)
+        self._send = cast(Callable[..., object], super(zmq.Socket, backend).send)
+
+    def run(self) -> None:
+        """Pass messages on until TERMINATE."""
+        self._frontend.send(_SUBSCRIBE)
+        poller = zmq.Poller()
+        for socket in (self._commands, self._backend, self._frontend):
+            poller.register(socket, zmq.POLLIN)
+        while True:
+            ready = dict(poller.poll())
+            if self._allow_list.current is not self._rules:
+                self._rules = self._allow_list.current
+                self._gate = Gate(self._rules)
+            if self._commands in ready:
+                if self._commands.recv() == b"TERMINATE":
+                    return
+                self._commands.send_multipart([struct.pack("=Q", count) for count in self._traffic])
+            if self._backend in ready:
+                self._follow_subscriptions()
+            if self._frontend in ready:
+                self._pass_on()
+
+    def _pass_on(self) -> None:
+        """Pass on a batch of messages to subscribers."""
+        receive, send, pass_frame = self._receive, self._send, self._gate.message
+        received = sent = received_bytes = sent_bytes = 0
+        try:
+            for _ in range(_BATCH):
+                frame = receive(_NOWAIT, False)
+                key = cast(str, frame.get("User-Id"))  # of the whole message
+                first = frame.bytes
+                passed = pass_frame(key, first)
+                received += 1
+                received_bytes += len(first)
+                more = frame.more
+                if passed:
+                    send(passed, _MORE if more else _NOWAIT)
+                    sent += 1
+                    sent_bytes += len(passed)
+                else:
+                    self._denials.add(self._gate.name(key), "publish on", first)
+                while more:
+                    frame = receive(_NOWAIT, False)
+                    more = frame.more
+                    received += 1
+                    received_bytes += len(frame)
+                    if passed:
+                        send(frame, _MORE if more else _NOWAIT, False)
+                        sent += 1
+                        sent_bytes += len(frame)
+        except zmq.Again:
+            pass
+        finally:
+            for index, count in ((0, received), (1, received_bytes), (6, sent), (7, sent_bytes)):
+                self._traffic[index] += count
+
+    def _follow_subscriptions(self) -> None:
+        """Do what subscribers ask for."""
+        for _ in range(_BATCH):
+            try:
+                frame = self._backend.recv(_NOWAIT, copy=False)
+            except zmq.Again:
+                return
+            change, whole = frame.bytes, not frame.more
+            self._traffic[4] += 1
+            self._traffic[5] += len(change)
+            while frame.more:  # nothing that a subscriber sends has two frames
+                frame = self._backend.recv(_NOWAIT, copy=False)
+            action, topic = change[:1], change[1:]
+            if whole and action in (_SUBSCRIBE, _UNSUBSCRIBE):
+                self._change(action, topic, _user_of(frame))
+                if topic.startswith(PRIVATE):
+                    self._frontend.send(change)
+                    self._traffic[2] += 1
+                    self._traffic[3] += len(change)
+
+    def _change(self, action: bytes, topic: bytes, key: str | None) -> None:
+        if key is None:
+            return  # of a client that has gone: libzmq has ended its subscriptions
+        if action == _UNSUBSCRIBE:
+            for granted in (topic, topic + MARK):  # the rules may have changed since
+                self._set(zmq.UNSUBSCRIBE, granted)
+            return
+        wanted = self._gate.subscription(key, topic)
+        if wanted is None:
+            self._denials.add(self._gate.name(key), "subscribe to", topic)
+        else:
+            self._set(zmq.SUBSCRIBE, wanted)
+
+    def _set(self, option: zmq.SocketOption, topic: bytes) -> None:
+        """Change a subscription of the client whose request was received last."""
+        try:
+            self._backend.set(option, topic)
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EINVAL:  # it has gone meanwhile
+                raise
+
+
+def _user_of(frame: zmq.Frame) -> str | None:
+    """The public key of the client that a frame comes from; None if it comes from libzmq itself."""
+    try:
+        return cast(str, frame.get("User-Id"))
+    except zmq.ZMQError:
+        return None
