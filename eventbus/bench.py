@@ -7,14 +7,16 @@ import ctypes
 import multiprocessing
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import auto
 from multiprocessing.connection import Connection
 from multiprocessing.sharedctypes import Synchronized
+from typing import Any
 
 from eventbus.client import EventBusClient
+from eventbus.curve import ClientKeys
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.proxy import EventBusProxy
 
@@ -60,21 +62,31 @@ type Client = EventBusClient[BenchEvent, BenchType, BenchTopic]
 
 @dataclass(frozen=True)
 class Contender:
-    """One way to do the job."""
+    """One way to do the job.
+
+    Attributes:
+        name: what it is called.
+        publish: connects, and returns what sends.
+        subscribe: connects, says when it is ready, and calls back for ever.
+        proxy: further arguments of the `EventBusProxy` that it runs through, such as keys.
+    """
 
     name: str
     publish: Callable[[int, int], Send]
     subscribe: Callable[[int, int, Callback, Callable[[], None]], None]
+    proxy: Mapping[str, Any] = field(default_factory=dict)
 
 
-def client(pub_port: int, sub_port: int, *, numbered: bool = False) -> Client:
+def client(pub_port: int, sub_port: int, *, numbered: bool = False, keys: ClientKeys | None = None) -> Client:
     """A client of this library."""
-    return EventBusClient(BenchEvent, "127.0.0.1", pub_port, sub_port, send_hwm=HWM, receive_hwm=HWM, numbered=numbered)
+    return EventBusClient(
+        BenchEvent, "127.0.0.1", pub_port, sub_port, send_hwm=HWM, receive_hwm=HWM, numbered=numbered, keys=keys
+    )
 
 
-def publish_events(pub_port: int, sub_port: int, *, numbered: bool = False) -> Send:
+def publish_events(pub_port: int, sub_port: int, *, numbered: bool = False, keys: ClientKeys | None = None) -> Send:
     """`emit_event`."""
-    bus = client(pub_port, sub_port, numbered=numbered)
+    bus = client(pub_port, sub_port, numbered=numbered, keys=keys)
     bus.connect()
     topic = BenchTopic.plant
 
@@ -101,9 +113,11 @@ def publish_packed(pub_port: int, sub_port: int) -> Send:
     return send_many
 
 
-def subscribe_client(pub_port: int, sub_port: int, callback: Callback, ready: Callable[[], None]) -> None:
+def subscribe_client(
+    pub_port: int, sub_port: int, callback: Callback, ready: Callable[[], None], *, keys: ClientKeys | None = None
+) -> None:
     """`attach_callback`."""
-    bus = client(pub_port, sub_port)
+    bus = client(pub_port, sub_port, keys=keys)
     bus.attach_callback(BenchType.reading, callback)
     bus.connect()
     bus.subscribe(BenchTopic.plant)
@@ -131,10 +145,10 @@ def latencies(contender: Contender, events: int, rate: int) -> list[float]:
 
 
 @contextmanager
-def proxy_process() -> Iterator[Ports]:
-    """A proxy in a process of its own; yields its two ports."""
+def proxy_process(options: Mapping[str, Any] | None = None) -> Iterator[Ports]:
+    """A proxy in a process of its own, with further arguments; yields its two ports."""
     here, there = mp.Pipe()
-    with _process(_run_proxy, there):
+    with _process(_run_proxy, there, options or {}):
         yield _receive(here)
 
 
@@ -150,7 +164,7 @@ def _run(
     ready = mp.Event()
     here, there = mp.Pipe()
     with ExitStack() as stack:
-        ports = stack.enter_context(proxy_process())
+        ports = stack.enter_context(proxy_process(contender.proxy))
         keep_times = target is _publish_steadily
         stack.enter_context(_process(_subscribe, contender, ports, events, keep_times, arrived, ready, there))
         if not ready.wait(TIMEOUT):
@@ -179,8 +193,8 @@ def _receive[Value](connection: "Connection[object, Value]") -> Value:
 # What runs in the processes.
 
 
-def _run_proxy(ports: "Connection[Ports, object]") -> None:
-    with EventBusProxy(pub_port=0, sub_port=0) as proxy:
+def _run_proxy(ports: "Connection[Ports, object]", options: Mapping[str, Any]) -> None:
+    with EventBusProxy(pub_port=0, sub_port=0, **options) as proxy:
         ports.send((proxy.pub_port, proxy.sub_port))
         time.sleep(TIMEOUT)
 

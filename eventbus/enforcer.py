@@ -4,13 +4,15 @@ import logging
 import struct
 from collections.abc import Callable
 from threading import Lock
+from time import monotonic
 from typing import cast
 
 import zmq
 
 from eventbus.access import AllowListFile, Gate
+from eventbus.denial import Action, Denial
 from eventbus.throttle import Throttle
-from eventbus.wire import MARK, PRIVATE
+from eventbus.wire import MARK, PRIVATE, topic_of
 
 logger = logging.getLogger("eventbus")
 
@@ -22,16 +24,19 @@ _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 _BATCH = 256  # messages from publishers between two looks at subscribers
 
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
-_SHOWN = 80  # bytes of a topic
+_SHOWN = 255  # bytes of a topic
+_UNTOLD = 100  # different denials that clients are told at once; a client can think of any number
+_TELL = 1.0  # seconds from telling them to telling them again
 
 
 class Denials:
-    """What was denied, by client. Any thread may use it."""
+    """What was denied, by client. Any thread may use it, but only one at a time `untold`."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         self._counts: dict[str, int] = {}
         self._throttle = Throttle()
+        self._untold: dict[tuple[str, Action, bytes], int] = {}
 
     @property
     def counts(self) -> dict[str, int]:
@@ -39,19 +44,32 @@ class Denials:
         with self._lock:
             return self._counts.copy()
 
-    def add(self, name: str, action: str, topic: bytes) -> None:
+    @property
+    def has_untold(self) -> bool:
+        """Whether there is something that clients are to be told."""
+        return bool(self._untold)
+
+    def untold(self) -> list[Denial]:
+        """What clients are to be told; it then counts as told."""
+        untold, self._untold = self._untold, {}
+        return [Denial(*what, count) for what, count in untold.items()]
+
+    def add(self, key: str, name: str, action: Action, topic: bytes) -> None:
         """Count one more, and log it, once a minute for each client and action."""
+        what = key, action, topic[:_SHOWN]
         with self._lock:
             self._counts[name] = self._counts.get(name, 0) + 1
+        if what in self._untold or len(self._untold) < _UNTOLD:
+            self._untold[what] = self._untold.get(what, 0) + 1
         held_back = self._throttle.admit(f"{action} {name}")
         if held_back is not None:
             logger.warning(
-                "denied client %s to %s %r: the allow-list does not permit it; %d more like it since the last such line",
+                "denied client %s to %s on topic %r: the allow-list does not permit it; %d more since the last such line",
                 name,
                 action,
                 topic[:_SHOWN],
                 held_back,
-                extra={"eventbus_client": name, "eventbus_action": action},
+                extra={"eventbus_client": name, "eventbus_action": str(action)},
             )
 
 
@@ -92,8 +110,9 @@ class Enforcer:
         poller = zmq.Poller()
         for socket in (self._commands, self._backend, self._frontend):
             poller.register(socket, zmq.POLLIN)
+        tell_due = monotonic()
         while True:
-            ready = dict(poller.poll())
+            ready = dict(poller.poll(round(1000 * _TELL) if self._denials.has_untold else None))
             if self._allow_list.current is not self._rules:
                 self._rules = self._allow_list.current
                 self._gate = Gate(self._rules)
@@ -105,6 +124,10 @@ class Enforcer:
                 self._follow_subscriptions()
             if self._frontend in ready:
                 self._pass_on()
+            if self._denials.has_untold and monotonic() >= tell_due:
+                tell_due = monotonic() + _TELL
+                for denial in self._denials.untold():
+                    self._frontend.send(denial.frame())
 
     def _pass_on(self) -> None:
         """Pass on a batch of messages to subscribers."""
@@ -124,7 +147,7 @@ class Enforcer:
                     sent += 1
                     sent_bytes += len(passed)
                 else:
-                    self._denials.add(self._gate.name(key), "publish on", first)
+                    self._denials.add(key, self._gate.name(key), Action.PUBLISH, topic_of(first))
                 while more:
                     frame = receive(_NOWAIT, False)
                     more = frame.more
@@ -169,7 +192,7 @@ class Enforcer:
             return
         wanted = self._gate.subscription(key, topic)
         if wanted is None:
-            self._denials.add(self._gate.name(key), "subscribe to", topic)
+            self._denials.add(key, self._gate.name(key), Action.SUBSCRIBE, topic)
         else:
             self._set(zmq.SUBSCRIBE, wanted)
 

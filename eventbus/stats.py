@@ -26,11 +26,14 @@ class DropReason(StrEnum):
     """The send buffer was full, and the send policy is to drop."""
     UNPROVEN = "unproven"
     """It was given to a connection that had to be given up, after the last echo had come back. It may have arrived."""
+    DENIED = "denied"
+    """The proxy's allow-list does not permit this client to publish there. Messages: one may have carried several events."""
     CLOSED = "closed"
     """It was kept while the proxy was away, which did not come back before the client was closed."""
 
 
-# What is said, and the setting to turn. Nothing of UNREAD: a service that has nothing but callbacks does nothing wrong.
+# What is said, and the setting to turn. Nothing of UNREAD: a service that has nothing but callbacks does nothing wrong. Of
+# DENIED more is said where it is noticed.
 _SAID = {
     DropReason.RECEIVE_BUFFER: "received events: receive buffer full (EVENTBUS_RECEIVE_BUFFER, EVENTBUS_RECEIVE_POLICY)",
     DropReason.STOPPED: "received events: consumer stopped before their callbacks were called (EVENTBUS_CLOSE_TIMEOUT)",

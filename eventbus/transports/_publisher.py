@@ -23,7 +23,7 @@ from eventbus.transports._watch import Leg
 _NOWAIT = int(zmq.DONTWAIT)
 _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 
-_SUBSCRIBED = b"\x01"  # how an XPUB tells a subscription from its end
+_SUBSCRIBED, _UNSUBSCRIBED = b"\x01", b"\x00"  # how an XPUB tells a subscription from its end
 _RETRY = 0.001  # seconds
 _DRAIN_AFTER = 1_000  # events
 _FLUSH = 1_000  # messages that are flushed before others get the lock
@@ -43,6 +43,7 @@ class Publisher:
         options: how large the send buffer is, and what happens when it is full.
         drops: where dropped events are counted.
         refusal: makes what `send` raises once it is closed; None for NotConnected.
+        on_notice: called with what comes upstream and is no subscription.
     """
 
     def __init__(
@@ -52,8 +53,10 @@ class Publisher:
         options: ZeroMQOptions,
         drops: DropLog,
         refusal: Callable[[], EventBusError] | None = None,
+        on_notice: Callable[[bytes], None] = lambda frame: None,
     ) -> None:
         self.sent = 0
+        self._on_notice = on_notice
         self._refusal = refusal or (lambda: NotConnected(endpoint))
         self._proven = 0  # how many events the socket had been given when the path was proven last
         self._next_drain = _DRAIN_AFTER
@@ -238,6 +241,8 @@ class Publisher:
             change = self._socket.recv(_NOWAIT)
             if change[:1] == _SUBSCRIBED:
                 self._awaited.discard(change[1:])
+            elif change[:1] != _UNSUBSCRIBED:
+                self._on_notice(change)
 
     def _send_later(self, topic: bytes, payload: bytes, count: int) -> None:
         """Hold the message, or send it as soon as there is room, without the lock in between: others want it too."""
@@ -315,8 +320,9 @@ class NumberedPublisher(Publisher):
         options: ZeroMQOptions,
         drops: DropLog,
         refusal: Callable[[], EventBusError] | None = None,
+        on_notice: Callable[[bytes], None] = lambda frame: None,
     ) -> None:
-        super().__init__(context, endpoint, options, drops, refusal)
+        super().__init__(context, endpoint, options, drops, refusal, on_notice)
         self._numbering = Numbering()
         # What the socket was given lately, with the time; guarded by the lock.
         self._recent: deque[tuple[float, bytes, bytes]] = deque(maxlen=self._hwm)

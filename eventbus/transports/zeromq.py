@@ -5,6 +5,7 @@ else knows has come round through the proxy, both legs are live and every subscr
 is published for that, so no other subscriber is bothered, and it works with any XSUB/XPUB proxy.
 """
 
+import logging
 import os
 import weakref
 from collections.abc import Callable, Mapping
@@ -15,10 +16,12 @@ from typing import NoReturn, Protocol
 import zmq
 
 from eventbus.deadline import Deadline
+from eventbus.denial import Action, Denial
 from eventbus.descriptors import require_descriptors
 from eventbus.errors import EventBusError, ForkedClient, NotConnected, ProxyUnreachable, ReconnectFailed
 from eventbus.state import ClientState, Status
 from eventbus.stats import DropLog, DropReason
+from eventbus.throttle import Throttle
 from eventbus.transports._obstacle import obstacle
 from eventbus.transports._options import ZeroMQArguments, ZeroMQOptions
 from eventbus.transports._path import Path
@@ -27,6 +30,8 @@ from eventbus.transports._sockets import shared_context
 from eventbus.transports._subscriber import Subscriber
 from eventbus.transports._watch import Legs
 from eventbus.wire import Batch
+
+logger = logging.getLogger("eventbus")
 
 # What opening takes at most: four sockets, two pairs that wake, two connections; and what a new context has.
 _DESCRIPTORS, _OF_A_CONTEXT = 10, 7
@@ -71,6 +76,7 @@ class ZeroMQTransport:
         self._forked = False
         self.status = Status()
         self._drops = DropLog()
+        self._denied = Throttle()
         # On paths that are closed by now:
         self._sent_before = 0
         self._malformed_before = 0
@@ -196,7 +202,7 @@ class ZeroMQTransport:
                 context = shared_context.acquire()
                 undo.callback(shared_context.release, 0.0)
                 publisher = (NumberedPublisher if options.numbered else Publisher)(
-                    context, self._pub_endpoint, options, self._drops, self._refusal
+                    context, self._pub_endpoint, options, self._drops, self._refusal, self._note_denial
                 )
                 undo.callback(publisher.close, 0.0)
                 subscriber = Subscriber(context, self._sub_endpoint, options, self._topics)
@@ -212,6 +218,24 @@ class ZeroMQTransport:
                 raise ProxyUnreachable(self.endpoints, timeout, reason) from error
             undo.pop_all()
             return path
+
+    def _note_denial(self, frame: bytes) -> None:
+        """Count and say what the proxy has denied this client, if that is what a frame from upstream tells of."""
+        keys = self._options.keys
+        denial = None if keys is None else Denial.of(frame)
+        if keys is None or denial is None or denial.key != keys.public_key:
+            return
+        if denial.action is Action.PUBLISH:
+            self._drops.add(DropReason.DENIED, denial.count)
+        held_back = self._denied.admit(denial.action, denial.count)
+        if held_back is not None:
+            logger.warning(
+                "the proxy's allow-list does not permit this client to %s on topic %r: %d denied since the last such line",
+                denial.action,
+                denial.topic,
+                held_back + denial.count,
+                extra={"eventbus_action": str(denial.action), "eventbus_count": held_back + denial.count},
+            )
 
     def _give_up(self, path: Path) -> None:
         """Close for good, on the keeper's thread."""
