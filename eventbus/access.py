@@ -258,4 +258,4 @@ class Gate:
     def name(self, key: str) -> str:
         """What the allow-list calls the client with this public key."""
         client = self._clients.get(key)
-        return client.name if client else f"with the key {key}, which is on the allow-list no more"
+        return client.name if client else f"{key} (on the allow-list no more)"

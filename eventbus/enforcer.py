@@ -136,7 +136,7 @@ class Enforcer:
         try:
             for _ in range(_BATCH):
                 frame = receive(_NOWAIT, False)
-                key = cast(str, frame.get("User-Id"))  # of the whole message
+                key = _user_of(frame) or ""  # of the whole message
                 first = frame.bytes
                 passed = pass_frame(key, first)
                 received += 1

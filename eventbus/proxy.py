@@ -324,10 +324,11 @@ class _Running:
         if self._allow_list is None:
             return ""
         allowed = self._allow_list.current
-        return f"encrypted, {len(allowed.clients)} clients may connect" + (", with rules" if allowed.has_rules else "")
+        clients = "1 client" if len(allowed.clients) == 1 else f"{len(allowed.clients)} clients"
+        return f"encrypted, {clients} may connect" + (", with rules" if allowed.has_rules else "")
 
     def is_alive(self) -> bool:
-        return self._thread.is_alive()
+        return self._thread.is_alive() and (self._authenticator is None or self._authenticator.is_alive())
 
     def reload(self) -> None:
         if self._allow_list is not None and self._allow_list.reread():

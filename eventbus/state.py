@@ -107,6 +107,14 @@ class Status:
         if failure is not None:
             raise failure
 
+    def hinder(self, obstacle: Callable[[], EventBusError], *, if_: Callable[[], bool]) -> bool:
+        """Note why the path does not become READY, unless it has or the condition is false by now; whether it was noted."""
+        with self._changed:
+            noted = self._state in (ClientState.CONNECTING, ClientState.DEGRADED) and if_()
+            if noted:
+                self.obstacle = obstacle
+            return noted
+
     def proven(self, round_trip: float) -> None:
         """Note that an echo has come back just now, after so many seconds."""
         self.round_trip = round_trip

@@ -53,6 +53,10 @@ class Authenticator:
             self._waker.close()
             raise
 
+    def is_alive(self) -> bool:
+        """Whether it answers."""
+        return self._thread.is_alive()
+
     def stop(self) -> None:
         """Answer no more questions; returns when its thread has ended."""
         self._stopped = True

@@ -190,9 +190,8 @@ class Path:
 
     def _find_obstacle(self, legs: Legs) -> None:
         found = self._diagnose(legs)
-        if found is None or self._quiet or self.is_ready():
+        if found is None or not self._status.hinder(found, if_=lambda: not self._quiet):
             return
-        self._status.obstacle = found
         text = str(found())
         if self.in_use and text != self._said:  # else whoever opens it is told
             self._said = text
