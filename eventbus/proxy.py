@@ -28,9 +28,9 @@ logger = logging.getLogger("eventbus")
 
 _HWM = 100_000  # messages, per connection
 _ANSWER = 1.0  # seconds within which a healthy proxy tells its counts; it takes less than a millisecond
-# A context has five, each of four sockets one, each of two ports one, and each client's two connections one; who
-# authenticates has a socket, a pair that wakes it and the file at the same time.
-_DESCRIPTORS, _OF_AN_AUTHENTICATOR = 5 + 4 + 2 + 2, 4
+# A context has five, each of four sockets one, each of two ports one, and each client's two connections one. With keys
+# there are another thread of the context with two, a socket and a pair of whoever authenticates, and the allow-list.
+_DESCRIPTORS, _WITH_KEYS = 5 + 4 + 2 + 2, 2 + 3 + 1
 
 # libzmq keeps a node per byte of a subscription and walks them recursively: a long one costs 60 times its size, a very long
 # one the stack. A topic has 255 bytes.
@@ -273,12 +273,13 @@ class _Running:
         on_rules: Callable[[], None],
     ) -> None:
         self._allow_list = None if allow_list is None else AllowListFile(allow_list)
-        require_descriptors(_DESCRIPTORS + (_OF_AN_AUTHENTICATOR if self._allow_list else 0))
+        require_descriptors(_DESCRIPTORS + (_WITH_KEYS if self._allow_list else 0))
         self._on_rules = on_rules
         self._denials = Denials()
         self._authenticator: Authenticator | None = None
         self._enforces = self._allow_list is not None and self._allow_list.current.has_rules
-        self._context = zmq.Context()
+        # libzmq's threads encrypt: one of them is the bottleneck then.
+        self._context = zmq.Context(1 if secret_key is None else 2)
         with ExitStack() as undo:
             undo.callback(self._context.destroy, linger=0)
             try:
