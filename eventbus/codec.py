@@ -17,6 +17,8 @@ from eventbus.wire import ARRAY
 
 MAX_TYPE_LENGTH = 64  # characters of a type that is not known
 
+_LISTED = 1_000  # errors that are looked at: two bytes of a payload may make one, and each takes 400 in a list
+
 
 class RejectReason(StrEnum):
     """Why something that arrived was not taken for an event."""
@@ -130,12 +132,17 @@ class Codec[EventClass: BaseModel]:
             return Reject(RejectReason.SCHEMA, f"{type(error).__name__}: {error}")
 
     def _reject(self, error: ValidationError, payload: bytes) -> Reject:
-        errors = error.errors(include_url=False, include_input=False, include_context=False)
+        count = error.error_count()
+        errors = error.errors(include_url=False, include_input=False, include_context=False) if count <= _LISTED else []
+        if errors and errors[0]["type"] == "json_invalid":
+            return Reject(RejectReason.JSON, errors[0]["msg"])
+        if not errors or any(map(self._is_about_type, errors)):
+            unknown = self._unknown_type(payload)
+            if unknown is not None:
+                return Reject(RejectReason.TYPE, f"unknown type '{unknown}'", unknown)
+        if not errors:
+            return Reject(RejectReason.SCHEMA, f"{count} errors")
         first = errors[0]
-        if first["type"] == "json_invalid":
-            return Reject(RejectReason.JSON, first["msg"])
-        if any(map(self._is_about_type, errors)) and (unknown := self._unknown_type(payload)) is not None:
-            return Reject(RejectReason.TYPE, f"unknown type '{unknown}'", unknown)
         where = ".".join(str(part) for part in first["loc"])
         return Reject(RejectReason.SCHEMA, f"{where}: {first['msg']}" if where else first["msg"])
 

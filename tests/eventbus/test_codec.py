@@ -311,6 +311,19 @@ def test_the_name_of_an_unknown_type_is_printable_and_short(codec: Codec[MyEvent
         assert reject.unknown_type == shown
 
 
+def test_an_event_with_errors_without_number() -> None:
+    """Of thousands of errors none is looked at but that of the type, and they make one reject."""
+
+    class Listing(BaseEvent[MyEventType]):
+        kinds: list[Kind]
+
+    codec: Codec[Listing] = Codec(Listing)
+    kinds = b"[" + b",".join([b"3"] * 2_000) + b"]"
+    assert list(codec.salvage(b'{"type":"updated","kinds":%s}' % kinds)) == [Reject(RejectReason.SCHEMA, "2000 errors")]
+    [reject] = codec.salvage(b'{"type":"unheard","kinds":%s}' % kinds)
+    assert reject == Reject(RejectReason.TYPE, "unknown type 'unheard'", "unheard")
+
+
 def test_salvage_keeps_the_good_elements(codec: Codec[MyEvent]) -> None:
     """Of an array with bad elements the good ones are kept, in order, and each bad one has its reason."""
     payload = b" [" + b",".join([json_of(1), b"7", json_of(2), b'{"type":"unheard","time":""}', b"[]"]) + b"]"
