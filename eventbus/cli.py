@@ -29,6 +29,7 @@ from pydantic_settings import (
 from eventbus import lean_proxy, wire
 from eventbus.curve import write_pair
 from eventbus.errors import EventBusError, EventTooLarge, InvalidSettings, InvalidTopic
+from eventbus.printable import printable
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
 
@@ -253,7 +254,7 @@ def _complain(error: Exception, status: int) -> int:
             text = reason
         case _:
             text = str(error)
-    print(f"eventbus: {' '.join(text.split())}", file=sys.stderr)
+    print(f"eventbus: {printable(' '.join(text.split()), 2_000)}", file=sys.stderr)
     return status
 
 
@@ -262,7 +263,7 @@ def _print_events(topic: bytes, payload: bytes) -> None:
     try:
         name, content = topic.decode(), from_json(payload)
     except ValueError:
-        print(f"eventbus: not an event, on {topic!r}: {payload[:200]!r}", file=sys.stderr)
+        print(f"eventbus: not an event, on {printable(repr(topic))}: {payload[:200]!r}", file=sys.stderr)
         return
     for event in content if isinstance(content, list) else [content]:
         print(json.dumps({"topic": name, "event": event}))

@@ -2,16 +2,22 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import Enum, StrEnum
 from functools import partial
 from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, TypeAdapter, ValidationError
-from pydantic_core import SchemaValidator, core_schema, from_json, to_json
+from pydantic import AliasChoices, AliasPath, BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, SchemaValidator, core_schema, from_json, to_json
 
 from eventbus.errors import InvalidEvent
 from eventbus.events import BaseEventType
+from eventbus.printable import printable
 from eventbus.wire import ARRAY
+
+MAX_TYPE_LENGTH = 64  # characters of a type that is not known
+
+_LISTED = 1_000  # errors that are looked at: two bytes of a payload may make one, and each takes 400 in a list
 
 
 class RejectReason(StrEnum):
@@ -26,17 +32,23 @@ class RejectReason(StrEnum):
     JSON = "json"
     """The payload is not JSON."""
     TYPE = "type"
-    """The event's type is none that this client knows."""
+    """The event's type is none that this client knows. One without a type, or whose type is no text, has no schema."""
     SCHEMA = "schema"
     """The JSON is no event of the client's class."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One payload, or one element of a packed payload, that was not taken for an event."""
+    """One payload, or one element of a packed payload, that was not taken for an event.
+
+    Attributes:
+        detail: for people; may contain what was received, as it is.
+        unknown_type: the type that was received, if that is the reason; printable, at most `MAX_TYPE_LENGTH` long.
+    """
 
     reason: RejectReason
     detail: str
+    unknown_type: str | None = None
 
 
 class Codec[EventClass: BaseModel]:
@@ -56,8 +68,11 @@ class Codec[EventClass: BaseModel]:
             if "type" not in cls.model_fields:
                 raise InvalidEvent(f"{cls.__name__} has no field `type`: derive it from eventbus.BaseEvent")
         self.classes: tuple[type[BaseModel], ...] = classes
+        fields = [cls.model_fields["type"] for cls in classes]
+        self._type_values = frozenset(value for field in fields for value in _values(field.annotation))
+        self._type_paths = frozenset(path for field in fields for path in _paths("type", field))
         self.event_types: frozenset[type[BaseEventType]] = frozenset(
-            enum for cls in classes for enum in _enums(cls.model_fields["type"].annotation)
+            type(value) for value in self._type_values if isinstance(value, BaseEventType)
         )
         # By the class of what is to be emitted. Each event class by itself, for the serializer of a union or of a base class
         # would leave out fields that a derived class adds. Any: what it takes is the class that it stands under.
@@ -65,7 +80,7 @@ class Codec[EventClass: BaseModel]:
         # Both raise pydantic's ValidationError; `salvage` then tells what was wrong.
         self.decode_one: Callable[[bytes], EventClass] = adapter.validator.validate_json
         self.decode_many: Callable[[bytes], list[EventClass]] = SchemaValidator(
-            core_schema.list_schema(adapter.core_schema)
+            core_schema.list_schema(adapter.core_schema, fail_fast=True)  # `salvage` looks at each anyway
         ).validate_json
         self._validate: Callable[[dict[str, BaseEventType]], EventClass] = adapter.validator.validate_python
 
@@ -112,9 +127,42 @@ class Codec[EventClass: BaseModel]:
         try:
             return self.decode_one(payload)
         except ValidationError as error:
-            return _reject(error)
+            return self._reject(error, payload)
         except Exception as error:  # a validator of the service may raise anything
             return Reject(RejectReason.SCHEMA, f"{type(error).__name__}: {error}")
+
+    def _reject(self, error: ValidationError, payload: bytes) -> Reject:
+        count = error.error_count()
+        errors = error.errors(include_url=False, include_input=False, include_context=False) if count <= _LISTED else []
+        if errors and errors[0]["type"] == "json_invalid":
+            return Reject(RejectReason.JSON, errors[0]["msg"])
+        if not errors or any(map(self._is_about_type, errors)):
+            unknown = self._unknown_type(payload)
+            if unknown is not None:
+                return Reject(RejectReason.TYPE, f"unknown type '{unknown}'", unknown)
+        if not errors:
+            return Reject(RejectReason.SCHEMA, f"{count} errors")
+        first = errors[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return Reject(RejectReason.SCHEMA, f"{where}: {first['msg']}" if where else first["msg"])
+
+    def _is_about_type(self, error: ErrorDetails) -> bool:
+        """Whether the value of the event's own `type` is what is wrong: fields of nested models may be named so too."""
+        match error["type"]:
+            case "union_tag_invalid":
+                return not error["loc"]
+            case "enum" | "literal_error":
+                return error["loc"][len(self.classes) > 1 :] in self._type_paths  # in a union the member comes first
+            case _:
+                return False
+
+    def _unknown_type(self, payload: bytes) -> str | None:
+        content = from_json(payload)
+        for path in self._type_paths:
+            value = _at(path, content)
+            if isinstance(value, str) and value not in self._type_values:
+                return printable(value, MAX_TYPE_LENGTH)
+        return None
 
     def _wrap(self, event_type: BaseEventType) -> bytes:
         if self.event_types and type(event_type) not in self.event_types:
@@ -174,26 +222,34 @@ def _model_classes(schema: object) -> Iterator[type[BaseModel]]:
                 yield from _model_classes(inner)
 
 
-def _enums(annotation: object) -> Iterator[type[BaseEventType]]:
-    """The enums in the annotation of a field `type`: an enum, literals of its members, or a union of either."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseEventType):
-        yield annotation
+def _values(annotation: object) -> Iterator[object]:
+    """What the annotation of a field `type` allows: the members of an enum, literals, or a union of either."""
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        yield from annotation
     elif get_origin(annotation) is Literal:
-        yield from (type(value) for value in get_args(annotation) if isinstance(value, BaseEventType))
+        yield from get_args(annotation)
     else:
         for argument in get_args(annotation):
-            yield from _enums(argument)
+            yield from _values(argument)
 
 
-def _reject(error: ValidationError) -> Reject:
-    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    match first["type"]:
-        case "json_invalid":
-            return Reject(RejectReason.JSON, first["msg"])
-        case "union_tag_invalid" | "union_tag_not_found":
-            return Reject(RejectReason.TYPE, first["msg"])
-        case "enum" | "literal_error" if first["loc"][-1:] == ("type",):
-            return Reject(RejectReason.TYPE, first["msg"])
-        case _:
-            return Reject(RejectReason.SCHEMA, f"{where}: {first['msg']}" if where else first["msg"])
+def _paths(name: str, field: FieldInfo) -> Iterator[tuple[str | int, ...]]:
+    """Where the field may stand in an event's JSON: under its name, or under aliases."""
+    yield (name,)
+    match field.validation_alias:
+        case str() as alias:
+            yield (alias,)
+        case AliasPath() as path:
+            yield tuple(path.convert_to_aliases())
+        case AliasChoices() as choices:
+            yield from map(tuple, choices.convert_to_aliases())
+
+
+def _at(path: tuple[str | int, ...], content: Any) -> object:
+    """What stands there in JSON that was read; None if nothing does."""
+    try:
+        for step in path:
+            content = content[step]
+    except (LookupError, TypeError):
+        return None
+    return content

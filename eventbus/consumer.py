@@ -14,6 +14,7 @@ from eventbus.dispatcher import Dispatcher
 from eventbus.errors import NotConnected
 from eventbus.events import BaseEvent
 from eventbus.numbering import Gaps
+from eventbus.printable import printable
 from eventbus.progress import Progress, StallWatch
 from eventbus.stats import Counters
 from eventbus.throttle import Throttle
@@ -31,7 +32,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
     """Takes messages from a transport to a dispatcher, in a thread of its own between `start` and `stop`.
 
     `start`, `stop` and `forget` may be called from any thread. What is no event is counted, and logged once per reason and
-    minute; so is what numbers show to be missing.
+    minute; so is what numbers show to be missing. A type that is not known is logged when it is first seen, if they are not
+    too many.
 
     Args:
         max_event_bytes: a larger payload is rejected undecoded; None for no limit. An array of events may be as large as
@@ -235,33 +237,33 @@ class Consumer[EventClass: BaseEvent[Any]]:
     def _salvage(self, topic: bytes, payload: bytes) -> Iterator[EventClass]:
         for found in self._codec.salvage(payload):
             if isinstance(found, Reject):
-                self._reject(found.reason, f"on {topic!r}: {found.detail}")
+                self._reject(found.reason, f"on {printable(repr(topic), 80)}: {found.detail}", found.unknown_type)
             else:
                 yield found
 
-    def _reject(self, reason: RejectReason, detail: str) -> None:
-        self._counters.reject(reason)
-        self._warn(reason, detail)
+    def _reject(self, reason: RejectReason, detail: str, unknown_type: str | None = None) -> None:
+        first = self._counters.reject(reason, unknown_type=unknown_type)
+        self._warn(reason, detail, unknown_type, at_once=first)
 
-    def _warn(self, reason: RejectReason, detail: str) -> None:
-        held_back = self._throttle.admit(reason)
+    def _warn(self, reason: RejectReason, detail: str, unknown_type: str | None = None, *, at_once: bool = False) -> None:
+        held_back = self._throttle.admit(reason, at_once=at_once)
         if held_back is not None:
             logger.warning(
-                "rejected what is no event of %s (%s): %.200s; %d more like it since the last such line",
+                "rejected what is no event of %s (%s): %s; %d more like it since the last such line",
                 self._codec.name,
                 reason,
-                detail,
+                printable(detail, 300),
                 held_back,
-                extra={"eventbus_reason": str(reason)},
+                extra={"eventbus_reason": str(reason)} | ({} if unknown_type is None else {"eventbus_type": unknown_type}),
             )
 
     def _warn_of_loss(self, topic: bytes, count: int) -> None:
         held_back = self._throttle.admit("lost", count)
         if held_back is not None:
-            name = topic.decode(errors="replace")
+            name = printable(topic.decode(errors="replace"), wire.MAX_TOPIC_BYTES)
             logger.warning(
-                "lost %d events on %r between their publisher and here: the proxy was restarted, or this subscriber's queue "
-                "there was full; %d more lost since the last such line",
+                "lost %d events on '%s' between their publisher and here: the proxy was restarted, or this subscriber's "
+                "queue there was full; %d more lost since the last such line",
                 count,
                 name,
                 held_back,

@@ -12,6 +12,7 @@ from eventbus.buffer import ReceiveBuffer
 from eventbus.coroutines import CoroutineRunner
 from eventbus.events import BaseEvent, BaseEventType
 from eventbus.handlers import callback_name
+from eventbus.printable import printable
 from eventbus.stats import Counters, DropReason
 
 logger = logging.getLogger("eventbus")
@@ -20,6 +21,7 @@ logger = logging.getLogger("eventbus")
 type Callback[EventClass] = Callable[[EventClass], object]
 
 _LEARNED = 10_000  # topics whose routes are remembered
+_SHOWN = 1_000  # characters of an event in the log
 
 # For one topic, the callbacks of each event type in the order in which they were attached.
 type Route[EventClass] = dict[BaseEventType, tuple[Callback[EventClass], ...]]
@@ -182,9 +184,9 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
 
     def _report(self, callback: Callback[EventClass], event: EventClass, error: BaseException) -> None:
         logger.error(
-            "handler %s failed on %r",
+            "handler %s failed on %s",
             callback_name(callback),
-            event,
+            _shown(event),
             exc_info=error,
             extra={"eventbus_handler": callback_name(callback), "eventbus_type": str(event.type)},
         )
@@ -199,6 +201,14 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             if attached.topic is None or attached.topic == topic:
                 route[attached.event_type] = (*route.get(attached.event_type, ()), attached.callback)
         return route
+
+
+def _shown(event: BaseEvent[Any]) -> str:
+    """The event for a line in the log. Where extra fields are allowed, their names stand in its repr as they were sent."""
+    try:
+        return printable(repr(event), _SHOWN)
+    except Exception:  # a service's own __repr__ may raise anything
+        return f"an event of {type(event).__name__} whose repr failed"
 
 
 def _is_async(callback: Callback[Any]) -> bool:

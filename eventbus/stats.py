@@ -1,4 +1,4 @@
-"""What becomes of events: counted by reason, and said no more often than a person can read."""
+"""What becomes of events: counted by reason."""
 
 import logging
 from collections.abc import Mapping
@@ -11,6 +11,8 @@ from eventbus.codec import RejectReason
 from eventbus.throttle import Throttle
 
 logger = logging.getLogger("eventbus")
+
+MAX_UNKNOWN_TYPES = 100  # that are counted one by one
 
 
 class DropReason(StrEnum):
@@ -57,6 +59,8 @@ class EventBusStats:
         lost: events that a numbering publisher sent and that never arrived here.
         repeated: messages that arrived again, because their publisher had lost its connection, and were skipped.
         rejects: how many were rejected for each reason that has occurred.
+        unknown_types: how many had each type that this client does not know, for the first 100 such types; printable, and
+            at most 64 characters of each.
         drops: how many were dropped for each reason that has occurred.
     """
 
@@ -69,6 +73,7 @@ class EventBusStats:
     lost: int = 0
     repeated: int = 0
     rejects: Mapping[RejectReason, int] = field(default_factory=lambda: MappingProxyType({}))
+    unknown_types: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     drops: Mapping[DropReason, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
@@ -114,6 +119,7 @@ class Counters:
         self._lock = RLock()  # a signal handler may ask while its thread does
         self._handled = self._handler_errors = self._lost = self._repeated = 0
         self._rejects: dict[RejectReason, int] = {}
+        self._unknown_types: dict[str, int] = {}
 
     def add(self, *, handled: int = 0, handler_errors: int = 0, lost: int = 0, repeated: int = 0) -> None:
         """Add to the counts, all at once."""
@@ -123,10 +129,25 @@ class Counters:
             self._lost += lost
             self._repeated += repeated
 
-    def reject(self, reason: RejectReason, count: int = 1) -> None:
-        """Count so many messages, or elements of packed messages, that were no event for one reason."""
+    def reject(self, reason: RejectReason, count: int = 1, *, unknown_type: str | None = None) -> bool:
+        """Count so many messages, or elements of packed messages, that were no event for one reason.
+
+        Args:
+            reason: why.
+            count: how many.
+            unknown_type: the type that they all had, if that is why.
+
+        Returns whether they were the first of this type, and it is one of those that are counted one by one.
+        """
         with self._lock:
             self._rejects[reason] = self._rejects.get(reason, 0) + count
+            if unknown_type is None:
+                return False
+            known = self._unknown_types.get(unknown_type)
+            if known is None and len(self._unknown_types) >= MAX_UNKNOWN_TYPES:
+                return False
+            self._unknown_types[unknown_type] = (known or 0) + count
+            return known is None
 
     def snapshot(
         self, *, emitted: int, received: int, unread: int, malformed: int, drops: Mapping[DropReason, int]
@@ -142,7 +163,7 @@ class Counters:
         """
         with self._lock:
             handled, handler_errors, rejects = self._handled, self._handler_errors, self._rejects.copy()
-            lost, repeated = self._lost, self._repeated
+            lost, repeated, unknown_types = self._lost, self._repeated, self._unknown_types.copy()
         all_rejects = _sum(RejectReason, rejects, {RejectReason.FRAMES: malformed})
         all_drops = _sum(DropReason, self.drops.counts, {DropReason.UNREAD: unread}, drops)
         return EventBusStats(
@@ -155,6 +176,7 @@ class Counters:
             lost=lost,
             repeated=repeated,
             rejects=all_rejects,
+            unknown_types=MappingProxyType(unknown_types),
             drops=all_drops,
         )
 

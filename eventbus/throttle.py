@@ -17,15 +17,15 @@ class Throttle:
         self._counts: dict[str, int] = {}
         self._said: dict[str, int] = {}  # how many of them the messages have told of
 
-    def admit(self, key: str, count: int = 1) -> int | None:
-        """Count so many more of a kind, and say whether a message about them may pass.
+    def admit(self, key: str, count: int = 1, *, at_once: bool = False) -> int | None:
+        """Count so many more of a kind, and say whether a message about them may pass; `at_once`: it may.
 
         Returns how many others were held back since the last one that passed, or None when these are to be held back too.
         """
         with self._lock:
             total = self._counts[key] = self._counts.get(key, 0) + count
             now = self._clock()
-            if now - self._last.get(key, -inf) < self._interval:
+            if not at_once and now - self._last.get(key, -inf) < self._interval:
                 return None
             self._last[key] = now
             held_back = total - count - self._said.get(key, 0)

@@ -1,6 +1,7 @@
 """The command line, as its users meet it: real processes, their output and their exit statuses."""
 
 import json
+import math
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from typing import IO
 import pytest
 
 from eventbus import EventBusProxy
+from eventbus.cli import main
 from eventbus.settings import EventBusSettings
 from tests.faults import zmtp
 from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of, run_script
@@ -405,25 +407,59 @@ def test_packed_events_are_lines_of_their_own(bus: Bus, tailing: Start) -> None:
         assert [found["value"] for found in printed if isinstance(found, dict)] == [1, 2, 3]
 
 
-def test_control_characters_are_escaped(raw: RawPeers, tailing: Start) -> None:
-    """What was received cannot speak to a terminal: control characters are printed as escapes, everywhere."""
-    evil = "\x1b[2J\x07\x9b31m\u202e"
+EVIL = "\x1b[2J\x07\x7f\x9b31m\u2028\u202e"
+
+# Payloads with the events that are in them.
+ODD: list[tuple[bytes, list[object]]] = [
+    (
+        json.dumps({"type": EVIL, EVIL: [EVIL]}, ensure_ascii=False).replace("\x1b", r"\u001b").encode(),
+        [{"type": EVIL, EVIL: [EVIL]}],
+    ),
+    (json.dumps({"type": EVIL, EVIL: [EVIL]}).encode(), [{"type": EVIL, EVIL: [EVIL]}]),
+    (b'{"type":1,"type":2}', [{"type": 2}]),
+    (b'[{"type":"a"},"b",3,null,[]]', [{"type": "a"}, "b", 3, None, []]),
+    (b"[%s]" % (b"9" * 4_000), [int("9" * 4_000)]),
+    (b'{"numbers":[Infinity,-Infinity,1e999]}', [{"numbers": [math.inf, -math.inf, math.inf]}]),
+    (b'{"deep":' + b"[" * 190 + b"]" * 190 + b"}", [{"deep": json.loads("[" * 190 + "]" * 190)}]),
+]
+NO_JSON = [
+    b'{"deep":' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    b"[" * 100_000,
+    b"[%s]" % (b"9" * 5_000),
+    b'{"type":"\\ud800"}',
+    b'{"type":"\xed\xa0\x80"}',
+    b"\x1b not JSON" + b"\x1b" * 100_000,
+]
+
+
+def test_tail_and_what_is_odd(raw: RawPeers, tailing: Start) -> None:
+    """`tail` prints what is JSON, says in a short line what is not, and goes on; what was received is escaped everywhere."""
     with tailing() as process:
         publisher = raw.publisher(b"")
-        publisher.send_multipart([evil.encode(), json.dumps({"type": evil, evil: 1}, ensure_ascii=False).encode()])
-        publisher.send_multipart([evil.encode(), b"\x1b not JSON"])
-        publisher.send_multipart([b"\xff\x1b", json_of()])
-        publisher.send_multipart([b"last", json_of()])
-        line = output(process).readline()
-        assert json.loads(line) == {"topic": evil, "event": {"type": evil, evil: 1}}
-        assert line.rstrip("\n").isprintable()
-        assert line.isascii()
-        assert json.loads(output(process).readline())["topic"] == "last"
+        for payload in [*NO_JSON, *(payload for payload, _ in ODD)]:
+            publisher.send_multipart([EVIL.encode(), payload])
+        publisher.send_multipart([b"\xff\x1b" * 1_000, json_of()])
+        publisher.send_multipart([EVIL.encode(), json_of()])
+        expected = [*(event for _, events in ODD for event in events), json.loads(json_of())]
+        lines = [output(process).readline() for _ in expected]
+        assert [json.loads(line) for line in lines] == [{"topic": EVIL, "event": event} for event in expected]
+        assert all(line.rstrip("\n").isprintable() and line.isascii() for line in lines)
         process.send_signal(signal.SIGINT)
-        process.wait(PATIENCE)
+        assert process.wait(PATIENCE) == 130
         complaints = said(process).splitlines()
-        assert len(complaints) == 2
+        assert len(complaints) == len(NO_JSON) + 1
         assert all(line.isprintable() and line.startswith("eventbus: not an event") for line in complaints)
+        assert max(map(len, complaints)) < 1_200
+
+
+def test_complaints_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    """A line about what is wrong is a line, whatever was given."""
+    for arguments in (["tail", EVIL], ["check", "--pub-port", EVIL], ["check", EVIL], ["emit", EVIL, '{"type": "started"}']):
+        assert main(arguments) == 2
+        line = capsys.readouterr().err
+        assert line.startswith("eventbus: ")
+        assert line.endswith("\n")
+        assert line[:-1].isprintable()
 
 
 def test_tail_into_a_closed_pipe(bus: Bus, tailing: Start) -> None:

@@ -5,10 +5,20 @@ from enum import auto
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
 
 from eventbus import BaseEvent, BaseEventType, InvalidEvent
-from eventbus.codec import Codec, Reject, RejectReason
+from eventbus.codec import MAX_TYPE_LENGTH, Codec, Reject, RejectReason
 from tests.support import MyEvent, MyEventType, event, json_of
 
 
@@ -184,8 +194,134 @@ def test_salvage_says_why(codec: Codec[MyEvent], payload: bytes, reason: RejectR
 def test_salvage_says_why_of_a_union(union: Codec[Started | Stopped]) -> None:
     """A type that no member of the union has is a rejected type; a member that does not fit is a rejected schema."""
     assert salvaged(union, b'{"type":"updated"}') == [RejectReason.TYPE]
-    assert salvaged(union, b'{"who":"me"}') == [RejectReason.TYPE]
+    assert salvaged(union, b'{"who":"me"}') == [RejectReason.SCHEMA]
     assert salvaged(union, b'{"type":"stopped"}') == [RejectReason.SCHEMA]
+
+
+class Kind(BaseModel):
+    type: Literal["big", "small"] = "big"
+
+
+class Only(BaseEvent[MyEventType]):
+    type: Literal[MyEventType.started]
+
+
+class Nested(BaseEvent[MyEventType]):
+    kind: Kind
+
+
+class OneAlias(BaseEvent[MyEventType]):
+    type: MyEventType = Field(alias="Type")
+
+
+class Aliases(BaseEvent[MyEventType]):
+    type: MyEventType = Field(validation_alias=AliasChoices("Type", AliasPath("head", 0, "type")))
+
+
+class Renamed(BaseEvent[MyEventType]):
+    """Takes the old name of a type, too."""
+
+    value: Literal[1, 2]
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def rename(cls, value: object) -> object:
+        return "updated" if value == "changed" else value
+
+
+def type_of(value: Any) -> str:
+    return str(value["type"] if isinstance(value, dict) else value.type)
+
+
+CODECS: dict[str, Codec[Any]] = {
+    "enum": Codec(MyEvent),
+    "literal": Codec(Only),
+    "nested": Codec(Nested),
+    "renamed": Codec(Renamed),
+    "discriminated": Codec(TypeAdapter(Union)),
+    "plain-union": Codec(TypeAdapter(Only | Stopped)),
+    "callable": Codec(
+        TypeAdapter(
+            Annotated[Annotated[Started, Tag("started")] | Annotated[Stopped, Tag("stopped")], Discriminator(type_of)]
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_an_unknown_type_is_named(name: str) -> None:
+    """However an event class says which types there are, one that it does not have is named as it was received."""
+    for received in ("unheard", "", "Started", "größer"):
+        payload = json.dumps({"type": received, "kind": {"type": "odd"}, "value": "much"}).encode()
+        [reject] = CODECS[name].salvage(payload)
+        assert reject == Reject(RejectReason.TYPE, f"unknown type '{received}'", received)
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("received", [b"3", b"null", b"true", b"1.5", b"NaN", b'["started"]', b'{"started":1}', b"[[]]"])
+def test_a_type_that_is_no_text_has_no_schema(name: str, received: bytes) -> None:
+    """No version of any event has such a type: that is no type that is not known yet."""
+    [reject] = CODECS[name].salvage(b'{"type":%s}' % received)
+    assert (reject.reason, reject.unknown_type) == (RejectReason.SCHEMA, None)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_no_type_has_no_schema(name: str) -> None:
+    """What has no type is no event of any version."""
+    for payload in (b"{}", b'{"time":"now"}', b"3"):
+        [reject] = CODECS[name].salvage(payload)
+        assert (reject.reason, reject.unknown_type) == (RejectReason.SCHEMA, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "payload"),
+    [
+        ("nested", b'{"type":"updated","kind":{"type":"odd"}}'),
+        ("plain-union", b'{"type":"stopped"}'),
+        ("renamed", b'{"type":"changed","value":3}'),
+        ("discriminated", b'{"type":"stopped","why":3}'),
+    ],
+)
+def test_a_known_type_is_not_what_is_wrong(name: str, payload: bytes) -> None:
+    """An event of a known type that does not fit is a rejected schema, whatever its other fields are called."""
+    [reject] = CODECS[name].salvage(payload)
+    assert (reject.reason, reject.unknown_type) == (RejectReason.SCHEMA, None)
+
+
+@pytest.mark.parametrize(
+    ("cls", "payload"),
+    [
+        (OneAlias, b'{"Type":"unheard"}'),
+        (Aliases, b'{"Type":"unheard","head":3}'),
+        (Aliases, b'{"head":[{"type":"unheard"}]}'),
+    ],
+)
+def test_an_unknown_type_under_an_alias(cls: type[BaseEvent[MyEventType]], payload: bytes) -> None:
+    """A type is found under the aliases of its field."""
+    [reject] = Codec(cls).salvage(payload)
+    assert isinstance(reject, Reject)
+    assert (reject.reason, reject.unknown_type) == (RejectReason.TYPE, "unheard")
+
+
+def test_the_name_of_an_unknown_type_is_printable_and_short(codec: Codec[MyEvent]) -> None:
+    """What a hostile publisher calls its type is escaped and cut off, whatever its size."""
+    for received, shown in (("\x1b[2J\n\u202e", r"\x1b[2J\n\u202e"), ("x" * 1_000_000, "x" * (MAX_TYPE_LENGTH - 1) + "…")):
+        [reject] = codec.salvage(json.dumps({"type": received}).encode())
+        assert isinstance(reject, Reject)
+        assert reject.unknown_type == shown
+
+
+def test_an_event_with_errors_without_number() -> None:
+    """Of thousands of errors none is looked at but that of the type, and they make one reject."""
+
+    class Listing(BaseEvent[MyEventType]):
+        kinds: list[Kind]
+
+    codec: Codec[Listing] = Codec(Listing)
+    kinds = b"[" + b",".join([b"3"] * 2_000) + b"]"
+    assert list(codec.salvage(b'{"type":"updated","kinds":%s}' % kinds)) == [Reject(RejectReason.SCHEMA, "2000 errors")]
+    [reject] = codec.salvage(b'{"type":"unheard","kinds":%s}' % kinds)
+    assert reject == Reject(RejectReason.TYPE, "unknown type 'unheard'", "unheard")
 
 
 def test_salvage_keeps_the_good_elements(codec: Codec[MyEvent]) -> None:

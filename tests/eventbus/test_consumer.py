@@ -186,6 +186,20 @@ def test_a_loss_is_logged_once_a_minute(bench: Bench, caplog: pytest.LogCaptureF
     assert bench.stats().lost == 10
 
 
+def test_a_loss_on_a_hostile_topic(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """A topic's name is escaped and cut off in the line, and in its field."""
+    topic = b"my_service\x1b[2J\n".ljust(wire.MAX_TOPIC_BYTES, b"\x1b")
+    bench.dispatcher.subscribe(topic)
+    bench.send(1, topic=topic)
+    bench.send(2, topic=topic, arrives=False)
+    bench.send(3, topic=topic)
+    [line] = caplog.records
+    assert line.getMessage().startswith(r"lost 1 events on 'my_service\x1b[2J\n\x1b")
+    assert line.getMessage().isprintable()
+    assert len(line.getMessage()) < 500
+    assert len(vars(line)["eventbus_topic"]) == 255
+
+
 def test_what_is_not_subscribed_is_not_missed(bench: Bench) -> None:
     """Topics that only begin like a subscribed one are not counted, nor what was sent before they are subscribed."""
     bench.send(-1, topic=b"my_service_scheduler")

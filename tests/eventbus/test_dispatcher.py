@@ -147,6 +147,27 @@ def test_a_raising_callback_hurts_nobody_else(
     assert first.exc_info[1] is failure
 
 
+class Shy(MyEvent):
+    """Has a repr that fails."""
+
+    def __repr__(self) -> str:
+        raise RecursionError
+
+
+def test_an_event_that_cannot_be_shown_hurts_nobody(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Where the repr of an event raises, its class is named in the line, and the next event is handled."""
+    calls = Recorder()
+
+    def fails(event: MyEvent) -> None:
+        calls(event)
+        raise ValueError
+
+    bench.attach(fails)
+    bench.dispatch(Shy(type=UPDATED, time="", value=1), event(2))
+    assert calls.values == [1, 2]
+    assert caplog.records[0].message.endswith("an event of Shy whose repr failed")
+
+
 def test_abandon_leaves_the_batch_after_the_present_event(bench: Bench) -> None:
     """After abandon() the rest of the batch is not handled, and what has a callback is counted; the next one is handled."""
     recorder = Recorder()

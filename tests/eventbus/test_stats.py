@@ -9,7 +9,7 @@ import pytest
 
 from eventbus import DropReason, EventBusStats, RejectReason
 from eventbus.settings import EventBusSettings
-from eventbus.stats import Counters, DropLog
+from eventbus.stats import MAX_UNKNOWN_TYPES, Counters, DropLog
 from eventbus.throttle import Throttle
 from tests.support import run_threads
 
@@ -49,10 +49,32 @@ def test_counters_add_up() -> None:
     )
 
 
+def test_unknown_types_are_counted_by_name() -> None:
+    """Each unknown type has a count of its own, and the first of it is told from the others."""
+    counters = Counters()
+    assert counters.reject(RejectReason.TYPE, unknown_type="a")
+    assert not counters.reject(RejectReason.TYPE, unknown_type="a")
+    assert counters.reject(RejectReason.TYPE, 2, unknown_type="b")
+    assert not counters.reject(RejectReason.SCHEMA)
+    assert snapshot(counters).unknown_types == {"a": 2, "b": 2}
+    assert snapshot(counters).rejects == {RejectReason.TYPE: 4, RejectReason.SCHEMA: 1}
+
+
+def test_unknown_types_do_not_fill_memory() -> None:
+    """Of more types than are counted by name, the others count as rejected only, and none of them is a first one."""
+    counters = Counters()
+    firsts = [counters.reject(RejectReason.TYPE, unknown_type=str(number)) for number in range(3 * MAX_UNKNOWN_TYPES)]
+    assert not counters.reject(RejectReason.TYPE, unknown_type="0")
+    assert firsts == [True] * MAX_UNKNOWN_TYPES + [False] * 2 * MAX_UNKNOWN_TYPES
+    stats = snapshot(counters)
+    assert stats.rejected == 3 * MAX_UNKNOWN_TYPES + 1
+    assert stats.unknown_types == {"0": 2} | {str(number): 1 for number in range(1, MAX_UNKNOWN_TYPES)}
+
+
 def test_only_reasons_that_occurred() -> None:
     """Where nothing was dropped or rejected, no reason is mentioned."""
     assert snapshot(Counters()) == EventBusStats()
-    assert (EventBusStats().drops, EventBusStats().rejects) == ({}, {})
+    assert (EventBusStats().drops, EventBusStats().rejects, EventBusStats().unknown_types) == ({}, {}, {})
 
 
 def test_stats_do_not_change() -> None:
@@ -62,13 +84,16 @@ def test_stats_do_not_change() -> None:
     stats = snapshot(counters)
     counters.drops.add(DropReason.STOPPED)
     counters.drops.add(DropReason.CLOSED)
-    counters.reject(RejectReason.TYPE)
+    counters.reject(RejectReason.TYPE, unknown_type="a")
     assert (stats.dropped, stats.drops, stats.rejects) == (1, {DropReason.STOPPED: 1}, {})
+    assert stats.unknown_types == {}
     with pytest.raises(FrozenInstanceError):
         stats.dropped = 0  # type: ignore[misc] # mypy knows it, too
     for mapping in (stats.drops, stats.rejects, EventBusStats().drops, counters.drops.counts):
         with pytest.raises(TypeError):
             mapping[DropReason.CLOSED] = 1  # type: ignore[index] # mypy knows it, too
+    with pytest.raises(TypeError):
+        stats.unknown_types["a"] = 1  # type: ignore[index] # mypy knows it, too
 
 
 def test_counters_lose_nothing_between_threads() -> None:
@@ -111,6 +136,18 @@ def test_throttle_counts_from_the_last_that_passed() -> None:
         if throttle.admit("a") is not None:
             passed.append(second)
     assert passed == [0, 10, 20, 30]
+
+
+def test_throttle_lets_through_what_has_to_be_said_at_once() -> None:
+    """Such a message passes at any time, and tells what was held back before it; those after it wait as after any other."""
+    clock = Clock()
+    throttle = Throttle(60.0, clock)
+    assert [throttle.admit("a"), throttle.admit("a"), throttle.admit("a", at_once=True)] == [0, None, 1]
+    clock.now = 59.9
+    assert throttle.admit("a") is None
+    assert throttle.admit("a", at_once=True) == 1
+    clock.now = 60.0
+    assert throttle.admit("a") is None
 
 
 def test_throttle_keeps_kinds_apart() -> None:
