@@ -19,6 +19,7 @@ _KEY = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
 _ENVELOPE = " \t\r\n'\""  # what may stand around a key in a file or a variable, and is no part of one
 
 _PUBLIC_SUFFIX, _SECRET_SUFFIX = ".pub", ".secret"
+_EXPANDED = "$"  # shells, .env files and Compose replace what begins with it; we make no key that has one
 _NAME = re.compile(r"\w[\w.-]*")
 
 
@@ -129,7 +130,9 @@ def write_pair(name: str, directory: Path) -> KeyFiles:
             raise InvalidSettings(
                 f"{file} exists already: whoever has the key of today would be locked out; move it away first"
             )
-    public, secret = (key.decode() for key in zmq.curve_keypair())
+    public = secret = _EXPANDED
+    while _EXPANDED in public + secret:
+        public, secret = (key.decode() for key in zmq.curve_keypair())
     _write(secret_file, secret, 0o600)
     try:
         _write(public_file, public, 0o644)
