@@ -4,6 +4,7 @@ from eventbus.client import EventBusClient
 from eventbus.codec import RejectReason
 from eventbus.errors import (
     AddressInUse,
+    CompressionMissing,
     DescriptorsExhausted,
     EventBusError,
     EventTooLarge,
@@ -21,7 +22,7 @@ from eventbus.errors import (
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
 from eventbus.handlers import on
 from eventbus.health import EventBusHealth
-from eventbus.policies import ReceivePolicy, SendPolicy
+from eventbus.policies import Compression, ReceivePolicy, SendPolicy
 from eventbus.proxy import EventBusProxy, ProxyHealth
 from eventbus.state import ClientState, StateChange
 from eventbus.stats import DropReason, EventBusStats
@@ -32,6 +33,8 @@ __all__ = [
     "BaseEventTopic",
     "BaseEventType",
     "ClientState",
+    "Compression",
+    "CompressionMissing",
     "DescriptorsExhausted",
     "DropReason",
     "EventBusClient",

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, ValidationError
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, NoDecode, SettingsConfigDict
 
 from eventbus.errors import InvalidSettings
-from eventbus.policies import ReceivePolicy, SendPolicy
+from eventbus.policies import Compression, ReceivePolicy, SendPolicy
 
 PREFIX = "EVENTBUS_"
 
@@ -81,6 +81,13 @@ class EventBusSettings(BaseSettings):
     )
     packing: bool = Field(
         default=True, description="false: emit_events() sends one message per event, for receivers with the original client"
+    )
+    compression: Compression = Field(
+        default=Compression.NONE,
+        description="none, zlib, zstd or lz4 for large payloads; receivers with the original client need none",
+    )
+    compression_threshold: PositiveInt = Field(
+        default=1024, description="bytes; larger payloads are compressed, if that makes them smaller"
     )
 
     # Any: these are pydantic's own arguments beside the fields.
