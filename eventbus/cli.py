@@ -231,7 +231,7 @@ def _print_events(topic: bytes, payload: bytes, limit: int) -> None:
     try:
         name, content = topic.decode(), from_json(inflate(payload, limit) if is_compressed(payload) else payload)
     except (PayloadTooLarge, PayloadDamaged, CompressionMissing) as error:
-        print(f"eventbus: not inflated, on {topic!r}: {error}", file=sys.stderr)
+        print(f"eventbus: not an event, on {topic!r}: {error}", file=sys.stderr)
         return
     except ValueError:
         print(f"eventbus: not an event, on {topic!r}: {payload[:200]!r}", file=sys.stderr)

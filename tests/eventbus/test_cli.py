@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import IO
 import pytest
 
 from eventbus import EventBusProxy
+from eventbus.compression import is_compressed
 from eventbus.settings import EventBusSettings
 from tests.faults import zmtp
 from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of, run_script
@@ -343,11 +345,15 @@ def test_from_emit_to_tail(run: Run, proxy: EventBusProxy, tailing: Start) -> No
         assert lines_of(process, 2) == [{"topic": "plant", "event": first}, {"topic": "other", "event": {"type": "stopped"}}]
 
 
-def test_tail_prints_numbered_events(run: Run, proxy: EventBusProxy, tailing: Start) -> None:
-    """What was emitted with numbers is printed by its topic, as any other."""
+def test_tail_prints_numbered_and_compressed_events(run: Run, raw: RawPeers, proxy: EventBusProxy, tailing: Start) -> None:
+    """What was emitted with numbers and compressed is printed by its topic and inflated, as any other."""
+    emitted = {"type": "started", "text": 100 * "very long "}
+    flags = ("--numbered", "true", "--compression", "zstd", "--compression-threshold", "1000")
     with tailing("plant") as process:
-        assert run("emit", "plant", '{"type": "started"}', "--numbered", "true", *ports(proxy)).returncode == 0
-        assert lines_of(process, 1) == [{"topic": "plant", "event": {"type": "started"}}]
+        listening = raw.subscriber(b"plant")  # after the other: only the first subscription is told to publishers
+        assert run("emit", "plant", json.dumps(emitted), *flags, *ports(proxy)).returncode == 0
+        assert lines_of(process, 1) == [{"topic": "plant", "event": emitted}]
+        assert is_compressed(listening.recv_multipart()[1])
 
 
 def test_emit_refuses_what_is_too_large(run: Run, proxy: EventBusProxy) -> None:
@@ -406,13 +412,15 @@ def test_packed_events_are_lines_of_their_own(bus: Bus, tailing: Start) -> None:
 
 
 def test_control_characters_are_escaped(raw: RawPeers, tailing: Start) -> None:
-    """What was received cannot speak to a terminal: control characters are printed as escapes, everywhere."""
+    """What was received cannot speak to a terminal, nor fill its memory: control characters are printed as escapes."""
     evil = "\x1b[2J\x07\x9b31m\u202e"
     with tailing() as process:
         publisher = raw.publisher(b"")
         publisher.send_multipart([evil.encode(), json.dumps({"type": evil, evil: 1}, ensure_ascii=False).encode()])
         publisher.send_multipart([evil.encode(), b"\x1b not JSON"])
         publisher.send_multipart([b"\xff\x1b", json_of()])
+        publisher.send_multipart([evil.encode(), zlib.compress(bytes(20_000_000))])
+        publisher.send_multipart([evil.encode(), zlib.compress(json_of())[:-1]])
         publisher.send_multipart([b"last", json_of()])
         line = output(process).readline()
         assert json.loads(line) == {"topic": evil, "event": {"type": evil, evil: 1}}
@@ -422,7 +430,7 @@ def test_control_characters_are_escaped(raw: RawPeers, tailing: Start) -> None:
         process.send_signal(signal.SIGINT)
         process.wait(PATIENCE)
         complaints = said(process).splitlines()
-        assert len(complaints) == 2
+        assert len(complaints) == 4
         assert all(line.isprintable() and line.startswith("eventbus: not an event") for line in complaints)
 
 
