@@ -20,7 +20,7 @@ _LZ4 = b"\x04\x22\x4d\x18"
 _STARTS = (*_ZLIB, _ZSTD, _LZ4)
 FIRST_BYTES = bytes({start[0] for start in _STARTS})
 
-# The fastest ones: for a bus, what the higher ones save is not worth their time (see docs/compression.md).
+# Low ones: for a bus, what the higher ones save is not worth their time (see docs/compression.md).
 _ZLIB_LEVEL, _ZSTD_LEVEL = 1, 1
 
 _FIRST_STEP, _STEP = 65_536, 1_048_576  # bytes that are inflated at once
