@@ -207,8 +207,9 @@ class Consumer[EventClass: BaseEvent[Any]]:
         for topic, payload in zip(topics, payloads, strict=True):
             if self._dispatcher.takes(topic):
                 found, bytes_read = self._read(topic, payload)
-                events += found
-                routes += [self._dispatcher.route_of(topic)] * len(found)
+                if found:  # or the dispatcher would learn a topic that is none
+                    events += found
+                    routes += [self._dispatcher.route_of(topic)] * len(found)
                 size += bytes_read
                 if len(events) >= _SLICE or size >= _SLICE_BYTES:
                     self._dispatcher.dispatch(routes, events, abandoned)
