@@ -5,6 +5,7 @@ from eventbus.codec import RejectReason
 from eventbus.curve import ClientKeys
 from eventbus.errors import (
     AddressInUse,
+    CompressionMissing,
     DescriptorsExhausted,
     EncryptionRequired,
     EventBusError,
@@ -27,7 +28,7 @@ from eventbus.errors import (
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
 from eventbus.handlers import on
 from eventbus.health import EventBusHealth
-from eventbus.policies import ReceivePolicy, SendPolicy
+from eventbus.policies import Compression, ReceivePolicy, SendPolicy
 from eventbus.proxy import EventBusProxy, ProxyHealth
 from eventbus.state import ClientState, StateChange
 from eventbus.stats import DropReason, EventBusStats
@@ -39,6 +40,8 @@ __all__ = [
     "BaseEventType",
     "ClientKeys",
     "ClientState",
+    "Compression",
+    "CompressionMissing",
     "DescriptorsExhausted",
     "DropReason",
     "EncryptionRequired",

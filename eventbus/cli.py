@@ -27,8 +27,17 @@ from pydantic_settings import (
 )
 
 from eventbus import lean_proxy, wire
+from eventbus.compression import Compressor, inflate, is_compressed
 from eventbus.curve import write_pair
-from eventbus.errors import EventBusError, EventTooLarge, InvalidSettings, InvalidTopic
+from eventbus.errors import (
+    CompressionMissing,
+    EventBusError,
+    EventTooLarge,
+    InvalidSettings,
+    InvalidTopic,
+    PayloadDamaged,
+    PayloadTooLarge,
+)
 from eventbus.printable import printable
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
@@ -109,6 +118,7 @@ class Emit(_Command):
     def run(self) -> None:
         """Check the event, connect and send it."""
         frame = wire.topic_frame(self.topic)
+        compressor = Compressor(self.compression, self.compression_threshold)
         payload = (sys.stdin.read() if self.event == "-" else self.event).encode()
         try:
             event = from_json(payload)
@@ -121,7 +131,7 @@ class Emit(_Command):
             raise EventTooLarge(self.topic, len(content), self.max_event_bytes)
         with self._transport() as transport:
             transport.open(self.connect_timeout)
-            transport.send(frame, content)
+            transport.send(frame, compressor.shrink(content))
 
 
 class Tail(_Command):
@@ -131,6 +141,7 @@ class Tail(_Command):
 
     def run(self) -> None:
         """Subscribe and print."""
+        limit = max(self.max_event_bytes, wire.MAX_PACKED_BYTES)
         wanted = {wire.topic_frame(name) for name in (*self.names, *self.topics)}
         with self._transport() as transport:
             for topic in wanted or {b""}:
@@ -140,7 +151,7 @@ class Tail(_Command):
                 for frame, payload in zip(*batch, strict=True):
                     topic = wire.topic_of(frame)
                     if not wanted or topic in wanted:
-                        _print_events(topic, payload)
+                        _print_events(topic, payload, limit)
                 sys.stdout.flush()
             transport.status.raise_failure()
 
@@ -258,10 +269,13 @@ def _complain(error: Exception, status: int) -> int:
     return status
 
 
-def _print_events(topic: bytes, payload: bytes) -> None:
+def _print_events(topic: bytes, payload: bytes, limit: int) -> None:
     """Print a message's events, escaped: what was received must not reach a terminal as it is."""
     try:
-        name, content = topic.decode(), from_json(payload)
+        name, content = topic.decode(), from_json(inflate(payload, limit) if is_compressed(payload) else payload)
+    except (PayloadTooLarge, PayloadDamaged, CompressionMissing) as error:
+        print(f"eventbus: not an event, on {printable(repr(topic))}: {error}", file=sys.stderr)
+        return
     except ValueError:
         print(f"eventbus: not an event, on {printable(repr(topic))}: {payload[:200]!r}", file=sys.stderr)
         return

@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from eventbus import wire
 from eventbus.buffer import ReceiveBuffer
 from eventbus.codec import Codec
+from eventbus.compression import Compressor
 from eventbus.consumer import Consumer
 from eventbus.coroutines import running_loop
 from eventbus.deadline import Deadline
@@ -25,7 +26,7 @@ from eventbus.errors import EventTooLarge, InvalidHandler, InvalidTopic, NotConn
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handlers import check_callback
 from eventbus.health import EventBusHealth
-from eventbus.policies import ReceivePolicy
+from eventbus.policies import Compression, ReceivePolicy
 from eventbus.state import ClientState, StateCallback
 from eventbus.stats import Counters, EventBusStats
 from eventbus.transport import Transport
@@ -60,12 +61,16 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         max_event_bytes: the largest event that is sent and taken, as JSON.
         packing: whether `emit_events` may pack many events into one message; receivers that use the original client cannot
             read those.
+        compression: what large payloads are compressed with; receivers that use the original client cannot read those.
+            What others have compressed is read in any case.
+        compression_threshold: how many bytes of JSON are sent as they are; more are compressed, if that makes them smaller.
         transport: what carries the messages, instead of ZeroMQ to `host`; the further arguments mean nothing then, but for
             `connect_timeout`.
         zeromq: how the ZeroMQ transport behaves: the attributes of `eventbus.transports.zeromq.ZeroMQOptions`.
 
     Raises:
         InvalidEvent: the event class has no `type`.
+        CompressionMissing: the library for that compression is not installed.
     """
 
     _unclosed = False  # of the instance from connect() to close(); here for __del__ of one that was never initialised
@@ -85,6 +90,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         receive_policy: ReceivePolicy = ReceivePolicy.DROP_OLDEST,
         max_event_bytes: int = 16_777_216,
         packing: bool = True,
+        compression: Compression = Compression.NONE,
+        compression_threshold: int = 1024,
         transport: Transport | None = None,
         **zeromq: Unpack[ZeroMQArguments],
     ) -> None:
@@ -103,10 +110,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._max_event_bytes = max_event_bytes
         self._closings = 0  # how often; two at once may count as one
         self._packing = packing
+        self._compression = compression, compression_threshold
         self._codec = Codec(event_class)
         self._receive_buffer = receive_buffer, receive_policy
         self._furnish()
-        # The path of an emitted event reads only these.
+        # The path of an emitted event reads only these and the limit of what is sent as it is.
         self._encoders = self._codec.encoders
         self._topics: dict[BaseEventTopic, tuple[BaseEventTopic, bytes]] = {}
         self._last_topic: tuple[object, bytes] = object(), b""  # one tuple, for other threads look too
@@ -264,7 +272,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             NotConnected: the client is not connected.
             InvalidEvent: it is of another class, or the class needs more than a type.
             InvalidTopic: it is no topic, or a member of another enum than the client's type parameters name.
-            EventTooLarge: it is larger than `max_event_bytes`.
+            EventTooLarge: it is larger than `max_event_bytes`, before it is compressed.
             SendBufferFull: the send buffer is full, or stayed full (SendTimeout), as the send policy has it; the event was
                 not sent.
             ReconnectFailed: the client has given up.
@@ -277,8 +285,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         if topic is not known:
             frame = self._admit_topic(topic)
         payload = encode(event)
-        if len(payload) > self._max_event_bytes:
-            raise EventTooLarge(frame.decode(), len(payload), self._max_event_bytes)
+        if len(payload) > self._as_it_is:
+            payload = self._shrink(frame, payload)
         self._transport.send(frame, payload)
 
     def emit_events(self, events: Iterable[EventClass | EventTypeClass], topic: EventTopicClass) -> None:
@@ -301,7 +309,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         sent = 0
         try:
             for payload, count in messages:
-                self._transport.send(frame, payload, count)
+                self._transport.send(frame, self._compressor.shrink(payload), count)
                 sent += count
         except SendBufferFull as error:
             error.add_note(f"{sent} of these {len(payloads)} events had been sent before")
@@ -448,6 +456,9 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             self._transport, self._codec, self._dispatcher, self._counters, max_event_bytes=self._max_event_bytes
         )
 
+        self._compressor = Compressor(*self._compression)
+        self._as_it_is = min(self._max_event_bytes, self._compressor.threshold)  # bytes
+
     def _forget_parent(self) -> None:
         """In a forked child: threads of the parent, which are not here, may have held the locks."""
         topics = self._dispatcher.topics
@@ -455,6 +466,12 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         for topic in topics:
             self._dispatcher.subscribe(topic)
         self._unclosed = False
+
+    def _shrink(self, frame: bytes, payload: bytes) -> bytes:
+        """What is to be sent of a payload that is not small."""
+        if len(payload) > self._max_event_bytes:
+            raise EventTooLarge(frame.decode(), len(payload), self._max_event_bytes)
+        return self._compressor.shrink(payload)
 
     def _listen(self) -> Iterator[EventClass]:
         while (event := self._buffer.get(None)) is not None:

@@ -9,9 +9,10 @@ from typing import Any
 
 from eventbus import wire
 from eventbus.codec import Codec, Reject, RejectReason
+from eventbus.compression import inflate, is_compressed
 from eventbus.deadline import Deadline
-from eventbus.dispatcher import Dispatcher
-from eventbus.errors import NotConnected
+from eventbus.dispatcher import Dispatcher, Route
+from eventbus.errors import CompressionMissing, NotConnected, PayloadDamaged, PayloadTooLarge
 from eventbus.events import BaseEvent
 from eventbus.numbering import Gaps
 from eventbus.printable import printable
@@ -24,7 +25,11 @@ from eventbus.wire import Batch
 logger = logging.getLogger("eventbus")
 
 _LOOK = 0.05  # seconds
-_SLICE = 256  # events that are unpacked before they are dispatched: what was just decoded is still in the processor's cache
+# What is unpacked before it is dispatched: what was just decoded is still in the processor's cache, and compressed messages
+# are never all in memory at once.
+_SLICE = 256  # events
+_SLICE_BYTES = 1_048_576  # of JSON
+_NO_LIMIT = 2**31 - 1  # bytes, inflated
 
 
 # BaseEvent[Any]: it is invariant in its type enum, which each service brings.
@@ -172,6 +177,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
     def _take(self, batch: Batch) -> None:
         """Decode the messages of subscribed topics and dispatch what is in them."""
         topics, payloads = batch
+        abandoned = self._dispatcher.abandoned
         routes = self._dispatcher.routes_of(topics)
         if routes is None and wire.any_header(topics):
             topics, payloads = self._unnumbered(topics, payloads)
@@ -179,27 +185,55 @@ class Consumer[EventClass: BaseEvent[Any]]:
         if (
             routes is not None
             and payloads
-            and payloads[0][:1] != wire.ARRAY
+            and payloads[0][:1] not in wire.NOT_ONE_EVENT
             and (self._max_event_bytes is None or max(map(len, payloads)) <= self._max_event_bytes)
         ):
             # Nearly always: all messages are for this client, and each is one good event. The loop is map's, in C.
+            events: list[EventClass] = []
             try:
-                events = list(map(self._codec.decode_one, payloads))
+                events.extend(map(self._codec.decode_one, payloads))
             except Exception:
-                pass  # met again below, message by message; a validator of the service may raise anything
+                # One is compressed, or no event; a validator of the service may raise anything. Those before it are decoded.
+                good = len(events)
             else:
                 self._dispatcher.dispatch(routes, events)
                 return
-        routes, events = [], []
+            self._dispatcher.dispatch(routes[:good], events, abandoned)
+            topics, payloads = topics[good:], payloads[good:]
+        self._take_each(topics, payloads, abandoned)
+
+    def _take_each(self, topics: list[bytes], payloads: list[bytes], abandoned: int) -> None:
+        """Do as `_take`, message by message."""
+        routes: list[Route[EventClass]] = []
+        events: list[EventClass] = []
+        size = 0
         for topic, payload in zip(topics, payloads, strict=True):
             if self._dispatcher.takes(topic):
-                if found := self._decode(topic, payload):
+                found, bytes_read = self._read(topic, payload)
+                if found:  # or the dispatcher would learn a topic that is none
                     events += found
                     routes += [self._dispatcher.route_of(topic)] * len(found)
-                if len(events) >= _SLICE:
-                    self._dispatcher.dispatch(routes, events)
-                    routes, events = [], []
-        self._dispatcher.dispatch(routes, events)
+                size += bytes_read
+                if len(events) >= _SLICE or size >= _SLICE_BYTES:
+                    self._dispatcher.dispatch(routes, events, abandoned)
+                    routes, events, size = [], [], 0
+        self._dispatcher.dispatch(routes, events, abandoned)
+
+    def _read(self, topic: bytes, payload: bytes) -> tuple[list[EventClass], int]:
+        """The events in one message, and how many bytes of JSON were read for them."""
+        content = self._inflated(topic, payload) if is_compressed(payload) else payload
+        return ([], 0) if content is None else (self._decode(topic, content), len(content))
+
+    def _inflated(self, topic: bytes, payload: bytes) -> bytes | None:
+        # Whether it is an array, which may be larger, will be seen once it is inflated.
+        limit = _NO_LIMIT if self._max_event_bytes is None else max(self._max_event_bytes, wire.MAX_PACKED_BYTES)
+        try:
+            return inflate(payload, limit)
+        except PayloadTooLarge as error:
+            self._reject(RejectReason.TOO_LARGE, f"on {printable(repr(topic), 80)}: {error}")
+        except (PayloadDamaged, CompressionMissing) as error:
+            self._reject(RejectReason.COMPRESSION, f"on {printable(repr(topic), 80)}: {error}")
+        return None
 
     def _unnumbered(self, frames: list[bytes], payloads: list[bytes]) -> Batch:
         """Topics and payloads of these messages, but for those that came before, after counting what is missing."""

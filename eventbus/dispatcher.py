@@ -41,6 +41,9 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
     `attach`, `detach`, `subscribe` and `unsubscribe` may be called from any thread, also from inside a handler: a route is
     replaced, never changed, so an event that is being handled is not affected. `dispatch` belongs to the consumer
     thread.
+
+    Attributes:
+        abandoned: how often `abandon` was called.
     """
 
     def __init__(self, buffer: ReceiveBuffer[EventClass], counters: Counters) -> None:
@@ -54,7 +57,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         # `corerl_scheduler` arrives where `corerl` was subscribed.
         self._routes: dict[bytes, Route[EventClass]] = {}
         self._everything = False  # whether all topics were asked for; their routes are then learned as they come
-        self._abandoned = 0  # how often
+        self.abandoned = 0
         self._running: Iterator[EventClass] = iter(())  # through the events of the last dispatch
 
     @property
@@ -101,7 +104,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
 
     def abandon(self) -> None:
         """Let a `dispatch` that is running drop what comes after the event that is being handled."""
-        self._abandoned += 1
+        self.abandoned += 1
 
     def end(self) -> None:
         """Send home whoever waits for events: the transport is closed, and none will come."""
@@ -127,19 +130,21 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         routes = list(map(self._routes.get, topics))
         return None if None in routes else routes  # type: ignore[return-value] # there is no None in it
 
-    def dispatch(self, routes: list[Route[EventClass]], events: list[EventClass]) -> None:
+    def dispatch(self, routes: list[Route[EventClass]], events: list[EventClass], abandoned: int | None = None) -> None:
         """Buffer these events and call their callbacks, in order. One that raises is logged and counted; the others run.
 
         Args:
             routes: where each event goes, from `routes_of`.
             events: as many.
+            abandoned: how often `abandon` had been called when a batch began of which these are a part; None: until now.
         """
         running = self._running = iter(events)
         self.buffer.extend(events)
         handled = handler_errors = 0
-        abandoned = self._abandoned
+        if abandoned is None:
+            abandoned = self.abandoned
         for route, event in zip(routes, running, strict=True):
-            if self._abandoned != abandoned:
+            if self.abandoned != abandoned:
                 self._drop(routes, events, length_hint(running) + 1)
                 break
             try:

@@ -5,7 +5,10 @@ EventBusError
 ├── InvalidTopic             the topic is of another enum, or cannot be sent  (also a ValueError)
 ├── InvalidHandler           a callback or @on method cannot be wired         (also a TypeError)
 ├── InvalidSettings          a setting is unknown or has a bad value          (also a ValueError)
+│   └── CompressionMissing   the library for a compression is not installed
 ├── EventTooLarge            the event is larger than allowed                 (also a ValueError)
+├── PayloadTooLarge          inflated, a payload would be larger than allowed (also a ValueError)
+├── PayloadDamaged           a compressed payload cannot be inflated          (also a ValueError)
 ├── NotConnected             the call needs an open client                    (also a ConnectionError)
 │   ├── ForkedClient         the client was opened by the parent process
 │   └── ReconnectFailed      the last attempt to reconnect has failed
@@ -44,6 +47,18 @@ class InvalidSettings(EventBusError, ValueError):
     """One or more settings are unknown or have a bad value; the text names each variable."""
 
 
+class CompressionMissing(InvalidSettings):
+    """A compression is to be used, or has been used by a publisher, and the library that does it is not installed.
+
+    Attributes:
+        compression: its name, which is also that of the extra that brings it.
+    """
+
+    def __init__(self, compression: str) -> None:
+        super().__init__(f"{compression} is not installed: pip install 'eventbus[{compression}]' (EVENTBUS_COMPRESSION)")
+        self.compression = str(compression)
+
+
 class EventTooLarge(EventBusError, ValueError):
     """The event is larger than the client may send; nothing was sent.
 
@@ -61,6 +76,22 @@ class EventTooLarge(EventBusError, ValueError):
         self.topic = topic
         self.size = size
         self.limit = limit
+
+
+class PayloadTooLarge(EventBusError, ValueError):
+    """A compressed payload holds more than is allowed, or says so; it was not inflated any further.
+
+    Attributes:
+        limit: the most bytes that it may hold.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"more than {limit} bytes, compressed (EVENTBUS_MAX_EVENT_BYTES)")
+        self.limit = limit
+
+
+class PayloadDamaged(EventBusError, ValueError):
+    """A compressed payload is no whole stream, or something follows it."""
 
 
 class NotConnected(EventBusError, ConnectionError):

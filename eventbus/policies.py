@@ -1,4 +1,4 @@
-"""What a client does when one of its buffers is full. Imports nothing of this package, so that settings can name it."""
+"""Choices that settings name: full buffers, compression. Imports nothing of this package, so that they can."""
 
 from enum import StrEnum
 
@@ -32,3 +32,16 @@ class SendPolicy(StrEnum):
     """SendBufferFull, at once."""
     DROP = "drop"
     """Drop the event and count it."""
+
+
+class Compression(StrEnum):
+    """What large payloads are compressed with. Receivers tell by the payload, whatever their own setting."""
+
+    NONE = "none"
+    """Nothing: the original client, and any other ZeroMQ subscriber, can read every event."""
+    ZLIB = "zlib"
+    """Python's own; every receiver has it."""
+    ZSTD = "zstd"
+    """Smaller and faster than zlib. Part of Python from 3.14 on, before that of ``eventbus[zstd]``."""
+    LZ4 = "lz4"
+    """The fastest, and the least small. Part of ``eventbus[lz4]``."""

@@ -1,8 +1,9 @@
 """Frames: what travels between a publisher and a subscriber. Pure functions on bytes.
 
 A message is exactly two frames, ``[topic, payload]``: the topic's value in UTF-8, and the event as JSON. Several events of
-one topic may share a message; its payload is then a JSON array of events. The first frame may go on after the topic with a
-NUL byte and a header (see `numbering`): subscriptions are prefixes, so they match all the same.
+one topic may share a message; its payload is then a JSON array of events. Either may be compressed (see `compression`). The
+first frame may go on after the topic with a NUL byte and a header (see `numbering`): subscriptions are prefixes, so they
+match all the same.
 """
 
 from bisect import bisect_right
@@ -10,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator
 from itertools import accumulate
 from operator import itemgetter
 
+from eventbus.compression import FIRST_BYTES, is_compressed
 from eventbus.errors import InvalidTopic
 
 # Messages, oldest first: all topic frames, and as many payload frames. Two lists, for that is how they are fastest handled.
@@ -20,7 +22,7 @@ _MARK = MARK[0]  # as a number: bytes find that ten times as fast as other bytes
 
 ARRAY = b"["  # how a payload of several events begins
 
-# The bytes that a payload may begin with. No topic begins with one of them, which is how a reader tells the two apart.
+# The bytes that JSON may begin with. No topic begins with one of them, which is how a reader tells the two apart.
 _STARTS = b"{[ \t\r\n"
 PAYLOAD_STARTS = frozenset(_STARTS[index : index + 1] for index in range(len(_STARTS)))
 _FIRST = itemgetter(0)
@@ -30,6 +32,9 @@ PRIVATE = b"\xff"
 
 MAX_TOPIC_BYTES = 255
 MAX_PACKED_BYTES = 65_536  # no array of events is made longer than this
+
+# A payload that begins with one of these is not one event of JSON, as nearly all are.
+NOT_ONE_EVENT = frozenset([ARRAY, *(FIRST_BYTES[index : index + 1] for index in range(len(FIRST_BYTES)))])
 
 _FEW = 8  # different first frames
 _HEAD = itemgetter(slice(None, -8))  # what repeats in numbered frames
@@ -118,11 +123,7 @@ def messages(frames: list[bytes], prefixes: Prefixes) -> tuple[Batch, int]:
     elif len(different := set(topics)) > _FEW and any_header(different):
         different = _reduced(different)
     # The loops are in C but for the few different topics.
-    if (
-        len(topics) == len(payloads)
-        and not _first_bytes(payloads).translate(None, _STARTS)
-        and all(_may_start(topic, prefixes) for topic in different)
-    ):
+    if len(topics) == len(payloads) and _are_payloads(payloads) and all(_may_start(topic, prefixes) for topic in different):
         return (topics, payloads), 0
     return _split(frames, prefixes)
 
@@ -131,6 +132,23 @@ def _reduced(frames: Collection[bytes]) -> set[bytes]:
     """What is different in these first frames without their numbers; if some have none, without all that follows a topic."""
     heads = set(map(_HEAD, frames))
     return heads if all(_MARK in head for head in heads) else set(map(topic_of, frames))
+
+
+def _are_payloads(frames: list[bytes]) -> bool:
+    """Whether none of these frames can be a topic, and all begin as payloads do."""
+    others = _first_bytes(frames).translate(None, _STARTS)
+    return not others or (
+        not others.translate(None, FIRST_BYTES)
+        and all(frame[:1] in PAYLOAD_STARTS or _is_surely_compressed(frame) for frame in frames)
+    )
+
+
+def _is_surely_compressed(frame: bytes) -> bool:
+    """Whether the frame begins as a compressed payload does and cannot be a topic, as zlib streams of others might."""
+    if not is_compressed(frame):
+        return False
+    topic = topic_of(frame)
+    return len(topic) > MAX_TOPIC_BYTES or min(topic) < ord(" ") or not is_text(topic)
 
 
 def _first_bytes(frames: list[bytes]) -> bytes:
@@ -150,7 +168,11 @@ def _split(frames: list[bytes], prefixes: Prefixes) -> tuple[Batch, int]:
     for frame in frames:
         # After a whole message, what a subscription matches is taken for another one: never cost a neighbour.
         whole = bool(found) and len(found[-1]) == 2
-        if not found or _may_start(frame, prefixes) or (whole and prefixes.match(frame)):
+        if (
+            not found
+            or (whole and prefixes.match(frame))
+            or (_may_start(frame, prefixes) and not _is_surely_compressed(frame))
+        ):
             found.append([frame])
         else:
             found[-1].append(frame)

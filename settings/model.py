@@ -30,7 +30,7 @@ from pydantic_settings import (
 
 from eventbus.curve import ClientKeys, checked_key, public_key_of, read_key
 from eventbus.errors import InvalidSettings
-from eventbus.policies import ReceivePolicy, SendPolicy
+from eventbus.policies import Compression, ReceivePolicy, SendPolicy
 
 PREFIX = "EVENTBUS_"
 _NESTED = "__"
@@ -193,6 +193,13 @@ class EventBusSettings(BaseSettings):
     )
     packing: bool = Field(
         default=True, description="false: emit_events() sends one message per event, for receivers with the original client"
+    )
+    compression: Compression = Field(
+        default=Compression.NONE,
+        description="none, zlib, zstd or lz4 for large payloads; receivers with the original client need none",
+    )
+    compression_threshold: PositiveInt = Field(
+        default=1024, description="bytes; larger payloads are compressed, if that makes them smaller"
     )
 
     security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from eventbus import EventBusProxy
 from eventbus.cli import main
+from eventbus.compression import is_compressed
 from eventbus.settings import EventBusSettings
 from tests.faults import zmtp
 from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of, run_script
@@ -345,11 +347,15 @@ def test_from_emit_to_tail(run: Run, proxy: EventBusProxy, tailing: Start) -> No
         assert lines_of(process, 2) == [{"topic": "plant", "event": first}, {"topic": "other", "event": {"type": "stopped"}}]
 
 
-def test_tail_prints_numbered_events(run: Run, proxy: EventBusProxy, tailing: Start) -> None:
-    """What was emitted with numbers is printed by its topic, as any other."""
+def test_tail_prints_numbered_and_compressed_events(run: Run, raw: RawPeers, proxy: EventBusProxy, tailing: Start) -> None:
+    """What was emitted with numbers and compressed is printed by its topic and inflated, as any other."""
+    emitted = {"type": "started", "text": 100 * "very long "}
+    flags = ("--numbered", "true", "--compression", "zstd", "--compression-threshold", "1000")
     with tailing("plant") as process:
-        assert run("emit", "plant", '{"type": "started"}', "--numbered", "true", *ports(proxy)).returncode == 0
-        assert lines_of(process, 1) == [{"topic": "plant", "event": {"type": "started"}}]
+        listening = raw.subscriber(b"plant")  # after the other: only the first subscription is told to publishers
+        assert run("emit", "plant", json.dumps(emitted), *flags, *ports(proxy)).returncode == 0
+        assert lines_of(process, 1) == [{"topic": "plant", "event": emitted}]
+        assert is_compressed(listening.recv_multipart()[1])
 
 
 def test_emit_refuses_what_is_too_large(run: Run, proxy: EventBusProxy) -> None:
@@ -429,6 +435,8 @@ NO_JSON = [
     b'{"type":"\\ud800"}',
     b'{"type":"\xed\xa0\x80"}',
     b"\x1b not JSON" + b"\x1b" * 100_000,
+    zlib.compress(bytes(20_000_000)),
+    zlib.compress(json_of())[:-1],
 ]
 
 

@@ -1,12 +1,15 @@
 """The consumer: starting and stopping its thread, and what must not fall between; what is missing, and what is too large."""
 
 import threading
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
+from pydantic import field_validator
 
-from eventbus import EventBusProxy, EventBusStats, NotConnected, wire
+from eventbus import Compression, EventBusProxy, EventBusStats, NotConnected, wire
 from eventbus.buffer import ReceiveBuffer
 from eventbus.codec import Codec
 from eventbus.consumer import Consumer
@@ -296,3 +299,85 @@ def test_a_topic_that_is_not_subscribed_is_not_measured(benches: Callable[..., B
     bench.sender.send(b"my_service", b'{"type":"updated","time":""}')
     bench.recorder.wait_for(1)
     assert bench.stats().rejected == 0
+
+
+# Compressed batches
+
+
+@pytest.fixture
+def pair() -> Iterator[Callable[..., tuple[Bus, Bus]]]:
+    """Makes a client that compresses and one that receives in memory, where all that is sent first comes in one batch."""
+    with ExitStack() as stack:
+
+        def make(event_class: type[MyEvent] = MyEvent, **options: Any) -> tuple[Bus, Bus]:
+            hub = MemoryHub()
+            sender = Bus(event_class, transport=MemoryTransport(hub), compression=Compression.ZLIB)
+            receiver = Bus(event_class, transport=MemoryTransport(hub), **options)
+            receiver.subscribe(TOPIC)
+            for client in (sender, receiver):
+                stack.enter_context(client)
+            return sender, receiver
+
+        yield make
+
+
+def large(value: float, size: int = 2_000) -> MyEvent:
+    return event(value).model_copy(update={"time": "-" * size})
+
+
+def test_a_mixed_batch_is_decoded_once(pair: Callable[..., tuple[Bus, Bus]]) -> None:
+    """Wherever in a batch compressed messages stand, each event is decoded once, and all are handled in order."""
+    decoded: list[float] = []
+
+    class Noted(MyEvent):
+        @field_validator("value")
+        @classmethod
+        def note(cls, value: float) -> float:
+            decoded.append(value)
+            return value
+
+    sender, receiver = pair(Noted)
+    sent = [*map(event, range(20)), large(20), *map(event, range(21, 40)), large(40), large(41), event(42)]
+    sent = [Noted(**each.model_dump()) for each in sent]
+    decoded.clear()
+    for each in sent:
+        sender.emit_event(each, TOPIC)
+    assert [receiver.recv_event(PATIENCE) for _ in sent] == sent
+    assert decoded == list(range(43))
+
+
+def test_a_compressed_batch_is_never_in_memory_as_a_whole(pair: Callable[..., tuple[Bus, Bus]]) -> None:
+    """Of many messages that are small on their way and large here, few are in memory at once."""
+    count, size = 100, 2_000_000
+    sender, receiver = pair(receive_buffer=1)
+    receiver._dispatcher.buffer.expect_reader()  # or it keeps a thousand events
+    handled: list[float] = []
+    receiver.attach_callback(MyEventType.updated, lambda each: handled.append(each.value))
+    for number in range(count):
+        sender.emit_event(large(number, size), TOPIC)
+    tracemalloc.start()
+    try:
+        receiver.start_consumer()
+        eventually(lambda: len(handled) == count)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert handled == list(range(count))
+    assert peak < 8 * size
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_comes_after_a_stop_is_dropped(pair: Callable[..., tuple[Bus, Bus]], packed: bool) -> None:
+    """A handler that stops the consumer is the last one that is called, wherever the rest of the batch was decoded."""
+    sender, receiver = pair()
+    recorder = Recorder()
+    receiver.attach_callback(MyEventType.updated, recorder)
+    receiver.attach_callback(MyEventType.updated, lambda each: receiver.stop_consumer())
+    if packed:
+        sender.emit_events(map(event, range(900)), TOPIC)
+    else:
+        for each in (event(0), large(1), event(2), large(3, 2_000_000), event(4)):
+            sender.emit_event(each, TOPIC)
+    receiver.start_consumer()
+    eventually(lambda: receiver.stats().dropped == (899 if packed else 4))
+    assert recorder.values == [0]

@@ -1,16 +1,23 @@
 """Frames, as pure functions on bytes."""
 
 import json
+import zlib
 from itertools import pairwise
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus import InvalidTopic, wire
+from eventbus import Compression, InvalidTopic, wire
+from eventbus.compression import Compressor, is_compressed
 
 GOOD = [b"topic", b'{"a":1}']
 HEADER = b"\0publishr" + bytes(8)
+
+COMPRESSED = [
+    *(Compressor(compression, 1).shrink(b'{"a":1}' * 99) for compression in Compression if compression != "none"),
+    *(zlib.compress(bytes(number % 251 for number in range(999)), level) for level in (1, 3, 6, 9)),
+]
 
 
 def test_topic_frame_is_utf8() -> None:
@@ -146,13 +153,52 @@ def test_messages_with_headers(plain: int, plain_first: bool) -> None:
     assert wire.messages([*frames, b"topic", *frames], wire.Prefixes([b"topic"]))[1] == 1
 
 
+# Compressed payloads
+
+
+@pytest.mark.parametrize("payload", COMPRESSED, ids=["zlib", "zstd", "lz4", "zlib-1", "zlib-3", "zlib-6", "zlib-9"])
+@pytest.mark.parametrize("prefixes", [(b"topic",), (b"topic", b"x"), (b"",)], ids=["topic", "x", "everything"])
+def test_messages_with_compressed_payloads(payload: bytes, prefixes: tuple[bytes, ...]) -> None:
+    """Payloads may be compressed, all or some of them, and malformed neighbours cost none of them."""
+    subscribed = wire.Prefixes(prefixes)
+    compressed = [b"topic", payload]
+    assert wire.messages(compressed * 3, subscribed) == (([b"topic"] * 3, [payload] * 3), 0)
+    assert wire.messages([*GOOD, *compressed, *GOOD], subscribed)[0][1] == [GOOD[1], payload, GOOD[1]]
+    for malformed in ([b"topic"], [b"topic", payload, payload, payload], [b"topic", b"{}", payload]):
+        (topics, payloads), wrong = wire.messages([*compressed, *malformed, *compressed, *GOOD], subscribed)
+        received = list(zip(topics, payloads, strict=True))
+        assert received[0] == tuple(compressed)
+        assert received[-2:] == [tuple(compressed), tuple(GOOD)]
+        assert wrong or len(received) > 3
+
+
+@pytest.mark.parametrize("topic", ["x", "x^", "x^y", "xÚ", "x\u06ab", "(", "(x", "x\x7f"])
+def test_topics_that_begin_like_compressed_payloads(topic: str) -> None:
+    """A topic may begin as a zlib stream does, or nearly; whatever is malformed, its messages come, plain or numbered."""
+    frame = wire.topic_frame(topic)
+    for prefixes in ([frame], [b""]):
+        for first in (frame, frame + HEADER):
+            for payload in (b"{}", COMPRESSED[0]):
+                good = [first, payload]
+                received, wrong = wire.messages([*good, first, *good, *good], wire.Prefixes(prefixes))
+                assert (received, wrong) == (([first] * 3, [payload] * 3), 1)
+
+
+def test_what_might_be_a_topic_is_told_by_the_subscriptions() -> None:
+    """A payload that might be text is one all the same, unless a subscription matches it."""
+    payload = b"x^like text"
+    assert wire.messages([b"topic", payload], wire.Prefixes([b"topic"])) == (([b"topic"], [payload]), 0)
+    assert wire.messages([b"topic", payload], wire.Prefixes([b"topic", b"x"])) == (([], []), 2)
+
+
 # Properties
 
-topics = st.text(st.characters(codec="utf-8", min_codepoint=32), min_size=1, max_size=12).filter(
-    lambda text: text[0] not in " [{"
+texts = st.text(st.characters(codec="utf-8", min_codepoint=32), max_size=12)
+topics = st.builds(str.__add__, st.sampled_from(["", "", "", "x", "x^", "(", "x\u06ab"]), texts).filter(
+    lambda text: text[:1] not in ("", " ", "[", "{")
 )
 subscriptions = st.lists(topics.map(wire.topic_frame) | st.just(b""), min_size=1, max_size=4)
-payloads = st.sampled_from([b"{}", b"[1]", b' {"a": 1}', b"\r\n[{},{}] ", b"{\xff\0", b"["])
+payloads = st.sampled_from([b"{}", b"[1]", b' {"a": 1}', b"\r\n[{},{}] ", b"{\xff\0", b"[", *COMPRESSED])
 headers = st.binary(max_size=20).map(lambda rest: wire.MARK + rest) | st.binary(min_size=16, max_size=16).map(
     lambda rest: wire.MARK + rest
 )
@@ -171,7 +217,12 @@ def malformed(draw: st.DrawFn, prefixes: list[bytes]) -> list[bytes]:
     """A message that is not a topic and a payload. ZeroMQ delivers what begins like a subscribed topic, and nothing else."""
     first = draw(st.sampled_from(prefixes)) + draw(st.binary(max_size=3) | headers)
     others = st.lists(payloads | st.sampled_from(prefixes) | st.binary(max_size=3), max_size=4)
-    return [first, *draw(others.filter(lambda frames: len(frames) != 1 or frames[0][:1] not in wire.PAYLOAD_STARTS))]
+    return [first, *draw(others.filter(lambda frames: len(frames) != 1 or not is_payload(frames[0])))]
+
+
+def is_payload(frame: bytes) -> bool:
+    """Whether a message of two frames is well-formed with it."""
+    return frame[:1] in wire.PAYLOAD_STARTS or is_compressed(frame)
 
 
 type Traffic = tuple[list[bytes], list[list[bytes]], list[list[bytes]]]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from eventbus import EventBusError, InvalidSettings, ReceivePolicy, SendPolicy
+from eventbus import Compression, EventBusError, InvalidSettings, ReceivePolicy, SendPolicy
 from eventbus.settings import EventBusSettings
 from tests.support import run_script
 
@@ -37,6 +37,8 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "max_event_bytes": ("14", 14),
     "numbered": ("true", True),
     "packing": ("false", False),
+    "compression": ("zstd", Compression.ZSTD),
+    "compression_threshold": ("15", 15),
 }
 
 # What Kubernetes tells every pod about a service called `eventbus`.
