@@ -15,9 +15,11 @@ class Pair(NamedTuple):
 
 
 def pair() -> Pair:
-    """A new one."""
-    public, secret = zmq.curve_keypair()
-    return Pair(public.decode(), secret.decode())
+    """A new one, without the $ that .env files may replace."""
+    while True:
+        public, secret = (key.decode() for key in zmq.curve_keypair())
+        if "$" not in public + secret:
+            return Pair(public, secret)
 
 
 def listed(name: str, public_key: str, **rules: list[str]) -> str:
