@@ -20,7 +20,7 @@ from typing import Self
 
 from eventbus.curve import checked_key
 from eventbus.errors import InvalidSettings, InvalidTopic
-from eventbus.wire import MARK, PRIVATE, topic_frame
+from eventbus.wire import MARK, MAX_TOPIC_BYTES, PRIVATE, topic_frame
 
 logger = logging.getLogger("eventbus")
 
@@ -188,7 +188,8 @@ class AllowListFile:
             found = self._path.stat()
         except OSError:
             return (0,)
-        return found.st_mtime_ns, found.st_size, found.st_ino  # the last for what is renamed over it
+        # The second for what keeps the first, such as new permissions; the last for what is renamed over it.
+        return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
     def _read(self) -> AllowList:
         try:
@@ -233,9 +234,10 @@ class Gate:
             passed = b""
         else:
             passed = topic + MARK if topic in self._exact else topic
-        if len(self._passed) >= _CACHED:
-            self._passed.clear()
-        self._passed[key, frame] = passed
+        if len(frame) <= MAX_TOPIC_BYTES:  # what is longer is no topic of this library, and can be as long as an event
+            if len(self._passed) >= _CACHED:
+                self._passed.clear()
+            self._passed[key, frame] = passed
         return passed
 
     def subscription(self, key: str, prefix: bytes) -> bytes | None:

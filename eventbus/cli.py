@@ -6,6 +6,7 @@ Exit statuses: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arg
 import functools
 import json
 import os
+import re
 import statistics
 import sys
 from collections.abc import Iterator, Sequence
@@ -55,7 +56,7 @@ The public key of {name}:
 If these are a client's keys, put them into its environment
     EVENTBUS_SECURITY__SECRET_KEY_FILE='{file}'
 and into the proxy's allow-list
-    [clients.{name}]
+    [clients.{table}]
     public_key = "{public_key}"
 
 If they are the proxy's, put them into its environment
@@ -65,6 +66,8 @@ and into that of every client
     EVENTBUS_SECURITY__SERVER_PUBLIC_KEY='{public_key}'
 
 Keep {file} to yourself: whoever has it can be {name}."""
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")  # what TOML takes for a name without quotes
 
 
 class _Command(EventBusSettings):
@@ -188,7 +191,8 @@ class Keygen(BaseModel):
     def run(self) -> None:
         """Write the files."""
         made = write_pair(self.name, self.directory)
-        print(_KEYGEN.format(name=self.name, public_key=made.public_key, file=made.secret_file.absolute()))
+        table = self.name if _BARE.fullmatch(self.name) else f'"{self.name}"'
+        print(_KEYGEN.format(name=self.name, table=table, public_key=made.public_key, file=made.secret_file.absolute()))
 
 
 class Bench(_Command):

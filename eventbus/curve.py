@@ -15,12 +15,19 @@ ZAP_DOMAIN = b"eventbus"
 """Of all our sockets. With one, though nobody may authenticate, libzmq refuses what does not speak ZMTP 3; without one it
 takes random bytes for frames of an older version."""
 
-_KEY = re.compile(r"[0-9a-zA-Z.\-:+=^!/*?&<>()\[\]{}@%$#]{40}")
-_ENVELOPE = " \t\r\n'\""  # what may stand around a key in a file or a variable, and is no part of one
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+_GROUP = 5  # digits, which are four bytes
+_KEY = re.compile(f"[{re.escape(_DIGITS)}]{{40}}")
+_ENVELOPE = " \t\r\n'\""
+_REPLACED = "$"  # by what follows it, in .env files and those of Compose
 
 _PUBLIC_SUFFIX, _SECRET_SUFFIX = ".pub", ".secret"
-_EXPANDED = "$"  # shells, .env files and Compose replace what begins with it; we make no key that has one
 _NAME = re.compile(r"\w[\w.-]*")
+
+
+def bare(text: str) -> str:
+    """A value without white space and quotes around it, which not everything that sets variables takes off."""
+    return text.strip(_ENVELOPE)
 
 
 def checked_key(text: str, name: str) -> str:
@@ -33,10 +40,17 @@ def checked_key(text: str, name: str) -> str:
     Raises:
         InvalidSettings: it is no key.
     """
-    key = text.strip(_ENVELOPE)
-    if _KEY.fullmatch(key) is None:
+    key = bare(text)
+    if _KEY.fullmatch(key) is None or any(_number(key[at : at + _GROUP]) >= 2**32 for at in range(0, len(key), _GROUP)):
         raise InvalidSettings(f"{name} is no CURVE key: one has 40 characters, as `eventbus keygen` writes it")
     return key
+
+
+def _number(digits: str) -> int:
+    number = 0
+    for digit in digits:
+        number = number * len(_DIGITS) + _DIGITS.index(digit)
+    return number
 
 
 def public_key_of(secret_key: str) -> str:
@@ -116,30 +130,39 @@ def write_pair(name: str, directory: Path) -> KeyFiles:
     """Make a pair of keys and write each into a file of its own: ``NAME.pub`` and ``NAME.secret``.
 
     Raises:
-        InvalidSettings: the name is not fit for a file, or there is such a file already; nothing is written then.
-        OSError: the files cannot be written.
+        InvalidSettings: the name is not fit for a file, there is such a file already, or none can be written there; nothing
+            is written then.
     """
-    import zmq
-
     if _NAME.fullmatch(name) is None:
         raise InvalidSettings(f"{name!r} is no name for keys: use letters, digits, '_', '-' and '.'")
-    directory.mkdir(parents=True, exist_ok=True)
     public_file, secret_file = directory / (name + _PUBLIC_SUFFIX), directory / (name + _SECRET_SUFFIX)
     for file in (public_file, secret_file):
         if file.exists():
             raise InvalidSettings(
                 f"{file} exists already: whoever has the key of today would be locked out; move it away first"
             )
-    public = secret = _EXPANDED
-    while _EXPANDED in public + secret:
-        public, secret = (key.decode() for key in zmq.curve_keypair())
-    _write(secret_file, secret, 0o600)
+    public, secret = _new_pair()
     try:
-        _write(public_file, public, 0o644)
-    except BaseException:
-        secret_file.unlink()
-        raise
+        directory.mkdir(parents=True, exist_ok=True)
+        _write(secret_file, secret, 0o600)
+        try:
+            _write(public_file, public, 0o644)
+        except BaseException:
+            secret_file.unlink()
+            raise
+    except OSError as error:
+        raise InvalidSettings(f"cannot write {error.filename or directory}: {error.strerror}") from None
     return KeyFiles(public, public_file, secret_file)
+
+
+def _new_pair() -> tuple[str, str]:
+    """A public and a secret key that mean the same wherever they are written."""
+    import zmq
+
+    while True:
+        public, secret = (key.decode() for key in zmq.curve_keypair())
+        if _REPLACED not in public + secret:
+            return public, secret
 
 
 def _write(file: Path, key: str, mode: int) -> None:

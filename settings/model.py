@@ -26,9 +26,10 @@ from pydantic_settings import (
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 
-from eventbus.curve import ClientKeys, checked_key, public_key_of, read_key
+from eventbus.curve import ClientKeys, bare, checked_key, public_key_of, read_key
 from eventbus.errors import InvalidSettings
 from eventbus.policies import Compression, ReceivePolicy, SendPolicy
 
@@ -68,8 +69,8 @@ class SecuritySettings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _without_empty(cls, value: object) -> object:
-        return None if value == "" else value
+    def _bare(cls, value: object) -> object:
+        return bare(value) or None if isinstance(value, str) else value
 
     @field_validator("server_public_key")
     @classmethod
@@ -213,6 +214,8 @@ class EventBusSettings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             complaints += _explain(error)
+        except SettingsError as error:  # EVENTBUS_SECURITY, which is unknown
+            complaints = complaints or [str(error)]
         if complaints:
             raise InvalidSettings("; ".join(complaints))
 
@@ -250,13 +253,17 @@ class _Secrets(EnvSettingsSource):
         return {name.lower(): value for name, value in _secret_files()}
 
 
+def _secrets_directory() -> Path:
+    return Path(os.environ.get(_SECRETS_DIR) or _SECRETS)
+
+
 def _secret_files() -> Iterator[tuple[str, str]]:
     """The name and the content of each of our files in the directory of secrets; those of others are not read."""
-    directory = Path(os.environ.get(_SECRETS_DIR) or _SECRETS)
+    directory = _secrets_directory()
     try:
-        files = [file for file in directory.iterdir() if file.name.upper().startswith(PREFIX)]
+        files = [file for file in directory.iterdir() if file.name.upper().startswith(PREFIX) and not file.is_dir()]
     except OSError as error:
-        if _SECRETS_DIR in os.environ:
+        if os.environ.get(_SECRETS_DIR):
             raise InvalidSettings(f"cannot read {_SECRETS_DIR}={directory}: {error.strerror}") from None
         return
     for file in files:
@@ -270,13 +277,18 @@ def _secret_files() -> Iterator[tuple[str, str]]:
 def _unknown_variables(settings: type[EventBusSettings]) -> Iterator[str]:
     """A complaint for each variable that has our prefix and means nothing: most likely it is misspelt."""
     known = {settings.variable(*path) for path, _ in settings.fields()}
-    given = {**dict(_secret_files()), **DotEnvSettingsSource(settings).env_vars, **os.environ}
-    for name, value in sorted({name.upper(): value for name, value in given.items()}.items()):
-        foreign = name == _SECRETS_DIR or _KUBERNETES.match(name) or _KUBERNETES_PORT.match(f"{name}={value}")
-        if name.startswith(PREFIX) and name not in known and not foreign:
+    variables = {**DotEnvSettingsSource(settings).env_vars, **os.environ}
+    given = {name.upper(): value for name, value in (dict(_secret_files()) | variables).items()}
+    in_files = given.keys() - {name.upper() for name in variables}
+    for name, value in sorted(given.items()):
+        foreign = not name.startswith(PREFIX) or _KUBERNETES.match(name) or _KUBERNETES_PORT.match(f"{name}={value}")
+        if name == _SECRETS_DIR:
+            if name not in os.environ:
+                yield f"{name} counts in the environment only, and in capitals"
+        elif name not in known and not foreign:
             close = difflib.get_close_matches(name, known, n=1)
             remedy = f"did you mean {close[0]}?" if close else "`eventbus settings` lists the known ones"
-            yield f"{name} is unknown: {remedy}"
+            yield f"{name}{f' (a file in {_secrets_directory()})' if name in in_files else ''} is unknown: {remedy}"
 
 
 def _explain(error: ValidationError) -> Iterator[str]:

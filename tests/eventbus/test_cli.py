@@ -23,7 +23,7 @@ from eventbus.settings import EventBusSettings
 from tests.faults import zmtp
 from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of, run_script
 
-COMMANDS = ["proxy", "emit", "tail", "check", "settings", "bench", "demo"]
+COMMANDS = ["proxy", "emit", "tail", "check", "settings", "keygen", "bench", "demo"]
 
 type Run = Callable[..., subprocess.CompletedProcess[str]]
 type Start = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
@@ -194,10 +194,12 @@ def test_settings_prints_every_variable(run: Run) -> None:
     done = run("settings")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
-    for name, field in EventBusSettings.model_fields.items():
-        place = next(number for number, line in enumerate(lines) if line.startswith(f"EVENTBUS_{name.upper()}="))
+    fields = list(EventBusSettings.fields())
+    for path, field in fields:
+        start = f"{EventBusSettings.variable(*path)}="
+        place = next(number for number, line in enumerate(lines) if line.startswith(start))
         assert lines[place - 1] == f"# {field.description}"
-    assert len(lines) == 2 * len(EventBusSettings.model_fields)
+    assert len(lines) == 2 * len(fields)
 
 
 def test_settings_honours_flags_before_variables_before_the_file(run: Run, tmp_path: Path) -> None:
@@ -270,10 +272,11 @@ def test_a_proxy_that_ends_of_itself_ends_the_command() -> None:
     done = run_script(
         "import zmq\n"
         "from eventbus import lean_proxy\n"
+        "*_, arguments = lean_proxy.command('127.0.0.1', 0, 0, max_event_bytes=2_000, settle=0)\n"
         "def fail(*sockets):\n"
         "    raise zmq.ZMQError(zmq.EFAULT)\n"
         "zmq.proxy_steerable = fail\n"
-        'raise SystemExit(lean_proxy.run(\'{"pub_port": 0, "sub_port": 0}\'))\n'
+        "raise SystemExit(lean_proxy.run(arguments))\n"
     )
     assert done.returncode == 1
     assert "Bad address" in done.stderr

@@ -1,6 +1,5 @@
 """Settings from arguments, variables and a file, and what is said about bad ones."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -52,15 +51,6 @@ KUBERNETES = {
     "EVENTBUS_PORT_5559_TCP_PORT": "5559",
     "EVENTBUS_PORT_5559_TCP_ADDR": "10.0.0.11",
 }
-
-
-@pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No variable of ours, and an empty working directory."""
-    for name in os.environ:
-        if name.upper().startswith("EVENTBUS_"):
-            monkeypatch.delenv(name)
-    monkeypatch.chdir(tmp_path)
 
 
 def refusal(**values: Any) -> str:
