@@ -177,7 +177,7 @@ def test_the_rest_is_said_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     assert [line.split(":")[0] for line in caplog.messages] == ["dropped 41 emitted events"]
 
 
-@pytest.mark.parametrize("reason", set(DropReason) - {DropReason.UNREAD})
+@pytest.mark.parametrize("reason", [reason for reason in DropReason if reason is not DropReason.UNREAD])
 def test_each_line_names_what_to_turn(reason: DropReason, caplog: pytest.LogCaptureFixture) -> None:
     """A line about drops names the variables that matter, and there are such."""
     DropLog().add(reason)
