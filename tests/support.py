@@ -13,6 +13,7 @@ from typing import Any
 
 import zmq
 
+import eventbus
 from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy
 
 PATIENCE = 20.0  # seconds; only ever used up by a failing test
@@ -192,9 +193,13 @@ def read_until(subscriber: "zmq.Socket[bytes]", last: bytes) -> list[list[bytes]
     return messages
 
 
+# The package without what its __init__ imports, which takes most of the time until the proxy runs.
 PROXY_PROCESS = """
 import sys
-from eventbus import EventBusProxy
+from types import ModuleType
+package = sys.modules["eventbus"] = ModuleType("eventbus")
+package.__path__ = [sys.argv[1]]
+from eventbus.proxy import EventBusProxy
 with EventBusProxy(pub_port=0, sub_port=0) as proxy:
     print(proxy.pub_port, proxy.sub_port, flush=True)
     sys.stdin.read()
@@ -205,7 +210,10 @@ with EventBusProxy(pub_port=0, sub_port=0) as proxy:
 def proxy_process() -> Iterator[tuple[subprocess.Popen[str], int, int]]:
     """A proxy in a process of its own, with its two ports."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PROXY_PROCESS], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", PROXY_PROCESS, *eventbus.__path__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
     )
     with process:
         assert process.stdout is not None

@@ -6,8 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from eventbus import EventBusProxy
 from eventbus.settings import EventBusSettings
+from tests.container.support import free_ports
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 
@@ -17,8 +17,7 @@ def test_example(tmp_path: Path) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
     script = tmp_path / "example.py"
     script.write_text(example)
-    with EventBusProxy(pub_port=0, sub_port=0) as proxy:
-        pub_port, sub_port = proxy.pub_port, proxy.sub_port
+    pub_port, sub_port = free_ports()
     environment = os.environ | {
         "EVENTBUS_EMBEDDED_PROXY": "true",
         "EVENTBUS_PUB_PORT": str(pub_port),

@@ -1,6 +1,8 @@
-"""The command line, as its users meet it: real processes, their output and their exit statuses."""
+"""The command line, as its users meet it: its output and its exit statuses."""
 
+import io
 import json
+import logging
 import math
 import os
 import re
@@ -24,6 +26,7 @@ from tests.faults import zmtp
 from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of, run_script
 
 COMMANDS = ["proxy", "emit", "tail", "check", "settings", "keygen", "bench", "demo"]
+BECOME_ANOTHER = {"proxy", "demo"}  # programs than this one
 
 type Run = Callable[..., subprocess.CompletedProcess[str]]
 type Start = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
@@ -44,8 +47,8 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture
-def run(environment: dict[str, str], tmp_path: Path) -> Run:
-    """Runs a command to its end, in an empty folder, with these variables."""
+def run_process(environment: dict[str, str], tmp_path: Path) -> Run:
+    """Runs a command to its end in a process of its own, in an empty folder, with these variables."""
 
     def do(*arguments: object, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
@@ -60,6 +63,43 @@ def run(environment: dict[str, str], tmp_path: Path) -> Run:
         )
         print(done.stdout, done.stderr, sep="\n")
         return done
+
+    return do
+
+
+@pytest.fixture
+def run(
+    run_process: Run,
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Does the same in this process, where the command can be run there: starting one takes most of the time."""
+
+    def do(*arguments: object, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        if arguments and arguments[0] in BECOME_ANOTHER:
+            return run_process(*arguments, given=given, **variables)
+        logger, handler = logging.getLogger("eventbus"), logging.lastResort  # what a process writes its warnings with
+        assert handler is not None
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            for name in os.environ.keys() - environment.keys():
+                patch.delenv(name)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "stdin", io.StringIO(given))
+            logger.addHandler(handler)
+            try:
+                status = main([*map(str, arguments)])
+            except SystemExit as end:  # after --help
+                status = int(end.code or 0)
+            finally:
+                logger.removeHandler(handler)
+        written = capsys.readouterr()
+        print(written.out, written.err, sep="\n")
+        return subprocess.CompletedProcess(command(*arguments), status, written.out, written.err)
 
     return do
 
@@ -189,9 +229,9 @@ def test_what_is_no_topic(run: Run) -> None:
 # settings
 
 
-def test_settings_prints_every_variable(run: Run) -> None:
+def test_settings_prints_every_variable(run_process: Run) -> None:
     """`settings` prints each variable with its effective value, and before it what it means."""
-    done = run("settings")
+    done = run_process("settings")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     fields = list(EventBusSettings.fields())
@@ -319,9 +359,9 @@ def test_a_proxy_elsewhere(run: Run) -> None:
 # check
 
 
-def test_check_with_a_proxy(run: Run, proxy: EventBusProxy) -> None:
+def test_check_with_a_proxy(run_process: Run, proxy: EventBusProxy) -> None:
     """With a proxy, `check` says ok, where, and how long the way round takes; status 0."""
-    done = run("check", *ports(proxy))
+    done = run_process("check", *ports(proxy))
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.startswith("ok: ")
     assert done.stdout.rstrip().endswith(" ms")
@@ -341,12 +381,12 @@ def test_check_without_a_proxy(run: Run, dead_ports: tuple[int, int]) -> None:
 # emit and tail
 
 
-def test_from_emit_to_tail(run: Run, proxy: EventBusProxy, tailing: Start) -> None:
+def test_from_emit_to_tail(run_process: Run, proxy: EventBusProxy, tailing: Start) -> None:
     """What `emit` emits, `tail` prints: one JSON object with topic and event per line."""
     first = {"type": "started", "text": 'quotes " and ümläut', "number": 1.5, "nested": {"a": [1, None]}}
     with tailing() as process:
-        assert run("emit", "plant", json.dumps(first), *ports(proxy)).returncode == 0
-        assert run("emit", "other", "-", *ports(proxy), given='{"type": "stopped"}\n').returncode == 0
+        assert run_process("emit", "plant", json.dumps(first), *ports(proxy)).returncode == 0
+        assert run_process("emit", "other", "-", *ports(proxy), given='{"type": "stopped"}\n').returncode == 0
         assert lines_of(process, 2) == [{"topic": "plant", "event": first}, {"topic": "other", "event": {"type": "stopped"}}]
 
 
@@ -367,9 +407,9 @@ def test_emit_refuses_what_is_too_large(run: Run, proxy: EventBusProxy) -> None:
     assert "EVENTBUS_MAX_EVENT_BYTES" in complaint(done, 1)
 
 
-def test_emit_says_nothing(run: Run, proxy: EventBusProxy) -> None:
+def test_emit_says_nothing(run_process: Run, proxy: EventBusProxy) -> None:
     """`emit` with success prints nothing and has status 0."""
-    done = run("emit", "plant", '{"type": "started"}', *ports(proxy))
+    done = run_process("emit", "plant", '{"type": "started"}', *ports(proxy))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -500,18 +540,18 @@ def test_interrupted_tail(bus: Bus, tailing: Start) -> None:
         assert said(process) == ""
 
 
-def test_tail_without_a_proxy(run: Run, dead_ports: tuple[int, int]) -> None:
+def test_tail_without_a_proxy(run_process: Run, dead_ports: tuple[int, int]) -> None:
     """Without a proxy, `tail` gives one line and status 1."""
     flags = ("--host=127.0.0.1", f"--pub-port={dead_ports[0]}", f"--sub-port={dead_ports[1]}", "--connect-timeout=0.2")
-    complaint(run("tail", *flags), 1)
+    complaint(run_process("tail", *flags), 1)
 
 
 # bench
 
 
-def test_bench_prints_figures(run: Run) -> None:
+def test_bench_prints_figures(run_process: Run) -> None:
     """`bench` prints events per second for both ways to emit, and latencies, whatever variables are set."""
-    done = run("bench", "--events", "2000", "--rate", "100")
+    done = run_process("bench", "--events", "2000", "--rate", "100")
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     assert len(lines) == 3

@@ -767,7 +767,7 @@ def test_half_open_connections(proxy: EventBusProxy) -> None:
     direct = Bus(MyEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port, topics=["other"])
     with direct, Relay(proxy.pub_port, proxy.sub_port) as relay:
         arrived = record(direct)
-        client = Bus(MyEvent, "127.0.0.1", *relay.ports, topics=["my_service"], echo_interval=0.1, echo_timeout=0.1)
+        client = Bus(MyEvent, "127.0.0.1", *relay.ports, topics=["my_service"], echo_interval=0.05, echo_timeout=0.1)
         states = States(client)
         with client:
             received = record(client)
@@ -790,7 +790,7 @@ def test_half_open_connections(proxy: EventBusProxy) -> None:
 def test_subscribing_on_silent_connections(proxy: EventBusProxy) -> None:
     """subscribe() waits for its subscription only while the client is READY, and it is in force when that is so again."""
     with Relay(proxy.pub_port, proxy.sub_port) as relay:
-        client = Bus(MyEvent, "127.0.0.1", *relay.ports, echo_interval=0.1, echo_timeout=0.1, connect_timeout=3_600)
+        client = Bus(MyEvent, "127.0.0.1", *relay.ports, echo_interval=0.05, echo_timeout=0.1, connect_timeout=3_600)
         with client:
             relay.fall_silent()
             with in_thread(lambda: client.subscribe(TOPIC)):

@@ -12,6 +12,7 @@ from contextlib import suppress
 import pytest
 
 from eventbus import ClientState, DescriptorsExhausted, EventBusProxy, ProxyUnreachable
+from tests.container.support import free_ports
 from tests.faults.programs import end_within, expect_resources, ignore_log, resources, run_program
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually
 
@@ -38,8 +39,8 @@ def test_async_callbacks_with_too_few_descriptors(proxy: EventBusProxy) -> None:
 
 def test_reconnecting_without_descriptors() -> None:
     """A client whose proxy restarts meanwhile is DEGRADED until there are descriptors, then READY with what it has held."""
-    with EventBusProxy(pub_port=0, sub_port=0) as proxy:
-        ports = proxy.pub_port, proxy.sub_port
+    ports = free_ports()
+    with EventBusProxy("127.0.0.1", *ports) as proxy:
         command = [sys.executable, "-W", "error", "-m", "tests.faults.test_client_descriptors", "reconnect"]
         with subprocess.Popen(
             [*command, *map(str, ports)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -48,7 +49,7 @@ def test_reconnecting_without_descriptors() -> None:
             assert program.stdout is not None
             assert program.stdout.readline() == "exhausted\n"
             proxy.stop()
-            with EventBusProxy(pub_port=ports[0], sub_port=ports[1]):
+            with EventBusProxy("127.0.0.1", *ports):
                 print("restarted", file=program.stdin, flush=True)
                 assert program.stdout.readline() == "received\n"
                 assert program.wait(PATIENCE) == 0
@@ -133,7 +134,7 @@ def reconnect(client: Bus, descriptors: Descriptors) -> None:
         for _ in range(20):
             descriptors.take_all_but(0)  # also those of the lost connections
             with pytest.raises(ProxyUnreachable):
-                client.wait_ready(0.1)
+                client.wait_ready(0.02)
         descriptors.give_back()
         client.wait_ready(PATIENCE)
         received = client.recv_event(PATIENCE)

@@ -17,8 +17,9 @@ from tests.faults.programs import end_within, expect_resources, resources, run_p
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually, in_thread, proxy_process
 
 TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
-TIMEOUT = 1.0
+TIMEOUT = 0.5
 SLACK = 1.0  # seconds; for a machine that has other things to do
+PADDING = " " * 50_000  # makes events fill the buffers of the system soon
 
 
 class Closer:
@@ -29,7 +30,7 @@ class Closer:
             MyEvent,
             "127.0.0.1",
             *ports,
-            topics=["my_service"],
+            topics=["my_service", "other"],
             linger=0.2,
             close_timeout=TIMEOUT,
             send_hwm=10,
@@ -97,7 +98,7 @@ type Activity = Callable[[Bus], None]
 def emit(client: Bus) -> None:
     with suppress(NotConnected):
         while True:
-            client.emit_event(event(2), OTHER)
+            client.emit_event(MyEvent(type=MyEventType.updated, time=PADDING), OTHER)
 
 
 def receive(client: Bus) -> None:
@@ -112,7 +113,7 @@ def listen(client: Bus) -> None:
 
 
 def subscribe(client: Bus) -> None:
-    client.subscribe(OTHER)
+    client.subscribe(MyEventTopic.my_service_scheduler)
 
 
 def connect(client: Bus) -> None:
@@ -282,7 +283,7 @@ def test_exit_without_close_while_the_proxy_is_stopped(doing: str) -> None:
 
 
 def exit_while(doing: str, pub_port: int, sub_port: int, stop: int = 0) -> None:
-    """Run the program below, with the process to stop, if any; its three clients have a second each to close."""
+    """Run the program below, with the process to stop, if any; its three clients have half a second each to close."""
     began = monotonic()
     run_program(
         "tests.faults.test_close",

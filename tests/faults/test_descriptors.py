@@ -9,6 +9,7 @@ from typing import IO
 import pytest
 
 from eventbus import EventBusProxy
+from tests.container.support import free_ports
 from tests.faults import zmtp
 from tests.support import Bus, MyEvent, MyEventTopic, event, run_script
 
@@ -173,13 +174,12 @@ def test_a_proxy_whose_process_has_none_left() -> None:
 
 def test_a_client_whose_process_has_none_left() -> None:
     """A client that loses its proxy in such a process lives on, and comes back when descriptors are free again."""
-    with EventBusProxy(pub_port=0, sub_port=0) as proxy:
-        ports = proxy.pub_port, proxy.sub_port
-        with running(RUN_CLIENT, *ports) as script:
-            assert script.says() == "exhausted"
-            proxy.stop()
-            script.tell("lost")
-            assert script.says() == "alone"
-            with EventBusProxy("127.0.0.1", *ports):
-                script.tell("back")
-                assert script.says() == "came back"
+    ports = free_ports()
+    with EventBusProxy("127.0.0.1", *ports) as proxy, running(RUN_CLIENT, *ports) as script:
+        assert script.says() == "exhausted"
+        proxy.stop()
+        script.tell("lost")
+        assert script.says() == "alone"
+        with EventBusProxy("127.0.0.1", *ports):
+            script.tell("back")
+            assert script.says() == "came back"

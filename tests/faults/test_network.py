@@ -70,7 +70,7 @@ def test_connections_recover(legs: str, numbered: bool, soak_seconds: float | No
     with (
         running_proxy() as proxy,
         network(proxy) as between,
-        scene(between, numbered=numbered, echo_interval=0.1, echo_timeout=0.3) as running,
+        scene(between, numbered=numbered, echo_interval=0.05, echo_timeout=0.3) as running,
     ):
         relays = LEGS[legs](between)
         for chance in rounds(1, soak_seconds):
