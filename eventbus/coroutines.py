@@ -176,7 +176,9 @@ class _LoopThread:
         try:
             import asyncio
 
-            asyncio.run(self._main())
+            with asyncio.Runner() as runner:
+                runner.get_loop()  # if none can be made, there is no coroutine yet that would never be awaited
+                runner.run(self._main())
         except Exception as error:
             if self._ready.is_set():
                 raise

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import settings
 
 from eventbus import EventBusProxy
+from tests.container.support import free_ports
 from tests.support import Bus, MyEventTopic, RawPeers, client_of
 
 # Always the same examples, so that a run tells something about the code and nothing about luck or the machine's speed.
@@ -71,6 +72,12 @@ def raw(proxy: EventBusProxy) -> Iterator[RawPeers]:
     peers = RawPeers(proxy.pub_port, proxy.sub_port)
     yield peers
     peers.close()
+
+
+@pytest.fixture
+def ports() -> tuple[int, int]:
+    """Two ports on which proxies can be started one after the other."""
+    return free_ports()
 
 
 @pytest.fixture
