@@ -3,7 +3,6 @@
 The limit is a process's own, so each case is a program: ``python -m tests.faults.test_client_descriptors``.
 """
 
-import importlib
 import os
 import resource
 import subprocess
@@ -32,12 +31,9 @@ def test_connect_of_another_client_with_too_few_descriptors(proxy: EventBusProxy
     run_program("tests.faults.test_client_descriptors", "connect another", proxy.pub_port, proxy.sub_port)
 
 
-@pytest.mark.parametrize("action", ["run callbacks", "run callbacks with asyncio imported"])
-def test_async_callbacks_with_too_few_descriptors(proxy: EventBusProxy, action: str) -> None:
+def test_async_callbacks_with_too_few_descriptors(proxy: EventBusProxy) -> None:
     """An `async` callback whose event loop cannot be made is a failure of that callback; the next event has it called."""
-    # asyncio itself leaves what it has made of a loop to be collected, and then says that it was not closed.
-    warnings = "error::RuntimeWarning"
-    run_program("tests.faults.test_client_descriptors", action, proxy.pub_port, proxy.sub_port, warnings=warnings)
+    run_program("tests.faults.test_client_descriptors", "run callbacks", proxy.pub_port, proxy.sub_port)
 
 
 def test_reconnecting_without_descriptors(ports: tuple[int, int]) -> None:
@@ -164,9 +160,6 @@ def main(action: str, pub_port: int, sub_port: int) -> None:
         case "connect another":
             connect_another(client, another, descriptors)
         case "run callbacks":
-            run_callbacks(client, descriptors)
-        case "run callbacks with asyncio imported":
-            importlib.import_module("asyncio")  # else there are too few descriptors to import it
             run_callbacks(client, descriptors)
         case "reconnect":
             reconnect(client, descriptors)
