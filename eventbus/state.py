@@ -89,6 +89,12 @@ class Status:
             level = logging.WARNING if state is ClientState.DEGRADED else logging.INFO
             logger.log(level, "event bus %s, was %s: %s", state, before, reason, extra={"eventbus_state": str(state)})
 
+    def note_obstacle(self, obstacle: Callable[[], EventBusError]) -> None:
+        """Note what makes the error that says why the path does not become READY, unless it has by now."""
+        with self._changed:
+            if self._state is not ClientState.READY:
+                self.obstacle = obstacle
+
     def fail(self, failure: Callable[[], EventBusError]) -> None:
         """Close for good: from now on `raise_failure` raises what this makes, until the state changes again."""
         reason = str(failure())
