@@ -84,6 +84,15 @@ class AllowList:
         self.exact: frozenset[bytes] = frozenset().union(*(client.subscribe.exact for client in by_key.values()))
         """Topics that somebody may subscribe to without those that begin alike."""
 
+    def name(self, key: str) -> str:
+        """What it calls the client with this public key."""
+        client = self.clients.get(key)
+        return client.name if client else f"{key} (on the allow-list no more)"
+
+    def without(self, key: str) -> "AllowList":
+        """The same, but for the client with this public key."""
+        return AllowList(client for client in self.clients.values() if client.public_key != key)
+
     @classmethod
     def parse(cls, text: str) -> Self:
         """Make one from TOML.
@@ -183,6 +192,11 @@ class AllowListFile:
             self._seen = None
             return self.refresh()
 
+    def expel(self, key: str) -> None:
+        """Take a client off what is in force, until the file is read again."""
+        with self._lock:
+            self.current = self.current.without(key)
+
     def _stamp(self) -> tuple[int, ...]:
         try:
             found = self._path.stat()
@@ -209,11 +223,17 @@ class Gate:
     ZeroMQ's subscriptions are prefixes: who subscribes to `plant` is also sent what is on `plant2`. So who may have `plant`
     alone is subscribed to the topic and the mark that ends it in a frame with a header (see `wire`), and what is published
     on such a topic is passed on with that mark.
+
+    Args:
+        allow_list: the rules.
+        marked: topics that stay marked though the rules do not ask for it: who was subscribed under earlier ones expects it.
     """
 
-    def __init__(self, allow_list: AllowList) -> None:
+    def __init__(self, allow_list: AllowList, marked: frozenset[bytes] = frozenset()) -> None:
+        self._allow_list = allow_list
         self._clients = allow_list.clients
-        self._exact = allow_list.exact
+        self.marked = allow_list.exact | marked
+        """Topics that are passed on with a mark."""
         self._passed: dict[tuple[str, bytes], bytes] = {}
 
     def message(self, key: str, frame: bytes) -> bytes:
@@ -233,8 +253,8 @@ class Gate:
         if client is None or not topic or topic.startswith(PRIVATE) or not client.publish.have(topic):
             passed = b""
         else:
-            passed = topic + MARK if topic in self._exact else topic
-        if len(frame) <= MAX_TOPIC_BYTES:  # what is longer is no topic of this library, and can be as long as an event
+            passed = topic + MARK if topic in self.marked else topic
+        if len(frame) <= MAX_TOPIC_BYTES:  # no topic of ours is longer, and a frame may have megabytes
             if len(self._passed) >= _CACHED:
                 self._passed.clear()
             self._passed[key, frame] = passed
@@ -259,5 +279,4 @@ class Gate:
 
     def name(self, key: str) -> str:
         """What the allow-list calls the client with this public key."""
-        client = self._clients.get(key)
-        return client.name if client else f"{key} (on the allow-list no more)"
+        return self._allow_list.name(key)

@@ -25,7 +25,8 @@ _BATCH = 256  # messages from publishers between two looks at subscribers
 
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 _SHOWN = 255  # bytes of a topic
-_UNTOLD = 100  # different denials that clients are told at once; a client can think of any number
+_UNTOLD = 100  # different denials that a client is told at once; it can think of any number of topics
+_OTHERS = "…".encode()  # what stands for the rest of them
 _TELL = 1.0  # seconds from telling them to telling them again
 
 
@@ -36,7 +37,7 @@ class Denials:
         self._lock = Lock()
         self._counts: dict[str, int] = {}
         self._throttle = Throttle()
-        self._untold: dict[tuple[str, Action, bytes], int] = {}
+        self._untold: dict[str, dict[tuple[Action, bytes], int]] = {}  # by client, that none may use up another's
 
     @property
     def counts(self) -> dict[str, int]:
@@ -52,15 +53,21 @@ class Denials:
     def untold(self) -> list[Denial]:
         """What clients are to be told; it then counts as told."""
         untold, self._untold = self._untold, {}
-        return [Denial(*what, count) for what, count in untold.items()]
+        return [Denial(key, *what, count) for key, of_client in untold.items() for what, count in of_client.items()]
 
-    def add(self, key: str, name: str, action: Action, topic: bytes) -> None:
-        """Count one more, and log it, once a minute for each client and action."""
-        what = key, action, topic[:_SHOWN]
+    def count(self, name: str) -> None:
+        """Count one more."""
         with self._lock:
             self._counts[name] = self._counts.get(name, 0) + 1
-        if what in self._untold or len(self._untold) < _UNTOLD:
-            self._untold[what] = self._untold.get(what, 0) + 1
+
+    def add(self, key: str, name: str, action: Action, topic: bytes) -> None:
+        """Count one more, log it, once a minute for each client and action, and keep it to be told."""
+        self.count(name)
+        untold = self._untold.setdefault(key, {})
+        what = action, topic[:_SHOWN]
+        if what not in untold and len(untold) >= _UNTOLD:
+            what = action, _OTHERS
+        untold[what] = untold.get(what, 0) + 1
         held_back = self._throttle.admit(f"{action} {name}")
         if held_back is not None:
             logger.warning(
@@ -80,22 +87,33 @@ class Enforcer:
     reports the end of a subscription that was denied like that of any other: passed on, it would end somebody else's. Only
     the tokens by which clients prove that the path is live go upstream.
 
+    libzmq counts a message that a subscriber sends for a subscription, and then takes the subscriber of the next one for
+    that of this one: one that nobody noticed would let its sender have what others may subscribe to. So `run` ends then.
+
     Args:
         frontend: the XSUB socket, bound, with CURVE.
         backend: the XPUB socket, bound, with CURVE and `zmq.XPUB_MANUAL`.
         commands: what is controlled through: a PAIR that takes STATISTICS and TERMINATE.
         allow_list: whose rules are enforced, new ones from the next message on.
         denials: where is counted what was denied.
+        expel: called with the public key of a client that has sent what no subscriber sends, before `run` ends.
     """
 
     def __init__(
-        self, frontend: Socket, backend: Socket, commands: Socket, allow_list: AllowListFile, denials: Denials
+        self,
+        frontend: Socket,
+        backend: Socket,
+        commands: Socket,
+        allow_list: AllowListFile,
+        denials: Denials,
+        expel: Callable[[str], None],
     ) -> None:
         self._frontend = frontend
         self._backend = backend
         self._commands = commands
         self._allow_list = allow_list
         self._denials = denials
+        self._expel = expel
         self._rules = allow_list.current
         self._gate = Gate(self._rules)
         # Frames and bytes: from publishers, to publishers, from subscribers, to subscribers.
@@ -105,7 +123,7 @@ class Enforcer:
         self._send = cast(Callable[..., object], super(zmq.Socket, backend).send)
 
     def run(self) -> None:
-        """Pass messages on until TERMINATE."""
+        """Pass messages on until TERMINATE, or until a client must be expelled."""
         self._frontend.send(_SUBSCRIBE)
         poller = zmq.Poller()
         for socket in (self._commands, self._backend, self._frontend):
@@ -115,13 +133,16 @@ class Enforcer:
             ready = dict(poller.poll(round(1000 * _TELL) if self._denials.has_untold else None))
             if self._allow_list.current is not self._rules:
                 self._rules = self._allow_list.current
-                self._gate = Gate(self._rules)
+                self._gate = Gate(self._rules, self._gate.marked)
             if self._commands in ready:
                 if self._commands.recv() == b"TERMINATE":
                     return
                 self._commands.send_multipart([struct.pack("=Q", count) for count in self._traffic])
             if self._backend in ready:
-                self._follow_subscriptions()
+                offender = self._follow_subscriptions()
+                if offender is not None:
+                    self._expel(offender)
+                    return
             if self._frontend in ready:
                 self._pass_on()
             if self._denials.has_untold and monotonic() >= tell_due:
@@ -163,25 +184,25 @@ class Enforcer:
             for index, count in ((0, received), (1, received_bytes), (6, sent), (7, sent_bytes)):
                 self._traffic[index] += count
 
-    def _follow_subscriptions(self) -> None:
-        """Do what subscribers ask for."""
+    def _follow_subscriptions(self) -> str | None:
+        """Do what subscribers ask for; the public key of one that has sent something else, after which nothing is sure."""
         for _ in range(_BATCH):
             try:
                 frame = self._backend.recv(_NOWAIT, copy=False)
             except zmq.Again:
-                return
-            change, whole = frame.bytes, not frame.more
+                return None
+            change, key = frame.bytes, _user_of(frame)
             self._traffic[4] += 1
             self._traffic[5] += len(change)
-            while frame.more:  # nothing that a subscriber sends has two frames
-                frame = self._backend.recv(_NOWAIT, copy=False)
             action, topic = change[:1], change[1:]
-            if whole and action in (_SUBSCRIBE, _UNSUBSCRIBE):
-                self._change(action, topic, _user_of(frame))
-                if topic.startswith(PRIVATE):
-                    self._frontend.send(change)
-                    self._traffic[2] += 1
-                    self._traffic[3] += len(change)
+            if action not in (_SUBSCRIBE, _UNSUBSCRIBE) or frame.more:
+                return key or ""
+            self._change(action, topic, key)
+            if topic.startswith(PRIVATE):
+                self._frontend.send(change)
+                self._traffic[2] += 1
+                self._traffic[3] += len(change)
+        return None
 
     def _change(self, action: bytes, topic: bytes, key: str | None) -> None:
         if key is None:

@@ -162,7 +162,8 @@ class EventBusProxy:
             if self._running is not None and not self._running.is_alive():
                 self._stop()  # it has ended of itself
             if self._running is None:
-                self._start(*self._asked)
+                allow_list = None if self._allow_list_path is None else AllowListFile(self._allow_list_path)
+                self._start(*self._asked, allow_list, Denials())
                 self._warn_if_open()
 
     def stop(self) -> None:
@@ -203,7 +204,7 @@ class EventBusProxy:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
-    def _start(self, pub_port: int, sub_port: int) -> None:
+    def _start(self, pub_port: int, sub_port: int, allow_list: AllowListFile | None, denials: Denials) -> None:
         self._running = _Running(
             self.host,
             pub_port,
@@ -211,8 +212,9 @@ class EventBusProxy:
             max_event_bytes=self._max_event_bytes,
             settle=self._settle,
             secret_key=self._secret_key,
-            allow_list=self._allow_list_path,
-            on_rules=self._enforce,
+            allow_list=allow_list,
+            denials=denials,
+            begin_anew=self._begin_anew,
         )
         logger.info(
             "proxy listens on %s: publishers on port %d, subscribers on port %d%s",
@@ -228,21 +230,20 @@ class EventBusProxy:
             self._last = self._running.health()
             self._running = None
 
-    def _enforce(self) -> None:
-        """Begin anew, for the allow-list has got rules: subscriptions that were made without any must not stay."""
+    def _begin_anew(self, reason: str) -> None:
+        """Start again on the same ports with the same allow-list, in a thread: subscriptions must not stay."""
         self._restarting = True
-        Thread(target=self._restart, name="eventbus-proxy-restart", daemon=True).start()
+        Thread(target=self._restart, args=(reason,), name="eventbus-proxy-restart", daemon=True).start()
 
-    def _restart(self) -> None:
+    def _restart(self, reason: str) -> None:
         try:
             with self._lock:
-                if self._running is not None:
-                    logger.warning(
-                        "the allow-list has rules now: all clients are disconnected once, and come back under them"
-                    )
-                    ports = self.pub_port, self.sub_port
+                running = self._running
+                if running is not None:
+                    logger.warning("%s: all clients are disconnected once, and come back", reason)
+                    ports = running.pub_port, running.sub_port
                     self._stop()
-                    self._start(*ports)
+                    self._start(*ports, running.allow_list, running.denials)
         except Exception:
             logger.exception("the proxy could not be started again, events pass no more")
         finally:
@@ -269,23 +270,24 @@ class _Running:
         max_event_bytes: int,
         settle: float,
         secret_key: str | None,
-        allow_list: str | os.PathLike[str] | None,
-        on_rules: Callable[[], None],
+        allow_list: AllowListFile | None,
+        denials: Denials,
+        begin_anew: Callable[[str], None],
     ) -> None:
-        self._allow_list = None if allow_list is None else AllowListFile(allow_list)
-        require_descriptors(_DESCRIPTORS + (_WITH_KEYS if self._allow_list else 0))
-        self._on_rules = on_rules
-        self._denials = Denials()
+        self.allow_list = allow_list
+        self.denials = denials
+        require_descriptors(_DESCRIPTORS + (_WITH_KEYS if allow_list else 0))
+        self._begin_anew = begin_anew
         self._authenticator: Authenticator | None = None
-        self._enforces = self._allow_list is not None and self._allow_list.current.has_rules
-        # libzmq's threads encrypt: one of them is the bottleneck then.
+        self._enforces = allow_list is not None and allow_list.current.has_rules
+        # libzmq encrypts in its own threads: one of them is the bottleneck then.
         self._context = zmq.Context(1 if secret_key is None else 2)
         with ExitStack() as undo:
             undo.callback(self._context.destroy, linger=0)
             try:
-                if self._allow_list is not None:
+                if self.allow_list is not None:
                     # The first, for without one libzmq lets everybody in.
-                    self._authenticator = Authenticator(self._context, self._allow_list, self._follow_rules)
+                    self._authenticator = Authenticator(self._context, self.allow_list, self._follow_rules)
                     undo.callback(self._authenticator.stop)
                 # Data queues are bounded. Subscriptions count against high-water marks too, and must never be forgotten.
                 self._backend = binding.socket_for(
@@ -322,9 +324,9 @@ class _Running:
     @property
     def protection(self) -> str:
         """What keeps strangers out, for people."""
-        if self._allow_list is None:
+        if self.allow_list is None:
             return ""
-        allowed = self._allow_list.current
+        allowed = self.allow_list.current
         clients = "1 client" if len(allowed.clients) == 1 else f"{len(allowed.clients)} clients"
         return f"encrypted, {clients} may connect" + (", with rules" if allowed.has_rules else "")
 
@@ -332,7 +334,7 @@ class _Running:
         return self._thread.is_alive() and (self._authenticator is None or self._authenticator.is_alive())
 
     def reload(self) -> None:
-        if self._allow_list is not None and self._allow_list.reread():
+        if self.allow_list is not None and self.allow_list.reread():
             self._follow_rules()
 
     def stop(self) -> None:
@@ -359,7 +361,7 @@ class _Running:
             (self._ended or time.monotonic()) - self._started,
             *self._traffic,
             refused=self._authenticator.refused if self._authenticator else 0,
-            denied=MappingProxyType(self._denials.counts),
+            denied=MappingProxyType(self.denials.counts),
         )
 
     def _ask(self, deadline: Deadline) -> bool:
@@ -379,16 +381,29 @@ class _Running:
 
     def _follow_rules(self) -> None:
         """After a change of the allow-list: what is passed on natively cannot be ruled. An enforcer sees for itself."""
-        if self._allow_list is not None and self._allow_list.current.has_rules and not self._enforces:
+        if self.allow_list is not None and self.allow_list.current.has_rules and not self._enforces:
             self._enforces = True
-            self._on_rules()
+            self._begin_anew("the allow-list has rules now")
+
+    def _expel(self, key: str) -> None:
+        """After a message that no subscriber sends."""
+        assert self.allow_list is not None
+        name = self.allow_list.current.name(key)
+        self.denials.count(name)
+        self.allow_list.expel(key)
+        logger.error(
+            "client %s has sent what no subscriber sends: it is not let in until the allow-list changes",
+            name,
+            extra={"eventbus_client": name},
+        )
+        self._begin_anew("what others have subscribed to is not sure any more")
 
     def _pass_on(self) -> None:
         # Signals are for other threads: interrupted, libzmq's proxy would start anew and count from zero.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            if self._allow_list is not None and self._enforces:
-                Enforcer(self._frontend, self._backend, self._commands, self._allow_list, self._denials).run()
+            if self.allow_list is not None and self._enforces:
+                Enforcer(self._frontend, self._backend, self._commands, self.allow_list, self.denials, self._expel).run()
             else:
                 zmq.proxy_steerable(self._frontend, self._backend, None, self._commands)
         except Exception:

@@ -15,6 +15,7 @@ import zmq
 
 import eventbus
 from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy
+from eventbus.curve import ClientKeys
 
 PATIENCE = 20.0  # seconds; only ever used up by a failing test
 
@@ -139,7 +140,8 @@ def is_joining(thread: Thread) -> bool:
 class RawPeers:
     """Sockets of plain pyzmq at a proxy: peers that know nothing of this package."""
 
-    def __init__(self, pub_port: int, sub_port: int) -> None:
+    def __init__(self, pub_port: int, sub_port: int, keys: ClientKeys | None = None) -> None:
+        self._keys = keys
         self._context = zmq.Context()
         self._sockets: list[zmq.Socket[bytes]] = []  # collected early, they would warn that nobody has closed them
         self.pub_endpoint = f"tcp://127.0.0.1:{pub_port}"
@@ -173,14 +175,22 @@ class RawPeers:
         made.set(zmq.RCVTIMEO, round(PATIENCE * 1000))
         made.subscribe(topic)
         made.connect(self.sub_endpoint)
-        token = b"\xff" + uuid.uuid4().bytes
-        made.subscribe(token)
-        self.publisher(token).close(linger=0)
-        made.unsubscribe(token)
+        self.settle(made)
         return made
+
+    def settle(self, subscriber: "zmq.Socket[bytes]") -> None:
+        """Return when the proxy has done all that the subscriber has asked for until now."""
+        token = b"\xff" + uuid.uuid4().bytes
+        subscriber.subscribe(token)
+        self.publisher(token).close(linger=0)
+        subscriber.unsubscribe(token)
 
     def _socket(self, kind: int) -> "zmq.Socket[bytes]":
         made = self._context.socket(kind)
+        if self._keys is not None:
+            made.set(zmq.CURVE_SERVERKEY, self._keys.server_public_key.encode())
+            made.set(zmq.CURVE_PUBLICKEY, self._keys.public_key.encode())
+            made.set(zmq.CURVE_SECRETKEY, self._keys.secret_key.encode())
         self._sockets.append(made)
         return made
 

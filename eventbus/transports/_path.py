@@ -63,7 +63,7 @@ class Path:
         self._give_up = give_up
         self._diagnose = diagnose
         self._symptoms: Symptoms = ()  # when it was diagnosed last
-        self._said = ""  # of what was found
+        self._said: type[EventBusError] | None = None  # of what was found
         self.in_use = False  # whether somebody relies on it by now, or still waits until it opens
         self._kept: Legs | None = None  # how the legs were when the keeper looked
         self._lock = RLock()  # guards the watch; a signal handler may close what it interrupts, here and elsewhere
@@ -186,16 +186,19 @@ class Path:
             if any(leg.refused or leg.broken_off for leg in legs):
                 Thread(target=self._find_obstacle, args=(legs,), name="eventbus-diagnosis", daemon=True).start()
             else:
-                self._said = ""
+                self._said = None
 
     def _find_obstacle(self, legs: Legs) -> None:
         found = self._diagnose(legs)
         if found is None or not self._status.hinder(found, if_=lambda: not self._quiet):
             return
-        text = str(found())
-        if self.in_use and text != self._said:  # else whoever opens it is told
-            self._said = text
-            logger.warning("%s", text)
+        error = found()
+        with self._lock:  # another thread may have found the same, perhaps of the other leg
+            new = type(error) is not self._said and self.in_use  # else whoever opens it is told
+            if new:
+                self._said = type(error)
+        if new:
+            logger.warning("%s", error)
 
     def _note_proof(self, began: float) -> None:
         with self._lock:
