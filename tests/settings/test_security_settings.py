@@ -151,10 +151,10 @@ def test_each_comes_from_the_first_that_has_it(monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize("end", ["", "\n", "\r\n\n"])
 def test_a_file_of_secrets(mount: Mount, name: str, end: str) -> None:
     """In a directory of secrets each file is a variable: in capitals or not, with a line's end or without."""
-    mount(**{name: SECRET + end, SERVER_KEY: PUBLIC, "eventbus_pub_port": f"7559{end}", "EVENTBUS_TOPICS": f"a,b{end}"})
+    mount(**{name: SECRET + end, SERVER_KEY: PUBLIC, "eventbus_pub_port": f"7559{end}", "EVENTBUS_HOST": f"bus{end}"})
     settings = EventBusSettings()
     assert settings.security.client_keys() == ClientKeys(PUBLIC, SECRET)
-    assert (settings.pub_port, settings.topics) == (7559, ("a", "b"))
+    assert (settings.pub_port, settings.host) == (7559, "bus")
 
 
 def test_secrets_as_kubernetes_mounts_them(mount: Mount) -> None:
