@@ -38,6 +38,7 @@ _NESTED = "__"
 _SECURITY = f"{PREFIX}SECURITY{_NESTED}"
 
 # Where Docker and Kubernetes mount secrets, one file each.
+_ALIKE = 0.85  # from 0 to 1; a misspelt name is
 _SECRETS_DIR, _SECRETS = f"{PREFIX}SECRETS_DIR", "/run/secrets"
 
 # Kubernetes describes a service called `eventbus`, or `eventbus-…`, to every pod in variables of these names; and
@@ -286,7 +287,10 @@ def _unknown_variables(settings: type[EventBusSettings]) -> Iterator[str]:
             if name not in os.environ:
                 yield f"{name} counts in the environment only, and in capitals"
         elif name not in known and not foreign:
-            close = difflib.get_close_matches(name, known, n=1)
+            # Among the files others may be called alike, such as one that SECRET_KEY_FILE names.
+            close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE if name in in_files else 0.6)
+            if name in in_files and not close:
+                continue
             remedy = f"did you mean {close[0]}?" if close else "`eventbus settings` lists the known ones"
             yield f"{name}{f' (a file in {_secrets_directory()})' if name in in_files else ''} is unknown: {remedy}"
 

@@ -1,20 +1,16 @@
 """The command line, as its users meet it: its output and its exit statuses."""
 
-import io
 import json
-import logging
 import math
 import os
 import re
 import signal
 import socket
 import subprocess
-import sys
 import zlib
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -22,131 +18,15 @@ from eventbus import EventBusProxy
 from eventbus.cli import main
 from eventbus.compression import is_compressed
 from eventbus.settings import EventBusSettings
+from tests.commands import Run, Start, complaint, lines_of, output, said
 from tests.faults import zmtp
 from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of, run_script
 
 COMMANDS = ["proxy", "emit", "tail", "check", "settings", "keygen", "bench", "demo"]
-BECOME_ANOTHER = {"proxy", "demo"}  # programs than this one
-
-type Run = Callable[..., subprocess.CompletedProcess[str]]
-type Start = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
-
-
-def command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "eventbus", *map(str, arguments)]
 
 
 def ports(proxy: EventBusProxy) -> tuple[str, ...]:
     return "--host=127.0.0.1", f"--pub-port={proxy.pub_port}", f"--sub-port={proxy.sub_port}"
-
-
-@pytest.fixture
-def environment() -> dict[str, str]:
-    """This process's variables, without any of ours."""
-    return {name: value for name, value in os.environ.items() if not name.upper().startswith("EVENTBUS_")}
-
-
-@pytest.fixture
-def run_process(environment: dict[str, str], tmp_path: Path) -> Run:
-    """Runs a command to its end in a process of its own, in an empty folder, with these variables."""
-
-    def do(*arguments: object, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            command(*arguments),
-            input=given,
-            capture_output=True,
-            text=True,
-            timeout=2 * PATIENCE,
-            check=False,
-            cwd=tmp_path,
-            env=environment | variables,
-        )
-        print(done.stdout, done.stderr, sep="\n")
-        return done
-
-    return do
-
-
-@pytest.fixture
-def run(
-    run_process: Run,
-    environment: dict[str, str],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-) -> Run:
-    """Does the same in this process, where the command can be run there: starting one takes most of the time."""
-
-    def do(*arguments: object, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
-        if arguments and arguments[0] in BECOME_ANOTHER:
-            return run_process(*arguments, given=given, **variables)
-        logger, handler = logging.getLogger("eventbus"), logging.lastResort  # what a process writes its warnings with
-        assert handler is not None
-        capsys.readouterr()
-        with monkeypatch.context() as patch:
-            for name in os.environ.keys() - environment.keys():
-                patch.delenv(name)
-            for name, value in variables.items():
-                patch.setenv(name, value)
-            patch.chdir(tmp_path)
-            patch.setattr(sys, "stdin", io.StringIO(given))
-            logger.addHandler(handler)
-            try:
-                status = main([*map(str, arguments)])
-            except SystemExit as end:  # after --help
-                status = int(end.code or 0)
-            finally:
-                logger.removeHandler(handler)
-        written = capsys.readouterr()
-        print(written.out, written.err, sep="\n")
-        return subprocess.CompletedProcess(command(*arguments), status, written.out, written.err)
-
-    return do
-
-
-@pytest.fixture
-def start(environment: dict[str, str], tmp_path: Path) -> Start:
-    """Starts a command in the background, in a process group of its own; kills it at the end of the block."""
-
-    @contextmanager
-    def do(*arguments: object, **variables: str) -> Iterator[subprocess.Popen[str]]:
-        process = subprocess.Popen(
-            command(*arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            cwd=tmp_path,
-            env=environment | variables,
-            start_new_session=True,
-        )
-        with process:
-            try:
-                yield process
-            finally:
-                process.kill()
-
-    return do
-
-
-def output(process: subprocess.Popen[str]) -> IO[str]:
-    assert process.stdout is not None
-    return process.stdout
-
-
-def said(process: subprocess.Popen[str]) -> str:
-    """What a process that has ended wrote to stderr."""
-    assert process.stderr is not None
-    return process.stderr.read()
-
-
-def complaint(done: subprocess.CompletedProcess[str], status: int) -> str:
-    """The one line that the command wrote about what is wrong."""
-    assert done.returncode == status
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    assert done.stderr.startswith("eventbus: ")
-    return done.stderr.removeprefix("eventbus: ").rstrip()
 
 
 @pytest.fixture
@@ -161,10 +41,6 @@ def tailing(proxy: EventBusProxy, raw: RawPeers, start: Start) -> Start:
             yield process
 
     return do
-
-
-def lines_of(process: subprocess.Popen[str], count: int) -> list[dict[str, object]]:
-    return [json.loads(output(process).readline()) for _ in range(count)]
 
 
 # Help and bad arguments

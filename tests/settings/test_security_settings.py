@@ -173,8 +173,8 @@ def test_secrets_as_kubernetes_mounts_them(mount: Mount) -> None:
 
 
 def test_secrets_of_others(mount: Mount) -> None:
-    """Files without our prefix are not read, whatever they hold and whoever may read them; folders never are."""
-    directory = mount(database_password="x", EVENTBUSES="3", eventbus="y")
+    """Files without our prefix are not read, whatever they hold and whoever may read them; other names do not count."""
+    directory = mount(database_password="x", EVENTBUSES="3", eventbus="y", eventbus_proxy_key=SECRET)
     (directory / "binary").write_bytes(b"\xff\xfe")
     (directory / "gone").symlink_to("nowhere")
     (directory / "eventbus_keys").mkdir()

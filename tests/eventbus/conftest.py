@@ -1,0 +1,107 @@
+"""The fixtures of the command line's tests."""
+
+import io
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from eventbus.cli import main
+from tests.commands import Run, Start, command
+from tests.support import PATIENCE
+
+BECOME_ANOTHER = {"proxy", "demo"}  # commands that become another program
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """This process's variables, without any of ours."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith("EVENTBUS_")}
+
+
+@pytest.fixture
+def run_process(environment: dict[str, str], tmp_path: Path) -> Run:
+    """Runs a command to its end in a process of its own, in an empty folder, with these variables."""
+
+    def do(*arguments: object, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            command(*arguments),
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=2 * PATIENCE,
+            check=False,
+            cwd=tmp_path,
+            env=environment | variables,
+        )
+        print(done.stdout, done.stderr, sep="\n")
+        return done
+
+    return do
+
+
+@pytest.fixture
+def run(
+    run_process: Run,
+    environment: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Run:
+    """Does the same in this process, where the command can be run there: starting one takes most of the time."""
+
+    def do(*arguments: object, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
+        if arguments and arguments[0] in BECOME_ANOTHER:
+            return run_process(*arguments, given=given, **variables)
+        logger, handler = logging.getLogger("eventbus"), logging.lastResort  # what a process writes its warnings with
+        assert handler is not None
+        capsys.readouterr()
+        with monkeypatch.context() as patch:
+            for name in os.environ.keys() - environment.keys():
+                patch.delenv(name)
+            for name, value in variables.items():
+                patch.setenv(name, value)
+            patch.chdir(tmp_path)
+            patch.setattr(sys, "stdin", io.StringIO(given))
+            logger.addHandler(handler)
+            try:
+                status = main([*map(str, arguments)])
+            except SystemExit as end:  # after --help
+                status = int(end.code or 0)
+            finally:
+                logger.removeHandler(handler)
+        written = capsys.readouterr()
+        print(written.out, written.err, sep="\n")
+        return subprocess.CompletedProcess(command(*arguments), status, written.out, written.err)
+
+    return do
+
+
+@pytest.fixture
+def start(environment: dict[str, str], tmp_path: Path) -> Start:
+    """Starts a command in the background, in a process group of its own; kills it at the end of the block."""
+
+    @contextmanager
+    def do(*arguments: object, **variables: str) -> Iterator[subprocess.Popen[str]]:
+        process = subprocess.Popen(
+            command(*arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=tmp_path,
+            env=environment | variables,
+            start_new_session=True,
+        )
+        with process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    return do
