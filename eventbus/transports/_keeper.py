@@ -60,18 +60,21 @@ class Keeper:
                 self._waker.wake()
 
     def _start(self) -> Waker:
-        waker = Waker()
+        waker = self._waker = Waker()
         try:
             Thread(target=self._run, args=(waker,), name="eventbus-keeper", daemon=True).start()
-        except BaseException:
+        except BaseException:  # after an interrupt it may run all the same, and ends when it gets the lock
+            self._waker = None
             waker.close()
             raise
-        self._waker = waker
         return waker
 
     def _run(self, waker: Waker) -> None:
         poll = select.poll()
-        poll.register(waker.fileno(), select.POLLIN)
+        with self._lock:
+            if self._waker is not waker:
+                return
+            poll.register(waker.fileno(), select.POLLIN)
         filenos: dict[Ward, set[int]] = {}
         owners: dict[int, Ward] = {}
         ready: set[Ward] = set()

@@ -60,6 +60,34 @@ class Failing(Ward):
         raise ZeroDivisionError("on purpose")
 
 
+def test_an_interrupt_while_its_thread_starts(keeper: Keeper, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C in the midst of the start leaves nothing behind, not even a traceback of the thread; the next start works."""
+
+    interrupted = Event()
+
+    class Interrupted(Thread):
+        def start(self) -> None:
+            super().start()
+            raise KeyboardInterrupt
+
+        def run(self) -> None:
+            interrupted.wait(PATIENCE)
+            super().run()
+
+    before = keepers()
+    ward = Ward()
+    with monkeypatch.context() as patch:
+        patch.setattr("eventbus.transports._keeper.Thread", Interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            keeper.watch(ward)
+    interrupted.set()
+    eventually(lambda: keepers() == before)
+    assert ward.looks == []
+    keeper.watch(ward)
+    ward.wait_for(1)
+    keeper.forget(ward)
+
+
 def test_its_thread_is_there_while_there_are_wards(keeper: Keeper) -> None:
     """The thread starts with the first ward and ends with the last; as often as there is a first one."""
     before = keepers()
