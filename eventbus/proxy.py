@@ -27,8 +27,8 @@ class EventBusProxy:
 
     With a secret key it speaks CURVE only, to clients on the allow-list only, which it reads again when the file changes. If
     the list has rules, it passes on only what they permit: between half and two thirds as many events per second. When the
-    first rule comes, and when a client sends on its subscribing side what no subscriber sends, all connections end once; such
-    a client is not let in again until the list changes.
+    first rule comes, and when a client sends on its subscribing side what no subscriber sends, all connections end once;
+    such a client is not let in again until the list changes.
 
     Args:
         host: the address to bind. The default lets nobody but this machine in; whoever can reach another one can send and
