@@ -25,6 +25,7 @@ from eventbus.wire import MARK, MAX_TOPIC_BYTES, PRIVATE, topic_frame
 logger = logging.getLogger("eventbus")
 
 _ANY = "*"
+_TOKEN = 17  # bytes, `PRIVATE` and a random UUID
 _CACHED = 10_000  # decisions; a client can think of any number of topics
 
 
@@ -102,7 +103,7 @@ class AllowList:
         """
         try:
             content = tomllib.loads(text)
-        except tomllib.TOMLDecodeError as error:
+        except (ValueError, RecursionError) as error:  # tomllib's own is a ValueError; endless numbers raise another one
             raise InvalidSettings(f"no TOML: {error}") from None
         clients = content.pop("clients", {})
         complaints = [f"{name!r} is unknown: clients stand in [clients.NAME]" for name in content]
@@ -217,6 +218,11 @@ class AllowListFile:
             raise InvalidSettings(f"allow-list {self._path} (EVENTBUS_SECURITY__ALLOW_LIST): {error}") from None
 
 
+def is_token(topic: bytes) -> bool:
+    """Whether this can be what a client proves its path with: everybody may subscribe to those."""
+    return topic.startswith(PRIVATE) and len(topic) == _TOKEN
+
+
 class Gate:
     """Decides what of the clients' messages and subscriptions passes. It does not change; one thread at a time.
 
@@ -270,7 +276,9 @@ class Gate:
         client = self._clients.get(key)
         if client is None:
             return None
-        if prefix.startswith(PRIVATE) or client.subscribe.have_all_of(prefix):
+        if prefix.startswith(PRIVATE):
+            return prefix if is_token(prefix) else None
+        if client.subscribe.have_all_of(prefix):
             return prefix
         topic, mark, rest = prefix.partition(MARK)
         if client.subscribe.have(topic):

@@ -44,6 +44,7 @@ def socket_for(
     if secret_key is not None:
         made.set(zmq.CURVE_SERVER, 1)
         made.set(zmq.CURVE_SECRETKEY, secret_key.encode())
+        made.set(zmq.ZAP_ENFORCE_DOMAIN, 1)  # where nobody answers who may connect, nobody may
     for option, value in _KEEPALIVE.items():
         made.set(option, value)
     return made

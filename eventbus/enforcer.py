@@ -9,10 +9,10 @@ from typing import cast
 
 import zmq
 
-from eventbus.access import AllowListFile, Gate
+from eventbus.access import AllowListFile, Gate, is_token
 from eventbus.denial import Action, Denial
 from eventbus.throttle import Throttle
-from eventbus.wire import MARK, PRIVATE, topic_of
+from eventbus.wire import MARK, topic_of
 
 logger = logging.getLogger("eventbus")
 
@@ -198,7 +198,7 @@ class Enforcer:
             if action not in (_SUBSCRIBE, _UNSUBSCRIBE) or frame.more:
                 return key or ""
             self._change(action, topic, key)
-            if topic.startswith(PRIVATE):
+            if is_token(topic):
                 self._frontend.send(change)
                 self._traffic[2] += 1
                 self._traffic[3] += len(change)

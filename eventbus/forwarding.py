@@ -103,7 +103,8 @@ class Forwarding:
         require_descriptors(_DESCRIPTORS + (_WITH_KEYS if allow_list else 0))
         self._begin_anew = begin_anew
         self._authenticator: Authenticator | None = None
-        self._enforces = allow_list is not None and allow_list.current.has_rules
+        self._enforces = allow_list is not None and allow_list.current.has_rules  # once and for all: the sockets differ
+        self._gives_way = False  # whether another one that enforces has been asked for
         # libzmq encrypts in its own threads: one of them is the bottleneck then.
         self._context = zmq.Context(1 if secret_key is None else 2)
         with ExitStack() as undo:
@@ -177,7 +178,7 @@ class Forwarding:
         running = False
         if self._controlling.acquire(timeout=deadline.left()):
             try:
-                running = self._thread.is_alive() and self._ask(deadline)
+                running = self.is_alive() and self._ask(deadline)
             finally:
                 self._controlling.release()
         return ProxyHealth(
@@ -205,8 +206,10 @@ class Forwarding:
 
     def _follow_rules(self) -> None:
         """After a change of the allow-list: what is passed on natively cannot be ruled. An enforcer sees for itself."""
-        if self.allow_list is not None and self.allow_list.current.has_rules and not self._enforces:
-            self._enforces = True
+        if self.allow_list is None or self._enforces or self._gives_way:
+            return
+        if self.allow_list.current.has_rules:
+            self._gives_way = True
             self._begin_anew("the allow-list has rules now")
 
     def _expel(self, key: str) -> None:

@@ -72,14 +72,21 @@ class Authenticator:
             while not self._stopped:
                 asked = self._socket in dict(poller.poll(_LOOK))
                 # Before each answer: who is taken off the list does not come in again.
-                if self._allow_list.refresh():
-                    self._on_change()
+                self._refresh()
                 if asked:
                     self._socket.send_multipart(self._answer(self._socket.recv_multipart()))
         except Exception:
             logger.exception("the proxy lets nobody in any more")
         finally:
             self._socket.close()
+
+    def _refresh(self) -> None:
+        try:
+            if self._allow_list.refresh():
+                self._on_change()
+        except Exception:
+            # A defect of ours, after which somebody must answer all the same.
+            logger.exception("the allow-list could not be read again")
 
     def _answer(self, question: list[bytes]) -> list[bytes]:
         if len(question) != _FIELDS or question[0] != _VERSION or question[5] != b"CURVE" or question[2] != ZAP_DOMAIN:

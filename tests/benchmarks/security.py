@@ -51,8 +51,9 @@ def subscribe_raw(
     # Another one, which comes round when the first is in force.
     receive, event = super(zmq.Socket, socket).recv, BenchEvent()
     publisher = _socket(zmq.XPUB, pub_port, keys)
-    socket.subscribe(b"\xffready")
-    while publisher.recv() != b"\x01\xffready":
+    token = b"\xff" + bytes(16)
+    socket.subscribe(token)
+    while publisher.recv() != b"\x01" + token:
         pass
     publisher.close()
     ready()

@@ -90,6 +90,8 @@ def test_any_name_will_do() -> None:
     [
         ("[clients.ann\n", "no TOML: .*line 1"),
         ("<xml/>", "no TOML"),
+        ("x = " + "9" * 5_000, "no TOML"),
+        ("x = " + "[" * 100_000, "no TOML"),
         (listed("ann", ANN) * 2, "no TOML: .*ann"),
         ("clients = 3", r"`clients` must be tables: \[clients\.NAME\]"),
         (f'[[clients]]\npublic_key = "{ANN}"', r"must be tables: \[clients\.NAME\]"),
@@ -222,7 +224,10 @@ def test_all_may_be_subscribed_to() -> None:
 
 def test_everybody_may_prove_a_path() -> None:
     """The tokens by which a client proves that a path is live may be subscribed to by who may subscribe to nothing else."""
-    assert gate({"subscribe": []}).subscription(ANN, PRIVATE + b"token") == PRIVATE + b"token"
+    token = PRIVATE + bytes(16)
+    assert gate({"subscribe": []}).subscription(ANN, token) == token
+    for other in (PRIVATE, PRIVATE + b"token", token + b"x", PRIVATE + bytes(1_000)):  # which would only fill memory
+        assert gate({"subscribe": []}).subscription(ANN, other) is None
 
 
 def test_who_is_not_on_the_list() -> None:

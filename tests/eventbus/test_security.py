@@ -694,3 +694,18 @@ def test_counts_mean_the_same_under_rules(directory: Path) -> None:
         assert health.running
         last = health
     assert guarded.proxy.health().denied == last.denied
+
+
+def test_nobody_answers_who_may_connect(tmp_path: Path) -> None:
+    """Where the authenticator has died nobody gets in, neither a stranger nor who is listed; the proxy counts as down."""
+    with Guarded(tmp_path) as guarded:
+        known, stranger = guarded.admit("known"), guarded.keys_for(new_keys())
+        running = guarded.proxy._running
+        assert running is not None
+        assert running._authenticator is not None
+        running._authenticator.stop()
+        for keys in (known, stranger):
+            with pytest.raises((HandshakeFailed, ProxyUnreachable)):
+                guarded.client(keys, connect_timeout=1.0).connect()
+        assert not guarded.proxy.is_running()
+        assert not guarded.proxy.health().running
