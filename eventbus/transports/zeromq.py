@@ -313,6 +313,7 @@ class ZeroMQTransport:
         self.send = self._refuse
         self._changing, self._opening = RLock(), RLock()
         self.status = Status(lambda: ForkedClient(self.endpoints))
+        self._drops = DropLog()  # as all that has a lock, which another thread may have held
         self._path = None
 
 
