@@ -47,6 +47,7 @@ def test_reconnecting_without_descriptors(ports: tuple[int, int]) -> None:
             assert program.stdout is not None
             assert program.stdout.readline() == "exhausted\n"
             proxy.stop()
+            assert program.stdout.readline() == "alone\n"
             with EventBusProxy("127.0.0.1", *ports):
                 print("restarted", file=program.stdin, flush=True)
                 assert program.stdout.readline() == "received\n"
@@ -127,10 +128,12 @@ def reconnect(client: Bus, descriptors: Descriptors) -> None:
         descriptors.take_all_but(0)
         print("exhausted", flush=True)
         eventually(lambda: client.state is ClientState.DEGRADED)
+        descriptors.take_all_but(0)  # those of the lost connections, before there is a proxy to use them for
+        print("alone", flush=True)
         sys.stdin.readline()
         client.emit_event(event(1), TOPIC)
         for _ in range(20):
-            descriptors.take_all_but(0)  # also those of the lost connections
+            descriptors.take_all_but(0)
             with pytest.raises(ProxyUnreachable):
                 client.wait_ready(0.02)
         descriptors.give_back()
