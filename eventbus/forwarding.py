@@ -111,7 +111,7 @@ class Forwarding:
             undo.callback(self._context.destroy, linger=0)
             try:
                 if self.allow_list is not None:
-                    # The first, for without one libzmq lets everybody in.
+                    # The first, for without one libzmq lets nobody in.
                     self._authenticator = Authenticator(self._context, self.allow_list, self._follow_rules)
                     undo.callback(self._authenticator.stop)
                 # Data queues are bounded. Subscriptions count against high-water marks too, and must never be forgotten.

@@ -37,8 +37,8 @@ PREFIX = "EVENTBUS_"
 _NESTED = "__"
 _SECURITY = f"{PREFIX}SECURITY{_NESTED}"
 
-# Where Docker and Kubernetes mount secrets, one file each.
 _ALIKE = 0.85  # from 0 to 1; a misspelt name is
+# Where Docker and Kubernetes mount secrets, one file each.
 _SECRETS_DIR, _SECRETS = f"{PREFIX}SECRETS_DIR", "/run/secrets"
 
 # Kubernetes describes a service called `eventbus`, or `eventbus-…`, to every pod in variables of these names; and

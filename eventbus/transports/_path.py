@@ -65,7 +65,6 @@ class Path:
         self._symptoms: Symptoms = ()  # when it was diagnosed last
         self._said: type[EventBusError] | None = None  # of what was found
         self.in_use = False  # whether somebody relies on it by now, or still waits until it opens
-        self._kept: Legs | None = None  # how the legs were when the keeper looked
         self._lock = RLock()  # guards the watch; a signal handler may close what it interrupts, here and elsewhere
         self._watch = Watch(patience, monotonic())
         self._echo: bytes | None = None
