@@ -15,6 +15,8 @@ from eventbus.proxy import EventBusProxy
 from eventbus.settings import EventBusSettings
 from eventbus.transport import Transport
 
+_NOT_THE_CLIENTS = {"embedded_proxy", "security", "metrics", "traces", "http_port", "http_host", "log_format"}
+
 
 def _open_client(
     client_class: type[AnyClient],
@@ -28,7 +30,7 @@ def _open_client(
         transport=transport,
         keys=settings.security.client_keys() if settings.enabled and transport is None else None,
         # Each of the others is an argument of the same name.
-        **settings.model_dump(exclude={"embedded_proxy", "security"}),
+        **settings.model_dump(exclude=_NOT_THE_CLIENTS),
     )
     with ExitStack() as stack:
         if settings.embedded_proxy and settings.enabled and transport is None:

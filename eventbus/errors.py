@@ -3,9 +3,11 @@
 EventBusError
 ├── InvalidEvent             what was emitted is no event of this bus         (also a TypeError)
 ├── InvalidTopic             the topic is of another enum, or cannot be sent  (also a ValueError)
+├── InvalidHeaders           headers of an event cannot be sent               (also a ValueError)
 ├── InvalidHandler           a callback or @on method cannot be wired         (also a TypeError)
 ├── InvalidSettings          a setting is unknown or has a bad value          (also a ValueError)
-│   └── CompressionMissing   the library for a compression is not installed
+│   └── ExtraMissing         the library that a setting needs is not installed
+│       └── CompressionMissing   the one for a compression
 ├── EventTooLarge            the event is larger than allowed                 (also a ValueError)
 ├── PayloadTooLarge          inflated, a payload would be larger than allowed (also a ValueError)
 ├── PayloadDamaged           a compressed payload cannot be inflated          (also a ValueError)
@@ -39,6 +41,10 @@ class InvalidTopic(EventBusError, ValueError):
     """The topic is no member of the client's topic enum, or its value cannot travel on the wire."""
 
 
+class InvalidHeaders(EventBusError, ValueError):
+    """Headers that were to travel with an event are no texts, or too long."""
+
+
 class InvalidHandler(EventBusError, TypeError):
     """A callback or a method marked with ``@on`` cannot be called with an event of this bus."""
 
@@ -47,7 +53,19 @@ class InvalidSettings(EventBusError, ValueError):
     """One or more settings are unknown or have a bad value; the text names each variable."""
 
 
-class CompressionMissing(InvalidSettings):
+class ExtraMissing(InvalidSettings):
+    """A library is needed that comes with an extra of this package, and it is not installed.
+
+    Attributes:
+        extra: the extra that brings it.
+    """
+
+    def __init__(self, extra: str, wanted_by: str) -> None:
+        super().__init__(f"{extra} is not installed: pip install 'eventbus[{extra}]' ({wanted_by})")
+        self.extra = str(extra)
+
+
+class CompressionMissing(ExtraMissing):
     """A compression is to be used, or has been used by a publisher, and the library that does it is not installed.
 
     Attributes:
@@ -55,7 +73,7 @@ class CompressionMissing(InvalidSettings):
     """
 
     def __init__(self, compression: str) -> None:
-        super().__init__(f"{compression} is not installed: pip install 'eventbus[{compression}]' (EVENTBUS_COMPRESSION)")
+        super().__init__(compression, "EVENTBUS_COMPRESSION")
         self.compression = str(compression)
 
 

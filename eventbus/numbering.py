@@ -5,7 +5,7 @@ After the mark that ends the topic's name (see `wire`), the first frame of a num
 ======  ====================================================================================================
 bytes
 ======  ====================================================================================================
-8       the publisher: random, another one each time that a client opens
+8       the publisher: random, another one each time that a client opens; not beginning with NUL (see `headers`)
 4       how many events the message carries; left out when it is one
 8       how many events the publisher has sent on the topic, this message's included
 ======  ====================================================================================================
@@ -35,12 +35,12 @@ class Numbering:
     So it is used up by `taken`, to be called when the message was sent, or may have been.
 
     Args:
-        publisher: eight bytes that no other publisher has; None for random ones.
+        publisher: eight bytes that no other publisher has, the first not NUL; None for random ones.
     """
 
     def __init__(self, publisher: bytes | None = None) -> None:
         self._sent: defaultdict[bytes, int] = defaultdict(int)
-        self._starts = _Starts(os.urandom(_PUBLISHER) if publisher is None else publisher)
+        self._starts = _Starts(b"\x01" + os.urandom(_PUBLISHER - 1) if publisher is None else publisher)
 
     def next(self, topic: bytes, count: int = 1) -> bytes:
         """Return the first frame of the topic's next message, which carries `count` events."""

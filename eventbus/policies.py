@@ -1,4 +1,4 @@
-"""Choices that settings name: full buffers, compression. Imports nothing of this package, so that they can."""
+"""Choices that settings name: full buffers, compression, telemetry. Imports nothing of this package, so that they can."""
 
 from enum import StrEnum
 
@@ -45,3 +45,32 @@ class Compression(StrEnum):
     """Smaller and faster than zlib. Part of Python from 3.14 on, before that of ``eventbus[zstd]``."""
     LZ4 = "lz4"
     """The fastest, and the least small. Part of ``eventbus[lz4]``."""
+
+
+class Metrics(StrEnum):
+    """Who is told what the client does."""
+
+    NONE = "none"
+    """Nobody."""
+    PROMETHEUS = "prometheus"
+    """The default registry of prometheus-client, part of ``eventbus[prometheus]``."""
+    OTEL = "otel"
+    """OpenTelemetry's meter provider, part of ``eventbus[otel]``."""
+
+
+class Traces(StrEnum):
+    """Whether spans are made of emitting and handling, and the trace context travels with events."""
+
+    NONE = "none"
+    """None."""
+    OTEL = "otel"
+    """OpenTelemetry's tracer provider, part of ``eventbus[otel]``."""
+
+
+class LogFormat(StrEnum):
+    """How the commands write their log."""
+
+    TEXT = "text"
+    """Lines for people."""
+    JSON = "json"
+    """One JSON object per line."""

@@ -31,7 +31,7 @@ from pydantic_settings import (
 
 from eventbus.curve import ClientKeys, bare, checked_key, public_key_of, read_key
 from eventbus.errors import InvalidSettings
-from eventbus.policies import Compression, ReceivePolicy, SendPolicy
+from eventbus.policies import Compression, LogFormat, Metrics, ReceivePolicy, SendPolicy, Traces
 
 PREFIX = "EVENTBUS_"
 _NESTED = "__"
@@ -203,7 +203,15 @@ class EventBusSettings(BaseSettings):
     compression_threshold: PositiveInt = Field(
         default=1024, description="bytes; larger payloads are compressed, if that makes them smaller"
     )
-
+    metrics: Metrics = Field(default=Metrics.NONE, description="none, prometheus or otel: who counts and times events")
+    traces: Traces = Field(
+        default=Traces.NONE, description="none or otel: spans, and a trace context that travels with events"
+    )
+    http_port: int = Field(
+        default=0, ge=0, le=65535, description="where /metrics, /healthz and /readyz are served; 0: nowhere"
+    )
+    http_host: str = Field(default="127.0.0.1", min_length=1, description="the address that those are served at")
+    log_format: LogFormat = Field(default=LogFormat.TEXT, description="text or json: how the commands write their log")
     security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")
 
     # Any: these are pydantic's own arguments beside the fields.

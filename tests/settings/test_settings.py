@@ -7,6 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from eventbus import Compression, EventBusError, InvalidSettings, ReceivePolicy, SendPolicy
+from eventbus.policies import LogFormat, Metrics, Traces
 from eventbus.settings import EventBusSettings
 from tests.support import run_script
 
@@ -38,6 +39,11 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "packing": ("false", False),
     "compression": ("zstd", Compression.ZSTD),
     "compression_threshold": ("15", 15),
+    "metrics": ("prometheus", Metrics.PROMETHEUS),
+    "traces": ("otel", Traces.OTEL),
+    "http_port": ("9464", 9464),
+    "http_host": ("0.0.0.0", "0.0.0.0"),
+    "log_format": ("json", LogFormat.JSON),
 }
 
 # What Kubernetes tells every pod about a service called `eventbus`.
