@@ -1,0 +1,46 @@
+"""What telemetry calls things that others have named: printable, and never more than so many different ones."""
+
+from collections.abc import Callable
+from functools import cached_property
+from threading import RLock
+
+from eventbus.printable import printable
+from eventbus.wire import MAX_TOPIC_BYTES
+
+LIMIT = 100
+OTHER = "_OTHER"  # as OpenTelemetry calls what is on no list; an event's topic may well be called `other`
+
+
+class Bounded[Value](dict[str, Value]):
+    """Makes a value for each of the first names that are looked up, and one for all other names together.
+
+    A name that is known is looked up as in any dict. Any thread may look up.
+
+    Args:
+        make: makes the value of a name, which is printable and at most 255 characters long, or `OTHER`.
+        limit: how many names have a value of their own.
+    """
+
+    def __init__(self, make: Callable[[str], Value], limit: int = LIMIT) -> None:
+        super().__init__()
+        self._make = make
+        self._limit = limit
+        self._adding = RLock()  # a signal handler may emit
+
+    def __missing__(self, name: str) -> Value:
+        with self._adding:
+            if name not in self:
+                if len(self) >= self._limit:
+                    return self._others
+                self[name] = self._make(printable(name, MAX_TOPIC_BYTES))
+            return self[name]
+
+    @cached_property
+    def _others(self) -> Value:
+        return self._make(OTHER)
+
+
+def error_type(error: BaseException) -> str:
+    """The error's class with its module, as OpenTelemetry has it in ``error.type``."""
+    cls = type(error)
+    return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

@@ -1,0 +1,221 @@
+"""Metrics for Prometheus: a hook that counts and times in a registry of prometheus-client, under the names listed here."""
+
+from collections import Counter as Counts
+from collections.abc import Iterable, Sequence
+from threading import Lock
+from typing import Any
+from weakref import WeakKeyDictionary, WeakSet
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from eventbus.codec import RejectReason
+from eventbus.events import BaseEvent, BaseEventType
+from eventbus.hooks import EventBusHook
+from eventbus.state import ClientState, StateChange
+from eventbus.stats import DropReason
+from eventbus.telemetry.labels import Bounded, error_type
+from eventbus.telemetry.switch import HasHealth
+
+EMITTED_EVENTS = "eventbus_emitted_events_total"
+EMITTED_BYTES = "eventbus_emitted_bytes_total"
+RECEIVED_EVENTS = "eventbus_received_events_total"
+RECEIVED_BYTES = "eventbus_received_bytes_total"
+HANDLER_DURATION = "eventbus_handler_duration_seconds"
+HANDLER_ERRORS = "eventbus_handler_errors_total"
+REJECTED = "eventbus_rejected_messages_total"
+DROPPED = "eventbus_dropped_events_total"
+LOST = "eventbus_lost_events_total"
+CLIENTS = "eventbus_clients"
+STATE_CHANGES = "eventbus_state_changes_total"
+ROUND_TRIP = "eventbus_echo_round_trip_seconds"
+BUSY = "eventbus_consumer_busy_seconds"
+
+# Labels
+TOPIC, HANDLER, OUTCOME, ERROR_TYPE, REASON, STATE = "topic", "handler", "outcome", "error_type", "reason", "state"
+
+SUCCESS, ERROR = "success", "error"  # outcomes
+
+MAX_ERROR_TYPES = 20  # of each handler
+
+# Seconds. Most handlers take less than what prometheus-client begins with.
+BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class PrometheusHook(EventBusHook):
+    """Tells a registry what a client does. All hooks of a registry share its metrics, so a process may have many clients.
+
+    Labels take no more than a hundred topics and a hundred handlers; what comes later counts as ``_OTHER``. The metrics
+    are prometheus-client's own, for its multiprocess mode; only what `watch` adds is missing there.
+
+    Args:
+        registry: prometheus-client's default one, or another.
+    """
+
+    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
+        self._metrics = _metrics_of(registry)
+        self._emitted, self._received = self._metrics.emitted, self._metrics.received
+        self._succeeded = self._metrics.succeeded
+        self._open = Counts[ClientState]()  # clients that this hook has seen get into a state and not out of it
+        self._changing = Lock()
+
+    def watch(self, client: HasHealth) -> None:
+        """Read the echo's round trip and the consumer's progress from this client's health whenever the registry is scraped.
+
+        The client is kept weakly.
+        """
+        self._metrics.watched.add(client)
+
+    # BaseEvent[Any]: as in `EventBusHook`.
+    def emitted(self, topic: str, events: Sequence[BaseEvent[Any] | BaseEventType], size: int) -> None:
+        """Count events and bytes."""
+        count, volume = self._emitted[topic]
+        count.inc(len(events))
+        volume.inc(size)
+
+    def received(self, topic: str, events: Sequence[BaseEvent[Any]], size: int) -> None:
+        """Count events and bytes."""
+        count, volume = self._received[topic]
+        count.inc(len(events))
+        volume.inc(size)
+
+    def handled(self, topic: str, event: BaseEvent[Any], handler: str, duration: float) -> None:
+        """Note how long it took."""
+        self._succeeded[handler].observe(duration)
+
+    def handler_failed(self, topic: str, event: BaseEvent[Any], handler: str, duration: float, error: BaseException) -> None:
+        """Note how long it took, and count the error."""
+        durations, errors = self._metrics.failed[handler]
+        durations.observe(duration)
+        errors[error_type(error)].inc()
+
+    def rejected(self, reason: RejectReason, count: int) -> None:
+        """Count them."""
+        self._metrics.rejected.labels(reason).inc(count)
+
+    def dropped(self, reason: DropReason, count: int) -> None:
+        """Count them."""
+        self._metrics.dropped.labels(reason).inc(count)
+
+    def lost(self, topic: str, count: int) -> None:
+        """Count them."""
+        self._metrics.lost[topic].inc(count)
+
+    def state_changed(self, change: StateChange) -> None:
+        """Count the change, and the client to those in its new state; one that is closed to none."""
+        self._metrics.state_changes.labels(change.state).inc()
+        with self._changing:
+            if self._open[change.before]:  # else the hook came later than the client got there
+                self._open[change.before] -= 1
+                self._metrics.clients.labels(change.before).dec()
+            if change.state is not ClientState.CLOSED:
+                self._open[change.state] += 1
+                self._metrics.clients.labels(change.state).inc()
+
+
+class _Metrics:
+    """What one registry has. Children are looked up once: it costs as much as counting."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, unit: str, meaning: str, *labels: str) -> Counter:
+            return Counter(name, meaning, labels, unit=unit, registry=registry)
+
+        emitted = counter(EMITTED_EVENTS, "events", "Events that the transport has taken.", TOPIC)
+        emitted_bytes = counter(EMITTED_BYTES, "bytes", "JSON of emitted events, before it is compressed.", TOPIC)
+        received = counter(RECEIVED_EVENTS, "events", "Events that have arrived and were decoded.", TOPIC)
+        received_bytes = counter(RECEIVED_BYTES, "bytes", "Payloads of received events, as they came.", TOPIC)
+        durations = Histogram(
+            HANDLER_DURATION,
+            "How long calls of handlers took, with the middleware around them.",
+            (HANDLER, OUTCOME),
+            unit="seconds",
+            buckets=BUCKETS,
+            registry=registry,
+        )
+        errors = counter(HANDLER_ERRORS, "errors", "Calls of handlers that raised or were cancelled.", HANDLER, ERROR_TYPE)
+        lost = counter(LOST, "events", "Events of numbering publishers that have never arrived.", TOPIC)
+
+        def children_of_failed(handler: str) -> tuple[Histogram, Bounded[Counter]]:
+            of_types = Bounded(lambda error: errors.labels(handler, error), MAX_ERROR_TYPES)
+            return durations.labels(handler, ERROR), of_types
+
+        self.emitted = Bounded(lambda topic: (emitted.labels(topic), emitted_bytes.labels(topic)))
+        self.received = Bounded(lambda topic: (received.labels(topic), received_bytes.labels(topic)))
+        self.succeeded = Bounded(lambda handler: durations.labels(handler, SUCCESS))
+        self.failed = Bounded(children_of_failed)
+        self.lost = Bounded(lost.labels)
+        self.rejected = counter(
+            REJECTED, "messages", "Messages, or elements of packed messages, that were no event.", REASON
+        )
+        self.dropped = counter(DROPPED, "events", "Events that did not get to where they were going.", REASON)
+        self.clients = Gauge(
+            CLIENTS,
+            "Clients that are not closed, by their state.",
+            (STATE,),
+            unit="clients",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self.state_changes = counter(STATE_CHANGES, "changes", "Changes of clients to a state.", STATE)
+        # A series that appears with its first count hides that count from rate() and increase().
+        for reject in RejectReason:
+            self.rejected.labels(reject)
+        for drop in DropReason:
+            if drop is not DropReason.UNREAD:  # hooks are not told of those
+                self.dropped.labels(drop)
+        for state in ClientState:
+            self.state_changes.labels(state)
+            if state is not ClientState.CLOSED:
+                self.clients.labels(state)
+        self.watched = _Watched()
+        registry.register(self.watched)
+
+
+class _Watched(Collector):
+    """What is read from the health of clients at the moment of a scrape; of several clients, the worst."""
+
+    def __init__(self) -> None:
+        self._clients: WeakSet[HasHealth] = WeakSet()
+        self._changing = Lock()
+
+    def add(self, client: HasHealth) -> None:
+        with self._changing:
+            self._clients.add(client)
+
+    def describe(self) -> Iterable[GaugeMetricFamily]:
+        """Tell the registry the names without looking at any client."""
+        return _families([], [])
+
+    def collect(self) -> Iterable[GaugeMetricFamily]:
+        with self._changing:
+            clients = list(self._clients)
+        healths = [health for client in clients if (health := client.health()).state is not ClientState.CLOSED]
+        return _families(
+            [health.round_trip for health in healths if health.round_trip is not None],
+            [health.busy_for for health in healths if health.consuming],
+        )
+
+
+def _families(round_trips: list[float], busy: list[float]) -> list[GaugeMetricFamily]:
+    """Both families; without a sample where there is nothing to tell."""
+    return [
+        GaugeMetricFamily(
+            ROUND_TRIP, "How long the last echo through the proxy took.", max(round_trips, default=None), unit="seconds"
+        ),
+        GaugeMetricFamily(
+            BUSY, "How long ago the consumer last got on; 0 while it waits.", max(busy, default=None), unit="seconds"
+        ),
+    ]
+
+
+_shared: WeakKeyDictionary[CollectorRegistry, _Metrics] = WeakKeyDictionary()
+_sharing = Lock()
+
+
+def _metrics_of(registry: CollectorRegistry) -> _Metrics:
+    with _sharing:
+        metrics = _shared.get(registry)
+        if metrics is None:
+            metrics = _shared[registry] = _Metrics(registry)
+        return metrics

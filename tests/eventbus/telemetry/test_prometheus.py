@@ -1,0 +1,266 @@
+"""`PrometheusHook` with a real registry: what it counts, and that strangers cannot make it grow."""
+
+import gc
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from eventbus import BaseEventTopic, ClientState, DropReason, EventBusHealth, RejectReason, StateChange
+from eventbus.telemetry import prometheus
+from eventbus.telemetry.labels import LIMIT, OTHER
+from eventbus.telemetry.prometheus import PrometheusHook
+from tests.support import event, run_script, run_threads
+
+CLOSED, CONNECTING, READY, DEGRADED = ClientState.CLOSED, ClientState.CONNECTING, ClientState.READY, ClientState.DEGRADED
+
+type Value = Callable[..., float | None]
+
+
+@pytest.fixture
+def hook(registry: CollectorRegistry) -> PrometheusHook:
+    return PrometheusHook(registry)
+
+
+@pytest.fixture
+def value(registry: CollectorRegistry) -> Value:
+    """The value of a metric with these labels, as it is scraped; None if there is none."""
+
+    def read(name: str, **labels: str) -> float | None:
+        return registry.get_sample_value(name, labels)
+
+    return read
+
+
+def change(before: ClientState, state: ClientState) -> StateChange:
+    return StateChange(before, state, "a test")
+
+
+class Patient:
+    """Something that has a health, as a client has."""
+
+    def __init__(self, **facts: object) -> None:
+        self.facts = facts
+
+    def health(self) -> EventBusHealth:
+        of_one_that_is_well: dict[str, object] = {
+            "ready": True,
+            "live": True,
+            "state": READY,
+            "round_trip": None,
+            "echo_age": None,
+            "consuming": True,
+            "busy_for": 0.0,
+        }
+        return EventBusHealth(**of_one_that_is_well | self.facts)  # type: ignore[arg-type] # a test gives what belongs there
+
+
+# What is counted
+
+
+def test_emitted_and_received(hook: PrometheusHook, value: Value) -> None:
+    """Events and their bytes are counted by topic, those of packed messages one by one."""
+    hook.emitted("plant", [event(1)], 100)
+    hook.emitted("plant", [event(2), event(3)], 250)
+    hook.received("plant", [event(1), event(2), event(3)], 200)
+    assert value("eventbus_emitted_events_total", topic="plant") == 3
+    assert value("eventbus_emitted_bytes_total", topic="plant") == 350
+    assert value("eventbus_received_events_total", topic="plant") == 3
+    assert value("eventbus_received_bytes_total", topic="plant") == 200
+
+
+def test_handlers(hook: PrometheusHook, value: Value) -> None:
+    """How long a handler takes goes into a histogram by its outcome, in seconds; errors are counted by their type."""
+    hook.handled("plant", event(), "app.Tank.fill", 0.002)
+    hook.handled("plant", event(), "app.Tank.fill", 0.2)
+    hook.handler_failed("plant", event(), "app.Tank.fill", 3.0, ValueError("no"))
+    hook.handler_failed("other", event(), "app.Tank.fill", 3.0, KeyError("no"))
+    hook.handler_failed("other", event(), "app.Tank.fill", 3.0, KeyError("again"))
+    name, well, badly = "eventbus_handler_duration_seconds", "success", "error"
+    assert value(f"{name}_count", handler="app.Tank.fill", outcome=well) == 2
+    assert value(f"{name}_sum", handler="app.Tank.fill", outcome=well) == pytest.approx(0.202)
+    assert value(f"{name}_bucket", handler="app.Tank.fill", outcome=well, le="0.0025") == 1
+    assert value(f"{name}_count", handler="app.Tank.fill", outcome=badly) == 3
+    assert value("eventbus_handler_errors_total", handler="app.Tank.fill", error_type="ValueError") == 1
+    assert value("eventbus_handler_errors_total", handler="app.Tank.fill", error_type="KeyError") == 2
+
+
+def test_what_is_missing(hook: PrometheusHook, value: Value) -> None:
+    """Rejects and drops are counted by their reason, losses by topic."""
+    hook.rejected(RejectReason.SCHEMA, 3)
+    hook.dropped(DropReason.SEND_BUFFER, 4)
+    hook.lost("plant", 5)
+    assert value("eventbus_rejected_messages_total", reason="schema") == 3
+    assert value("eventbus_dropped_events_total", reason="send_buffer") == 4
+    assert value("eventbus_lost_events_total", topic="plant") == 5
+
+
+def test_every_reason_begins_at_zero(hook: PrometheusHook, value: Value) -> None:
+    """Before anything happens each reason and each state is there with zero, or rate() would not see the first count."""
+    for reject in RejectReason:
+        assert value("eventbus_rejected_messages_total", reason=str(reject)) == 0
+    for drop in set(DropReason) - {DropReason.UNREAD}:
+        assert value("eventbus_dropped_events_total", reason=str(drop)) == 0
+    for state in (CONNECTING, READY, DEGRADED):
+        assert value("eventbus_clients", state=str(state)) == 0
+
+
+def test_the_state(hook: PrometheusHook, value: Value) -> None:
+    """An open client counts in the state that it is in, and in no other; a closed one in none. Changes are counted."""
+    hook.state_changed(change(CLOSED, CONNECTING))
+    hook.state_changed(change(CONNECTING, READY))
+    hook.state_changed(change(READY, DEGRADED))
+    assert [value("eventbus_clients", state=str(state)) for state in (CONNECTING, READY, DEGRADED)] == [0, 0, 1]
+    hook.state_changed(change(DEGRADED, READY))
+    assert [value("eventbus_clients", state=str(state)) for state in (CONNECTING, READY, DEGRADED)] == [0, 1, 0]
+    hook.state_changed(change(READY, CLOSED))
+    assert [value("eventbus_clients", state=str(state)) for state in (CONNECTING, READY, DEGRADED)] == [0, 0, 0]
+    assert value("eventbus_state_changes_total", state="ready") == 2
+    assert value("eventbus_state_changes_total", state="closed") == 1
+
+
+def test_a_hook_that_came_late(hook: PrometheusHook, value: Value) -> None:
+    """A hook that was added to a client that is open already counts from its next change on, and nothing below zero."""
+    hook.state_changed(change(READY, DEGRADED))
+    assert (value("eventbus_clients", state="ready"), value("eventbus_clients", state="degraded")) == (0, 1)
+    hook.state_changed(change(DEGRADED, CLOSED))
+    hook.state_changed(change(READY, CLOSED))
+    assert (value("eventbus_clients", state="ready"), value("eventbus_clients", state="degraded")) == (0, 0)
+
+
+# At the scrape
+
+
+def test_a_watched_client(hook: PrometheusHook, registry: CollectorRegistry, value: Value) -> None:
+    """The echo's round trip and what keeps the consumer are read from each health at the scrape; the worst counts."""
+    assert value("eventbus_echo_round_trip_seconds") is None
+    patients = [
+        Patient(round_trip=0.001, busy_for=40.0),
+        Patient(round_trip=0.5, busy_for=0.0),
+        Patient(busy_for=99.0, consuming=False),
+        Patient(state=CLOSED, round_trip=7.0, busy_for=99.0),
+    ]
+    for patient in patients:
+        hook.watch(patient)
+        PrometheusHook(registry).watch(patient)
+    assert value("eventbus_echo_round_trip_seconds") == 0.5
+    assert value("eventbus_consumer_busy_seconds") == 40.0
+    patients[1].facts["round_trip"] = 0.25
+    assert value("eventbus_echo_round_trip_seconds") == 0.25
+
+
+def test_watching_keeps_nobody_alive(hook: PrometheusHook, value: Value) -> None:
+    """A client that is gone is gone from what is scraped."""
+    patient = Patient(round_trip=0.5)
+    gone = weakref.ref(patient)
+    hook.watch(patient)
+    del patient
+    gc.collect()
+    assert gone() is None
+    assert value("eventbus_echo_round_trip_seconds") is None
+
+
+# Many clients, and strangers
+
+
+def test_hooks_share_a_registry(registry: CollectorRegistry, value: Value) -> None:
+    """Two clients of a process, each with a hook, count into the same metrics; another registry has its own."""
+    one, two, elsewhere = PrometheusHook(registry), PrometheusHook(registry), PrometheusHook(CollectorRegistry())
+    one.emitted("plant", [event()], 10)
+    two.emitted("plant", [event()], 10)
+    elsewhere.emitted("plant", [event()], 10)
+    one.state_changed(change(CLOSED, READY))
+    two.state_changed(change(CLOSED, READY))
+    assert value("eventbus_emitted_events_total", topic="plant") == 2
+    assert value("eventbus_clients", state="ready") == 2
+
+
+def test_a_registry_is_not_kept_alive() -> None:
+    """What hooks share of a registry goes with it."""
+    registry = CollectorRegistry()
+    gone = weakref.ref(registry)
+    PrometheusHook(registry).emitted("plant", [event()], 10)
+    del registry
+    gc.collect()
+    assert gone() is None
+
+
+def test_invented_topics_count_together(hook: PrometheusHook, registry: CollectorRegistry, value: Value) -> None:
+    """After a hundred topics all others count as one, whoever invents them, and what is emitted keeps its own."""
+    PrometheusHook(registry).received("plant", [event()], 10)
+    for number in range(10 * LIMIT):
+        hook.received(f"invented-{number}", [event()], 10)
+    hook.received("plant", [event()], 10)
+    hook.emitted("tank", [event()], 10)
+    assert value("eventbus_received_events_total", topic="plant") == 2
+    assert value("eventbus_received_events_total", topic=OTHER) == 10 * LIMIT - (LIMIT - 1)
+    assert value("eventbus_emitted_events_total", topic="tank") == 1
+
+
+@pytest.mark.parametrize("topic", ["new\nline", '"quoted"\\', "\x1b[31m", "\u202eabc", "é\ud800", "x" * 10_000, ""])
+def test_any_topic_can_be_scraped(hook: PrometheusHook, registry: CollectorRegistry, topic: str) -> None:
+    """Whatever a topic is called, the registry can be written as text, with one sample in each line."""
+    hook.received(topic, [event()], 10)
+    text = generate_latest(registry).decode()
+    [line] = [line for line in text.split("\n") if line.startswith("eventbus_received_events_total{")]
+    assert line.endswith("} 1.0")
+    assert line.isprintable()
+
+
+def test_errors_are_bounded(hook: PrometheusHook, registry: CollectorRegistry) -> None:
+    """A handler that raises ever new classes of errors makes no more than so many series."""
+    for number in range(100):
+        hook.handler_failed("plant", event(), "app.fails", 0.1, type(f"Error{number}", (Exception,), {})())
+    [family] = [family for family in registry.collect() if family.name == "eventbus_handler_errors"]
+    counts = [sample for sample in family.samples if sample.name == prometheus.HANDLER_ERRORS]
+    assert len(counts) == prometheus.MAX_ERROR_TYPES + 1
+    assert sum(sample.value for sample in counts) == 100
+
+
+def test_members_of_enums_are_topics(hook: PrometheusHook, value: Value) -> None:
+    """A topic that comes as a member of its enum counts under its value."""
+
+    class Topic(BaseEventTopic):
+        plant = "plant/1"
+
+    hook.emitted(Topic.plant, [event()], 10)
+    assert value("eventbus_emitted_events_total", topic="plant/1") == 1
+
+
+def test_threads_share_a_hook(hook: PrometheusHook, value: Value) -> None:
+    """What many threads tell at once is all counted."""
+
+    def tell(number: int) -> None:
+        for count in range(500):
+            hook.emitted(f"topic-{count % 5}", [event()], 1)
+            hook.handled("plant", event(), "app.handle", 0.001)
+
+    run_threads(8, tell)
+    assert sum(value("eventbus_emitted_events_total", topic=f"topic-{count}") or 0 for count in range(5)) == 4_000
+    assert value("eventbus_handler_duration_seconds_count", handler="app.handle", outcome="success") == 4_000
+
+
+IN_ONE_OF_MANY = """
+from eventbus import ClientState, StateChange
+from eventbus.telemetry.prometheus import PrometheusHook
+hook = PrometheusHook()
+hook.emitted("plant", [object()], 10)
+hook.handled("plant", object(), "app.handle", 0.001)
+hook.state_changed(StateChange(ClientState.CLOSED, ClientState.READY, "a test"))
+"""
+
+
+def test_multiprocess_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With PROMETHEUS_MULTIPROC_DIR the metrics of several processes add up, for servers that fork."""
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    for _ in range(2):
+        assert run_script(IN_ONE_OF_MANY).returncode == 0
+    together = CollectorRegistry()
+    MultiProcessCollector(together)  # type: ignore[no-untyped-call] # prometheus-client has no types there
+    assert together.get_sample_value("eventbus_emitted_events_total", {"topic": "plant"}) == 2
+    labels = {"handler": "app.handle", "outcome": "success"}
+    assert together.get_sample_value("eventbus_handler_duration_seconds_count", labels) == 2
+    assert together.get_sample_value("eventbus_clients", {"state": "ready"}) == 2

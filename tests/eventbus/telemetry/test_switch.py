@@ -1,0 +1,80 @@
+"""From settings to hooks and middleware: only what is switched on, and one clear error where its library is missing."""
+
+from collections.abc import Callable
+
+import pytest
+
+from eventbus.errors import ExtraMissing
+from eventbus.policies import Metrics, Traces
+from eventbus.telemetry.otel import OpenTelemetryMetrics, OpenTelemetryTraces
+from eventbus.telemetry.prometheus import PrometheusHook
+from eventbus.telemetry.switch import telemetry
+from tests.support import run_script
+
+
+def test_nothing_is_switched_on_by_itself() -> None:
+    """Without metrics and traces there is neither a hook nor a middleware."""
+    made = telemetry()
+    assert (made.hooks, made.middleware) == ((), ())
+
+
+def test_prometheus() -> None:
+    """Prometheus is one hook, and no middleware: emitting costs no more than telling it."""
+    made = telemetry(Metrics.PROMETHEUS)
+    [hook] = made.hooks
+    assert isinstance(hook, PrometheusHook)
+    assert made.middleware == ()
+
+
+def test_opentelemetry() -> None:
+    """OpenTelemetry's metrics are a hook and a middleware; traces a middleware, which is outside."""
+    made = telemetry(Metrics.OTEL, Traces.OTEL, host="plant-1", pub_port=5559, sub_port=5560)
+    [hook] = made.hooks
+    assert isinstance(hook, OpenTelemetryMetrics)
+    outer, inner = made.middleware
+    assert isinstance(outer, OpenTelemetryTraces)
+    assert inner is hook
+
+
+def test_metrics_and_traces_are_separate() -> None:
+    """Traces go with any metrics, and metrics without traces."""
+    traces_alone = telemetry(traces=Traces.OTEL)
+    assert traces_alone.hooks == ()
+    assert [type(made) for made in traces_alone.middleware] == [OpenTelemetryTraces]
+    with_prometheus = telemetry(Metrics.PROMETHEUS, Traces.OTEL)
+    assert [type(made) for made in with_prometheus.hooks] == [PrometheusHook]
+    assert [type(made) for made in with_prometheus.middleware] == [OpenTelemetryTraces]
+    metrics_alone = telemetry(Metrics.OTEL)
+    assert [type(made) for made in metrics_alone.middleware] == [OpenTelemetryMetrics]
+
+
+@pytest.mark.parametrize(
+    ("library", "extra", "variable", "metrics", "traces"),
+    [
+        ("prometheus_client", "prometheus", "EVENTBUS_METRICS", Metrics.PROMETHEUS, Traces.NONE),
+        ("opentelemetry", "otel", "EVENTBUS_METRICS", Metrics.OTEL, Traces.NONE),
+        ("opentelemetry", "otel", "EVENTBUS_TRACES", Metrics.NONE, Traces.OTEL),
+    ],
+)
+def test_a_missing_library_is_an_error_with_a_remedy(
+    without: Callable[[str], None], library: str, extra: str, variable: str, metrics: Metrics, traces: Traces
+) -> None:
+    """Who switches something on without its library is told what to install, and which variable asks for it."""
+    without(library)
+    with pytest.raises(ExtraMissing, match=rf"pip install 'eventbus\[{extra}\]' \({variable}\)") as caught:
+        telemetry(metrics, traces)
+    assert caught.value.extra == extra
+
+
+def test_libraries_are_imported_where_they_are_switched_on() -> None:
+    """Neither the package nor what is not switched on imports a library."""
+    done = run_script(
+        "import sys, eventbus\n"
+        "from eventbus.policies import Metrics, Traces\n"
+        "from eventbus.telemetry.switch import telemetry\n"
+        "def loaded(): print('prometheus_client' in sys.modules, 'opentelemetry' in sys.modules)\n"
+        "telemetry(); loaded()\n"
+        "telemetry(Metrics.PROMETHEUS); loaded()\n"
+        "telemetry(traces=Traces.OTEL); loaded()\n"
+    )
+    assert done.stdout.split("\n") == ["False False", "True False", "True True", ""]
