@@ -1,0 +1,527 @@
+"""`OpenTelemetryMetrics` and `OpenTelemetryTraces` with the real SDK: what they tell, and what travels with an event."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry import baggage, context, propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.propagators.textmap import (
+    CarrierT,
+    Getter,
+    Setter,
+    TextMapPropagator,
+    default_getter,
+    default_setter,
+)
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, NumberDataPoint
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import SpanKind, StatusCode
+
+from eventbus.errors import InvalidTopic, SendBufferFull
+from eventbus.headers import MAX_HEADER_BYTES, NO_HEADERS, Headers, encode_headers
+from eventbus.middleware import Delivery, Emission
+from eventbus.telemetry.labels import LIMIT, OTHER
+from eventbus.telemetry.otel import MAX_ERROR_TYPES, OpenTelemetryMetrics, OpenTelemetryTraces
+from tests.eventbus.telemetry.conftest import Meters, Spans
+from tests.support import MyEventTopic, event
+
+TOPIC = MyEventTopic.my_service
+TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+TRACE_ID, SPAN_ID = 0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331
+
+type Emit = Callable[[Emission], None]
+
+
+def emission(count: int = 1, headers: Headers = NO_HEADERS, *, packed: bool = False) -> Emission:
+    return Emission([event(number) for number in range(count)], TOPIC, headers, packed=packed)
+
+
+def emit_nothing(emission: Emission) -> None:
+    raise AssertionError("no handler of these emits")
+
+
+def delivery(headers: Headers = NO_HEADERS, topic: str = "my_service") -> Delivery:
+    return Delivery(event(), topic, headers, "app.Tank.fill", emit_nothing)
+
+
+class Sent:
+    """Takes emissions, as a transport would."""
+
+    def __init__(self) -> None:
+        self.emissions: list[Emission] = []
+
+    def __call__(self, emission: Emission) -> None:
+        self.emissions.append(emission)
+
+    @property
+    def headers(self) -> Headers:
+        """Those of the last one."""
+        return self.emissions[-1].headers
+
+
+@pytest.fixture
+def sent() -> Sent:
+    return Sent()
+
+
+@pytest.fixture
+def metrics(meters: Meters) -> OpenTelemetryMetrics:
+    return OpenTelemetryMetrics("plant-1", 5559, 5560, meter_provider=meters.provider)
+
+
+@pytest.fixture
+def traces(spans: Spans) -> OpenTelemetryTraces:
+    return OpenTelemetryTraces("plant-1", 5559, 5560, tracer_provider=spans.provider)
+
+
+@pytest.fixture(autouse=True)
+def _context_is_left() -> Iterator[None]:
+    """Whatever happens, a call leaves the caller's context as it was."""
+    before = context.get_current()
+    yield
+    assert context.get_current() == before
+
+
+def failing(error: BaseException) -> Callable[[object], None]:
+    def fail(_: object) -> None:
+        raise error
+
+    return fail
+
+
+def counted(meters: Meters, name: str) -> dict[tuple[str, str | None], int | float]:
+    """Of a counter, what was counted by topic and error."""
+    found = {}
+    for point in meters.read()[name].data.data_points:
+        assert isinstance(point, NumberDataPoint)
+        assert point.attributes is not None
+        found[str(point.attributes["messaging.destination.name"]), _error(point.attributes)] = point.value
+    return found
+
+
+def timed(meters: Meters, name: str) -> dict[tuple[str, str | None], HistogramDataPoint]:
+    """Of a histogram, the points by topic and error."""
+    found = {}
+    for point in meters.read()[name].data.data_points:
+        assert isinstance(point, HistogramDataPoint)
+        assert point.attributes is not None
+        found[str(point.attributes["messaging.destination.name"]), _error(point.attributes)] = point
+    return found
+
+
+def _error(attributes: Mapping[str, object]) -> str | None:
+    error = attributes.get("error.type")
+    return None if error is None else str(error)
+
+
+def context_of(span: ReadableSpan) -> tuple[int, int]:
+    """The trace that a span belongs to, and its own number there."""
+    own = span.get_span_context()
+    assert own is not None
+    return own.trace_id, own.span_id
+
+
+def traceparent_of(headers: Headers) -> tuple[int, int, bool]:
+    """The trace and the span in a header, and whether it is sampled."""
+    version, trace_id, span_id, flags = headers["traceparent"].split("-")
+    assert version == "00"
+    return int(trace_id, 16), int(span_id, 16), bool(int(flags, 16) & 1)
+
+
+def remote_parent(span: ReadableSpan) -> tuple[int, int]:
+    """The trace and the span that a span continues, from another process."""
+    assert span.parent is not None
+    assert span.parent.is_remote
+    return span.parent.trace_id, span.parent.span_id
+
+
+# Metrics
+
+
+def test_sending_is_counted_and_timed(metrics: OpenTelemetryMetrics, meters: Meters, sent: Sent) -> None:
+    """Each event of an emission counts; the call's duration is one value, in seconds; the emission goes on as it was."""
+    given = emission(3, packed=True)
+    metrics.emit(given, sent)
+    metrics.emit(emission(), sent)
+    assert sent.emissions[0] is given
+    assert counted(meters, "messaging.client.sent.messages") == {("my_service", None): 4}
+    point = timed(meters, "messaging.client.operation.duration")["my_service", None]
+    assert point.count == 2
+    assert 0 < point.sum < 1
+
+
+def test_failed_sending_has_its_error(metrics: OpenTelemetryMetrics, meters: Meters) -> None:
+    """An emission that fails counts apart, with its error, which is raised on."""
+    with pytest.raises(SendBufferFull):
+        metrics.emit(emission(), failing(SendBufferFull("here", 1)))
+    key = ("my_service", "eventbus.errors.SendBufferFull")
+    assert counted(meters, "messaging.client.sent.messages") == {key: 1}
+    assert timed(meters, "messaging.client.operation.duration")[key].count == 1
+
+
+def test_what_arrives_is_counted(metrics: OpenTelemetryMetrics, meters: Meters) -> None:
+    """Events that arrive are counted, those of packed messages one by one."""
+    metrics.received("plant", [event(1), event(2)], 300)
+    metrics.received("plant", [event(3)], 150)
+    assert counted(meters, "messaging.client.consumed.messages") == {("plant", None): 3}
+
+
+def test_handling_is_timed(metrics: OpenTelemetryMetrics, meters: Meters) -> None:
+    """The duration of handling is told by topic, of a failure with its error."""
+    metrics.handled("plant", event(), "app.Tank.fill", 0.25)
+    metrics.handler_failed("plant", event(), "app.Tank.fill", 0.5, ValueError("no"))
+    points = timed(meters, "messaging.process.duration")
+    assert points["plant", None].sum == 0.25
+    assert points["plant", "ValueError"].sum == 0.5
+
+
+def test_attributes_say_where(metrics: OpenTelemetryMetrics, meters: Meters, sent: Sent) -> None:
+    """Every value has the conventions' attributes: the system, the operation, the topic and the proxy's port for it."""
+    metrics.emit(emission(), sent)
+    metrics.received("my_service", [event()], 150)
+    metrics.handled("my_service", event(), "app.Tank.fill", 0.25)
+    operations = {
+        "messaging.client.sent.messages": ("send", 5559),
+        "messaging.client.operation.duration": ("send", 5559),
+        "messaging.client.consumed.messages": ("receive", 5560),
+        "messaging.process.duration": ("process", 5560),
+    }
+    read = meters.read()
+    assert read.keys() == operations.keys()
+    for name, (operation, port) in operations.items():
+        [point] = read[name].data.data_points
+        assert point.attributes == {
+            "messaging.system": "zeromq",
+            "messaging.operation.name": operation,
+            "messaging.operation.type": operation,
+            "messaging.destination.name": "my_service",
+            "server.address": "plant-1",
+            "server.port": port,
+        }
+
+
+def test_without_a_proxy_there_is_no_server(meters: Meters, sent: Sent) -> None:
+    """Where no host is known, such as in memory, nothing is said of one."""
+    OpenTelemetryMetrics(meter_provider=meters.provider).emit(emission(), sent)
+    [point] = meters.read()["messaging.client.sent.messages"].data.data_points
+    assert point.attributes is not None
+    assert not {name for name in point.attributes if name.startswith("server.")}
+
+
+def test_invented_topics_count_together(metrics: OpenTelemetryMetrics, meters: Meters) -> None:
+    """After a hundred topics all others count as one, and so do errors after so many of a topic."""
+    for number in range(3 * LIMIT):
+        metrics.received(f"invented\n{number}", [event()], 10)
+        metrics.handled(f"invented\n{number}", event(), "app.handle", 0.1)
+        metrics.handler_failed("plant", event(), "app.handle", 0.1, type(f"Error{number}", (Exception,), {})())
+    for found in (counted(meters, "messaging.client.consumed.messages"), timed(meters, "messaging.process.duration")):
+        topics = {topic for topic, error in found if error is None}
+        assert len(topics) == LIMIT + 1
+        assert OTHER in topics
+        assert all(topic.isprintable() for topic in topics)
+    errors = {error for _, error in timed(meters, "messaging.process.duration")} - {None}
+    assert len(errors) == MAX_ERROR_TYPES + 1
+
+
+# Spans of emitting
+
+
+def test_emitting_is_a_span(traces: OpenTelemetryTraces, spans: Spans, sent: Sent) -> None:
+    """An emitting call is a PRODUCER span with the conventions' attributes; its context is in the headers."""
+    traces.emit(emission(), sent)
+    [span] = spans.wait_for(1)
+    assert (span.name, span.kind, span.status.status_code) == ("send my_service", SpanKind.PRODUCER, StatusCode.UNSET)
+    assert span.attributes == {
+        "messaging.system": "zeromq",
+        "messaging.operation.name": "send",
+        "messaging.operation.type": "send",
+        "messaging.destination.name": "my_service",
+        "server.address": "plant-1",
+        "server.port": 5559,
+    }
+    assert sent.headers.keys() == {"traceparent"}
+    assert traceparent_of(sent.headers) == (*context_of(span), True)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_call_of_emit_events_says_how_many(traces: OpenTelemetryTraces, spans: Spans, sent: Sent, count: int) -> None:
+    """emit_events is one span, which says how many events it was for, as batching calls do."""
+    traces.emit(emission(count, packed=True), sent)
+    [span] = spans.wait_for(1)
+    assert span.attributes is not None
+    assert span.attributes["messaging.batch.message_count"] == count
+
+
+def test_what_calls_is_the_parent(traces: OpenTelemetryTraces, spans: Spans, sent: Sent) -> None:
+    """Emitting inside of a span continues its trace, and its baggage travels too."""
+    token = context.attach(baggage.set_baggage("plant", "north"))
+    with spans.provider.get_tracer("test").start_as_current_span("around"):
+        traces.emit(emission(), sent)
+    context.detach(token)
+    inner, outer = spans.wait_for(2)
+    assert inner.parent == outer.get_span_context()
+    assert sent.headers["baggage"] == "plant=north"
+
+
+def test_inside_the_span(traces: OpenTelemetryTraces, spans: Spans) -> None:
+    """What is inside of it, such as another middleware, finds the span as the current one."""
+    seen: list[int] = []
+    traces.emit(emission(), lambda _: seen.append(trace.get_current_span().get_span_context().span_id))
+    [span] = spans.wait_for(1)
+    assert seen == [context_of(span)[1]]
+
+
+def test_failed_emitting(traces: OpenTelemetryTraces, spans: Spans) -> None:
+    """A call that raises is an error of its span, with its type and its text."""
+    with pytest.raises(InvalidTopic):
+        traces.emit(emission(), failing(InvalidTopic("no such topic")))
+    [span] = spans.wait_for(1)
+    _assert_failed(span, "eventbus.errors.InvalidTopic", "no such topic")
+
+
+def test_other_headers_stay(traces: OpenTelemetryTraces, sent: Sent) -> None:
+    """Headers that an emission brings are kept beside the context."""
+    traces.emit(emission(headers={"correlation": "7"}), sent)
+    assert sent.headers["correlation"] == "7"
+    assert sent.headers.keys() == {"correlation", "traceparent"}
+
+
+def test_a_context_that_is_brought_stays(traces: OpenTelemetryTraces, spans: Spans, sent: Sent) -> None:
+    """An emission that has a context, such as one that was stored, keeps it; the span links to it."""
+    given = emission(headers={"traceparent": TRACEPARENT})
+    traces.emit(given, sent)
+    assert sent.emissions == [given]
+    [span] = spans.wait_for(1)
+    [link] = span.links
+    assert (link.context.trace_id, link.context.span_id) == (TRACE_ID, SPAN_ID)
+    assert span.parent is None
+
+
+def test_a_context_that_is_too_long_stays_behind(traces: OpenTelemetryTraces, sent: Sent) -> None:
+    """Where baggage would make the headers too long, the event goes without it, and the trace goes on."""
+    token = context.attach(baggage.set_baggage("much", "x" * 4_000, baggage.set_baggage("more", "y" * 4_000)))
+    traces.emit(emission(headers={"own": "z" * 1_000}), sent)
+    context.detach(token)
+    assert sent.headers.keys() == {"own", "traceparent"}
+    full = {"own": "z" * (MAX_HEADER_BYTES - len(encode_headers({"own": ""})))}
+    traces.emit(emission(headers=full), sent)
+    assert sent.headers == full
+
+
+def test_without_an_sdk_nothing_travels(sent: Sent) -> None:
+    """With the API alone no header is added, and the emission goes on as it is."""
+    given = emission()
+    OpenTelemetryTraces().emit(given, sent)
+    OpenTelemetryMetrics().emit(given, sent)
+    assert [taken is given for taken in sent.emissions] == [True, True]
+
+
+def test_what_is_not_sampled_travels_as_such(sent: Sent) -> None:
+    """Whether a trace is recorded is decided where it begins: the context of one that is not says so to those who follow."""
+    provider = TracerProvider(ALWAYS_OFF, shutdown_on_exit=False)
+    OpenTelemetryTraces(tracer_provider=provider).emit(emission(), sent)
+    *_, sampled = traceparent_of(sent.headers)
+    assert not sampled
+
+
+# Spans of handling
+
+
+def test_handling_is_a_span(traces: OpenTelemetryTraces, spans: Spans) -> None:
+    """A handler's call is a CONSUMER span: its parent is the span that came with the event, to which it links too."""
+    given = delivery({"traceparent": TRACEPARENT, "tracestate": "vendor=1"})
+    assert traces.handle(given, lambda passed: ("returned", passed)) == ("returned", given)
+    [span] = spans.wait_for(1)
+    assert (span.name, span.kind) == ("process my_service", SpanKind.CONSUMER)
+    assert span.attributes == {
+        "messaging.system": "zeromq",
+        "messaging.operation.name": "process",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": "my_service",
+        "server.address": "plant-1",
+        "server.port": 5560,
+        "code.function.name": "app.Tank.fill",
+    }
+    assert remote_parent(span) == (TRACE_ID, SPAN_ID)
+    [link] = span.links
+    assert link.context == span.parent
+    assert link.context.trace_state["vendor"] == "1"
+
+
+def test_emitting_inside_a_handler_continues_the_trace(traces: OpenTelemetryTraces, spans: Spans, sent: Sent) -> None:
+    """What a handler emits belongs to the trace of the event that it handles, and carries its baggage on."""
+    headers = {"traceparent": TRACEPARENT, "baggage": "plant=north"}
+    traces.handle(delivery(headers), lambda _: traces.emit(emission(), sent))
+    emitted, handled = spans.wait_for(2)
+    assert emitted.parent == handled.get_span_context()
+    assert traceparent_of(sent.headers) == (TRACE_ID, context_of(emitted)[1], True)
+    assert sent.headers["baggage"] == "plant=north"
+
+
+def test_a_context_goes_through_without_an_sdk(sent: Sent) -> None:
+    """A service without an SDK hands the context on that came to it: the trace goes on behind it."""
+    traces = OpenTelemetryTraces()
+    traces.handle(delivery({"traceparent": TRACEPARENT}), lambda _: traces.emit(emission(), sent))
+    assert sent.headers == {"traceparent": TRACEPARENT}
+
+
+def test_without_headers_a_trace_begins(traces: OpenTelemetryTraces, spans: Spans) -> None:
+    """Handling an event that came without a context begins a trace, whatever the calling thread is in the midst of."""
+    with spans.provider.get_tracer("test").start_as_current_span("around"):
+        traces.handle(delivery(), lambda _: None)
+    handled, _ = spans.wait_for(2)
+    assert handled.parent is None
+    assert handled.links == ()
+
+
+MALFORMED = [
+    "",
+    "nonsense",
+    TRACEPARENT[:-1],
+    TRACEPARENT + "-more",
+    TRACEPARENT.upper(),
+    "ff" + TRACEPARENT[2:],
+    "00-" + "0" * 32 + "-b7ad6b7169203331-01",
+    "00-0af7651916cd43dd8448eb211c80319c-" + "0" * 16 + "-01",
+    "0" * 8_000,
+    "\ud800",
+]
+
+
+@pytest.mark.parametrize("value", MALFORMED, ids=range(len(MALFORMED)))
+def test_a_malformed_context_counts_as_none(traces: OpenTelemetryTraces, spans: Spans, value: str) -> None:
+    """A traceparent that is none is ignored: the handler is called, and its span begins a trace."""
+    seen: list[Delivery] = []
+    traces.handle(delivery({"traceparent": value, "tracestate": value, "baggage": value}), seen.append)
+    assert len(seen) == 1
+    [span] = spans.wait_for(1)
+    assert span.parent is None
+
+
+@given(headers=st.dictionaries(st.sampled_from(["traceparent", "tracestate", "baggage"]) | st.text(), st.text()))
+def test_any_headers_reach_the_handler(headers: dict[str, str]) -> None:
+    """Whatever headers others send, the handler is called."""
+    seen: list[Delivery] = []
+    OpenTelemetryTraces().handle(delivery({"traceparent": TRACEPARENT} | headers), seen.append)
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), asyncio.CancelledError("stopped")])
+def test_a_failing_handler(traces: OpenTelemetryTraces, spans: Spans, error: BaseException) -> None:
+    """What a handler raises goes on, and is an error of its span: status, type, and the exception with its traceback."""
+    with pytest.raises(type(error)):
+        traces.handle(delivery(), failing(error))
+    [span] = spans.wait_for(1)
+    name = type(error).__qualname__
+    _assert_failed(span, name if type(error).__module__ == "builtins" else f"{type(error).__module__}.{name}", str(error))
+
+
+def test_an_error_that_cannot_be_told(traces: OpenTelemetryTraces, spans: Spans) -> None:
+    """An exception whose text raises is still the one that the handler has raised, and an error of the span."""
+
+    class UnspeakableError(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("not even this")
+
+    with pytest.raises(UnspeakableError):
+        traces.handle(delivery(), failing(UnspeakableError()))
+    [span] = spans.wait_for(1)
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.attributes is not None
+    assert str(span.attributes["error.type"]).endswith("UnspeakableError")
+
+
+def test_async_handlers(traces: OpenTelemetryTraces, spans: Spans, sent: Sent) -> None:
+    """Async handlers have their own contexts: those that run at once do not get into each other's traces."""
+    others = f"00-{'1' * 32}-{'2' * 16}-01"
+
+    async def emit_later(_: Delivery) -> str:
+        await asyncio.sleep(0)
+        traces.emit(emission(), sent)
+        return "returned"
+
+    async def main() -> list[object]:
+        return await asyncio.gather(
+            *(traces.handle_async(delivery({"traceparent": parent}), emit_later) for parent in (TRACEPARENT, others))
+        )
+
+    assert asyncio.run(main()) == ["returned", "returned"]
+    ended = spans.wait_for(4)
+    for trace_id in (TRACE_ID, int("1" * 32, 16)):
+        mine = {span.name: span for span in ended if context_of(span)[0] == trace_id}
+        assert mine["send my_service"].parent == mine["process my_service"].get_span_context()
+
+
+def test_a_failing_async_handler(traces: OpenTelemetryTraces, spans: Spans) -> None:
+    """What an async handler raises goes on, and is an error of its span."""
+
+    async def fail(_: Delivery) -> object:
+        await asyncio.sleep(0)
+        raise ValueError("no")
+
+    with pytest.raises(ValueError, match="no"):
+        asyncio.run(_awaited(traces, fail))
+    [span] = spans.wait_for(1)
+    _assert_failed(span, "ValueError", "no")
+
+
+async def _awaited(traces: OpenTelemetryTraces, handler: Callable[[Delivery], object]) -> object:
+    return await traces.handle_async(delivery(), handler)  # type: ignore[arg-type] # what it returns is awaitable
+
+
+def test_invented_topics_make_few_names(traces: OpenTelemetryTraces, spans: Spans) -> None:
+    """Span names are few, whatever topics strangers invent; the attribute has the topic, printable."""
+    for number in range(LIMIT + 10):
+        traces.handle(delivery(topic=f"invented\n{number}"), lambda _: None)
+    ended = spans.wait_for(LIMIT + 10)
+    assert len({span.name for span in ended}) == LIMIT + 1
+    last = ended[-1]
+    assert last.name == f"process {OTHER}"
+    assert last.attributes is not None
+    assert last.attributes["messaging.destination.name"] == f"invented\\n{LIMIT + 9}"
+
+
+def test_other_propagators(traces: OpenTelemetryTraces, sent: Sent) -> None:
+    """What travels is the global propagator's business; one that fails on what others sent costs no handler its event."""
+
+    class Broken(TextMapPropagator):
+        def inject(
+            self, carrier: CarrierT, context: Context | None = None, setter: Setter[CarrierT] = default_setter
+        ) -> None:
+            setter.set(carrier, "x-broken", "7")
+
+        def extract(
+            self, carrier: CarrierT, context: Context | None = None, getter: Getter[CarrierT] = default_getter
+        ) -> Context:
+            raise RuntimeError("broken")
+
+        @property
+        def fields(self) -> set[str]:
+            return {"x-broken"}
+
+    before = propagate.get_global_textmap()
+    propagate.set_global_textmap(Broken())
+    try:
+        traces.emit(emission(), sent)
+        assert sent.headers == {"x-broken": "7"}
+        seen: list[Delivery] = []
+        traces.handle(delivery({"x-broken": "7"}), seen.append)
+        assert len(seen) == 1
+    finally:
+        propagate.set_global_textmap(before)
+
+
+def _assert_failed(span: ReadableSpan, error: str, text: str) -> None:
+    assert span.status.status_code is StatusCode.ERROR
+    assert span.status.description == f"{error}: {text}"
+    assert span.attributes is not None
+    assert span.attributes["error.type"] == error
+    [recorded] = span.events
+    assert recorded.name == "exception"
+    assert recorded.attributes is not None
+    assert recorded.attributes["exception.message"] == text
+    assert "Traceback" in str(recorded.attributes["exception.stacktrace"])
