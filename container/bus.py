@@ -1,16 +1,19 @@
 """`EventBusContainer`: settings, client and subscriptions, to be put into a service's own container."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import Any, cast
 
 from dependency_injector import containers, providers
 
 from eventbus.client import EventBusClient
-from eventbus.container.resources import AnyClient, LastResource
+from eventbus.container.discovery import early_hooks
+from eventbus.container.resources import AnyClient, Found, LastResource
 from eventbus.container.subscriptions import Subscriptions, open_subscriptions
 from eventbus.errors import AddressInUse, DescriptorsExhausted, InvalidSettings
 from eventbus.events import BaseEvent
+from eventbus.hooks import EventBusHook
+from eventbus.middleware import Middleware
 from eventbus.proxy import EventBusProxy
 from eventbus.settings import EventBusSettings
 from eventbus.transport import Transport
@@ -22,11 +25,15 @@ def _open_client(
     client_class: type[AnyClient],
     event_class: type[BaseEvent[Any]],
     settings: EventBusSettings,
+    hooks: Iterable[EventBusHook],
+    middleware: Iterable[Middleware],
     transport: Transport | None,
 ) -> Iterator[AnyClient]:
     """Connect a client, with a proxy of its own where the settings say so and none runs; close both at the end."""
     client = client_class(
         event_class,
+        hooks=hooks,
+        middleware=middleware,
         transport=transport,
         keys=settings.security.client_keys() if settings.enabled and transport is None else None,
         # Each of the others is an argument of the same name.
@@ -71,6 +78,8 @@ class EventBusContainer(containers.DeclarativeContainer):
             bus = providers.Container(EventBusContainer, event_class=MyEvent)
             thermostat = providers.Singleton(Thermostat, bus=bus.client)
 
+    What becomes of events is told to every `EventBusHook` that a provider of the tree provides.
+
     Starting the service's container (`lifespan`, or its own `init_resources()`) connects the client, then starts every other
     resource, then collects the ``@on`` handlers of all providers in the tree and of all wired modules, subscribes and
     consumes. Stopping it goes the other way. Any provider can be overridden, in tests for example ``transport`` by a
@@ -91,11 +100,19 @@ class EventBusContainer(containers.DeclarativeContainer):
     transport: providers.Object[Transport | None] = providers.Object(None)
     """What carries the messages; None for ZeroMQ to the proxy that the settings name."""
 
+    middleware: providers.Object[Iterable[Middleware]] = providers.Object(())
+    """What is called around handlers and around emitting, the outermost first: a ``providers.List(…)``, say."""
+
+    hooks = Found(early_hooks, __self__)
+    """Every `EventBusHook` that the tree provides without needing a client; those that need one hear of what comes later."""
+
     client: providers.Resource[AnyClient] = providers.Resource(
         contextmanager(_open_client),
         client_class=client_class,
         event_class=event_class,
         settings=settings,
+        hooks=hooks,
+        middleware=middleware,
         transport=transport,
     )
     """The connected client: what is injected into constructors."""

@@ -1,17 +1,18 @@
-"""Finding the ``@on`` handlers in a tree of containers, and checking that they can be called."""
+"""Finding ``@on`` handlers and hooks in a tree of containers, and checking that the handlers can be called."""
 
 import inspect
 import sys
 import typing
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType, SimpleNamespace
 
 from dependency_injector import containers, providers, wiring
 
-from eventbus.container.resources import AnyProvider, root_of, walk
+from eventbus.container.resources import AnyProvider, is_async, last_resources, root_of, walk
 from eventbus.errors import InvalidHandler
 from eventbus.handlers import Mark, callback_name, marked_functions, marked_methods
+from eventbus.hooks import EventBusHook
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +30,15 @@ class Handler:
 
 @dataclass(frozen=True, slots=True)
 class Provided:
-    """What a provider has provided, or an awaitable of it, and the marked methods of its class."""
+    """What a provider has provided, or an awaitable of it, and the marked methods of its class.
+
+    Attributes:
+        is_hook: whether it is a hook that no client has been given yet.
+    """
 
     instance: object
     methods: dict[str, tuple[Mark, ...]]
+    is_hook: bool = False
 
     @property
     def is_pending(self) -> bool:
@@ -41,7 +47,7 @@ class Provided:
 
     async def awaited(self) -> "Provided":
         """The same, with the instance itself."""
-        return Provided(await self.instance, self.methods) if inspect.isawaitable(self.instance) else self
+        return replace(self, instance=await self.instance) if inspect.isawaitable(self.instance) else self
 
     def handlers(self) -> Iterator[Handler]:
         """The bound methods."""
@@ -50,16 +56,33 @@ class Provided:
 
 
 def provide_handlers(container: containers.Container) -> list[Provided]:
-    """Return the objects of the whole tree that have marked methods. Only their providers are called.
+    """Return the objects of the whole tree that have marked methods, and hooks that are not early ones.
 
-    Of a factory that makes one instance.
+    Only their providers are called. Of a factory that makes one instance.
     """
     found = []
+    early = early_hooks(container)
     for provider in walk(root_of(container).providers.values(), selected_only=True):
-        methods = marked_methods(_provided_class(provider))
-        if methods:
-            found.append(Provided(provider(), methods))
+        cls = _provided_class(provider)
+        methods = marked_methods(cls)
+        is_hook = issubclass(cls, EventBusHook) and provider not in early
+        if methods or is_hook:
+            found.append(Provided(provider(), methods, is_hook))
     return found
+
+
+def early_hooks(container: containers.Container) -> list[AnyProvider]:
+    """The providers of hooks in the whole tree that a client can be given before it connects.
+
+    The others need a client themselves, or have to be awaited.
+    """
+    clients = {resource.client_provider for resource in last_resources(container)}
+    return [
+        provider
+        for provider in walk(root_of(container).providers.values(), selected_only=True)
+        if issubclass(_provided_class(provider), EventBusHook)
+        and not any(needed in clients or _is_awaited(needed) for needed in walk([provider]))
+    ]
 
 
 def wired_handlers(container: containers.Container) -> Iterator[Handler]:
@@ -100,6 +123,10 @@ def _has_marker(parameter: inspect.Parameter) -> bool:
         *(typing.get_args(annotation) if typing.get_origin(annotation) is typing.Annotated else ()),
     )
     return any(getattr(type(candidate), "__IS_MARKER__", False) for candidate in candidates)
+
+
+def _is_awaited(provider: AnyProvider) -> bool:
+    return isinstance(provider, providers.BaseResource) and is_async(provider)
 
 
 def _provided_class(provider: AnyProvider) -> type:

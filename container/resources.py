@@ -35,6 +35,12 @@ class LastResource[Provided](providers.Resource[Provided]):
         """The client that it subscribes."""
         return cast(AnyClient, self._argument(1))
 
+    @property
+    def client_provider(self) -> AnyProvider:
+        """The provider of that client, as it is in force."""
+        arguments: tuple[AnyProvider, ...] = self.args
+        return in_force(arguments[1])
+
     def _argument(self, index: int) -> object:
         arguments: tuple[AnyProvider, ...] = self.args
         return arguments[index]()
@@ -53,6 +59,30 @@ class LastResource[Provided](providers.Resource[Provided]):
     def shutdown_alone(self) -> Awaitable[None] | None:
         """Stop this resource only."""
         return super().shutdown()
+
+
+class Found(providers.Callable):
+    """Provides a list of what others of the tree provide, and counts as depending on them.
+
+    Its arguments are a function that finds their providers in a container, and ``providers.Self()`` of its container.
+    """
+
+    @property
+    def related(self) -> Iterator[AnyProvider]:
+        """What it is given, and what the function finds."""
+        yield from super().related
+        if self.args:
+            yield from self._find()
+
+    # Any: as dependency_injector declares it.
+    def __call__(self, *_args: Any, **_more: Any) -> Any:
+        """What each of them provides, in the order in which they are found."""
+        return [provider() for provider in self._find()]
+
+    def _find(self) -> list[AnyProvider]:
+        arguments: tuple[AnyProvider, ...] = self.args
+        find = cast(Callable[[containers.Container], list[AnyProvider]], self.provides)
+        return find(arguments[0]())
 
 
 def stop_resources(container: containers.Container) -> Awaitable[None] | None:
@@ -88,7 +118,14 @@ def root_of(container: containers.Container) -> containers.Container:
     return container
 
 
-def walk(roots: Iterable[AnyProvider], *, selected_only: bool = False) -> Iterator[AnyProvider]:
+def in_force(provider: AnyProvider) -> AnyProvider:
+    """The provider itself, or the one that overrides it."""
+    while provider.last_overriding is not None:
+        provider = provider.last_overriding
+    return provider
+
+
+def walk(roots: Iterable[AnyProvider], *, selected_only: bool = False, follow_found: bool = False) -> Iterator[AnyProvider]:
     """Yield the providers below these, each once, as they are in force: overriding ones instead of what they override.
 
     A `LastResource` is yielded, but what it relates to is not followed, for that is everything.
@@ -96,13 +133,12 @@ def walk(roots: Iterable[AnyProvider], *, selected_only: bool = False) -> Iterat
     Args:
         roots: where to begin.
         selected_only: of a selector, follow only what it selects at this moment.
+        follow_found: follow also what a `Found` finds, which walks the tree itself.
     """
     visited: set[AnyProvider] = set()
     waiting = list(roots)
     while waiting:
-        provider = waiting.pop()
-        while provider.last_overriding is not None:
-            provider = provider.last_overriding
+        provider = in_force(waiting.pop())
         if provider in visited:
             continue
         visited.add(provider)
@@ -110,7 +146,7 @@ def walk(roots: Iterable[AnyProvider], *, selected_only: bool = False) -> Iterat
         if selected_only and isinstance(provider, providers.Selector):
             name = cast(Callable[[], object], provider.selector)()
             waiting += [selected for key, selected in provider.providers.items() if key == name]
-        elif not isinstance(provider, LastResource):
+        elif not isinstance(provider, LastResource) and (follow_found or not isinstance(provider, Found)):
             waiting += provider.related
 
 
@@ -126,7 +162,7 @@ def last_resources(container: containers.Container) -> list[LastResource[Any]]:
 
 def stopping_order(resources: list[AnyResource]) -> Iterator[AnyResource]:
     """Yield each resource before those that it depends on, however indirectly."""
-    needs = {resource: set(walk([resource])) - {resource} for resource in resources}
+    needs = {resource: set(walk([resource], follow_found=True)) - {resource} for resource in resources}
     while needs:
         free = [resource for resource in needs if not any(resource in needed for needed in needs.values())]
         for resource in free or list(needs):  # in a circle there is no right order

@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
-from typing import Any
+from typing import Any, cast
 
 from dependency_injector import containers
 
@@ -12,6 +12,7 @@ from eventbus.container.resources import AnyClient, last_resources, others
 from eventbus.errors import InvalidHandler
 from eventbus.events import BaseEventTopic, BaseEventType
 from eventbus.handlers import callback_name
+from eventbus.hooks import EventBusHook
 
 
 class Subscriptions:
@@ -22,14 +23,16 @@ class Subscriptions:
         self._all_types = {enum for resource in last_resources(container) for enum in resource.client.event_types}
         self._attached: list[tuple[BaseEventType, Handler, BaseEventTopic | None]] = []
 
-    def start(self, handlers: list[Handler]) -> None:
-        """Attach the handlers of this client's types, subscribe to their topics and start consuming.
+    def start(self, handlers: list[Handler], hooks: list[EventBusHook]) -> None:
+        """Add the hooks, attach the handlers of this client's types, subscribe to their topics and start consuming.
 
         Raises:
             InvalidHandler: a handler cannot be called with an event alone, lacks an injection, or is for a type that
                 belongs to no client of the tree. Nothing is attached then.
         """
         wanted = [wanted for handler in handlers for wanted in self._wanted(handler)]
+        for hook in hooks:
+            self._client.add_hook(hook)
         try:
             for event_type, handler, topic in wanted:
                 self._client.attach_callback(event_type, handler.callback, topic=topic)
@@ -81,7 +84,8 @@ def open_subscriptions(
 @contextmanager
 def _run(container: containers.Container, client: AnyClient, provided: list[Provided]) -> Iterator[Subscriptions]:
     subscriptions = Subscriptions(container, client)
-    subscriptions.start([*wired_handlers(container), *(handler for one in provided for handler in one.handlers())])
+    handlers = [*wired_handlers(container), *(handler for one in provided for handler in one.handlers())]
+    subscriptions.start(handlers, [cast(EventBusHook, one.instance) for one in provided if one.is_hook])
     try:
         yield subscriptions
     finally:

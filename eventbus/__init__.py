@@ -10,10 +10,13 @@ from eventbus.errors import (
     EncryptionRequired,
     EventBusError,
     EventTooLarge,
+    ExtraMissing,
     ForkedClient,
+    HandlerTimeout,
     HandshakeFailed,
     InvalidEvent,
     InvalidHandler,
+    InvalidHeaders,
     InvalidSettings,
     InvalidTopic,
     NotConnected,
@@ -27,9 +30,13 @@ from eventbus.errors import (
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
 from eventbus.handlers import on
+from eventbus.headers import current_headers
 from eventbus.health import EventBusHealth
+from eventbus.hooks import EventBusHook
+from eventbus.middleware import Delivery, Emission, Middleware
 from eventbus.policies import Compression, ReceivePolicy, SendPolicy
 from eventbus.proxy import EventBusProxy, ProxyHealth
+from eventbus.resilience import DeadLetter, Retry, TimeLimit
 from eventbus.state import ClientState, StateChange
 from eventbus.stats import DropReason, EventBusStats
 
@@ -42,21 +49,29 @@ __all__ = [
     "ClientState",
     "Compression",
     "CompressionMissing",
+    "DeadLetter",
+    "Delivery",
     "DescriptorsExhausted",
     "DropReason",
+    "Emission",
     "EncryptionRequired",
     "EventBusClient",
     "EventBusError",
     "EventBusHealth",
+    "EventBusHook",
     "EventBusProxy",
     "EventBusStats",
     "EventTooLarge",
+    "ExtraMissing",
     "ForkedClient",
+    "HandlerTimeout",
     "HandshakeFailed",
     "InvalidEvent",
     "InvalidHandler",
+    "InvalidHeaders",
     "InvalidSettings",
     "InvalidTopic",
+    "Middleware",
     "NotConnected",
     "NotEncrypted",
     "ProxyHealth",
@@ -64,12 +79,15 @@ __all__ = [
     "ReceivePolicy",
     "ReconnectFailed",
     "RejectReason",
+    "Retry",
     "SendBufferFull",
     "SendPolicy",
     "SendTimeout",
     "StateChange",
+    "TimeLimit",
     "UnknownClient",
     "WrongServerKey",
+    "current_headers",
     "now_iso",
     "on",
 ]

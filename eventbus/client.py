@@ -25,7 +25,11 @@ from eventbus.dispatcher import Callback, Dispatcher
 from eventbus.errors import EventTooLarge, InvalidHandler, InvalidTopic, NotConnected, ProxyUnreachable, SendBufferFull
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handlers import check_callback
+from eventbus.handling import Handling, check_middleware
+from eventbus.headers import encode_headers, with_headers
 from eventbus.health import EventBusHealth
+from eventbus.hooks import EventBusHook, Hooks
+from eventbus.middleware import Emission, EmitNext, Middleware
 from eventbus.policies import Compression, ReceivePolicy
 from eventbus.state import ClientState, StateCallback
 from eventbus.stats import Counters, EventBusStats
@@ -64,6 +68,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         compression: what large payloads are compressed with; receivers that use the original client cannot read those.
             What others have compressed is read in any case.
         compression_threshold: how many bytes of JSON are sent as they are; more are compressed, if that makes them smaller.
+        hooks: what is told what becomes of events; see `EventBusHook`.
+        middleware: what is called around handlers and around emitting, the outermost first; see `Middleware`.
         transport: what carries the messages, instead of ZeroMQ to `host`; the further arguments mean nothing then, but for
             `connect_timeout`.
         zeromq: how the ZeroMQ transport behaves: the attributes of `eventbus.transports.zeromq.ZeroMQOptions`.
@@ -92,6 +98,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         packing: bool = True,
         compression: Compression = Compression.NONE,
         compression_threshold: int = 1024,
+        hooks: Iterable[EventBusHook] = (),
+        middleware: Iterable[Middleware] = (),
         transport: Transport | None = None,
         **zeromq: Unpack[ZeroMQArguments],
     ) -> None:
@@ -113,9 +121,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._compression = compression, compression_threshold
         self._codec = Codec(event_class)
         self._receive_buffer = receive_buffer, receive_policy
+        self._hooks = Hooks(hooks)
+        self._middleware = tuple(middleware)
+        self._unlisten: Callable[[], None] = _nothing  # undoes what hooks have asked of the status
         self._furnish()
-        # The path of an emitted event reads only these and the limit of what is sent as it is.
-        self._encoders = self._codec.encoders
         self._topics: dict[BaseEventTopic, tuple[BaseEventTopic, bytes]] = {}
         self._last_topic: tuple[object, bytes] = object(), b""  # one tuple, for other threads look too
         for topic in topics:
@@ -207,6 +216,13 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             busy_for=progress.busy_for,
         )
 
+    def add_hook(self, hook: EventBusHook) -> None:
+        """Tell this hook, too, what becomes of events from now on. Idempotent."""
+        with self._subscribing:
+            if not any(hook is other for other in self._hooks.all):
+                self._hooks.add(hook)
+                self._observe()
+
     def is_connected(self) -> bool:
         """Whether both connections to the proxy are up at this moment. Does not block."""
         return self._transport.is_connected()
@@ -280,6 +296,9 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         try:
             encode = self._encoders[type(event)]
         except KeyError:
+            if self._observed:
+                self._emit(Emission((event,), topic))
+                return
             encode = self._codec.encoder_for(event)
         known, frame = self._last_topic
         if topic is not known:
@@ -295,16 +314,40 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         All are checked before the first is sent. Raises as `emit_event`; a `SendBufferFull` carries a note with how many of
         the events had been sent before.
         """
-        payloads = self._codec.encode_many(events)
-        frame = self._admit_topic(topic)
+        if self._observed:
+            self._emit(Emission(tuple(events), topic, packed=True))
+        else:
+            self._send_all(self._admit_topic(topic), self._codec.encode_many(events), packing=self._packing)
+
+    def _emit(self, emission: Emission) -> None:
+        """Emit through all middleware."""
+        emit: EmitNext = self._emit_now
+        for one in reversed(self._middleware):
+            emit = _around(one.emit, emit)
+        emit(emission)
+
+    def _emit_now(self, emission: Emission) -> None:
+        """Send what has come through all middleware, and tell hooks of it."""
+        payloads = self._codec.encode_many(emission.events)
+        frame = self._admit_topic(emission.topic)
+        if emission.headers:
+            frame = with_headers(frame, encode_headers(emission.headers))
+
+        def tell(sent: int) -> None:
+            self._hooks.emitted(emission.topic.value, emission.events[:sent], sum(map(len, payloads[:sent])))
+
+        self._send_all(frame, payloads, packing=emission.packed and self._packing, tell=tell)
+
+    def _send_all(
+        self, frame: bytes, payloads: list[bytes], *, packing: bool, tell: Callable[[int], None] | None = None
+    ) -> None:
+        """Send payloads of single events, and tell how many were sent, if any."""
         limit = self._max_event_bytes
         largest = max(map(len, payloads), default=0)
         if largest > limit:
-            raise EventTooLarge(frame.decode(), largest, limit)
+            raise EventTooLarge(wire.topic_of(frame).decode(), largest, limit)
         messages = (
-            wire.pack(payloads, min(wire.MAX_PACKED_BYTES, limit))
-            if self._packing
-            else ((payload, 1) for payload in payloads)
+            wire.pack(payloads, min(wire.MAX_PACKED_BYTES, limit)) if packing else ((payload, 1) for payload in payloads)
         )
         sent = 0
         try:
@@ -312,8 +355,12 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
                 self._transport.send(frame, self._compressor.shrink(payload), count)
                 sent += count
         except SendBufferFull as error:
-            error.add_note(f"{sent} of these {len(payloads)} events had been sent before")
+            if len(payloads) > 1:
+                error.add_note(f"{sent} of these {len(payloads)} events had been sent before")
             raise
+        finally:
+            if sent and tell is not None:
+                tell(sent)
 
     # Receiving
 
@@ -353,18 +400,17 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             topic: only for events of this topic; None for every subscribed one.
 
         Raises:
-            InvalidHandler: the type is of another enum, or the callback cannot be called with one event.
+            InvalidHandler: the type is of another enum, the callback cannot be called with one event, or a middleware of the
+                client passes by callbacks of its kind (see `Middleware`).
             InvalidTopic: as `subscribe`.
         """
-        self._check_type(event_type)
-        check_callback(callback)
+        self._check_callback(event_type, callback)
         self._dispatcher.attach(event_type, callback, None if topic is None else self._frame(topic))
 
     def attach_callbacks(self, callbacks: Mapping[EventTypeClass, Callback[EventClass]]) -> None:
         """Attach one callback for each of several types; all are checked before the first is attached."""
         for event_type, callback in callbacks.items():
-            self._check_type(event_type)
-            check_callback(callback)
+            self._check_callback(event_type, callback)
         for event_type, callback in callbacks.items():
             self._dispatcher.attach(event_type, callback, None)
 
@@ -440,7 +486,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             received=self._buffer.received,
             unread=self._buffer.unread,
             malformed=self._transport.malformed,
-            drops=self._transport.drops,
+            drops=self._transport.drops.counts,
         )
 
     # The rest is the client's own.
@@ -453,11 +499,33 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         # The dispatcher and the transport know the same topics, whoever comes between.
         self._subscribing = RLock()  # reentrant, for signal handlers
         self._consumer = Consumer(
-            self._transport, self._codec, self._dispatcher, self._counters, max_event_bytes=self._max_event_bytes
+            self._transport,
+            self._codec,
+            self._dispatcher,
+            self._counters,
+            self._hooks,
+            max_event_bytes=self._max_event_bytes,
         )
-
         self._compressor = Compressor(*self._compression)
         self._as_it_is = min(self._max_event_bytes, self._compressor.threshold)  # bytes
+        self._observe()
+
+    def _observe(self) -> None:
+        """Have done what the hooks and the middleware need, and nothing else: without them events take the shortest way."""
+        hooks = self._hooks
+        around_handlers = self._middleware or hooks.handled or hooks.handler_failed
+        self._dispatcher.instrument(self._handling if around_handlers else None)
+        self._observed = bool(self._middleware or hooks.emitted)
+        # The path of an emitted event reads only this, the last topic and the limit of what is sent as it is. Where it finds
+        # no encoder, it looks whether it is observed.
+        self._encoders = {} if self._observed else self._codec.encoders
+        for drops in (self._counters.drops, self._transport.drops):
+            drops.listener = hooks.dropped or None
+        self._unlisten()
+        self._unlisten = self._transport.status.listen(hooks.state_changed) if hooks.state_changed else _nothing
+
+    def _handling(self, topic: bytes, callback: Callback[EventClass]) -> Callback[EventClass]:
+        return Handling(callback, topic.decode(errors="replace"), self._middleware, self._hooks, self._emit)
 
     def _forget_parent(self) -> None:
         """In a forked child: threads of the parent, which are not here, may have held the locks."""
@@ -488,7 +556,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             return b""
         return self._admit_topic(topic)
 
-    def _admit_topic(self, topic: EventTopicClass) -> bytes:
+    def _admit_topic(self, topic: BaseEventTopic) -> bytes:
         """Check a topic that is not the last one, and return its frame."""
         if not isinstance(topic, BaseEventTopic):
             raise InvalidTopic(f"{topic!r} is no topic: use a member of an enum derived from eventbus.BaseEventTopic")
@@ -520,11 +588,20 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
                     return topic_class
         return None
 
-    def _check_type(self, event_type: EventTypeClass) -> None:
+    def _check_callback(self, event_type: EventTypeClass, callback: Callback[EventClass]) -> None:
         known = self._codec.event_types
         if not isinstance(event_type, BaseEventType) or (known and type(event_type) not in known):
             names = " or ".join(sorted(enum.__name__ for enum in known)) or "an enum derived from eventbus.BaseEventType"
             raise InvalidHandler(f"{event_type!r} is no type of {self._codec.name}: use a member of {names}")
+        check_callback(callback)
+        check_middleware(self._middleware, callback)
+
+
+def _around(emit: Callable[[Emission, EmitNext], None], call_next: EmitNext) -> EmitNext:
+    return lambda emission: emit(emission, call_next)
+
+
+def _nothing() -> None: ...
 
 
 def _close_open_clients() -> None:

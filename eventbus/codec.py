@@ -91,7 +91,7 @@ class Codec[EventClass: BaseModel]:
         """The event class's name, for messages."""
         return " | ".join(cls.__name__ for cls in self.classes)
 
-    def encoder_for(self, event: EventClass | BaseEventType) -> Callable[[Any], bytes]:
+    def encoder_for(self, event: BaseModel | BaseEventType) -> Callable[[Any], bytes]:
         """Return what encodes this event, or wraps and encodes this bare type; `encoders` has it from then on.
 
         Raises:
@@ -103,7 +103,7 @@ class Codec[EventClass: BaseModel]:
         self.encoders[type(event)] = encoder
         return encoder
 
-    def encode_many(self, events: Iterable[EventClass | BaseEventType]) -> list[bytes]:
+    def encode_many(self, events: Iterable[BaseModel | BaseEventType]) -> list[bytes]:
         """Return the payload of each of many events, or bare types. Raises like `encoder_for`."""
         events = list(events)
         for one_of_class in {type(event): event for event in events}.values():

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import repeat
 from threading import Lock, RLock, Thread, current_thread
 from time import monotonic
 from typing import Any
@@ -14,6 +15,7 @@ from eventbus.deadline import Deadline
 from eventbus.dispatcher import Dispatcher, Route
 from eventbus.errors import CompressionMissing, NotConnected, PayloadDamaged, PayloadTooLarge
 from eventbus.events import BaseEvent
+from eventbus.hooks import Hooks
 from eventbus.numbering import Gaps
 from eventbus.printable import printable
 from eventbus.progress import Progress, StallWatch
@@ -41,6 +43,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
     too many.
 
     Args:
+        hooks: what is told of what was received, rejected and lost.
         max_event_bytes: a larger payload is rejected undecoded; None for no limit. An array of events may be as large as
             `wire.MAX_PACKED_BYTES` all the same, for each of them may be small.
     """
@@ -51,6 +54,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         codec: Codec[EventClass],
         dispatcher: Dispatcher[EventClass],
         counters: Counters,
+        hooks: Hooks,
         *,
         max_event_bytes: int | None = None,
     ) -> None:
@@ -58,6 +62,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._codec = codec
         self._dispatcher = dispatcher
         self._counters = counters
+        self._hooks = hooks
         self._max_event_bytes = max_event_bytes
         self._gaps = Gaps()
         self._forgotten: set[bytes] = set()  # topics that the thread is to forget before it counts again
@@ -154,8 +159,10 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 if batch[0]:
                     self._busy = monotonic(), self._dispatcher.buffer.received
                     self._take(batch)
-                if self._transport.malformed != self._malformed:
-                    self._malformed = self._transport.malformed
+                malformed = self._transport.malformed - self._malformed
+                if malformed:
+                    self._malformed += malformed
+                    self._hooks.rejected(RejectReason.FRAMES, malformed)
                     self._warn(RejectReason.FRAMES, "not a topic and a JSON payload in two frames")
         except Exception:
             # A defect of ours or of the transport, never a handler's: those are caught one by one.
@@ -177,10 +184,11 @@ class Consumer[EventClass: BaseEvent[Any]]:
     def _take(self, batch: Batch) -> None:
         """Decode the messages of subscribed topics and dispatch what is in them."""
         topics, payloads = batch
+        headers: list[bytes] | None = None
         abandoned = self._dispatcher.abandoned
         routes = self._dispatcher.routes_of(topics)
         if routes is None and wire.any_header(topics):
-            topics, payloads = self._unnumbered(topics, payloads)
+            topics, payloads, headers = self._unnumbered(topics, payloads)
             routes = self._dispatcher.routes_of(topics)
         if (
             routes is not None
@@ -195,29 +203,45 @@ class Consumer[EventClass: BaseEvent[Any]]:
             except Exception:
                 # One is compressed, or no event; a validator of the service may raise anything. Those before it are decoded.
                 good = len(events)
+                if self._hooks.received:
+                    self._tell_received(topics, events, payloads)
             else:
-                self._dispatcher.dispatch(routes, events)
+                if self._hooks.received:
+                    self._tell_received(topics, events, payloads)
+                self._dispatcher.dispatch(routes, events, headers=headers)
                 return
-            self._dispatcher.dispatch(routes[:good], events, abandoned)
-            topics, payloads = topics[good:], payloads[good:]
-        self._take_each(topics, payloads, abandoned)
+            self._dispatcher.dispatch(routes[:good], events, abandoned, headers and headers[:good])
+            topics, payloads, headers = topics[good:], payloads[good:], headers and headers[good:]
+        self._take_each(topics, payloads, headers, abandoned)
 
-    def _take_each(self, topics: list[bytes], payloads: list[bytes], abandoned: int) -> None:
+    def _take_each(self, topics: list[bytes], payloads: list[bytes], headers: list[bytes] | None, abandoned: int) -> None:
         """Do as `_take`, message by message."""
         routes: list[Route[EventClass]] = []
         events: list[EventClass] = []
+        carried: list[bytes] = []  # headers
         size = 0
-        for topic, payload in zip(topics, payloads, strict=True):
+
+        def dispatch() -> None:
+            self._dispatcher.dispatch(routes, events, abandoned, None if headers is None else carried)
+
+        for topic, payload, of_message in zip(topics, payloads, headers or repeat(b""), strict=False):
             if self._dispatcher.takes(topic):
                 found, bytes_read = self._read(topic, payload)
                 if found:  # or the dispatcher would learn a topic that is none
+                    self._hooks.received(_name(topic), found, len(payload))
                     events += found
                     routes += [self._dispatcher.route_of(topic)] * len(found)
+                    carried += [of_message] * len(found)
                 size += bytes_read
                 if len(events) >= _SLICE or size >= _SLICE_BYTES:
-                    self._dispatcher.dispatch(routes, events, abandoned)
-                    routes, events, size = [], [], 0
-        self._dispatcher.dispatch(routes, events, abandoned)
+                    dispatch()
+                    routes, events, carried, size = [], [], [], 0
+        dispatch()
+
+    def _tell_received(self, topics: list[bytes], events: list[EventClass], payloads: list[bytes]) -> None:
+        """Tell hooks of messages with one event each; there may be more of them than events."""
+        for topic, event, payload in zip(topics, events, payloads, strict=False):
+            self._hooks.received(_name(topic), (event,), len(payload))
 
     def _read(self, topic: bytes, payload: bytes) -> tuple[list[EventClass], int]:
         """The events in one message, and how many bytes of JSON were read for them."""
@@ -235,19 +259,22 @@ class Consumer[EventClass: BaseEvent[Any]]:
             self._reject(RejectReason.COMPRESSION, f"on {printable(repr(topic), 80)}: {error}")
         return None
 
-    def _unnumbered(self, frames: list[bytes], payloads: list[bytes]) -> Batch:
-        """Topics and payloads of these messages, but for those that came before, after counting what is missing."""
+    def _unnumbered(self, frames: list[bytes], payloads: list[bytes]) -> tuple[list[bytes], list[bytes], list[bytes] | None]:
+        """Topics, payloads and headers of these messages, but for those that came before, after counting what is missing."""
         while self._forgotten:
             self._gaps.forget(self._forgotten.pop())
-        topics, lost, repeated = self._gaps.read(frames, self._dispatcher.takes)
+        topics, lost, repeated, headers = self._gaps.read(frames, self._dispatcher.takes)
         for topic, count in lost.items():
             self._counters.add(lost=count)
+            self._hooks.lost(_name(topic), count)
             self._warn_of_loss(topic, count)
         if repeated:
             self._counters.add(repeated=len(repeated))
         for index in reversed(repeated):
             del topics[index], payloads[index]
-        return topics, payloads
+            if headers is not None:
+                del headers[index]
+        return topics, payloads, headers
 
     def _limit_of(self, payload: bytes) -> int | None:
         if self._max_event_bytes is not None and payload.lstrip()[:1] == wire.ARRAY:
@@ -277,6 +304,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
 
     def _reject(self, reason: RejectReason, detail: str, unknown_type: str | None = None) -> None:
         first = self._counters.reject(reason, unknown_type=unknown_type)
+        self._hooks.rejected(reason, 1)
         self._warn(reason, detail, unknown_type, at_once=first)
 
     def _warn(self, reason: RejectReason, detail: str, unknown_type: str | None = None, *, at_once: bool = False) -> None:
@@ -294,7 +322,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
     def _warn_of_loss(self, topic: bytes, count: int) -> None:
         held_back = self._throttle.admit("lost", count)
         if held_back is not None:
-            name = printable(topic.decode(errors="replace"), wire.MAX_TOPIC_BYTES)
+            name = printable(_name(topic), wire.MAX_TOPIC_BYTES)
             logger.warning(
                 "lost %d events on '%s' between their publisher and here: the proxy was restarted, or this subscriber's "
                 "queue there was full; %d more lost since the last such line",
@@ -303,3 +331,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 held_back,
                 extra={"eventbus_topic": name, "eventbus_lost": count},
             )
+
+
+def _name(topic: bytes) -> str:
+    return topic.decode(errors="replace")

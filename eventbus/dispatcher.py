@@ -11,7 +11,9 @@ from typing import Any
 from eventbus.buffer import ReceiveBuffer
 from eventbus.coroutines import CoroutineRunner
 from eventbus.events import BaseEvent, BaseEventType
-from eventbus.handlers import callback_name
+from eventbus.handlers import callback_name, is_async
+from eventbus.handling import Handling
+from eventbus.headers import WithHeaders, clear_headers
 from eventbus.printable import printable
 from eventbus.stats import Counters, DropReason
 
@@ -25,6 +27,9 @@ _SHOWN = 1_000  # characters of an event in the log
 
 # For one topic, the callbacks of each event type in the order in which they were attached.
 type Route[EventClass] = dict[BaseEventType, tuple[Callback[EventClass], ...]]
+
+# What is called instead of a callback, for events of one topic.
+type Instrument[EventClass] = Callable[[bytes, Callback[EventClass]], Callback[EventClass]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         # Which callbacks an event of a topic goes to. A topic that is missing was not asked for: ZeroMQ matches prefixes, so
         # `corerl_scheduler` arrives where `corerl` was subscribed.
         self._routes: dict[bytes, Route[EventClass]] = {}
+        self._instrument: Instrument[EventClass] | None = None
         self._everything = False  # whether all topics were asked for; their routes are then learned as they come
         self.abandoned = 0
         self._running: Iterator[EventClass] = iter(())  # through the events of the last dispatch
@@ -98,9 +104,15 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         with self._changing:
             self._attached = [attached for attached in self._attached if attached != gone]
             self._rebuild()
-            keeps_loop = any(_is_async(attached.callback) for attached in self._attached)
+            keeps_loop = any(is_async(attached.callback) for attached in self._attached)
         if not keeps_loop:
             self.coroutines.retire()
+
+    def instrument(self, instrument: Instrument[EventClass] | None) -> None:
+        """Call what this makes of each callback instead, from now on; None: the callbacks themselves."""
+        with self._changing:
+            self._instrument = instrument
+            self._rebuild()
 
     def abandon(self) -> None:
         """Let a `dispatch` that is running drop what comes after the event that is being handled."""
@@ -130,15 +142,22 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         routes = list(map(self._routes.get, topics))
         return None if None in routes else routes  # type: ignore[return-value] # there is no None in it
 
-    def dispatch(self, routes: list[Route[EventClass]], events: list[EventClass], abandoned: int | None = None) -> None:
+    def dispatch(
+        self,
+        routes: list[Route[EventClass]],
+        events: list[EventClass],
+        abandoned: int | None = None,
+        headers: list[bytes] | None = None,
+    ) -> None:
         """Buffer these events and call their callbacks, in order. One that raises is logged and counted; the others run.
 
         Args:
             routes: where each event goes, from `routes_of`.
             events: as many.
             abandoned: how often `abandon` had been called when a batch began of which these are a part; None: until now.
+            headers: the encoded headers of each; None if none has any.
         """
-        running = self._running = iter(events)
+        running = self._running = iter(events) if headers is None else WithHeaders(events, headers)
         self.buffer.extend(events)
         handled = handler_errors = 0
         if abandoned is None:
@@ -163,6 +182,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
                     else:
                         handled += 1
         self._counters.add(handled=handled, handler_errors=handler_errors)
+        if headers is not None:
+            clear_headers()
 
     def position(self) -> tuple[int, int]:
         """How many events have come in, and how many of the last `dispatch` are still to be handled. Any thread may ask.
@@ -178,7 +199,11 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             self._counters.drops.add(DropReason.STOPPED, dropped)
 
     def _run(self, coroutine: Any, callback: Callback[EventClass], event: EventClass) -> None:
+        tell = callback.telling(event) if isinstance(callback, Handling) else None
+
         def done(error: BaseException | None) -> None:
+            if tell is not None:
+                tell(error)
             if error is None:
                 self._counters.add(handled=1)
             else:
@@ -188,12 +213,13 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self.coroutines.submit(coroutine, done)
 
     def _report(self, callback: Callback[EventClass], event: EventClass, error: BaseException) -> None:
+        name = callback.name if isinstance(callback, Handling) else callback_name(callback)
         logger.error(
             "handler %s failed on %s",
-            callback_name(callback),
+            name,
             _shown(event),
             exc_info=error,
-            extra={"eventbus_handler": callback_name(callback), "eventbus_type": str(event.type)},
+            extra={"eventbus_handler": name, "eventbus_type": str(event.type)},
         )
 
     def _rebuild(self) -> None:
@@ -204,7 +230,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         route: Route[EventClass] = {}
         for attached in self._attached:
             if attached.topic is None or attached.topic == topic:
-                route[attached.event_type] = (*route.get(attached.event_type, ()), attached.callback)
+                callback = attached.callback if self._instrument is None else self._instrument(topic, attached.callback)
+                route[attached.event_type] = (*route.get(attached.event_type, ()), callback)
         return route
 
 
@@ -214,7 +241,3 @@ def _shown(event: BaseEvent[Any]) -> str:
         return printable(repr(event), _SHOWN)
     except Exception:  # a service's own __repr__ may raise anything
         return f"an event of {type(event).__name__} whose repr failed"
-
-
-def _is_async(callback: Callback[Any]) -> bool:
-    return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(getattr(callback, "__call__", None))  # noqa: B004 # an object whose __call__ is async

@@ -22,6 +22,7 @@ EventBusError
 │   └── NotEncrypted         the client has keys, the proxy does not use CURVE
 ├── SendBufferFull           the send buffer is full, the event was not sent
 │   └── SendTimeout          it stayed full                                   (also a TimeoutError)
+├── HandlerTimeout           a handler took longer than its time limit        (also a TimeoutError)
 ├── AddressInUse             the proxy's port is taken                        (also an OSError)
 └── DescriptorsExhausted     the process may open no more files or sockets    (also an OSError)
 """
@@ -271,6 +272,20 @@ class SendTimeout(SendBufferFull, TimeoutError):
         self.endpoint = endpoint
         self.limit = limit
         self.timeout = timeout
+
+
+class HandlerTimeout(EventBusError, TimeoutError):
+    """An ``async`` handler took longer than its time limit, and was cancelled.
+
+    Attributes:
+        handler: its qualified name with its module.
+        limit: how many seconds it had.
+    """
+
+    def __init__(self, handler: str, limit: float) -> None:
+        super().__init__(f"{handler} was cancelled: it took longer than its time limit of {limit:g} s")
+        self.handler = handler
+        self.limit = limit
 
 
 class AddressInUse(EventBusError, OSError):

@@ -103,6 +103,11 @@ def callback_name(callback: object) -> str:
     return repr(callback)
 
 
+def is_async(callback: Callable[..., object]) -> bool:
+    """Whether calling it makes a coroutine, as far as can be told without calling it."""
+    return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(getattr(callback, "__call__", None))  # noqa: B004 # an object whose __call__ is async
+
+
 def _marks(member: object) -> tuple[Mark, ...]:
     # Not through the member's own attributes only: a mock or a proxy answers to every name.
     marks = (

@@ -5,8 +5,9 @@ frame (see `numbering`), if it is one. So what knows no headers still finds the 
 prefixes, and the original client looks at the payload only.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
+from operator import length_hint
 from types import MappingProxyType
 
 from pydantic_core import from_json, to_json
@@ -31,6 +32,29 @@ def current_headers() -> Headers:
     Works in ``async`` handlers too, and in what they await. Names and values are what others have sent.
     """
     return decode_headers(_current.get())
+
+
+class WithHeaders[Event](Iterator[Event]):
+    """Iterates over events, each with its encoded headers, and makes those the current ones of this thread.
+
+    At the end there are none. To be used up, or closed by `clear_headers`.
+    """
+
+    def __init__(self, events: list[Event], headers: list[bytes]) -> None:
+        self._events = iter(events)
+        self._headers = iter(headers)
+
+    def __next__(self) -> Event:
+        _current.set(next(self._headers, b""))
+        return next(self._events)
+
+    def __length_hint__(self) -> int:
+        return length_hint(self._events)
+
+
+def clear_headers() -> None:
+    """Let there be no current headers in this thread."""
+    _current.set(b"")
 
 
 def encode_headers(headers: Headers) -> bytes:

@@ -20,6 +20,7 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from eventbus import wire
+from eventbus.headers import split_headers
 
 _PUBLISHER, _COUNT, _NUMBER = 8, 4, 8  # bytes
 
@@ -73,11 +74,13 @@ class Reading(NamedTuple):
         topics: the topic in each of them.
         lost: how many events each topic has lost up to its last message.
         repeated: which of the messages had come before, as indexes in ascending order.
+        headers: the encoded headers in each of the frames; None if none has any.
     """
 
     topics: list[bytes]
     lost: dict[bytes, int]
     repeated: list[int]
+    headers: list[bytes] | None
 
 
 class Gaps:
@@ -105,9 +108,12 @@ class Gaps:
             frames: first frames in the order in which they came, numbered, plain or malformed.
             wanted: whether a topic is subscribed; others are not counted.
         """
+        headers: list[bytes] | None = None
         heads = list(map(_HEAD, frames))  # the loops over all messages are in C
         topics = list(map(self._topics.get, heads))
         if None in topics:
+            frames, headers = _without_headers(frames)  # none of the known ones has any
+            heads = list(map(_HEAD, frames))
             self._learn(set(heads))
             topics = list(map(self._topics.get, heads))
             names = [topic or wire.topic_of(frame) for topic, frame in zip(topics, frames, strict=True)]
@@ -115,8 +121,8 @@ class Gaps:
             names = topics  # type: ignore[assignment] # there is no None in it
         lost = self._count(heads, frames, wanted)
         if lost is None:
-            return Reading(names, *self._count_one_by_one(heads, frames, wanted))
-        return Reading(names, lost, [])
+            return Reading(names, *self._count_one_by_one(heads, frames, wanted), headers)
+        return Reading(names, lost, [], headers)
 
     def forget(self, topic: bytes) -> None:
         """Begin anew with this topic (with an empty one: with every topic), as if no message of it had come yet."""
@@ -129,7 +135,8 @@ class Gaps:
             self._topics.clear()
         for head in heads:
             topic, _, header = head.partition(wire.MARK)
-            if 0 < len(topic) <= wire.MAX_TOPIC_BYTES and len(header) in (_PUBLISHER, _PUBLISHER + _COUNT):
+            numbered = len(header) in (_PUBLISHER, _PUBLISHER + _COUNT) and header[:1] != wire.MARK
+            if numbered and 0 < len(topic) <= wire.MAX_TOPIC_BYTES:
                 self._topics[head] = topic
 
     def _count(self, heads: list[bytes], frames: list[bytes], wanted: Callable[[bytes], bool]) -> dict[bytes, int] | None:
@@ -190,6 +197,13 @@ class Gaps:
         if missing > 0:
             topic = wire.topic_of(stream)
             lost[topic] = lost.get(topic, 0) + missing
+
+
+def _without_headers(frames: list[bytes]) -> tuple[list[bytes], list[bytes] | None]:
+    """First frames without their headers, and the encoded headers of each; None if none has any."""
+    split = list(map(split_headers, frames))
+    headers = [encoded for _, encoded in split]
+    return [frame for frame, _ in split], headers if any(headers) else None
 
 
 def _number(frame: bytes) -> int:

@@ -1,7 +1,7 @@
 """What becomes of events: counted by reason."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from threading import RLock
@@ -81,10 +81,14 @@ class DropLog:
     """Counts dropped events by reason, and warns of each reason once a minute, with how many they were since the last time.
 
     Any thread may use it. Whoever drops events has one, or shares one.
+
+    Attributes:
+        listener: is told each time, in the thread that drops them; None: nobody is.
     """
 
     def __init__(self, throttle: Throttle | None = None) -> None:
         self._throttle = throttle or Throttle()
+        self.listener: Callable[[DropReason, int], object] | None = None
 
     @property
     def counts(self) -> Mapping[DropReason, int]:
@@ -96,6 +100,8 @@ class DropLog:
         held_back = self._throttle.admit(reason, count)
         if held_back is not None:
             self._say(reason, held_back + count)
+        if self.listener is not None:
+            self.listener(reason, count)
 
     def flush(self) -> None:
         """Say what was held back, for no more may come."""

@@ -4,11 +4,10 @@ A transport moves ``(topic frame, payload)`` pairs and knows nothing of events. 
 transport passes; a new one is a constructor and a line there.
 """
 
-from collections.abc import Mapping
 from typing import Protocol
 
 from eventbus.state import Status
-from eventbus.stats import DropReason
+from eventbus.stats import DropLog
 from eventbus.wire import Batch
 
 
@@ -38,8 +37,8 @@ class Transport(Protocol):
         """How many messages were skipped since the transport was created, because they were not two frames."""
 
     @property
-    def drops(self) -> Mapping[DropReason, int]:
-        """How many events `send` has taken that were dropped before they were sent, for each reason that has occurred."""
+    def drops(self) -> DropLog:
+        """Counts the events that `send` has taken and that were dropped before they were sent."""
 
     def open(self, timeout: float) -> None:
         """Open the path with all subscriptions, and return when it is proven live in both directions: READY.
@@ -64,8 +63,8 @@ class Transport(Protocol):
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
         """Send one message that carries `count` events.
 
-        While the path is down it waits in the send buffer. Blocks only while that is full, up to the transport's send
-        timeout.
+        The topic's frame may go on with headers (see `headers`), which arrive with it. While the path is down the message
+        waits in the send buffer. Blocks only while that is full, up to the transport's send timeout.
 
         Raises:
             NotConnected: the transport is not open, or has given up.

@@ -11,6 +11,7 @@ import zmq
 
 from eventbus.deadline import Deadline
 from eventbus.errors import EventBusError, NotConnected, SendBufferFull, SendTimeout
+from eventbus.headers import split_headers, with_headers
 from eventbus.numbering import Numbering
 from eventbus.policies import SendPolicy
 from eventbus.stats import DropLog, DropReason
@@ -18,6 +19,7 @@ from eventbus.transports._monitor import Monitor
 from eventbus.transports._options import ZeroMQOptions
 from eventbus.transports._sockets import Context, socket_for, unless_closed
 from eventbus.transports._watch import Leg
+from eventbus.wire import MARK
 
 # Plain integers: pyzmq's enums cost a conversion in each call.
 _NOWAIT = int(zmq.DONTWAIT)
@@ -373,7 +375,10 @@ class NumberedPublisher(Publisher):
     def _put(self, topic: bytes, payload: bytes, count: int) -> bool:
         self._sending = True  # a signal handler that emits in the midst of this would get the same number
         try:
+            topic, headers = split_headers(topic) if MARK in topic else (topic, b"")
             first = self._numbering.next(topic, count)
+            if headers:
+                first = with_headers(first, headers)
             try:
                 taken = self._put_frames(first, payload)
             except BaseException:

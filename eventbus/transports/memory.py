@@ -1,13 +1,11 @@
 """Messages within one process, without sockets: for tests, and for services that are put together into one program."""
 
 from collections import deque
-from collections.abc import Mapping
 from threading import Condition, RLock
-from types import MappingProxyType
 
 from eventbus.errors import NotConnected, SendTimeout
 from eventbus.state import ClientState, Status
-from eventbus.stats import DropReason
+from eventbus.stats import DropLog
 from eventbus.wire import Batch
 
 _BATCH = 256  # messages
@@ -87,7 +85,6 @@ class MemoryTransport:
 
     endpoints = "memory"
     malformed = 0
-    drops: Mapping[DropReason, int] = MappingProxyType({})
 
     def __init__(self, hub: MemoryHub | None = None, *, queue: int = 100_000, send_timeout: float = 5.0) -> None:
         self._hub = hub or MemoryHub()
@@ -98,6 +95,7 @@ class MemoryTransport:
         self._member: _Member | None = None
         self._sent = 0
         self.status = Status()
+        self.drops = DropLog()
 
     @property
     def sent(self) -> int:

@@ -1,10 +1,7 @@
 """Nothing is carried anywhere: what a client with ``enabled=False`` runs on."""
 
-from collections.abc import Mapping
-from types import MappingProxyType
-
 from eventbus.state import ClientState, Status
-from eventbus.stats import DropReason
+from eventbus.stats import DropLog
 from eventbus.wire import Batch
 
 
@@ -14,9 +11,9 @@ class NullTransport:
     endpoints = "nowhere"
     sent = 0
     malformed = 0
-    drops: Mapping[DropReason, int] = MappingProxyType({})
 
     def __init__(self) -> None:
+        self.drops = DropLog()
         self.status = Status()
 
     def open(self, timeout: float) -> None:

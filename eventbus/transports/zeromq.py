@@ -8,7 +8,7 @@ is published for that, so no other subscriber is bothered, and it works with any
 import logging
 import os
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack
 from threading import RLock
 from typing import NoReturn, Protocol
@@ -75,7 +75,7 @@ class ZeroMQTransport:
         self._closings = 0  # how often; for an open() that has not come so far that there is anything to close
         self._forked = False
         self.status = Status()
-        self._drops = DropLog()
+        self.drops = DropLog()
         self._denied = Throttle()
         # On paths that are closed by now:
         self._sent_before = 0
@@ -96,10 +96,6 @@ class ZeroMQTransport:
     def malformed(self) -> int:
         with self._changing:
             return self._malformed_before + (self._path.subscriber.malformed if self._path else 0)
-
-    @property
-    def drops(self) -> Mapping[DropReason, int]:
-        return self._drops.counts
 
     def open(self, timeout: float) -> None:
         self._check_process()
@@ -202,7 +198,7 @@ class ZeroMQTransport:
                 context = shared_context.acquire()
                 undo.callback(shared_context.release, 0.0)
                 publisher = (NumberedPublisher if options.numbered else Publisher)(
-                    context, self._pub_endpoint, options, self._drops, self._refusal, self._note_denial
+                    context, self._pub_endpoint, options, self.drops, self._refusal, self._note_denial
                 )
                 undo.callback(publisher.close, 0.0)
                 subscriber = Subscriber(context, self._sub_endpoint, options, self._topics)
@@ -226,7 +222,7 @@ class ZeroMQTransport:
         if keys is None or denial is None or denial.key != keys.public_key:
             return
         if denial.action is Action.PUBLISH:
-            self._drops.add(DropReason.DENIED, denial.count)
+            self.drops.add(DropReason.DENIED, denial.count)
         held_back = self._denied.admit(denial.action, denial.count)
         if held_back is not None:
             logger.warning(
@@ -276,7 +272,7 @@ class ZeroMQTransport:
         path.close(linger)
         with self._changing:
             self._sent_before += path.publisher.sent - counted  # by a thread that was sending just then
-        self._drops.flush()
+        self.drops.flush()
         shared_context.release(deadline.left())
 
     def _missing_leg(self, path: Path) -> str:
@@ -313,7 +309,7 @@ class ZeroMQTransport:
         self.send = self._refuse
         self._changing, self._opening = RLock(), RLock()
         self.status = Status(lambda: ForkedClient(self.endpoints))
-        self._drops = DropLog()  # as all that has a lock, which another thread may have held
+        self.drops = DropLog()  # as all that has a lock, which another thread may have held
         self._path = None
 
 

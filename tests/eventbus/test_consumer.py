@@ -14,6 +14,7 @@ from eventbus.buffer import ReceiveBuffer
 from eventbus.codec import Codec
 from eventbus.consumer import Consumer
 from eventbus.dispatcher import Dispatcher
+from eventbus.hooks import Hooks
 from eventbus.numbering import Numbering
 from eventbus.stats import Counters
 from eventbus.throttle import Throttle
@@ -107,7 +108,7 @@ class Bench:
         self.transport.subscribe(b"my_service")
         self.sender.open(PATIENCE)
         self.consumer = Consumer(
-            self.transport, Codec(MyEvent), self.dispatcher, self.counters, max_event_bytes=max_event_bytes
+            self.transport, Codec(MyEvent), self.dispatcher, self.counters, Hooks(), max_event_bytes=max_event_bytes
         )
         self.open()
 

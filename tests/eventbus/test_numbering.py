@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from eventbus.numbering import Gaps, Numbering
 
 TOPIC, OTHER = b"my_service", b"my_service_scheduler"
-PUBLISHER = b"\0\xff{[ \n\t8"  # any eight bytes will do
+PUBLISHER = b"\xff\0{[ \n\t8"  # any eight bytes will do that do not begin with NUL
 
 
 def wanted(topic: bytes) -> bool:
@@ -144,7 +144,7 @@ def test_topics_without_numbers_pass() -> None:
     """Plain frames come back as they are, among numbered ones too, and cost those nothing."""
     numbering, gaps = Numbering(), Gaps()
     frames = [TOPIC, sent(numbering), b"x", OTHER, sent(numbering, OTHER), "ä".encode()]
-    assert gaps.read(frames, wanted) == ([TOPIC, TOPIC, b"x", OTHER, OTHER, "ä".encode()], {}, [])
+    assert gaps.read(frames, wanted)[:3] == ([TOPIC, TOPIC, b"x", OTHER, OTHER, "ä".encode()], {}, [])
 
 
 @pytest.mark.parametrize("length", [length for length in range(40) if length not in (16, 20)])
@@ -153,7 +153,7 @@ def test_a_malformed_header_is_no_number(length: int) -> None:
     numbering, gaps = Numbering(PUBLISHER), Gaps()
     lost(gaps, sent(numbering))
     malformed = TOPIC + b"\0" + (PUBLISHER * 5)[:length]
-    assert gaps.read([malformed, sent(numbering), malformed], wanted) == ([TOPIC] * 3, {}, [])
+    assert gaps.read([malformed, sent(numbering), malformed], wanted)[:3] == ([TOPIC] * 3, {}, [])
 
 
 @pytest.mark.parametrize("topic", [b"", b"x" * 256])
@@ -161,7 +161,7 @@ def test_what_no_client_sends_is_not_remembered(topic: bytes) -> None:
     """Numbers on an empty topic, or on one that is too long, are not looked at: those would fill the memory."""
     numbering, gaps = Numbering(), Gaps()
     frames = frames_of(3, numbering, topic)
-    assert gaps.read([frames[0], frames[2]], wanted) == ([topic] * 2, {}, [])
+    assert gaps.read([frames[0], frames[2]], wanted)[:3] == ([topic] * 2, {}, [])
     assert not gaps._topics
 
 
@@ -169,11 +169,11 @@ def test_what_comes_again_is_told() -> None:
     """A message that has come before is told by its index, within a batch and after it, and is no loss; new ones go on."""
     numbering, gaps = Numbering(), Gaps()
     frames = [sent(numbering, count=1 + number % 2) for number in range(9)]
-    assert gaps.read([*frames[:4], frames[3], frames[3]], wanted)[1:] == ({}, [4, 5])
-    assert gaps.read([frames[3]], wanted)[1:] == ({}, [0])
-    assert gaps.read([frames[1]], wanted)[1:] == ({}, [0])
-    assert gaps.read(frames[2:5], wanted)[1:] == ({}, [0, 1])
-    assert gaps.read([frames[6]], wanted)[1:] == ({TOPIC: 2}, [])
+    assert gaps.read([*frames[:4], frames[3], frames[3]], wanted)[1:3] == ({}, [4, 5])
+    assert gaps.read([frames[3]], wanted)[1:3] == ({}, [0])
+    assert gaps.read([frames[1]], wanted)[1:3] == ({}, [0])
+    assert gaps.read(frames[2:5], wanted)[1:3] == ({}, [0, 1])
+    assert gaps.read([frames[6]], wanted)[1:3] == ({TOPIC: 2}, [])
 
 
 def test_what_comes_again_hides_no_loss() -> None:
@@ -181,9 +181,9 @@ def test_what_comes_again_hides_no_loss() -> None:
     numbering, gaps = Numbering(), Gaps()
     frames = frames_of(9, numbering)
     lost(gaps, *frames[:3])
-    assert gaps.read([*frames[1:5], frames[7]], wanted)[1:] == ({TOPIC: 2}, [0, 1])
+    assert gaps.read([*frames[1:5], frames[7]], wanted)[1:3] == ({TOPIC: 2}, [0, 1])
     again = frames_of(9, numbering)
-    assert gaps.read([frames[8], *again[:2], again[1], again[3]], wanted)[1:] == ({TOPIC: 1}, [3])
+    assert gaps.read([frames[8], *again[:2], again[1], again[3]], wanted)[1:3] == ({TOPIC: 1}, [3])
 
 
 def test_a_forged_number_does_not_blind() -> None:
@@ -201,7 +201,7 @@ def test_only_wanted_topics_count() -> None:
     numbering, gaps = Numbering(), Gaps()
     for _ in range(2):
         frames = [sent(numbering), sent(numbering, OTHER)]
-        assert gaps.read(frames, TOPIC.__eq__) == ([TOPIC, OTHER], {}, [])
+        assert gaps.read(frames, TOPIC.__eq__)[:3] == ([TOPIC, OTHER], {}, [])
         sent(numbering, OTHER)
     assert lost(gaps, sent(numbering), sent(numbering, OTHER)) == {}
 
@@ -309,7 +309,7 @@ def test_lost_and_delivered_are_sent(sending: list[Message]) -> None:
                 expected[topic] += sum(message.count for message in of_stream[one + 1 : following])
     gaps, found = Gaps(), Counter[bytes]()
     for frames, topics in batches_of(sending, [Numbering(), Numbering(), None]):
-        names, missing, _ = gaps.read(frames, wanted)
+        names, missing, _, _ = gaps.read(frames, wanted)
         assert names == topics
         found.update(missing)
     assert found == +expected
@@ -318,7 +318,7 @@ def test_lost_and_delivered_are_sent(sending: list[Message]) -> None:
 headers = st.builds(
     lambda topic, publisher, rest: topic + b"\0" + publisher + rest,
     st.sampled_from([b"", *TOPICS]),
-    st.sampled_from([b"", bytes(8), PUBLISHER]),
+    st.sampled_from([b"", bytes(8), PUBLISHER, b"\0{}\0", b"\0{}\0" + PUBLISHER]),
     st.binary(max_size=20),
 )
 
@@ -328,7 +328,7 @@ def test_any_bytes_do(batches: list[list[bytes]]) -> None:
     """Whatever the frames are, each has its topic, which is all before a NUL byte; a loss is never less than one event."""
     gaps = Gaps(limit=3)
     for frames in batches:
-        names, missing, _ = gaps.read(frames, wanted)
+        names, missing, _, _ = gaps.read(frames, wanted)
         assert names == [frame.split(b"\0")[0] for frame in frames]
         assert all(count > 0 for count in missing.values())
         assert set(missing) <= set(names)
@@ -354,7 +354,7 @@ def test_what_is_sent_again_comes_once(sending: list[tuple[int, bool]], again: i
         batch, arriving = arriving[:size], arriving[size:]
         if not batch:
             break
-        _, lost, repeated = gaps.read(batch, wanted)
+        _, lost, repeated, _ = gaps.read(batch, wanted)
         came += [frame for index, frame in enumerate(batch) if index not in repeated]
         missing += sum(lost.values())
     assert came == sorted(set(came), key=number_of)

@@ -6,6 +6,7 @@ from eventbus.buffer import ReceiveBuffer
 from eventbus.codec import Codec
 from eventbus.consumer import Consumer
 from eventbus.dispatcher import Dispatcher
+from eventbus.hooks import Hooks
 from eventbus.policies import ReceivePolicy
 from eventbus.progress import Progress, StallWatch
 from eventbus.stats import Counters
@@ -59,7 +60,7 @@ class Bench:
         self.dispatcher.subscribe(b"a")
         if callback is not None:
             self.dispatcher.attach(MyEventType.updated, callback, None)
-        self.consumer = Consumer(self.transport, Codec(MyEvent), self.dispatcher, counters)
+        self.consumer = Consumer(self.transport, Codec(MyEvent), self.dispatcher, counters, Hooks())
         self.consumer.open()
 
     def send(self, count: int) -> None:

@@ -265,12 +265,8 @@ def test_what_a_stop_leaves_unhandled_is_counted_and_said(caplog: pytest.LogCapt
 class Forgetful(MemoryTransport):
     """Drops what it is given."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.drops: dict[DropReason, int] = {}
-
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
-        self.drops[DropReason.SEND_BUFFER] = self.drops.get(DropReason.SEND_BUFFER, 0) + count
+        self.drops.add(DropReason.SEND_BUFFER, count)
 
 
 def test_what_a_transport_drops_counts_too() -> None:

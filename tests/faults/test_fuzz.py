@@ -46,7 +46,7 @@ class Fuzz:
 
     def __init__(self) -> None:
         self.chance = random.Random(SEED)
-        self._numberings = [Numbering(bytes([number]) * 8) for number in range(3)]
+        self._numberings = [Numbering(bytes([number]) * 8) for number in range(1, 4)]
 
     def frame(self) -> bytes:
         """A first frame: a topic, numbered or not, whole or not; or anything."""
