@@ -69,9 +69,13 @@ class _Outcomes:
     def __init__(self, name: str, host: str | None, port: int | None) -> None:
         every = _operation(name, host, port)
         self.succeeded: Bounded[Attributes] = Bounded(lambda topic: every | {DESTINATION_NAME: topic})
-        self.failed: Bounded[Bounded[Attributes]] = Bounded(
+        self._failed: Bounded[Bounded[Attributes]] = Bounded(
             lambda topic: Bounded(lambda error: every | {DESTINATION_NAME: topic, ERROR_TYPE: error}, MAX_ERROR_TYPES)
         )
+        self._error_types = Bounded(str)
+
+    def failed(self, topic: str, error: BaseException) -> Attributes:
+        return self._failed[topic][self._error_types[error_type(error)]]
 
 
 class OpenTelemetryMetrics(EventBusHook, Middleware):
@@ -117,7 +121,7 @@ class OpenTelemetryMetrics(EventBusHook, Middleware):
         try:
             call_next(emission)
         except BaseException as error:
-            attributes = self._send.failed[topic][error_type(error)]
+            attributes = self._send.failed(topic, error)
             raise
         else:
             attributes = self._send.succeeded[topic]
@@ -136,7 +140,7 @@ class OpenTelemetryMetrics(EventBusHook, Middleware):
 
     def handler_failed(self, topic: str, event: BaseEvent[Any], handler: str, duration: float, error: BaseException) -> None:
         """Note how long it took, and the error."""
-        self._processing.record(duration, self._process.failed[topic][error_type(error)])
+        self._processing.record(duration, self._process.failed(topic, error))
 
 
 class OpenTelemetryTraces(Middleware):

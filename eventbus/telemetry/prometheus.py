@@ -88,7 +88,7 @@ class PrometheusHook(EventBusHook):
         """Note how long it took, and count the error."""
         durations, errors = self._metrics.failed[handler]
         durations.observe(duration)
-        errors[error_type(error)].inc()
+        errors[self._metrics.error_types[error_type(error)]].inc()
 
     def rejected(self, reason: RejectReason, count: int) -> None:
         """Count them."""
@@ -144,6 +144,7 @@ class _Metrics:
         self.received = Bounded(lambda topic: (received.labels(topic), received_bytes.labels(topic)))
         self.succeeded = Bounded(lambda handler: durations.labels(handler, SUCCESS))
         self.failed = Bounded(children_of_failed)
+        self.error_types = Bounded(str)
         self.lost = Bounded(lost.labels)
         self.rejected = counter(
             REJECTED, "messages", "Messages, or elements of packed messages, that were no event.", REASON

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.samples import Sample
 
 from eventbus import BaseEventTopic, ClientState, DropReason, EventBusHealth, RejectReason, StateChange
 from eventbus.telemetry import prometheus
@@ -211,13 +212,21 @@ def test_any_topic_can_be_scraped(hook: PrometheusHook, registry: CollectorRegis
 
 
 def test_errors_are_bounded(hook: PrometheusHook, registry: CollectorRegistry) -> None:
-    """A handler that raises ever new classes of errors makes no more than so many series."""
+    """A handler that raises ever new classes of errors makes no more than so many series, and all of them few types."""
     for number in range(100):
         hook.handler_failed("plant", event(), "app.fails", 0.1, type(f"Error{number}", (Exception,), {})())
-    [family] = [family for family in registry.collect() if family.name == "eventbus_handler_errors"]
-    counts = [sample for sample in family.samples if sample.name == prometheus.HANDLER_ERRORS]
+
+    def samples(name: str) -> list[Sample]:
+        [family] = [family for family in registry.collect() if family.name == name]
+        return [sample for sample in family.samples if sample.name == f"{name}_total"]
+
+    counts = samples("eventbus_handler_errors")
     assert len(counts) == prometheus.MAX_ERROR_TYPES + 1
     assert sum(sample.value for sample in counts) == 100
+    for number in range(1_000):
+        error = type(f"Error{number}", (Exception,), {})()
+        hook.handler_failed("plant", event(), f"app.fails_{number % 50}", 0.1, error)
+    assert len({sample.labels["error_type"] for sample in samples("eventbus_handler_errors")}) <= LIMIT + 1
 
 
 def test_members_of_enums_are_topics(hook: PrometheusHook, value: Value) -> None:
