@@ -271,7 +271,8 @@ def _extract(headers: Headers) -> Context:
 def _inject(headers: Headers) -> Headers:
     """These headers with the current context, as far as there is room for it."""
     injected: dict[str, str] = {}
-    propagate.inject(injected)
+    with suppress(Exception):  # whichever propagator it is: the event must be sent
+        propagate.inject(injected)
     for name, value in injected.items():
         more = {**headers, name: value}
         if _fits(more):  # else, such as with much baggage, the event goes without it
