@@ -55,8 +55,6 @@ class PrometheusHook(EventBusHook):
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._metrics = _metrics_of(registry)
-        self._emitted, self._received = self._metrics.emitted, self._metrics.received
-        self._succeeded = self._metrics.succeeded
         self._open = Counts[ClientState]()  # clients that this hook has seen get into a state and not out of it
         self._changing = Lock()
 
@@ -70,19 +68,19 @@ class PrometheusHook(EventBusHook):
     # BaseEvent[Any]: as in `EventBusHook`.
     def emitted(self, topic: str, events: Sequence[BaseEvent[Any] | BaseEventType], size: int) -> None:
         """Count events and bytes."""
-        count, volume = self._emitted[topic]
+        count, volume = self._metrics.emitted[topic]
         count.inc(len(events))
         volume.inc(size)
 
     def received(self, topic: str, events: Sequence[BaseEvent[Any]], size: int) -> None:
         """Count events and bytes."""
-        count, volume = self._received[topic]
+        count, volume = self._metrics.received[topic]
         count.inc(len(events))
         volume.inc(size)
 
     def handled(self, topic: str, event: BaseEvent[Any], handler: str, duration: float) -> None:
         """Note how long it took."""
-        self._succeeded[handler].observe(duration)
+        self._metrics.succeeded[handler].observe(duration)
 
     def handler_failed(self, topic: str, event: BaseEvent[Any], handler: str, duration: float, error: BaseException) -> None:
         """Note how long it took, and count the error."""
