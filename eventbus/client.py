@@ -121,8 +121,9 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._compression = compression, compression_threshold
         self._codec = Codec(event_class)
         self._receive_buffer = receive_buffer, receive_policy
-        self._hooks = Hooks(hooks)
-        self._middleware = tuple(middleware)
+        # Around what does nothing there is nothing.
+        self._hooks = Hooks(hooks if enabled else ())
+        self._middleware = tuple(middleware if enabled else ())
         self._unlisten: Callable[[], None] = _nothing  # undoes what hooks have asked of the status
         self._furnish()
         self._topics: dict[BaseEventTopic, tuple[BaseEventTopic, bytes]] = {}
@@ -219,7 +220,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def add_hook(self, hook: EventBusHook) -> None:
         """Tell this hook, too, what becomes of events from now on. Idempotent."""
         with self._subscribing:
-            if not any(hook is other for other in self._hooks.all):
+            if self._enabled and not any(hook is other for other in self._hooks.all):
                 self._hooks.add(hook)
                 self._observe()
 

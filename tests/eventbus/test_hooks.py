@@ -374,6 +374,16 @@ def test_without_hooks_nothing_is_in_the_way(connected: Callable[..., Bus]) -> N
         gc.enable()
 
 
+def test_a_disabled_client_tells_nothing() -> None:
+    """What is not enabled emits to nobody, and so tells nobody of it."""
+    hook, later = Told(), Told()
+    with Bus(MyEvent, enabled=False, hooks=[hook]) as client:
+        client.add_hook(later)
+        client.emit_event(event(1), TOPIC)
+        client.emit_events([event(1)], TOPIC)
+    assert hook.all == later.all == []
+
+
 def test_in_a_forked_child_hooks_go_on(caplog: pytest.LogCaptureFixture) -> None:
     """A client that a child makes anew from what it has forgotten tells the same hooks."""
     caplog.set_level(logging.CRITICAL)
