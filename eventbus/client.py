@@ -1,15 +1,12 @@
 """`EventBusClient`: the typed client that a service is given. It joins codec, dispatcher and transport."""
 
 import atexit
-import logging
 import os
-import typing
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import cached_property
 from threading import RLock
-from types import TracebackType, get_original_bases
+from types import TracebackType
 from typing import Any, Self, Unpack
 
 from pydantic import TypeAdapter
@@ -22,23 +19,21 @@ from eventbus.consumer import Consumer
 from eventbus.coroutines import running_loop
 from eventbus.deadline import Deadline
 from eventbus.dispatcher import Callback, Dispatcher
-from eventbus.errors import EventTooLarge, InvalidHandler, InvalidTopic, NotConnected, ProxyUnreachable, SendBufferFull
+from eventbus.emitter import Emitter
+from eventbus.errors import InvalidHandler, NotConnected, ProxyUnreachable
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handlers import check_callback
 from eventbus.handling import Handling, check_middleware
-from eventbus.headers import encode_headers, with_headers
 from eventbus.health import EventBusHealth
 from eventbus.hooks import EventBusHook, Hooks
-from eventbus.middleware import Emission, EmitNext, Middleware
+from eventbus.middleware import Emission, Middleware
 from eventbus.policies import Compression, ReceivePolicy
 from eventbus.state import ClientState, StateCallback
 from eventbus.stats import Counters, EventBusStats
+from eventbus.topics import Topics
 from eventbus.transport import Transport
 from eventbus.transports.null import NullTransport
 from eventbus.transports.zeromq import ZeroMQArguments, ZeroMQOptions, ZeroMQTransport
-
-logger = logging.getLogger("eventbus")
-
 
 _open_clients: "weakref.WeakSet[EventBusClient[Any, Any, Any]]" = weakref.WeakSet()
 
@@ -120,13 +115,13 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._packing = packing
         self._compression = compression, compression_threshold
         self._codec = Codec(event_class)
+        self._topics = Topics(self, EventBusClient)
         self._receive_buffer = receive_buffer, receive_policy
-        self._hooks = Hooks(hooks)
-        self._middleware = tuple(middleware)
+        # Around what does nothing there is nothing.
+        self._hooks = Hooks(hooks if enabled else ())
+        self._middleware = tuple(middleware if enabled else ())
         self._unlisten: Callable[[], None] = _nothing  # undoes what hooks have asked of the status
         self._furnish()
-        self._topics: dict[BaseEventTopic, tuple[BaseEventTopic, bytes]] = {}
-        self._last_topic: tuple[object, bytes] = object(), b""  # one tuple, for other threads look too
         for topic in topics:
             self._subscribe(wire.topic_frame(topic))
 
@@ -219,7 +214,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def add_hook(self, hook: EventBusHook) -> None:
         """Tell this hook, too, what becomes of events from now on. Idempotent."""
         with self._subscribing:
-            if not any(hook is other for other in self._hooks.all):
+            if self._enabled and not any(hook is other for other in self._hooks.all):
                 self._hooks.add(hook)
                 self._observe()
 
@@ -297,15 +292,15 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             encode = self._encoders[type(event)]
         except KeyError:
             if self._observed:
-                self._emit(Emission((event,), topic))
+                self._emitter.emit(Emission((event,), topic))
                 return
             encode = self._codec.encoder_for(event)
-        known, frame = self._last_topic
+        known, frame = self._topics.last
         if topic is not known:
-            frame = self._admit_topic(topic)
+            frame = self._topics.admit(topic)
         payload = encode(event)
         if len(payload) > self._as_it_is:
-            payload = self._shrink(frame, payload)
+            payload = self._emitter.shrink(frame, payload)
         self._transport.send(frame, payload)
 
     def emit_events(self, events: Iterable[EventClass | EventTypeClass], topic: EventTopicClass) -> None:
@@ -315,52 +310,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         the events had been sent before.
         """
         if self._observed:
-            self._emit(Emission(tuple(events), topic, packed=True))
+            self._emitter.emit(Emission(tuple(events), topic, packed=True))
         else:
-            self._send_all(self._admit_topic(topic), self._codec.encode_many(events), packing=self._packing)
-
-    def _emit(self, emission: Emission) -> None:
-        """Emit through all middleware."""
-        emit: EmitNext = self._emit_now
-        for one in reversed(self._middleware):
-            emit = _around(one.emit, emit)
-        emit(emission)
-
-    def _emit_now(self, emission: Emission) -> None:
-        """Send what has come through all middleware, and tell hooks of it."""
-        payloads = self._codec.encode_many(emission.events)
-        frame = self._admit_topic(emission.topic)
-        if emission.headers:
-            frame = with_headers(frame, encode_headers(emission.headers))
-
-        def tell(sent: int) -> None:
-            self._hooks.emitted(emission.topic.value, emission.events[:sent], sum(map(len, payloads[:sent])))
-
-        self._send_all(frame, payloads, packing=emission.packed and self._packing, tell=tell)
-
-    def _send_all(
-        self, frame: bytes, payloads: list[bytes], *, packing: bool, tell: Callable[[int], None] | None = None
-    ) -> None:
-        """Send payloads of single events, and tell how many were sent, if any."""
-        limit = self._max_event_bytes
-        largest = max(map(len, payloads), default=0)
-        if largest > limit:
-            raise EventTooLarge(wire.topic_of(frame).decode(), largest, limit)
-        messages = (
-            wire.pack(payloads, min(wire.MAX_PACKED_BYTES, limit)) if packing else ((payload, 1) for payload in payloads)
-        )
-        sent = 0
-        try:
-            for payload, count in messages:
-                self._transport.send(frame, self._compressor.shrink(payload), count)
-                sent += count
-        except SendBufferFull as error:
-            if len(payloads) > 1:
-                error.add_note(f"{sent} of these {len(payloads)} events had been sent before")
-            raise
-        finally:
-            if sent and tell is not None:
-                tell(sent)
+            payloads = self._codec.encode_many(events)
+            self._emitter.send_all(self._topics.admit(topic), payloads)
 
     # Receiving
 
@@ -506,8 +459,17 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             self._hooks,
             max_event_bytes=self._max_event_bytes,
         )
-        self._compressor = Compressor(*self._compression)
-        self._as_it_is = min(self._max_event_bytes, self._compressor.threshold)  # bytes
+        self._emitter = Emitter(
+            self._codec,
+            self._transport,
+            self._topics,
+            self._middleware,
+            self._hooks,
+            Compressor(*self._compression),
+            max_event_bytes=self._max_event_bytes,
+            packing=self._packing,
+        )
+        self._as_it_is = self._emitter.as_it_is
         self._observe()
 
     def _observe(self) -> None:
@@ -525,7 +487,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._unlisten = self._transport.status.listen(hooks.state_changed) if hooks.state_changed else _nothing
 
     def _handling(self, topic: bytes, callback: Callback[EventClass]) -> Callback[EventClass]:
-        return Handling(callback, topic.decode(errors="replace"), self._middleware, self._hooks, self._emit)
+        return Handling(callback, topic.decode(errors="replace"), self._middleware, self._hooks, self._emitter.emit)
 
     def _forget_parent(self) -> None:
         """In a forked child: threads of the parent, which are not here, may have held the locks."""
@@ -534,12 +496,6 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         for topic in topics:
             self._dispatcher.subscribe(topic)
         self._unclosed = False
-
-    def _shrink(self, frame: bytes, payload: bytes) -> bytes:
-        """What is to be sent of a payload that is not small."""
-        if len(payload) > self._max_event_bytes:
-            raise EventTooLarge(frame.decode(), len(payload), self._max_event_bytes)
-        return self._compressor.shrink(payload)
 
     def _listen(self) -> Iterator[EventClass]:
         while (event := self._buffer.get(None)) is not None:
@@ -551,42 +507,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             self._dispatcher.subscribe(frame)
             self._transport.subscribe(frame)
 
-    def _frame(self, topic: EventTopicClass | None) -> bytes:
-        if topic is None:
-            return b""
-        return self._admit_topic(topic)
-
-    def _admit_topic(self, topic: BaseEventTopic) -> bytes:
-        """Check a topic that is not the last one, and return its frame."""
-        if not isinstance(topic, BaseEventTopic):
-            raise InvalidTopic(f"{topic!r} is no topic: use a member of an enum derived from eventbus.BaseEventTopic")
-        admitted = self._topics.get(topic)
-        # Members of different enums are equal when their values are; identity tells them apart.
-        if admitted is None or admitted[0] is not topic:
-            declared = self._declared_topic_class
-            if declared is not None and type(topic) is not declared:
-                raise InvalidTopic(
-                    f"{type(topic).__name__}.{topic.name} is no topic of this client: use a member of {declared.__name__}"
-                )
-            admitted = self._topics[topic] = topic, wire.topic_frame(topic)
-        self._last_topic = admitted
-        return admitted[1]
-
-    @cached_property
-    def _declared_topic_class(self) -> type[BaseEventTopic] | None:
-        """The topic enum that the client's type parameters name, if they do.
-
-        They stand in the alias that it was made from, ``EventBusClient[E, T, P](...)``, or in the bases of its class.
-        """
-        aliases = [getattr(self, "__orig_class__", None)]
-        for cls in type(self).__mro__:
-            aliases += get_original_bases(cls)
-        for alias in aliases:
-            if typing.get_origin(alias) is EventBusClient:
-                topic_class = typing.get_args(alias)[2]
-                if isinstance(topic_class, type) and issubclass(topic_class, BaseEventTopic):
-                    return topic_class
-        return None
+    def _frame(self, topic: BaseEventTopic | None) -> bytes:
+        return b"" if topic is None else self._topics.admit(topic)
 
     def _check_callback(self, event_type: EventTypeClass, callback: Callback[EventClass]) -> None:
         known = self._codec.event_types
@@ -595,10 +517,6 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             raise InvalidHandler(f"{event_type!r} is no type of {self._codec.name}: use a member of {names}")
         check_callback(callback)
         check_middleware(self._middleware, callback)
-
-
-def _around(emit: Callable[[Emission, EmitNext], None], call_next: EmitNext) -> EmitNext:
-    return lambda emission: emit(emission, call_next)
 
 
 def _nothing() -> None: ...

@@ -1,0 +1,117 @@
+"""Emitting, but for the short way that a single event takes through a client that nobody observes."""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from eventbus import wire
+from eventbus.codec import Codec
+from eventbus.compression import Compressor
+from eventbus.errors import EventTooLarge, SendBufferFull
+from eventbus.headers import encode_headers, with_headers
+from eventbus.hooks import Hooks
+from eventbus.middleware import Emission, EmitNext, Middleware
+from eventbus.topics import Topics
+from eventbus.transport import Transport
+
+
+class Emitter:
+    """Sends events over a transport. Any thread may use it.
+
+    Args:
+        codec: encodes the events.
+        transport: what they are sent over.
+        topics: has the frames.
+        middleware: what is called around `emit`, the outermost first.
+        hooks: what is told of what was sent with `emit`.
+        compressor: what makes large payloads smaller.
+        max_event_bytes: the largest event, as JSON.
+        packing: whether many events may share a message.
+    """
+
+    def __init__(
+        self,
+        codec: Codec[Any],
+        transport: Transport,
+        topics: Topics,
+        middleware: Sequence[Middleware],
+        hooks: Hooks,
+        compressor: Compressor,
+        *,
+        max_event_bytes: int,
+        packing: bool,
+    ) -> None:
+        self._codec = codec
+        self._transport = transport
+        self._topics = topics
+        self._middleware = middleware
+        self._hooks = hooks
+        self._compressor = compressor
+        self._max_event_bytes = max_event_bytes
+        self._packing = packing
+
+    @property
+    def as_it_is(self) -> int:
+        """How many bytes of JSON are sent without `shrink`."""
+        return min(self._max_event_bytes, self._compressor.threshold)
+
+    def shrink(self, frame: bytes, payload: bytes) -> bytes:
+        """What is to be sent of a payload that is not small."""
+        self._check_size(frame, len(payload))
+        return self._compressor.shrink(payload)
+
+    def emit(self, emission: Emission) -> None:
+        """Send what comes through all middleware, and tell hooks of it."""
+        emit: EmitNext = self._emit_now
+        for one in reversed(self._middleware):
+            emit = _around(one.emit, emit)
+        emit(emission)
+
+    def send_all(
+        self, frame: bytes, payloads: list[bytes], *, packing: bool = True, tell: Callable[[int], None] | None = None
+    ) -> None:
+        """Send payloads of single events, all of which are checked before the first is sent.
+
+        Args:
+            frame: the first frame.
+            payloads: each the JSON of one event.
+            packing: whether they may share messages, if that is allowed altogether.
+            tell: called with how many were sent, if any; also when it fails half-way.
+        """
+        self._check_size(frame, max(map(len, payloads), default=0))
+        sent = 0
+        try:
+            for payload, count in self._messages(payloads, packing=packing):
+                self._transport.send(frame, self._compressor.shrink(payload), count)
+                sent += count
+        except SendBufferFull as error:
+            if len(payloads) > 1:
+                error.add_note(f"{sent} of these {len(payloads)} events had been sent before")
+            raise
+        finally:
+            if sent and tell is not None:
+                tell(sent)
+
+    def _emit_now(self, emission: Emission) -> None:
+        payloads = self._codec.encode_many(emission.events)
+        frame = self._topics.admit(emission.topic)
+        if emission.headers:
+            frame = with_headers(frame, encode_headers(emission.headers))
+
+        def tell(sent: int) -> None:
+            self._hooks.emitted(emission.topic.value, emission.events[:sent], sum(map(len, payloads[:sent])))
+
+        self.send_all(frame, payloads, packing=emission.packed, tell=tell)
+
+    def _messages(self, payloads: list[bytes], *, packing: bool) -> Iterable[tuple[bytes, int]]:
+        """The payloads of messages, each with how many events are in it."""
+        if packing and self._packing:
+            return wire.pack(payloads, min(wire.MAX_PACKED_BYTES, self._max_event_bytes))
+        return ((payload, 1) for payload in payloads)
+
+    def _check_size(self, frame: bytes, size: int) -> None:
+        if size > self._max_event_bytes:
+            raise EventTooLarge(wire.topic_of(frame).decode(), size, self._max_event_bytes)
+
+
+def _around(emit: Callable[[Emission, EmitNext], None], call_next: EmitNext) -> EmitNext:
+    return lambda emission: emit(emission, call_next)
