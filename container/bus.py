@@ -16,6 +16,7 @@ from eventbus.hooks import EventBusHook
 from eventbus.middleware import Middleware
 from eventbus.proxy import EventBusProxy
 from eventbus.settings import EventBusSettings
+from eventbus.telemetry.switch import Telemetry, telemetry
 from eventbus.transport import Transport
 
 _NOT_THE_CLIENTS = {"embedded_proxy", "security", "metrics", "traces", "http_port", "http_host", "log_format"}
@@ -30,20 +31,33 @@ def _open_client(
     transport: Transport | None,
 ) -> Iterator[AnyClient]:
     """Connect a client, with a proxy of its own where the settings say so and none runs; close both at the end."""
+    observers = _observers(settings, transport)
     client = client_class(
         event_class,
-        hooks=hooks,
-        middleware=middleware,
+        hooks=(*observers.hooks, *hooks),
+        middleware=(*observers.middleware, *middleware),
         transport=transport,
         keys=settings.security.client_keys() if settings.enabled and transport is None else None,
         # Each of the others is an argument of the same name.
         **settings.model_dump(exclude=_NOT_THE_CLIENTS),
     )
+    observers.watch(client)
     with ExitStack() as stack:
         if settings.embedded_proxy and settings.enabled and transport is None:
             _start_proxy(settings, stack)
         stack.enter_context(client)
         yield client
+
+
+def _observers(settings: EventBusSettings, transport: Transport | None) -> Telemetry:
+    """What the settings have switched on, for a client that does something."""
+    if not settings.enabled:
+        return Telemetry()
+    if transport is not None:
+        return telemetry(settings.metrics, settings.traces)
+    return telemetry(
+        settings.metrics, settings.traces, host=settings.host, pub_port=settings.pub_port, sub_port=settings.sub_port
+    )
 
 
 def _start_proxy(settings: EventBusSettings, stack: ExitStack) -> None:

@@ -292,7 +292,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             encode = self._encoders[type(event)]
         except KeyError:
             if self._observed:
-                self._emitter.emit(Emission((event,), topic))
+                self._emitter.emit_one(event, topic)
                 return
             encode = self._codec.encoder_for(event)
         known, frame = self._topics.last

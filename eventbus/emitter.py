@@ -7,6 +7,7 @@ from eventbus import wire
 from eventbus.codec import Codec
 from eventbus.compression import Compressor
 from eventbus.errors import EventTooLarge, SendBufferFull
+from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.headers import encode_headers, with_headers
 from eventbus.hooks import Hooks
 from eventbus.middleware import Emission, EmitNext, Middleware
@@ -58,6 +59,17 @@ class Emitter:
         """What is to be sent of a payload that is not small."""
         self._check_size(frame, len(payload))
         return self._compressor.shrink(payload)
+
+    def emit_one(self, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic) -> None:
+        """Send what comes of one event through all middleware, and tell hooks of it."""
+        if self._middleware:
+            self.emit(Emission((event,), topic))
+            return
+        frame = self._topics.admit(topic)
+        encode = self._codec.encoders.get(type(event)) or self._codec.encoder_for(event)
+        payload = encode(event)
+        self._transport.send(frame, self.shrink(frame, payload))
+        self._hooks.emitted(topic.value, (event,), len(payload))
 
     def emit(self, emission: Emission) -> None:
         """Send what comes through all middleware, and tell hooks of it."""

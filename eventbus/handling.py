@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Iterable
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -36,42 +37,45 @@ class Handling:
         self._topic = topic
         self._hooks = hooks
         self._emit = emit
+        middleware = tuple(middleware)
+        self._alone = None if middleware else callback  # what is called when nothing is around it
         handle: HandleNext = lambda delivery: callback(delivery.event)  # noqa: E731 # the innermost of a chain
         if is_async(callback):
             handle_async: HandleNextAsync = handle  # type: ignore[assignment] # what it returns is awaitable
-            for one in reversed(tuple(middleware)):
+            for one in reversed(middleware):
                 handle_async = _around(one.handle_async, handle_async)
             handle = handle_async
         else:
-            for one in reversed(tuple(middleware)):
+            for one in reversed(middleware):
                 handle = _around(one.handle, handle)
         self._handle = handle
 
     def __call__(self, event: BaseEvent[Any]) -> object:
         """Call the handler; a coroutine, if it is ``async``, is still to be awaited."""
-        tell = self.telling(event)
+        started = perf_counter()
         try:
-            result = self._handle(Delivery(event, self._topic, current_headers(), self.name, self._emit))
+            if self._alone is not None:
+                result = self._alone(event)
+            else:
+                result = self._handle(Delivery(event, self._topic, current_headers(), self.name, self._emit))
         except BaseException as error:
-            tell(error)
+            self._tell(event, started, error)
             raise
         if inspect.iscoroutine(result):
             return result
-        tell(None)
+        self._tell(event, started, None)
         return None
 
     def telling(self, event: BaseEvent[Any]) -> Callable[[BaseException | None], None]:
         """What is to be called with the handler's error, or None, when it has ended that begins now."""
-        started = perf_counter()
+        return partial(self._tell, event, perf_counter())
 
-        def tell(error: BaseException | None) -> None:
-            duration = perf_counter() - started
-            if error is None:
-                self._hooks.handled(self._topic, event, self.name, duration)
-            else:
-                self._hooks.handler_failed(self._topic, event, self.name, duration, error)
-
-        return tell
+    def _tell(self, event: BaseEvent[Any], started: float, error: BaseException | None) -> None:
+        duration = perf_counter() - started
+        if error is None:
+            self._hooks.handled(self._topic, event, self.name, duration)
+        else:
+            self._hooks.handler_failed(self._topic, event, self.name, duration, error)
 
 
 def check_middleware(middleware: Iterable[Middleware], callback: Callable[..., object]) -> None:
