@@ -193,7 +193,11 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             callback_name(callback),
             _shown(event),
             exc_info=error,
-            extra={"eventbus_handler": callback_name(callback), "eventbus_type": str(event.type)},
+            extra={
+                "eventbus_handler": callback_name(callback),
+                "eventbus_type": str(event.type),
+                "eventbus_error": type(error).__name__,
+            },
         )
 
     def _rebuild(self) -> None:

@@ -81,10 +81,15 @@ class DropLog:
     """Counts dropped events by reason, and warns of each reason once a minute, with how many they were since the last time.
 
     Any thread may use it. Whoever drops events has one, or shares one.
+
+    Args:
+        throttle: what holds lines back.
+        endpoints: where the client's proxy is, for the log.
     """
 
-    def __init__(self, throttle: Throttle | None = None) -> None:
+    def __init__(self, throttle: Throttle | None = None, *, endpoints: str | None = None) -> None:
         self._throttle = throttle or Throttle()
+        self._endpoints = endpoints
 
     @property
     def counts(self) -> Mapping[DropReason, int]:
@@ -104,7 +109,16 @@ class DropLog:
 
     def _say(self, reason: DropReason, count: int) -> None:
         if said := _SAID.get(reason):
-            logger.warning("dropped %d %s", count, said, extra={"eventbus_reason": str(reason), "eventbus_count": count})
+            logger.warning(
+                "dropped %d %s",
+                count,
+                said,
+                extra={
+                    "eventbus_reason": str(reason),
+                    "eventbus_count": count,
+                    "eventbus_endpoints": self._endpoints,
+                },
+            )
 
 
 class Counters:

@@ -97,7 +97,7 @@ class MemoryTransport:
         self._topics: frozenset[bytes] = frozenset()
         self._member: _Member | None = None
         self._sent = 0
-        self.status = Status()
+        self.status = Status(self.endpoints)
 
     @property
     def sent(self) -> int:

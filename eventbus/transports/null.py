@@ -17,7 +17,7 @@ class NullTransport:
     drops: Mapping[DropReason, int] = MappingProxyType({})
 
     def __init__(self) -> None:
-        self.status = Status()
+        self.status = Status(self.endpoints)
 
     def open(self, timeout: float) -> None:
         self.status.change(ClientState.READY, "disabled: there is nothing to wait for")
