@@ -182,9 +182,19 @@ class AllowListFile:
             try:
                 self.current = self._read()
             except InvalidSettings as error:
-                logger.error("%s; what was read before stays in force", error)
+                logger.error(
+                    "%s; what was read before stays in force",
+                    error,
+                    extra={"eventbus_file": str(self._path), "eventbus_error": type(error).__name__},
+                )
                 return False
-            logger.info("allow-list %s read again: %d clients may connect", self._path, len(self.current.clients))
+            count = len(self.current.clients)
+            logger.info(
+                "allow-list %s read again: %d clients may connect",
+                self._path,
+                count,
+                extra={"eventbus_file": str(self._path), "eventbus_count": count},
+            )
             return True
 
     def reread(self) -> bool:

@@ -5,6 +5,7 @@ Exit statuses: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arg
 
 import functools
 import json
+import logging
 import os
 import re
 import statistics
@@ -12,6 +13,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,7 @@ from pydantic_settings import (
     get_subcommand,
 )
 
-from eventbus import lean_proxy, wire
+from eventbus import lean_proxy, logs, wire
 from eventbus.compression import Compressor, inflate, is_compressed
 from eventbus.curve import write_pair
 from eventbus.errors import (
@@ -39,9 +41,12 @@ from eventbus.errors import (
     PayloadDamaged,
     PayloadTooLarge,
 )
+from eventbus.policies import LogFormat
 from eventbus.printable import printable
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
+
+logger = logging.getLogger(logs.COMMAND)
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
@@ -106,6 +111,7 @@ class Proxy(_Command):
             settle=1.25 * self.reconnect_max_interval,  # longer than subscribers wait before they come back
             secret_key=self.security.proxy_secret_key(),
             allow_list=None if self.security.allow_list is None else str(self.security.allow_list),
+            log_format=self.log_format,
         )
         os.execv(sys.executable, command)
 
@@ -246,8 +252,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None for this process's.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    logs.configure(_likely_log_format(given))
     try:
         command: Any = get_subcommand(CliApp.run(_EventBus, cli_args=given or ["--help"]), cli_exit_on_error=False)
+        if isinstance(command, EventBusSettings):
+            logs.configure(command.log_format)
         command.run()
     except BrokenPipeError:  # the reader of our output has had enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would complain at exit
@@ -269,8 +278,15 @@ def _complain(error: Exception, status: int) -> int:
             text = reason
         case _:
             text = str(error)
-    print(f"eventbus: {printable(' '.join(text.split()), 2_000)}", file=sys.stderr)
+    text = printable(" ".join(text.split()), 2_000)
+    logger.error("%s", text, extra={"eventbus_error": type(error).__name__, "eventbus_status": status})
     return status
+
+
+def _likely_log_format(given: Sequence[str]) -> LogFormat:
+    """The format before the settings are read, which may be what there is to complain about."""
+    flag = "--log-format=json" in given or ("--log-format", "json") in pairwise(given)
+    return LogFormat.JSON if flag or os.environ.get("EVENTBUS_LOG_FORMAT") == LogFormat.JSON else LogFormat.TEXT
 
 
 def _print_events(topic: bytes, payload: bytes, limit: int) -> None:
@@ -278,13 +294,24 @@ def _print_events(topic: bytes, payload: bytes, limit: int) -> None:
     try:
         name, content = topic.decode(), from_json(inflate(payload, limit) if is_compressed(payload) else payload)
     except (PayloadTooLarge, PayloadDamaged, CompressionMissing) as error:
-        print(f"eventbus: not an event, on {printable(repr(topic))}: {error}", file=sys.stderr)
+        _say_not_an_event(topic, str(error))
         return
     except ValueError:
-        print(f"eventbus: not an event, on {printable(repr(topic))}: {payload[:200]!r}", file=sys.stderr)
+        _say_not_an_event(topic, repr(payload[:200]))
         return
     for event in content if isinstance(content, list) else [content]:
         print(json.dumps({"topic": name, "event": event}))
+
+
+def _say_not_an_event(topic: bytes, reason: str) -> None:
+    # Each one: it is what the command was asked to show.
+    name = printable(topic.decode(errors="backslashreplace"), wire.MAX_TOPIC_BYTES)
+    logger.warning(
+        "not an event, on %s: %s",
+        printable(repr(topic)),
+        reason,
+        extra={"eventbus_topic": name, "eventbus_reason": reason},
+    )
 
 
 def _as_variable(value: object) -> str:

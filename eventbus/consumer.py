@@ -122,9 +122,17 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 thread.join(deadline.left())
             if thread.is_alive():
                 self._dispatcher.abandon()
-                logger.warning("handlers are still running after %.1f s, not waiting any longer", timeout)
+                logger.warning(
+                    "handlers are still running after %.1f s, not waiting any longer",
+                    timeout,
+                    extra={"eventbus_seconds": timeout, "eventbus_endpoints": self._transport.endpoints},
+                )
         if left := self._dispatcher.coroutines.close(deadline):
-            logger.warning("%d async handlers had not finished when the consumer stopped", left)
+            logger.warning(
+                "%d async handlers had not finished when the consumer stopped",
+                left,
+                extra={"eventbus_count": left, "eventbus_endpoints": self._transport.endpoints},
+            )
         if for_good:
             self._counters.drops.flush()
 
@@ -164,9 +172,13 @@ class Consumer[EventClass: BaseEvent[Any]]:
                     self._malformed += malformed
                     self._hooks.rejected(RejectReason.FRAMES, malformed)
                     self._warn(RejectReason.FRAMES, "not a topic and a JSON payload in two frames")
-        except Exception:
+        except Exception as error:
             # A defect of ours or of the transport, never a handler's: those are caught one by one.
-            logger.exception("the consumer of %s has ended", self._transport.endpoints)
+            logger.exception(
+                "the consumer of %s has ended",
+                self._transport.endpoints,
+                extra={"eventbus_endpoints": self._transport.endpoints, "eventbus_error": type(error).__name__},
+            )
             self._dispatcher.end()
 
     def _enter(self) -> bool:
@@ -316,7 +328,13 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 reason,
                 printable(detail, 300),
                 held_back,
-                extra={"eventbus_reason": str(reason)} | ({} if unknown_type is None else {"eventbus_type": unknown_type}),
+                extra={
+                    "eventbus_reason": str(reason),
+                    "eventbus_type": unknown_type,
+                    "eventbus_event_class": self._codec.name,
+                    "eventbus_held_back": held_back,
+                    "eventbus_endpoints": self._transport.endpoints,
+                },
             )
 
     def _warn_of_loss(self, topic: bytes, count: int) -> None:
@@ -329,7 +347,12 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 count,
                 name,
                 held_back,
-                extra={"eventbus_topic": name, "eventbus_lost": count},
+                extra={
+                    "eventbus_topic": name,
+                    "eventbus_count": count,
+                    "eventbus_held_back": held_back,
+                    "eventbus_endpoints": self._transport.endpoints,
+                },
             )
 
 

@@ -219,7 +219,11 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             name,
             _shown(event),
             exc_info=error,
-            extra={"eventbus_handler": name, "eventbus_type": str(event.type)},
+            extra={
+                "eventbus_handler": name,
+                "eventbus_type": str(event.type),
+                "eventbus_error": type(error).__name__,
+            },
         )
 
     def _rebuild(self) -> None:

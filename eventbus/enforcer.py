@@ -11,6 +11,7 @@ import zmq
 
 from eventbus.access import AllowListFile, Gate, is_token
 from eventbus.denial import Action, Denial
+from eventbus.printable import printable
 from eventbus.throttle import Throttle
 from eventbus.wire import MARK, topic_of
 
@@ -76,7 +77,12 @@ class Denials:
                 action,
                 topic[:_SHOWN],
                 held_back,
-                extra={"eventbus_client": name, "eventbus_action": str(action)},
+                extra={
+                    "eventbus_client": name,
+                    "eventbus_action": str(action),
+                    "eventbus_topic": printable(topic[:_SHOWN].decode(errors="backslashreplace"), _SHOWN),
+                    "eventbus_held_back": held_back,
+                },
             )
 
 

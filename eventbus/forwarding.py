@@ -221,7 +221,7 @@ class Forwarding:
         logger.error(
             "client %s has sent what no subscriber sends: it is not let in until the allow-list changes",
             name,
-            extra={"eventbus_client": name},
+            extra={"eventbus_client": name, "eventbus_pub_port": self.pub_port, "eventbus_sub_port": self.sub_port},
         )
         self._begin_anew("what others have subscribed to is not sure any more")
 
@@ -233,8 +233,17 @@ class Forwarding:
                 Enforcer(self._frontend, self._backend, self._commands, self.allow_list, self.denials, self._expel).run()
             else:
                 zmq.proxy_steerable(self._frontend, self._backend, None, self._commands)
-        except Exception:
-            logger.exception("the proxy on ports %d and %d has ended, events pass no more", self.pub_port, self.sub_port)
+        except Exception as error:
+            logger.exception(
+                "the proxy on ports %d and %d has ended, events pass no more",
+                self.pub_port,
+                self.sub_port,
+                extra={
+                    "eventbus_pub_port": self.pub_port,
+                    "eventbus_sub_port": self.sub_port,
+                    "eventbus_error": type(error).__name__,
+                },
+            )
         finally:
             self._ended = time.monotonic()
             # Sockets are closed by the thread that used them.

@@ -6,6 +6,7 @@ but neither the rest nor pydantic.
 """
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -26,8 +27,9 @@ def command(
     settle: float,
     secret_key: str | None = None,
     allow_list: str | None = None,
+    log_format: str = "text",
 ) -> list[str]:
-    """The program and its arguments for a proxy with these arguments; see `EventBusProxy`.
+    """The program and its arguments for a proxy with these arguments; see `EventBusProxy` and, for the log, `LogFormat`.
 
     A secret key is no argument, for all users of the machine can see those: the program reads it from a pipe, whose
     descriptor it inherits. So it can be run once.
@@ -39,6 +41,7 @@ def command(
         "max_event_bytes": max_event_bytes,
         "settle": settle,
         "allow_list": allow_list,
+        "log_format": log_format,
         "secret_key_from": None if secret_key is None else _pipe(secret_key),
     }
     return [sys.executable, "-P", __file__, json.dumps(arguments)]
@@ -60,9 +63,14 @@ def run(text: str) -> int:
             received.put(signal.sigwait(signals))
 
     Thread(target=wait_for_signals, daemon=True).start()
+    from eventbus import logs
     from eventbus.errors import EventBusError, InvalidSettings
+    from eventbus.policies import LogFormat
     from eventbus.proxy import EventBusProxy
 
+    log_format = LogFormat(arguments.pop("log_format"))
+    # What is printed says the same as the first line of the log, to the same people; but a program reads one of the two.
+    logs.configure(log_format, logging.WARNING if log_format is LogFormat.TEXT else logging.INFO)
     try:
         secret_key = None if secret_key_from is None else _read(secret_key_from)
         with EventBusProxy(**arguments, secret_key=secret_key) as proxy:
@@ -71,6 +79,7 @@ def run(text: str) -> int:
                 + (f"; {proxy.protection}" if proxy.protection else ""),
                 flush=True,
             )
+            logs.configure(log_format, logging.INFO)
             while True:
                 try:
                     if received.get(timeout=_GLANCE) != signal.SIGHUP:
@@ -80,8 +89,13 @@ def run(text: str) -> int:
                     if not proxy.is_running():
                         raise EventBusError("the proxy has ended of itself; the log says why") from None
     except (EventBusError, OSError) as error:
-        print(f"eventbus: {getattr(error, 'strerror', None) or error}", file=sys.stderr)
-        return 2 if isinstance(error, InvalidSettings) else 1
+        status = 2 if isinstance(error, InvalidSettings) else 1
+        logging.getLogger(logs.COMMAND).error(
+            "%s",
+            getattr(error, "strerror", None) or error,
+            extra={"eventbus_error": type(error).__name__, "eventbus_status": status},
+        )
+        return status
 
 
 def _pipe(secret_key: str) -> int:

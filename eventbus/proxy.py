@@ -115,7 +115,21 @@ class EventBusProxy:
     def stop(self) -> None:
         """Stop passing events on and free both ports; returns when they are free. Idempotent."""
         with self._lock:
+            running = self._running
             self._stop()
+            if running is not None:
+                logger.info(
+                    "proxy on ports %d and %d stopped after %.0f s",
+                    running.pub_port,
+                    running.sub_port,
+                    self._last.uptime,
+                    extra={
+                        "eventbus_host": self.host,
+                        "eventbus_pub_port": running.pub_port,
+                        "eventbus_sub_port": running.sub_port,
+                        "eventbus_seconds": self._last.uptime,
+                    },
+                )
 
     def is_running(self) -> bool:
         """Whether it passes events on at this moment."""
@@ -168,6 +182,11 @@ class EventBusProxy:
             self.pub_port,
             self.sub_port,
             f"; {self.protection}" if self.protection else "",
+            extra={
+                "eventbus_host": self.host,
+                "eventbus_pub_port": self.pub_port,
+                "eventbus_sub_port": self.sub_port,
+            },
         )
 
     def _stop(self) -> None:
@@ -186,12 +205,23 @@ class EventBusProxy:
             with self._lock:
                 running = self._running
                 if running is not None:
-                    logger.warning("%s: all clients are disconnected once, and come back", reason)
                     ports = running.pub_port, running.sub_port
+                    logger.warning(
+                        "%s: all clients are disconnected once, and come back",
+                        reason,
+                        extra={
+                            "eventbus_reason": reason,
+                            "eventbus_pub_port": ports[0],
+                            "eventbus_sub_port": ports[1],
+                        },
+                    )
                     self._stop()
                     self._start(*ports, running.allow_list, running.denials)
-        except Exception:
-            logger.exception("the proxy could not be started again, events pass no more")
+        except Exception as error:
+            logger.exception(
+                "the proxy could not be started again, events pass no more",
+                extra={"eventbus_host": self.host, "eventbus_error": type(error).__name__},
+            )
         finally:
             self._restarting = False
 
@@ -201,4 +231,9 @@ class EventBusProxy:
                 "ANYBODY WHO REACHES %s CAN READ AND SEND EVERY EVENT: the proxy listens beyond this machine without keys. "
                 "Make some with `eventbus keygen`, or bind 127.0.0.1",
                 self.host,
+                extra={
+                    "eventbus_host": self.host,
+                    "eventbus_pub_port": self.pub_port,
+                    "eventbus_sub_port": self.sub_port,
+                },
             )

@@ -55,10 +55,12 @@ class Status:
     something to tell: they may take their time and call whatever they like.
 
     Args:
+        endpoints: where the transport connects to, for the log.
         failure: makes what `raise_failure` raises, if it is closed for good from the start.
     """
 
-    def __init__(self, failure: Callable[[], EventBusError] | None = None) -> None:
+    def __init__(self, endpoints: str, failure: Callable[[], EventBusError] | None = None) -> None:
+        self.endpoints = endpoints
         self._changed = Condition()
         self._state = ClientState.CLOSED
         self._failure = failure
@@ -87,13 +89,35 @@ class Status:
         if before is not state:
             # Losing the path is for people; the rest is told where it is done.
             level = logging.WARNING if state is ClientState.DEGRADED else logging.INFO
-            logger.log(level, "event bus %s, was %s: %s", state, before, reason, extra={"eventbus_state": str(state)})
+            logger.log(
+                level,
+                "event bus %s, was %s, at %s: %s",
+                state,
+                before,
+                self.endpoints,
+                reason,
+                extra={
+                    "eventbus_state": str(state),
+                    "eventbus_before": str(before),
+                    "eventbus_reason": reason,
+                    "eventbus_endpoints": self.endpoints,
+                },
+            )
 
     def fail(self, failure: Callable[[], EventBusError]) -> None:
         """Close for good: from now on `raise_failure` raises what this makes, until the state changes again."""
-        reason = str(failure())
-        self._set(ClientState.CLOSED, reason, failure)
-        logger.error("%s", reason, extra={"eventbus_state": str(ClientState.CLOSED)})
+        error = failure()
+        before = self._set(ClientState.CLOSED, str(error), failure)
+        logger.error(
+            "%s",
+            error,
+            extra={
+                "eventbus_state": str(ClientState.CLOSED),
+                "eventbus_before": str(before),
+                "eventbus_error": type(error).__name__,
+                "eventbus_endpoints": self.endpoints,
+            },
+        )
 
     @property
     def failure(self) -> EventBusError | None:
@@ -182,8 +206,16 @@ class Status:
                 if listening in self._listeners:  # else it has stopped meanwhile
                     try:
                         listening.callback(change)
-                    except BaseException:  # SystemExit too: it must not end the telling
-                        logger.exception("a callback of on_state_change failed on %s", change)
+                    except BaseException as error:  # SystemExit too: it must not end the telling
+                        logger.exception(
+                            "a callback of on_state_change failed on %s",
+                            change,
+                            extra={
+                                "eventbus_state": str(change.state),
+                                "eventbus_error": type(error).__name__,
+                                "eventbus_endpoints": self.endpoints,
+                            },
+                        )
 
 
 class _Listening:

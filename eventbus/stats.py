@@ -82,12 +82,17 @@ class DropLog:
 
     Any thread may use it. Whoever drops events has one, or shares one.
 
+    Args:
+        throttle: what holds lines back.
+        endpoints: where the client's proxy is, for the log.
+
     Attributes:
         listener: is told each time, in the thread that drops them; None: nobody is.
     """
 
-    def __init__(self, throttle: Throttle | None = None) -> None:
+    def __init__(self, throttle: Throttle | None = None, *, endpoints: str | None = None) -> None:
         self._throttle = throttle or Throttle()
+        self._endpoints = endpoints
         self.listener: Callable[[DropReason, int], object] | None = None
 
     @property
@@ -110,7 +115,16 @@ class DropLog:
 
     def _say(self, reason: DropReason, count: int) -> None:
         if said := _SAID.get(reason):
-            logger.warning("dropped %d %s", count, said, extra={"eventbus_reason": str(reason), "eventbus_count": count})
+            logger.warning(
+                "dropped %d %s",
+                count,
+                said,
+                extra={
+                    "eventbus_reason": str(reason),
+                    "eventbus_count": count,
+                    "eventbus_endpoints": self._endpoints,
+                },
+            )
 
 
 class Counters:

@@ -75,8 +75,8 @@ class Authenticator:
                 self._refresh()
                 if asked:
                     self._socket.send_multipart(self._answer(self._socket.recv_multipart()))
-        except Exception:
-            logger.exception("the proxy lets nobody in any more")
+        except Exception as error:
+            logger.exception("the proxy lets nobody in any more", extra={"eventbus_error": type(error).__name__})
         finally:
             self._socket.close()
 
@@ -84,9 +84,9 @@ class Authenticator:
         try:
             if self._allow_list.refresh():
                 self._on_change()
-        except Exception:
+        except Exception as error:
             # A defect of ours, after which somebody must answer all the same.
-            logger.exception("the allow-list could not be read again")
+            logger.exception("the allow-list could not be read again", extra={"eventbus_error": type(error).__name__})
 
     def _answer(self, question: list[bytes]) -> list[bytes]:
         if len(question) != _FIELDS or question[0] != _VERSION or question[5] != b"CURVE" or question[2] != ZAP_DOMAIN:
@@ -104,6 +104,10 @@ class Authenticator:
                 address.decode(errors="replace"),
                 key.decode(),
                 held_back,
-                extra={"eventbus_key": key.decode(), "eventbus_address": address.decode(errors="replace")},
+                extra={
+                    "eventbus_key": key.decode(),
+                    "eventbus_address": address.decode(errors="replace"),
+                    "eventbus_held_back": held_back,
+                },
             )
         return [_VERSION, request, _REFUSED, b"not on the allow-list", b"", b""]

@@ -1,11 +1,15 @@
 """Commands of ``eventbus`` as processes, and what they write."""
 
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
 from typing import IO
+
+from eventbus.logs import FIELDS
 
 type Run = Callable[..., subprocess.CompletedProcess[str]]
 type Start = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
@@ -24,6 +28,26 @@ def said(process: subprocess.Popen[str]) -> str:
     """What a process that has ended wrote to stderr."""
     assert process.stderr is not None
     return process.stderr.read()
+
+
+def log_lines(text: str) -> list[tuple[str, str]]:
+    """The level and the message of each line of a log for people; there must be nothing else in it."""
+    lines = []
+    for line in text.splitlines():
+        found = re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ([A-Z]+) eventbus: (.*)", line)
+        assert found, f"no line of a log: {line}"
+        lines.append((found[1], found[2]))
+    return lines
+
+
+def log_records(text: str) -> list[dict[str, object]]:
+    """The records of a log in JSON; there must be nothing else in it."""
+    records = [json.loads(line) for line in text.splitlines()]
+    for record in records:
+        assert list(record)[:4] == ["time", "level", "logger", "message"]
+        assert datetime.fromisoformat(record["time"]).utcoffset() == timedelta(0)
+        assert record.keys() - {"exception"} <= {"time", "level", "logger", "message", *FIELDS}
+    return records
 
 
 def complaint(done: subprocess.CompletedProcess[str], status: int) -> str:

@@ -1,5 +1,6 @@
 """What the tests share: waiting for conditions, a service's event classes, plain ZeroMQ peers, other processes."""
 
+import logging
 import subprocess
 import sys
 import threading
@@ -60,6 +61,11 @@ def eventually(condition: Callable[[], object], timeout: float = 10.0, what: str
         if monotonic() > end:
             raise AssertionError(f"not within {timeout:g} s: {what or condition}")
         pause.wait(0.005)
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, object]:
+    """The fields of this package that a line of the log has."""
+    return {name: value for name, value in vars(record).items() if name.startswith("eventbus_") and value is not None}
 
 
 class Recorder:

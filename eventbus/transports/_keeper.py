@@ -110,9 +110,9 @@ class Keeper:
     def _keep(self, ward: Ward, now: float) -> float:
         try:
             return ward.keep(now)
-        except Exception:
+        except Exception as error:
             # A defect of ours, which must not leave the others alone.
-            logger.exception("looking after %r failed", ward)
+            logger.exception("looking after %r failed", ward, extra={"eventbus_error": type(error).__name__})
             return now + 1.0
 
 

@@ -78,6 +78,9 @@ class Path:
         self._quiet = False
         self._seen: Legs = Leg(), Leg()  # by the keeper
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} to {self._status.endpoints}>"
+
     def watch(self) -> None:
         """Begin to look after it.
 
@@ -197,7 +200,9 @@ class Path:
             if new:
                 self._said = type(error)
         if new:
-            logger.warning("%s", error)
+            logger.error(
+                "%s", error, extra={"eventbus_endpoints": self._status.endpoints, "eventbus_error": type(error).__name__}
+            )
 
     def _note_proof(self, began: float) -> None:
         with self._lock:
@@ -226,7 +231,7 @@ class Path:
                 self.publisher.hold(0.0 if any(not leg.up for leg in legs) else self._status.echo_age or 0.0)
         if self._published_on is not None and (not legs[0].up or legs[0].handshakes != self._published_on):
             self._published_on = None
-            _try(self.publisher.connection_lost)
+            self._try(self.publisher.connection_lost)
         self._status.change(state, reason, if_=lambda: not self._quiet)
 
     def _flush(self, handshakes: int) -> None:
@@ -253,11 +258,14 @@ class Path:
     def _renew(self, publisher: bool, subscriber: bool) -> None:
         for half, wanted in ((self.publisher, publisher), (self.subscriber, subscriber)):
             if wanted:
-                _try(half.renew)
+                self._try(half.renew)
 
-
-def _try(renewal: Callable[[], None]) -> None:
-    try:
-        renewal()
-    except (OSError, zmq.ZMQError) as error:  # no descriptor left; the watch tries again
-        logger.warning("cannot open a socket to the proxy: %s", error)
+    def _try(self, renewal: Callable[[], None]) -> None:
+        try:
+            renewal()
+        except (OSError, zmq.ZMQError) as error:  # no descriptor left; the watch tries again
+            logger.warning(
+                "cannot open a socket to the proxy: %s",
+                error,
+                extra={"eventbus_endpoints": self._status.endpoints, "eventbus_error": type(error).__name__},
+            )

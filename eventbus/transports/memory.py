@@ -94,8 +94,8 @@ class MemoryTransport:
         self._topics: frozenset[bytes] = frozenset()
         self._member: _Member | None = None
         self._sent = 0
-        self.status = Status()
-        self.drops = DropLog()
+        self.status = Status(self.endpoints)
+        self.drops = DropLog(endpoints=self.endpoints)
 
     @property
     def sent(self) -> int:

@@ -13,8 +13,8 @@ class NullTransport:
     malformed = 0
 
     def __init__(self) -> None:
-        self.drops = DropLog()
-        self.status = Status()
+        self.status = Status(self.endpoints)
+        self.drops = DropLog(endpoints=self.endpoints)
 
     def open(self, timeout: float) -> None:
         self.status.change(ClientState.READY, "disabled: there is nothing to wait for")

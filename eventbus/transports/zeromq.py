@@ -19,6 +19,7 @@ from eventbus.deadline import Deadline
 from eventbus.denial import Action, Denial
 from eventbus.descriptors import require_descriptors
 from eventbus.errors import EventBusError, ForkedClient, NotConnected, ProxyUnreachable, ReconnectFailed
+from eventbus.printable import printable
 from eventbus.state import ClientState, Status
 from eventbus.stats import DropLog, DropReason
 from eventbus.throttle import Throttle
@@ -29,7 +30,7 @@ from eventbus.transports._publisher import NumberedPublisher, Publisher
 from eventbus.transports._sockets import shared_context
 from eventbus.transports._subscriber import Subscriber
 from eventbus.transports._watch import Legs
-from eventbus.wire import Batch
+from eventbus.wire import MAX_TOPIC_BYTES, Batch
 
 logger = logging.getLogger("eventbus")
 
@@ -74,8 +75,8 @@ class ZeroMQTransport:
         self._path: Path | None = None
         self._closings = 0  # how often; for an open() that has not come so far that there is anything to close
         self._forked = False
-        self.status = Status()
-        self.drops = DropLog()
+        self.status = Status(self.endpoints)
+        self.drops = DropLog(endpoints=self.endpoints)
         self._denied = Throttle()
         # On paths that are closed by now:
         self._sent_before = 0
@@ -204,7 +205,7 @@ class ZeroMQTransport:
                 subscriber = Subscriber(context, self._sub_endpoint, options, self._topics)
                 undo.callback(subscriber.close)
                 path = Path(publisher, subscriber, options.patience, self.status, self._give_up, self._diagnose)
-                self.status.change(ClientState.CONNECTING, f"connecting to {self.endpoints}")
+                self.status.change(ClientState.CONNECTING, "opened")
                 path.watch()
             except (zmq.ZMQError, OSError) as error:  # no such address, or no descriptor left
                 reason = error.strerror or str(error)
@@ -230,7 +231,12 @@ class ZeroMQTransport:
                 denial.action,
                 denial.topic,
                 held_back + denial.count,
-                extra={"eventbus_action": str(denial.action), "eventbus_count": held_back + denial.count},
+                extra={
+                    "eventbus_action": str(denial.action),
+                    "eventbus_topic": printable(denial.topic.decode(errors="backslashreplace"), MAX_TOPIC_BYTES),
+                    "eventbus_count": held_back + denial.count,
+                    "eventbus_endpoints": self.endpoints,
+                },
             )
 
     def _give_up(self, path: Path) -> None:
@@ -308,8 +314,8 @@ class ZeroMQTransport:
         self._forked = True
         self.send = self._refuse
         self._changing, self._opening = RLock(), RLock()
-        self.status = Status(lambda: ForkedClient(self.endpoints))
-        self.drops = DropLog()  # as all that has a lock, which another thread may have held
+        self.status = Status(self.endpoints, lambda: ForkedClient(self.endpoints))
+        self.drops = DropLog(endpoints=self.endpoints)  # as all that has a lock, which another thread may have held
         self._path = None
 
 

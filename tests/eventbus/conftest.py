@@ -12,10 +12,23 @@ from pathlib import Path
 import pytest
 
 from eventbus.cli import main
+from eventbus.logs import JsonFormatter, TextFormatter
 from tests.commands import Run, Start, command
 from tests.support import PATIENCE
 
 BECOME_ANOTHER = {"proxy", "demo"}  # commands that become another program
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """What a command that runs in this process does to the log ends with its test."""
+    root, ours = logging.getLogger(), logging.getLogger("eventbus")
+    level = ours.level
+    yield
+    for handler in root.handlers[:]:
+        if isinstance(handler.formatter, JsonFormatter | TextFormatter):
+            root.removeHandler(handler)
+    ours.setLevel(level)
 
 
 @pytest.fixture
@@ -58,8 +71,6 @@ def run(
     def do(*arguments: object, given: str = "", **variables: str) -> subprocess.CompletedProcess[str]:
         if arguments and arguments[0] in BECOME_ANOTHER:
             return run_process(*arguments, given=given, **variables)
-        logger, handler = logging.getLogger("eventbus"), logging.lastResort  # what a process writes its warnings with
-        assert handler is not None
         capsys.readouterr()
         with monkeypatch.context() as patch:
             for name in os.environ.keys() - environment.keys():
@@ -68,13 +79,10 @@ def run(
                 patch.setenv(name, value)
             patch.chdir(tmp_path)
             patch.setattr(sys, "stdin", io.StringIO(given))
-            logger.addHandler(handler)
             try:
                 status = main([*map(str, arguments)])
             except SystemExit as end:  # after --help
                 status = int(end.code or 0)
-            finally:
-                logger.removeHandler(handler)
         written = capsys.readouterr()
         print(written.out, written.err, sep="\n")
         return subprocess.CompletedProcess(command(*arguments), status, written.out, written.err)

@@ -17,7 +17,7 @@ from eventbus.access import ALL, AllowList, AllowListFile, Client, Gate, Topics
 from eventbus.wire import MARK, MAX_TOPIC_BYTES, PRIVATE
 from tests.keys import listed, pair, write_list
 
-ANN, BOB = pair().public, pair().public
+ANN, BOB = pair("ann").public, pair("bob").public
 HEADER = MARK + bytes(range(20))
 
 

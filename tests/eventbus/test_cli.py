@@ -18,7 +18,7 @@ from eventbus import EventBusProxy
 from eventbus.cli import main
 from eventbus.compression import is_compressed
 from eventbus.settings import EventBusSettings
-from tests.commands import Run, Start, complaint, lines_of, output, said
+from tests.commands import Run, Start, complaint, lines_of, log_lines, output, said
 from tests.faults import zmtp
 from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of, run_script
 
@@ -141,14 +141,16 @@ def test_printed_settings_can_be_the_file(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_proxy_runs_until_a_signal(run: Run, start: Start, number: signal.Signals) -> None:
-    """`proxy` prints the ports that it has bound and works; SIGTERM and SIGINT end it with status 0, without a word."""
+    """`proxy` prints the ports that it has bound and works; SIGTERM and SIGINT end it with status 0, and it says so."""
     with start("proxy", "--pub-port", "0", "--sub-port", "0") as process:
         line = output(process).readline()
         pub_port, sub_port = [int(word.strip(",")) for word in line.split() if word.strip(",").isdigit()]
         assert run("check", "--pub-port", pub_port, "--sub-port", sub_port).returncode == 0
         process.send_signal(number)
         assert process.wait(PATIENCE) == 0
-        assert (output(process).read(), said(process)) == ("", "")
+        assert output(process).read() == ""
+        [(level, message)] = log_lines(said(process))
+        assert (level, message.rpartition(" after ")[0]) == ("INFO", f"proxy on ports {pub_port} and {sub_port} stopped")
 
 
 def test_the_proxy_is_a_lean_process(start: Start) -> None:
@@ -161,7 +163,7 @@ def test_the_proxy_is_a_lean_process(start: Start) -> None:
 
 
 def test_the_proxy_and_an_impatient_person(start: Start) -> None:
-    """Pressing Ctrl-C again and again ends the proxy as pressing it once: status 0, without a word."""
+    """Pressing Ctrl-C again and again ends the proxy as pressing it once: status 0, and nothing but that it has stopped."""
     with start("proxy", "--pub-port", "0", "--sub-port", "0") as process:
         assert output(process).readline()
 
@@ -171,7 +173,9 @@ def test_the_proxy_and_an_impatient_person(start: Start) -> None:
 
         eventually(ended)
         assert process.wait() == 0
-        assert (output(process).read(), said(process)) == ("", "")
+        assert output(process).read() == ""
+        [(level, message)] = log_lines(said(process))
+        assert (level, " stopped after " in message) == ("INFO", True)
 
 
 def test_the_proxy_refuses_what_is_too_large(start: Start) -> None:

@@ -20,7 +20,7 @@ from eventbus.cli import main
 from eventbus.curve import public_key_of, read_key
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
-from tests.commands import Run, Start, complaint, lines_of, output, said
+from tests.commands import Run, Start, complaint, lines_of, log_lines, output, said
 from tests.keys import listed, pair, write_list
 from tests.support import PATIENCE, MyEventTopic, client_of, event
 
@@ -263,17 +263,23 @@ def test_a_proxy_with_keys(start: Start, allow_list: Path) -> None:
         assert process.wait(PATIENCE) == 0
         printed += output(process).read()
         errors += said(process)
-    assert set(errors.splitlines()) == {
-        f"allow-list {allow_list} (EVENTBUS_SECURITY__ALLOW_LIST): no TOML: "
-        "Expected ']' at the end of a table declaration (at end of document); what was read before stays in force"
+    *broken, (level, last) = log_lines(errors)
+    assert set(broken) == {
+        (
+            "ERROR",
+            f"allow-list {allow_list} (EVENTBUS_SECURITY__ALLOW_LIST): no TOML: "
+            "Expected ']' at the end of a table declaration (at end of document); what was read before stays in force",
+        )
     }
+    assert (level, " stopped after " in last) == ("INFO", True)
     assert PROXY.secret not in printed + errors
 
 
 def test_a_proxy_for_everybody_without_keys(start: Start) -> None:
     """Without keys `proxy` says loudly that anybody can read and send everything, if others than this machine reach it."""
     with start("proxy", "--host", "0.0.0.0", *FREE_PORTS) as process:
-        warning = line_of_errors(process)
+        [(level, warning)] = log_lines(line_of_errors(process))
+        assert level == "WARNING"
         assert warning.startswith("ANYBODY WHO REACHES 0.0.0.0 CAN READ AND SEND EVERY EVENT")
         assert "eventbus keygen" in warning
 

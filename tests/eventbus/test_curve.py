@@ -15,7 +15,7 @@ from eventbus import ClientKeys, InvalidSettings
 from eventbus.curve import bare, checked_key, public_key_of, read_key, write_pair
 from tests.keys import pair
 
-PROXY, CLIENT = pair(), pair()
+PROXY, CLIENT = pair("proxy"), pair("client")
 
 NO_KEYS = {
     "empty": "",

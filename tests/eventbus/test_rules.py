@@ -14,7 +14,18 @@ from eventbus.access import AllowList, Client, Gate, Topics
 from eventbus.curve import ClientKeys
 from eventbus.errors import UnknownClient
 from tests.security import Guarded, logged, wait_for_line
-from tests.support import PATIENCE, Bus, MyEventTopic, MyEventType, RawPeers, Recorder, event, eventually, json_of
+from tests.support import (
+    PATIENCE,
+    Bus,
+    MyEventTopic,
+    MyEventType,
+    RawPeers,
+    Recorder,
+    event,
+    eventually,
+    fields_of,
+    json_of,
+)
 
 TOPIC, SCHEDULER, OTHER = MyEventTopic.my_service, MyEventTopic.my_service_scheduler, MyEventTopic.other
 UPDATED = MyEventType.updated
@@ -322,6 +333,11 @@ def test_lines_of_the_log_are_bounded(
     for line in logged(caplog.records, name):
         assert len(line) < LOG_LIMIT
         assert line.isprintable()
+    topics = [
+        str(fields_of(record)["eventbus_topic"]) for record in caplog.records if "eventbus_client" in fields_of(record)
+    ]
+    assert len(topics) == 2
+    assert all(topic.isprintable() and len(topic) < LOG_LIMIT for topic in topics)
 
 
 @pytest.mark.parametrize(

@@ -188,7 +188,7 @@ def test_one_that_need_not_be_connected_waits(
         assert not client.health().ready
         assert client.health().live
     assert logged(caplog.records, "127.0.0.1:") == [text]
-    assert [entry.levelno for entry in caplog.records if entry.getMessage() == text] == [logging.WARNING]
+    assert [entry.levelno for entry in caplog.records if entry.getMessage() == text] == [logging.ERROR]
     assert client.stats().drops == {"closed": 1}
 
 

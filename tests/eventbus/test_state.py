@@ -11,7 +11,7 @@ import pytest
 from eventbus.deadline import Deadline
 from eventbus.errors import ReconnectFailed
 from eventbus.state import ClientState, StateChange, Status
-from tests.support import PATIENCE, eventually, in_thread, is_waiting, run_threads
+from tests.support import PATIENCE, eventually, fields_of, in_thread, is_waiting, run_threads
 
 CONNECTING, READY, DEGRADED, CLOSED = (
     ClientState.CONNECTING,
@@ -23,7 +23,7 @@ CONNECTING, READY, DEGRADED, CLOSED = (
 
 @pytest.fixture
 def status() -> Status:
-    return Status()
+    return Status("nowhere")
 
 
 class Changes:
@@ -104,9 +104,14 @@ def test_a_change_is_logged(status: Status, state: ClientState, level: int, capl
     status.change(state, "the reason")
     status.change(state, "another reason")
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
-        (level, f"event bus {state}, was closed: the reason")
+        (level, f"event bus {state}, was closed, at nowhere: the reason")
     ]
-    assert caplog.records[0].__dict__["eventbus_state"] == str(state)
+    assert fields_of(caplog.records[0]) == {
+        "eventbus_state": str(state),
+        "eventbus_before": "closed",
+        "eventbus_reason": "the reason",
+        "eventbus_endpoints": "nowhere",
+    }
 
 
 def test_an_echo_is_noted(status: Status) -> None:

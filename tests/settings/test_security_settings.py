@@ -14,7 +14,7 @@ from eventbus.settings import EventBusSettings
 from eventbus.settings.model import SecuritySettings
 from tests.keys import pair
 
-PROXY, CLIENT = pair(), pair()
+PROXY, CLIENT = pair("proxy"), pair("client")
 PUBLIC, SECRET = PROXY.public, CLIENT.secret
 VARIABLE = "EVENTBUS_SECURITY__"
 SERVER_KEY, SECRET_KEY, SECRET_FILE, ALLOW_LIST = (
