@@ -137,9 +137,7 @@ class Enforcer:
         tell_due = monotonic()
         while True:
             ready = dict(poller.poll(round(1000 * _TELL) if self._denials.has_untold else None))
-            if self._allow_list.current is not self._rules:
-                self._rules = self._allow_list.current
-                self._gate = Gate(self._rules, self._gate.marked)
+            self._follow_rules()
             if self._commands in ready:
                 if self._commands.recv() == b"TERMINATE":
                     return
@@ -155,6 +153,11 @@ class Enforcer:
                 tell_due = monotonic() + _TELL
                 for denial in self._denials.untold():
                     self._frontend.send(denial.frame())
+
+    def _follow_rules(self) -> None:
+        rules = self._allow_list.current
+        if rules is not self._rules:
+            self._rules, self._gate = rules, Gate(rules, self._gate.marked)
 
     def _pass_on(self) -> None:
         """Pass on a batch of messages to subscribers."""
@@ -197,6 +200,7 @@ class Enforcer:
                 frame = self._backend.recv(_NOWAIT, copy=False)
             except zmq.Again:
                 return None
+            self._follow_rules()  # before each, for a subscription is asked for only once
             change, key = frame.bytes, _user_of(frame)
             self._traffic[4] += 1
             self._traffic[5] += len(change)

@@ -142,10 +142,12 @@ def test_a_message_that_is_cut_off(bystanders: Bystanders, port: int, kind: byte
 @pytest.mark.parametrize("frames", MALFORMED.values(), ids=MALFORMED.keys())
 def test_malformed_messages(bystanders: Bystanders, frames: list[bytes]) -> None:
     """Valid messages that are no events pass, as any message does; the client counts each as rejected."""
-    with bystanders.undisturbed([frames] * 3), zmtp.peer(bystanders.pub_port, b"PUB") as connection:
-        for _ in range(3):
+    # Who is subscribed to everything cannot tell where in a batch a message ends before a malformed one has come.
+    strange = [[b"{}"], *[frames] * 3]
+    with bystanders.undisturbed(strange), zmtp.peer(bystanders.pub_port, b"PUB") as connection:
+        for message in strange:
             before = bystanders.rejected
-            connection.sendall(zmtp.message(frames))
+            connection.sendall(zmtp.message(message))
             eventually(lambda before=before: bystanders.rejected > before)  # type: ignore[misc] # a lambda's default
 
 
