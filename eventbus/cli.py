@@ -106,6 +106,8 @@ class Proxy(_Command):
             settle=1.25 * self.reconnect_max_interval,  # longer than subscribers wait before they come back
             secret_key=self.security.proxy_secret_key(),
             allow_list=None if self.security.allow_list is None else str(self.security.allow_list),
+            http_port=self.http_port or None,
+            http_host=self.http_host,
         )
         os.execv(sys.executable, command)
 

@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -26,8 +27,12 @@ def command(
     settle: float,
     secret_key: str | None = None,
     allow_list: str | None = None,
+    http_port: int | None = None,
+    http_host: str = "127.0.0.1",
 ) -> list[str]:
     """The program and its arguments for a proxy with these arguments; see `EventBusProxy`.
+
+    With a port for HTTP, 0 for a free one, it serves metrics and probes there; see `probes.serving`.
 
     A secret key is no argument, for all users of the machine can see those: the program reads it from a pipe, whose
     descriptor it inherits. So it can be run once.
@@ -39,6 +44,8 @@ def command(
         "max_event_bytes": max_event_bytes,
         "settle": settle,
         "allow_list": allow_list,
+        "http_port": http_port,
+        "http_host": http_host,
         "secret_key_from": None if secret_key is None else _pipe(secret_key),
     }
     return [sys.executable, "-P", __file__, json.dumps(arguments)]
@@ -47,7 +54,7 @@ def command(
 def run(text: str) -> int:
     """Run a proxy until SIGTERM or SIGINT, and return the exit status. SIGHUP makes it read its allow-list again."""
     arguments = json.loads(text)
-    secret_key_from = arguments.pop("secret_key_from")
+    secret_key_from, http_port, http_host = map(arguments.pop, ("secret_key_from", "http_port", "http_host"))
     # Blocked and waited for rather than handled: so they interrupt nothing, whenever and how often they come.
     signals = {signal.SIGINT, signal.SIGTERM}
     if arguments["allow_list"] is not None:
@@ -65,10 +72,19 @@ def run(text: str) -> int:
 
     try:
         secret_key = None if secret_key_from is None else _read(secret_key_from)
-        with EventBusProxy(**arguments, secret_key=secret_key) as proxy:
+        with ExitStack() as stack:
+            proxy = EventBusProxy(**arguments, secret_key=secret_key)
+            serves = ""
+            if http_port is not None:
+                from eventbus.probes import serving  # as large as the proxy itself
+
+                # Before the proxy: who cannot serve them has not let any client in.
+                serves = f"; metrics and probes on {stack.enter_context(serving(proxy, http_port, http_host)).url}"
+            stack.enter_context(proxy)
             print(
                 f"proxy on {proxy.host}: publishers connect to port {proxy.pub_port}, subscribers to port {proxy.sub_port}"
-                + (f"; {proxy.protection}" if proxy.protection else ""),
+                + (f"; {proxy.protection}" if proxy.protection else "")
+                + serves,
                 flush=True,
             )
             while True:

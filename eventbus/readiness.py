@@ -145,7 +145,7 @@ class _Path:
 
 
 def _address(host: str) -> str:
-    """Where what is bound at this host is found on this machine: what is bound everywhere is at the loopback address, too."""
+    """Where on this machine is found what is bound at this host: if that is everywhere, at the loopback address too."""
     address = binding.address_of(host)
     if address == "*":
         return "127.0.0.1"

@@ -1,0 +1,1 @@
+"""What observes a bus for others: Prometheus, OpenTelemetry. Imported only where it is switched on."""
