@@ -15,7 +15,7 @@ from contextlib import suppress
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler
 from socketserver import TCPServer
-from threading import Event, Lock, Thread
+from threading import Event, Lock, Thread, current_thread
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -116,10 +116,13 @@ class _Question[Answer]:
         self._ask = ask
         self._lock = Lock()
         self._pending: Future[Answer] | None = None
+        self._given_up = False
 
     def answer(self, timeout: float) -> Answer:
         """Return the answer, or raise what asking raises; TimeoutError if it takes longer."""
         with self._lock:
+            if self._given_up:
+                raise CancelledError
             pending = self._pending
             if pending is None or pending.done():
                 pending = Future()
@@ -135,6 +138,7 @@ class _Question[Answer]:
     def give_up(self) -> None:
         """Let nobody wait any more."""
         with self._lock:
+            self._given_up = True
             if self._pending is not None:
                 self._pending.cancel()
 
@@ -158,16 +162,18 @@ class _Server(TCPServer):
         self.probes = {"/healthz": _Question(live), "/readyz": _Question(ready)}
         self.metrics = _Question(metrics)
         self._lock = Lock()
-        self._open: dict[socket.socket, tuple[float, Thread]] = {}  # the oldest first
+        self._open: dict[socket.socket, float] = {}  # connections that may go on, and since when; the oldest first
+        self._threads: set[Thread] = set()
         self._stopped = Event()
         address = binding.address_of(host)
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
         try:
             super().__init__(("" if address == "*" else address, port), _Handler)
         except OSError as error:
+            url = _url(host, port)
             if error.errno == errno.EADDRINUSE:
-                raise ProbePortInUse(_url(host, port), port) from None
-            raise OSError(error.errno, f"cannot serve metrics and probes at {_url(host, port)}: {error.strerror}") from None
+                raise ProbePortInUse(url, port) from None
+            raise OSError(error.errno, f"cannot serve metrics and probes at {url}: {error.strerror}") from None
         self._thread = Thread(target=self.serve_forever, args=(_LOOK,), name="eventbus-http", daemon=True)
         self._thread.start()
 
@@ -181,10 +187,10 @@ class _Server(TCPServer):
         for probe in self.probes.values():
             probe.give_up()
         self.metrics.give_up()
-        with self._lock:
-            threads = [thread for _, thread in self._open.values()]
         self._cut(older_than=0.0)
         deadline = Deadline(_STOP)
+        with self._lock:
+            threads = list(self._threads)
         for thread in threads:
             thread.join(deadline.left())
 
@@ -201,14 +207,12 @@ class _Server(TCPServer):
         thread = Thread(target=self._serve, args=(request, client_address), name="eventbus-http-request", daemon=True)
         with self._lock:
             crowded = len(self._open) >= _MOST
-            self._open[request] = monotonic(), thread
         if crowded:
             self._cut(count=1)
-        try:
-            thread.start()
-        except RuntimeError:  # the process may have no more threads
-            self._forget(request)
-            raise
+        with self._lock:
+            thread.start()  # unless the process may have no more threads
+            self._threads.add(thread)
+            self._open[request] = monotonic()
 
     def service_actions(self) -> None:
         self._cut(older_than=_WHOLE)
@@ -229,20 +233,19 @@ class _Server(TCPServer):
         except Exception:
             self.handle_error(request, client_address)
         finally:
-            self._forget(request)
+            with self._lock:
+                self._open.pop(request, None)
+                self._threads.discard(current_thread())
             request.close()
-
-    def _forget(self, request: socket.socket) -> None:
-        with self._lock:
-            del self._open[request]
 
     def _cut(self, *, older_than: float = 0.0, count: int | None = None) -> None:
         """End connections, the oldest first; their threads notice."""
         now = monotonic()
         with self._lock:
-            for request, (since, _) in list(self._open.items())[:count]:
+            for request, since in list(self._open.items())[:count]:
                 if now - since >= older_than:
-                    with suppress(OSError):  # it has ended
+                    del self._open[request]
+                    with suppress(OSError):  # the other side has ended it
                         request.shutdown(socket.SHUT_RDWR)
 
 
