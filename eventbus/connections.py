@@ -102,18 +102,18 @@ class Census:
         self._ports = Port(), Port()
         self._subscribed: set[bytes] = set()
         self._monitored = frontend, backend
-        self._sockets: list[Socket] = []
+        self._monitors: list[Socket] = []
+        self._upstream: list[Socket] = []  # one, or none
         try:
             for socket in self._monitored:
-                self._sockets.append(_monitor(context, socket))
+                self._monitors.append(_monitor(context, socket))
             if subscriptions:
-                self._sockets.append(_upstream_end(context, frontend))
+                self._upstream.append(_upstream_end(context, frontend))
             self._thread = Thread(target=self._run, name="eventbus-census", daemon=True)
             self._thread.start()
         except BaseException:
             self._stop_monitors()
-            for socket in self._sockets:
-                socket.close(linger=0)
+            self._close()
             raise
 
     @property
@@ -145,23 +145,26 @@ class Census:
         for socket in self._monitored:
             socket.disable_monitor()
 
+    def _close(self) -> None:
+        for socket in (*self._monitors, *self._upstream):
+            socket.close(linger=0)
+
     def _run(self) -> None:
         poller = zmq.Poller()
-        for socket in self._sockets:
+        for socket in (*self._monitors, *self._upstream):
             poller.register(socket, zmq.POLLIN)
-        running = 2
+        running = len(self._monitors)
         while running:
             ready = dict(poller.poll())
-            for port, socket in zip(self._ports, self._sockets, strict=False):
+            for port, socket in zip(self._ports, self._monitors, strict=True):
                 if socket in ready:
                     with self._lock:
                         running -= _follow(port, socket)
-            for socket in self._sockets[2:]:
+            for socket in self._upstream:
                 if socket in ready:
                     self._follow_subscriptions(socket)
         self._subscribed.clear()
-        for socket in self._sockets:
-            socket.close(linger=0)
+        self._close()
 
     def _follow_subscriptions(self, socket: Socket) -> None:
         try:

@@ -7,6 +7,7 @@ metrics have as labels; no event and no key. Keep it in a network that may know 
 import errno
 import json
 import logging
+import os
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -19,6 +20,7 @@ from threading import Event, Lock, Thread, current_thread
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
+from weakref import WeakSet
 
 from eventbus import binding
 from eventbus.deadline import Deadline
@@ -65,6 +67,7 @@ class ProbeServer:
         self._live, self._ready, self._metrics = live, ready, metrics
         self._lock = Lock()
         self._server: _Server | None = None
+        _servers.add(self)
 
     @property
     def port(self) -> int:
@@ -98,12 +101,30 @@ class ProbeServer:
                 self._server.stop()
                 self._server = None
 
+    def forget(self) -> None:
+        """In a forked child: the port is the parent's, and nobody answers here."""
+        self._lock = Lock()
+        if self._server is not None:
+            self._server.server_close()
+            self._server = None
+
     def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
+
+
+_servers: "WeakSet[ProbeServer]" = WeakSet()
+
+
+def _forget_servers() -> None:
+    for server in list(_servers):
+        server.forget()
+
+
+os.register_at_fork(after_in_child=_forget_servers)
 
 
 class _Question[Answer]:
@@ -300,7 +321,13 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(status, json.dumps(content).encode() + b"\n", _JSON)
 
     def _send(self, status: int, content: bytes, kind: str) -> None:
-        logger.debug("answered %s with status %d", printable(self.requestline), status)
+        request = printable(self.requestline)
+        logger.debug(
+            "answered %s with status %d",
+            request,
+            status,
+            extra={"eventbus_request": request, "eventbus_status": int(status)},
+        )
         self.send_response_only(status)  # without the header that tells the version of Python
         self.send_header("Date", self.date_time_string())
         self.send_header("Content-Type", kind)

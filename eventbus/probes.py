@@ -94,7 +94,8 @@ def _metrics_of(proxy: "EventBusProxy", readiness: Readiness) -> Metrics:
     try:
         from eventbus.telemetry.proxy import ProxyCollector, metrics_of
     except ImportError:
-        logger.warning("/metrics is not served: %s", _missing())
+        missing = _missing()
+        logger.warning("/metrics is not served: %s", missing, extra={"eventbus_extra": missing.extra})
         return _no_metrics
     # Its own probe is no client.
     return metrics_of(ProxyCollector(proxy.health, own=lambda: Connections(readiness.connections, readiness.connections)))

@@ -30,7 +30,8 @@ class HandshakeFailures:
     """Connections that have ended before their handshake was through, by what libzmq calls the reason.
 
     Attributes:
-        no_detail: the other side has left, or has taken longer than five seconds.
+        no_detail: the other side has left, as what only looks whether a port is open does, or has taken longer than five
+            seconds.
         protocol: it spoke something else than ZeroMQ, or has no business at this port. A part of those libzmq does not
             report: they are counted once nobody can still be in the midst of a handshake, after six seconds at most
             without a new connection that stays.
@@ -65,7 +66,8 @@ class ProxyHealth:
         handshake_failures: connections that have come to nothing.
         subscriptions: different topics, or beginnings of topics, that somebody is subscribed to now; all topics are one of
             them, and the tokens of clients' echoes none. Under rules a topic counts from being granted to one client until
-            all have left who have asked for it, and 100,000 of them at most.
+            all have left who have asked for it, and 100,000 of them at most; who asks twice for the same, as only a hand-made
+            client does, may leave it behind.
     """
 
     running: bool = False

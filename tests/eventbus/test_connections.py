@@ -10,7 +10,7 @@ import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus import EventBusProxy
+from eventbus import EventBusProxy, enforcer
 from eventbus.connections import Port
 from eventbus.proxy import Connections, HandshakeFailures
 from tests.faults import zmtp
@@ -238,6 +238,21 @@ def test_subscriptions_under_rules(ruled: Guarded) -> None:
     boss.settle(one)
     assert ruled.proxy.health().subscriptions == 2
     one.close(linger=0)
+    await_subscriptions(ruled.proxy, 0)
+
+
+def test_subscriptions_under_rules_are_counted_up_to_a_limit(ruled: Guarded, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client can think of any number of topics: those beyond the limit are granted, and not counted."""
+    monkeypatch.setattr(enforcer, "_COUNTED", 2)
+    boss = ruled.raw(ruled.admit())
+    one, two = subscriber(boss, b"a", b"b", b"c"), subscriber(boss, b"a", b"c")
+    boss.settle(two)
+    assert ruled.proxy.health().subscriptions == 2
+    boss.publisher(b"").send_multipart([b"c", b"{}"])
+    assert one.recv_multipart() == two.recv_multipart() == [b"c", b"{}"]
+    one.close(linger=0)
+    await_subscriptions(ruled.proxy, 1)
+    two.close(linger=0)
     await_subscriptions(ruled.proxy, 0)
 
 

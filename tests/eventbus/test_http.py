@@ -14,7 +14,7 @@ from eventbus import http
 from eventbus.errors import AddressInUse, ExtraMissing, ProbePortInUse
 from eventbus.http import Facts, ProbeServer
 from tests.container.support import leaving_nothing
-from tests.support import PATIENCE, eventually, run_threads
+from tests.support import PATIENCE, eventually, run_script, run_threads
 from tests.web import ask
 
 
@@ -347,6 +347,41 @@ def test_a_host_of_elsewhere_is_an_os_error(subject: Subject, host: str) -> None
     """A host that is no address of this machine raises OSError with its name, and leaves nothing open."""
     with leaving_nothing(), pytest.raises(OSError, match=host):
         subject.server(host=host).start()
+
+
+_FORK = """
+import os
+from eventbus.http import ProbeServer
+from tests.web import ask
+
+def server_at(port):
+    return ProbeServer(port, live=lambda: (True, {}), ready=lambda: (True, {}), metrics=lambda: (b"", "text/plain"))
+
+server = server_at(0)
+server.start()
+port = server.port
+reading, writing = os.pipe()
+if (child := os.fork()) == 0:
+    server.stop()
+    own = server_at(0)
+    own.start()
+    answered = ask(own.url + "/healthz").status == 200
+    os.read(reading, 1)
+    os._exit(0 if answered and server.port == 0 else 1)
+assert ask(server.url + "/healthz").status == 200
+server.stop()
+with server_at(port) as again:  # while the child lives
+    assert ask(again.url + "/healthz").status == 200
+os.write(writing, b"x")
+assert os.waitpid(child, 0)[1] == 0
+print("done")
+"""
+
+
+def test_a_forked_child() -> None:
+    """In a forked child the server does not run and the port is not taken; it may have one of its own."""
+    done = run_script(_FORK)
+    assert done.stdout == "done\n"
 
 
 @pytest.mark.parametrize(("host", "reached"), [("localhost", "127.0.0.1"), ("::1", "[::1]"), ("*", "127.0.0.1")])
