@@ -243,10 +243,13 @@ class Gate:
     Args:
         allow_list: the rules.
         marked: topics that stay marked though the rules do not ask for it: who was subscribed under earlier ones expects it.
+        probe: the public key with which the proxy itself finds out whether it is ready: it may subscribe to tokens, and
+            nothing else.
     """
 
-    def __init__(self, allow_list: AllowList, marked: frozenset[bytes] = frozenset()) -> None:
+    def __init__(self, allow_list: AllowList, marked: frozenset[bytes] = frozenset(), probe: str | None = None) -> None:
         self._allow_list = allow_list
+        self._probe = probe
         self._clients = allow_list.clients
         self.marked = allow_list.exact | marked
         """Topics that are passed on with a mark."""
@@ -284,10 +287,12 @@ class Gate:
             prefix: what it wants.
         """
         client = self._clients.get(key)
-        if client is None:
+        if client is None and key != self._probe:
             return None
         if prefix.startswith(PRIVATE):
             return prefix if is_token(prefix) else None
+        if client is None:
+            return None
         if client.subscribe.have_all_of(prefix):
             return prefix
         topic, mark, rest = prefix.partition(MARK)

@@ -112,6 +112,8 @@ class Proxy(_Command):
             secret_key=self.security.proxy_secret_key(),
             allow_list=None if self.security.allow_list is None else str(self.security.allow_list),
             log_format=self.log_format,
+            http_port=self.http_port or None,
+            http_host=self.http_host,
         )
         os.execv(sys.executable, command)
 

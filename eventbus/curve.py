@@ -141,7 +141,7 @@ def write_pair(name: str, directory: Path) -> KeyFiles:
             raise InvalidSettings(
                 f"{file} exists already: whoever has the key of today would be locked out; move it away first"
             )
-    public, secret = _new_pair()
+    public, secret = new_pair()
     try:
         directory.mkdir(parents=True, exist_ok=True)
         _write(secret_file, secret, 0o600)
@@ -155,8 +155,8 @@ def write_pair(name: str, directory: Path) -> KeyFiles:
     return KeyFiles(public, public_file, secret_file)
 
 
-def _new_pair() -> tuple[str, str]:
-    """A public and a secret key that mean the same wherever they are written."""
+def new_pair() -> tuple[str, str]:
+    """A new public key and its secret one, which mean the same wherever they are written."""
     import zmq
 
     while True:

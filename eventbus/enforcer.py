@@ -13,7 +13,7 @@ from eventbus.access import AllowListFile, Gate, is_token
 from eventbus.denial import Action, Denial
 from eventbus.printable import printable
 from eventbus.throttle import Throttle
-from eventbus.wire import MARK, topic_of
+from eventbus.wire import MARK, PRIVATE, topic_of
 
 logger = logging.getLogger("eventbus")
 
@@ -26,6 +26,7 @@ _BATCH = 256  # messages from publishers between two looks at subscribers
 
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 _SHOWN = 255  # bytes of a topic
+_COUNTED = 100_000  # subscriptions; a client can think of any number of them
 _UNTOLD = 100  # different denials that a client is told at once; it can think of any number of topics
 _OTHERS = "…".encode()  # what stands for the rest of them
 _TELL = 1.0  # seconds from telling them to telling them again
@@ -103,6 +104,7 @@ class Enforcer:
         allow_list: whose rules are enforced, new ones from the next message on.
         denials: where is counted what was denied.
         expel: called with the public key of a client that has sent what no subscriber sends, before `run` ends.
+        probe: the public key with which the proxy itself finds out whether it is ready.
     """
 
     def __init__(
@@ -113,6 +115,7 @@ class Enforcer:
         allow_list: AllowListFile,
         denials: Denials,
         expel: Callable[[str], None],
+        probe: str | None = None,
     ) -> None:
         self._frontend = frontend
         self._backend = backend
@@ -120,13 +123,22 @@ class Enforcer:
         self._allow_list = allow_list
         self._denials = denials
         self._expel = expel
+        self._probe = probe
         self._rules = allow_list.current
-        self._gate = Gate(self._rules)
+        self._gate = Gate(self._rules, probe=probe)
+        # How many have asked for a topic, and those that somebody was granted: libzmq tells the end of what was denied, too.
+        self._asked: dict[bytes, int] = {}
+        self._granted: set[bytes] = set()
         # Frames and bytes: from publishers, to publishers, from subscribers, to subscribers.
         self._traffic = [0] * 8
         # The methods in C, without what pyzmq's Python layer adds to each call.
         self._receive = cast(Callable[[int, bool], zmq.Frame], super(zmq.Socket, frontend).recv)
         self._send = cast(Callable[..., object], super(zmq.Socket, backend).send)
+
+    @property
+    def subscriptions(self) -> int:
+        """How many different topics are subscribed to; see `ProxyHealth`. Any thread may ask."""
+        return len(self._granted)
 
     def run(self) -> None:
         """Pass messages on until TERMINATE, or until a client must be expelled."""
@@ -157,7 +169,7 @@ class Enforcer:
     def _follow_rules(self) -> None:
         rules = self._allow_list.current
         if rules is not self._rules:
-            self._rules, self._gate = rules, Gate(rules, self._gate.marked)
+            self._rules, self._gate = rules, Gate(rules, self._gate.marked, self._probe)
 
     def _pass_on(self) -> None:
         """Pass on a batch of messages to subscribers."""
@@ -215,6 +227,8 @@ class Enforcer:
         return None
 
     def _change(self, action: bytes, topic: bytes, key: str | None) -> None:
+        if action == _UNSUBSCRIBE:
+            self._count_end(topic)
         if key is None:
             return  # of a client that has gone: libzmq has ended its subscriptions
         if action == _UNSUBSCRIBE:
@@ -222,10 +236,26 @@ class Enforcer:
                 self._set(zmq.UNSUBSCRIBE, granted)
             return
         wanted = self._gate.subscription(key, topic)
+        self._count(topic, granted=wanted is not None)
         if wanted is None:
             self._denials.add(key, self._gate.name(key), Action.SUBSCRIBE, topic)
         else:
             self._set(zmq.SUBSCRIBE, wanted)
+
+    def _count(self, topic: bytes, *, granted: bool) -> None:
+        if topic.startswith(PRIVATE) or (topic not in self._asked and len(self._asked) >= _COUNTED):
+            return
+        self._asked[topic] = self._asked.get(topic, 0) + 1
+        if granted:
+            self._granted.add(topic)
+
+    def _count_end(self, topic: bytes) -> None:
+        left = self._asked.get(topic, 0) - 1
+        if left > 0:
+            self._asked[topic] = left
+        else:
+            self._asked.pop(topic, None)
+            self._granted.discard(topic)
 
     def _set(self, option: zmq.SocketOption, topic: bytes) -> None:
         """Change a subscription of the client whose request was received last."""

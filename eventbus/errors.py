@@ -24,6 +24,7 @@ EventBusError
 │   └── SendTimeout          it stayed full                                   (also a TimeoutError)
 ├── HandlerTimeout           a handler took longer than its time limit        (also a TimeoutError)
 ├── AddressInUse             the proxy's port is taken                        (also an OSError)
+│   └── ProbePortInUse       the port of metrics and probes is
 └── DescriptorsExhausted     the process may open no more files or sockets    (also an OSError)
 """
 
@@ -300,6 +301,19 @@ class AddressInUse(EventBusError, OSError):
         super().__init__(
             f"port {port} is taken, cannot bind {endpoint}: "
             f"is another proxy running (`eventbus check`)? Stop it, or set {variable}"
+        )
+        self.endpoint = endpoint
+        self.port = port
+
+
+class ProbePortInUse(AddressInUse):
+    """The port at which metrics and probes are to be served is taken."""
+
+    def __init__(self, endpoint: str, port: int) -> None:
+        EventBusError.__init__(
+            self,
+            f"port {port} is taken, cannot serve metrics and probes at {endpoint}: "
+            "stop what listens there, or set EVENTBUS_HTTP_PORT",
         )
         self.endpoint = endpoint
         self.port = port

@@ -5,9 +5,8 @@ import signal
 import struct
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
 from threading import Lock, Thread
 from types import MappingProxyType
 
@@ -15,59 +14,26 @@ import zmq
 
 from eventbus import binding
 from eventbus.access import AllowListFile
+from eventbus.connections import Census
 from eventbus.deadline import Deadline
 from eventbus.descriptors import require_descriptors
 from eventbus.enforcer import Denials, Enforcer
+from eventbus.proxy_health import ProxyHealth, Traffic
 from eventbus.zap import Authenticator
 
 logger = logging.getLogger("eventbus")
 
 _HWM = 100_000  # messages, per connection
 _ANSWER = 1.0  # seconds within which a healthy proxy tells its counts; it takes less than a millisecond
-# A context has five, each of four sockets one, each of two ports one, and each client's two connections one. With keys
-# there are another thread of the context with two, a socket and a pair of whoever authenticates, and the allow-list.
-_DESCRIPTORS, _WITH_KEYS = 5 + 4 + 2 + 2, 2 + 3 + 1
+# A context has five, each of four sockets one, each of two ports one, the census of both five, and each client's two
+# connections one. With keys there are another thread of the context with two, a socket and a pair of whoever
+# authenticates, and the allow-list.
+_DESCRIPTORS, _WITH_KEYS = 5 + 4 + 2 + 5 + 2, 2 + 3 + 1
 
 # libzmq keeps a node per byte of a subscription and walks them recursively: a long one costs 60 times its size, a very long
 # one the stack. A topic has 255 bytes.
 _MAX_SUBSCRIPTION_BYTES = 4_096
 _MIN_EVENT_BYTES = 1_024  # a smaller limit would refuse topics, and the handshake itself
-
-
-@dataclass(frozen=True, slots=True)
-class Traffic:
-    """What went one way: frames, of which each message of this bus has two, and the bytes in them."""
-
-    frames: int = 0
-    bytes: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ProxyHealth:
-    """How a proxy is at one moment, or was when it ended.
-
-    The counts begin with `start`. What goes out is counted when it is handed on, once, however many get
-    it: also what nobody has subscribed to, and what was dropped because a subscriber's queue was full.
-
-    Attributes:
-        running: whether it passes messages on: it has been started and it answers.
-        uptime: seconds since it was started; of one that has ended, how long it ran.
-        from_publishers: what publishers have sent.
-        to_subscribers: what was handed on to subscribers.
-        from_subscribers: subscriptions, and their ends, that subscribers have sent and that change anything for publishers.
-        to_publishers: what was handed on to publishers.
-        refused: connections of clients whose keys are not on the allow-list.
-        denied: how often each client, by its name in the allow-list, was denied to publish or to subscribe.
-    """
-
-    running: bool = False
-    uptime: float = 0.0
-    from_publishers: Traffic = Traffic()
-    to_subscribers: Traffic = Traffic()
-    from_subscribers: Traffic = Traffic()
-    to_publishers: Traffic = Traffic()
-    refused: int = 0
-    denied: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
 
 class Forwarding:
@@ -83,6 +49,8 @@ class Forwarding:
         allow_list: who may connect, and what they may do.
         denials: where is counted what was denied.
         begin_anew: called with the reason when others must be made instead, on the same ports and with the same allow-list.
+        earlier: how the one was that this one goes on for; what that has counted counts on.
+        probe: the public key with which the proxy itself finds out whether it is ready; None for no encryption.
     """
 
     def __init__(
@@ -97,13 +65,17 @@ class Forwarding:
         allow_list: AllowListFile | None,
         denials: Denials,
         begin_anew: Callable[[str], None],
+        earlier: ProxyHealth,
+        probe: str | None,
     ) -> None:
         self.allow_list = allow_list
         self.denials = denials
         require_descriptors(_DESCRIPTORS + (_WITH_KEYS if allow_list else 0))
         self._begin_anew = begin_anew
+        self._earlier = earlier
         self._authenticator: Authenticator | None = None
         self._enforces = allow_list is not None and allow_list.current.has_rules  # once and for all: the sockets differ
+        self._enforcer: Enforcer | None = None
         self._gives_way = False  # whether another one that enforces has been asked for
         # libzmq encrypts in its own threads: one of them is the bottleneck then.
         self._context = zmq.Context(1 if secret_key is None else 2)
@@ -112,7 +84,7 @@ class Forwarding:
             try:
                 if self.allow_list is not None:
                     # The first, for without one libzmq lets nobody in.
-                    self._authenticator = Authenticator(self._context, self.allow_list, self._follow_rules)
+                    self._authenticator = Authenticator(self._context, self.allow_list, self._follow_rules, probe)
                     undo.callback(self._authenticator.stop)
                 # Data queues are bounded. Subscriptions count against high-water marks too, and must never be forgotten.
                 self._backend = binding.socket_for(
@@ -120,21 +92,28 @@ class Forwarding:
                 )
                 if self._enforces:
                     self._backend.set(zmq.XPUB_MANUAL, 1)
+                largest = max(max_event_bytes, _MIN_EVENT_BYTES)
+                self._frontend = binding.socket_for(
+                    self._context, zmq.XSUB, receive_hwm=_HWM, largest=largest, secret_key=secret_key
+                )
+                # Under rules publishers are not told of subscriptions.
+                self._census = Census(self._context, self._frontend, self._backend, subscriptions=not self._enforces)
+                undo.callback(self._census.end)
                 self.sub_port = binding.bind(self._backend, host, sub_port, "EVENTBUS_SUB_PORT")
                 if pub_port:
                     # The back first: publishers that have kept events while no proxy ran send them as soon as they can, and
                     # subscribers must be there by then. On a port that was not known before nobody waits.
                     time.sleep(settle)
-                largest = max(max_event_bytes, _MIN_EVENT_BYTES)
-                self._frontend = binding.socket_for(
-                    self._context, zmq.XSUB, receive_hwm=_HWM, largest=largest, secret_key=secret_key
-                )
                 self.pub_port = binding.bind(self._frontend, host, pub_port, "EVENTBUS_PUB_PORT")
                 address = f"inproc://eventbus-proxy-{uuid.uuid4().hex}"
                 self._commands = self._context.socket(zmq.PAIR)
                 self._commands.bind(address)
                 self._control = self._context.socket(zmq.PAIR)
                 self._control.connect(address)
+                if self.allow_list is not None and self._enforces:
+                    self._enforcer = Enforcer(
+                        self._frontend, self._backend, self._commands, self.allow_list, self.denials, self._expel, probe
+                    )
             except zmq.ZMQError as error:  # others have taken the descriptors meanwhile
                 raise OSError(error.errno, f"cannot run a proxy: {error.strerror}") from error
             # Whoever touches the control socket holds the lock, and looks first whether the thread lives.
@@ -181,13 +160,17 @@ class Forwarding:
                 running = self.is_alive() and self._ask(deadline)
             finally:
                 self._controlling.release()
+        subscriptions = self._enforcer.subscriptions if self._enforcer else self._census.subscriptions
         return ProxyHealth(
             running,
             (self._ended or time.monotonic()) - self._started,
             *self._traffic,
             refused=self._authenticator.refused if self._authenticator else 0,
             denied=MappingProxyType(self.denials.counts),
-        )
+            connections=self._census.connections,
+            handshake_failures=self._census.handshake_failures,
+            subscriptions=0 if self._ended else subscriptions,
+        ).after(self._earlier)
 
     def _ask(self, deadline: Deadline) -> bool:
         """Ask the thread for its counts; return whether it has answered in time."""
@@ -229,8 +212,8 @@ class Forwarding:
         # Signals are for other threads: interrupted, libzmq's proxy would start anew and count from zero.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
-            if self.allow_list is not None and self._enforces:
-                Enforcer(self._frontend, self._backend, self._commands, self.allow_list, self.denials, self._expel).run()
+            if self._enforcer is not None:
+                self._enforcer.run()
             else:
                 zmq.proxy_steerable(self._frontend, self._backend, None, self._commands)
         except Exception as error:
@@ -246,6 +229,7 @@ class Forwarding:
             )
         finally:
             self._ended = time.monotonic()
+            self._census.end()
             # Sockets are closed by the thread that used them.
             for socket in (self._frontend, self._backend, self._commands):
                 socket.close()

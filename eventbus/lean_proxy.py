@@ -10,6 +10,7 @@ import logging
 import os
 import signal
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
@@ -28,8 +29,12 @@ def command(
     secret_key: str | None = None,
     allow_list: str | None = None,
     log_format: str = "text",
+    http_port: int | None = None,
+    http_host: str = "127.0.0.1",
 ) -> list[str]:
     """The program and its arguments for a proxy with these arguments; see `EventBusProxy` and, for the log, `LogFormat`.
+
+    With a port for HTTP, 0 for a free one, it serves metrics and probes there; see `probes.serving`.
 
     A secret key is no argument, for all users of the machine can see those: the program reads it from a pipe, whose
     descriptor it inherits. So it can be run once.
@@ -42,6 +47,8 @@ def command(
         "settle": settle,
         "allow_list": allow_list,
         "log_format": log_format,
+        "http_port": http_port,
+        "http_host": http_host,
         "secret_key_from": None if secret_key is None else _pipe(secret_key),
     }
     return [sys.executable, "-P", __file__, json.dumps(arguments)]
@@ -50,7 +57,7 @@ def command(
 def run(text: str) -> int:
     """Run a proxy until SIGTERM or SIGINT, and return the exit status. SIGHUP makes it read its allow-list again."""
     arguments = json.loads(text)
-    secret_key_from = arguments.pop("secret_key_from")
+    secret_key_from, http_port, http_host = map(arguments.pop, ("secret_key_from", "http_port", "http_host"))
     # Blocked and waited for rather than handled: so they interrupt nothing, whenever and how often they come.
     signals = {signal.SIGINT, signal.SIGTERM}
     if arguments["allow_list"] is not None:
@@ -73,10 +80,19 @@ def run(text: str) -> int:
     logs.configure(log_format, logging.WARNING if log_format is LogFormat.TEXT else logging.INFO)
     try:
         secret_key = None if secret_key_from is None else _read(secret_key_from)
-        with EventBusProxy(**arguments, secret_key=secret_key) as proxy:
+        with ExitStack() as stack:
+            proxy = EventBusProxy(**arguments, secret_key=secret_key)
+            serves = ""
+            if http_port is not None:
+                from eventbus.probes import serving  # as large as the proxy itself
+
+                # Before the proxy: who cannot serve them has not let any client in.
+                serves = f"; metrics and probes on {stack.enter_context(serving(proxy, http_port, http_host)).url}"
+            stack.enter_context(proxy)
             print(
                 f"proxy on {proxy.host}: publishers connect to port {proxy.pub_port}, subscribers to port {proxy.sub_port}"
-                + (f"; {proxy.protection}" if proxy.protection else ""),
+                + (f"; {proxy.protection}" if proxy.protection else "")
+                + serves,
                 flush=True,
             )
             logs.configure(log_format, logging.INFO)

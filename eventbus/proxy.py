@@ -8,12 +8,13 @@ from typing import Self
 
 from eventbus import binding
 from eventbus.access import AllowListFile
-from eventbus.curve import checked_key, public_key_of
+from eventbus.curve import ClientKeys, checked_key, new_pair, public_key_of
 from eventbus.enforcer import Denials
 from eventbus.errors import InvalidSettings
-from eventbus.forwarding import Forwarding, ProxyHealth, Traffic
+from eventbus.forwarding import Forwarding
+from eventbus.proxy_health import Connections, HandshakeFailures, ProxyHealth, Traffic
 
-__all__ = ["EventBusProxy", "ProxyHealth", "Traffic"]
+__all__ = ["Connections", "EventBusProxy", "HandshakeFailures", "ProxyHealth", "Traffic"]
 
 logger = logging.getLogger("eventbus")
 
@@ -59,9 +60,12 @@ class EventBusProxy:
         secret_key: str | None = None,
         allow_list: str | os.PathLike[str] | None = None,
     ) -> None:
+        self.probe_keys: ClientKeys | None = None
+        """With which the proxy lets itself in, to find out whether it is ready: nobody else has them, and they are good for
+        tokens only. None: no encryption."""
         if secret_key is not None:
             secret_key = checked_key(secret_key, "the proxy's secret key")
-            public_key_of(secret_key)
+            self.probe_keys = ClientKeys(public_key_of(secret_key), new_pair()[1])
             if allow_list is None:
                 raise InvalidSettings(
                     "a proxy with a secret key needs an allow-list, or anybody could connect: "
@@ -109,7 +113,7 @@ class EventBusProxy:
                 self._stop()  # it has ended of itself
             if self._running is None:
                 allow_list = None if self._allow_list_path is None else AllowListFile(self._allow_list_path)
-                self._start(*self._asked, allow_list, Denials())
+                self._start(*self._asked, allow_list, Denials(), ProxyHealth())
                 self._warn_if_open()
 
     def stop(self) -> None:
@@ -164,7 +168,9 @@ class EventBusProxy:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
 
-    def _start(self, pub_port: int, sub_port: int, allow_list: AllowListFile | None, denials: Denials) -> None:
+    def _start(
+        self, pub_port: int, sub_port: int, allow_list: AllowListFile | None, denials: Denials, earlier: ProxyHealth
+    ) -> None:
         self._running = Forwarding(
             self.host,
             pub_port,
@@ -175,6 +181,8 @@ class EventBusProxy:
             allow_list=allow_list,
             denials=denials,
             begin_anew=self._begin_anew,
+            earlier=earlier,
+            probe=self.probe_keys.public_key if self.probe_keys else None,
         )
         logger.info(
             "proxy listens on %s: publishers on port %d, subscribers on port %d%s",
@@ -216,7 +224,7 @@ class EventBusProxy:
                         },
                     )
                     self._stop()
-                    self._start(*ports, running.allow_list, running.denials)
+                    self._start(*ports, running.allow_list, running.denials, self._last)
         except Exception as error:
             logger.exception(
                 "the proxy could not be started again, events pass no more",

@@ -30,15 +30,21 @@ class Authenticator:
         context: whose sockets it is for; they must be bound after it is made, and closed before it is stopped.
         allow_list: who may connect.
         on_change: called in its thread when something new is in force.
+        probe: the public key with which the proxy itself finds out whether it is ready; it is let in, too.
     """
 
     def __init__(
-        self, context: "zmq.Context[zmq.Socket[bytes]]", allow_list: AllowListFile, on_change: Callable[[], None]
+        self,
+        context: "zmq.Context[zmq.Socket[bytes]]",
+        allow_list: AllowListFile,
+        on_change: Callable[[], None],
+        probe: str | None = None,
     ) -> None:
         self.refused = 0
         """How many connections were refused because their key is not on the list."""
         self._allow_list = allow_list
         self._on_change = on_change
+        self._probe = probe
         self._throttle = Throttle()
         self._stopped = False
         self._waker = Waker()
@@ -93,7 +99,7 @@ class Authenticator:
             return [_VERSION, question[1] if len(question) > 1 else b"", _REFUSED, b"not CURVE", b"", b""]
         _, request, _, address, _, _, raw_key = question
         key = z85.encode(raw_key)
-        if key.decode() in self._allow_list.current.clients:
+        if key.decode() == self._probe or key.decode() in self._allow_list.current.clients:
             # The key, not the name: it is who the client is, whatever the list calls it later.
             return [_VERSION, request, _ALLOWED, b"OK", key, b""]
         self.refused += 1

@@ -19,8 +19,10 @@ from eventbus.cli import main
 from eventbus.compression import is_compressed
 from eventbus.settings import EventBusSettings
 from tests.commands import Run, Start, complaint, lines_of, log_lines, output, said
+from tests.container.support import free_ports
 from tests.faults import zmtp
 from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of, run_script
+from tests.web import ask, scrape
 
 COMMANDS = ["proxy", "emit", "tail", "check", "settings", "keygen", "bench", "demo"]
 
@@ -160,6 +162,33 @@ def test_the_proxy_is_a_lean_process(start: Start) -> None:
         maps = Path(f"/proc/{process.pid}/maps").read_text()
         assert "libzmq" in maps
         assert "pydantic" not in maps
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_proxy_serves_metrics_and_probes(start: Start, number: signal.Signals) -> None:
+    """With --http-port `proxy` says where it serves metrics and probes, and does; a signal ends it."""
+    http_port, _ = free_ports()
+    with start("proxy", "--pub-port", "0", "--sub-port", "0", "--http-port", http_port) as process:
+        url = f"http://127.0.0.1:{http_port}"
+        assert output(process).readline().endswith(f"; metrics and probes on {url}\n")
+        assert ask(f"{url}/healthz").status == ask(f"{url}/readyz").status == 200
+        assert scrape(url)["eventbus_proxy_running"] == 1
+        process.send_signal(number)
+        assert process.wait(PATIENCE) == 0
+        assert output(process).read() == ""
+        ((level, message),) = log_lines(said(process))
+        assert (level, " stopped after " in message) == ("INFO", True)
+
+
+def test_the_proxy_and_a_taken_http_port(run: Run) -> None:
+    """If metrics and probes cannot be served, the proxy does not run: one line that names the variable, status 1."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        number = taken.getsockname()[1]
+        line = complaint(run("proxy", "--pub-port", "0", "--sub-port", "0", "--http-port", number), 1)
+    assert f"port {number} is taken" in line
+    assert "EVENTBUS_HTTP_PORT" in line
 
 
 def test_the_proxy_and_an_impatient_person(start: Start) -> None:

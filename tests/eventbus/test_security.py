@@ -179,7 +179,7 @@ def test_one_that_need_not_be_connected_waits(
     with leaving_no_more(), closing(client):
         client.connect()
         client.emit_event(event(1), TOPIC)
-        text = wait_for_line(caplog.records, "127.0.0.1:")
+        text = wait_for_line(caplog.records, "tcp://127.0.0.1:")
         with pytest.raises(HandshakeFailed) as caught:
             client.wait_ready(0)
         assert type(caught.value) is WRONG[case]
@@ -187,7 +187,7 @@ def test_one_that_need_not_be_connected_waits(
         assert not client.is_connected()
         assert not client.health().ready
         assert client.health().live
-    assert logged(caplog.records, "127.0.0.1:") == [text]
+    assert logged(caplog.records, "tcp://127.0.0.1:") == [text]
     assert [entry.levelno for entry in caplog.records if entry.getMessage() == text] == [logging.ERROR]
     assert client.stats().drops == {"closed": 1}
 

@@ -1,0 +1,349 @@
+"""A small HTTP server for whoever supervises and scrapes a service or a proxy: /healthz, /readyz and /metrics.
+
+It is read only. Who can reach it sees how things are, what was counted, and the names of topics, handlers and clients that
+metrics have as labels; no event and no key. Keep it in a network that may know that.
+"""
+
+import errno
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import suppress
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler
+from socketserver import TCPServer
+from threading import Event, Lock, Thread, current_thread
+from time import monotonic
+from types import TracebackType
+from typing import Any, Self
+from weakref import WeakSet
+
+from eventbus import binding
+from eventbus.deadline import Deadline
+from eventbus.errors import ExtraMissing, ProbePortInUse
+from eventbus.printable import printable
+
+logger = logging.getLogger("eventbus")
+
+type Facts = Mapping[str, str | float | None]
+type Probe = Callable[[], tuple[bool, Facts]]
+type Metrics = Callable[[], tuple[bytes, str]]
+
+_ANSWER = 2.0  # seconds that a probe may take
+_SCRAPE = 8.0  # that metrics may take; Prometheus waits for ten
+_SILENCE = 5.0  # that a connection may say nothing
+_WHOLE = 15.0  # that it may take altogether
+_FAREWELL = 0.5  # for what still comes after the answer
+_LOOK = 1.0  # between two looks for those that take too long
+_PAUSE = 0.1  # when nobody can be accepted
+_STOP = 1.0  # for threads to come to an end
+_MOST = 32  # connections at a time
+_LINE = 65_536  # bytes
+_JSON = "application/json"
+
+
+class ProbeServer:
+    """Answers GET and HEAD in threads of its own, from `start` to `stop`. Any thread may call any method.
+
+    /healthz and /readyz answer with status 200 or 503, and facts as JSON. /metrics answers with 200, with 500 if that fails,
+    and with 501 if a library is missing. What raises, or takes longer than two seconds (of metrics: eight), is answered with
+    the reason. Slow and silent connections keep nobody else from being answered.
+
+    Args:
+        port: where to listen; 0 picks a free one.
+        host: the address to bind.
+        live: asked by /healthz, in a thread of its own and never twice at a time: whether all is well, and the facts.
+        ready: asked by /readyz in the same way.
+        metrics: asked by /metrics: the text, and its content type.
+    """
+
+    def __init__(self, port: int, host: str = "127.0.0.1", *, live: Probe, ready: Probe, metrics: Metrics) -> None:
+        self.host = host
+        self._asked = port
+        self._live, self._ready, self._metrics = live, ready, metrics
+        self._lock = Lock()
+        self._server: _Server | None = None
+        _servers.add(self)
+
+    @property
+    def port(self) -> int:
+        """The port: while it runs the bound one, else the one asked for."""
+        server = self._server
+        return server.server_address[1] if server else self._asked
+
+    @property
+    def url(self) -> str:
+        """Where it is, without a path."""
+        return _url(self.host, self.port)
+
+    def start(self) -> None:
+        """Bind the port and answer. Returns when it does. Idempotent.
+
+        Raises:
+            ProbePortInUse: the port is taken.
+            OSError: the host cannot be bound.
+        """
+        with self._lock:
+            if self._server is None:
+                self._server = _Server(self.host, self._asked, self._live, self._ready, self._metrics)
+
+    def stop(self) -> None:
+        """Answer no more, and free the port; returns when it is free. Idempotent.
+
+        Whoever waits for an answer gets none. What hangs in a probe hangs on, in a daemon thread.
+        """
+        with self._lock:
+            if self._server is not None:
+                self._server.stop()
+                self._server = None
+
+    def forget(self) -> None:
+        """In a forked child: the port is the parent's, and nobody answers here."""
+        self._lock = Lock()
+        if self._server is not None:
+            self._server.server_close()
+            self._server = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+
+
+_servers: "WeakSet[ProbeServer]" = WeakSet()
+
+
+def _forget_servers() -> None:
+    for server in list(_servers):
+        server.forget()
+
+
+os.register_at_fork(after_in_child=_forget_servers)
+
+
+class _Question[Answer]:
+    """Asks something in a thread of its own, once at a time: who asks meanwhile shares the answer.
+
+    So what hangs costs one thread, however often it is asked.
+    """
+
+    def __init__(self, ask: Callable[[], Answer]) -> None:
+        self._ask = ask
+        self._lock = Lock()
+        self._pending: Future[Answer] | None = None
+        self._given_up = False
+
+    def answer(self, timeout: float) -> Answer:
+        """Return the answer, or raise what asking raises; TimeoutError if it takes longer."""
+        with self._lock:
+            if self._given_up:
+                raise CancelledError
+            pending = self._pending
+            if pending is None or pending.done():
+                pending = Future()
+                Thread(target=self._find, args=(pending,), name="eventbus-probe", daemon=True).start()
+                self._pending = pending
+        try:
+            return pending.result(timeout)
+        except TimeoutError:
+            if pending.done():  # it is what asking has raised
+                raise
+            raise TimeoutError(f"no answer within {timeout:g} s") from None
+
+    def give_up(self) -> None:
+        """Let nobody wait any more."""
+        with self._lock:
+            self._given_up = True
+            if self._pending is not None:
+                self._pending.cancel()
+
+    def _find(self, pending: Future[Answer]) -> None:
+        with suppress(InvalidStateError):  # nobody waits any more
+            try:
+                pending.set_result(self._ask())
+            except InvalidStateError:
+                raise
+            except BaseException as error:
+                pending.set_exception(error)
+
+
+class _Server(TCPServer):
+    """Listens and answers, from its creation to `stop`: each connection one request, in a thread."""
+
+    allow_reuse_address = True
+    request_queue_size = 128
+
+    def __init__(self, host: str, port: int, live: Probe, ready: Probe, metrics: Metrics) -> None:
+        self.probes = {"/healthz": _Question(live), "/readyz": _Question(ready)}
+        self.metrics = _Question(metrics)
+        self._lock = Lock()
+        self._open: dict[socket.socket, float] = {}  # connections that may go on, and since when; the oldest first
+        self._threads: set[Thread] = set()
+        self._stopped = Event()
+        address = binding.address_of(host)
+        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        try:
+            super().__init__(("" if address == "*" else address, port), _Handler)
+        except OSError as error:
+            url = _url(host, port)
+            if error.errno == errno.EADDRINUSE:
+                raise ProbePortInUse(url, port) from None
+            raise OSError(error.errno, f"cannot serve metrics and probes at {url}: {error.strerror}") from None
+        self._thread = Thread(target=self.serve_forever, args=(_LOOK,), name="eventbus-http", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # wakes the thread
+        self.shutdown()
+        self._thread.join()
+        self.server_close()
+        for probe in self.probes.values():
+            probe.give_up()
+        self.metrics.give_up()
+        self._cut(older_than=0.0)
+        deadline = Deadline(_STOP)
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(deadline.left())
+
+    # What the base class calls. `Any`: as it declares them.
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        try:
+            return super().get_request()
+        except OSError:  # perhaps there is no descriptor left; the listening socket remains readable, and is tried at once
+            self._stopped.wait(_PAUSE)
+            raise
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        thread = Thread(target=self._serve, args=(request, client_address), name="eventbus-http-request", daemon=True)
+        with self._lock:
+            crowded = len(self._open) >= _MOST
+        if crowded:
+            self._cut(count=1)
+        with self._lock:
+            thread.start()  # unless the process may have no more threads
+            self._threads.add(thread)
+            self._open[request] = monotonic()
+
+    def service_actions(self) -> None:
+        self._cut(older_than=_WHOLE)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        error = sys.exception()
+        logger.debug("a connection to the probes has failed", exc_info=error, extra={"eventbus_error": type(error).__name__})
+
+    def _serve(self, request: socket.socket, client_address: object) -> None:
+        try:
+            self.finish_request(request, client_address)
+            # With anything left unread the connection would be reset, and what was answered be lost on the way.
+            request.shutdown(socket.SHUT_WR)
+            request.settimeout(_FAREWELL)
+            while request.recv(_LINE):
+                pass
+        except TimeoutError:
+            pass
+        except Exception:
+            self.handle_error(request, client_address)
+        finally:
+            with self._lock:
+                self._open.pop(request, None)
+                self._threads.discard(current_thread())
+            request.close()
+
+    def _cut(self, *, older_than: float = 0.0, count: int | None = None) -> None:
+        """End connections, the oldest first; their threads notice."""
+        now = monotonic()
+        with self._lock:
+            for request, since in list(self._open.items())[:count]:
+                if now - since >= older_than:
+                    del self._open[request]
+                    with suppress(OSError):  # the other side has ended it
+                        request.shutdown(socket.SHUT_RDWR)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers one request."""
+
+    server: _Server
+    timeout = _SILENCE
+
+    def handle_one_request(self) -> None:
+        self.close_connection = True
+        self.requestline = self.request_version = self.command = ""
+        self.raw_requestline = self.rfile.readline(_LINE + 1)
+        if len(self.raw_requestline) > _LINE:
+            self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
+        elif self.raw_requestline and self.parse_request():
+            self._answer()
+
+    def _answer(self) -> None:
+        path = self.path.partition("?")[0]
+        if self.command not in ("GET", "HEAD"):
+            self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
+        elif path in self.server.probes:
+            self._answer_probe(self.server.probes[path])
+        elif path == "/metrics":
+            self._answer_metrics()
+        else:
+            self.send_error(HTTPStatus.NOT_FOUND, "there are /healthz, /readyz and /metrics")
+
+    def _answer_probe(self, probe: _Question[tuple[bool, Facts]]) -> None:
+        try:
+            well, facts = probe.answer(_ANSWER)
+        except (Exception, CancelledError) as error:
+            well, facts = False, {"reason": _reason(error)}
+        self._send_json(HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, {"ok": well, **facts})
+
+    def _answer_metrics(self) -> None:
+        try:
+            content, kind = self.server.metrics.answer(_SCRAPE)
+        except ExtraMissing as error:
+            self.send_error(HTTPStatus.NOT_IMPLEMENTED, str(error))
+        except (Exception, CancelledError) as error:
+            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, _reason(error))
+        else:
+            self._send(HTTPStatus.OK, content, kind)
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        reason = message or HTTPStatus(code).phrase
+        self._send_json(code, {"ok": False, "reason": printable(reason, 1_000)})
+
+    def _send_json(self, status: int, content: Mapping[str, object]) -> None:
+        self._send(status, json.dumps(content).encode() + b"\n", _JSON)
+
+    def _send(self, status: int, content: bytes, kind: str) -> None:
+        request = printable(self.requestline)
+        logger.debug(
+            "answered %s with status %d",
+            request,
+            status,
+            extra={"eventbus_request": request, "eventbus_status": int(status)},
+        )
+        self.send_response_only(status)  # without the header that tells the version of Python
+        self.send_header("Date", self.date_time_string())
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(content)))
+        self.send_header("Cache-Control", "no-store")
+        if status == HTTPStatus.METHOD_NOT_ALLOWED:
+            self.send_header("Allow", "GET, HEAD")
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _url(host: str, port: int) -> str:
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,0 +1,109 @@
+"""What a service and a proxy answer to whoever supervises and scrapes them; see `http`."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from eventbus.errors import ExtraMissing
+from eventbus.http import Facts, Metrics, ProbeServer
+from eventbus.proxy_health import Connections
+from eventbus.readiness import Readiness
+
+if TYPE_CHECKING:  # the process of a proxy imports no client
+    from eventbus.client import EventBusClient
+    from eventbus.proxy import EventBusProxy
+
+logger = logging.getLogger("eventbus")
+
+_ECHO = 1.0  # seconds
+
+
+# Any: whatever classes of events it has.
+def probes_of(client: "EventBusClient[Any, Any, Any]", port: int, host: str = "127.0.0.1") -> ProbeServer:
+    """The server of a service, not started yet: /healthz and /readyz answer from `client.health()`.
+
+    /metrics has prometheus-client's default registry: what `EVENTBUS_METRICS=prometheus` counts, and what the service does.
+
+    Args:
+        client: the service's.
+        port: where to listen; 0 picks a free one.
+        host: the address to bind.
+    """
+
+    def ask() -> tuple[bool, bool, Facts]:
+        health = client.health()
+        times = {"round_trip": health.round_trip, "echo_age": health.echo_age, "busy_for": health.busy_for}
+        return health.live, health.ready, {"state": health.state, **times}
+
+    def live() -> tuple[bool, Facts]:
+        well, _, facts = ask()
+        return well, facts
+
+    def ready() -> tuple[bool, Facts]:
+        _, well, facts = ask()
+        return well, facts
+
+    return ProbeServer(port, host, live=live, ready=ready, metrics=_default_registry)
+
+
+@contextmanager
+def serving(proxy: "EventBusProxy", port: int, host: str = "127.0.0.1") -> Iterator[ProbeServer]:
+    """Run a server for a proxy within the block; the proxy may start later and begin anew.
+
+    /healthz tells whether it passes messages on, /readyz whether an echo comes round through its own two ports within a
+    second, and /metrics what it counts; that needs prometheus-client.
+
+    Args:
+        proxy: which.
+        port: where to listen; 0 picks a free one.
+        host: the address to bind.
+
+    Raises:
+        ProbePortInUse: the port is taken.
+        OSError: the host cannot be bound.
+    """
+
+    def live() -> tuple[bool, Facts]:
+        health = proxy.health()
+        return health.running, {"uptime": health.uptime}
+
+    def ready() -> tuple[bool, Facts]:
+        taken = readiness.prove(_ECHO)
+        if taken is None:
+            return False, {"reason": f"no echo has come round through its own ports within {_ECHO:g} s"}
+        return True, {"round_trip": taken}
+
+    readiness = Readiness(proxy)
+    metrics = _metrics_of(proxy, readiness)
+    with readiness, ProbeServer(port, host, live=live, ready=ready, metrics=metrics) as made:
+        yield made
+
+
+def _default_registry() -> tuple[bytes, str]:
+    try:
+        from prometheus_client import REGISTRY
+        from prometheus_client.exposition import choose_encoder
+    except ImportError:
+        raise _missing() from None
+    encode, kind = choose_encoder("")  # what every scraper can read
+    return encode(REGISTRY), kind
+
+
+def _metrics_of(proxy: "EventBusProxy", readiness: Readiness) -> Metrics:
+    try:
+        from eventbus.telemetry.proxy import ProxyCollector, metrics_of
+    except ImportError:
+        missing = _missing()
+        logger.warning("/metrics is not served: %s", missing, extra={"eventbus_reason": str(missing)})
+        return _no_metrics
+    # Its own probe is no client.
+    return metrics_of(ProxyCollector(proxy.health, own=lambda: Connections(readiness.connections, readiness.connections)))
+
+
+def _no_metrics() -> tuple[bytes, str]:
+    raise _missing()
+
+
+def _missing() -> ExtraMissing:
+    return ExtraMissing("prometheus", "EVENTBUS_HTTP_PORT")
