@@ -61,30 +61,23 @@ def said(process: "subprocess.Popen[str]") -> str:
     return process.stderr.read()
 
 
-def test_all_readings_arrive() -> None:
-    """A demonstration of a second ends with status 0: all readings were received, alarms were heard, nothing is left."""
-    with demo("--seconds", "1") as process:
+def test_all_readings_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends with status 0: all readings were received, alarms were heard, nothing is left; however the real bus of this
+    machine is set up, for it brings its own proxy."""
+    monkeypatch.setenv("EVENTBUS_PUB_PORT", "1")
+    monkeypatch.setenv("EVENTBUS_HOST", "nowhere.invalid")
+    with demo("--seconds", "0.5") as process:
         out, err = process.communicate(timeout=2 * PATIENCE)
         assert (process.returncode, err) == (0, "")
         emitted = next(line for line in out.splitlines() if line.startswith("sensor:"))
         received = next(line for line in out.splitlines() if line.startswith("watcher:"))
         words = received.split()
-        assert words[2] == words[4] == emitted.split()[2] == "30"
+        assert words[2] == words[4] == emitted.split()[2] == "15"
         assert "memory" in emitted  # its threshold is low, so that there is an alarm on every machine
         assert "heard 0 alarms" not in emitted
         for measure in ("load", "memory", "disk"):
             assert any(line.split()[0] == measure for line in out.splitlines())
         assert members(process.pid) == []
-
-
-def test_the_demonstration_minds_nobody_s_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It does not matter how the real bus of this machine is set up: the demonstration brings its own proxy."""
-    monkeypatch.setenv("EVENTBUS_PUB_PORT", "1")
-    monkeypatch.setenv("EVENTBUS_HOST", "nowhere.invalid")
-    with demo("--seconds", "0.1") as process:
-        out, err = process.communicate(timeout=2 * PATIENCE)
-        assert (process.returncode, err) == (0, "")
-        assert "received 3 of 3 readings" in out
 
 
 def test_interrupted_by_a_terminal() -> None:
