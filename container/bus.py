@@ -30,7 +30,10 @@ def _open_client(
     middleware: Iterable[Middleware],
     transport: Transport | None,
 ) -> Iterator[AnyClient]:
-    """Connect a client, with a proxy of its own where the settings say so and none runs; close both at the end."""
+    """Connect a client, and close it at the end.
+
+    Where the settings say so it gets a proxy of its own, if none runs, and tells over HTTP how it is, while it connects too.
+    """
     observers = _observers(settings, transport)
     client = client_class(
         event_class,
@@ -43,6 +46,10 @@ def _open_client(
     )
     observers.watch(client)
     with ExitStack() as stack:
+        if settings.http_port and settings.enabled:
+            from eventbus.probes import probes_of  # the standard library's server is not small
+
+            stack.enter_context(probes_of(client, settings.http_port, settings.http_host))
         if settings.embedded_proxy and settings.enabled and transport is None:
             _start_proxy(settings, stack)
         stack.enter_context(client)
