@@ -3,20 +3,13 @@
 Exit statuses: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arguments or settings; 130 interrupted.
 """
 
-import functools
-import json
 import os
-import re
-import statistics
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
-from pydantic_core import from_json
 from pydantic_settings import (
     BaseSettings,
     CliApp,
@@ -27,47 +20,17 @@ from pydantic_settings import (
     get_subcommand,
 )
 
-from eventbus import lean_proxy, wire
-from eventbus.compression import Compressor, inflate, is_compressed
-from eventbus.curve import write_pair
-from eventbus.errors import (
-    CompressionMissing,
-    EventBusError,
-    EventTooLarge,
-    InvalidSettings,
-    InvalidTopic,
-    PayloadDamaged,
-    PayloadTooLarge,
-)
+from eventbus import lean_proxy
+from eventbus.commands.check import check
+from eventbus.commands.emit import emit
+from eventbus.commands.keygen import keygen
+from eventbus.commands.tail import tail
+from eventbus.commands.variables import print_variables
+from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
 from eventbus.printable import printable
 from eventbus.settings import EventBusSettings
-from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
-
-_CHECKS = 11
-
-# The quotes are for shells and .env files; the settings do not mind them.
-_KEYGEN = """\
-The public key of {name}:
-
-    {public_key}
-
-If these are a client's keys, put them into its environment
-    EVENTBUS_SECURITY__SECRET_KEY_FILE='{file}'
-and into the proxy's allow-list
-    [clients.{table}]
-    public_key = "{public_key}"
-
-If they are the proxy's, put them into its environment
-    EVENTBUS_SECURITY__SECRET_KEY_FILE='{file}'
-    EVENTBUS_SECURITY__ALLOW_LIST='the allow-list'
-and into that of every client
-    EVENTBUS_SECURITY__SERVER_PUBLIC_KEY='{public_key}'
-
-Keep {file} to yourself: whoever has it can be {name}."""
-
-_BARE = re.compile(r"[A-Za-z0-9_-]+")  # what TOML takes for a name without quotes
 
 
 class _Command(EventBusSettings):
@@ -76,17 +39,6 @@ class _Command(EventBusSettings):
     def run(self) -> None:
         """Do it."""
         raise NotImplementedError
-
-    @contextmanager
-    def _transport(self) -> Iterator[ZeroMQTransport]:
-        given = self.model_dump(include={field.name for field in fields(ZeroMQOptions)})
-        # Whoever waits for the outcome wants to be told.
-        options = ZeroMQOptions(**given | {"connect_required": True, "keys": self.security.client_keys()})
-        transport = ZeroMQTransport(self.host, self.pub_port, self.sub_port, options)
-        try:
-            yield transport
-        finally:
-            transport.close(self.linger)
 
 
 class Proxy(_Command):
@@ -120,21 +72,7 @@ class Emit(_Command):
 
     def run(self) -> None:
         """Check the event, connect and send it."""
-        frame = wire.topic_frame(self.topic)
-        compressor = Compressor(self.compression, self.compression_threshold)
-        payload = (sys.stdin.read() if self.event == "-" else self.event).encode()
-        try:
-            event = from_json(payload)
-        except ValueError as error:
-            raise InvalidSettings(f"the event is not JSON: {error}") from None
-        if not isinstance(event, dict) or "type" not in event:
-            raise InvalidSettings('the event must be a JSON object with a "type"')
-        content = json.dumps(event).encode()
-        if len(content) > self.max_event_bytes:
-            raise EventTooLarge(self.topic, len(content), self.max_event_bytes)
-        with self._transport() as transport:
-            transport.open(self.connect_timeout)
-            transport.send(frame, compressor.shrink(content))
+        emit(self, self.topic, self.event)
 
 
 class Tail(_Command):
@@ -144,19 +82,7 @@ class Tail(_Command):
 
     def run(self) -> None:
         """Subscribe and print."""
-        limit = max(self.max_event_bytes, wire.MAX_PACKED_BYTES)
-        wanted = {wire.topic_frame(name) for name in (*self.names, *self.topics)}
-        with self._transport() as transport:
-            for topic in wanted or {b""}:
-                transport.subscribe(topic)
-            transport.open(self.connect_timeout)
-            while (batch := transport.receive()) is not None:
-                for frame, payload in zip(*batch, strict=True):
-                    topic = wire.topic_of(frame)
-                    if not wanted or topic in wanted:
-                        _print_events(topic, payload, limit)
-                sys.stdout.flush()
-            transport.status.raise_failure()
+        tail(self, self.names)
 
 
 class Check(_Command):
@@ -164,12 +90,7 @@ class Check(_Command):
 
     def run(self) -> None:
         """Connect, then measure."""
-        with self._transport() as transport:
-            times = []
-            for _ in range(_CHECKS):
-                transport.open(self.connect_timeout)  # the first time it connects
-                times.append(transport.status.round_trip or 0.0)
-            print(f"ok: {transport.endpoints}, round trip {statistics.median(times) * 1000:.1f} ms")
+        check(self)
 
 
 class Settings(_Command):
@@ -177,9 +98,7 @@ class Settings(_Command):
 
     def run(self) -> None:
         """Print them."""
-        for path, field in EventBusSettings.fields():
-            print(f"# {field.description}")
-            print(f"{self.variable(*path)}={_as_variable(functools.reduce(getattr, path, self))}")
+        print_variables(self)
 
 
 class Keygen(BaseModel):
@@ -190,9 +109,7 @@ class Keygen(BaseModel):
 
     def run(self) -> None:
         """Write the files."""
-        made = write_pair(self.name, self.directory)
-        table = self.name if _BARE.fullmatch(self.name) else f'"{self.name}"'
-        print(_KEYGEN.format(name=self.name, table=table, public_key=made.public_key, file=made.secret_file.absolute()))
+        keygen(self.name, self.directory)
 
 
 class Bench(_Command):
@@ -203,13 +120,9 @@ class Bench(_Command):
 
     def run(self) -> None:
         """Measure and print."""
-        from eventbus import bench  # what only this command needs
+        from eventbus.commands.bench import measure  # what only this command needs
 
-        for contender in (bench.EVENT_BY_EVENT, bench.PACKED):
-            print(f"{contender.name:24}{bench.throughput(contender, self.events):12,.0f} events/s", flush=True)
-        late = bench.latencies(bench.EVENT_BY_EVENT, max(100, 2 * self.rate), self.rate)
-        p50, p99 = late[len(late) // 2] * 1e6, late[len(late) * 99 // 100] * 1e6
-        print(f"{f'latency at {self.rate:,}/s':24}{p50:12,.0f} µs p50, {p99:,.0f} µs p99")
+        measure(self.events, self.rate)
 
 
 class Demo(_Command):
@@ -271,29 +184,3 @@ def _complain(error: Exception, status: int) -> int:
             text = str(error)
     print(f"eventbus: {printable(' '.join(text.split()), 2_000)}", file=sys.stderr)
     return status
-
-
-def _print_events(topic: bytes, payload: bytes, limit: int) -> None:
-    """Print a message's events, escaped: what was received must not reach a terminal as it is."""
-    try:
-        name, content = topic.decode(), from_json(inflate(payload, limit) if is_compressed(payload) else payload)
-    except (PayloadTooLarge, PayloadDamaged, CompressionMissing) as error:
-        print(f"eventbus: not an event, on {printable(repr(topic))}: {error}", file=sys.stderr)
-        return
-    except ValueError:
-        print(f"eventbus: not an event, on {printable(repr(topic))}: {payload[:200]!r}", file=sys.stderr)
-        return
-    for event in content if isinstance(content, list) else [content]:
-        print(json.dumps({"topic": name, "event": event}))
-
-
-def _as_variable(value: object) -> str:
-    match value:
-        case None:
-            return ""
-        case bool():
-            return str(value).lower()
-        case tuple():
-            return ",".join(value)
-        case _:
-            return str(value)
