@@ -7,12 +7,13 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
+    CliImplicitFlag,
     CliPositionalArg,
     CliSubCommand,
     SettingsConfigDict,
@@ -21,9 +22,11 @@ from pydantic_settings import (
 )
 
 from eventbus import lean_proxy
+from eventbus.commands.arguments import prepared, revealed
 from eventbus.commands.check import check
 from eventbus.commands.emit import emit
 from eventbus.commands.keygen import keygen
+from eventbus.commands.selection import Selection
 from eventbus.commands.tail import tail
 from eventbus.commands.variables import print_variables
 from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
@@ -36,8 +39,8 @@ DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 class _Command(EventBusSettings):
     """A command has all settings as flags."""
 
-    def run(self) -> None:
-        """Do it."""
+    def run(self) -> int | None:
+        """Do it, and return the exit status; None for `DONE`."""
         raise NotImplementedError
 
 
@@ -76,21 +79,46 @@ class Emit(_Command):
 
 
 class Tail(_Command):
-    """Print events as they come, one JSON object with topic and event per line, until interrupted."""
+    """Print events as they come, until interrupted: lines for people on a terminal, else one JSON object per line."""
 
     names: CliPositionalArg[list[str]] = Field(default=[], description="topics; none: all")
+    type: list[str] = Field(default=[], description="only events of this type; of any of these, if there are several")
+    where: Annotated[list[str], BeforeValidator(revealed)] = Field(
+        default=[],
+        description="field=value: only events with this value in this field; all must hold, if there are several. "
+        "A nested field is named with dots: sensor.id=3. The value is JSON, or else text: id=3 is a number, "
+        "id='\"3\"' a text",
+    )
+    count: PositiveInt | None = Field(default=None, description="end after so many events")
+    since_start: CliImplicitFlag[bool] = Field(
+        default=False, description="with each event, the seconds since the subscriptions were in force"
+    )
+    format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="text: for people; json, or --json: for programs; auto: text on a terminal, else json"
+    )
 
     def run(self) -> None:
         """Subscribe and print."""
-        tail(self, self.names)
+        tail(
+            self,
+            self.names,
+            Selection(self.type, self.where),
+            count=self.count,
+            since_start=self.since_start,
+            as_text=self.format == "text" or (self.format == "auto" and sys.stdout.isatty()),
+        )
 
 
 class Check(_Command):
-    """Tell whether a proxy answers, and how long a subscription takes round through it."""
+    """Tell what is wrong with the way to the proxy and what to do, the first thing first; or how long it takes."""
 
-    def run(self) -> None:
-        """Connect, then measure."""
-        check(self)
+    format: Literal["text", "json"] = Field(
+        default="text", description="text: a line for each step; json, or --json: one JSON object"
+    )
+
+    def run(self) -> int:
+        """Look at one thing after the other."""
+        return DONE if check(self, as_json=self.format == "json") else FAILED
 
 
 class Settings(_Command):
@@ -145,7 +173,7 @@ class _EventBus(BaseSettings):
     proxy: CliSubCommand[Proxy] = Field(description="run the proxy")
     emit: CliSubCommand[Emit] = Field(description="emit one event")
     tail: CliSubCommand[Tail] = Field(description="print events as they come")
-    check: CliSubCommand[Check] = Field(description="tell whether a proxy answers")
+    check: CliSubCommand[Check] = Field(description="tell what is wrong, and what to do")
     settings: CliSubCommand[Settings] = Field(description="print the effective settings")
     keygen: CliSubCommand[Keygen] = Field(description="make a pair of keys")
     bench: CliSubCommand[Bench] = Field(description="measure throughput and latency")
@@ -160,8 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        command: Any = get_subcommand(CliApp.run(_EventBus, cli_args=given or ["--help"]), cli_exit_on_error=False)
-        command.run()
+        command: Any = get_subcommand(CliApp.run(_EventBus, cli_args=prepared(given) or ["--help"]), cli_exit_on_error=False)
+        return int(command.run() or DONE)
     except BrokenPipeError:  # the reader of our output has had enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would complain at exit
         return DONE
@@ -171,7 +199,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
-    return DONE
 
 
 def _complain(error: Exception, status: int) -> int:
