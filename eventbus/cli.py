@@ -28,6 +28,7 @@ from eventbus.commands.emit import emit
 from eventbus.commands.keygen import keygen
 from eventbus.commands.selection import Selection
 from eventbus.commands.tail import tail
+from eventbus.commands.top import top
 from eventbus.commands.variables import print_variables
 from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
 from eventbus.printable import printable
@@ -109,6 +110,22 @@ class Tail(_Command):
         )
 
 
+class Top(_Command):
+    """Show what passes at this moment by topic and by publisher, live on a terminal, until interrupted."""
+
+    names: CliPositionalArg[list[str]] = Field(default=[], description="topics; none: all")
+    interval: PositiveFloat = Field(default=1.0, ge=0.1, le=3600, description="seconds from one look to the next")
+    once: CliImplicitFlag[bool] = Field(default=False, description="end after the first interval")
+    format: Literal["text", "json"] = Field(
+        default="text",
+        description="text: tables, which need eventbus[top]; json, or --json: a JSON object for each interval",
+    )
+
+    def run(self) -> None:
+        """Subscribe, count and show."""
+        top(self, self.names, interval=self.interval, once=self.once, as_json=self.format == "json")
+
+
 class Check(_Command):
     """Tell what is wrong with the way to the proxy and what to do, the first thing first; or how long it takes."""
 
@@ -173,6 +190,7 @@ class _EventBus(BaseSettings):
     proxy: CliSubCommand[Proxy] = Field(description="run the proxy")
     emit: CliSubCommand[Emit] = Field(description="emit one event")
     tail: CliSubCommand[Tail] = Field(description="print events as they come")
+    top: CliSubCommand[Top] = Field(description="show what passes at this moment")
     check: CliSubCommand[Check] = Field(description="tell what is wrong, and what to do")
     settings: CliSubCommand[Settings] = Field(description="print the effective settings")
     keygen: CliSubCommand[Keygen] = Field(description="make a pair of keys")

@@ -1,6 +1,5 @@
 """``eventbus tail``: events as they come."""
 
-import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
@@ -11,6 +10,7 @@ from pydantic_core import from_json
 from eventbus import wire
 from eventbus.commands.connection import transport_for
 from eventbus.commands.lines import Received, json_line, text_line
+from eventbus.commands.outage import Outage
 from eventbus.commands.selection import Selection
 from eventbus.commands.terminal import Paint, wants_colours
 from eventbus.compression import inflate, is_compressed
@@ -18,10 +18,7 @@ from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
 from eventbus.headers import decode_headers, split_headers
 from eventbus.printable import printable
 from eventbus.settings import EventBusSettings
-from eventbus.state import ClientState, StateChange
 from eventbus.transports.zeromq import ZeroMQTransport
-
-logger = logging.getLogger("eventbus")
 
 
 def tail(
@@ -50,7 +47,7 @@ def tail(
     with transport_for(settings) as transport:
         for topic in wanted or {b""}:
             transport.subscribe(topic)
-        transport.status.listen(_Return())
+        transport.status.listen(Outage())
         transport.open(settings.connect_timeout)
         for received in _received(transport, wanted, max(settings.max_event_bytes, wire.MAX_PACKED_BYTES), since_start):
             if selection.admits(received.event):
@@ -60,24 +57,6 @@ def tail(
                     sys.stdout.flush()
                     return
         transport.status.raise_failure()
-
-
-class _Return:
-    """Says that the way to the proxy is there again; that it was not is told by the status itself."""
-
-    def __init__(self) -> None:
-        self._since: float | None = None
-
-    def __call__(self, change: StateChange) -> None:
-        if change.state is ClientState.DEGRADED:
-            self._since = monotonic()
-        elif change.state is ClientState.READY and self._since is not None:
-            away, self._since = monotonic() - self._since, None
-            logger.warning(
-                "event bus ready again after %.1f s: events of that time may be missing here",
-                away,
-                extra={"eventbus_state": str(change.state)},
-            )
 
 
 def _received(transport: ZeroMQTransport, wanted: set[bytes], limit: int, since_start: bool) -> Iterator[Received]:

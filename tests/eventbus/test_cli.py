@@ -20,7 +20,7 @@ from tests.commands import Run, Start, complaint, lines_of, output, ports, said
 from tests.faults import zmtp
 from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of, run_script
 
-COMMANDS = ["proxy", "emit", "tail", "check", "settings", "keygen", "bench", "demo"]
+COMMANDS = ["proxy", "emit", "tail", "top", "check", "settings", "keygen", "bench", "demo"]
 
 
 # Help and bad arguments
