@@ -5,6 +5,7 @@ A contender is a way to do that job, so that others can be measured side by side
 
 import ctypes
 import multiprocessing
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -188,7 +189,12 @@ def _run(
 @contextmanager
 def _process(target: Callable[..., None], *arguments: object) -> Iterator[None]:
     process = mp.Process(target=target, args=arguments, daemon=True)
-    process.start()
+    # Ctrl-C is for the measuring process, which ends this one: it inherits what is blocked.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         yield
     finally:
