@@ -28,6 +28,7 @@ from eventbus.commands.emit import emit
 from eventbus.commands.keygen import keygen
 from eventbus.commands.selection import Selection
 from eventbus.commands.tail import tail
+from eventbus.commands.terminal import tolerate_all_signs
 from eventbus.commands.top import top
 from eventbus.commands.variables import print_variables
 from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
@@ -181,7 +182,10 @@ class Demo(_Command):
 
 
 class _EventBus(BaseSettings):
-    """A typed event bus over ZeroMQ. Every flag is also a variable: --pub-port is EVENTBUS_PUB_PORT."""
+    """A typed event bus over ZeroMQ. Every flag is also a variable: --pub-port is EVENTBUS_PUB_PORT.
+
+    Exit status: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arguments or settings; 130 interrupted.
+    """
 
     model_config = SettingsConfigDict(
         cli_prog_name="eventbus", cli_kebab_case=True, cli_enforce_required=True, cli_exit_on_error=False
@@ -205,6 +209,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None for this process's.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    tolerate_all_signs(sys.stdout)
     try:
         command: Any = get_subcommand(CliApp.run(_EventBus, cli_args=prepared(given) or ["--help"]), cli_exit_on_error=False)
         return int(command.run() or DONE)

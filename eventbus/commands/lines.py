@@ -6,6 +6,7 @@ What was received is escaped in both, so that it cannot tell a terminal what to 
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
 from pydantic_core import from_json
 
@@ -60,7 +61,8 @@ def text_line(received: Received, clock: str, paint: Paint) -> str:
         pieces.append(paint(printable(fields["type"]), Style.GREEN))
         fields = {name: value for name, value in fields.items() if name != "type"}
     left = _LONGEST
-    for name, value in [*_flat("", fields), *((f"@{name}", _text(value)) for name, value in received.headers.items())]:
+    headers = ((f"@{name}", _text(value)) for name, value in received.headers.items())
+    for name, value in chain(_flat("", fields), headers):
         start = printable(f"{name}=" if name else "", max(1, left))
         rest = printable(value, max(1, left - len(start)))
         pieces.append(paint(start, Style.DIM) + rest if start else rest)

@@ -98,7 +98,7 @@ def _answer_to(greeting: bytes, rest: bytes, address: str, port: int, deadline: 
     with socket.create_connection((address, port), deadline.left()) as connection:
         try:
             connection.sendall(greeting)
-            while not _is_complete(received) and len(received) < _ENOUGH:
+            while not _is_complete(received) and len(received) < _ENOUGH and not deadline.passed():
                 connection.settimeout(max(0.001, deadline.left()))
                 part = connection.recv(_ENOUGH)
                 if not part:

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from eventbus.commands.figures import age, rate, size, sparkline
 from eventbus.commands.terminal import understands_codes, wants_colours
-from eventbus.commands.top import View
+from eventbus.commands.top import View, Written
 from eventbus.commands.traffic import HISTORY, Line, Snapshot
 from eventbus.printable import printable
 from eventbus.state import ClientState
@@ -27,9 +27,10 @@ _FIGURES = "EVENTS/S", "BYTES/S", "EVENTS", "LAST SEEN"
 _NAME, _BARS = 16, 8  # columns that a name and a sparkline have at least
 _HEADINGS = 4  # lines below the summary that hold no row
 _LONGEST = 60  # characters of a name
-
-
 _WIDE = 160  # columns, where there is no terminal to tell
+
+type _Row = tuple[str, Line]  # what it is called, and what it has
+type _Columns = tuple[int, list[int], int]  # how wide the name, the figures and the sparkline are
 
 
 def tables(
@@ -62,10 +63,6 @@ def tables(
         more = f" {len(rows)}/{count}" if len(rows) < count else ""
         found += ["", _table(name + more, rows, columns)]
     return Group(*found)
-
-
-type _Row = tuple[str, Line]  # what it is called, and what it has
-type _Columns = tuple[int, list[int], int]  # how wide the name, the figures and the sparkline are
 
 
 def _rows(snapshot: Snapshot) -> tuple[list[_Row], list[_Row]]:
@@ -116,7 +113,7 @@ def _table(heading: str, rows: Sequence[_Row], columns: _Columns) -> Table:
     return table
 
 
-class _Printed:
+class _Printed(Written):
     """Prints tables one below the other."""
 
     def __init__(self, console: Console) -> None:
@@ -126,15 +123,6 @@ class _Printed:
         with self._console.capture() as text:  # rich itself would end the process when nobody reads it
             self._console.print(tables(snapshot, heading, trouble, width=self._console.width))
         print(text.get(), flush=True)
-
-    def adapt(self) -> None:
-        pass
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        pass
 
 
 class _Screen(logging.Filter):

@@ -1,8 +1,9 @@
-"""Colours for people: where they are wanted, and how they are written."""
+"""What a terminal can do: where colours are wanted, how they are written, and signs that it does not have."""
 
 import os
 from collections.abc import Mapping
 from enum import StrEnum
+from io import TextIOWrapper
 from typing import IO
 
 
@@ -40,3 +41,9 @@ def understands_codes(stream: IO[str], environment: Mapping[str, str] = os.envir
 def wants_colours(stream: IO[str], environment: Mapping[str, str] = os.environ) -> bool:
     """Whether to write in colours: to a terminal that has them, unless `NO_COLOR` is set (https://no-color.org)."""
     return understands_codes(stream, environment) and not environment.get("NO_COLOR")
+
+
+def tolerate_all_signs(stream: IO[str]) -> None:
+    """From now on write what the stream's encoding does not have as an escape: it is no error."""
+    if isinstance(stream, TextIOWrapper):
+        stream.reconfigure(errors="backslashreplace")

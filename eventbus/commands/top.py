@@ -74,7 +74,9 @@ def top(
                 if now < due:
                     view.adapt()
                     continue
-                due = max(due + interval, now)
+                due += interval
+                if due <= now:  # it was stopped, or is too slow: an interval is never shorter
+                    due = now + interval
                 state = transport.status.state
                 heading = f"{settings.host}, ports {settings.pub_port} and {settings.sub_port}: {state}"
                 view.show(counter.snapshot(), state, heading, str(outage))
@@ -83,11 +85,8 @@ def top(
         transport.status.raise_failure()
 
 
-class JsonLines:
-    """Prints a JSON object for each snapshot."""
-
-    def show(self, snapshot: Snapshot, state: ClientState, heading: str, trouble: str) -> None:
-        print(json_line(snapshot, state, datetime.now(UTC)), flush=True)
+class Written:
+    """What views have in common whose snapshots stay, each below the one before."""
 
     def adapt(self) -> None:
         pass
@@ -97,6 +96,13 @@ class JsonLines:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         pass
+
+
+class JsonLines(Written):
+    """Prints a JSON object for each snapshot."""
+
+    def show(self, snapshot: Snapshot, state: ClientState, heading: str, trouble: str) -> None:
+        print(json_line(snapshot, state, datetime.now(UTC)), flush=True)
 
 
 def json_line(snapshot: Snapshot, state: ClientState, time: datetime) -> str:

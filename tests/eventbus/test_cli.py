@@ -35,6 +35,13 @@ def test_help_lists_the_commands(run: Run, arguments: tuple[str, ...]) -> None:
     assert [name for name in listed if name in COMMANDS] == COMMANDS
 
 
+def test_help_tells_the_exit_statuses(run: Run) -> None:
+    """What scripts can rely on stands in the help."""
+    text = " ".join(run("--help").stdout.split())
+    for status in ("0 done", "1 the bus failed", "2 bad arguments or settings", "130 interrupted"):
+        assert status in text
+
+
 @pytest.mark.parametrize("name", ["tail", "demo"])
 def test_each_command_has_help(run: Run, name: str) -> None:
     """COMMAND --help describes it and its flags, even where the variables are wrong."""

@@ -116,6 +116,25 @@ def test_who_never_ends() -> None:
         assert len(ask("127.0.0.1", port, PATIENCE).said) < 10_000
 
 
+def test_one_that_trickles() -> None:
+    """Somebody who sends a byte now and then is not waited for longer than asked in all."""
+
+    def trickle(connection: socket.socket) -> None:
+        connection.settimeout(SHORT / 10)
+        while True:
+            try:
+                connection.sendall(b"\xff")
+                if not connection.recv(64):
+                    return
+            except TimeoutError:
+                pass
+            except OSError:
+                return
+
+    with listening(trickle) as port:
+        assert set(ask("127.0.0.1", port, SHORT).said) == {0xFF}
+
+
 @pytest.mark.parametrize(
     ("received", "expected"),
     [

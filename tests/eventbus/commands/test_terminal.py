@@ -14,7 +14,7 @@ import pytest
 from eventbus import EventBusProxy
 from eventbus.commands.terminal import Paint, Style, understands_codes, wants_colours
 from tests.commands import ports
-from tests.support import MyEventTopic, client_of, event, in_thread
+from tests.support import MyEventTopic, RawPeers, client_of, event, in_thread, json_of
 from tests.terminal import Terminal, terminal
 
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"  # the alternate screen
@@ -85,6 +85,14 @@ def test_paint() -> None:
     assert Paint(False)("text", Style.GREEN) == "text"
 
 
+def test_signs_that_the_terminal_does_not_have(open_terminal: Open, raw: RawPeers) -> None:
+    """They are written as escapes, and end nothing."""
+    with open_terminal("tail", "--count=1", PYTHONIOENCODING="ascii") as screen:
+        raw.publisher(b"").send_multipart(["größe".encode(), json_of()])
+        assert screen.wait() == 0
+        assert r" gr\xf6\xdfe updated " in screen.text
+
+
 # tail
 
 
@@ -135,7 +143,8 @@ def test_top(open_terminal: Open, flowing: None) -> None:
     """A live table on the whole screen: topics, the numbered publisher and the others, with rates and sparklines that grow;
     another size of the window is followed; Ctrl-C gives back the screen and the cursor."""
     with open_terminal("top", "--interval=0.2") as screen:
-        screen.wait_for_text("ready", "TOPIC", "my_service", "other", "PUBLISHER", "not numbered", "███")
+        screen.wait_for_text("ready", "TOPIC", "my_service", "other", "PUBLISHER", "not numbered")
+        screen.wait_for(lambda: re.search(r"^other .*[▂-█]{3}$", screen.text, re.MULTILINE), "a sparkline")
         assert ENTER in screen.written
         assert screen.cursor_is_hidden
         [row] = [line.split() for line in screen.lines if line.startswith("other ")]
@@ -250,8 +259,8 @@ def test_bench_shows_a_bar(tmp_path: Path) -> None:
 
 def test_bench_is_interrupted(tmp_path: Path) -> None:
     """Ctrl-C takes the bar away and ends it without a traceback, of its processes either."""
-    with terminal("bench", "--events=2000", "--rate=50", cwd=tmp_path) as screen:
-        screen.wait_for_text("latency at 50/s", "█")
+    with terminal("bench", "--events=5000000", cwd=tmp_path) as screen:
+        screen.wait_for(lambda: not re.search(r"░   0 %$", screen.text) and "░" in screen.text, "a bar that has moved")
         screen.press_ctrl_c()
         assert screen.wait() == 130
         assert "Traceback" not in screen.text
