@@ -5,6 +5,7 @@ A contender is a way to do that job, so that others can be measured side by side
 
 import ctypes
 import multiprocessing
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +18,7 @@ from typing import Any
 
 from eventbus.client import EventBusClient
 from eventbus.curve import ClientKeys
+from eventbus.deadline import Deadline
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.proxy import EventBusProxy
 
@@ -28,7 +30,12 @@ TIMEOUT = 120.0  # seconds, for any step
 CHUNK = 512  # events between two looks at how far the subscriber is
 WINDOW = 20_000  # events under way at most, so that no queue overflows and none is lost
 
+_LOOK = 0.1  # seconds between two looks at how far the subscriber is, for those who want to know
+
 type Ports = tuple[int, int]
+
+# Is told, in the measuring process, how many events have arrived.
+type Progress = Callable[[int], object]
 
 
 class BenchType(BaseEventType):
@@ -131,17 +138,17 @@ NUMBERED = Contender("eventbus, numbered", publish_numbered, subscribe_client)
 PACKED = Contender("eventbus, emit_events", publish_packed, subscribe_client)
 
 
-def throughput(contender: Contender, events: int) -> float:
+def throughput(contender: Contender, events: int, progress: Progress | None = None) -> float:
     """Events per second from the first to the last that a callback got, sent as fast as they go."""
     arrived = mp.Value(ctypes.c_long, 0)
-    times = _run(contender, events, arrived, target=_publish_fast)
+    times = _run(contender, events, arrived, target=_publish_fast, progress=progress)
     return events / (times[-1] - times[0])
 
 
-def latencies(contender: Contender, events: int, rate: int) -> list[float]:
+def latencies(contender: Contender, events: int, rate: int, progress: Progress | None = None) -> list[float]:
     """Seconds from before sending to inside the callback, sorted, at so many events per second."""
     arrived = mp.Value(ctypes.c_long, 0)
-    return sorted(_run(contender, events, arrived, target=_publish_steadily, arguments=(rate,)))
+    return sorted(_run(contender, events, arrived, target=_publish_steadily, arguments=(rate,), progress=progress))
 
 
 @contextmanager
@@ -159,6 +166,7 @@ def _run(
     *,
     target: Callable[..., None],
     arguments: tuple[object, ...] = (),
+    progress: Progress | None = None,
 ) -> list[float]:
     """Run all three processes and return what the subscriber measured."""
     ready = mp.Event()
@@ -170,13 +178,23 @@ def _run(
         if not ready.wait(TIMEOUT):
             raise TimeoutError(f"{contender.name}: the subscriber did not get ready")
         stack.enter_context(_process(target, contender, ports, events, arrived, *arguments))
+        if progress is not None:
+            counter, deadline = arrived.get_obj(), Deadline(TIMEOUT)
+            progress(0)
+            while not here.poll(_LOOK) and not deadline.passed():
+                progress(counter.value)
         return _receive(here)
 
 
 @contextmanager
 def _process(target: Callable[..., None], *arguments: object) -> Iterator[None]:
     process = mp.Process(target=target, args=arguments, daemon=True)
-    process.start()
+    # Ctrl-C is for the measuring process, which ends this one: it inherits what is blocked.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
     try:
         yield
     finally:
@@ -224,6 +242,7 @@ def _subscribe(
 
     def measure_latency(event: BenchEvent) -> None:
         times.append(time.perf_counter() - event.sent)
+        counter.value = len(times)
         if len(times) == events:
             results.send(times)
 

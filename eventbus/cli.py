@@ -3,25 +3,19 @@
 Exit statuses: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arguments or settings; 130 interrupted.
 """
 
-import functools
-import json
 import logging
 import os
-import re
-import statistics
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import fields
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
-from pydantic_core import from_json
+from pydantic import BaseModel, BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
+    CliImplicitFlag,
     CliPositionalArg,
     CliSubCommand,
     SettingsConfigDict,
@@ -29,69 +23,32 @@ from pydantic_settings import (
     get_subcommand,
 )
 
-from eventbus import lean_proxy, logs, wire
-from eventbus.compression import Compressor, inflate, is_compressed
-from eventbus.curve import write_pair
-from eventbus.errors import (
-    CompressionMissing,
-    EventBusError,
-    EventTooLarge,
-    InvalidSettings,
-    InvalidTopic,
-    PayloadDamaged,
-    PayloadTooLarge,
-)
+from eventbus import lean_proxy, logs
+from eventbus.commands.arguments import prepared, revealed
+from eventbus.commands.check import check
+from eventbus.commands.emit import emit
+from eventbus.commands.keygen import keygen
+from eventbus.commands.selection import Selection
+from eventbus.commands.tail import tail
+from eventbus.commands.terminal import tolerate_all_signs
+from eventbus.commands.top import top
+from eventbus.commands.variables import print_variables
+from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
 from eventbus.policies import LogFormat
 from eventbus.printable import printable
 from eventbus.settings import EventBusSettings
-from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
 
 logger = logging.getLogger(logs.COMMAND)
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
-_CHECKS = 11
-
-# The quotes are for shells and .env files; the settings do not mind them.
-_KEYGEN = """\
-The public key of {name}:
-
-    {public_key}
-
-If these are a client's keys, put them into its environment
-    EVENTBUS_SECURITY__SECRET_KEY_FILE='{file}'
-and into the proxy's allow-list
-    [clients.{table}]
-    public_key = "{public_key}"
-
-If they are the proxy's, put them into its environment
-    EVENTBUS_SECURITY__SECRET_KEY_FILE='{file}'
-    EVENTBUS_SECURITY__ALLOW_LIST='the allow-list'
-and into that of every client
-    EVENTBUS_SECURITY__SERVER_PUBLIC_KEY='{public_key}'
-
-Keep {file} to yourself: whoever has it can be {name}."""
-
-_BARE = re.compile(r"[A-Za-z0-9_-]+")  # what TOML takes for a name without quotes
-
 
 class _Command(EventBusSettings):
     """A command has all settings as flags."""
 
-    def run(self) -> None:
-        """Do it."""
+    def run(self) -> int | None:
+        """Do it, and return the exit status; None for `DONE`."""
         raise NotImplementedError
-
-    @contextmanager
-    def _transport(self) -> Iterator[ZeroMQTransport]:
-        given = self.model_dump(include={field.name for field in fields(ZeroMQOptions)})
-        # Whoever waits for the outcome wants to be told.
-        options = ZeroMQOptions(**given | {"connect_required": True, "keys": self.security.client_keys()})
-        transport = ZeroMQTransport(self.host, self.pub_port, self.sub_port, options)
-        try:
-            yield transport
-        finally:
-            transport.close(self.linger)
 
 
 class Proxy(_Command):
@@ -128,56 +85,66 @@ class Emit(_Command):
 
     def run(self) -> None:
         """Check the event, connect and send it."""
-        frame = wire.topic_frame(self.topic)
-        compressor = Compressor(self.compression, self.compression_threshold)
-        payload = (sys.stdin.read() if self.event == "-" else self.event).encode()
-        try:
-            event = from_json(payload)
-        except ValueError as error:
-            raise InvalidSettings(f"the event is not JSON: {error}") from None
-        if not isinstance(event, dict) or "type" not in event:
-            raise InvalidSettings('the event must be a JSON object with a "type"')
-        content = json.dumps(event).encode()
-        if len(content) > self.max_event_bytes:
-            raise EventTooLarge(self.topic, len(content), self.max_event_bytes)
-        with self._transport() as transport:
-            transport.open(self.connect_timeout)
-            transport.send(frame, compressor.shrink(content))
+        emit(self, self.topic, self.event)
 
 
 class Tail(_Command):
-    """Print events as they come, one JSON object with topic and event per line, until interrupted."""
+    """Print events as they come, until interrupted: lines for people on a terminal, else one JSON object per line."""
 
     names: CliPositionalArg[list[str]] = Field(default=[], description="topics; none: all")
+    type: list[str] = Field(default=[], description="only events of this type; of any of these, if there are several")
+    where: Annotated[list[str], BeforeValidator(revealed)] = Field(
+        default=[],
+        description="field=value: only events with this value in this field; all must hold, if there are several. "
+        "A nested field is named with dots: sensor.id=3. The value is JSON, or else text: id=3 is a number, "
+        "id='\"3\"' a text",
+    )
+    count: PositiveInt | None = Field(default=None, description="end after so many events")
+    since_start: CliImplicitFlag[bool] = Field(
+        default=False, description="with each event, the seconds since the subscriptions were in force"
+    )
+    format: Literal["auto", "text", "json"] = Field(
+        default="auto", description="text: for people; json, or --json: for programs; auto: text on a terminal, else json"
+    )
 
     def run(self) -> None:
         """Subscribe and print."""
-        limit = max(self.max_event_bytes, wire.MAX_PACKED_BYTES)
-        wanted = {wire.topic_frame(name) for name in (*self.names, *self.topics)}
-        with self._transport() as transport:
-            for topic in wanted or {b""}:
-                transport.subscribe(topic)
-            transport.open(self.connect_timeout)
-            while (batch := transport.receive()) is not None:
-                for frame, payload in zip(*batch, strict=True):
-                    topic = wire.topic_of(frame)
-                    if not wanted or topic in wanted:
-                        _print_events(topic, payload, limit)
-                sys.stdout.flush()
-            transport.status.raise_failure()
+        tail(
+            self,
+            self.names,
+            Selection(self.type, self.where),
+            count=self.count,
+            since_start=self.since_start,
+            as_text=self.format == "text" or (self.format == "auto" and sys.stdout.isatty()),
+        )
+
+
+class Top(_Command):
+    """Show what passes at this moment by topic and by publisher, live on a terminal, until interrupted."""
+
+    names: CliPositionalArg[list[str]] = Field(default=[], description="topics; none: all")
+    interval: PositiveFloat = Field(default=1.0, ge=0.1, le=3600, description="seconds from one look to the next")
+    once: CliImplicitFlag[bool] = Field(default=False, description="end after the first interval")
+    format: Literal["text", "json"] = Field(
+        default="text",
+        description="text: tables, which need eventbus[top]; json, or --json: a JSON object for each interval",
+    )
+
+    def run(self) -> None:
+        """Subscribe, count and show."""
+        top(self, self.names, interval=self.interval, once=self.once, as_json=self.format == "json")
 
 
 class Check(_Command):
-    """Tell whether a proxy answers, and how long a subscription takes round through it."""
+    """Tell what is wrong with the way to the proxy and what to do, the first thing first; or how long it takes."""
 
-    def run(self) -> None:
-        """Connect, then measure."""
-        with self._transport() as transport:
-            times = []
-            for _ in range(_CHECKS):
-                transport.open(self.connect_timeout)  # the first time it connects
-                times.append(transport.status.round_trip or 0.0)
-            print(f"ok: {transport.endpoints}, round trip {statistics.median(times) * 1000:.1f} ms")
+    format: Literal["text", "json"] = Field(
+        default="text", description="text: a line for each step; json, or --json: one JSON object"
+    )
+
+    def run(self) -> int:
+        """Look at one thing after the other."""
+        return DONE if check(self, as_json=self.format == "json") else FAILED
 
 
 class Settings(_Command):
@@ -185,9 +152,7 @@ class Settings(_Command):
 
     def run(self) -> None:
         """Print them."""
-        for path, field in EventBusSettings.fields():
-            print(f"# {field.description}")
-            print(f"{self.variable(*path)}={_as_variable(functools.reduce(getattr, path, self))}")
+        print_variables(self)
 
 
 class Keygen(BaseModel):
@@ -198,9 +163,7 @@ class Keygen(BaseModel):
 
     def run(self) -> None:
         """Write the files."""
-        made = write_pair(self.name, self.directory)
-        table = self.name if _BARE.fullmatch(self.name) else f'"{self.name}"'
-        print(_KEYGEN.format(name=self.name, table=table, public_key=made.public_key, file=made.secret_file.absolute()))
+        keygen(self.name, self.directory)
 
 
 class Bench(_Command):
@@ -211,13 +174,9 @@ class Bench(_Command):
 
     def run(self) -> None:
         """Measure and print."""
-        from eventbus import bench  # what only this command needs
+        from eventbus.commands.bench import measure  # what only this command needs
 
-        for contender in (bench.EVENT_BY_EVENT, bench.PACKED):
-            print(f"{contender.name:24}{bench.throughput(contender, self.events):12,.0f} events/s", flush=True)
-        late = bench.latencies(bench.EVENT_BY_EVENT, max(100, 2 * self.rate), self.rate)
-        p50, p99 = late[len(late) // 2] * 1e6, late[len(late) * 99 // 100] * 1e6
-        print(f"{f'latency at {self.rate:,}/s':24}{p50:12,.0f} µs p50, {p99:,.0f} µs p99")
+        measure(self.events, self.rate)
 
 
 class Demo(_Command):
@@ -231,7 +190,10 @@ class Demo(_Command):
 
 
 class _EventBus(BaseSettings):
-    """A typed event bus over ZeroMQ. Every flag is also a variable: --pub-port is EVENTBUS_PUB_PORT."""
+    """A typed event bus over ZeroMQ. Every flag is also a variable: --pub-port is EVENTBUS_PUB_PORT.
+
+    Exit status: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arguments or settings; 130 interrupted.
+    """
 
     model_config = SettingsConfigDict(
         cli_prog_name="eventbus", cli_kebab_case=True, cli_enforce_required=True, cli_exit_on_error=False
@@ -240,7 +202,8 @@ class _EventBus(BaseSettings):
     proxy: CliSubCommand[Proxy] = Field(description="run the proxy")
     emit: CliSubCommand[Emit] = Field(description="emit one event")
     tail: CliSubCommand[Tail] = Field(description="print events as they come")
-    check: CliSubCommand[Check] = Field(description="tell whether a proxy answers")
+    top: CliSubCommand[Top] = Field(description="show what passes at this moment")
+    check: CliSubCommand[Check] = Field(description="tell what is wrong, and what to do")
     settings: CliSubCommand[Settings] = Field(description="print the effective settings")
     keygen: CliSubCommand[Keygen] = Field(description="make a pair of keys")
     bench: CliSubCommand[Bench] = Field(description="measure throughput and latency")
@@ -255,11 +218,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     logs.configure(_likely_log_format(given))
+    tolerate_all_signs(sys.stdout)
     try:
-        command: Any = get_subcommand(CliApp.run(_EventBus, cli_args=given or ["--help"]), cli_exit_on_error=False)
+        command: Any = get_subcommand(CliApp.run(_EventBus, cli_args=prepared(given) or ["--help"]), cli_exit_on_error=False)
         if isinstance(command, EventBusSettings):
             logs.configure(command.log_format)
-        command.run()
+        return int(command.run() or DONE)
     except BrokenPipeError:  # the reader of our output has had enough, as `head` has
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would complain at exit
         return DONE
@@ -269,7 +233,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
-    return DONE
 
 
 def _complain(error: Exception, status: int) -> int:
@@ -289,40 +252,3 @@ def _likely_log_format(given: Sequence[str]) -> LogFormat:
     """The format before the settings are read, which may be what there is to complain about."""
     flag = "--log-format=json" in given or ("--log-format", "json") in pairwise(given)
     return LogFormat.JSON if flag or os.environ.get("EVENTBUS_LOG_FORMAT") == LogFormat.JSON else LogFormat.TEXT
-
-
-def _print_events(topic: bytes, payload: bytes, limit: int) -> None:
-    """Print a message's events, escaped: what was received must not reach a terminal as it is."""
-    try:
-        name, content = topic.decode(), from_json(inflate(payload, limit) if is_compressed(payload) else payload)
-    except (PayloadTooLarge, PayloadDamaged, CompressionMissing) as error:
-        _say_not_an_event(topic, str(error))
-        return
-    except ValueError:
-        _say_not_an_event(topic, repr(payload[:200]))
-        return
-    for event in content if isinstance(content, list) else [content]:
-        print(json.dumps({"topic": name, "event": event}))
-
-
-def _say_not_an_event(topic: bytes, reason: str) -> None:
-    # Each one: it is what the command was asked to show.
-    name = printable(topic.decode(errors="backslashreplace"), wire.MAX_TOPIC_BYTES)
-    logger.warning(
-        "not an event, on %s: %s",
-        printable(repr(topic)),
-        reason,
-        extra={"eventbus_topic": name, "eventbus_reason": reason},
-    )
-
-
-def _as_variable(value: object) -> str:
-    match value:
-        case None:
-            return ""
-        case bool():
-            return str(value).lower()
-        case tuple():
-            return ",".join(value)
-        case _:
-            return str(value)

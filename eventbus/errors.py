@@ -62,8 +62,8 @@ class ExtraMissing(InvalidSettings):
         extra: the extra that brings it.
     """
 
-    def __init__(self, extra: str, wanted_by: str) -> None:
-        super().__init__(f"{extra} is not installed: pip install 'eventbus[{extra}]' ({wanted_by})")
+    def __init__(self, extra: str, wanted_by: str, *, library: str = "") -> None:
+        super().__init__(f"{library or extra} is not installed: pip install 'eventbus[{extra}]' ({wanted_by})")
         self.extra = str(extra)
 
 

@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager
 from datetime import datetime, timedelta
 from typing import IO
 
+from eventbus import EventBusProxy
 from eventbus.logs import FIELDS
 
 type Run = Callable[..., subprocess.CompletedProcess[str]]
@@ -17,6 +18,11 @@ type Start = Callable[..., AbstractContextManager[subprocess.Popen[str]]]
 
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "eventbus", *map(str, arguments)]
+
+
+def ports(proxy: EventBusProxy) -> tuple[str, ...]:
+    """The flags that lead a command to this proxy."""
+    return "--host=127.0.0.1", f"--pub-port={proxy.pub_port}", f"--sub-port={proxy.sub_port}"
 
 
 def output(process: subprocess.Popen[str]) -> IO[str]:

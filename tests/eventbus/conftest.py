@@ -5,16 +5,17 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
+from eventbus import EventBusProxy
 from eventbus.cli import main
 from eventbus.logs import JsonFormatter, TextFormatter
-from tests.commands import Run, Start, command
-from tests.support import PATIENCE
+from tests.commands import Run, Start, command, ports
+from tests.support import PATIENCE, RawPeers
 
 BECOME_ANOTHER = {"proxy", "demo"}  # commands that become another program
 
@@ -111,5 +112,19 @@ def start(environment: dict[str, str], tmp_path: Path) -> Start:
                 yield process
             finally:
                 process.kill()
+
+    return do
+
+
+@pytest.fixture
+def tailing(proxy: EventBusProxy, raw: RawPeers, start: Start) -> Start:
+    """Starts `eventbus tail` and returns when its subscriptions are in force at the proxy."""
+
+    @contextmanager
+    def do(*topics: str, flags: Sequence[object] = (), **variables: str) -> Iterator[subprocess.Popen[str]]:
+        with start("tail", *topics, *flags, *ports(proxy), **variables) as process:
+            for topic in topics or ("",):
+                raw.publisher(topic.encode()).close(linger=0)
+            yield process
 
     return do

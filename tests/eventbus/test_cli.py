@@ -6,10 +6,8 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,31 +16,13 @@ from eventbus import EventBusProxy
 from eventbus.cli import main
 from eventbus.compression import is_compressed
 from eventbus.settings import EventBusSettings
-from tests.commands import Run, Start, complaint, lines_of, log_lines, output, said
+from tests.commands import Run, Start, complaint, lines_of, log_lines, output, ports, said
 from tests.container.support import free_ports
 from tests.faults import zmtp
 from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of, run_script
 from tests.web import ask, scrape
 
-COMMANDS = ["proxy", "emit", "tail", "check", "settings", "keygen", "bench", "demo"]
-
-
-def ports(proxy: EventBusProxy) -> tuple[str, ...]:
-    return "--host=127.0.0.1", f"--pub-port={proxy.pub_port}", f"--sub-port={proxy.sub_port}"
-
-
-@pytest.fixture
-def tailing(proxy: EventBusProxy, raw: RawPeers, start: Start) -> Start:
-    """Starts `eventbus tail` and returns when its subscriptions are in force at the proxy."""
-
-    @contextmanager
-    def do(*topics: str, **variables: str) -> Iterator[subprocess.Popen[str]]:
-        with start("tail", *topics, *ports(proxy), **variables) as process:
-            for topic in topics or ("",):
-                raw.publisher(topic.encode()).close(linger=0)
-            yield process
-
-    return do
+COMMANDS = ["proxy", "emit", "tail", "top", "check", "settings", "keygen", "bench", "demo"]
 
 
 # Help and bad arguments
@@ -55,6 +35,13 @@ def test_help_lists_the_commands(run: Run, arguments: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ") and line.strip()]
     assert [name for name in listed if name in COMMANDS] == COMMANDS
+
+
+def test_help_tells_the_exit_statuses(run: Run) -> None:
+    """What scripts can rely on stands in the help."""
+    text = " ".join(run("--help").stdout.split())
+    for status in ("0 done", "1 the bus failed", "2 bad arguments or settings", "130 interrupted"):
+        assert status in text
 
 
 @pytest.mark.parametrize("name", ["tail", "demo"])
@@ -263,28 +250,6 @@ def test_a_taken_port(run: Run, flag: str) -> None:
 def test_a_proxy_elsewhere(run: Run) -> None:
     """A host that is not this machine cannot be bound: one line, status 1."""
     assert "192.0.2.1" in complaint(run("proxy", "--host", "192.0.2.1", "--pub-port", "0", "--sub-port", "0"), 1)
-
-
-# check
-
-
-def test_check_with_a_proxy(run_process: Run, proxy: EventBusProxy) -> None:
-    """With a proxy, `check` says ok, where, and how long the way round takes; status 0."""
-    done = run_process("check", *ports(proxy))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.startswith("ok: ")
-    assert done.stdout.rstrip().endswith(" ms")
-    assert str(proxy.pub_port) in done.stdout
-    assert str(proxy.sub_port) in done.stdout
-
-
-def test_check_without_a_proxy(run: Run, dead_ports: tuple[int, int]) -> None:
-    """Without a proxy, `check` says so in one line with both endpoints; status 1."""
-    pub_port, sub_port = dead_ports
-    done = run("check", "--host=127.0.0.1", f"--pub-port={pub_port}", f"--sub-port={sub_port}", "--connect-timeout=0.2")
-    line = complaint(done, 1)
-    assert f"tcp://127.0.0.1:{pub_port}" in line
-    assert f"tcp://127.0.0.1:{sub_port}" in line
 
 
 # emit and tail

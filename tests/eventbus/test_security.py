@@ -275,14 +275,14 @@ def test_check_tells_each_case(
     began = monotonic()
     assert main([*arguments, f"--connect-timeout={LONG}"]) == 1
     assert monotonic() - began < LONG / 2
-    [line] = capsys.readouterr().err.splitlines()
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FAIL")]
     beginnings = {
-        WrongServerKey: "eventbus: wrong server key: ",
-        UnknownClient: "eventbus: unknown client: ",
-        EncryptionRequired: "eventbus: encryption required: ",
-        NotEncrypted: "eventbus: not encrypted: ",
+        WrongServerKey: "wrong server key: ",
+        UnknownClient: "unknown client: ",
+        EncryptionRequired: "encryption required: ",
+        NotEncrypted: "not encrypted: ",
     }
-    assert line.startswith(beginnings[WRONG[case]])
+    assert line.removeprefix("FAIL  security     ").startswith(beginnings[WRONG[case]])
 
 
 # Recovery

@@ -1,0 +1,1 @@
+"""What the commands of ``eventbus`` do. Their arguments, and what becomes of their errors, are in `cli`."""

@@ -1,0 +1,42 @@
+"""``eventbus emit``: one event, written by hand."""
+
+import json
+import sys
+
+from pydantic_core import from_json
+
+from eventbus import wire
+from eventbus.commands.connection import transport_for
+from eventbus.compression import Compressor
+from eventbus.errors import EventTooLarge, InvalidSettings
+from eventbus.settings import EventBusSettings
+
+
+def emit(settings: EventBusSettings, topic: str, text: str) -> None:
+    """Check the event, connect and send it.
+
+    Args:
+        settings: of the command.
+        topic: the topic's value.
+        text: the event as a JSON object; ``-``: it is read from standard input.
+
+    Raises:
+        InvalidTopic: there can be no such topic.
+        InvalidSettings: the text is no event.
+        EventTooLarge: it is larger than it may be.
+    """
+    frame = wire.topic_frame(topic)
+    compressor = Compressor(settings.compression, settings.compression_threshold)
+    payload = (sys.stdin.read() if text == "-" else text).encode()
+    try:
+        event = from_json(payload)
+    except ValueError as error:
+        raise InvalidSettings(f"the event is not JSON: {error}") from None
+    if not isinstance(event, dict) or "type" not in event:
+        raise InvalidSettings('the event must be a JSON object with a "type"')
+    content = json.dumps(event).encode()
+    if len(content) > settings.max_event_bytes:
+        raise EventTooLarge(topic, len(content), settings.max_event_bytes)
+    with transport_for(settings) as transport:
+        transport.open(settings.connect_timeout)
+        transport.send(frame, compressor.shrink(content))

@@ -1,0 +1,109 @@
+"""``eventbus tail``: events as they come."""
+
+import logging
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
+from time import monotonic
+
+from pydantic_core import from_json
+
+from eventbus import logs, wire
+from eventbus.commands.connection import transport_for
+from eventbus.commands.lines import Received, json_line, text_line
+from eventbus.commands.outage import Outage
+from eventbus.commands.selection import Selection
+from eventbus.commands.terminal import Paint, wants_colours
+from eventbus.compression import inflate, is_compressed
+from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
+from eventbus.headers import decode_headers, split_headers
+from eventbus.printable import printable
+from eventbus.settings import EventBusSettings
+from eventbus.transports.zeromq import ZeroMQTransport
+
+logger = logging.getLogger(logs.COMMAND)
+
+
+def tail(
+    settings: EventBusSettings,
+    names: Sequence[str] = (),
+    selection: Selection | None = None,
+    *,
+    count: int | None = None,
+    since_start: bool = False,
+    as_text: bool = False,
+) -> None:
+    """Subscribe and print until enough has come, or the transport is closed for good.
+
+    Args:
+        settings: of the command.
+        names: topics, beside those of the settings; if there are none at all: all topics.
+        selection: what to print; None: everything.
+        count: of how many events; None: of any number.
+        since_start: whether to print with each how many seconds it came after the subscriptions were in force.
+        as_text: lines for people; False: JSON.
+    """
+    wanted = {wire.topic_frame(name) for name in (*names, *settings.topics)}
+    render = _for_people(Paint(wants_colours(sys.stdout))) if as_text else json_line
+    selection = selection or Selection()
+    printed = 0
+    with transport_for(settings) as transport:
+        for topic in wanted or {b""}:
+            transport.subscribe(topic)
+        transport.status.listen(Outage())
+        transport.open(settings.connect_timeout)
+        for received in _received(transport, wanted, max(settings.max_event_bytes, wire.MAX_PACKED_BYTES), since_start):
+            if selection.admits(received.event):
+                print(render(received))
+                printed += 1
+                if printed == count:
+                    sys.stdout.flush()
+                    return
+        transport.status.raise_failure()
+
+
+def _received(transport: ZeroMQTransport, wanted: set[bytes], limit: int, since_start: bool) -> Iterator[Received]:
+    """The events of each message on these topics, on all if there are none. What was printed is flushed after each batch."""
+    start = monotonic()
+    while (batch := transport.receive()) is not None:
+        since = monotonic() - start if since_start else None
+        for frame, payload in zip(*batch, strict=True):
+            topic = wire.topic_of(frame)
+            if not wanted or topic in wanted:
+                headers = decode_headers(split_headers(frame)[1])
+                for name, event in _events(topic, payload, limit):
+                    yield Received(name, event, headers, since)
+        sys.stdout.flush()
+
+
+def _events(topic: bytes, payload: bytes, limit: int) -> Iterator[tuple[str, object]]:
+    """A message's events, each with its topic; if there are none in it, that is said."""
+    try:
+        name, content = topic.decode(), from_json(inflate(payload, limit) if is_compressed(payload) else payload)
+    except (PayloadTooLarge, PayloadDamaged, CompressionMissing) as error:
+        _say_not_an_event(topic, str(error))
+        return
+    except ValueError:
+        _say_not_an_event(topic, repr(payload[:200]))
+        return
+    for event in content if isinstance(content, list) else [content]:
+        yield name, event
+
+
+def _say_not_an_event(topic: bytes, reason: str) -> None:
+    # Each one: it is what the command was asked to show.
+    name = printable(topic.decode(errors="backslashreplace"), wire.MAX_TOPIC_BYTES)
+    logger.warning(
+        "not an event, on %s: %s",
+        printable(repr(topic)),
+        reason,
+        extra={"eventbus_topic": name, "eventbus_reason": reason},
+    )
+
+
+def _for_people(paint: Paint) -> Callable[[Received], str]:
+    def render(received: Received) -> str:
+        now = datetime.now().astimezone()
+        return text_line(received, f"{now:%H:%M:%S}.{now.microsecond // 1000:03}", paint)
+
+    return render
