@@ -66,7 +66,7 @@ class ProxyHealth:
         handshake_failures: connections that have come to nothing.
         subscriptions: different topics, or beginnings of topics, that somebody is subscribed to now; all topics are one of
             them, and the tokens of clients' echoes none. Under rules a topic counts from being granted to one client until
-            all have left who have asked for it, and 100,000 of them at most. Who asks twice for the same, as only a
+            all have left who have asked for it, and 100,000 of them at most; who asks twice for the same, as only a
             hand-made client does, may leave it behind.
     """
 
