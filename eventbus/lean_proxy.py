@@ -84,7 +84,7 @@ def run(text: str) -> int:
             proxy = EventBusProxy(**arguments, secret_key=secret_key)
             serves = ""
             if http_port is not None:
-                from eventbus.probes import serving  # as large as the proxy itself
+                from eventbus.probes import serving  # half as large again as all the rest
 
                 # Before the proxy: who cannot serve them has not let any client in.
                 serves = f"; metrics and probes on {stack.enter_context(serving(proxy, http_port, http_host)).url}"

@@ -51,17 +51,19 @@ class Readiness:
         deadline = Deadline(timeout)
         if not self._lock.acquire(timeout=timeout):
             return None
+        taken = None
         try:
             ports = self._proxy.pub_port, self._proxy.sub_port
             if self._path is None and self._proxy.is_running() and all(ports):
                 self._path = _Path(_address(self._proxy.host), *ports, self._proxy.probe_keys)
-            taken = self._path.prove(deadline) if self._path else None
+            if self._path is not None:
+                taken = self._path.prove(deadline)
+            return taken
+        finally:
             if taken is None:
                 self._close()
             else:
                 self.connections = 1
-            return taken
-        finally:
             self._lock.release()
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from eventbus.proxy import Connections
 from eventbus.readiness import Readiness
 from tests.container.support import leaving_nothing
 from tests.security import Guarded, logged
-from tests.support import PATIENCE, RawPeers, eventually, run_threads
+from tests.support import PATIENCE, RawPeers, eventually, run_script, run_threads
 
 
 @pytest.fixture
@@ -163,6 +163,41 @@ def test_a_proxy_that_begins_anew_is_ready_again(tmp_path: Path, caplog: pytest.
         eventually(lambda: guarded.proxy.protection.endswith("with rules"), PATIENCE)
         eventually(lambda: readiness.prove() is not None, PATIENCE)
         assert len(logged(caplog.records, "has rules now")) == 1
+
+
+_EXHAUST = """
+import os, resource
+from eventbus import DescriptorsExhausted, EventBusProxy
+from eventbus.readiness import Readiness
+
+with EventBusProxy(pub_port=0, sub_port=0) as proxy, Readiness(proxy) as readiness:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+    taken = []
+    try:
+        while True:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    except OSError:
+        pass
+    for left in range(30):
+        try:
+            assert readiness.prove(20) is not None
+        except DescriptorsExhausted:
+            print("refused")
+        else:
+            print("proved")
+        readiness.close()
+        os.close(taken.pop())
+"""
+
+
+def test_without_descriptors() -> None:
+    """However few descriptors are left, a proof works or raises DescriptorsExhausted; libzmq never aborts."""
+    done = run_script(_EXHAUST)
+    assert done.returncode == 0
+    outcomes = done.stdout.split()
+    refused = outcomes.count("refused")
+    assert outcomes == ["refused"] * refused + ["proved"] * (30 - refused)
+    assert 9 <= refused <= 13
 
 
 def test_what_others_say_is_no_proof(proxy: EventBusProxy, readiness: Readiness) -> None:
