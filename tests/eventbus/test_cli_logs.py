@@ -65,7 +65,8 @@ def test_the_life_of_a_proxy_as_json(run: Run, start: Start, tmp_path: Path) -> 
     of_clients = {SERVER_KEY: PROXY.public} | JSON
     with start("proxy", "--pub-port=0", "--sub-port=0", **keys, **JSON) as process:
         where = printed_flags(process)
-        [refusal] = log_records(run("check", *where, **of_clients, **{SECRET_KEY: STRANGER.secret}).stderr)
+        done = run("emit", "plant", STARTED, *where, **of_clients, **{SECRET_KEY: STRANGER.secret})
+        [refusal] = log_records(done.stderr)
         done = run("emit", "other", STARTED, *where, **of_clients, **{SECRET_KEY: CLIENT.secret})
         assert (done.returncode, done.stderr) == (0, "")
         lines = [line_of_errors(process) for _ in range(3)]
