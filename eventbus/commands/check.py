@@ -169,7 +169,7 @@ class Checkup:
             raise Trouble(f"what listens at {place} closes the connection without a word", f"it is no proxy, {remedy}")
         raise Trouble(
             f"somebody listens at {place}, but says nothing for {timeout:g} s",
-            f"if it is the proxy, it hangs (stopped, or out of memory?), restart it; else {remedy}",
+            f"if that is the proxy, it hangs, and only a restart helps; else {remedy}",
         )
 
     def _look_at_security(self) -> str:
