@@ -109,7 +109,8 @@ def test_name_servers_that_are_silent(monkeypatch: pytest.MonkeyPatch, run: Run)
 
     def silent(*arguments: object) -> None:
         never.settimeout(PATIENCE)
-        never.accept()
+        never.accept()[0].close()
+        raise OSError("nobody waits any more")
 
     never.bind(("127.0.0.1", 0))
     never.listen()
