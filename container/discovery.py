@@ -63,9 +63,10 @@ def provide_handlers(container: containers.Container) -> list[Provided]:
     found = []
     early = early_hooks(container)
     for provider in walk(root_of(container).providers.values(), selected_only=True):
-        cls = _provided_class(provider)
-        methods = marked_methods(cls)
-        is_hook = issubclass(cls, EventBusHook) and provider not in early
+        methods = marked_methods(_provided_class(provider))
+        # A client takes the same hook once; but each call of these makes another one.
+        makes_one_each = isinstance(provider, providers.Factory | providers.Callable)
+        is_hook = issubclass(_hook_class(provider), EventBusHook) and not (makes_one_each and provider in early)
         if methods or is_hook:
             found.append(Provided(provider(), methods, is_hook))
     return found
@@ -80,7 +81,7 @@ def early_hooks(container: containers.Container) -> list[AnyProvider]:
     return [
         provider
         for provider in walk(root_of(container).providers.values(), selected_only=True)
-        if issubclass(_provided_class(provider), EventBusHook)
+        if issubclass(_hook_class(provider), EventBusHook)
         and not any(needed in clients or _is_awaited(needed) for needed in walk([provider]))
     ]
 
@@ -126,7 +127,16 @@ def _has_marker(parameter: inspect.Parameter) -> bool:
 
 
 def _is_awaited(provider: AnyProvider) -> bool:
-    return isinstance(provider, providers.BaseResource) and is_async(provider)
+    if isinstance(provider, providers.BaseResource):
+        return is_async(provider)
+    return inspect.iscoroutinefunction(getattr(provider, "provides", None))
+
+
+def _hook_class(provider: AnyProvider) -> type:
+    """The class of what the provider will provide, also where that is the result of a function."""
+    if isinstance(provider, providers.Callable):
+        return _returned_class(provider.provides)
+    return _provided_class(provider)
 
 
 def _provided_class(provider: AnyProvider) -> type:

@@ -26,9 +26,9 @@ from eventbus.handlers import check_callback
 from eventbus.handling import Handling, check_middleware
 from eventbus.health import EventBusHealth
 from eventbus.hooks import EventBusHook, Hooks
-from eventbus.middleware import Emission, Middleware
+from eventbus.middleware import Emission, Middleware, overrides
 from eventbus.policies import Compression, ReceivePolicy
-from eventbus.state import ClientState, StateCallback
+from eventbus.state import ClientState, StateCallback, Status
 from eventbus.stats import Counters, EventBusStats
 from eventbus.topics import Topics
 from eventbus.transport import Transport
@@ -120,7 +120,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         # Around what does nothing there is nothing.
         self._hooks = Hooks(hooks if enabled else ())
         self._middleware = tuple(middleware if enabled else ())
-        self._unlisten: Callable[[], None] = _nothing  # undoes what hooks have asked of the status
+        self._listened_to: Status | None = None
         self._furnish()
         for topic in topics:
             self._subscribe(wire.topic_frame(topic))
@@ -147,8 +147,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             ReconnectFailed: as many attempts as allowed have failed before that.
             NotConnected: it was closed meanwhile.
             ForkedClient: the client was connected by the parent process.
+            InvalidTopic: a middleware is to emit to a topic that is none of this client's.
         """
         closings = self._closings
+        for topic in (topic for one in self._middleware for topic in one.emits_to):
+            self._topics.admit(topic)
         self._transport.open(self._connect_timeout if timeout is None else timeout)
         self._buffer.open()
         if self._enabled:
@@ -287,10 +290,14 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             SendBufferFull: the send buffer is full, or stayed full (SendTimeout), as the send policy has it; the event was
                 not sent.
             ReconnectFailed: the client has given up.
+
+        What a middleware raises is raised, too; InvalidHeaders, if it has set some that cannot travel.
         """
         try:
             encode = self._encoders[type(event)]
         except KeyError:
+            encode = None
+        if encode is None:  # out of the except, or each error of middleware would have the KeyError as its context
             if self._observed:
                 self._emitter.emit_one(event, topic)
                 return
@@ -475,23 +482,30 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def _observe(self) -> None:
         """Have done what the hooks and the middleware need, and nothing else: without them events take the shortest way."""
         hooks = self._hooks
-        around_handlers = self._middleware or hooks.handled or hooks.handler_failed
-        self._dispatcher.instrument(self._handling if around_handlers else None)
-        self._observed = bool(self._middleware or hooks.emitted)
+        middleware = [one for one in self._middleware if overrides(one, "handle") or overrides(one, "handle_async")]
+        # What is made here must not have the client: the consumer's thread has it, and would keep the client alive.
+        emit = self._emitter.emit
+
+        def instrument(topic: bytes, callback: Callback[EventClass]) -> Callback[EventClass]:
+            return Handling(callback, topic.decode(errors="replace"), middleware, hooks, emit)
+
+        wanted = middleware or hooks.handled or hooks.handler_failed
+        self._dispatcher.instrument(instrument if wanted else None)
+        self._observed = self._emitter.is_wrapped or bool(hooks.emitted)
         # The path of an emitted event reads only this, the last topic and the limit of what is sent as it is. Where it finds
         # no encoder, it looks whether it is observed.
         self._encoders = {} if self._observed else self._codec.encoders
         for drops in (self._counters.drops, self._transport.drops):
             drops.listener = hooks.dropped or None
-        self._unlisten()
-        self._unlisten = self._transport.status.listen(hooks.state_changed) if hooks.state_changed else _nothing
-
-    def _handling(self, topic: bytes, callback: Callback[EventClass]) -> Callback[EventClass]:
-        return Handling(callback, topic.decode(errors="replace"), self._middleware, self._hooks, self._emitter.emit)
+        status = self._transport.status
+        if hooks.state_changed and status is not self._listened_to:
+            self._listened_to = status  # once: a change that is still to be told must find its listener
+            status.listen(lambda change: hooks.state_changed(change))  # whichever hooks there are by then
 
     def _forget_parent(self) -> None:
         """In a forked child: threads of the parent, which are not here, may have held the locks."""
         topics = self._dispatcher.topics
+        self._hooks.forget_parent()
         self._furnish()
         for topic in topics:
             self._dispatcher.subscribe(topic)
@@ -517,9 +531,6 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             raise InvalidHandler(f"{event_type!r} is no type of {self._codec.name}: use a member of {names}")
         check_callback(callback)
         check_middleware(self._middleware, callback)
-
-
-def _nothing() -> None: ...
 
 
 def _close_open_clients() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from threading import Condition, Event, Thread, current_thread
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
 
     from eventbus.deadline import Deadline
 
-    type Done = Callable[[BaseException | None], None]
+    # Gets the coroutine's exception or None, and the seconds that it ran.
+    type Done = Callable[[BaseException | None, float], None]
 
 MAX_IN_FLIGHT = 1_000
 
@@ -61,7 +63,7 @@ class CoroutineRunner:
             self._refusing = False
 
     def submit(self, coroutine: Coroutine[object, object, object], done: Done) -> None:
-        """Start the coroutine; `done` gets its exception or None, on the loop's thread."""
+        """Start the coroutine; `done` gets its exception or None and how long it ran, on the loop's thread."""
         with self._changed:
             refusal: Exception
             self._changed.wait_for(lambda: self._in_flight < MAX_IN_FLIGHT or self._refusing)
@@ -77,7 +79,7 @@ class CoroutineRunner:
             else:
                 refusal = RuntimeError("the client is closing")
         coroutine.close()
-        done(refusal)
+        done(refusal, 0.0)
 
     def idle(self) -> bool:
         """Whether nothing is in flight."""
@@ -116,6 +118,8 @@ class CoroutineRunner:
         return self._own
 
     def _start(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[object, object, object], done: Done) -> None:
+        began = perf_counter()
+
         async def guarded() -> None:
             try:
                 await coroutine
@@ -125,7 +129,7 @@ class CoroutineRunner:
         def finished(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
             coroutine.close()  # for one that was cancelled before it began; else it does nothing
-            done(_outcome(task))
+            done(_outcome(task), perf_counter() - began)
             with self._changed:
                 self._in_flight -= 1
                 self._changed.notify_all()

@@ -3,7 +3,7 @@
 import inspect
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from operator import length_hint
 from threading import RLock
 from typing import Any
@@ -37,6 +37,8 @@ class _Attached[EventClass]:
     event_type: BaseEventType
     callback: Callback[EventClass]
     topic: bytes | None
+    # What is called instead of the callback, by topic; of subscribed ones only, for strangers may invent others.
+    instrumented: dict[bytes, Callback[EventClass]] = field(default_factory=dict, compare=False)
 
 
 # BaseEvent[Any]: it is invariant in its type enum, which each service brings.
@@ -112,6 +114,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         """Call what this makes of each callback instead, from now on; None: the callbacks themselves."""
         with self._changing:
             self._instrument = instrument
+            for attached in self._attached:
+                attached.instrumented.clear()
             self._rebuild()
 
     def abandon(self) -> None:
@@ -199,11 +203,9 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             self._counters.drops.add(DropReason.STOPPED, dropped)
 
     def _run(self, coroutine: Any, callback: Callback[EventClass], event: EventClass) -> None:
-        tell = callback.telling(event) if isinstance(callback, Handling) else None
-
-        def done(error: BaseException | None) -> None:
-            if tell is not None:
-                tell(error)
+        def done(error: BaseException | None, duration: float) -> None:
+            if isinstance(callback, Handling):
+                callback.tell(event, duration, error)
             if error is None:
                 self._counters.add(handled=1)
             else:
@@ -234,9 +236,19 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         route: Route[EventClass] = {}
         for attached in self._attached:
             if attached.topic is None or attached.topic == topic:
-                callback = attached.callback if self._instrument is None else self._instrument(topic, attached.callback)
-                route[attached.event_type] = (*route.get(attached.event_type, ()), callback)
+                route[attached.event_type] = (*route.get(attached.event_type, ()), self._called(attached, topic))
         return route
+
+    def _called(self, attached: _Attached[EventClass], topic: bytes) -> Callback[EventClass]:
+        """What is called for events of this topic."""
+        if self._instrument is None:
+            return attached.callback
+        called = attached.instrumented.get(topic)
+        if called is None:
+            called = self._instrument(topic, attached.callback)
+            if topic in self._topics:
+                attached.instrumented[topic] = called
+        return called
 
 
 def _shown(event: BaseEvent[Any]) -> str:

@@ -1,6 +1,6 @@
 """Emitting, but for the short way that a single event takes through a client that nobody observes."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from eventbus import wire
@@ -10,7 +10,7 @@ from eventbus.errors import EventTooLarge, SendBufferFull
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.headers import encode_headers, with_headers
 from eventbus.hooks import Hooks
-from eventbus.middleware import Emission, EmitNext, Middleware
+from eventbus.middleware import Emission, EmitNext, Middleware, around, overrides
 from eventbus.topics import Topics
 from eventbus.transport import Transport
 
@@ -22,7 +22,7 @@ class Emitter:
         codec: encodes the events.
         transport: what they are sent over.
         topics: has the frames.
-        middleware: what is called around `emit`, the outermost first.
+        middleware: of it, what does something around emitting is called around `emit`, the outermost first.
         hooks: what is told of what was sent with `emit`.
         compressor: what makes large payloads smaller.
         max_event_bytes: the largest event, as JSON.
@@ -44,11 +44,16 @@ class Emitter:
         self._codec = codec
         self._transport = transport
         self._topics = topics
-        self._middleware = middleware
+        self._middleware = [one for one in middleware if overrides(one, "emit")]
         self._hooks = hooks
         self._compressor = compressor
         self._max_event_bytes = max_event_bytes
         self._packing = packing
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether there is anything around `emit`."""
+        return bool(self._middleware)
 
     @property
     def as_it_is(self) -> int:
@@ -68,51 +73,50 @@ class Emitter:
         frame = self._topics.admit(topic)
         encode = self._codec.encoders.get(type(event)) or self._codec.encoder_for(event)
         payload = encode(event)
-        self._transport.send(frame, self.shrink(frame, payload))
-        self._hooks.emitted(topic.value, (event,), len(payload))
+        if self._transport.send(frame, self.shrink(frame, payload)):
+            self._hooks.emitted(topic.value, (event,), len(payload))
 
     def emit(self, emission: Emission) -> None:
         """Send what comes through all middleware, and tell hooks of it."""
-        emit: EmitNext = self._emit_now
+        emit: EmitNext = self._emit_now  # each time anew, for what is kept would keep this alive
         for one in reversed(self._middleware):
-            emit = _around(one.emit, emit)
+            emit = around(one.emit, emit)
         emit(emission)
 
-    def send_all(
-        self, frame: bytes, payloads: list[bytes], *, packing: bool = True, tell: Callable[[int], None] | None = None
-    ) -> None:
+    def send_all(self, frame: bytes, payloads: list[bytes], *, packing: bool = True, taken: list[int] | None = None) -> None:
         """Send payloads of single events, all of which are checked before the first is sent.
 
         Args:
             frame: the first frame.
             payloads: each the JSON of one event.
             packing: whether they may share messages, if that is allowed altogether.
-            tell: called with how many were sent, if any; also when it fails half-way.
+            taken: is given the indexes of those that the transport has taken, also when it fails half-way.
         """
         self._check_size(frame, max(map(len, payloads), default=0))
         sent = 0
         try:
             for payload, count in self._messages(payloads, packing=packing):
-                self._transport.send(frame, self._compressor.shrink(payload), count)
+                if self._transport.send(frame, self._compressor.shrink(payload), count) and taken is not None:
+                    taken += range(sent, sent + count)
                 sent += count
         except SendBufferFull as error:
             if len(payloads) > 1:
                 error.add_note(f"{sent} of these {len(payloads)} events had been sent before")
             raise
-        finally:
-            if sent and tell is not None:
-                tell(sent)
 
     def _emit_now(self, emission: Emission) -> None:
-        payloads = self._codec.encode_many(emission.events)
+        events = tuple(emission.events)
+        payloads = self._codec.encode_many(events)
         frame = self._topics.admit(emission.topic)
         if emission.headers:
             frame = with_headers(frame, encode_headers(emission.headers))
-
-        def tell(sent: int) -> None:
-            self._hooks.emitted(emission.topic.value, emission.events[:sent], sum(map(len, payloads[:sent])))
-
-        self.send_all(frame, payloads, packing=emission.packed, tell=tell)
+        taken: list[int] = []
+        try:
+            self.send_all(frame, payloads, packing=emission.packed, taken=taken)
+        finally:
+            if taken and self._hooks.emitted:
+                size = sum(len(payloads[index]) for index in taken)
+                self._hooks.emitted(emission.topic.value, tuple(events[index] for index in taken), size)
 
     def _messages(self, payloads: list[bytes], *, packing: bool) -> Iterable[tuple[bytes, int]]:
         """The payloads of messages, each with how many events are in it."""
@@ -123,7 +127,3 @@ class Emitter:
     def _check_size(self, frame: bytes, size: int) -> None:
         if size > self._max_event_bytes:
             raise EventTooLarge(wire.topic_of(frame).decode(), size, self._max_event_bytes)
-
-
-def _around(emit: Callable[[Emission, EmitNext], None], call_next: EmitNext) -> EmitNext:
-    return lambda emission: emit(emission, call_next)

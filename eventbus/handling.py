@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Iterable
-from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -11,7 +10,7 @@ from eventbus.events import BaseEvent
 from eventbus.handlers import callback_name, is_async
 from eventbus.headers import current_headers
 from eventbus.hooks import Hooks
-from eventbus.middleware import Delivery, Emission, HandleNext, HandleNextAsync, Middleware
+from eventbus.middleware import Delivery, Emission, HandleNext, HandleNextAsync, Middleware, around, overrides
 
 
 class Handling:
@@ -21,7 +20,7 @@ class Handling:
         callback: the handler.
         topic: the topic that its events come from.
         middleware: what is called around it, the outermost first.
-        hooks: what is told how it went. Of an ``async`` handler that is left to whoever runs the coroutine, see `telling`.
+        hooks: what is told how it went. Of an ``async`` handler that is left to whoever runs the coroutine, see `tell`.
         emit: what deliveries emit through.
     """
 
@@ -37,61 +36,71 @@ class Handling:
         self._topic = topic
         self._hooks = hooks
         self._emit = emit
+        self._callback = callback
         middleware = tuple(middleware)
-        self._alone = None if middleware else callback  # what is called when nothing is around it
-        handle: HandleNext = lambda delivery: callback(delivery.event)  # noqa: E731 # the innermost of a chain
-        if is_async(callback):
-            handle_async: HandleNextAsync = handle  # type: ignore[assignment] # what it returns is awaitable
-            for one in reversed(middleware):
-                handle_async = _around(one.handle_async, handle_async)
-            handle = handle_async
-        else:
-            for one in reversed(middleware):
-                handle = _around(one.handle, handle)
-        self._handle = handle
+        self._handle: Callable[[Delivery], object] | None = None  # None: nothing is around it
+        if middleware:
+            self._handle = self._chain_async(middleware) if is_async(callback) else self._chain(middleware)
 
     def __call__(self, event: BaseEvent[Any]) -> object:
         """Call the handler; a coroutine, if it is ``async``, is still to be awaited."""
         started = perf_counter()
         try:
-            if self._alone is not None:
-                result = self._alone(event)
+            if self._handle is None:
+                result = self._callback(event)
             else:
                 result = self._handle(Delivery(event, self._topic, current_headers(), self.name, self._emit))
         except BaseException as error:
-            self._tell(event, started, error)
+            self.tell(event, perf_counter() - started, error)
             raise
         if inspect.iscoroutine(result):
             return result
-        self._tell(event, started, None)
+        self.tell(event, perf_counter() - started, None)
         return None
 
-    def telling(self, event: BaseEvent[Any]) -> Callable[[BaseException | None], None]:
-        """What is to be called with the handler's error, or None, when it has ended that begins now."""
-        return partial(self._tell, event, perf_counter())
-
-    def _tell(self, event: BaseEvent[Any], started: float, error: BaseException | None) -> None:
-        duration = perf_counter() - started
+    def tell(self, event: BaseEvent[Any], duration: float, error: BaseException | None) -> None:
+        """Tell hooks how the handler has ended that took so many seconds."""
         if error is None:
             self._hooks.handled(self._topic, event, self.name, duration)
         else:
             self._hooks.handler_failed(self._topic, event, self.name, duration, error)
+
+    def _chain(self, middleware: tuple[Middleware, ...]) -> HandleNext:
+        callback, name = self._callback, self.name
+
+        def handle(delivery: Delivery) -> object:
+            result = callback(delivery.event)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise InvalidHandler(
+                    f"{name} has returned a coroutine, which no middleware is around: declare it `async`, "
+                    "or mark what wraps it with inspect.markcoroutinefunction()"
+                )
+            return result
+
+        chain: HandleNext = handle
+        for one in reversed(middleware):
+            chain = around(one.handle, chain)
+        return chain
+
+    def _chain_async(self, middleware: tuple[Middleware, ...]) -> HandleNextAsync:
+        callback = self._callback
+
+        async def handle(delivery: Delivery) -> object:
+            return await callback(delivery.event)
+
+        chain: HandleNextAsync = handle
+        for one in reversed(middleware):
+            chain = around(one.handle_async, chain)
+        return chain
 
 
 def check_middleware(middleware: Iterable[Middleware], callback: Callable[..., object]) -> None:
     """Raise `InvalidHandler` if one of the middleware would not see the calls of this callback, although it sees others."""
     needed, other = ("handle_async", "handle") if is_async(callback) else ("handle", "handle_async")
     for one in middleware:
-        if _overrides(one, other) and not _overrides(one, needed):
+        if overrides(one, other) and not overrides(one, needed):
             raise InvalidHandler(
                 f"{callback_name(callback)} is {'' if needed == 'handle_async' else 'not '}async, and the middleware "
                 f"{type(one).__qualname__} has only `{other}`: give it `{needed}`, too, if only to pass everything on"
             )
-
-
-def _around[Next: Callable[..., Any]](method: Callable[[Delivery, Next], Any], call_next: Next) -> Callable[[Delivery], Any]:
-    return lambda delivery: method(delivery, call_next)
-
-
-def _overrides(middleware: Middleware, name: str) -> bool:
-    return getattr(type(middleware), name) is not getattr(Middleware, name)

@@ -46,9 +46,11 @@ class EventBusHook:
     def handled(self, topic: str, event: BaseEvent[Any], handler: str, duration: float) -> None:
         """A handler has returned, with all middleware around it; an ``async`` one has finished.
 
+        The duration of an ``async`` one does not include that it had to wait for others, if they are too many.
+
         Args:
             topic: where the event came from.
-            event: what it was called with.
+            event: what came; middleware may have handed on another one.
             handler: its qualified name with its module.
             duration: seconds that it took.
         """
@@ -69,9 +71,6 @@ class EventBusHook:
         """The client's state has changed. This one is called in a thread of its own, and may call the client."""
 
 
-_TOLD = [name for name in vars(EventBusHook) if not name.startswith("_")]
-
-
 class Hooks:
     """The hooks of one client, and telling them. Any thread may use it.
 
@@ -88,9 +87,10 @@ class Hooks:
         """Tell this one, too, from now on."""
         self._set((*self.all, hook))
 
-    def remove(self, hook: EventBusHook) -> None:
-        """Undo `add`."""
-        self._set(tuple(other for other in self.all if other is not hook))
+    def forget_parent(self) -> None:
+        """In a forked child: a thread of the parent may have held the lock."""
+        self._throttle = Throttle()
+        self._set(self.all)
 
     def _set(self, hooks: tuple[EventBusHook, ...]) -> None:
         self.all = hooks
@@ -105,15 +105,15 @@ class Hooks:
 
     def _teller(self, name: str) -> "_Teller":
         default = getattr(EventBusHook, name)
-        return _Teller(
-            [getattr(hook, name) for hook in self.all if getattr(type(hook), name, None) is not default], self._throttle
-        )
+        overriding = [hook for hook in self.all if getattr(type(hook), name, None) is not default]
+        methods = [(f"{type(hook).__qualname__}.{name}", getattr(hook, name)) for hook in overriding]
+        return _Teller(methods, self._throttle)
 
 
 class _Teller:
     """Calls one method of all hooks that override it."""
 
-    def __init__(self, methods: Iterable[Callable[..., None]], throttle: Throttle) -> None:
+    def __init__(self, methods: Iterable[tuple[str, Callable[..., None]]], throttle: Throttle) -> None:
         self._methods = tuple(methods)
         self._throttle = throttle
 
@@ -121,13 +121,12 @@ class _Teller:
         return bool(self._methods)
 
     def __call__(self, *facts: object) -> None:
-        for method in self._methods:
+        for name, method in self._methods:
             try:
                 method(*facts)
             except KeyboardInterrupt:
                 raise  # it is for the program
             except BaseException:  # SystemExit too: it must not end the consumer
-                name = f"{type(getattr(method, '__self__', None)).__qualname__}.{method.__name__}"
                 held_back = self._throttle.admit(name)
                 if held_back is not None:
                     logger.exception(

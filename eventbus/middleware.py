@@ -34,9 +34,9 @@ class Delivery:
     """One event on its way to one handler. `dataclasses.replace` makes a changed one.
 
     Attributes:
-        event: what the handler is called with.
+        event: what the handler is called with. Hooks, and the receive buffer, are given the one that came.
         topic: where it came from.
-        headers: texts that came beside it.
+        headers: texts that came beside it. To the handler `current_headers` shows those that came.
         handler: the handler's qualified name with its module.
         emit: emits through the client that the event came to, and all of its middleware.
     """
@@ -61,7 +61,12 @@ class Middleware:
     only `handle`, and no other if one overrides only `handle_async`: it would be passed by without a word.
 
     One object may be used from many threads at once. What it raises is what the handler, or the emitting call, raises.
+
+    Attributes:
+        emits_to: topics that it emits to by itself. The client checks them when it connects.
     """
+
+    emits_to: Sequence[BaseEventTopic] = ()
 
     def emit(self, emission: Emission, call_next: EmitNext) -> None:
         """Around emitting, on the caller's thread; `call_next` returns when the transport has taken it, or raises."""
@@ -74,3 +79,15 @@ class Middleware:
     async def handle_async(self, delivery: Delivery, call_next: HandleNextAsync) -> object:
         """Around an ``async`` handler, on the event loop that it runs on."""
         return await call_next(delivery)
+
+
+def overrides(middleware: Middleware, name: str) -> bool:
+    """Whether it does something of its own in this method."""
+    return getattr(type(middleware), name) is not getattr(Middleware, name)
+
+
+def around[What, Next: Callable[..., object], Result](
+    method: Callable[[What, Next], Result], call_next: Next
+) -> Callable[[What], Result]:
+    """One link of a chain: the method, with what comes next."""
+    return lambda what: method(what, call_next)

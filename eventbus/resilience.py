@@ -8,12 +8,13 @@ import logging
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
-from threading import Event
+from time import sleep
 
-from eventbus.errors import HandlerTimeout, InvalidTopic
+from eventbus.errors import HandlerTimeout, InvalidHeaders, InvalidTopic
 from eventbus.events import BaseEventTopic
 from eventbus.middleware import Delivery, Emission, HandleNext, HandleNextAsync, Middleware
 from eventbus.printable import printable
+from eventbus.wire import MAX_TOPIC_BYTES
 
 logger = logging.getLogger("eventbus")
 
@@ -56,7 +57,7 @@ class Retry(Middleware):
                 return call_next(delivery)
             except self.on as error:
                 _say_retry(delivery, error, pause)
-            Event().wait(pause)
+            sleep(pause)
         return call_next(delivery)
 
     async def handle_async(self, delivery: Delivery, call_next: HandleNextAsync) -> object:
@@ -83,10 +84,11 @@ class Retry(Middleware):
 class DeadLetter(Middleware):
     """Emits an event whose handler has raised to another topic, beside the reason; then raises the same again.
 
-    The event travels unchanged, with the headers that it came with and three more: ``dead-letter-reason`` (the exception's
-    class and text), ``dead-letter-topic`` (where the event came from) and ``dead-letter-handler``. A handler of dead letters
-    reads them with `current_headers`, and ``eventbus tail`` shows them. An event that has these headers, or has come from
-    that topic, is not emitted again, so that no event can go round for ever, whoever puts letters aside.
+    The event travels as it was read here, with the headers that it came with and three more: ``dead-letter-reason`` (the
+    exception's class and text), ``dead-letter-topic`` (where the event came from) and ``dead-letter-handler``; with these
+    three only where there is no room for all. A handler of dead letters reads them with `current_headers`, and
+    ``eventbus tail`` shows them. An event that has these headers, or has come from that topic, is not emitted again, so that
+    no event can go round for ever, whoever puts letters aside.
 
     Attributes:
         topic: where they go, a member of the client's topic enum.
@@ -96,6 +98,11 @@ class DeadLetter(Middleware):
     """
 
     topic: BaseEventTopic
+
+    @property
+    def emits_to(self) -> tuple[BaseEventTopic]:  # type: ignore[override] # read only, as all of a frozen one
+        """That topic."""
+        return (self.topic,)
 
     def __post_init__(self) -> None:
         if not isinstance(self.topic, BaseEventTopic):
@@ -124,13 +131,15 @@ class DeadLetter(Middleware):
         if delivery.topic == self.topic.value or _TOPIC in delivery.headers:
             return
         headers = {
-            **delivery.headers,
-            _REASON: printable(f"{type(error).__name__}: {error}", _SHOWN),
-            _TOPIC: delivery.topic,
-            _HANDLER: delivery.handler,
+            _REASON: _reason(error),
+            _TOPIC: printable(delivery.topic, MAX_TOPIC_BYTES),
+            _HANDLER: printable(delivery.handler, _SHOWN),
         }
         try:
-            delivery.emit(Emission((delivery.event,), self.topic, headers))
+            try:
+                delivery.emit(Emission((delivery.event,), self.topic, {**delivery.headers, **headers}))
+            except InvalidHeaders:
+                delivery.emit(Emission((delivery.event,), self.topic, headers))
         except Exception as failure:
             error.add_note(f"and it could not be put aside to {self.topic.value}: {failure}")
 
@@ -171,6 +180,14 @@ class TimeLimit(Middleware):
             if limit.expired():
                 raise HandlerTimeout(delivery.handler, self.seconds) from None
             raise  # the handler's own
+
+
+def _reason(error: Exception) -> str:
+    name = type(error).__name__
+    try:
+        return printable(f"{name}: {error}", _SHOWN)
+    except Exception:  # a service's own __str__ may raise anything
+        return name
 
 
 def _say_retry(delivery: Delivery, error: Exception, pause: float) -> None:

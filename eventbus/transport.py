@@ -60,8 +60,8 @@ class Transport(Protocol):
             ReconnectFailed: it has given up.
         """
 
-    def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
-        """Send one message that carries `count` events.
+    def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
+        """Send one message that carries `count` events; False if it was dropped and counted, as the transport was told to.
 
         The topic's frame may go on with headers (see `headers`), which arrive with it. While the path is down the message
         waits in the send buffer. Blocks only while that is full, up to the transport's send timeout.

@@ -255,7 +255,7 @@ def _links(came: Context) -> list[Link] | None:
 
 
 def _brings_context(headers: Headers) -> bool:
-    return bool(headers) and not propagate.get_global_textmap().fields.isdisjoint(headers)
+    return bool(headers) and _links(_extract(headers)) is not None
 
 
 def _extract(headers: Headers) -> Context:
@@ -274,7 +274,7 @@ def _inject(headers: Headers) -> Headers:
     with suppress(Exception):  # whichever propagator it is: the event must be sent
         propagate.inject(injected)
     for name, value in injected.items():
-        more = {**headers, name: value}
+        more = {name: value, **headers}
         if _fits(more):  # else, such as with much baggage, the event goes without it
             headers = more
     return headers

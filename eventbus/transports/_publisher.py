@@ -115,7 +115,7 @@ class Publisher:
         with self._lock:
             return sum(count for _, _, count in self._held)
 
-    def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
+    def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
         """Send one message that carries `count` events; see `Transport.send`."""
         if self._sending and self._is_owned():
             raise _emitting_already()
@@ -129,11 +129,12 @@ class Publisher:
             if self.sent >= self._next_drain:
                 self._drain()
             self._release()
+            return True
         except zmq.Again:
             # Only ever from the first frame: a pipe that took it has room for the rest of the message.
             self._sending = False
             self._release()
-            self._send_later(topic, payload, count)
+            return self._send_later(topic, payload, count)
         except BaseException as error:
             if self._is_owned():
                 if self._sending:
@@ -246,18 +247,22 @@ class Publisher:
             elif change[:1] != _UNSUBSCRIBED:
                 self._on_notice(change)
 
-    def _send_later(self, topic: bytes, payload: bytes, count: int) -> None:
-        """Hold the message, or send it as soon as there is room, without the lock in between: others want it too."""
+    def _send_later(self, topic: bytes, payload: bytes, count: int) -> bool:
+        """Hold the message, or send it as soon as there is room, without the lock in between: others want it too.
+
+        Returns False if it was dropped.
+        """
         deadline = Deadline(self._options.send_timeout)
         while not self._try(topic, payload, count):
             if self._options.send_policy is SendPolicy.RAISE:
                 raise SendBufferFull(self._endpoint, self._hwm)
             if self._options.send_policy is SendPolicy.DROP:
                 self._drops.add(DropReason.SEND_BUFFER, count)
-                return
+                return False
             if deadline.passed():
                 raise SendTimeout(self._endpoint, self._hwm, self._options.send_timeout)
             sleep(_RETRY)
+        return True
 
     def _try(self, topic: bytes, payload: bytes, count: int) -> bool:
         with self._lock:
@@ -337,12 +342,11 @@ class NumberedPublisher(Publisher):
         """Whether anything waits for `flush`, for the first time or again."""
         return bool(self._held or self._again)
 
-    def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
+    def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
         """Send one message that carries `count` events; see `Transport.send`."""
         if self._sending and self._is_owned():
             raise _emitting_already()
-        if not self._try(topic, payload, count):
-            self._send_later(topic, payload, count)
+        return self._try(topic, payload, count) or self._send_later(topic, payload, count)
 
     def hold(self, unproven: float = 0.0) -> None:
         """Keep what is sent from now on; and no longer what was sent so long ago that it has passed the proxy."""

@@ -112,12 +112,13 @@ class MemoryTransport:
         if self._member is None:
             raise NotConnected(self.endpoints)
 
-    def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
+    def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
         self.ensure_open()
         if not self._hub.send(topic, payload, self._send_timeout):
             raise SendTimeout(self.endpoints, self._limit, self._send_timeout)
         with self._lock:
             self._sent += count
+        return True
 
     def subscribe(self, topic: bytes) -> None:
         with self._lock:

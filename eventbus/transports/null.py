@@ -21,7 +21,8 @@ class NullTransport:
 
     def ensure_open(self) -> None: ...
 
-    def send(self, topic: bytes, payload: bytes, count: int = 1) -> None: ...
+    def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
+        return True
 
     def subscribe(self, topic: bytes) -> None: ...
 

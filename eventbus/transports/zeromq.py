@@ -44,7 +44,7 @@ __all__ = ["ZeroMQArguments", "ZeroMQOptions", "ZeroMQTransport"]
 
 
 class _Send(Protocol):
-    def __call__(self, topic: bytes, payload: bytes, count: int = 1) -> None: ...
+    def __call__(self, topic: bytes, payload: bytes, count: int = 1) -> bool: ...
 
 
 class ZeroMQTransport:

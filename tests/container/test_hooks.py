@@ -1,7 +1,8 @@
 """Hooks and middleware that a service's container contributes."""
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from functools import partial
 from typing import cast
 
 import pytest
@@ -11,7 +12,7 @@ from eventbus import Delivery, EventBusHook, EventBusProxy, InvalidHandler, Midd
 from eventbus.container import EventBusContainer, lifespan
 from eventbus.middleware import HandleNext
 from tests.container.support import OTHER, TOPIC, UPDATED, App, Listener, Log, leaving_nothing
-from tests.support import Bus, MyEvent, event, eventually
+from tests.support import Bus, MyEvent, client_of, event, eventually
 
 
 class Audit(EventBusHook):
@@ -139,6 +140,75 @@ def test_what_a_hook_needs_outlives_the_client(at_proxy: EventBusProxy) -> None:
 
 async def awaited_store() -> str:
     return "store"
+
+
+def has_heard(audit: Audit) -> bool:
+    return audit.values == [1]
+
+
+def audits() -> Iterator[Audit]:
+    yield Audit()
+
+
+async def make_awaited() -> Audit:
+    return Audit()
+
+
+@pytest.mark.parametrize("client_first", [False, True])
+def test_a_hook_that_is_a_resource(at_proxy: EventBusProxy, client_first: bool) -> None:
+    """A hook that is started and stopped is found, in whichever order things start."""
+    for _ in range(10):
+
+        class Resourceful(App):
+            audit = providers.Resource(audits)
+
+        app = Resourceful()
+        if client_first:
+            app.bus.client()
+        with lifespan(app):
+            run(app)
+            audit = app.audit()
+            eventually(partial(has_heard, audit))
+
+
+def test_a_hook_that_a_function_makes(at_proxy: EventBusProxy) -> None:
+    """What a function says to return is looked at, too; it is called once."""
+    made: list[Audit] = []
+
+    def make() -> Audit:
+        made.append(Audit())
+        return made[-1]
+
+    class Called(App):
+        audit = providers.Callable(make)
+
+    with lifespan(Called()) as app:
+        run(app)
+        eventually(lambda: [audit.values for audit in made] == [[1]])
+
+
+def test_a_client_of_somebody_s_own(at_proxy: EventBusProxy) -> None:
+    """Where the client is overridden, hooks are added to that one."""
+    app = Audited()
+    with client_of(at_proxy) as client, app.bus.client.override(providers.Object(client)), lifespan(app):
+        run(app)
+        audit = app.audit()
+        eventually(lambda: audit.values == [1])
+
+
+def test_a_hook_that_is_made_asynchronously(at_proxy: EventBusProxy) -> None:
+    """A singleton of a coroutine function is awaited and added."""
+
+    class Async(App):
+        audit = providers.Singleton(make_awaited)
+
+    async def main() -> None:
+        async with lifespan(Async()) as app:
+            audit = await cast(Awaitable[Audit], app.audit())
+            app.bus.client().emit_event(event(1), TOPIC)
+            await asyncio.to_thread(eventually, lambda: audit.values == [1])
+
+    asyncio.run(main())
 
 
 def test_a_hook_that_has_to_be_awaited(at_proxy: EventBusProxy) -> None:

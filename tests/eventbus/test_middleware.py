@@ -1,6 +1,7 @@
 """Middleware: called around handlers and around emitting, in order."""
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import replace
@@ -218,6 +219,49 @@ def test_a_kind_of_handler_that_middleware_passes_by() -> None:
         with pytest.raises(InvalidHandler, match=r"Recorder.* is not async.*OnlyAsync has only `handle_async`"):
             client.attach_callbacks({UPDATED: Recorder()})
         client.attach_callback(UPDATED, handle_async)
+
+
+def test_a_coroutine_that_nothing_is_around(connected: Callable[..., Bus], caplog: pytest.LogCaptureFixture) -> None:
+    """A function that returns a coroutine without saying that it is async fails, with the remedy; marked, it is handled."""
+    notes: list[str] = []
+    client = connected(middleware=[Noting("a", notes)], topics=[TOPIC])
+
+    def wrapped(event: MyEvent) -> object:
+        return handle_async(event)
+
+    client.attach_callback(UPDATED, wrapped)
+    client.attach_callback(MyEventType.stopped, inspect.markcoroutinefunction(lambda event: handle_async(event)))
+    client.start_consumer()
+    client.emit_event(event(1), TOPIC)
+    client.emit_event(event(2, MyEventType.stopped), TOPIC)
+    eventually(lambda: (client.stats().handled, client.stats().handler_errors) == (1, 1))
+    assert "inspect.markcoroutinefunction" in caplog.text
+
+
+def test_errors_of_middleware_have_no_other_context(connected: Callable[..., Bus]) -> None:
+    """What emitting raises did not come about while something else was handled."""
+
+    class Refusing(Middleware):
+        def emit(self, emission: Emission, call_next: EmitNext) -> None:
+            raise PermissionError("not there")
+
+    with pytest.raises(PermissionError) as caught:
+        connected(middleware=[Refusing()]).emit_event(event(1), TOPIC)
+    assert caught.value.__context__ is None
+
+
+def test_only_what_is_overridden_is_around(connected: Callable[..., Bus]) -> None:
+    """Middleware around emitting is not in the way of handlers, nor the other way round."""
+
+    class OnlyEmit(Middleware):
+        def emit(self, emission: Emission, call_next: EmitNext) -> None:
+            call_next(emission)
+
+    client = connected(middleware=[OnlyEmit()], topics=[TOPIC])
+    recorder = Recorder()
+    client.attach_callback(UPDATED, recorder)
+    assert client._dispatcher.route_of(b"my_service")[UPDATED] == (recorder,)
+    assert not connected(middleware=[Doubling()])._observed
 
 
 def test_detaching_what_middleware_is_around(connected: Callable[..., Bus]) -> None:

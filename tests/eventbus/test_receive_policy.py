@@ -265,8 +265,9 @@ def test_what_a_stop_leaves_unhandled_is_counted_and_said(caplog: pytest.LogCapt
 class Forgetful(MemoryTransport):
     """Drops what it is given."""
 
-    def send(self, topic: bytes, payload: bytes, count: int = 1) -> None:
+    def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
         self.drops.add(DropReason.SEND_BUFFER, count)
+        return False
 
 
 def test_what_a_transport_drops_counts_too() -> None:

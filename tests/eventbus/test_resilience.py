@@ -7,9 +7,11 @@ from collections.abc import Callable
 import pytest
 
 from eventbus import (
+    BaseEventTopic,
     DeadLetter,
     Emission,
     EventBusHook,
+    EventBusProxy,
     HandlerTimeout,
     InvalidTopic,
     Middleware,
@@ -18,7 +20,7 @@ from eventbus import (
     current_headers,
 )
 from eventbus.middleware import EmitNext
-from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, Recorder, event, eventually
+from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, Recorder, client_of, event, eventually
 
 TOPIC, LETTERS = MyEventTopic.my_service, MyEventTopic.other
 UPDATED = MyEventType.updated
@@ -197,6 +199,54 @@ def test_a_letter_that_cannot_be_put_aside(connected: Callable[..., Bus]) -> Non
     eventually(lambda: errors.errors)
     assert repr(errors.errors[0]) == "ValueError('no')"
     assert "could not be put aside to other: other: the event is" in errors.errors[0].__notes__[0]
+
+
+def test_a_letter_without_room_for_all_headers(connected: Callable[..., Bus]) -> None:
+    """If the headers that came leave no room, the letter goes with those that say why."""
+
+    class Full(Middleware):
+        def emit(self, emission: Emission, call_next: EmitNext) -> None:
+            call_next(Emission(emission.events, emission.topic, {"baggage": "x" * 8_150}))
+
+    letters: list[dict[str, str]] = []
+    client = connected(middleware=[DeadLetter(LETTERS)], topics=[TOPIC])
+    client.attach_callback(UPDATED, Flaky(1).handle)
+    client.start_consumer()
+    reader = connected(topics=[LETTERS], middleware=[Full()])
+    reader.attach_callback(UPDATED, lambda event: letters.append(dict(current_headers())))
+    reader.start_consumer()
+    reader.emit_event(event(1), TOPIC)
+    eventually(lambda: len(letters) == 1)
+    assert letters[0].keys() == {"dead-letter-reason", "dead-letter-topic", "dead-letter-handler"}
+
+
+def test_an_exception_without_a_text(connected: Callable[..., Bus]) -> None:
+    """An exception whose text cannot be had is named by its class, and stays the handler's."""
+
+    class Wordless(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    letters: list[str] = []
+    errors = Errors()
+    client = connected(middleware=[DeadLetter(LETTERS)], topics=[TOPIC, LETTERS], hooks=[errors])
+    client.attach_callback(UPDATED, Flaky(1, Wordless()).handle, topic=TOPIC)
+    client.attach_callback(UPDATED, lambda event: letters.append(current_headers()["dead-letter-reason"]), topic=LETTERS)
+    client.start_consumer()
+    client.emit_event(event(1), TOPIC)
+    eventually(lambda: letters == ["Wordless"])
+    assert [type(error) for error in errors.errors] == [Wordless]
+
+
+def test_dead_letters_of_another_service(proxy: EventBusProxy) -> None:
+    """A topic of another enum than the client's is an error of connect(), before any letter is lost."""
+
+    class Other(BaseEventTopic):
+        letters = "letters"
+
+    client = client_of(proxy, middleware=[DeadLetter(Other.letters)])
+    with pytest.raises(InvalidTopic, match=r"Other\.letters"):
+        client.connect()
 
 
 def test_dead_letters_need_a_topic() -> None:
