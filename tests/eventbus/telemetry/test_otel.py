@@ -301,6 +301,14 @@ def test_a_context_that_is_brought_stays(traces: OpenTelemetryTraces, spans: Spa
     assert span.parent is None
 
 
+def test_baggage_alone_is_no_context(traces: OpenTelemetryTraces, spans: Spans, sent: Sent) -> None:
+    """An emission that has only baggage keeps it, and gets the context that it lacks."""
+    traces.emit(emission(headers={"baggage": "key=own"}), sent)
+    [span] = spans.wait_for(1)
+    assert sent.headers["baggage"] == "key=own"
+    assert f"{span.context.trace_id:032x}" in sent.headers["traceparent"]
+
+
 def test_a_context_that_is_too_long_stays_behind(traces: OpenTelemetryTraces, sent: Sent) -> None:
     """Where baggage would make the headers too long, the event goes without it, and the trace goes on."""
     token = context.attach(baggage.set_baggage("much", "x" * 4_000, baggage.set_baggage("more", "y" * 4_000)))
