@@ -92,7 +92,9 @@ class Tail(_Command):
     """Print events as they come, until interrupted: lines for people on a terminal, else one JSON object per line."""
 
     names: CliPositionalArg[list[str]] = Field(default=[], description="topics; none: all")
-    type: list[str] = Field(default=[], description="only events of this type; of any of these, if there are several")
+    type: Annotated[list[str], BeforeValidator(revealed)] = Field(
+        default=[], description="only events of this type; of any of these, if there are several"
+    )
     where: Annotated[list[str], BeforeValidator(revealed)] = Field(
         default=[],
         description="field=value: only events with this value in this field; all must hold, if there are several. "
@@ -217,6 +219,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: without the program's name; None for this process's.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if sys.stdout is None:  # closed by who has started this
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 # until the process ends
     logs.configure(_likely_log_format(given))
     tolerate_all_signs(sys.stdout)
     try:

@@ -129,8 +129,8 @@ class Enforcer:
         # How many have asked for a topic, and those that somebody was granted: libzmq tells the end of what was denied, too.
         self._asked: dict[bytes, int] = {}
         self._granted: set[bytes] = set()
-        # Frames and bytes: from publishers, to publishers, from subscribers, to subscribers.
-        self._traffic = [0] * 8
+        self.traffic = [0] * 8
+        """Frames and bytes by turns: from publishers, to publishers, from subscribers, to subscribers."""
         # The methods in C, without what pyzmq's Python layer adds to each call.
         self._receive = cast(Callable[[int, bool], zmq.Frame], super(zmq.Socket, frontend).recv)
         self._send = cast(Callable[..., object], super(zmq.Socket, backend).send)
@@ -153,7 +153,7 @@ class Enforcer:
             if self._commands in ready:
                 if self._commands.recv() == b"TERMINATE":
                     return
-                self._commands.send_multipart([struct.pack("=Q", count) for count in self._traffic])
+                self._commands.send_multipart([struct.pack("=Q", count) for count in self.traffic])
             if self._backend in ready:
                 offender = self._follow_subscriptions()
                 if offender is not None:
@@ -203,7 +203,7 @@ class Enforcer:
             pass
         finally:
             for index, count in ((0, received), (1, received_bytes), (6, sent), (7, sent_bytes)):
-                self._traffic[index] += count
+                self.traffic[index] += count
 
     def _follow_subscriptions(self) -> str | None:
         """Do what subscribers ask for; the public key of one that has sent something else, after which nothing is sure."""
@@ -214,16 +214,16 @@ class Enforcer:
                 return None
             self._follow_rules()  # before each, for a subscription is asked for only once
             change, key = frame.bytes, _user_of(frame)
-            self._traffic[4] += 1
-            self._traffic[5] += len(change)
+            self.traffic[4] += 1
+            self.traffic[5] += len(change)
             action, topic = change[:1], change[1:]
             if action not in (_SUBSCRIBE, _UNSUBSCRIBE) or frame.more:
                 return key or ""
             self._change(action, topic, key)
             if is_token(topic):
                 self._frontend.send(change)
-                self._traffic[2] += 1
-                self._traffic[3] += len(change)
+                self.traffic[2] += 1
+                self.traffic[3] += len(change)
         return None
 
     def _change(self, action: bytes, topic: bytes, key: str | None) -> None:

@@ -182,10 +182,13 @@ class Forwarding:
             return False
         if not self._control.poll(round(deadline.left() * 1000)):
             return False
-        counts = [struct.unpack("=Q", frame)[0] for frame in self._control.recv_multipart()]
+        self._note([struct.unpack("=Q", frame)[0] for frame in self._control.recv_multipart()])
+        return True
+
+    def _note(self, counts: list[int]) -> None:
+        """Keep the counts, which are frames and bytes by turns, in the order of libzmq."""
         front_in, front_out, back_in, back_out = (Traffic(*counts[index : index + 2]) for index in range(0, 8, 2))
         self._traffic = front_in, back_out, back_in, front_out
-        return True
 
     def _follow_rules(self) -> None:
         """After a change of the allow-list: what is passed on natively cannot be ruled. An enforcer sees for itself."""
@@ -229,6 +232,8 @@ class Forwarding:
             )
         finally:
             self._ended = time.monotonic()
+            if self._enforcer is not None:  # which may have ended by itself
+                self._note(self._enforcer.traffic)
             self._census.end()
             # Sockets are closed by the thread that used them.
             for socket in (self._frontend, self._backend, self._commands):

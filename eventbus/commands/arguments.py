@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 
 _WITH_FORMAT = {"tail", "top", "check"}  # commands
-_CONDITION = "--where"
+_LISTS = ("--where", "--type")
 _HIDDEN = "\x7f"  # begins what is hidden; it is on no keyboard
 
 
 def prepared(arguments: Sequence[str]) -> list[str]:
     """Arguments for pydantic-settings, which splits the parts of a list at commas and reads brackets as JSON.
 
-    Conditions may hold both, so they are hidden from it until `revealed`. And ``--json`` is short for ``--format=json``: a
-    field of that name would be in the way of one of pydantic's own.
+    Conditions and types may hold both, so they are hidden from it until `revealed`. And ``--json`` is short for
+    ``--format=json``: a field of that name would be in the way of one of pydantic's own.
     """
     command = arguments[0] if arguments else ""
     end = arguments.index("--") if "--" in arguments else len(arguments)
@@ -20,9 +20,9 @@ def prepared(arguments: Sequence[str]) -> list[str]:
         name, equals, value = argument.partition("=")
         if command in _WITH_FORMAT and argument == "--json":
             found.append("--format=json")
-        elif command == "tail" and name == _CONDITION and equals:
-            found.append(f"{_CONDITION}={_hidden(value)}")
-        elif command == "tail" and found[-1:] == [_CONDITION] and not argument.startswith("-"):
+        elif command == "tail" and name in _LISTS and equals:
+            found.append(f"{name}={_hidden(value)}")
+        elif command == "tail" and found and found[-1] in _LISTS and not argument.startswith("-"):
             found.append(_hidden(argument))
         else:
             found.append(argument)

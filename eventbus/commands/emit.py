@@ -27,14 +27,14 @@ def emit(settings: EventBusSettings, topic: str, text: str) -> None:
     """
     frame = wire.topic_frame(topic)
     compressor = Compressor(settings.compression, settings.compression_threshold)
-    payload = (sys.stdin.read() if text == "-" else text).encode()
     try:
-        event = from_json(payload)
+        # What is no UTF-8 stands in it as lone surrogates, and is no JSON; nor are numbers that are none.
+        event = from_json((sys.stdin.read() if text == "-" else text).encode(errors="surrogateescape"))
+        content = json.dumps(event, allow_nan=False).encode()
     except ValueError as error:
         raise InvalidSettings(f"the event is not JSON: {error}") from None
     if not isinstance(event, dict) or "type" not in event:
         raise InvalidSettings('the event must be a JSON object with a "type"')
-    content = json.dumps(event).encode()
     if len(content) > settings.max_event_bytes:
         raise EventTooLarge(topic, len(content), settings.max_event_bytes)
     with transport_for(settings) as transport:

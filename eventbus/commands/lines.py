@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain
 
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from eventbus.commands.terminal import Paint, Style
 from eventbus.headers import NO_HEADERS, Headers
@@ -35,13 +35,19 @@ class Received:
 
 
 def json_line(received: Received) -> str:
-    """One JSON object: ``topic``, ``event``, and ``headers`` and ``since_start`` if there are any."""
+    """One JSON object: ``topic``, ``event``, and ``headers`` and ``since_start`` if there are any.
+
+    Numbers that JSON does not have, such as NaN, are null in it: every parser must be able to go on.
+    """
     content: dict[str, object] = {"topic": received.topic, "event": received.event}
     if received.headers:
         content["headers"] = dict(received.headers)
     if received.since_start is not None:
         content["since_start"] = round(received.since_start, 6)
-    return json.dumps(content)
+    try:
+        return json.dumps(content, allow_nan=False)
+    except ValueError:
+        return json.dumps(from_json(to_json(content, inf_nan_mode="null")))
 
 
 def text_line(received: Received, clock: str, paint: Paint) -> str:

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
+from itertools import repeat
 from time import monotonic
 
 from pydantic_core import from_json
@@ -16,12 +17,16 @@ from eventbus.commands.selection import Selection
 from eventbus.commands.terminal import Paint, wants_colours
 from eventbus.compression import inflate, is_compressed
 from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
-from eventbus.headers import decode_headers, split_headers
+from eventbus.headers import decode_headers
+from eventbus.numbering import Gaps
 from eventbus.printable import printable
 from eventbus.settings import EventBusSettings
+from eventbus.throttle import Throttle
 from eventbus.transports.zeromq import ZeroMQTransport
 
 logger = logging.getLogger(logs.COMMAND)
+
+_AGAIN = 5.0  # seconds until more losses are said
 
 
 def tail(
@@ -63,16 +68,27 @@ def tail(
 
 
 def _received(transport: ZeroMQTransport, wanted: set[bytes], limit: int, since_start: bool) -> Iterator[Received]:
-    """The events of each message on these topics, on all if there are none. What was printed is flushed after each batch."""
+    """The events of each message on these topics, on all if there are none; what numbers show to be missing is said.
+
+    What was printed is flushed after each batch.
+    """
+
+    def takes(topic: bytes) -> bool:
+        return not wanted or topic in wanted
+
+    gaps, throttle = Gaps(), Throttle(_AGAIN)
     start = monotonic()
     while (batch := transport.receive()) is not None:
         since = monotonic() - start if since_start else None
-        for frame, payload in zip(*batch, strict=True):
-            topic = wire.topic_of(frame)
-            if not wanted or topic in wanted:
-                headers = decode_headers(split_headers(frame)[1])
+        frames, payloads = batch
+        topics, lost, repeated, headers = gaps.read(frames, takes)
+        for topic, count in lost.items():
+            _say_lost(throttle, topic, count)
+        skipped = set(repeated)
+        for index, (topic, payload, encoded) in enumerate(zip(topics, payloads, headers or repeat(b""), strict=False)):
+            if takes(topic) and index not in skipped:
                 for name, event in _events(topic, payload, limit):
-                    yield Received(name, event, headers, since)
+                    yield Received(name, event, decode_headers(encoded), since)
         sys.stdout.flush()
 
 
@@ -88,6 +104,19 @@ def _events(topic: bytes, payload: bytes, limit: int) -> Iterator[tuple[str, obj
         return
     for event in content if isinstance(content, list) else [content]:
         yield name, event
+
+
+def _say_lost(throttle: Throttle, topic: bytes, count: int) -> None:
+    held_back = throttle.admit("lost", count)
+    if held_back is not None:
+        name = printable(topic.decode(errors="backslashreplace"), wire.MAX_TOPIC_BYTES)
+        logger.warning(
+            "%d events on %s have not arrived: the proxy was away, or who reads this output is too slow; %d more before",
+            count,
+            name,
+            held_back,
+            extra={"eventbus_topic": name, "eventbus_count": count, "eventbus_held_back": held_back},
+        )
 
 
 def _say_not_an_event(topic: bytes, reason: str) -> None:

@@ -1,7 +1,6 @@
 """The command line, as its users meet it: its output and its exit statuses."""
 
 import json
-import math
 import os
 import re
 import signal
@@ -80,7 +79,7 @@ def test_bad_variables(run: Run, name: str) -> None:
     assert "EVENTBUS_HOTS is unknown: did you mean EVENTBUS_HOST?" in line
 
 
-@pytest.mark.parametrize("text", ["{", "", "[1]", '{"typ": "started"}'])
+@pytest.mark.parametrize("text", ["{", "", "[1]", '{"typ": "started"}', '{"type": "a", "x": 1e999}', '{"type": "\udcff"}'])
 def test_what_is_no_event(run: Run, text: str) -> None:
     """What is not a JSON object with a type gives one line and status 2, before anything is connected."""
     complaint(run("emit", "plant", text), 2)
@@ -342,7 +341,7 @@ ODD: list[tuple[bytes, list[object]]] = [
     (b'{"type":1,"type":2}', [{"type": 2}]),
     (b'[{"type":"a"},"b",3,null,[]]', [{"type": "a"}, "b", 3, None, []]),
     (b"[%s]" % (b"9" * 4_000), [int("9" * 4_000)]),
-    (b'{"numbers":[Infinity,-Infinity,1e999]}', [{"numbers": [math.inf, -math.inf, math.inf]}]),
+    (b'{"numbers":[Infinity,-Infinity,1e999]}', [{"numbers": [None, None, None]}]),
     (b'{"deep":' + b"[" * 190 + b"]" * 190 + b"}", [{"deep": json.loads("[" * 190 + "]" * 190)}]),
 ]
 NO_JSON = [

@@ -474,18 +474,22 @@ UPSTREAM: dict[str, Callable[[Socket], Any]] = {
 def test_one_that_sends_what_no_subscriber_sends(
     tmp_path: Path, name: str, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A client that sends messages where subscribers are is not let in any more; all others come back by themselves."""
+    """A client that sends messages where subscribers are is not let in any more; all others come back by themselves, and
+    what has passed before still counts."""
     with started(tmp_path) as guarded:
         client = guarded.connected(guarded.admit(), topics=["my_service"])
         recorder = record(client)
         states: list[ClientState] = []
         client.on_state_change(lambda change: states.append(change.state))
+        client.emit_event(event(0), TOPIC)
+        recorder.wait_for(1)
         hostile = guarded.admit(name, subscribe=["mine"])
         UPSTREAM[what](upstream(guarded.raw(hostile)))
         wait_for_line(caplog.records, f"{name} has sent what no subscriber sends")
         eventually(lambda: states[-1:] == [ClientState.READY], PATIENCE)
         client.emit_event(event(1), TOPIC)
-        assert recorder.wait_for(1) == [1]
+        assert recorder.wait_for(2) == [0, 1]
+        assert guarded.proxy.health().from_publishers.frames == 4
         with pytest.raises(UnknownClient):
             guarded.client(hostile).connect(PATIENCE)
         assert guarded.proxy.health().running

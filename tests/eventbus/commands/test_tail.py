@@ -44,6 +44,38 @@ def test_types_and_conditions(publisher: Callable[[], Publisher], tailing: Start
         assert values(process, 2) == [{"type": "a", "last": 1} | good, {"type": "b"} | good]
 
 
+def test_a_type_of_any_signs(publisher: Callable[[], Publisher], tailing: Start) -> None:
+    """A type is taken as it is written, also with a comma or a bracket in it."""
+    with tailing(flags=("--type", "a,b", "--type=[c")) as process:
+        send(publisher(), {"type": "a"}, {"type": "a,b"}, {"type": "b"}, {"type": "[c"})
+        assert values(process, 2) == [{"type": "a,b"}, {"type": "[c"}]
+
+
+def test_what_is_missing_is_said(publisher: Callable[[], Publisher], tailing: Start) -> None:
+    """Numbered events that have not come are said on stderr; those that come again are printed once."""
+    numbering = Numbering()
+    frames = []
+    for _ in range(4):
+        frames.append(numbering.next(b"plant"))
+        numbering.taken(b"plant")
+    with tailing() as process:
+        sending = publisher()
+        for index in (0, 0, 3):
+            sending.send_multipart([frames[index], json.dumps({"type": "a", "n": index}).encode()])
+        assert values(process, 2) == [{"type": "a", "n": 0}, {"type": "a", "n": 3}]
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 130
+        assert said(process).startswith("eventbus: 2 events on plant have not arrived: ")
+
+
+def test_numbers_that_json_does_not_have(publisher: Callable[[], Publisher], tailing: Start) -> None:
+    """What another publisher sends as NaN or as an endless number is null: the line can be parsed."""
+    with tailing() as process:
+        publisher().send_multipart([b"plant", b'{"type":"a","x":NaN,"y":[1e999],"z":1}'])
+        assert "NaN" not in (line := output(process).readline())
+        assert json.loads(line)["event"] == {"type": "a", "x": None, "y": [None], "z": 1}
+
+
 def test_count(publisher: Callable[[], Publisher], tailing: Start) -> None:
     """After as many events as were asked for and have passed the filter it ends with status 0, in the midst of a message."""
     with tailing(flags=("--count", "3", "--type", "a")) as process:
@@ -68,13 +100,15 @@ def test_since_start(publisher: Callable[[], Publisher], tailing: Start) -> None
 
 def test_headers(raw: RawPeers, tailing: Start) -> None:
     """Headers are printed beside the event, those of a numbered message too; what is no header is left out."""
-    numbered = Numbering().next(b"plant")
+    numbering = Numbering()
+    numbered = numbering.next(b"plant")
+    numbering.taken(b"plant")
     headers = {"traceparent": "00-ab-cd-01", "evil": "\x1b[2J"}
     with tailing("plant") as process:
         sending = raw.publisher(b"plant")
         for frame in (b"plant", numbered):
             sending.send_multipart([with_headers(frame, encode_headers(headers)), json_of()])
-        for frame in (b"plant\0\0no JSON\0", b"plant\0\0[1]\0", numbered, b"plant"):
+        for frame in (b"plant\0\0no JSON\0", b"plant\0\0[1]\0", numbering.next(b"plant"), b"plant"):
             sending.send_multipart([frame, json_of()])
         for line in lines_of(process, 2):
             assert line == {"topic": "plant", "event": json.loads(json_of()), "headers": headers}
