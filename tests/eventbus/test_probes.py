@@ -105,9 +105,11 @@ def test_a_proxy_that_has_ended(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
 
     monkeypatch.setattr(zmq, "proxy_steerable", fail)
     with EventBusProxy(pub_port=0, sub_port=0) as proxy, serving(proxy, 0) as server:
-        assert ask(f"{server.url}/readyz").status == 503  # stuck
-        assert ask(f"{server.url}/healthz").status == 200
-        go.set()
+        try:
+            assert ask(f"{server.url}/readyz").status == 503  # stuck
+            assert ask(f"{server.url}/healthz").status == 200
+        finally:
+            go.set()
         eventually(lambda: not proxy.is_running())
         for path in ("/healthz", "/readyz"):
             answer = ask(server.url + path)

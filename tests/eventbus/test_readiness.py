@@ -93,9 +93,9 @@ def test_close_gives_up_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(zmq, "proxy_steerable", lambda *_: go.wait())
     with EventBusProxy(pub_port=0, sub_port=0) as proxy, Readiness(proxy) as readiness:
         try:
-            with in_thread(lambda: readiness.prove(1_000)):
+            with in_thread(lambda: readiness.prove(2 * PATIENCE)):
                 eventually(lambda: readiness._path is not None)
-                readiness.close()
+                run_threads(1, lambda _: readiness.close())
         finally:
             go.set()
 
