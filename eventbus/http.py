@@ -8,15 +8,17 @@ import errno
 import json
 import logging
 import os
+import re
 import socket
 import sys
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
+from dataclasses import dataclass
+from email.utils import formatdate
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler
-from socketserver import TCPServer
-from threading import Event, Lock, Thread, current_thread
+from socketserver import StreamRequestHandler, TCPServer
+from threading import Event, Lock, Thread
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
@@ -41,8 +43,10 @@ _FAREWELL = 0.5  # for what still comes after the answer
 _LOOK = 1.0  # between two looks for those that take too long
 _PAUSE = 0.1  # when nobody can be accepted
 _STOP = 1.0  # for threads to come to an end
-_MOST = 32  # connections at a time
-_LINE = 65_536  # bytes
+_MOST = 32  # connections at a time, and so threads
+_LINE = 8_192  # bytes of the first line of a request
+_HEADERS = 8_192  # bytes of all that follows up to the blank line
+_VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
 _JSON = "application/json"
 
 
@@ -51,7 +55,9 @@ class ProbeServer:
 
     /healthz and /readyz answer with status 200 or 503, and facts as JSON. /metrics answers with 200, with 500 if that fails,
     and with 501 if a library is missing. What raises, or takes longer than two seconds (of metrics: eight), is answered with
-    the reason. Slow and silent connections keep nobody else from being answered.
+    the reason. Slow and silent connections keep nobody else from being answered: there are 32 at most, and for a new one the
+    oldest of those that wait for no answer is ended. If all wait for one, the new one is refused with 503.
+    Headers of requests are read, up to 8 KiB, and mean nothing; each connection is for one request.
 
     Args:
         port: where to listen; 0 picks a free one.
@@ -173,6 +179,16 @@ class _Question[Answer]:
                 pending.set_exception(error)
 
 
+@dataclass(eq=False)
+class _Connection:
+    """A connection that has a thread."""
+
+    thread: Thread
+    since: float
+    answering: bool = False  # its request is whole, and the answer not written yet
+    ended: bool = False  # its thread is to notice
+
+
 class _Server(TCPServer):
     """Listens and answers, from its creation to `stop`: each connection one request, in a thread."""
 
@@ -183,8 +199,7 @@ class _Server(TCPServer):
         self.probes = {"/healthz": _Question(live), "/readyz": _Question(ready)}
         self.metrics = _Question(metrics)
         self._lock = Lock()
-        self._open: dict[socket.socket, float] = {}  # connections that may go on, and since when; the oldest first
-        self._threads: set[Thread] = set()
+        self._open: dict[socket.socket, _Connection] = {}  # all that have a thread; the oldest first
         self._stopped = Event()
         address = binding.address_of(host)
         self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -211,7 +226,7 @@ class _Server(TCPServer):
         self._cut(older_than=0.0)
         deadline = Deadline(_STOP)
         with self._lock:
-            threads = list(self._threads)
+            threads = [connection.thread for connection in self._open.values()]
         for thread in threads:
             thread.join(deadline.left())
 
@@ -225,15 +240,13 @@ class _Server(TCPServer):
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
+        if not self._make_room():
+            self._refuse(request)
+            return
         thread = Thread(target=self._serve, args=(request, client_address), name="eventbus-http-request", daemon=True)
         with self._lock:
-            crowded = len(self._open) >= _MOST
-        if crowded:
-            self._cut(count=1)
-        with self._lock:
             thread.start()  # unless the process may have no more threads
-            self._threads.add(thread)
-            self._open[request] = monotonic()
+            self._open[request] = _Connection(thread, monotonic())
 
     def service_actions(self) -> None:
         self._cut(older_than=_WHOLE)
@@ -242,13 +255,22 @@ class _Server(TCPServer):
         error = sys.exception()
         logger.debug("a connection to the probes has failed", exc_info=error, extra={"eventbus_error": type(error).__name__})
 
+    def begin_answer(self, request: socket.socket) -> bool:
+        """Whether a connection, whose request is whole now, may have its answer; it is not ended for a new one then."""
+        with self._lock:
+            connection = self._open[request]
+            connection.answering = not connection.ended
+            return connection.answering
+
     def _serve(self, request: socket.socket, client_address: object) -> None:
         try:
             self.finish_request(request, client_address)
+            with self._lock:
+                self._open[request].answering = False
             # With anything left unread the connection would be reset, and what was answered be lost on the way.
             request.shutdown(socket.SHUT_WR)
             request.settimeout(_FAREWELL)
-            while request.recv(_LINE):
+            while request.recv(_HEADERS):
                 pass
         except TimeoutError:
             pass
@@ -257,88 +279,160 @@ class _Server(TCPServer):
         finally:
             with self._lock:
                 self._open.pop(request, None)
-                self._threads.discard(current_thread())
             request.close()
 
-    def _cut(self, *, older_than: float = 0.0, count: int | None = None) -> None:
-        """End connections, the oldest first; their threads notice."""
+    def _make_room(self) -> bool:
+        """Whether there may be one thread more; if need be, after ending the oldest connection that awaits no answer."""
+        with self._lock:
+            if len(self._open) < _MOST:
+                return True
+            idle = next(
+                ((request, each) for request, each in self._open.items() if not (each.answering or each.ended)), None
+            )
+            if idle is None:
+                return False
+            request, connection = idle
+            _end(request, connection)
+        connection.thread.join(_STOP)  # it waits for the other side only, and so notices at once
+        with self._lock:
+            return len(self._open) < _MOST
+
+    def _refuse(self, request: socket.socket) -> None:
+        """Answer without a thread, as far as that goes without waiting."""
+        content = _refusal("too many connections are waiting for an answer")
+        request.setblocking(False)
+        with suppress(OSError):
+            request.send(_head(HTTPStatus.SERVICE_UNAVAILABLE, len(content), _JSON) + content)
+            request.recv(_HEADERS)  # left unread, it would reset the connection
+        self.shutdown_request(request)
+
+    def _cut(self, *, older_than: float) -> None:
+        """End connections; their threads notice."""
         now = monotonic()
         with self._lock:
-            for request, since in list(self._open.items())[:count]:
-                if now - since >= older_than:
-                    del self._open[request]
-                    with suppress(OSError):  # the other side has ended it
-                        request.shutdown(socket.SHUT_RDWR)
+            for request, connection in self._open.items():
+                if not connection.ended and now - connection.since >= older_than:
+                    _end(request, connection)
 
 
-class _Handler(BaseHTTPRequestHandler):
+def _end(request: socket.socket, connection: _Connection) -> None:
+    connection.ended = True
+    with suppress(OSError):  # the other side has ended it
+        request.shutdown(socket.SHUT_RDWR)
+
+
+class _Refused(Exception):
+    """A request is none that can be answered."""
+
+    def __init__(self, status: HTTPStatus) -> None:
+        super().__init__(status.phrase)
+        self.status = status
+
+
+class _Handler(StreamRequestHandler):
     """Answers one request."""
 
     server: _Server
     timeout = _SILENCE
 
-    def handle_one_request(self) -> None:
-        self.close_connection = True
-        self.requestline = self.request_version = self.command = ""
-        self.raw_requestline = self.rfile.readline(_LINE + 1)
-        if len(self.raw_requestline) > _LINE:
-            self.send_error(HTTPStatus.REQUEST_URI_TOO_LONG)
-        elif self.raw_requestline and self.parse_request():
-            self._answer()
+    def handle(self) -> None:
+        self._line = b""
+        self._command = ""
+        try:
+            path = self._read()
+        except _Refused as refused:
+            self._send_error(refused.status)
+        except EOFError:
+            pass
+        else:
+            if self.server.begin_answer(self.request):
+                self._answer(path)
 
-    def _answer(self) -> None:
-        path = self.path.partition("?")[0]
-        if self.command not in ("GET", "HEAD"):
-            self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
+    def _read(self) -> str:
+        """Read the request, keep its first line, and return the path."""
+        self._line = self._read_line(_LINE, HTTPStatus.REQUEST_URI_TOO_LONG)
+        words = self._line.split()
+        if len(words) != 3 or not _VERSION.fullmatch(words[2]):
+            raise _Refused(HTTPStatus.BAD_REQUEST)
+        if not words[2].startswith(b"HTTP/1."):
+            raise _Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
+        self._command = words[0].decode("latin-1")
+        left = _HEADERS
+        while (line := self._read_line(left, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)) not in (b"\r\n", b"\n"):
+            left -= len(line)
+        return words[1].partition(b"?")[0].decode("latin-1")
+
+    def _read_line(self, most: int, status: HTTPStatus) -> bytes:
+        line = self.rfile.readline(most + 1)
+        if len(line) > most:
+            raise _Refused(status)
+        if not line.endswith(b"\n"):
+            raise EOFError
+        return line
+
+    def _answer(self, path: str) -> None:
+        if self._command not in ("GET", "HEAD"):
+            self._send_error(HTTPStatus.METHOD_NOT_ALLOWED)
         elif path in self.server.probes:
             self._answer_probe(self.server.probes[path])
         elif path == "/metrics":
             self._answer_metrics()
         else:
-            self.send_error(HTTPStatus.NOT_FOUND, "there are /healthz, /readyz and /metrics")
+            self._send_error(HTTPStatus.NOT_FOUND, "there are /healthz, /readyz and /metrics")
 
     def _answer_probe(self, probe: _Question[tuple[bool, Facts]]) -> None:
         try:
             well, facts = probe.answer(_ANSWER)
         except (Exception, CancelledError) as error:
             well, facts = False, {"reason": _reason(error)}
-        self._send_json(HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, {"ok": well, **facts})
+        self._send(HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, _json({"ok": well, **facts}), _JSON)
 
     def _answer_metrics(self) -> None:
         try:
             content, kind = self.server.metrics.answer(_SCRAPE)
         except ExtraMissing as error:
-            self.send_error(HTTPStatus.NOT_IMPLEMENTED, str(error))
+            self._send_error(HTTPStatus.NOT_IMPLEMENTED, str(error))
         except (Exception, CancelledError) as error:
-            self.send_error(HTTPStatus.INTERNAL_SERVER_ERROR, _reason(error))
+            self._send_error(HTTPStatus.INTERNAL_SERVER_ERROR, _reason(error))
         else:
             self._send(HTTPStatus.OK, content, kind)
 
-    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        reason = message or HTTPStatus(code).phrase
-        self._send_json(code, {"ok": False, "reason": printable(reason, 1_000)})
+    def _send_error(self, status: HTTPStatus, reason: str = "") -> None:
+        self._send(status, _refusal(reason or status.phrase), _JSON)
 
-    def _send_json(self, status: int, content: Mapping[str, object]) -> None:
-        self._send(status, json.dumps(content).encode() + b"\n", _JSON)
+    def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
+        if logger.isEnabledFor(logging.DEBUG):
+            request = printable(self._line.rstrip(b"\r\n").decode("latin-1"))
+            logger.debug(
+                "answered %s with status %d",
+                request,
+                status,
+                extra={"eventbus_request": request, "eventbus_status": int(status)},
+            )
+        head = _head(status, len(content), kind)
+        self.wfile.write(head if self._command == "HEAD" else head + content)
 
-    def _send(self, status: int, content: bytes, kind: str) -> None:
-        request = printable(self.requestline)
-        logger.debug(
-            "answered %s with status %d",
-            request,
-            status,
-            extra={"eventbus_request": request, "eventbus_status": int(status)},
-        )
-        self.send_response_only(status)  # without the header that tells the version of Python
-        self.send_header("Date", self.date_time_string())
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
-        self.send_header("Cache-Control", "no-store")
-        if status == HTTPStatus.METHOD_NOT_ALLOWED:
-            self.send_header("Allow", "GET, HEAD")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
+
+def _head(status: HTTPStatus, length: int, kind: str) -> bytes:
+    lines = [
+        f"HTTP/1.0 {status.value} {status.phrase}",
+        f"Date: {formatdate(usegmt=True)}",
+        f"Content-Type: {kind}",
+        f"Content-Length: {length}",
+        "Cache-Control: no-store",
+        "Connection: close",
+    ]
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:
+        lines.append("Allow: GET, HEAD")
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def _refusal(reason: str) -> bytes:
+    return _json({"ok": False, "reason": printable(reason, 1_000)})
+
+
+def _json(content: Mapping[str, object]) -> bytes:
+    return json.dumps(content).encode() + b"\n"
 
 
 def _reason(error: BaseException) -> str:

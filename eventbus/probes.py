@@ -1,22 +1,24 @@
 """What a service and a proxy answer to whoever supervises and scrapes them; see `http`."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from eventbus.errors import ExtraMissing
-from eventbus.http import Facts, Metrics, ProbeServer
+from eventbus.http import Facts, Metrics, Probe, ProbeServer
 from eventbus.proxy_health import Connections
 from eventbus.readiness import Readiness
 
 if TYPE_CHECKING:  # the process of a proxy imports no client
     from eventbus.client import EventBusClient
+    from eventbus.health import EventBusHealth
     from eventbus.proxy import EventBusProxy
 
 logger = logging.getLogger("eventbus")
 
 _ECHO = 1.0  # seconds
+_ENDED = "the proxy does not run"
 
 
 # Any: whatever classes of events it has.
@@ -31,19 +33,17 @@ def probes_of(client: "EventBusClient[Any, Any, Any]", port: int, host: str = "1
         host: the address to bind.
     """
 
-    def ask() -> tuple[bool, bool, Facts]:
-        health = client.health()
-        times = {"round_trip": health.round_trip, "echo_age": health.echo_age, "busy_for": health.busy_for}
-        return health.live, health.ready, {"state": health.state, **times}
+    def probe(is_well: "Callable[[EventBusHealth], bool]", reason: str) -> Probe:
+        def ask() -> tuple[bool, Facts]:
+            health = client.health()
+            times = {"round_trip": health.round_trip, "echo_age": health.echo_age, "busy_for": health.busy_for}
+            facts = {"state": health.state, **times}
+            return (True, facts) if is_well(health) else (False, {"reason": reason, **facts})
 
-    def live() -> tuple[bool, Facts]:
-        well, _, facts = ask()
-        return well, facts
+        return ask
 
-    def ready() -> tuple[bool, Facts]:
-        _, well, facts = ask()
-        return well, facts
-
+    live = probe(lambda health: health.live, "the consumer does not get on")
+    ready = probe(lambda health: health.ready, "the way to the proxy and back is not proven")
     return ProbeServer(port, host, live=live, ready=ready, metrics=_default_registry)
 
 
@@ -51,8 +51,8 @@ def probes_of(client: "EventBusClient[Any, Any, Any]", port: int, host: str = "1
 def serving(proxy: "EventBusProxy", port: int, host: str = "127.0.0.1") -> Iterator[ProbeServer]:
     """Run a server for a proxy within the block; the proxy may start later and begin anew.
 
-    /healthz tells whether it passes messages on, /readyz whether an echo comes round through its own two ports within a
-    second, and /metrics what it counts; that needs prometheus-client.
+    /healthz tells whether it runs, also while it begins anew, /readyz whether an echo comes round through its own two ports
+    within a second, or has in the last quarter of one, and /metrics what it counts; that needs prometheus-client.
 
     Args:
         proxy: which.
@@ -65,11 +65,14 @@ def serving(proxy: "EventBusProxy", port: int, host: str = "127.0.0.1") -> Itera
     """
 
     def live() -> tuple[bool, Facts]:
-        health = proxy.health()
-        return health.running, {"uptime": health.uptime}
+        well = proxy.is_running()
+        facts = {"uptime": proxy.health().uptime}
+        return (True, facts) if well else (False, {"reason": _ENDED, **facts})
 
     def ready() -> tuple[bool, Facts]:
         taken = readiness.prove(_ECHO)
+        if taken is None and not proxy.is_running():
+            return False, {"reason": _ENDED}
         if taken is None:
             return False, {"reason": f"no echo has come round through its own ports within {_ECHO:g} s"}
         return True, {"round_trip": taken}
@@ -106,4 +109,4 @@ def _no_metrics() -> tuple[bytes, str]:
 
 
 def _missing() -> ExtraMissing:
-    return ExtraMissing("prometheus", "EVENTBUS_HTTP_PORT")
+    return ExtraMissing("prometheus", "EVENTBUS_HTTP_PORT", library="prometheus-client")

@@ -1,5 +1,6 @@
 """The small HTTP server: what it answers, and that nobody can keep others from being answered."""
 
+import json
 import logging
 import random
 import socket
@@ -215,7 +216,96 @@ def test_silent_connections_keep_nobody_out(server: ProbeServer) -> None:
         for _ in range(3):
             assert ask(f"{server.url}/healthz").status == 200
         assert read(held[0]) == b""
-        eventually(lambda: len(_requests()) <= 33)
+        eventually(lambda: len(_requests()) <= 32)
+
+
+def _answering(server: ProbeServer) -> int:
+    """How many connections wait for an answer."""
+    running = server._server
+    return sum(each.answering for each in list(running._open.values())) if running else 0
+
+
+def test_who_waits_for_an_answer_is_not_ended(server: ProbeServer, subject: Subject) -> None:
+    """However many connections come that say nothing, the one whose request is whole gets its answer."""
+    go = Event()
+    subject.metrics = lambda: (bytes(go.wait(PATIENCE)), "text/plain")
+    with ExitStack() as stack:
+        waiting = stack.enter_context(connect(server))
+        waiting.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        eventually(lambda: _answering(server) == 1)
+        silent = [stack.enter_context(connect(server)) for _ in range(50)]
+        assert read(silent[0]) == b""
+        go.set()
+        assert read(waiting).startswith(b"HTTP/1.0 200")
+
+
+def test_more_than_can_be_answered(server: ProbeServer, subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While all that are served wait for an answer, who comes is refused without a thread; those who wait are answered."""
+    monkeypatch.setattr(http, "_MOST", 4)
+    go = Event()
+    subject.metrics = lambda: (bytes(go.wait(PATIENCE)), "text/plain")
+    with ExitStack() as stack:
+        waiting = []
+        for _ in range(4):
+            waiting.append(stack.enter_context(connect(server)))
+            waiting[-1].sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            eventually(lambda: _answering(server) == len(waiting))
+        for _ in range(50):
+            with connect(server) as refused:
+                answer = read(refused)
+                assert answer.startswith(b"HTTP/1.0 503")
+                assert b"too many connections" in answer
+        assert len(_requests()) == 4
+        go.set()
+        for connection in waiting:
+            assert read(connection).startswith(b"HTTP/1.0 200")
+    eventually(lambda: ask(f"{server.url}/healthz").status == 200)
+
+
+def test_headers_are_thrown_away(server: ProbeServer) -> None:
+    """Headers mean nothing, and of more than 8 KiB of them no more is read than that: the answer is 431."""
+    line = b"GET /healthz HTTP/1.1\r\n"
+    assert exchange(server, line + b"no header at all\r\n" + b"X: y\r\n" * 1_000 + b"\r\n").startswith(b"HTTP/1.0 200")
+    for headers in (b"X: y\r\n" * 1_500, b"X: " + b"y" * 9_000 + b"\r\n"):
+        assert exchange(server, line + headers + b"\r\n").startswith(b"HTTP/1.0 431")
+
+
+def test_half_a_request_is_not_answered(server: ProbeServer, subject: Subject) -> None:
+    """Who ends before the blank line gets no answer, and nothing is asked for it."""
+    asked: list[None] = []
+
+    def count() -> tuple[bool, Facts]:
+        asked.append(None)
+        return True, {}
+
+    subject.live = count
+    assert exchange(server, b"GET /healthz HTTP/1.0\r\nX: y\r\n") == b""
+    assert exchange(server, b"GET /healthz") == b""
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    ("line", "status"),
+    [
+        (b"PRI * HTTP/2.0", b"505"),
+        (b"GET /healthz HTTP/0.9", b"505"),
+        (b"GET /healthz HTTP/9.9.9", b"400"),
+        (b"GET /healthz HTTP/x", b"400"),
+        (b"GET /healthz ICE/1.0", b"400"),
+        (b"GET /healthz", b"400"),
+        (b"GET /health z HTTP/1.0", b"400"),
+        (b"", b"400"),
+        (b"GET /" + b"a" * 9_000 + b" HTTP/1.0", b"414"),
+    ],
+)
+def test_a_bad_first_line(server: ProbeServer, line: bytes, status: bytes) -> None:
+    """Whatever the first line is, the answer has a status line, and a reason as JSON."""
+    head, _, content = exchange(server, line + b"\r\n\r\n").partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.0 " + status + b" ")
+    facts = json.loads(content)
+    assert facts.keys() == {"ok", "reason"}
+    assert not facts["ok"]
+    assert facts["reason"]
 
 
 def test_a_connection_that_takes_for_ever_is_ended(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -263,7 +353,7 @@ def test_garbage(
         *(source.randbytes(source.randint(1, 2_000)) for _ in range(50)),
     ):
         answer = exchange(server, content)
-        assert not answer or answer.startswith((b"HTTP/1.0 200", b"HTTP/1.0 4", b"HTTP/1.0 505", b'{"ok"')), answer
+        assert not answer or answer.startswith((b"HTTP/1.0 200", b"HTTP/1.0 4", b"HTTP/1.0 505")), answer
     assert ask(f"{server.url}/healthz").status == 200
     with connect(server) as connection:  # who leaves before the answer
         connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")

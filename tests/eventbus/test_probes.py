@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -12,8 +13,8 @@ from eventbus import EventBusProxy
 from eventbus.errors import ProbePortInUse
 from eventbus.probes import probes_of, serving
 from tests.container.support import leaving_nothing
-from tests.security import logged
-from tests.support import Bus, client_of, eventually
+from tests.security import Guarded, logged
+from tests.support import PATIENCE, Bus, client_of, eventually
 from tests.web import ask, scrape
 
 
@@ -46,6 +47,7 @@ def test_a_service_without_a_proxy_is_live_and_not_ready(proxy: EventBusProxy) -
         assert ask(f"{server.url}/healthz").status == 200
         answer = ask(f"{server.url}/readyz")
         assert (answer.status, answer.facts["state"], answer.facts["round_trip"]) == (503, "closed", None)
+        assert answer.facts["reason"] == "the way to the proxy and back is not proven"
 
 
 def test_the_metrics_of_a_service(proxy: EventBusProxy) -> None:
@@ -60,7 +62,7 @@ def test_a_service_without_prometheus(proxy: EventBusProxy) -> None:
     with probes_of(client_of(proxy), 0) as server:
         answer = ask(f"{server.url}/metrics")
         assert answer.status == 501
-        assert "pip install 'eventbus[prometheus]'" in answer.facts["reason"]
+        assert "prometheus-client is not installed: pip install 'eventbus[prometheus]'" in answer.facts["reason"]
         assert ask(f"{server.url}/healthz").status == 200
 
 
@@ -103,10 +105,31 @@ def test_a_proxy_that_has_ended(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
 
     monkeypatch.setattr(zmq, "proxy_steerable", fail)
     with EventBusProxy(pub_port=0, sub_port=0) as proxy, serving(proxy, 0) as server:
-        assert ask(f"{server.url}/readyz").status == 503  # stuck
-        go.set()
+        try:
+            assert ask(f"{server.url}/readyz").status == 503  # stuck
+            assert ask(f"{server.url}/healthz").status == 200
+        finally:
+            go.set()
         eventually(lambda: not proxy.is_running())
-        assert ask(f"{server.url}/healthz").status == ask(f"{server.url}/readyz").status == 503
+        for path in ("/healthz", "/readyz"):
+            answer = ask(server.url + path)
+            assert (answer.status, answer.facts["reason"]) == (503, "the proxy does not run")
+
+
+def test_a_proxy_that_begins_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """While its first rule makes a proxy begin anew it is live all the time, and it gets ready again."""
+    caplog.set_level(logging.CRITICAL, "eventbus")  # it says that it begins anew
+    lived = []
+    with Guarded(tmp_path) as guarded, serving(guarded.proxy, 0) as server:
+
+        def has_begun_anew() -> bool:
+            lived.append(ask(f"{server.url}/healthz").status)
+            return guarded.proxy.health().running and guarded.proxy.protection.endswith("with rules")
+
+        guarded.admit("bound", publish=[])
+        eventually(has_begun_anew, PATIENCE)
+        assert set(lived) == {200}
+        eventually(lambda: ask(f"{server.url}/readyz").status == 200, PATIENCE)
 
 
 @pytest.mark.usefixtures("without_prometheus")
@@ -117,7 +140,7 @@ def test_a_proxy_without_prometheus(proxy: EventBusProxy, caplog: pytest.LogCapt
         for _ in range(2):
             answer = ask(f"{server.url}/metrics")
             assert answer.status == 501
-            assert "pip install 'eventbus[prometheus]'" in answer.facts["reason"]
+            assert "prometheus-client is not installed: pip install 'eventbus[prometheus]'" in answer.facts["reason"]
         assert ask(f"{server.url}/readyz").status == 200
     assert len(logged(caplog.records, "pip install")) == 1
 

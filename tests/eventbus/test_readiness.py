@@ -5,7 +5,8 @@ import socket
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
-from threading import Event
+from threading import Event, current_thread
+from typing import Any
 
 import pytest
 import zmq
@@ -15,7 +16,13 @@ from eventbus.proxy import Connections
 from eventbus.readiness import Readiness
 from tests.container.support import leaving_nothing
 from tests.security import Guarded, logged
-from tests.support import PATIENCE, RawPeers, eventually, run_script, run_threads
+from tests.support import PATIENCE, RawPeers, eventually, in_thread, run_script, run_threads
+
+
+@pytest.fixture(autouse=True)
+def no_proof_stands(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each proof is a new one."""
+    monkeypatch.setattr("eventbus.readiness._STANDS", 0.0)
 
 
 @pytest.fixture
@@ -54,15 +61,59 @@ def test_a_proxy_that_runs_is_ready(proxy: EventBusProxy, readiness: Readiness) 
 
 
 def test_many_threads_ask(readiness: Readiness) -> None:
-    """Any thread may ask, at any time, also while others close."""
+    """Any thread may ask, at any time; also while others close, which gives up the proofs that are being made."""
 
     def use(number: int) -> None:
         for _ in range(10):
-            assert proves(readiness)
+            proved = proves(readiness)
             if number == 0:
+                assert proved
                 readiness.close()
 
     run_threads(5, use)
+    assert proves(readiness)
+
+
+def test_a_proof_stands_for_a_while(proxy: EventBusProxy, readiness: Readiness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who asks again soon gets the same answer, and publishers are told nothing; not when the proxy has ended meanwhile."""
+    monkeypatch.setattr("eventbus.readiness._STANDS", PATIENCE)
+    taken = readiness.prove(PATIENCE)
+    assert taken is not None
+    eventually(lambda: proxy.health().to_publishers.frames == 2)
+    for _ in range(5):
+        assert readiness.prove(PATIENCE) == taken
+    assert proxy.health().to_publishers.frames == 2
+    proxy.stop()
+    assert readiness.prove(0.05) is None
+
+
+def test_close_gives_up_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """close() does not wait until a proof that comes to nothing has used up its time."""
+    go = Event()
+    monkeypatch.setattr(zmq, "proxy_steerable", lambda *_: go.wait())
+    with EventBusProxy(pub_port=0, sub_port=0) as proxy, Readiness(proxy) as readiness:
+        try:
+            with in_thread(lambda: readiness.prove(2 * PATIENCE)):
+                eventually(lambda: readiness._path is not None)
+                run_threads(1, lambda _: readiness.close())
+        finally:
+            go.set()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_reader_that_fails(proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If what reads fails in whatever way, there is no proof, and nothing hangs or is left."""
+    receive = zmq.Socket.recv
+
+    def fail(socket: zmq.Socket[bytes], *arguments: Any, **named: Any) -> object:
+        if current_thread().name == "eventbus-readiness":
+            raise zmq.ZMQError(zmq.EFAULT)
+        return receive(socket, *arguments, **named)
+
+    monkeypatch.setattr(zmq.Socket, "recv", fail)
+    readiness = Readiness(proxy)
+    with leaving_nothing():
+        run_threads(1, lambda _: readiness.prove(0.05))
 
 
 def test_nothing_is_left(proxy: EventBusProxy) -> None:
