@@ -19,6 +19,7 @@ logger = logging.getLogger("eventbus")
 
 _ECHO = 1.0  # seconds
 _ENDED = "the proxy does not run"
+_STUCK = "the proxy does not answer"
 
 
 # Any: whatever classes of events it has.
@@ -65,9 +66,12 @@ def serving(proxy: "EventBusProxy", port: int, host: str = "127.0.0.1") -> Itera
     """
 
     def live() -> tuple[bool, Facts]:
-        well = proxy.is_running()
-        facts = {"uptime": proxy.health().uptime}
-        return (True, facts) if well else (False, {"reason": _ENDED, **facts})
+        beginning = proxy.is_beginning()
+        health = proxy.health()
+        facts = {"uptime": health.uptime}
+        if health.running or beginning or proxy.is_beginning():  # perhaps only by now
+            return True, facts
+        return False, {"reason": _STUCK if proxy.is_running() else _ENDED, **facts}
 
     def ready() -> tuple[bool, Facts]:
         taken = readiness.prove(_ECHO)

@@ -84,7 +84,7 @@ class EventBusProxy:
         self._allow_list_path = allow_list
         self._lock = Lock()
         self._running: Forwarding | None = None
-        self._restarting = False
+        self._starting = self._restarting = False
         self._last = ProxyHealth()  # of the one that was stopped last
 
     @property
@@ -113,7 +113,11 @@ class EventBusProxy:
                 self._stop()  # it has ended of itself
             if self._running is None:
                 allow_list = None if self._allow_list_path is None else AllowListFile(self._allow_list_path)
-                self._start(*self._asked, allow_list, Denials(), ProxyHealth())
+                self._starting = True
+                try:
+                    self._start(*self._asked, allow_list, Denials(), ProxyHealth())
+                finally:
+                    self._starting = False
                 self._warn_if_open()
 
     def stop(self) -> None:
@@ -139,6 +143,10 @@ class EventBusProxy:
         """Whether it passes events on at this moment."""
         running = self._running
         return self._restarting or (running is not None and running.is_alive())
+
+    def is_beginning(self) -> bool:
+        """Whether it is about to pass events on, and gives subscribers time to come back: when it starts or begins anew."""
+        return self._starting or self._restarting
 
     def reload(self) -> None:
         """Read the allow-list again, also if its file seems unchanged. If it cannot be read, what was in force stays so."""

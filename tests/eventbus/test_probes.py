@@ -107,7 +107,8 @@ def test_a_proxy_that_has_ended(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
     with EventBusProxy(pub_port=0, sub_port=0) as proxy, serving(proxy, 0) as server:
         try:
             assert ask(f"{server.url}/readyz").status == 503  # stuck
-            assert ask(f"{server.url}/healthz").status == 200
+            answer = ask(f"{server.url}/healthz")
+            assert (answer.status, answer.facts["reason"]) == (503, "the proxy does not answer")
         finally:
             go.set()
         eventually(lambda: not proxy.is_running())
