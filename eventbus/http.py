@@ -5,17 +5,15 @@ metrics have as labels; no event and no key. Keep it in a network that may know 
 """
 
 import errno
-import json
 import logging
 import os
 import re
 import socket
 import sys
 from collections.abc import Callable, Mapping
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import dataclass
-from email.utils import formatdate
 from http import HTTPStatus
 from socketserver import StreamRequestHandler, TCPServer
 from threading import Event, Lock, Thread
@@ -25,9 +23,11 @@ from typing import Any, Self
 from weakref import WeakSet
 
 from eventbus import binding
+from eventbus.answers import JSON, head_of, json_of, reason_of, refusal
 from eventbus.deadline import Deadline
 from eventbus.errors import ExtraMissing, ProbePortInUse
 from eventbus.printable import printable
+from eventbus.question import Question
 
 logger = logging.getLogger("eventbus")
 
@@ -47,7 +47,6 @@ _MOST = 32  # connections at a time, and so threads
 _LINE = 8_192  # bytes of the first line of a request
 _HEADERS = 8_192  # bytes of all that follows up to the blank line
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
-_JSON = "application/json"
 
 
 class ProbeServer:
@@ -133,52 +132,6 @@ def _forget_servers() -> None:
 os.register_at_fork(after_in_child=_forget_servers)
 
 
-class _Question[Answer]:
-    """Asks something in a thread of its own, once at a time: who asks meanwhile shares the answer.
-
-    So what hangs costs one thread, however often it is asked.
-    """
-
-    def __init__(self, ask: Callable[[], Answer]) -> None:
-        self._ask = ask
-        self._lock = Lock()
-        self._pending: Future[Answer] | None = None
-        self._given_up = False
-
-    def answer(self, timeout: float) -> Answer:
-        """Return the answer, or raise what asking raises; TimeoutError if it takes longer."""
-        with self._lock:
-            if self._given_up:
-                raise CancelledError
-            pending = self._pending
-            if pending is None or pending.done():
-                pending = Future()
-                Thread(target=self._find, args=(pending,), name="eventbus-probe", daemon=True).start()
-                self._pending = pending
-        try:
-            return pending.result(timeout)
-        except TimeoutError:
-            if pending.done():  # it is what asking has raised
-                raise
-            raise TimeoutError(f"no answer within {timeout:g} s") from None
-
-    def give_up(self) -> None:
-        """Let nobody wait any more."""
-        with self._lock:
-            self._given_up = True
-            if self._pending is not None:
-                self._pending.cancel()
-
-    def _find(self, pending: Future[Answer]) -> None:
-        with suppress(InvalidStateError):  # nobody waits any more
-            try:
-                pending.set_result(self._ask())
-            except InvalidStateError:
-                raise
-            except BaseException as error:
-                pending.set_exception(error)
-
-
 @dataclass(eq=False)
 class _Connection:
     """A connection that has a thread."""
@@ -196,8 +149,8 @@ class _Server(TCPServer):
     request_queue_size = 128
 
     def __init__(self, host: str, port: int, live: Probe, ready: Probe, metrics: Metrics) -> None:
-        self.probes = {"/healthz": _Question(live), "/readyz": _Question(ready)}
-        self.metrics = _Question(metrics)
+        self.probes = {"/healthz": Question(live), "/readyz": Question(ready)}
+        self.metrics = Question(metrics)
         self._lock = Lock()
         self._open: dict[socket.socket, _Connection] = {}  # all that have a thread; the oldest first
         self._stopped = Event()
@@ -299,10 +252,10 @@ class _Server(TCPServer):
 
     def _refuse(self, request: socket.socket) -> None:
         """Answer without a thread, as far as that goes without waiting."""
-        content = _refusal("too many connections are waiting for an answer")
+        content = refusal("too many connections are waiting for an answer")
         request.setblocking(False)
         with suppress(OSError):
-            request.send(_head(HTTPStatus.SERVICE_UNAVAILABLE, len(content), _JSON) + content)
+            request.send(head_of(HTTPStatus.SERVICE_UNAVAILABLE, len(content), JSON) + content)
             request.recv(_HEADERS)  # left unread, it would reset the connection
         self.shutdown_request(request)
 
@@ -380,12 +333,12 @@ class _Handler(StreamRequestHandler):
         else:
             self._send_error(HTTPStatus.NOT_FOUND, "there are /healthz, /readyz and /metrics")
 
-    def _answer_probe(self, probe: _Question[tuple[bool, Facts]]) -> None:
+    def _answer_probe(self, probe: Question[tuple[bool, Facts]]) -> None:
         try:
             well, facts = probe.answer(_ANSWER)
         except (Exception, CancelledError) as error:
-            well, facts = False, {"reason": _reason(error)}
-        self._send(HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, _json({"ok": well, **facts}), _JSON)
+            well, facts = False, {"reason": reason_of(error)}
+        self._send(HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, json_of({"ok": well, **facts}), JSON)
 
     def _answer_metrics(self) -> None:
         try:
@@ -393,12 +346,12 @@ class _Handler(StreamRequestHandler):
         except ExtraMissing as error:
             self._send_error(HTTPStatus.NOT_IMPLEMENTED, str(error))
         except (Exception, CancelledError) as error:
-            self._send_error(HTTPStatus.INTERNAL_SERVER_ERROR, _reason(error))
+            self._send_error(HTTPStatus.INTERNAL_SERVER_ERROR, reason_of(error))
         else:
             self._send(HTTPStatus.OK, content, kind)
 
     def _send_error(self, status: HTTPStatus, reason: str = "") -> None:
-        self._send(status, _refusal(reason or status.phrase), _JSON)
+        self._send(status, refusal(reason or status.phrase), JSON)
 
     def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
         if logger.isEnabledFor(logging.DEBUG):
@@ -409,34 +362,8 @@ class _Handler(StreamRequestHandler):
                 status,
                 extra={"eventbus_request": request, "eventbus_status": int(status)},
             )
-        head = _head(status, len(content), kind)
+        head = head_of(status, len(content), kind)
         self.wfile.write(head if self._command == "HEAD" else head + content)
-
-
-def _head(status: HTTPStatus, length: int, kind: str) -> bytes:
-    lines = [
-        f"HTTP/1.0 {status.value} {status.phrase}",
-        f"Date: {formatdate(usegmt=True)}",
-        f"Content-Type: {kind}",
-        f"Content-Length: {length}",
-        "Cache-Control: no-store",
-        "Connection: close",
-    ]
-    if status is HTTPStatus.METHOD_NOT_ALLOWED:
-        lines.append("Allow: GET, HEAD")
-    return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-
-def _refusal(reason: str) -> bytes:
-    return _json({"ok": False, "reason": printable(reason, 1_000)})
-
-
-def _json(content: Mapping[str, object]) -> bytes:
-    return json.dumps(content).encode() + b"\n"
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _url(host: str, port: int) -> str:
