@@ -77,7 +77,7 @@ class EventBusProxy:
                 "set EVENTBUS_SECURITY__SECRET_KEY_FILE (`eventbus keygen` makes one)"
             )
         self.host = host
-        self._asked = (pub_port, sub_port)
+        self._asked = self._ports = (pub_port, sub_port)
         self._max_event_bytes = max_event_bytes
         self._settle = settle
         self._secret_key = secret_key
@@ -89,15 +89,13 @@ class EventBusProxy:
 
     @property
     def pub_port(self) -> int:
-        """The port for publishers: while the proxy runs the bound one, else the one asked for."""
-        running = self._running
-        return running.pub_port if running else self._asked[0]
+        """The port for publishers: while the proxy runs, or begins anew, the bound one, else the one asked for."""
+        return self._ports[0]
 
     @property
     def sub_port(self) -> int:
-        """The port for subscribers: while the proxy runs the bound one, else the one asked for."""
-        running = self._running
-        return running.sub_port if running else self._asked[1]
+        """The port for subscribers: while the proxy runs, or begins anew, the bound one, else the one asked for."""
+        return self._ports[1]
 
     def start(self) -> None:
         """Bind both ports and start passing events on, in a thread. Returns when it does. Idempotent.
@@ -111,6 +109,7 @@ class EventBusProxy:
         with self._lock:
             if self._running is not None and not self._running.is_alive():
                 self._stop()  # it has ended of itself
+                self._ports = self._asked
             if self._running is None:
                 allow_list = None if self._allow_list_path is None else AllowListFile(self._allow_list_path)
                 self._starting = True
@@ -125,6 +124,7 @@ class EventBusProxy:
         with self._lock:
             running = self._running
             self._stop()
+            self._ports = self._asked
             if running is not None:
                 logger.info(
                     "proxy on ports %d and %d stopped after %.0f s",
@@ -192,6 +192,7 @@ class EventBusProxy:
             earlier=earlier,
             probe=self.probe_keys.public_key if self.probe_keys else None,
         )
+        self._ports = self._running.pub_port, self._running.sub_port
         logger.info(
             "proxy listens on %s: publishers on port %d, subscribers on port %d%s",
             self.host,
@@ -234,6 +235,7 @@ class EventBusProxy:
                     self._stop()
                     self._start(*ports, running.allow_list, running.denials, self._last)
         except Exception as error:
+            self._ports = self._asked
             logger.exception(
                 "the proxy could not be started again, events pass no more",
                 extra={"eventbus_host": self.host, "eventbus_error": type(error).__name__},

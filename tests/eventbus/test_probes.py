@@ -118,18 +118,21 @@ def test_a_proxy_that_has_ended(monkeypatch: pytest.MonkeyPatch, caplog: pytest.
 
 
 def test_a_proxy_that_begins_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """While its first rule makes a proxy begin anew it is live all the time, and it gets ready again."""
+    """While its first rule makes a proxy begin anew it is live all the time, on the same ports, and it gets ready again."""
     caplog.set_level(logging.CRITICAL, "eventbus")  # it says that it begins anew
     lived = []
+    ports = set()
     with Guarded(tmp_path) as guarded, serving(guarded.proxy, 0) as server:
 
         def has_begun_anew() -> bool:
             lived.append(ask(f"{server.url}/healthz").status)
+            ports.add((guarded.proxy.pub_port, guarded.proxy.sub_port))
             return guarded.proxy.health().running and guarded.proxy.protection.endswith("with rules")
 
         guarded.admit("bound", publish=[])
         eventually(has_begun_anew, PATIENCE)
         assert set(lived) == {200}
+        assert len(ports) == 1
         eventually(lambda: ask(f"{server.url}/readyz").status == 200, PATIENCE)
 
 
