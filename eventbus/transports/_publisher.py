@@ -379,7 +379,9 @@ class NumberedPublisher(Publisher):
     def _put(self, topic: bytes, payload: bytes, count: int) -> bool:
         self._sending = True  # a signal handler that emits in the midst of this would get the same number
         try:
-            topic, headers = split_headers(topic) if MARK in topic else (topic, b"")
+            headers = b""
+            if MARK in topic:
+                topic, headers = split_headers(topic)
             first = self._numbering.next(topic, count)
             if headers:
                 first = with_headers(first, headers)
