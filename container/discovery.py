@@ -33,7 +33,7 @@ class Provided:
     """What a provider has provided, or an awaitable of it, and the marked methods of its class.
 
     Attributes:
-        is_hook: whether it is a hook that no client has been given yet.
+        is_hook: whether it is a hook that the client is to be given, if it does not have it yet.
     """
 
     instance: object
@@ -56,9 +56,10 @@ class Provided:
 
 
 def provide_handlers(container: containers.Container) -> list[Provided]:
-    """Return the objects of the whole tree that have marked methods, and hooks that are not early ones.
+    """Return the objects of the whole tree that have marked methods, and the hooks.
 
-    Only their providers are called. Of a factory that makes one instance.
+    Only their providers are called. Of a factory that makes one instance; of hooks that clients had before they connected
+    it makes none here.
     """
     found = []
     early = early_hooks(container)
