@@ -1,0 +1,1 @@
+"""The program that supervises: a FastAPI application that owns the proxy."""

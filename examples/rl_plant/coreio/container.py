@@ -1,0 +1,18 @@
+"""How coreio is put together."""
+
+from pathlib import Path
+
+from dependency_injector import containers, providers
+
+from coreio.events import IOEvent
+from coreio.opc import Opc
+from coreio.service import PlantIO
+from eventbus.container import EventBusContainer
+
+
+class App(containers.DeclarativeContainer):
+    """One bus, the plant and the service. The plant is kept in the working folder."""
+
+    bus = providers.Container(EventBusContainer, event_class=IOEvent)
+    opc = providers.Singleton(Opc, path=Path("plant.json"))
+    service = providers.Singleton(PlantIO, bus=bus.client, opc=opc)

@@ -1,0 +1,107 @@
+"""The agent: observes the plant, learns, and acts, one control step after the other."""
+
+import os
+from contextlib import suppress
+from queue import Empty, SimpleQueue
+from time import monotonic
+
+from coreio.events import IOEvent, IOEventBusClient, IOEventTopic, IOEventType
+from corerl.controller import Controller, Zone, reward, set_point, zone
+from corerl.event_bus import RLEventBusClient
+from corerl.events import RLEvent, RLEventTopic, RLEventType
+from counts import counts_of
+from eventbus import on
+from eventbus.container import RestartPolicy, Service
+from plant import Action, Observation
+
+PACE = 0.015  # seconds from an observation to the action
+ASK_AGAIN = 0.5  # seconds without an answer
+HEARTBEAT = 0.5  # seconds between two
+
+VIOLATIONS = {Zone.YELLOW: RLEventType.yellow_zone_violation, Zone.RED: RLEventType.red_zone_violation}
+
+
+class Agent(Service[RLEvent, RLEventType, RLEventTopic]):
+    """Asks for an observation, decides, writes the action, and asks again.
+
+    It needs no memory: the observation tells which step the plant is at. So it goes on there when it was killed, when coreio
+    was, or when something was lost on the way; an action that has not come to the plant it writes again.
+
+    Args:
+        bus: the client for its own events.
+        io: the client for those of coreio, at the same proxy.
+    """
+
+    def __init__(self, bus: RLEventBusClient, io: IOEventBusClient) -> None:
+        super().__init__(bus, RLEventTopic.corerl, restart=RestartPolicy(limit=5, window=60.0))
+        self._io = io
+        self._readings: SimpleQueue[IOEvent] = SimpleQueue()
+        self._next_heartbeat = monotonic()
+
+    def run(self) -> None:
+        """Do control steps until stopping is asked for."""
+        controller = Controller()
+        decided_for: int | None = None
+        while (observation := self._observe()) is not None:
+            if observation.step != decided_for:
+                action = self._decide(controller, observation)
+                decided_for = observation.step
+            if self.pause(PACE):
+                break
+            self._act(observation.step, action)
+        self._emit_heartbeat()
+
+    @on(IOEventType.reading, topic=IOEventTopic.coreio_readings)
+    def handle_reading(self, event: IOEvent) -> None:
+        """Hand the answer to the loop."""
+        self._readings.put(event)
+
+    @on(RLEventType.exit, topic=RLEventTopic.corerl)
+    def handle_exit(self, event: RLEvent) -> None:
+        """Stop, and with it the program."""
+        self.request_stop()
+
+    def _observe(self) -> Observation | None:
+        """Ask how the plant is until an answer comes; None when it is to stop."""
+        asked = set()  # since the last action: an answer to any of these tells what has become of it, however late
+        while not self.stopping:
+            if monotonic() >= self._next_heartbeat:
+                self._emit_heartbeat()
+            question = IOEvent(type=IOEventType.read_from_opc)
+            asked.add(question.id)
+            self._io.emit_event(question, IOEventTopic.coreio)
+            with suppress(Empty):
+                while (reading := self._readings.get(timeout=ASK_AGAIN)).answers not in asked:
+                    pass
+                return reading.observation
+        return None
+
+    def _decide(self, controller: Controller, observation: Observation) -> Action:
+        step = observation.step
+        self._emit(RLEvent(type=RLEventType.step, step=step))
+        self._emit(RLEvent(type=RLEventType.step_get_obs, step=step, observation=observation))
+        if violation := VIOLATIONS.get(zone(observation.level)):
+            self.bus.emit_event(RLEvent(type=violation, step=step, observation=observation), RLEventTopic.corerl_zones)
+        action = controller.decide(observation)
+        self._emit(
+            RLEvent(
+                type=RLEventType.step_agent_update,
+                step=step,
+                set_point=set_point(step),
+                reward=reward(observation),
+                gain=controller.level.gain,
+            )
+        )
+        return action
+
+    def _act(self, step: int, action: Action) -> None:
+        self._emit(RLEvent(type=RLEventType.step_emit_action, step=step, action=action))
+        self._io.emit_event(IOEvent(type=IOEventType.write_to_opc, step=step, action=action), IOEventTopic.coreio)
+
+    def _emit(self, event: RLEvent) -> None:
+        self.bus.emit_event(event, RLEventTopic.corerl_steps)
+
+    def _emit_heartbeat(self) -> None:
+        self._next_heartbeat = monotonic() + HEARTBEAT
+        heartbeat = RLEvent(type=RLEventType.agent_heartbeat, pid=os.getpid(), counts=counts_of(self.bus, self._io))
+        self.bus.emit_event(heartbeat, RLEventTopic.corerl)

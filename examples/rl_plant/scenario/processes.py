@@ -1,0 +1,132 @@
+"""The services as processes: started, started again when they die, and stopped."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from eventbus.printable import printable
+
+PROGRAMS = Path(__file__).parents[1]  # where the packages of the services are
+MOST_STARTS = 10  # of one service; whoever dies more often would do so for ever
+STOP = 10.0  # seconds that a service may take to end
+LAST_WORDS = 15  # lines
+
+
+class ServiceEnded(Exception):
+    """A service has not come up, or dies again and again; the text has what it said."""
+
+    def __init__(self, name: str, status: int, said: str, why: str) -> None:
+        how = f"by signal {-status}" if status < 0 else f"with status {status}"
+        words = "".join(f"\n  {printable(line)}" for line in said.splitlines()[-LAST_WORDS:])
+        super().__init__(f"{name} has ended {how}, {why}. It said:{words or ' nothing'}")
+
+
+class Services:
+    """Processes ``python -m NAME``, of which none is left at the end of the block. For one thread.
+
+    Each is in a process group of its own: of a Ctrl-C only this program learns, and stops them in order.
+
+    Args:
+        folder: where they work, and what they say is written to.
+        environments: all that each is given, by its name.
+        say: is called with a line for each process that has begun.
+
+    Attributes:
+        starts: how often each was started.
+    """
+
+    def __init__(self, folder: Path, environments: Mapping[str, Mapping[str, str]], say: Callable[[str], object]) -> None:
+        self._folder = folder
+        self._environments = environments
+        self._say = say
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self.starts: dict[str, int] = {}
+
+    def start(self, name: str) -> None:
+        """Start a service; what it says is appended to its file."""
+        with self._file(name).open("ab") as said:
+            process = subprocess.Popen(
+                [sys.executable, "-m", name],
+                cwd=self._folder,
+                env=self._environments[name],
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+        self._running[name] = process
+        self.starts[name] = self.starts.get(name, 0) + 1
+        self._say(f"{name}: process {process.pid}" + (" (started again)" if self.starts[name] > 1 else ""))
+
+    def mend(self, worked: Collection[str]) -> None:
+        """Start every service again that has died.
+
+        Args:
+            worked: the names of those that have once been heard of. Another one has not come up.
+
+        Raises:
+            ServiceEnded: one has not, or has died too often.
+        """
+        for name, process in list(self._running.items()):
+            status = process.poll()
+            if status is None:
+                continue
+            if name not in worked:
+                raise ServiceEnded(name, status, self._said(name), "before it worked")
+            if self.starts[name] >= MOST_STARTS:
+                raise ServiceEnded(name, status, self._said(name), f"for the {MOST_STARTS}th time")
+            self.start(name)
+
+    def stop(self, name: str, *, of_itself: float = 0.0) -> None:
+        """End a service, if it runs, and wait until it has ended.
+
+        Args:
+            name: which.
+            of_itself: how many seconds it gets before it is told by SIGTERM; after another `STOP` it is killed.
+        """
+        process = self._running.pop(name, None)
+        if process is None:
+            return
+        for number, seconds in ((None, of_itself), (signal.SIGTERM, STOP), (signal.SIGKILL, None)):
+            if number is not None:
+                process.send_signal(number)
+            try:
+                process.wait(seconds)
+                return
+            except subprocess.TimeoutExpired:
+                continue
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        for name in reversed(list(self._running)):
+            self.stop(name)
+
+    def _file(self, name: str) -> Path:
+        return self._folder / f"{name}.log"
+
+    def _said(self, name: str) -> str:
+        return self._file(name).read_text(errors="replace")
+
+
+def environments(pub_port: int, sub_port: int, http_port: int) -> dict[str, dict[str, str]]:
+    """The environment of each service: this process's, but of the variables of the bus only what is needed.
+
+    So the run does not depend on how the real bus of this machine is set up. Whether messages are numbered may be chosen.
+    """
+    foreign = {name: value for name, value in os.environ.items() if not name.upper().startswith("EVENTBUS_")}
+    bus = foreign | {
+        "PYTHONPATH": str(PROGRAMS),
+        "EVENTBUS_HOST": "127.0.0.1",
+        "EVENTBUS_PUB_PORT": str(pub_port),
+        "EVENTBUS_SUB_PORT": str(sub_port),
+        "EVENTBUS_CONNECT_TIMEOUT": "60",  # a machine may be busy, and coredinator be started again just then
+        "EVENTBUS_NUMBERED": os.environ.get("EVENTBUS_NUMBERED", "true"),
+    }
+    return {"coredinator": bus | {"EVENTBUS_HTTP_PORT": str(http_port)}, "coreio": bus, "corerl": bus}
