@@ -1,0 +1,190 @@
+"""The whole scenario as processes, as a reader runs it."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from coreio.events import IOEvent, IOEventTopic, IOEventType
+from eventbus import EventBusClient
+from scenario.processes import PROGRAMS
+from tests.container.support import free_ports
+from tests.container.test_demo import members
+from tests.support import PATIENCE, eventually
+from tests.web import ask
+
+SERVICES = ("coredinator", "coreio", "corerl")
+
+
+class Command:
+    """The command in a session of its own, and what it says meanwhile."""
+
+    def __init__(self, *arguments: object) -> None:
+        self.pub_port, self.sub_port = free_ports()
+        self.lines: list[str] = []
+        ports = (f"--pub-port={self.pub_port}", f"--sub-port={self.sub_port}")
+        self.process = subprocess.Popen(
+            [sys.executable, str(PROGRAMS), *ports, *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        assert self.process.stderr is not None
+        self._stderr = self.process.stderr
+        self._reader = Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def end(self) -> tuple[int, str]:
+        """The exit status and what was written to stdout, as soon as it has ended."""
+        assert self.process.stdout is not None
+        out = self.process.stdout.read()
+        status = self.process.wait(PATIENCE)
+        self._reader.join(PATIENCE)
+        return status, out
+
+    def pid_of(self, service: str, start: int = 1) -> int:
+        """The process of a service, as the command has told; of its first start, or a later one."""
+
+        def told() -> list[int]:
+            found = (re.match(rf"{service}: process (\d+)", line) for line in list(self.lines))
+            return [int(match[1]) for match in found if match]
+
+        eventually(lambda: len(told()) >= start, PATIENCE, f"{service} started {start} times: {self.lines}")
+        return told()[start - 1]
+
+    def _read(self) -> None:
+        self.lines.extend(line.rstrip("\n") for line in iter(self._stderr.readline, ""))
+
+
+@contextmanager
+def command(*arguments: object) -> Iterator[Command]:
+    """The command, of which nothing is left at the end of the block."""
+    made = Command(*arguments)
+    with made.process as process:
+        try:
+            yield made
+        finally:
+            for member in members(process.pid):
+                os.kill(member, signal.SIGKILL)
+
+
+@contextmanager
+def steps_seen(running: Command) -> Iterator[list[int]]:
+    """The control steps that the plant has done, as heard on the bus; waits for the proxy."""
+    seen = [0]
+
+    def note(event: IOEvent) -> None:
+        if event.observation is not None:
+            seen.append(event.observation.step)
+
+    bus = EventBusClient[IOEvent, IOEventType, IOEventTopic](
+        IOEvent, "127.0.0.1", running.pub_port, running.sub_port, connect_required=False
+    )
+    bus.attach_callback(IOEventType.reading, note)
+    bus.subscribe(IOEventTopic.coreio_readings)
+    with bus:
+        bus.start_consumer()
+        yield seen
+
+
+def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The command, until it ends by itself."""
+    return subprocess.run(
+        [sys.executable, str(PROGRAMS), *map(str, arguments)],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        check=False,
+    )
+
+
+def test_each_service_is_killed_and_the_run_goes_on() -> None:
+    """Whichever is killed is started again, on the same ports; all steps are done, the level comes to its set-point, and what
+    was not heard is reported as lost."""
+    with command("--steps=80", "--json") as running, steps_seen(running) as seen:
+        for service, step in (("corerl", 10), ("coreio", 25), ("coredinator", 40)):
+            eventually(lambda step=step: max(seen) >= step, 2 * PATIENCE)  # type: ignore[misc] # mypy takes no default there
+            os.kill(running.pid_of(service), signal.SIGKILL)
+            running.pid_of(service, start=2)
+        status, out = running.end()
+        assert status == 0, running.lines
+        assert members(running.process.pid) == []
+    report = json.loads(out)
+    assert report["steps"] == 80
+    assert {name: service["starts"] for name, service in report["services"].items()} == {
+        **dict.fromkeys(SERVICES, 2),
+        "observer": 1,
+    }
+    assert report["level"] == pytest.approx(report["set_point"], abs=0.05)
+    assert report["red"] >= 1
+    lost = report["services"]["observer"]["lost"]
+    # What a process has emitted just before it was killed can be in no number: of one step for each of the two that emit.
+    assert len(report["unheard"]) <= lost + 2, (report, running.lines)
+    assert not any(service["dropped"] or service["handler_errors"] for service in report["services"].values())
+
+
+def test_the_healthcheck_of_a_run_and_its_end_by_ctrl_c() -> None:
+    """While it runs, coredinator tells how the bus is; Ctrl-C stops all services in order, with 130 and no report."""
+    with command("--steps=1000000") as running, steps_seen(running) as seen:
+        eventually(lambda: max(seen) >= 5, 2 * PATIENCE)
+        answer = ask(running.lines[0].split()[-1])
+        assert answer.status == 200
+        assert answer.facts["pid"] == running.pid_of("coredinator")
+        assert answer.facts["configuration"]["pub_port"] == running.pub_port
+        assert answer.facts["proxy"]["messages"] > 5
+        assert len(members(running.process.pid)) == 4
+        os.killpg(running.process.pid, signal.SIGINT)
+        assert running.end() == (130, "")
+        assert members(running.process.pid) == []
+    assert running.lines[-1] == "ended by SIGINT"
+
+
+def test_terminated() -> None:
+    """SIGTERM, as a supervisor sends it, leaves no process either, not even while the services are starting."""
+    with command("--steps=1000000") as running:
+        running.pid_of("coredinator")
+        running.process.terminate()
+        assert running.end() == (143, "")
+        assert members(running.process.pid) == []
+
+
+def test_a_service_that_does_not_come_up() -> None:
+    """It ends with status 1, tells which it was and what it said, and stops the others."""
+    done = run("--steps=5", EVENTBUS_NUMBERED="perhaps")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "coredinator has ended with status 1, before it worked. It said:" in done.stderr
+    assert "EVENTBUS_NUMBERED='perhaps'" in done.stderr
+
+
+def test_the_bus_of_this_machine_does_not_matter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Variables and a file `.env` that describe it are for other programs; the report for people is all that stdout has."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("EVENTBUS_HOST=nowhere.invalid\n")
+    done = run("--steps=12", EVENTBUS_HOST="nowhere.invalid", EVENTBUS_SECURITY__SERVER_PUBLIC_KEY="none")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("level (*) and set-point (-)")
+    assert "steps       12 of 12" in done.stdout
+    assert "not heard   nothing" in done.stdout
+    for service in SERVICES:
+        assert re.search(rf"^{service}: process \d+$", done.stderr, re.MULTILINE)
+    assert list(tmp_path.iterdir()) == [tmp_path / ".env"]
+
+
+def test_help_and_bad_arguments() -> None:
+    """--help tells the flags; what is none, or no number, ends with status 2."""
+    done = run("--help")
+    assert done.returncode == 0
+    for flag in ("--steps", "--json", "--pub-port", "--sub-port", "--http-port"):
+        assert flag in done.stdout
+    for bad in ("--steps=0", "--steps=many", "--pub-port=70000", "--speed=3"):
+        assert run(bad).returncode == 2
