@@ -8,13 +8,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import pytest
 
+import scenario.command
 from coreio.events import IOEvent, IOEventTopic, IOEventType
 from eventbus import EventBusClient
+from scenario.command import main
 from scenario.processes import PROGRAMS
 from tests.container.support import free_ports
 from tests.container.test_demo import members
@@ -27,7 +31,7 @@ SERVICES = ("coredinator", "coreio", "corerl")
 class Command:
     """The command in a session of its own, and what it says meanwhile."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, *arguments: object, **how: Any) -> None:
         self.pub_port, self.sub_port = free_ports()
         self.lines: list[str] = []
         ports = (f"--pub-port={self.pub_port}", f"--sub-port={self.sub_port}")
@@ -37,6 +41,7 @@ class Command:
             stderr=subprocess.PIPE,
             text=True,
             start_new_session=True,
+            **how,
         )
         assert self.process.stderr is not None
         self._stderr = self.process.stderr
@@ -66,9 +71,9 @@ class Command:
 
 
 @contextmanager
-def command(*arguments: object) -> Iterator[Command]:
-    """The command, of which nothing is left at the end of the block."""
-    made = Command(*arguments)
+def command(*arguments: object, **how: Any) -> Iterator[Command]:
+    """The command, of which nothing is left at the end of the block. How it is started is `Popen`'s."""
+    made = Command(*arguments, **how)
     with made.process as process:
         try:
             yield made
@@ -96,6 +101,10 @@ def steps_seen(running: Command) -> Iterator[list[int]]:
         yield seen
 
 
+def reached(seen: list[int], step: int) -> bool:
+    return max(seen) >= step
+
+
 def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """The command, until it ends by itself."""
     return subprocess.run(
@@ -108,12 +117,17 @@ def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
-def test_each_service_is_killed_and_the_run_goes_on() -> None:
-    """Whichever is killed is started again, on the same ports; all steps are done, the level comes to its set-point, and what
-    was not heard is reported as lost."""
-    with command("--steps=80", "--json") as running, steps_seen(running) as seen:
+def test_each_service_is_killed_and_the_run_goes_on(tmp_path: Path) -> None:
+    """Whichever is killed is started again, on the same ports; all steps are done, the level comes to its set-point, and
+    what was not heard is reported as lost. What the environment and a file `.env` say of a real bus does not matter."""
+    (tmp_path / ".env").write_text("EVENTBUS_HOST=nowhere.invalid\n")
+    elsewhere = os.environ | {"EVENTBUS_HOST": "nowhere.invalid", "EVENTBUS_SECURITY__SERVER_PUBLIC_KEY": "none"}
+    with (
+        command("--steps=80", "--json", cwd=tmp_path, env=elsewhere) as running,
+        steps_seen(running) as seen,
+    ):
         for service, step in (("corerl", 10), ("coreio", 25), ("coredinator", 40)):
-            eventually(lambda step=step: max(seen) >= step, 2 * PATIENCE)  # type: ignore[misc] # mypy takes no default there
+            eventually(partial(reached, seen, step), 2 * PATIENCE, f"step {step}")
             os.kill(running.pid_of(service), signal.SIGKILL)
             running.pid_of(service, start=2)
         status, out = running.end()
@@ -128,8 +142,9 @@ def test_each_service_is_killed_and_the_run_goes_on() -> None:
     assert report["level"] == pytest.approx(report["set_point"], abs=0.05)
     assert report["red"] >= 1
     lost = report["services"]["observer"]["lost"]
-    # What a process has emitted just before it was killed can be in no number: of one step for each of the two that emit.
+    # What the agent has emitted just before it was killed is lost with it, and no number can tell: a step's action, or two.
     assert len(report["unheard"]) <= lost + 2, (report, running.lines)
+    assert [path.name for path in tmp_path.iterdir()] == [".env"]
     assert not any(service["dropped"] or service["handler_errors"] for service in report["services"].values())
 
 
@@ -166,25 +181,27 @@ def test_a_service_that_does_not_come_up() -> None:
     assert "EVENTBUS_NUMBERED='perhaps'" in done.stderr
 
 
-def test_the_bus_of_this_machine_does_not_matter(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Variables and a file `.env` that describe it are for other programs; the report for people is all that stdout has."""
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / ".env").write_text("EVENTBUS_HOST=nowhere.invalid\n")
-    done = run("--steps=12", EVENTBUS_HOST="nowhere.invalid", EVENTBUS_SECURITY__SERVER_PUBLIC_KEY="none")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("level (*) and set-point (-)")
-    assert "steps       12 of 12" in done.stdout
-    assert "not heard   nothing" in done.stdout
-    for service in SERVICES:
-        assert re.search(rf"^{service}: process \d+$", done.stderr, re.MULTILINE)
-    assert list(tmp_path.iterdir()) == [tmp_path / ".env"]
+def test_a_run_that_does_not_get_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """When nothing happens for too long it is given up, with status 1; no process is left, and none was started in vain."""
+    monkeypatch.setattr(scenario.command, "STUCK", 0.0)
+    assert main(["--steps=5"]) == 1
+    told = capsys.readouterr()
+    assert told.out == ""
+    where, started, why = told.err.splitlines()
+    assert where.startswith("proxy on ports ")
+    assert why == "no control step for 0 s, after 0 of 5"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(started.removeprefix("coredinator: process ")), 0)
 
 
-def test_help_and_bad_arguments() -> None:
-    """--help tells the flags; what is none, or no number, ends with status 2."""
-    done = run("--help")
-    assert done.returncode == 0
+def test_help_and_bad_arguments(capsys: pytest.CaptureFixture[str]) -> None:
+    """--help tells the flags; what is none, or no number that is possible, ends with status 2 and names it."""
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    told = capsys.readouterr().out
     for flag in ("--steps", "--json", "--pub-port", "--sub-port", "--http-port"):
-        assert flag in done.stdout
+        assert flag in told
     for bad in ("--steps=0", "--steps=many", "--pub-port=70000", "--speed=3"):
-        assert run(bad).returncode == 2
+        with pytest.raises(SystemExit, match="2"):
+            main([bad])
+        assert bad.partition("=")[0] in capsys.readouterr().err

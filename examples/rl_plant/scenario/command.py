@@ -48,8 +48,14 @@ class Interrupts:
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Within the block they are noted, and no more; later ones do not hinder the clearing up after the first one."""
-        before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+        """Within the block they are noted, and no more; later ones do not hinder the clearing up after the first one.
+
+        One that is ignored, as SIGHUP is under nohup, remains so.
+        """
+        numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+        before = {
+            number: signal.signal(number, self._note) for number in numbers if signal.getsignal(number) is not signal.SIG_IGN
+        }
         try:
             yield
         finally:
@@ -86,8 +92,11 @@ class Run:
         self._interrupts = interrupts
         self._ready = False  # coredinator has once come up
 
-    def go(self) -> Report:
+    def go(self) -> tuple[float, int | None]:
         """Start all, wait until all steps are done, and stop all but the proxy, which the observer still needs.
+
+        Returns how many seconds it took until all were done, and how many messages the proxy has passed on; None: it does
+        not tell.
 
         Raises:
             Interrupted: by a signal.
@@ -107,14 +116,14 @@ class Run:
         for name in ("corerl", "coreio"):
             self._services.stop(name, of_itself=FAREWELL)
         self._observer.ended.wait(FAREWELL)
-        return report_on(self._course, self._services.starts, self._observer.counts(), messages, seconds)
+        return seconds, messages
 
     def _wait(self, condition: Callable[[], bool]) -> None:
         """Return when the condition is true; meanwhile start again what dies."""
         done, since = -1, monotonic()
         while not condition():
             self._interrupts.check()
-            self._services.mend(self._course.heard | ({"coredinator"} if self._ready else set()))
+            self._services.mend(self._observer.heard() | ({"coredinator"} if self._ready else set()))
             self._observer.finished.wait(GLANCE)
             if self._course.done != done:
                 done, since = self._course.done, monotonic()
@@ -159,9 +168,11 @@ def _run(options: argparse.Namespace, interrupts: Interrupts) -> tuple[Report, C
     with (
         TemporaryDirectory(prefix="rl_plant-") as folder,
         Services(Path(folder), environments(pub_port, sub_port, http_port), say) as services,
-        Observer(course, pub_port, sub_port) as observer,
     ):
-        return Run(course, services, observer, http_port, interrupts).go(), course
+        with Observer(course, pub_port, sub_port) as observer:
+            seconds, messages = Run(course, services, observer, http_port, interrupts).go()
+        # From here on nobody adds to the course.
+        return report_on(course, services.starts, observer.counts(), messages, seconds), course
 
 
 def say(line: str) -> None:

@@ -12,6 +12,7 @@ class Course:
 
     Attributes:
         steps: how many there are to be.
+        done: how many the plant has done, as far as was heard.
         observations: by the number of steps done before.
         set_points: by step.
         acted: the steps that the agent has acted in.
@@ -27,6 +28,7 @@ class Course:
 
     def __init__(self, steps: int) -> None:
         self.steps = steps
+        self.done = 0
         self.observations: dict[int, Observation] = {}
         self.set_points: dict[int, float] = {}
         self.acted: set[int] = set()
@@ -40,15 +42,9 @@ class Course:
         self.ended: set[str] = set()
 
     @property
-    def done(self) -> int:
-        """How many control steps the plant has done, as far as was heard."""
-        return max(self.observations, default=0)
-
-    @property
     def unheard(self) -> list[int]:
         """The steps that were done, but of which the observation or the action was not heard."""
-        done = self.done
-        return [step for step in range(done) if step + 1 not in self.observations or step not in self.acted]
+        return [step for step in range(self.done) if step + 1 not in self.observations or step not in self.acted]
 
     def add_rl(self, event: RLEvent) -> None:
         """An event of the agent has come, or one to it."""
@@ -80,6 +76,7 @@ class Course:
             case IOEventType.reading:
                 if event.observation is not None and event.observation.step <= self.steps:
                     self.observations[event.observation.step] = event.observation
+                    self.done = max(self.done, event.observation.step)
             case IOEventType.read_from_opc:
                 if self.done < self.steps:
                     self.questions.add(event.id)

@@ -47,13 +47,18 @@ class Observer:
         """Whether both clients hear what is said at this moment."""
         return self._rl.state is ClientState.READY and self._io.state is ClientState.READY
 
+    def heard(self) -> set[str]:
+        """The services that anything was heard of."""
+        with self._lock:
+            return set(self._course.heard)
+
     def say_exit(self) -> None:
         """Ask corerl and coreio to end."""
         self._rl.emit_event(RLEventType.exit, RLEventTopic.corerl)
         self._io.emit_event(IOEventType.exit, IOEventTopic.coreio)
 
     def counts(self) -> dict[str, int]:
-        """What has become of the events of both clients."""
+        """What has become of the events of both clients; also when they are closed."""
         return counts_of(self._rl, self._io)
 
     def __enter__(self) -> Self:
