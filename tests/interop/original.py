@@ -72,7 +72,7 @@ class EventBusClient[EventClass: BaseModel, EventTypeClass: StrEnum, EventTopicC
     def close(self) -> None:
         self.stop_consumer()
         if self._context is not None:
-            self._context.destroy(linger=1_000)
+            self._context.destroy(linger=5_000)
             self._context = None
 
     def is_connected(self) -> bool:

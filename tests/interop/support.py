@@ -2,10 +2,11 @@
 
 import re
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta, timezone
 from enum import auto
+from itertools import count
 from threading import Thread
 from typing import Any, NamedTuple
 
@@ -46,39 +47,41 @@ Bus = EventBusClient[RLEvent, RLEventType, RLEventTopic]
 TOPIC, LONGER = RLEventTopic.corerl, RLEventTopic.corerl_scheduler  # ZeroMQ's own subscription to the one is one to both
 OLD_TOPIC, OLD_LONGER = original.RLEventTopic.corerl, original.RLEventTopic.corerl_scheduler
 
-_NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
+_greetings = count(1)  # the numbers of those are below zero
+
+NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 # What JSON, text and time can do to an event on its way; numbered by `value`, but where that itself is the matter.
 SAMPLES: list[dict[str, Any]] = [
-    *({"type": "measured", "time": _NOON, "value": value} for value in (0.1, 1e300, 5e-324, 1e16, 123456789.123456789, 3)),
+    *({"type": "measured", "time": NOON, "value": value} for value in (0.1, 1e300, 5e-324, 1e16, 123456789.123456789, 3)),
     *(
         {"type": "measured", "time": time}
         for time in (
-            _NOON.replace(microsecond=1),
-            _NOON.replace(tzinfo=None),
-            _NOON.astimezone(timezone(timedelta(hours=-3, minutes=-30))),
+            NOON.replace(microsecond=1),
+            NOON.replace(tzinfo=None),
+            NOON.astimezone(timezone(timedelta(hours=-3, minutes=-30))),
         )
     ),
     *(
-        {"type": "measured", "time": _NOON, "note": note}
+        {"type": "measured", "time": NOON, "note": note}
         for note in ("", "Größe 3 µm ✓ 日本 𝄞", 'a "b" \\ {c} [d]', "\0\n\t\x1f\x7f\u2028", "null", None)
     ),
-    {"type": "measured", "time": _NOON, "places": [{"name": "Süd", "hall": 7}, {"name": "", "hall": None}]},
-    {"type": "measured", "time": _NOON, "note": "large " * 200_000},
-    {"type": "measured", "time": _NOON, "value": 100.0},
+    {"type": "measured", "time": NOON, "places": [{"name": "Süd", "hall": 7}, {"name": "", "hall": None}]},
+    {"type": "measured", "time": NOON, "note": "large " * 200_000},
+    {"type": "measured", "time": NOON, "value": 100.0},
 ]
 
 
 def new_event(value: float, event_type: RLEventType = RLEventType.measured, **fields: Any) -> RLEvent:
     """An event of ours that a number tells from others."""
-    return RLEvent(type=event_type, time=_NOON, value=value, **fields)
+    return RLEvent(type=event_type, time=NOON, value=value, **fields)
 
 
 def old_event(
     value: float, event_type: original.RLEventType = original.RLEventType.measured, **fields: Any
 ) -> original.RLEvent:
     """The same event, of the original's class."""
-    return original.RLEvent(type=event_type, time=_NOON, value=value, **fields)
+    return original.RLEvent(type=event_type, time=NOON, value=value, **fields)
 
 
 def contents(events: Sequence[BaseModel]) -> list[dict[str, Any]]:
@@ -125,14 +128,8 @@ class Old:
         self.client.close()
 
     def introduce(self, events: Sequence[BaseModel], topic: original.RLEventTopic = OLD_TOPIC) -> None:
-        """Emit greetings until one is among the events that another has received: the original joins slowly."""
-        before = len(events)
-
-        def greeted() -> bool:
-            self.emit(old_event(-1), topic)
-            return len(events) > before
-
-        eventually(greeted, PATIENCE, "the first event of an original client")
+        """Greet until that is among the events that another has received: the original joins slowly."""
+        greet(lambda greeting: self.emit(old_event(greeting), topic), events)
 
 
 class New:
@@ -168,14 +165,8 @@ class New:
         self.client.close()
 
     def introduce(self, events: Sequence[BaseModel], topic: RLEventTopic = TOPIC) -> None:
-        """Emit greetings until one is among the events that another has received, which may have only just subscribed."""
-        before = len(events)
-
-        def greeted() -> bool:
-            self.emit(new_event(-1), topic)
-            return len(events) > before
-
-        eventually(greeted, PATIENCE, "the first event of a client of ours")
+        """Greet until that is among the events that another has received, which may have only just subscribed."""
+        greet(lambda greeting: self.emit(new_event(greeting), topic), events)
 
 
 def old(ports: Ports, *topics: str) -> "closing[Old]":
@@ -188,9 +179,20 @@ def new(ports: Ports, *topics: RLEventTopic | None, **options: Any) -> "closing[
     return closing(New(ports, *topics, **options))
 
 
-def numbers_in(events: Sequence[BaseModel], count: int) -> list[float]:
+def greet(emit: Callable[[float], object], events: Sequence[BaseModel]) -> None:
+    """Emit a greeting, with a number of its own, until it is among these events."""
+    greeting = float(-next(_greetings))
+
+    def arrived() -> bool:
+        emit(greeting)
+        return any(event.model_dump()["value"] == greeting for event in events)
+
+    eventually(arrived, PATIENCE, "the first event between two peers")
+
+
+def numbers_in(events: Sequence[BaseModel], number: int) -> list[float]:
     """The numbers of the events, without greetings, as soon as there are so many."""
-    eventually(lambda: len(contents(events)) >= count, PATIENCE, f"{count} events")
+    eventually(lambda: len(contents(events)) >= number, PATIENCE, f"{number} events")
     return [content["value"] for content in contents(events)]
 
 
