@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from enum import StrEnum, auto
 from queue import Empty, Queue
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 
 import zmq
 from pydantic import BaseModel, Field
@@ -43,7 +43,7 @@ class RLEvent(BaseModel):
 
 
 class EventBusClient[EventClass: BaseModel, EventTypeClass: StrEnum, EventTopicClass: StrEnum]:
-    """Not safe among threads: subscribe and attach before `start_consumer`, emit from one thread.
+    """Subscribe and attach before `start_consumer`.
 
     Attributes:
         messages: all that has come, as frames.
@@ -60,6 +60,7 @@ class EventBusClient[EventClass: BaseModel, EventTypeClass: StrEnum, EventTopicC
         self._callbacks: dict[EventTypeClass, list[Callable[[EventClass], object]]] = {}
         self._events: Queue[EventClass] = Queue()
         self._stopped = Event()
+        self._sending = Lock()
         self._thread: Thread | None = None
         self._context: zmq.Context[zmq.Socket[bytes]] | None = None
 
@@ -99,12 +100,14 @@ class EventBusClient[EventClass: BaseModel, EventTypeClass: StrEnum, EventTopicC
             self._thread.join()
             self._thread = None
 
-    def emit_event(self, event: EventClass, topic: EventTopicClass) -> None:
-        self.send([topic.encode(), event.model_dump_json().encode()])
+    def emit_event(self, event: EventClass | EventTypeClass, topic: EventTopicClass) -> None:
+        whole = event if isinstance(event, BaseModel) else self._event_class.model_validate({"type": event})
+        self.send([topic.encode(), whole.model_dump_json().encode()])
 
     def send(self, frames: list[bytes]) -> None:
         """Send whatever it is."""
-        self._publisher.send_multipart(frames)
+        with self._sending:
+            self._publisher.send_multipart(frames)
 
     def recv_event(self, timeout: float = 0.5) -> EventClass | None:
         try:
