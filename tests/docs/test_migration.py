@@ -1,4 +1,4 @@
-"""docs/migration.md: a service runs with the original client, with this one beneath, and with a container, at a plain proxy."""
+"""docs/migration.md: a service runs with the original client, then with this one beneath, then with a container."""
 
 import os
 import re

@@ -10,6 +10,7 @@ from dependency_injector import containers, providers
 from eventbus import Compression, DeadLetter, Emission, EventBusProxy, Middleware, on
 from eventbus.container import EventBusContainer, lifespan
 from eventbus.middleware import EmitNext
+from eventbus.wire import is_text
 from tests.interop.support import (
     LONGER,
     SAMPLES,
@@ -95,14 +96,6 @@ def test_numbers_follow_the_topic_and_are_no_text(bare: Ports, receiver: Old) ->
     assert all(frame.startswith(b"corerl\0") for frame in frames)
     # A byte that begins no character comes with the 128th of each topic at the latest.
     assert any(not is_text(frame) for frame in frames)
-
-
-def is_text(frame: bytes) -> bool:
-    try:
-        frame.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def test_packed_events(bare: Ports, receiver: Old) -> None:
