@@ -32,9 +32,9 @@ def surroundings(proxy: EventBusProxy | None = None, **variables: object) -> dic
     return found | {name: str(value) for name, value in variables.items()}
 
 
-def free_port() -> int:
-    """A port that is free."""
-    return free_ports()[0]
+def free_port(*taken: int) -> int:
+    """A port that is free, and none of these."""
+    return next(port for port in iter(lambda: free_ports()[0], 0) if port not in taken)
 
 
 def shell(code: str) -> list[str]:

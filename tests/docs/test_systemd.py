@@ -15,7 +15,7 @@ from eventbus import EventBusProxy
 from tests.docs.pages import ROOT, section
 from tests.docs.running import done, running, surroundings
 from tests.keys import listed
-from tests.support import PATIENCE, RawPeers, eventually
+from tests.support import PATIENCE, RawPeers
 
 EXAMPLES = ROOT / "examples" / "systemd"
 PROXY, SERVICE = "eventbus-proxy.service", "eventbus-service@.service"
@@ -129,18 +129,16 @@ def test_the_proxy(root: Path, ports: tuple[int, int]) -> None:
 def test_a_service(root: Path, ports: tuple[int, int]) -> None:
     """It starts before the proxy, works when that is there, and ends with status 0."""
     service = unit(root, SERVICE)
-    with running(service.command(), root, service.environment()) as program:
-        program.wait_for("ready")
-        with EventBusProxy(pub_port=ports[0], sub_port=ports[1]) as proxy:
-            eventually(lambda: proxy.health().connections.publishers == 1, PATIENCE, "the service")
-            peers = RawPeers(*ports)
-            try:
-                subscriber = peers.subscriber(b"plant")
-                peers.publisher(b"plant").send_multipart([b"plant", b'{"type":"measured","value":17.5}'])
-                assert [subscriber.recv_multipart()[1] for _ in range(2)][1] == b'{"type":"heating","value":2.5}'
-            finally:
-                peers.close()
-            assert program.end() == 0
+    with running(service.command(), root, service.environment()) as program, EventBusProxy("127.0.0.1", *ports):
+        peers = RawPeers(*ports)
+        try:
+            publisher = peers.publisher(b"plant")  # the service has subscribed
+            subscriber = peers.subscriber(b"plant")
+            publisher.send_multipart([b"plant", b'{"type":"measured","value":17.5}'])
+            assert [subscriber.recv_multipart()[1] for _ in range(2)][1] == b'{"type":"heating","value":2.5}'
+        finally:
+            peers.close()
+        assert program.end() == 0
     assert "Traceback" not in program.text
 
 
