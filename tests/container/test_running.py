@@ -19,7 +19,7 @@ from eventbus.container import EventBusContainer, run
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from tests.container.services import AsyncWorker, LifeBus, LifeEvent, LifeTopic, LifeType, Worker
 from tests.container.support import leaving_nothing
-from tests.support import PATIENCE, eventually, in_thread, is_waiting
+from tests.support import PATIENCE, eventually, in_thread
 
 
 class Base(containers.DeclarativeContainer):
@@ -252,7 +252,13 @@ def test_a_signal_breaks_off_the_start(
         bus = providers.Container(EventBusContainer, event_class=LifeEvent)
         worker = providers.Singleton(Worker, bus=bus.client)
 
-    with leaving_nothing(), interrupting(lambda: is_waiting(threading.main_thread()), number):
+    def waiting() -> bool:
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        while frame is not None and frame.f_code.co_name != "prove":
+            frame = frame.f_back
+        return frame is not None
+
+    with leaving_nothing(), interrupting(waiting, number):
         run(App)
 
 
