@@ -9,7 +9,6 @@ HERE = Path(__file__).parent
 PENDING = {
     "README.md",
     "middleware.md",
-    "prefork.md",
     "schema.md",
     "security.md",
     "watching.md",
