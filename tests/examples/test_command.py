@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 import scenario.command
 from coreio.events import IOEvent, IOEventTopic, IOEventType
 from eventbus import EventBusClient
-from scenario.command import main
+from scenario.command import main, say
 from scenario.processes import PROGRAMS
 from tests.container.support import free_ports
 from tests.container.test_demo import members
@@ -194,6 +195,37 @@ def test_a_run_that_does_not_get_on(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         os.kill(int(started.removeprefix("coredinator: process ")), 0)
 
 
+def test_nobody_reads_the_report() -> None:
+    """Whose reader has had enough, as `head` has, ends without a complaint."""
+    arguments = shlex.join([sys.executable, str(PROGRAMS), "--steps=1"])
+    done = subprocess.run(
+        ["bash", "-c", f"{arguments} | true; exit ${{PIPESTATUS[0]}}"],
+        capture_output=True,
+        text=True,
+        timeout=2 * PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "BrokenPipeError" not in done.stderr
+
+
+def test_what_is_told_never_gets_into_the_report(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where stderr is closed it is told to nobody, and where nobody reads it that does no harm."""
+    monkeypatch.setattr(sys, "stderr", None)
+    say("coreio: process 1")
+    assert capsys.readouterr().out == ""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as stream:
+        monkeypatch.setattr(sys, "stderr", stream)
+        say("coreio: process 1")
+        monkeypatch.undo()
+        with open(os.devnull, "w") as nowhere:  # or closing the stream would try again
+            os.dup2(nowhere.fileno(), writing)
+
+
 def test_help_and_bad_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     """--help tells the flags; what is none, or no number that is possible, ends with status 2 and names it."""
     with pytest.raises(SystemExit, match="0"):
@@ -201,7 +233,15 @@ def test_help_and_bad_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     told = capsys.readouterr().out
     for flag in ("--steps", "--json", "--pub-port", "--sub-port", "--http-port"):
         assert flag in told
-    for bad in ("--steps=0", "--steps=many", "--pub-port=70000", "--speed=3"):
+    for bad, why in (
+        ("--steps=0", "'0' is no whole number from 1 on"),
+        ("--steps=many", "'many' is no whole number"),
+        ("--pub-port=70000", "'70000' is no port: a number from 1 to 65535"),
+        ("--http-port=http", "'http' is no port"),
+        ("--speed=3", "unrecognized arguments"),
+    ):
         with pytest.raises(SystemExit, match="2"):
             main([bad])
-        assert bad.partition("=")[0] in capsys.readouterr().err
+        said = capsys.readouterr().err
+        assert bad.partition("=")[0] in said
+        assert why in said

@@ -84,16 +84,44 @@ def test_a_service_that_never_worked(services: Services, tmp_path: Path) -> None
     assert str(caught.value).endswith("\n  here\n  \\x1b[2Jno plant")
 
 
-def test_a_service_that_dies_again_and_again(services: Services, tmp_path: Path) -> None:
+def test_a_service_that_is_killed_before_it_worked(services: Services, tmp_path: Path, told: Told) -> None:
+    """That is nothing against it: it is started again."""
+    start(services, tmp_path, "one", IDLE)
+    os.kill(told.pids[0], signal.SIGKILL)
+
+    def mended() -> bool:
+        services.mend(set())
+        return len(told.lines) == 2
+
+    eventually(mended, PATIENCE)
+
+
+def test_a_service_that_dies_while_the_run_gets_on(
+    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may die any number of times, as long as something is done between."""
+    monkeypatch.setattr(processes, "MOST_STARTS", 2)
+    start(services, tmp_path, "one", "print('here')")
+
+    def mended_often() -> bool:
+        services.mend({"one"})
+        services.forgive()
+        return services.starts["one"] == 4
+
+    eventually(mended_often, PATIENCE)
+
+
+def test_a_service_that_dies_again_and_again(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """After so many starts it is given up."""
+    monkeypatch.setattr(processes, "MOST_STARTS", 4)
     start(services, tmp_path, "one", "print('here')")
 
     def mend() -> None:
         services.mend({"one"})
 
-    with pytest.raises(ServiceEnded, match="with status 0, for the 10th time"):
-        eventually(mend, 2 * PATIENCE)
-    assert services.starts == {"one": 10}
+    with pytest.raises(ServiceEnded, match="with status 0, for the 4th time"):
+        eventually(mend, PATIENCE)
+    assert services.starts == {"one": 4}
 
 
 def test_none_is_left(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import monotonic
@@ -127,6 +127,7 @@ class Run:
             self._observer.finished.wait(GLANCE)
             if self._course.done != done:
                 done, since = self._course.done, monotonic()
+                self._services.forgive()
             elif monotonic() - since > STUCK:
                 raise Stuck(f"no control step for {STUCK:.0f} s, after {max(0, done)} of {self._course.steps}")
         self._ready = True
@@ -151,13 +152,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with interrupts.noted():
             report, course = _run(options, interrupts)
+        print(report.model_dump_json() if options.json else "\n".join(lines_of(report, course)), flush=True)
     except Interrupted as interrupted:
-        print(interrupted, file=sys.stderr)
+        say(str(interrupted))
         return 128 + interrupted.number
     except (ServiceEnded, Stuck) as error:
-        print(error, file=sys.stderr)
+        say(str(error))
         return 1
-    print(report.model_dump_json() if options.json else "\n".join(lines_of(report, course)))
+    except BrokenPipeError:  # the reader of our output has had enough, as `head` has
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would complain at exit
     return 0
 
 
@@ -176,8 +179,10 @@ def _run(options: argparse.Namespace, interrupts: Interrupts) -> tuple[Report, C
 
 
 def say(line: str) -> None:
-    """Tell the person at the terminal; the report alone goes to stdout."""
-    print(line, file=sys.stderr, flush=True)
+    """Tell the person at the terminal, if there still is one; the report alone goes to stdout."""
+    if sys.stderr is not None:  # or it would go to stdout
+        with suppress(OSError):
+            print(line, file=sys.stderr, flush=True)
 
 
 def _ports(options: argparse.Namespace) -> tuple[int, int, int]:
@@ -214,12 +219,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _positive(text: str) -> int:
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
+    with suppress(ValueError):
+        if (number := int(text)) >= 1:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no whole number from 1 on")
 
 
 def _port(text: str) -> int:
-    if not 0 <= (number := int(text)) <= 65535:
-        raise ValueError
-    return number
+    with suppress(ValueError):
+        if 0 <= (number := int(text)) <= 65535:
+            return number
+    raise argparse.ArgumentTypeError(f"{text!r} is no port: a number from 1 to 65535, or 0 for a free one")

@@ -12,7 +12,7 @@ from typing import Self
 from eventbus.printable import printable
 
 PROGRAMS = Path(__file__).parents[1]  # where the packages of the services are
-MOST_STARTS = 10  # of one service; whoever dies more often would do so for ever
+MOST_STARTS = 10  # of one service while the run does not get on; whoever dies more often would do so for ever
 STOP = 10.0  # seconds that a service may take to end
 LAST_WORDS = 15  # lines
 
@@ -45,6 +45,7 @@ class Services:
         self._environments = environments
         self._say = say
         self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._in_vain: dict[str, int] = {}
         self.starts: dict[str, int] = {}
 
     def start(self, name: str) -> None:
@@ -61,26 +62,32 @@ class Services:
             )
         self._running[name] = process
         self.starts[name] = self.starts.get(name, 0) + 1
+        self._in_vain[name] = self._in_vain.get(name, 0) + 1
         self._say(f"{name}: process {process.pid}" + (" (started again)" if self.starts[name] > 1 else ""))
 
     def mend(self, worked: Collection[str]) -> None:
         """Start every service again that has died.
 
         Args:
-            worked: the names of those that have once been heard of. Another one has not come up.
+            worked: the names of those that have once been heard of. Another one that fails has not come up; it has not
+                failed if somebody has killed it, or told it to end, before it could.
 
         Raises:
-            ServiceEnded: one has not, or has died too often.
+            ServiceEnded: one has not come up, or has died too often since the last `forgive`.
         """
         for name, process in list(self._running.items()):
             status = process.poll()
             if status is None:
                 continue
-            if name not in worked:
+            if name not in worked and status > 0:
                 raise ServiceEnded(name, status, self._said(name), "before it worked")
-            if self.starts[name] >= MOST_STARTS:
+            if self._in_vain.get(name, 0) >= MOST_STARTS:
                 raise ServiceEnded(name, status, self._said(name), f"for the {MOST_STARTS}th time")
             self.start(name)
+
+    def forgive(self) -> None:
+        """The run gets on: no service dies in vain so far."""
+        self._in_vain.clear()
 
     def stop(self, name: str, *, of_itself: float = 0.0) -> None:
         """End a service, if it runs, and wait until it has ended.
