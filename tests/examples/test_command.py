@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shlex
 import signal
 import subprocess
 import sys
@@ -12,14 +11,14 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, TextIO
 
 import pytest
 
 import scenario.command
 from coreio.events import IOEvent, IOEventTopic, IOEventType
 from eventbus import EventBusClient
-from scenario.command import main, say
+from scenario.command import hand_out, main, say
 from scenario.processes import PROGRAMS
 from tests.container.support import free_ports
 from tests.container.test_demo import members
@@ -195,35 +194,33 @@ def test_a_run_that_does_not_get_on(monkeypatch: pytest.MonkeyPatch, capsys: pyt
         os.kill(int(started.removeprefix("coredinator: process ")), 0)
 
 
-def test_nobody_reads_the_report() -> None:
-    """Whose reader has had enough, as `head` has, ends without a complaint."""
-    arguments = shlex.join([sys.executable, str(PROGRAMS), "--steps=1"])
-    done = subprocess.run(
-        ["bash", "-c", f"{arguments} | true; exit ${{PIPESTATUS[0]}}"],
-        capture_output=True,
-        text=True,
-        timeout=2 * PATIENCE,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "BrokenPipeError" not in done.stderr
-
-
-def test_what_is_told_never_gets_into_the_report(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Where stderr is closed it is told to nobody, and where nobody reads it that does no harm."""
-    monkeypatch.setattr(sys, "stderr", None)
-    say("coreio: process 1")
-    assert capsys.readouterr().out == ""
+@pytest.fixture
+def unread() -> Iterator[TextIO]:
+    """A stream that nobody reads any more."""
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "w") as stream:
-        monkeypatch.setattr(sys, "stderr", stream)
-        say("coreio: process 1")
-        monkeypatch.undo()
+        yield stream
         with open(os.devnull, "w") as nowhere:  # or closing the stream would try again
             os.dup2(nowhere.fileno(), writing)
+
+
+def test_nobody_reads_the_report(monkeypatch: pytest.MonkeyPatch, unread: TextIO) -> None:
+    """Whose reader has had enough, as `head` has, ends without a complaint, also at the end of the process."""
+    monkeypatch.setattr(sys, "stdout", unread)
+    hand_out("steps       1 of 1")
+    unread.flush()
+
+
+def test_nobody_reads_what_is_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unread: TextIO
+) -> None:
+    """Where stderr is closed it does not get into the report on stdout, and where nobody reads it that does no harm."""
+    monkeypatch.setattr(sys, "stderr", None)
+    say("coreio: process 1")
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(sys, "stderr", unread)
+    say("coreio: process 1")
 
 
 def test_help_and_bad_arguments(capsys: pytest.CaptureFixture[str]) -> None:

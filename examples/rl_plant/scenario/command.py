@@ -152,15 +152,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with interrupts.noted():
             report, course = _run(options, interrupts)
-        print(report.model_dump_json() if options.json else "\n".join(lines_of(report, course)), flush=True)
     except Interrupted as interrupted:
         say(str(interrupted))
         return 128 + interrupted.number
     except (ServiceEnded, Stuck) as error:
         say(str(error))
         return 1
-    except BrokenPipeError:  # the reader of our output has had enough, as `head` has
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would complain at exit
+    hand_out(report.model_dump_json() if options.json else "\n".join(lines_of(report, course)))
     return 0
 
 
@@ -183,6 +181,14 @@ def say(line: str) -> None:
     if sys.stderr is not None:  # or it would go to stdout
         with suppress(OSError):
             print(line, file=sys.stderr, flush=True)
+
+
+def hand_out(report: str) -> None:
+    """Write the report to stdout. That its reader has had enough, as `head` has, is no failure."""
+    try:
+        print(report, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would complain at exit
 
 
 def _ports(options: argparse.Namespace) -> tuple[int, int, int]:
