@@ -17,9 +17,11 @@ import pytest
 
 import scenario.command
 from coreio.events import IOEvent, IOEventTopic, IOEventType
-from eventbus import EventBusClient
-from scenario.command import hand_out, main, say
-from scenario.processes import PROGRAMS
+from eventbus import EventBusClient, EventBusProxy
+from scenario.command import Interrupted, Interrupts, Run, hand_out, main, say
+from scenario.course import Course
+from scenario.observer import Observer
+from scenario.processes import PROGRAMS, Services
 from tests.container.support import free_ports
 from tests.container.test_demo import members
 from tests.support import PATIENCE, eventually
@@ -173,6 +175,24 @@ def test_terminated() -> None:
         assert members(running.process.pid) == []
 
 
+def test_terminated_at_the_end(tmp_path: Path, proxy: EventBusProxy) -> None:
+    """A signal that comes when all steps are done, and the services are being stopped, counts as well."""
+    for name in SERVICES:
+        (tmp_path / f"{name}.py").write_text("")
+    course, interrupts = Course(1), Interrupts()
+    with (
+        Services(tmp_path, dict.fromkeys(SERVICES, os.environ), print) as services,
+        Observer(course, proxy.pub_port, proxy.sub_port) as observer,
+        interrupts.noted(),
+    ):
+        eventually(observer.is_ready, PATIENCE)
+        observer.finished.set()
+        observer.ended.set()
+        signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(Interrupted, match="SIGTERM"):
+            Run(course, services, observer, free_ports()[0], interrupts).go()
+
+
 def test_a_service_that_does_not_come_up() -> None:
     """It ends with status 1, tells which it was and what it said, and stops the others."""
     done = run("--steps=5", EVENTBUS_NUMBERED="perhaps")
@@ -182,13 +202,18 @@ def test_a_service_that_does_not_come_up() -> None:
 
 
 def test_a_run_that_does_not_get_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """When nothing happens for too long it is given up, with status 1; no process is left, and none was started in vain."""
+    """When nothing happens for too long it is given up, with status 1; no process is left, and none was started in vain.
+
+    The ports were free ones, not those of a real bus that the environment names."""
     monkeypatch.setattr(scenario.command, "STUCK", 0.0)
+    for variable, port in (("PUB", "5559"), ("SUB", "5560"), ("HTTP", "8000")):
+        monkeypatch.setenv(f"EVENTBUS_{variable}_PORT", port)
     assert main(["--steps=5"]) == 1
     told = capsys.readouterr()
     assert told.out == ""
     where, started, why = told.err.splitlines()
     assert where.startswith("proxy on ports ")
+    assert {"5559", "5560", "8000"}.isdisjoint(re.findall(r"\d+", where))
     assert why == "no control step for 0 s, after 0 of 5"
     with pytest.raises(ProcessLookupError):
         os.kill(int(started.removeprefix("coredinator: process ")), 0)

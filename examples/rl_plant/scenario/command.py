@@ -116,6 +116,7 @@ class Run:
         for name in ("corerl", "coreio"):
             self._services.stop(name, of_itself=FAREWELL)
         self._observer.ended.wait(FAREWELL)
+        self._interrupts.check()
         return seconds, messages
 
     def _wait(self, condition: Callable[[], bool]) -> None:
@@ -209,18 +210,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--steps", type=_positive, default=200, help="control steps to do (%(default)s)")
     parser.add_argument("--json", action="store_true", help="report as one JSON object")
+    # Not from the environment, where those of a real bus may be: services of that would come here.
     for flag, of in (
         ("pub", "the proxy's port for publishers"),
         ("sub", "the one for subscribers"),
         ("http", "coredinator's"),
     ):
-        variable = f"EVENTBUS_{flag.upper()}_PORT"
-        parser.add_argument(
-            f"--{flag}-port",
-            type=_port,
-            default=os.environ.get(variable, "0"),
-            help=f"{of}; {variable} is the same (a free one)",
-        )
+        parser.add_argument(f"--{flag}-port", type=_port, default=0, help=f"{of} (a free one)")
     return parser
 
 
