@@ -9,7 +9,7 @@ from scenario.course import Course
 
 
 class ServiceReport(BaseModel):
-    """One service, all its processes together, as far as they have told.
+    """One service, all its processes together, as far as their heartbeats have told; the last ones themselves are not in it.
 
     Attributes:
         starts: how many processes there were.
@@ -44,7 +44,7 @@ class Report(BaseModel):
         temperature: at the end, °C.
         gain: what the agent has learnt; see `RLEvent.gain`.
         asked_again: questions of the agent beyond one for each observation.
-        written_again: actions that it has written more than once.
+        written_again: actions that it has written beyond one for each step.
         unheard: steps that were done, but whose observation or action the observer has not heard.
         messages: that the proxy has passed on since its last start; None: it did not tell.
         services: by name; the observer is this program itself.
