@@ -158,6 +158,14 @@ def test_keys(root: Path) -> None:
         assert program.end() == 0
 
 
+def test_who_fails_at_once_is_started_again() -> None:
+    """Neither unit is given up, as systemd does by default with one that is soon started again and fails at once."""
+    for name in (PROXY, SERVICE):
+        before_service, found, _ = (EXAMPLES / name).read_text().partition("[Service]")
+        assert found
+        assert "StartLimitIntervalSec=0" in before_service.splitlines()
+
+
 @pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
 def test_systemd_finds_no_fault(tmp_path: Path) -> None:
     """`systemd-analyze` has nothing to say about the units with their drop-ins, and rates the proxy's exposure low."""
