@@ -64,7 +64,7 @@ def provide_handlers(container: containers.Container) -> list[Provided]:
     found = []
     early = early_hooks(container)
     for provider in walk(root_of(container).providers.values(), selected_only=True):
-        methods = marked_methods(_provided_class(provider))
+        methods = marked_methods(provided_class(provider))
         # A client takes the same hook once; but each call of these makes another one.
         makes_one_each = isinstance(provider, providers.Factory | providers.Callable)
         is_hook = issubclass(_hook_class(provider), EventBusHook) and not (makes_one_each and provider in early)
@@ -85,6 +85,19 @@ def early_hooks(container: containers.Container) -> list[AnyProvider]:
         if issubclass(_hook_class(provider), EventBusHook)
         and not any(needed in clients or _is_awaited(needed) for needed in walk([provider]))
     ]
+
+
+def provided_class(provider: AnyProvider) -> type:
+    """The class of what the provider will provide, as far as it can be told without calling anything."""
+    match provider:
+        case providers.BaseResource() if provider.initialized and not inspect.isawaitable(resource := provider()):
+            return type(resource)
+        case providers.Object():
+            return type(provider())
+        case providers.Factory() | providers.BaseSingleton():
+            return provider.provides if isinstance(provider.provides, type) else _returned_class(provider.provides)
+        case _:
+            return object
 
 
 def wired_handlers(container: containers.Container) -> Iterator[Handler]:
@@ -137,20 +150,7 @@ def _hook_class(provider: AnyProvider) -> type:
     """The class of what the provider will provide, also where that is the result of a function."""
     if isinstance(provider, providers.Callable):
         return _returned_class(provider.provides)
-    return _provided_class(provider)
-
-
-def _provided_class(provider: AnyProvider) -> type:
-    """The class of what the provider will provide, as far as it can be told without calling anything."""
-    match provider:
-        case providers.BaseResource() if provider.initialized and not inspect.isawaitable(resource := provider()):
-            return type(resource)
-        case providers.Object():
-            return type(provider())
-        case providers.Factory() | providers.BaseSingleton():
-            return provider.provides if isinstance(provider.provides, type) else _returned_class(provider.provides)
-        case _:
-            return object
+    return provided_class(provider)
 
 
 def _returned_class(function: object) -> type:

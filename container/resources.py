@@ -160,14 +160,14 @@ def last_resources(container: containers.Container) -> list[LastResource[Any]]:
     return [provider for provider in _resources(container) if isinstance(provider, LastResource)]
 
 
-def stopping_order(resources: list[AnyResource]) -> Iterator[AnyResource]:
-    """Yield each resource before those that it depends on, however indirectly."""
-    needs = {resource: set(walk([resource], follow_found=True)) - {resource} for resource in resources}
+def stopping_order[Stopped: AnyProvider](stopped: list[Stopped]) -> Iterator[Stopped]:
+    """Yield each provider before those that it depends on, however indirectly."""
+    needs = {provider: set(walk([provider], follow_found=True)) - {provider} for provider in stopped}
     while needs:
-        free = [resource for resource in needs if not any(resource in needed for needed in needs.values())]
-        for resource in free or list(needs):  # in a circle there is no right order
-            yield resource
-            del needs[resource]
+        free = [provider for provider in needs if not any(provider in needed for needed in needs.values())]
+        for provider in free or list(needs):  # in a circle there is no right order
+            yield provider
+            del needs[provider]
 
 
 def _resources(container: containers.Container) -> Iterator[AnyResource]:

@@ -25,6 +25,8 @@ from eventbus.errors import (
     ReconnectFailed,
     SendBufferFull,
     SendTimeout,
+    ServiceFailed,
+    ServiceTimeout,
     UnknownClient,
     WrongServerKey,
 )
@@ -83,6 +85,8 @@ __all__ = [
     "SendBufferFull",
     "SendPolicy",
     "SendTimeout",
+    "ServiceFailed",
+    "ServiceTimeout",
     "StateChange",
     "TimeLimit",
     "UnknownClient",

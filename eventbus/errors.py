@@ -23,6 +23,8 @@ EventBusError
 ├── SendBufferFull           the send buffer is full, the event was not sent
 │   └── SendTimeout          it stayed full                                   (also a TimeoutError)
 ├── HandlerTimeout           a handler took longer than its time limit        (also a TimeoutError)
+├── ServiceFailed            a service has failed, and is not run again
+├── ServiceTimeout           a service did not stop in time                   (also a TimeoutError)
 ├── AddressInUse             the proxy's port is taken                        (also an OSError)
 │   └── ProbePortInUse       the port of metrics and probes is
 └── DescriptorsExhausted     the process may open no more files or sockets    (also an OSError)
@@ -287,6 +289,33 @@ class HandlerTimeout(EventBusError, TimeoutError):
         super().__init__(f"{handler} was cancelled: it took longer than its time limit of {limit:g} s")
         self.handler = handler
         self.limit = limit
+
+
+class ServiceFailed(EventBusError):
+    """A service has failed more often than its restart policy allows; its cause is what `run` has raised at last.
+
+    Attributes:
+        service: its name.
+    """
+
+    def __init__(self, service: str, error: BaseException) -> None:
+        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        super().__init__(f"service {service} has failed and is not run again: {text}")
+        self.service = service
+
+
+class ServiceTimeout(EventBusError, TimeoutError):
+    """A service was asked to stop and goes on.
+
+    Attributes:
+        service: its name.
+        timeout: how many seconds it had.
+    """
+
+    def __init__(self, service: str, timeout: float, remedy: str) -> None:
+        super().__init__(f"service {service} did not stop within {timeout:g} s: {remedy}, or give it a longer stop_timeout")
+        self.service = service
+        self.timeout = timeout
 
 
 class AddressInUse(EventBusError, OSError):
