@@ -18,6 +18,12 @@ def copy_of_the_project(folder: Path) -> None:
         shutil.copy(ROOT / name, folder)
 
 
+def wait_for_subscriber(reader: Reader, topic: bytes) -> None:
+    """Return when somebody is subscribed to this topic; an empty one stands for all."""
+    with closing(RawPeers(*reader.ports)) as peers:
+        peers.publisher(awaited=topic)
+
+
 def only(code: str) -> Command:
     (command,) = commands(code)
     return command
@@ -54,15 +60,14 @@ def test_the_quickstart(tmp_path: Path) -> None:
         with section("quickstart.md", "Watch what passes") as part:
             tail = only(part.one("console"))
             tails = terminal(tail)
-            with closing(RawPeers(*reader.ports)) as peers:
-                peers.publisher(awaited=b"")  # until it is subscribed to all topics
+            wait_for_subscriber(reader, b"")
         with section("quickstart.md", "Say what can happen") as part:
             part.write(folder)
         with section("quickstart.md", "A service that handles") as part:
             part.write(folder)
             watch = only(part.one("console"))
             watchers = terminal(watch)
-            watchers.wait_for_text(watch.output)
+            wait_for_subscriber(reader, b"readings")
         with section("quickstart.md", "A service that emits") as part:
             part.write(folder)
             emit, handled, passed = map(only, part.take("console"))
