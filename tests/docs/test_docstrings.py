@@ -7,9 +7,9 @@ TARGETS = {"close": "eventbus.EventBusClient.close"}.get
 
 def test_a_literal_block_becomes_code() -> None:
     """What is indented behind a double colon is fenced, without its indentation; what follows it stays text."""
-    text = "Use it::\n\n    with lifespan(App()) as app:\n        ...\n\nIt starts.\n\nRaises:\n    OSError: none is left."
-    assert as_markdown(text) == (
-        "Use it:\n\n```python\nwith lifespan(App()) as app:\n    ...\n```\n\nIt starts.\n\nRaises:\n    OSError: none is left."
+    rest = "It starts.\n\nRaises:\n    OSError: none is left."
+    assert as_markdown(f"Use it::\n\n    with lifespan(App()) as app:\n        ...\n\n{rest}") == (
+        f"Use it:\n\n```python\nwith lifespan(App()) as app:\n    ...\n```\n\n{rest}"
     )
 
 
