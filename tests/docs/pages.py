@@ -224,7 +224,7 @@ class Reader:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=50,
+            timeout=5 * PATIENCE,
             check=False,
         )
         assert done.returncode == status, f"{commands}\nended with {done.returncode}:\n{done.stdout}"

@@ -6,6 +6,8 @@ from contextlib import ExitStack, closing
 from importlib.metadata import distributions
 from pathlib import Path
 
+import pytest
+
 from tests.docs.pages import ROOT, Command, Reader, Terminal, commands, section
 from tests.support import RawPeers
 
@@ -34,6 +36,7 @@ def without_times(text: str) -> str:
     return re.sub(r"\d\d:\d\d:\d\d\.\d{3}|\d+\.\d+(?= ?m?s\b)", "#", text)
 
 
+@pytest.mark.timeout(240)  # an installation and a dozen processes, one after the other
 def test_the_quickstart(tmp_path: Path) -> None:
     """Each step does what the page says, and shows what the page shows, in an environment that begins with nothing."""
     (tmp_path / "eventbus").mkdir()

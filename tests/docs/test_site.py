@@ -57,7 +57,7 @@ def public() -> set[tuple[str, str]]:
     return {(name, f"{thing.__module__}.{thing.__name__}") for name, thing in things}
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(180)  # all pages, and the reading of all code
 def test_the_site(tmp_path: Path) -> None:
     """It builds without a warning, its reference has each public name, variable and command, and it fetches nothing."""
     done = subprocess.run(

@@ -45,7 +45,7 @@ def as_module(block: Block, others: list[Block]) -> str:
     return "\n" * (block.line - 1) + code
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(180)  # without a cache it reads the types of all dependencies
 def test_the_examples_are_typed(tmp_path: Path) -> None:
     """mypy has nothing to say about them."""
     for page in pages():
