@@ -187,19 +187,43 @@ def _adapter[EventClass: BaseModel](event_class: type[EventClass]) -> TypeAdapte
 
 
 def _encoder(cls: type[BaseModel]) -> Callable[[Any], bytes]:
-    """What encodes events of this class so that it can read them: under the aliases of its fields, if it has any."""
+    """What encodes events of this class as `model_dump_json` does; under aliases, if the class could not read them else."""
     to_json = cls.__pydantic_serializer__.to_json
-    return partial(to_json, by_alias=True) if _has_alias(cls.__pydantic_core_schema__) else to_json
+    return partial(to_json, by_alias=True) if _needs_aliases(cls.__pydantic_core_schema__) else to_json
 
 
-def _has_alias(schema: object) -> bool:
+def _needs_aliases(schema: object, name: str = "", *, by_name: bool = False) -> bool:
+    """Whether a field in here is read under the alias that it can be written under, and not under its name.
+
+    Args:
+        schema: a core schema, or what is somewhere in one.
+        name: that of the field, if it is one.
+        by_name: whether the model around it reads every field under its name too.
+    """
     match schema:
-        case {"serialization_alias": str()}:
-            return True
+        case {"config": {"populate_by_name": True} | {"validate_by_name": True}}:
+            by_name = True
+        case {"config": dict()}:
+            by_name = False
+        case {"validation_alias": alias, "serialization_alias": str() as written, **rest} if not by_name:
+            if _is_read(written, alias) and not _is_read(rest.get("name", name), alias):  # that of a dataclass has its name
+                return True
+    match schema:
         case dict():
-            return any(map(_has_alias, schema.values()))
+            return any(_needs_aliases(inner, key, by_name=by_name) for key, inner in schema.items())
         case list() | tuple():
-            return any(map(_has_alias, schema))
+            return any(_needs_aliases(inner, by_name=by_name) for inner in schema)
+        case _:
+            return False
+
+
+def _is_read(key: object, alias: object) -> bool:
+    """Whether a field with this validation alias, of a core schema, is read from this key."""
+    match alias:
+        case str():
+            return key == alias
+        case list():
+            return [key] in (alias, *alias)
         case _:
             return False
 

@@ -16,6 +16,7 @@ from pydantic import (
     ValidationError,
     field_validator,
 )
+from pydantic.dataclasses import dataclass
 
 from eventbus import BaseEvent, BaseEventType, InvalidEvent
 from eventbus.codec import MAX_TYPE_LENGTH, Codec, Reject, RejectReason
@@ -352,3 +353,47 @@ def test_aliases_come_back() -> None:
     made = Aliased(type=MyEventType.started, inner=Inner(Unit="K"), Value=1.5)
     [payload] = codec.encode_many([made])
     assert codec.decode_one(payload) == made
+
+
+class WrittenOtherwise(BaseEvent[MyEventType]):
+    """Its alias is for what writes it elsewhere, such as an HTTP API."""
+
+    value: float = Field(serialization_alias="Value")
+
+
+class ReadEitherWay(BaseEvent[MyEventType], populate_by_name=True):
+    value: float = Field(alias="Value")
+
+
+class ReadByName(BaseEvent[MyEventType], validate_by_name=True):
+    value: float = Field(alias="Value")
+
+
+class ReadByChoice(BaseEvent[MyEventType]):
+    value: float = Field(validation_alias=AliasChoices("value", "Value"), serialization_alias="Value")
+
+
+@pytest.mark.parametrize("cls", [WrittenOtherwise, ReadEitherWay, ReadByName, ReadByChoice])
+def test_names_go_before_aliases(cls: type[BaseEvent[MyEventType]]) -> None:
+    """Where the class reads the names of its fields, events travel under them, as `model_dump_json` writes them."""
+    codec: Codec[Any] = Codec(cls)
+    made = cls(type=MyEventType.started, value=1.5)  # type: ignore[call-arg] # of the derived classes
+    [payload] = codec.encode_many([made])
+    assert payload == made.model_dump_json().encode() == b'{"type":"started","value":1.5}'
+    assert codec.decode_one(payload) == made
+
+
+def test_an_alias_among_choices_comes_back() -> None:
+    """Where only aliases are read, the one that is written has to be among them; in a dataclass as well."""
+
+    @dataclass
+    class Inner:
+        unit: str = Field(validation_alias=AliasChoices("u", "Unit"), serialization_alias="Unit")
+
+    class Choosing(BaseEvent[MyEventType]):
+        inner: Inner
+
+    codec: Codec[Choosing] = Codec(Choosing)
+    made = codec.decode_one(b'{"type":"started","inner":{"u":"K"}}')
+    assert codec.encode_many([made]) == [b'{"type":"started","inner":{"Unit":"K"}}']
+    assert codec.decode_one(codec.encode_many([made])[0]) == made

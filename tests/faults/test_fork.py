@@ -1,4 +1,4 @@
-"""Processes that fork: the child is told, the parent goes on; also those of multiprocessing, and servers that fork workers.
+"""Processes that fork: the child is told, the parent goes on; also those of multiprocessing.
 
 Each case is a program of its own, for the tests' own process has too many threads: ``python -m tests.faults.test_fork``.
 """
@@ -7,14 +7,10 @@ import faulthandler
 import multiprocessing
 import os
 import random
-import re
-import signal
-import subprocess
 import sys
 import warnings
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from threading import Event, Thread
 from time import monotonic
 from typing import Any
@@ -29,14 +25,11 @@ from tests.support import (
     MyEvent,
     MyEventTopic,
     MyEventType,
-    RawPeers,
     Recorder,
     event,
     eventually,
     proxy_process,
 )
-
-ROOT = Path(__file__).parents[2]
 
 TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
 
@@ -81,61 +74,6 @@ def test_multiprocessing(proxy: EventBusProxy, bus: Bus, method: str) -> None:
         process.join(PATIENCE)
         assert process.exitcode == 0
     assert sorted(recorder.wait_for(2)) == [0, 1]
-
-
-# What gunicorn does with its configuration: it loads the service in the master, and calls the hooks in each worker.
-MASTER = """
-import os, runpy, signal, sys
-import service
-configured = runpy.run_path("gunicorn.conf.py")
-assert configured["preload_app"] and configured["wsgi_app"] == "service:app"
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-workers = []
-for worker in range(configured["workers"]):
-    if process := os.fork():
-        workers.append(process)
-        continue
-    configured["post_fork"](None, worker)
-    try:
-        service.app({}, lambda status, headers: None)
-        signal.pause()
-    finally:
-        configured["worker_exit"](None, worker)
-sys.stdin.read()
-for process in workers:
-    os.kill(process, signal.SIGTERM)
-print([os.waitpid(process, 0)[1] for process in workers])
-"""
-
-PREFORK = re.findall(r"```python\n# ([\w.]+)\n(.*?)```", (ROOT / "docs" / "prefork.md").read_text(), flags=re.DOTALL)
-
-
-@pytest.mark.parametrize("blocks", [PREFORK[:2], PREFORK[2:]], ids=["client", "container"])
-def test_a_prefork_server(proxy: EventBusProxy, raw: RawPeers, tmp_path: Path, blocks: list[tuple[str, str]]) -> None:
-    """What docs/prefork.md says runs as it stands: each of three workers emits, and ends well."""
-    assert [name for name, _ in blocks] == ["service.py", "gunicorn.conf.py"]
-    for name, code in blocks:
-        (tmp_path / name).write_text(code)
-    subscriber = raw.subscriber(b"web")
-    ports = {"EVENTBUS_PUB_PORT": str(proxy.pub_port), "EVENTBUS_SUB_PORT": str(proxy.sub_port)}
-    with subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", MASTER],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(ROOT)} | ports,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        process_group=0,
-    ) as master:
-        try:
-            received = [subscriber.recv_multipart() for _ in range(3)]
-            said = master.communicate("", timeout=PATIENCE)
-        finally:
-            with suppress(ProcessLookupError):
-                os.killpg(master.pid, signal.SIGKILL)
-    assert said == ("[0, 0, 0]\n", "")
-    assert received == [[b"web", b'{"type":"requested"}']] * 3
 
 
 def emit_one(pub_port: int, sub_port: int, number: int) -> None:

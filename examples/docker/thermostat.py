@@ -1,0 +1,37 @@
+from enum import auto
+
+from dependency_injector import containers, providers
+
+from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, on
+from eventbus.container import EventBusContainer, run
+
+
+class PlantEventType(BaseEventType):
+    measured = auto()
+    heating = auto()
+
+
+class PlantTopic(BaseEventTopic):
+    plant = auto()
+
+
+class PlantEvent(BaseEvent[PlantEventType]):
+    value: float
+
+
+class Thermostat:
+    def __init__(self, bus: EventBusClient[PlantEvent, PlantEventType, PlantTopic]) -> None:
+        self.bus = bus
+
+    @on(PlantEventType.measured, topic=PlantTopic.plant)
+    def handle_measured(self, event: PlantEvent) -> None:
+        self.bus.emit_event(PlantEvent(type=PlantEventType.heating, value=20 - event.value), topic=PlantTopic.plant)
+
+
+class App(containers.DeclarativeContainer):
+    bus = providers.Container(EventBusContainer, event_class=PlantEvent)
+    thermostat = providers.Singleton(Thermostat, bus=bus.client)
+
+
+if __name__ == "__main__":
+    run(App)

@@ -1,0 +1,321 @@
+"""`run`: a container as a program."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, cast, override
+
+import pytest
+from dependency_injector import containers, providers
+
+from eventbus import EventBusClient, EventBusProxy, ProxyUnreachable, ServiceFailed, ServiceTimeout, on
+from eventbus.container import EventBusContainer, run
+from eventbus.transports.memory import MemoryHub, MemoryTransport
+from tests.container.services import AsyncWorker, LifeBus, LifeEvent, LifeTopic, LifeType, Worker
+from tests.container.support import leaving_nothing
+from tests.support import PATIENCE, eventually, in_thread
+
+
+class Base(containers.DeclarativeContainer):
+    """A bus."""
+
+    bus = providers.Container(EventBusContainer, event_class=LifeEvent)
+
+
+def container_of(**more: providers.Provider[Any]) -> Any:
+    """A container with a bus of its own within this process, and these providers."""
+    made = type("App", (Base,), more)()
+    made.bus.transport.override(MemoryTransport(MemoryHub()))
+    return made
+
+
+@contextmanager
+def interrupting(condition: Callable[[], object], number: int = signal.SIGTERM) -> Iterator[None]:
+    """Send this process a signal as soon as the condition is true."""
+
+    def interrupt() -> None:
+        try:
+            eventually(condition, PATIENCE)
+        finally:
+            os.kill(os.getpid(), number)
+
+    with in_thread(interrupt):
+        yield
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_until_a_signal(number: signal.Signals) -> None:
+    """Services of both kinds run until a signal; then they and the client are stopped, and run() returns."""
+    made: list[Any] = []
+
+    def noted(service: Any) -> Any:
+        # By the thread that makes it: in two threads at once a singleton may be made twice.
+        made.append(service)
+        return service
+
+    def worker(bus: LifeBus) -> Worker:
+        return cast(Worker, noted(Worker(bus)))
+
+    def other(bus: LifeBus) -> AsyncWorker:
+        return cast(AsyncWorker, noted(AsyncWorker(bus)))
+
+    app = container_of(
+        worker=providers.Singleton(worker, bus=Base.bus.client), other=providers.Singleton(other, bus=Base.bus.client)
+    )
+    before = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+    with leaving_nothing(), interrupting(lambda: len(made) == 2 and all(one.running.is_set() for one in made), number):
+        run(app)
+    for service in made:
+        assert not service.is_alive
+        assert service.runs == 1
+        assert not service.bus.is_connected()
+    assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_without_services_until_a_signal() -> None:
+    """A container without services handles events until a signal."""
+    log: list[str] = []
+
+    def resource(_bus: LifeBus) -> Iterator[None]:
+        log.append("started")
+        yield
+        log.append("stopped")
+
+    app = container_of(resource=providers.Resource(resource, Base.bus.client))
+    with leaving_nothing(), interrupting(lambda: log):
+        run(app)
+    assert log == ["started", "stopped"]
+
+
+def test_until_all_services_have_ended(monkeypatch: pytest.MonkeyPatch, proxy: EventBusProxy) -> None:
+    """run() returns when the last service has ended; the class of a container will do, too."""
+
+    class Brief(Worker):
+        @override
+        def run(self) -> None:
+            runs.append(1)
+
+    class BriefAsync(AsyncWorker):
+        @override
+        async def run(self) -> None:
+            await asyncio.sleep(0)
+            runs.append(2)
+
+    runs: list[int] = []
+
+    class App(Base):
+        one = providers.Singleton(Brief, bus=Base.bus.client)
+        two = providers.Singleton(BriefAsync, bus=Base.bus.client)
+
+    _set_ports(monkeypatch, proxy.pub_port, proxy.sub_port)
+    with leaving_nothing():
+        run(App)
+    assert sorted(runs) == [1, 2]
+
+
+def test_handlers_are_there_before_services_run() -> None:
+    """A service's own handlers hear what it emits from the first event on, the async ones on the loop of run()."""
+    heard: list[tuple[str, str]] = []
+
+    class Talker(Worker):
+        @override
+        def run(self) -> None:
+            self.bus.emit_event(LifeType.tick, LifeTopic.life)
+            super().run()
+
+        @on(LifeType.service_started, LifeType.tick, topic=LifeTopic.life)
+        def hear(self, event: LifeEvent) -> None:
+            heard.append((event.type, threading.current_thread().name))
+
+        @on(LifeType.tick, topic=LifeTopic.life)
+        async def hear_too(self, event: LifeEvent) -> None:
+            heard.append(("async", threading.current_thread().name))
+            self.request_stop()
+
+    with leaving_nothing():
+        run(container_of(talker=providers.Singleton(Talker, bus=Base.bus.client)))
+    assert heard == [
+        ("service_started", "eventbus-consumer"),
+        ("tick", "eventbus-consumer"),
+        ("async", threading.main_thread().name),
+    ]
+
+
+def test_the_order() -> None:
+    """A service starts after the one that it is injected with, and stops before it; resources outlive both."""
+    log: list[str] = []
+
+    async def resource() -> AsyncIterator[None]:
+        log.append("resource started")
+        yield
+        log.append("resource stopped")
+
+    class Logged(Worker):
+        def __init__(self, bus: LifeBus, name: str, **_others: object) -> None:
+            super().__init__(bus)
+            self.name = name
+
+        @override
+        def start(self) -> None:
+            log.append(f"{self.name} started")
+            super().start()
+
+        @override
+        def run(self) -> None:
+            super().run()
+            log.append(f"{self.name} stopped")
+
+    first = providers.Singleton(Logged, Base.bus.client, "first")
+    between: providers.Factory[Any] = providers.Factory(dict, first=first)
+    second = providers.Singleton(Logged, Base.bus.client, "second", between=between)
+    third = providers.Singleton(Logged, Base.bus.client, "third", second=second)
+    app = container_of(third=third, first=first, resource=providers.Resource(resource), second=second)
+    with interrupting(lambda: log[-1:] == ["third started"]):
+        run(app)
+    services = ["first", "second", "third"]
+    assert log == [
+        "resource started",
+        *(f"{name} started" for name in services),
+        *(f"{name} stopped" for name in reversed(services)),
+        "resource stopped",
+    ]
+
+
+def test_one_gives_up() -> None:
+    """When a service has given up, the others are stopped, and run() raises why."""
+    app = container_of(
+        worker=providers.Singleton(Worker, bus=Base.bus.client, failures=9),
+        other=providers.Singleton(AsyncWorker, bus=Base.bus.client),
+    )
+    with leaving_nothing(), pytest.raises(ServiceFailed, match=r"Worker .* Boom: the 4\. time"):
+        run(app)
+
+
+def test_one_does_not_stop() -> None:
+    """A service that does not stop in time is an error; the others and the container are stopped all the same."""
+    go = threading.Event()
+    workers: list[Worker] = []
+
+    class Deaf(Worker):
+        @override
+        def run(self) -> None:
+            workers.append(self)
+            go.wait()
+
+    app = container_of(
+        deaf=providers.Singleton(Deaf, bus=Base.bus.client, stop_timeout=0.01),
+        other=providers.Singleton(AsyncWorker, bus=Base.bus.client),
+    )
+    try:
+        with interrupting(lambda: workers), pytest.raises(ServiceTimeout, match="Deaf"):
+            run(app)
+        assert not workers[0].bus.is_connected()
+    finally:
+        go.set()
+    workers[0].stop(PATIENCE)
+
+
+def test_a_factory_of_services_is_refused() -> None:
+    """A factory would make a service that nobody else has: an error that names it, and nothing runs on."""
+    app = container_of(worker=providers.Factory(Worker, bus=Base.bus.client))
+    with leaving_nothing(), pytest.raises(TypeError, match=r"a factory provides Worker: .* use providers\.Singleton"):
+        run(app)
+
+
+def test_a_start_that_fails(monkeypatch: pytest.MonkeyPatch, dead_ports: tuple[int, int]) -> None:
+    """Without a proxy run() raises what connecting raises, and leaves nothing."""
+    _set_ports(monkeypatch, *dead_ports)
+    monkeypatch.setenv("EVENTBUS_CONNECT_TIMEOUT", "0.05")
+
+    class App(containers.DeclarativeContainer):
+        bus = providers.Container(EventBusContainer, event_class=LifeEvent)
+
+    with leaving_nothing(), pytest.raises(ProxyUnreachable):
+        run(App)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_breaks_off_the_start(
+    monkeypatch: pytest.MonkeyPatch, dead_ports: tuple[int, int], number: signal.Signals
+) -> None:
+    """A signal while it waits for the proxy ends it at once, without an error, and nothing is left."""
+    _set_ports(monkeypatch, *dead_ports)
+    monkeypatch.setenv("EVENTBUS_CONNECT_TIMEOUT", "1000")
+
+    class App(containers.DeclarativeContainer):
+        bus = providers.Container(EventBusContainer, event_class=LifeEvent)
+        worker = providers.Singleton(Worker, bus=bus.client)
+
+    def waiting() -> bool:
+        frame = sys._current_frames().get(threading.main_thread().ident or 0)
+        while frame is not None and frame.f_code.co_name != "prove":
+            frame = frame.f_back
+        return frame is not None
+
+    with leaving_nothing(), interrupting(waiting, number):
+        run(App)
+
+
+PROGRAM = """
+from dependency_injector import containers, providers
+from eventbus.container import EventBusContainer, run
+from tests.container.services import LifeEvent, Worker
+
+class App(containers.DeclarativeContainer):
+    bus = providers.Container(EventBusContainer, event_class=LifeEvent)
+    worker = providers.Singleton(Worker, bus=bus.client, failures={failures})
+
+if __name__ == "__main__":
+    run(App)
+"""
+
+
+def _program(proxy: EventBusProxy, failures: int) -> "subprocess.Popen[str]":
+    environment = os.environ | {"EVENTBUS_PUB_PORT": str(proxy.pub_port), "EVENTBUS_SUB_PORT": str(proxy.sub_port)}
+    code = PROGRAM.format(failures=failures)
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=Path(__file__).parents[2],  # where `tests` is
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_a_program(proxy: EventBusProxy) -> None:
+    """A program of three lines: SIGTERM ends it with status 0 and without a word, and the bus has heard both ends."""
+    with EventBusClient[LifeEvent, LifeType, LifeTopic](LifeEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port) as bus:
+        bus.subscribe(LifeTopic.life)
+        with _program(proxy, 0) as program:
+            try:
+                started = bus.recv_event(PATIENCE)
+                program.terminate()
+                output = program.communicate(timeout=PATIENCE)
+            finally:
+                program.kill()
+        assert (program.returncode, output) == (0, ("", ""))
+        stopped = bus.recv_event(PATIENCE)
+        assert [event and event.type for event in (started, stopped)] == [LifeType.service_started, LifeType.service_stopped]
+
+
+def test_a_program_that_fails(proxy: EventBusProxy) -> None:
+    """A program whose service gives up ends with status 1 and says why."""
+    with _program(proxy, 9) as program:
+        try:
+            _, errors = program.communicate(timeout=PATIENCE)
+        finally:
+            program.kill()
+    assert program.returncode == 1
+    assert "service Worker has failed and is not run again: Boom: the 4. time" in errors.splitlines()[-1]
+
+
+def _set_ports(monkeypatch: pytest.MonkeyPatch, pub_port: int, sub_port: int) -> None:
+    monkeypatch.setenv("EVENTBUS_PUB_PORT", str(pub_port))
+    monkeypatch.setenv("EVENTBUS_SUB_PORT", str(sub_port))

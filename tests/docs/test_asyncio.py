@@ -1,0 +1,70 @@
+"""docs/asyncio.md: the service and the program that asks it run as they stand, and end well however they are ended."""
+
+import signal
+import sys
+from pathlib import Path
+
+from eventbus import EventBusProxy
+from tests.docs.pages import section
+from tests.docs.running import done, running, shell, surroundings
+from tests.support import PATIENCE, eventually
+
+
+def write_service(folder: Path) -> list[str]:
+    """Write it, and return what runs it."""
+    with section("asyncio.md", "A service") as part:
+        part.write(folder)
+        return shell(part.one("sh"))
+
+
+def write_asking(folder: Path) -> list[str]:
+    """Write the program that asks the service, and return what runs it."""
+    with section("asyncio.md", "Without a container") as part:
+        part.write(folder)
+        return shell(part.one("sh"))
+
+
+def test_a_service(proxy: EventBusProxy, tmp_path: Path) -> None:
+    """It answers who asks, and ends with status 0 and without a word at SIGTERM."""
+    environment = surroundings(proxy)
+    with running(write_service(tmp_path), tmp_path, environment) as service:
+        service.wait_for("ready")
+        assert done(write_asking(tmp_path), tmp_path, environment).stdout == "heating by 2.5\n"
+        assert service.end() == 0
+    assert service.text == "ready\n"
+    eventually(lambda: proxy.health().connections.publishers == 0, PATIENCE, "clients that have closed")
+
+
+def test_ctrl_c(proxy: EventBusProxy, tmp_path: Path) -> None:
+    """So it ends at SIGINT."""
+    with running(write_service(tmp_path), tmp_path, surroundings(proxy)) as service:
+        service.wait_for("ready")
+        assert service.end(signal.SIGINT) == 0
+    assert service.text == "ready\n"
+
+
+CANCELLED = """
+import asyncio
+from ask import Bus, PlantEvent, next_event
+from eventbus.settings import EventBusSettings
+
+async def main() -> None:
+    settings = EventBusSettings()
+    bus = Bus(PlantEvent, settings.host, settings.pub_port, settings.sub_port)
+    bus.connect()
+    waiting = asyncio.create_task(next_event(bus))
+    await asyncio.sleep(0)
+    waiting.cancel()
+    await asyncio.wait([waiting])
+    print(waiting.cancelled())
+    await bus.aclose()
+
+asyncio.run(main())
+"""
+
+
+def test_cancellation(proxy: EventBusProxy, tmp_path: Path) -> None:
+    """Who waits for an event in a thread can be cancelled, and the client be closed."""
+    write_service(tmp_path)
+    write_asking(tmp_path)
+    assert done([sys.executable, "-c", CANCELLED], tmp_path, surroundings(proxy)).stdout == "True\n"
