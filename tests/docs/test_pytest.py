@@ -19,7 +19,7 @@ def write_all(folder: Path) -> list[str]:
 
 
 def test_they_pass(tmp_path: Path) -> None:
-    """They pass side by side, with warnings as errors."""
+    """They pass, with warnings as errors."""
     command = write_all(tmp_path)
     assert "5 passed" in done(command, tmp_path, surroundings(PYTEST_ADDOPTS="-W error")).stdout
 
