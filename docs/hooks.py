@@ -8,7 +8,6 @@ from contextlib import redirect_stdout, suppress
 from typing import Any
 from unittest.mock import patch
 
-from mkdocs.structure.pages import Page
 from pydantic_settings import CliApp
 
 from eventbus import cli
@@ -20,7 +19,7 @@ _ENTRY = re.compile(r"^  (?P<names>-\S.*?|\w+)(?:\s{2,}(?P<text>\S.*))?$")
 _NO_DEFAULT = re.compile(r" \(default: (?:None|null|\[\]|)\)$")
 
 
-def on_page_markdown(markdown: str, *, page: Page, **_: object) -> str:
+def on_page_markdown(markdown: str, **_: object) -> str:
     """Put what is generated in place of its mark."""
     for mark, generate in GENERATED.items():
         if mark in markdown:

@@ -18,7 +18,7 @@ from eventbus.telemetry import otel
 from eventbus.telemetry.prometheus import PrometheusHook
 from eventbus.telemetry.proxy import ProxyCollector
 from tests.docs.pages import Reader, commands, needs, path_of, section
-from tests.support import Bus, eventually
+from tests.support import PATIENCE, Bus, eventually
 
 PAGE = path_of("observability.md").read_text()
 
@@ -94,8 +94,13 @@ def test_the_lines_of_the_log(proxy: EventBusProxy, connected: Callable[..., Bus
     client = connected()
     ports = {str(proxy.pub_port): "5559", str(proxy.sub_port): "5560"}
     proxy.stop()
-    eventually(lambda: client.state is ClientState.DEGRADED)
-    (record,) = (record for record in caplog.records if record.levelno == logging.WARNING)
+
+    def warnings() -> list[logging.LogRecord]:
+        return [record for record in list(caplog.records) if record.levelno == logging.WARNING]
+
+    eventually(warnings, PATIENCE)  # it is logged a moment after the state has changed
+    (record,) = warnings()
+    assert client.state is ClientState.DEGRADED
 
     def as_shown(text: str) -> str:
         """The line with the page's ports, and both connections: the second may end a moment after the first."""
