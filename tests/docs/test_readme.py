@@ -30,6 +30,13 @@ def test_the_example(tmp_path: Path) -> None:
     assert done.stdout.startswith("started at 20")
 
 
+def test_the_example_to_copy_from() -> None:
+    """Its command is the one of the example's own README, which is executed where the example is tested."""
+    with section("README.md", "An example to copy from") as part:
+        command = part.one("sh")
+    assert f"```sh\n{command}```\n" in (ROOT / "examples" / "rl_plant" / "README.md").read_text()
+
+
 def test_the_table_of_settings() -> None:
     """It has every variable with its default and meaning, and no other."""
     page = path_of("README.md").read_text()
