@@ -13,7 +13,7 @@ from eventbus.container.lifecycle import Lifecycle
 from eventbus.container.lifespan import lifespan
 from eventbus.container.resources import AnyProvider, root_of, stopping_order, walk
 from eventbus.container.service import AsyncService, Service
-from eventbus.container.signals import on_interrupt
+from eventbus.container.signals import glancing, on_interrupt
 
 type AnyService = Service[Any, Any, Any] | AsyncService[Any, Any, Any]
 
@@ -68,7 +68,9 @@ async def _run(container: containers.Container, interruption: _Interruption) -> 
         interrupted = True
         loop.call_soon_threadsafe(changed.set)
 
-    async with lifespan(container), AsyncExitStack() as stack:
+    async with AsyncExitStack() as stack:
+        stack.enter_context(glancing())
+        await stack.enter_async_context(lifespan(container))
         providing = list(stopping_order(_service_providers(container)))
         services = [await _provided(provider) for provider in reversed(providing)]
         # From here on a signal does not break off: it is noticed when all have started.

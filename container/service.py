@@ -2,13 +2,14 @@
 
 import asyncio
 from abc import ABC, abstractmethod
-from queue import SimpleQueue
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from threading import Thread, current_thread
 from types import TracebackType
 from typing import Any, Self
 
 from eventbus.container.lifecycle import Lifecycle
-from eventbus.container.signals import on_interrupt
+from eventbus.container.signals import GLANCE, glancing, on_interrupt
 from eventbus.deadline import Deadline
 from eventbus.errors import ServiceTimeout
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
@@ -99,7 +100,10 @@ class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTo
         stop_waiting = self.on_end(lambda: ended.put(None))
         try:
             with on_interrupt(lambda: ended.put(None)), self:
-                ended.get()
+                while True:
+                    with suppress(Empty):
+                        ended.get(timeout=GLANCE)
+                        break
         finally:
             stop_waiting()
         self.raise_failure()
@@ -182,7 +186,7 @@ class AsyncService[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Ev
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         stop_waiting = self.on_end(ended.set)
         try:
-            with on_interrupt(lambda: loop.call_soon_threadsafe(ended.set)):
+            with glancing(), on_interrupt(lambda: loop.call_soon_threadsafe(ended.set)):
                 async with self:
                     await ended.wait()
         finally:

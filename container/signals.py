@@ -1,10 +1,33 @@
 """SIGINT and SIGTERM, for whoever runs until one of them comes."""
 
+import asyncio
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import current_thread, main_thread
 from types import FrameType
+
+GLANCE = 0.5
+"""Seconds. A signal that comes just before the main thread waits does not wake it, and is handled only when it wakes. So
+whoever waits for signals wakes now and then."""
+
+
+@contextmanager
+def glancing() -> Iterator[None]:
+    """Have the running event loop wake every `GLANCE` seconds within the block."""
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle | None = None
+
+    def glance() -> None:
+        nonlocal timer
+        timer = loop.call_later(GLANCE, glance)
+
+    glance()
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()
 
 
 @contextmanager

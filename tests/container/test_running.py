@@ -93,6 +93,23 @@ def test_without_services_until_a_signal() -> None:
     assert log == ["started", "stopped"]
 
 
+def test_a_signal_that_does_not_wake_the_loop() -> None:
+    """A signal is handled although it does not end the loop's waiting, as when it comes just before that."""
+    looping: list[int] = []
+
+    def resource(_bus: LifeBus) -> Iterator[None]:
+        looping.append(1)
+        yield
+
+    def interrupt() -> None:
+        eventually(lambda: looping and sys._current_frames()[main].f_code.co_name == "select")
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    main = threading.main_thread().ident or 0
+    with leaving_nothing(), in_thread(interrupt):
+        run(container_of(resource=providers.Resource(resource, Base.bus.client)))
+
+
 def test_until_all_services_have_ended(monkeypatch: pytest.MonkeyPatch, proxy: EventBusProxy) -> None:
     """run() returns when the last service has ended; the class of a container will do, too."""
 

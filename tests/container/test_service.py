@@ -570,6 +570,28 @@ def test_async_run_forever_until_a_signal(bus: LifeBus) -> None:
     within(main)
 
 
+def test_a_signal_that_does_not_wake_the_main_thread(bus: LifeBus) -> None:
+    """A signal is handled although it does not end the main thread's waiting, as when it comes just before that."""
+    worker = Worker(bus)
+
+    def interrupt() -> None:
+        assert worker.running.wait(PATIENCE)
+        eventually(lambda: sys._current_frames()[threading.main_thread().ident or 0].f_code.co_name == "run_forever")
+        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+    with in_thread(interrupt):
+        worker.run_forever()
+
+    async def main() -> None:
+        worker = AsyncWorker(bus)
+        running = asyncio.create_task(worker.run_forever())
+        await worker.running.wait()
+        with in_thread(lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)):
+            await running
+
+    within(main)
+
+
 def test_run_forever_in_another_thread(bus: LifeBus) -> None:
     """In another thread signals are left alone; request_stop() ends it."""
     worker = Worker(bus)

@@ -1,18 +1,15 @@
 """Clients of different versions on one bus: what fits is handled in order, the rest is counted and named, nothing stops."""
 
 import logging
-import re
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from enum import auto
-from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from eventbus import BaseEvent, BaseEventType, EventBusClient, EventBusProxy, RejectReason
-from eventbus.codec import Codec
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from tests.support import PATIENCE, MyEventTopic, eventually
 
@@ -178,71 +175,3 @@ def test_each_unknown_type_is_said_at_once(caplog: pytest.LogCaptureFixture) -> 
     assert all(f"on b'my_service': unknown type 'type {n}'; 0 more" in line.getMessage() for n, line in enumerate(lines))
     assert stats.unknown_types == {f"type {number}": 3 for number in range(100)}
     assert stats.rejects == {RejectReason.TYPE: 450}
-
-
-# What docs/schema.md says
-
-BLOCKS = dict(
-    re.findall(
-        r"```python\n# ([\w ]+)\n(.*?)```", (Path(__file__).parents[2] / "docs" / "schema.md").read_text(), flags=re.DOTALL
-    )
-)
-
-
-def documented(name: str) -> dict[str, Any]:
-    """What a block of code in the documentation defines."""
-    namespace: dict[str, Any] = {"__name__": __name__}
-    exec(compile(BLOCKS[name], f"docs/schema.md: {name}", "exec"), namespace)
-    return namespace
-
-
-def told(event_class: Any, *payloads: bytes) -> tuple[list[str], dict[RejectReason, int], dict[str, int]]:
-    """What a receiver of this class receives, as JSON, and what it counts."""
-    hub = MemoryHub()
-    sender = MemoryTransport(hub)
-    sender.open(PATIENCE)
-    receiver: Client = EventBusClient(event_class, transport=MemoryTransport(hub), topics=[TOPIC])
-    with receiver:
-        receiver.start_consumer()
-        for payload in payloads:
-            sender.send(TOPIC.encode(), payload)
-        count = b"".join(payloads).count(b'"type"')
-        eventually(lambda: receiver.stats().received + receiver.stats().rejected == count)
-        stats = receiver.stats()
-        received = [event.model_dump_json() for _ in range(stats.received) if (event := receiver.recv_event(0))]
-    return received, dict(stats.rejects), dict(stats.unknown_types)
-
-
-def sent(event_class: Any, *events: dict[str, Any]) -> list[bytes]:
-    """What a publisher of this class sends."""
-    return Codec(event_class).encode_many([event_class.model_validate(event) for event in events])
-
-
-def test_the_documented_versions_understand_each_other() -> None:
-    """Version 2 takes all events of version 1; version 1 takes those of version 2 but for the new type, which it names."""
-    one, two = documented("version 1")["PlantEvent"], documented("version 2")["PlantEvent"]
-    old = sent(one, *({"type": each, "place": {"hall": 3}, "value": 1} for each in ("started", "measured")))
-    received, *counted = told(two, *old)
-    assert [two.model_validate_json(event).place.hall for event in received] == [3, 3]
-    assert counted == [{}, {}]
-    types = ("measured", "calibrated", "started")
-    newer = sent(two, *({"type": each, "place": {"hall": 3, "row": "A"}, "value": 1, "unit": "K"} for each in types))
-    received, *counted = told(one, *newer, b"[" + b",".join(newer) + b"]")
-    assert received == [*map(bytes.decode, old[::-1])] * 2
-    assert counted == [{RejectReason.TYPE: 2}, {"calibrated": 2}]
-
-
-def test_the_documented_strict_class_ignores_nothing() -> None:
-    """Where extra fields are forbidden, what has one is no event."""
-    strict = documented("strict")["PlantEvent"]
-    assert strict.model_validate_json(b'{"type":"measured"}').value == 0
-    with pytest.raises(ValueError, match="Extra inputs"):
-        strict.model_validate_json(b'{"type":"measured","unit":"K"}')
-
-
-def test_the_documented_union_names_types() -> None:
-    """In a union each type has its own fields; one that no member has is counted by name."""
-    good = b'{"type":"measured","value":1.0}'
-    received, *counted = told(documented("union")["PlantEvent"], good, b'{"type":"measured"}', b'{"type":"calibrated"}')
-    assert received == [good.decode()]
-    assert counted == [{RejectReason.TYPE: 1, RejectReason.SCHEMA: 1}, {"calibrated": 1}]

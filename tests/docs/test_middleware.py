@@ -6,50 +6,52 @@ from typing import Any
 
 import pytest
 
-from eventbus import EventBusHook, EventBusProxy, current_headers, resilience
+from eventbus import DropReason, EventBusHook, EventBusProxy, current_headers, resilience
 from eventbus.container import lifespan
 from eventbus.middleware import Middleware
-from tests.support import MyEvent, MyEventTopic, MyEventType, event, eventually
+from tests.docs.pages import modules, path_of, section, write_events
+from tests.support import eventually
 
-PAGE = (Path(__file__).parents[1] / "docs" / "middleware.md").read_text()
-TOPIC = MyEventTopic.my_service
+PAGE = path_of("middleware.md").read_text()
 
 
 @pytest.fixture
-def examples(proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What the page's code defines, for a bus at the proxy."""
+def folder(proxy: EventBusProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the page's modules are; the settings lead to the proxy."""
     monkeypatch.setenv("EVENTBUS_PUB_PORT", str(proxy.pub_port))
     monkeypatch.setenv("EVENTBUS_SUB_PORT", str(proxy.sub_port))
-    names: dict[str, Any] = {"MyEvent": MyEvent}
-    for block in re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL):
-        exec(block, names)
-    return names
+    write_events(tmp_path)
+    return tmp_path
 
 
-def test_the_hook_is_found(examples: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_hook_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The example's hook is told of a dropped event without being named to the bus."""
-    with lifespan(examples["App"]()) as app:
-        client = app.bus.client()
-        client._counters.drops.add(next(iter(examples["DropReason"])), 2)
+    with section("middleware.md", "Hooks") as part:
+        part.write(folder)
+    with modules(folder, "alarm") as (alarm,), lifespan(alarm.App()) as app:
+        app.bus.client()._counters.drops.add(DropReason.RECEIVE_BUFFER, 2)
     assert "paging plant-1: 2 events dropped" in capsys.readouterr().out
 
 
-def test_the_middleware_is_called(examples: dict[str, Any]) -> None:
+def test_the_middleware_is_called(folder: Path) -> None:
     """The example's middleware filters, and gives what is emitted while an event is handled the same id."""
+    with section("middleware.md", "Middleware") as part:
+        part.write(folder)
     ids: list[str] = []
-    with lifespan(examples["Around"]()) as app:
+    with modules(folder, "events", "around") as (events, around), lifespan(around.Around()) as app:
         client = app.bus.client()
 
-        def handle(event: MyEvent) -> None:
+        def handle(event: Any) -> None:
             ids.append(current_headers()["correlation-id"])
             if event.value < 3:
-                client.emit_event(event.model_copy(update={"value": 3.0}), TOPIC)
+                client.emit_event(event.model_copy(update={"value": 3.0}), events.MyEventTopic.readings)
 
-        client.subscribe(TOPIC)
-        client.attach_callback(MyEventType.updated, handle)
+        client.subscribe(events.MyEventTopic.readings)
+        client.attach_callback(events.MyEventType.measured, handle)
         client.start_consumer()
-        client.emit_event(event(-1), TOPIC)
-        client.emit_event(event(1), TOPIC)
+        for value in (-1.0, 1.0):
+            event = events.MyEvent(type=events.MyEventType.measured, value=value)
+            client.emit_event(event, events.MyEventTopic.readings)
         eventually(lambda: client.stats().handled == 3)
     assert len(ids) == 2
     assert ids[0] == ids[1]

@@ -1,0 +1,33 @@
+"""docs/docstrings.py: docstrings as Markdown."""
+
+from docs.docstrings import as_markdown
+
+TARGETS = {"close": "eventbus.EventBusClient.close"}.get
+
+
+def test_a_literal_block_becomes_code() -> None:
+    """What is indented behind a double colon is fenced, without its indentation; what follows it stays text."""
+    rest = "It starts.\n\nRaises:\n    OSError: none is left."
+    assert as_markdown(f"Use it::\n\n    with lifespan(App()) as app:\n        ...\n\n{rest}") == (
+        f"Use it:\n\n```python\nwith lifespan(App()) as app:\n    ...\n```\n\n{rest}"
+    )
+
+
+def test_a_table_of_toml_becomes_toml() -> None:
+    """A block that begins with a bracket is TOML."""
+    assert "```toml\n[clients.one]\n```" in as_markdown("A file::\n\n    [clients.one]\n")
+
+
+def test_a_tree_becomes_text() -> None:
+    """What is drawn with lines keeps them."""
+    assert as_markdown("As one tree.\n\nError\n├── One  first\n│   └── Two\n\nEnd.") == (
+        "As one tree.\n\n```text\nError\n├── One  first\n│   └── Two\n```\n\nEnd."
+    )
+
+
+def test_names_become_links_outside_of_code() -> None:
+    """A name in single backticks is linked if it stands for something; in double ones, and in blocks, it is not."""
+    link = '<autoref identifier="eventbus.EventBusClient.close" optional><code>close</code></autoref>'
+    assert as_markdown("As `close`, not `open`, and ``close``::\n\n    `close`\n", TARGETS) == (
+        f"As {link}, not `open`, and ``close``:\n\n```python\n`close`\n```\n\n"
+    )

@@ -1,0 +1,42 @@
+"""Links between pages, and to files of the repository, lead somewhere, on a forge as on the site."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, pages, path_of, sections
+
+_FENCED = re.compile(r"^ *(```+).*?^ *\1 *$", re.MULTILINE | re.DOTALL)
+_CODE = re.compile(r"`[^`\n]*`")
+_LINK = re.compile(r"\[(?:[^\[\]]|\[[^\]]*\])*\]\((?P<target>[^)\s]+)\)")
+_SCHEME = re.compile(r"[a-z]+:")
+
+
+def targets(page: str) -> Iterator[str]:
+    """Where the page's links lead to, but for those to other sites."""
+    text = _CODE.sub("code", _FENCED.sub("", path_of(page).read_text()))
+    for found in _LINK.finditer(text):
+        if not _SCHEME.match(found["target"]):
+            yield found["target"]
+
+
+def anchors(path: Path) -> set[str]:
+    """The names of a page's headings, as forges and mkdocs make them."""
+    page = path.name if path == ROOT / "README.md" else str(path.relative_to(ROOT / "docs"))
+    headings = (part.heading for part in sections(page))
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", pages())
+def test_links_lead_somewhere(page: str) -> None:
+    """Each leads to a file of the repository, and if it names a heading, to one that is there."""
+    broken = []
+    for target in targets(page):
+        name, _, anchor = target.partition("#")
+        path = (path_of(page).parent / name).resolve() if name else path_of(page)
+        inside = path.is_relative_to(ROOT) and path.exists()
+        if not inside or (anchor and anchor not in anchors(path)):
+            broken.append(target)
+    assert broken == []

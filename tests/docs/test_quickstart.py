@@ -1,0 +1,93 @@
+"""docs/quickstart.md: who follows it step by step gets two services that talk, and a test."""
+
+import re
+import shutil
+from contextlib import ExitStack, closing
+from importlib.metadata import distributions
+from pathlib import Path
+
+import pytest
+
+from tests.docs.pages import ROOT, Command, Reader, Terminal, commands, section
+from tests.support import RawPeers
+
+
+def copy_of_the_project(folder: Path) -> None:
+    """What an installation needs, so that none writes into the repository."""
+    for name in ("eventbus", "container", "settings"):
+        shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, folder)
+
+
+def wait_for_subscriber(reader: Reader, topic: bytes) -> None:
+    """Return when somebody is subscribed to this topic; an empty one stands for all."""
+    with closing(RawPeers(*reader.ports)) as peers:
+        peers.publisher(awaited=topic)
+
+
+def only(code: str) -> Command:
+    (command,) = commands(code)
+    return command
+
+
+def without_times(text: str) -> str:
+    """The text with one and the same figure in place of each time and duration."""
+    return re.sub(r"\d\d:\d\d:\d\d\.\d{3}|\d+\.\d+(?= ?m?s\b)", "#", text)
+
+
+@pytest.mark.timeout(240)  # an installation and a dozen processes, one after the other
+def test_the_quickstart(tmp_path: Path) -> None:
+    """Each step does what the page says, and shows what the page shows, in an environment that begins with nothing."""
+    (tmp_path / "eventbus").mkdir()
+    copy_of_the_project(tmp_path / "eventbus")
+    folder = tmp_path / "services"
+    folder.mkdir()
+    # What the suite runs with lies in uv's cache: no network is needed.
+    constraints = tmp_path / "constraints.txt"
+    constraints.write_text("\n".join(f"{each.name}=={each.version}" for each in distributions() if each.name != "eventbus"))
+    reader = Reader(folder, UV_OFFLINE="1", UV_CONSTRAINT=str(constraints))
+
+    with section("quickstart.md", "Install") as part:
+        reader.run(part.one("sh"))
+    with section("quickstart.md", "Run a proxy") as part:
+        proxy, check = map(only, part.take("console"))
+    with ExitStack() as terminals:
+
+        def terminal(command: Command) -> Terminal:
+            return terminals.enter_context(reader.terminal(command.text))
+
+        terminal(proxy).wait_for_text(proxy.output)
+        assert without_times(reader.run(check.text)) == without_times(check.output)
+
+        with section("quickstart.md", "Watch what passes") as part:
+            tail = only(part.one("console"))
+            tails = terminal(tail)
+            wait_for_subscriber(reader, b"")
+        with section("quickstart.md", "Say what can happen") as part:
+            part.write(folder)
+        with section("quickstart.md", "A service that handles") as part:
+            part.write(folder)
+            watch = only(part.one("console"))
+            watchers = terminal(watch)
+            wait_for_subscriber(reader, b"readings")
+        with section("quickstart.md", "A service that emits") as part:
+            part.write(folder)
+            emit, handled, passed = map(only, part.take("console"))
+        assert (handled.text, passed.text) == (watch.text, tail.text)
+        assert reader.run(emit.text) == emit.output
+        watchers.wait_for_text(handled.output)
+        shown = tails.wait_for(lambda text: text.count("\n") == passed.output.count("\n"), "the events")
+        assert without_times(shown) == without_times(passed.output)
+        watchers.press_ctrl_c()
+        assert watchers.wait() == f"{handled.output}^C"
+
+    with section("quickstart.md", "Configure") as part:
+        write, misspelt = map(commands, part.take("console"))
+    assert reader.run("\n".join(command.text for command in write)) == write[-1].output
+    assert reader.run(misspelt[0].text, status=2) == misspelt[0].output
+
+    with section("quickstart.md", "Test") as part:
+        part.write(folder)
+        test = only(part.one("console"))
+    assert without_times(reader.run(test.text)) == without_times(test.output)

@@ -1,0 +1,84 @@
+"""The documentation site: it can be built, and its reference has everything that is public."""
+
+import os
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+import eventbus
+import eventbus.container
+import eventbus.settings
+from eventbus import cli, errors
+from eventbus.settings import EventBusSettings
+from eventbus.transport import Transport
+from eventbus.transports.memory import MemoryHub, MemoryTransport
+from tests.docs.pages import ROOT
+
+
+class Page(HTMLParser):
+    """What a built page has.
+
+    Attributes:
+        anchors: the names that links can lead to.
+        fetched: what a browser fetches by itself to show the page.
+    """
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.anchors: set[str] = set()
+        self.fetched: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        self.anchors.add(given.get("id") or "")
+        if tag != "a" and (given.get("rel") or "") != "canonical":
+            self.fetched |= {given[name] or "" for name in ("src", "href") if name in given}
+
+
+def public() -> set[tuple[str, str]]:
+    """What the package is for: each by the name that it is imported by, and by where it is defined."""
+    things = {
+        (f"{module.__name__}.{name}", getattr(module, name))
+        for module in (eventbus, eventbus.container, eventbus.settings)
+        for name in module.__all__
+    }
+    of_modules = [
+        *(thing for thing in vars(errors).values() if isinstance(thing, type)),
+        MemoryHub,
+        MemoryTransport,
+        Transport,
+    ]
+    things |= {(f"{thing.__module__}.{thing.__name__}", thing) for thing in of_modules}
+    return {(name, f"{thing.__module__}.{thing.__name__}") for name, thing in things}
+
+
+@pytest.mark.timeout(180)  # all pages, and the reading of all code
+def test_the_site(tmp_path: Path) -> None:
+    """It builds without a warning, its reference has each public name, variable and command, and it fetches nothing."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
+        cwd=ROOT,
+        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    built = {str(path.relative_to(tmp_path)): Page(path.read_text()) for path in tmp_path.rglob("*.html")}
+
+    reference = {anchor for name, page in built.items() if name.startswith("reference/") for anchor in page.anchors}
+    assert {names for names in public() if reference.isdisjoint(names)} == set()
+    variables = {EventBusSettings.variable(*path) for path, _ in EventBusSettings.fields()}
+    assert variables <= built["reference/settings.html"].anchors
+    assert {f"eventbus-{name}" for name in cli._EventBus.model_fields} <= built["reference/command-line.html"].anchors
+
+    elsewhere = {url for page in built.values() for url in page.fetched if re.match(r"(https?:)?//", url)}
+    assert elsewhere == set()
+    assert not list(tmp_path.rglob("*.py"))
