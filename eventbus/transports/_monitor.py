@@ -11,6 +11,7 @@ import zmq
 from eventbus.transports._sockets import Context, Socket, unless_closed
 from eventbus.transports._watch import Leg
 
+_EVENT = struct.Struct("=HI")
 _UP = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _RETRIED = int(zmq.EVENT_CONNECT_RETRIED)
 _REFUSED = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
@@ -79,10 +80,12 @@ class Monitor:
             events = self._events
             if events is not None:
                 with unless_closed(events):
+                    # A frame at a time: a signal handler may raise between the two of an event, or look itself.
                     while events.poll(0):
-                        event, _value = struct.unpack("=HI", events.recv())
-                        events.recv()  # the endpoint
-                        self._leg = _after(self._leg, event)
+                        frame = events.recv()
+                        if len(frame) == _EVENT.size:  # else it is the endpoint, which follows
+                            event, _value = _EVENT.unpack(frame)
+                            self._leg = _after(self._leg, event)
             return self._leg
 
 

@@ -142,6 +142,17 @@ def gatekeeper() -> Iterator[Gatekeeper]:
     made._thread.join(PATIENCE)
 
 
+def test_a_look_that_was_broken_off(connect: Connect) -> None:
+    """When a signal handler has raised in the midst of an event, the next look goes on with the event after it."""
+    with EventBusProxy(pub_port=0, sub_port=0) as proxy:
+        connection = connect(proxy.pub_port)
+        events = connection.monitor._events
+        assert events is not None
+        assert events.poll(round(PATIENCE * 1000))
+        events.recv()  # half of the event that it is up
+    connection.wait_for(lambda leg: leg.failures or leg.abandoned)
+
+
 @pytest.mark.parametrize("kind", [zmq.XPUB, zmq.SUB])
 def test_a_connection_that_succeeds_is_up(proxy: EventBusProxy, connect: Connect, kind: int) -> None:
     """A leg is down before its connection, and up after the handshake."""
