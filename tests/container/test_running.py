@@ -223,6 +223,55 @@ def test_the_order() -> None:
     ]
 
 
+def test_what_async_resources_provide() -> None:
+    """A service that an async resource provides runs, too, and its handlers are attached."""
+    heard: list[str] = []
+
+    class Listener(Worker):
+        @override
+        def run(self) -> None:
+            self.bus.emit_event(LifeType.tick, LifeTopic.life)
+            super().run()
+
+        @on(LifeType.tick, topic=LifeTopic.life)
+        def hear(self, event: LifeEvent) -> None:
+            heard.append(event.type)
+            self.request_stop()
+
+    async def resource(bus: LifeBus) -> AsyncIterator[Listener]:
+        await asyncio.sleep(0)
+        yield Listener(bus)
+
+    run(container_of(listener=providers.Resource(resource, Base.bus.client)))
+    assert heard == ["tick"]
+
+
+def test_one_is_provided_in_many_ways() -> None:
+    """A service that is reached by several names, overridings, selectors and nested containers runs once."""
+    runs: list[Worker] = []
+
+    class Noted(Worker):
+        @override
+        def run(self) -> None:
+            runs.append(self)
+
+    class Nested(containers.DeclarativeContainer):
+        given = providers.Dependency(instance_of=Noted)
+
+    one = providers.Singleton(Noted, bus=Base.bus.client)
+    app = container_of(
+        one=one,
+        again=one,
+        selected=providers.Selector(lambda: "one", one=one, other=providers.Singleton(Noted, bus=Base.bus.client)),
+        handed_on=providers.Callable(lambda service: service, one),
+        overridden=providers.Singleton(Noted, bus=Base.bus.client),
+        nested=providers.Container(Nested, given=one),
+    )
+    app.overridden.override(app.one)
+    run(app)
+    assert len(runs) == 1
+
+
 def test_one_gives_up() -> None:
     """When a service has given up, the others are stopped, and run() raises why."""
     app = container_of(

@@ -225,7 +225,7 @@ def test_the_end_and_another_thread_start_it(bus: LifeBus) -> None:
     def start() -> None:
         if not told.is_set():
             told.set()
-            eventually(lambda: is_joining(others[0]))
+            eventually(lambda: others and is_joining(others[0]))
             worker.start()
 
     worker.on_end(start)
@@ -811,6 +811,7 @@ def test_a_second_signal_ends_what_hangs(bus: LifeBus) -> None:
 
 FORK = """
 import os, signal, sys
+from threading import Event
 sys.path.insert(0, sys.argv[1])  # where `tests` is
 from eventbus.container.signals import on_interrupt
 from tests.container.services import Worker, told
@@ -823,12 +824,14 @@ with told() as (bus, _):
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
+            signal.alarm(30)  # at the latest
             state = worker.state
             worker.start()
             alive = worker._thread.is_alive()
             worker.stop()
             os.write(write, f"{state} {alive} {worker.state}".encode())
-            signal.pause()
+            while True:
+                Event().wait(0.05)
         print(os.read(read, 100).decode())
         os.kill(child, signal.SIGTERM)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
