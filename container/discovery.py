@@ -6,6 +6,7 @@ import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from types import ModuleType, SimpleNamespace
+from typing import TYPE_CHECKING, cast
 
 from dependency_injector import containers, providers, wiring
 
@@ -13,6 +14,9 @@ from eventbus.container.resources import AnyProvider, is_async, last_resources, 
 from eventbus.errors import InvalidHandler
 from eventbus.handlers import Mark, callback_name, marked_functions, marked_methods
 from eventbus.hooks import EventBusHook
+
+if TYPE_CHECKING:
+    import asyncio
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +94,8 @@ def early_hooks(container: containers.Container) -> list[AnyProvider]:
 def provided_class(provider: AnyProvider) -> type:
     """The class of what the provider will provide, as far as it can be told without calling anything."""
     match provider:
-        case providers.BaseResource() if provider.initialized and not inspect.isawaitable(resource := provider()):
-            return type(resource)
+        case providers.BaseResource() if provider.initialized:
+            return _class_of_started(provider())
         case providers.Object():
             return type(provider())
         case providers.Factory() | providers.BaseSingleton():
@@ -138,6 +142,14 @@ def _has_marker(parameter: inspect.Parameter) -> bool:
         *(typing.get_args(annotation) if typing.get_origin(annotation) is typing.Annotated else ()),
     )
     return any(getattr(type(candidate), "__IS_MARKER__", False) for candidate in candidates)
+
+
+def _class_of_started(resource: object) -> type:
+    """The class of what a resource provides, once that has been awaited."""
+    if not inspect.isawaitable(resource):
+        return type(resource)
+    future = cast("asyncio.Future[object]", resource)  # for it is awaited again and again
+    return type(future.result()) if future.done() and not future.cancelled() and not future.exception() else object
 
 
 def _is_awaited(provider: AnyProvider) -> bool:

@@ -1,21 +1,29 @@
 """What services of both kinds have in common: their state, what they tell on the bus, and whether they run again."""
 
 import logging
+import os
 from collections.abc import Callable
 from enum import StrEnum
 from threading import Event, Lock
 from time import monotonic
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
+from weakref import WeakValueDictionary
+
+from dependency_injector import containers, providers
 
 from eventbus.client import EventBusClient
 from eventbus.container.restarts import RestartPolicy, Restarts
 from eventbus.errors import EventBusError, InvalidEvent, InvalidTopic, ServiceFailed
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
+from eventbus.printable import printable
 
 logger = logging.getLogger("eventbus")
 
 _USUAL = RestartPolicy()
 _STARTED, _STOPPED, _ERROR = "service_started", "service_stopped", "service_error"
+
+# By identity: a service may be a class that cannot be hashed.
+_services: "WeakValueDictionary[int, Lifecycle[Any, Any, Any]]" = WeakValueDictionary()
 
 
 class ServiceState(StrEnum):
@@ -48,6 +56,7 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
 
     Raises:
         InvalidEvent: the enum lacks one of those types.
+        TypeError: the bus is a provider of a client.
     """
 
     def __init__(
@@ -61,17 +70,22 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
         self.bus = bus
         self.name = type(self).__name__
         """What it is called in the log and in errors."""
+        self._check_bus()
         self._topic = topic
         self._types = {} if topic is None else self._find_types()
         self._policy = RestartPolicy(limit=0) if restart is None else restart
         self._restarts = Restarts(self._policy)
         self._stop_timeout = stop_timeout
-        self._starting = Lock()
-        self._changing = Lock()
-        self._state = ServiceState.STOPPED
-        self._asked_to_stop = Event()
         self._failure: BaseException | None = None
         self._on_end: list[Callable[[], object]] = []
+        self._rest()
+        _services[id(self)] = self
+
+    if not TYPE_CHECKING:  # to type checkers it would mean that there is every attribute
+
+        def __getattr__(self, name: str) -> object:
+            reason = "" if "_on_end" in self.__dict__ else ": its __init__ has to call super().__init__(bus) first"
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}{reason}", name=name, obj=self)
 
     def __repr__(self) -> str:
         return f"<{self.name}, {self._state}>"
@@ -125,21 +139,38 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
 
     # What the two kinds of service do with it.
 
+    def _rest(self) -> None:
+        """Be as one that was never started: at first, and in a forked child, where nothing runs and no lock is held."""
+        self._starting = Lock()
+        self._changing = Lock()
+        self._state = ServiceState.STOPPED
+        self._asked_to_stop = Event()
+
     def _begin(self) -> None:
         """Tell that it runs from now on."""
-        self._change(ServiceState.STOPPING if self.stopping else ServiceState.RUNNING)
+        self._enter_run()
+        self._tell(_STARTED)
+
+    def _begin_anew(self) -> None:
+        """Begin for the first time since it has stopped or failed.
+
+        Raises:
+            Exception: what it has to tell is no event of the bus.
+        """
+        self._asked_to_stop = Event()  # another one: whoever has just asked it to stop meant the last time
+        self._restarts = Restarts(self._policy)
+        self._failure = None
+        self._enter_run()
         try:
-            self._tell(_STARTED)
+            self._tell(_STARTED, for_the_first_time=True)
         except BaseException:
             self._change(ServiceState.STOPPED)
             raise
 
-    def _begin_anew(self) -> None:
-        """Begin for the first time since it has stopped or failed."""
-        self._asked_to_stop = Event()  # another one: whoever has just asked it to stop meant the last time
-        self._restarts = Restarts(self._policy)
-        self._failure = None
-        self._begin()
+    def _enter_run(self) -> None:
+        self._change(ServiceState.RUNNING)
+        if self.stopping:  # whoever asks from now on finds it running, and changes that
+            self._change(ServiceState.STOPPING)
 
     def _failed(self, error: BaseException) -> float | None:
         """Tell that `run` has raised this. Returns the seconds until it runs again, None if it does not."""
@@ -176,7 +207,14 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
         finally:
             self._change(ServiceState.STOPPED, set(ServiceState) - {ServiceState.FAILED})
             for callback in self._on_end.copy():
-                callback()
+                try:
+                    callback()
+                except BaseException as error:  # SystemExit too: the others wait for this
+                    logger.exception(
+                        "a callback of on_end failed on service %s",
+                        self.name,
+                        extra={"eventbus_service": self.name, "eventbus_error": type(error).__name__},
+                    )
 
     def _change(self, state: ServiceState, from_: set[ServiceState] | None = None) -> None:
         with self._changing:
@@ -192,26 +230,39 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
             extra={"eventbus_service": self.name, "eventbus_state": str(state), "eventbus_before": str(before)},
         )
 
-    def _tell(self, name: str, error: BaseException | None = None) -> None:
-        """Emit a lifecycle event. That the bus is away does not keep a service from its work."""
+    def _tell(self, name: str, error: BaseException | None = None, *, for_the_first_time: bool = False) -> None:
+        """Emit a lifecycle event, or log that it could not be: that does not keep a service from its work.
+
+        Only the first time it raises what is wrong with the event itself, for then somebody is there to mend it.
+        """
         if self._topic is None:
             return
         try:
             self.bus.emit_event(self.lifecycle_event(self._types[name], error), self._topic)
-        except (InvalidEvent, InvalidTopic):
-            raise
-        except EventBusError as refused:
+        except Exception as refused:
+            is_away = isinstance(refused, EventBusError) and not isinstance(refused, InvalidEvent | InvalidTopic)
+            if for_the_first_time and not is_away:
+                raise
             logger.warning(
                 "could not emit %s of service %s: %s",
                 name,
                 self.name,
-                refused,
+                printable(str(refused)),
+                exc_info=None if is_away else refused,
                 extra={
                     "eventbus_type": name,
                     "eventbus_service": self.name,
                     "eventbus_topic": str(self._topic),
                     "eventbus_error": type(refused).__name__,
                 },
+            )
+
+    def _check_bus(self) -> None:
+        given: object = self.bus
+        if isinstance(given, providers.Provider | containers.Container) or getattr(type(given), "__IS_MARKER__", False):
+            raise TypeError(
+                f"service {self.name} was given a {type(given).__name__} for its bus, and needs the client: have a provider "
+                f"make it, `providers.Singleton({self.name}, bus=bus.client)`, or call the client's"
             )
 
     def _find_types(self) -> dict[str, EventTypeClass]:
@@ -224,3 +275,12 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
             f"service {self.name} has a topic for its life cycle, but {enums} lacks {', '.join(wanted)}: "
             "add them, or give the service no topic"
         )
+
+
+def _forget_parents_services() -> None:
+    """In a forked child: what runs belongs to the parent."""
+    for service in list(_services.values()):
+        service._rest()
+
+
+os.register_at_fork(after_in_child=_forget_parents_services)

@@ -57,8 +57,10 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
                 await starting
         except BaseException as error:
             with _noting_on(error):
-                await self._settle()
-                await self.__aexit__(None, None, None)
+                try:
+                    await self._settle()
+                finally:  # also when this is cancelled while it waits
+                    await self.__aexit__(None, None, None)
             raise
         return self._container
 

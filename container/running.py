@@ -3,7 +3,9 @@
 import asyncio
 import inspect
 from collections.abc import Callable
+from concurrent.futures import Future
 from contextlib import AsyncExitStack, suppress
+from threading import Thread
 from typing import Any
 
 from dependency_injector import containers, providers
@@ -14,6 +16,7 @@ from eventbus.container.lifespan import lifespan
 from eventbus.container.resources import AnyProvider, root_of, stopping_order, walk
 from eventbus.container.service import AsyncService, Service
 from eventbus.container.signals import glancing, on_interrupt
+from eventbus.coroutines import running_loop
 
 type AnyService = Service[Any, Any, Any] | AsyncService[Any, Any, Any]
 
@@ -39,8 +42,13 @@ def run(app: type[containers.Container] | containers.Container) -> None:
     Raises:
         ServiceFailed: a service has given up.
         ServiceTimeout: one did not stop in time.
-        TypeError: a factory provides a service: it would make another one each time.
+        RuntimeError: an event loop runs in this thread already.
+        TypeError: a factory or a callable makes a service: that would be another one each time.
     """
+    if running_loop() is not None:
+        raise RuntimeError(
+            "run() has a loop of its own, and one runs here: use `async with lifespan(…)`, and start the services"
+        )
     interruption = _Interruption()
     with suppress(_Interrupted), on_interrupt(interruption):
         asyncio.run(_run(app() if isinstance(app, type) else app, interruption))
@@ -66,23 +74,25 @@ async def _run(container: containers.Container, interruption: _Interruption) -> 
     def interrupt() -> None:
         nonlocal interrupted
         interrupted = True
-        loop.call_soon_threadsafe(changed.set)
+        if not loop.is_closed():  # as it is for the last few steps of run()
+            loop.call_soon_threadsafe(changed.set)
 
-    async with AsyncExitStack() as stack:
-        stack.enter_context(glancing())
-        await stack.enter_async_context(lifespan(container))
-        providing = list(stopping_order(_service_providers(container)))
-        services = [await _provided(provider) for provider in reversed(providing)]
-        # From here on a signal does not break off: it is noticed when all have started.
-        interruption.end = interrupt
-        for service in services:
-            stack.callback(service.on_end(lambda: loop.call_soon_threadsafe(changed.set)))
-            await _start(service, stack)
-        while not interrupted and not any(service.failure for service in services):
-            if services and not any(service.is_alive for service in services):
-                break
-            await changed.wait()
-            changed.clear()
+    services: list[AnyService] = []
+    # Here, too: asyncio would report a task that ends with it.
+    with suppress(_Interrupted), glancing():
+        async with lifespan(container), AsyncExitStack() as stack:
+            providing = list(stopping_order(_service_providers(container)))
+            services += [await _provided(provider) for provider in reversed(providing)]
+            # From here on a signal does not break off: it is noticed when all have started.
+            interruption.end = interrupt
+            for service in services:
+                stack.callback(service.on_end(lambda: loop.call_soon_threadsafe(changed.set)))
+                await _start(service, stack)
+            while not interrupted and not any(service.failure for service in services):
+                if services and not any(service.is_alive for service in services):
+                    break
+                await changed.wait()
+                changed.clear()
     for service in services:
         service.raise_failure()
 
@@ -94,16 +104,35 @@ async def _start(service: AnyService, stack: AsyncExitStack) -> None:
     else:
         service.start()
         # In a thread: it may wait for handlers that this loop runs.
-        stack.push_async_callback(asyncio.to_thread, service.stop)
+        stack.push_async_callback(_in_thread, service.stop)
+
+
+async def _in_thread(action: Callable[[], object]) -> None:
+    """As `asyncio.to_thread`, but a thread that hangs does not keep the program from ending."""
+    outcome: Future[None] = Future()
+    outcome.set_running_or_notify_cancel()  # so that who does not wait any more cannot cancel it
+
+    def act() -> None:
+        try:
+            action()
+        except BaseException as error:
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(None)
+
+    Thread(target=act, name="eventbus-stopping", daemon=True).start()
+    await asyncio.wrap_future(outcome)
 
 
 def _service_providers(container: containers.Container) -> list[AnyProvider]:
     found = []
     for provider in walk(root_of(container).providers.values(), selected_only=True):
-        if issubclass(provided_class(provider), Lifecycle):
-            if isinstance(provider, providers.Factory):
-                name = provided_class(provider).__name__
-                raise TypeError(f"a factory provides {name}: a service is one object, use providers.Singleton")
+        # A callable may as well hand on what others provide, unless it is a class that it calls.
+        provided = provider.provides if isinstance(provider, providers.Callable) else provided_class(provider)
+        if isinstance(provided, type) and issubclass(provided, Lifecycle):
+            if isinstance(provider, providers.Factory | providers.Callable):
+                kind = "factory" if isinstance(provider, providers.Factory) else "callable"
+                raise TypeError(f"a {kind} provides {provided.__name__}: a service is one object, use providers.Singleton")
             found.append(provider)
     return found
 

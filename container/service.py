@@ -1,18 +1,19 @@
 """`Service` and `AsyncService`: long-running components that start, stop, and run again when they fail."""
 
 import asyncio
+import inspect
 from abc import ABC, abstractmethod
-from contextlib import suppress
-from queue import Empty, SimpleQueue
+from queue import SimpleQueue
 from threading import Thread, current_thread
 from types import TracebackType
 from typing import Any, Self
 
 from eventbus.container.lifecycle import Lifecycle
-from eventbus.container.signals import GLANCE, glancing, on_interrupt
+from eventbus.container.signals import glancing, on_interrupt, wait_for_item
 from eventbus.deadline import Deadline
 from eventbus.errors import ServiceTimeout
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
+from eventbus.handlers import is_async
 
 
 class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTopicClass: BaseEventTopic](
@@ -34,6 +35,11 @@ class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTo
 
     _thread: Thread | None = None  # before the first start
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if is_async(cls.run):
+            raise TypeError(f"{cls.__name__}.run is async: derive from AsyncService, or drop the `async`")
+
     @abstractmethod
     def run(self) -> None:
         """Do the work: return when it is done, or soon after the service was asked to stop."""
@@ -47,22 +53,16 @@ class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTo
 
         Raises:
             InvalidEvent: its lifecycle events need more than a type; see `lifecycle_event`.
+            RuntimeError: `run` itself was asked to stop, and starts it.
             ServiceTimeout: it was asked to stop, and still goes on.
         """
-        with self._starting:
-            if self.is_alive and not self.stopping:
-                return
-            # One that has ended may still be calling those who wait for that, and be started by them.
-            if self._thread is not None and (self.is_alive or self._thread is not current_thread()):
-                self._join(self._thread, Deadline(self._stop_timeout))
-            self._begin_anew()
-            self._thread = Thread(target=self._main, name=f"eventbus-service-{self.name}", daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError:  # the system lets no thread start any more
-                self._thread = None
-                self._end()
-                raise
+        deadline = Deadline(self._stop_timeout)
+        while (last := self._start_after_last()) is not None:
+            if last is current_thread():
+                raise RuntimeError(
+                    f"`run` of service {self.name} starts it again: that can be done when it has ended, see `on_end`"
+                )
+            self._join(last, deadline)
 
     def stop(self, timeout: float | None = None) -> None:
         """Ask it to stop, and return when it has. Idempotent; from inside of `run` it does not wait.
@@ -100,10 +100,7 @@ class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTo
         stop_waiting = self.on_end(lambda: ended.put(None))
         try:
             with on_interrupt(lambda: ended.put(None)), self:
-                while True:
-                    with suppress(Empty):
-                        ended.get(timeout=GLANCE)
-                        break
+                wait_for_item(ended)
         finally:
             stop_waiting()
         self.raise_failure()
@@ -114,6 +111,25 @@ class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTo
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.stop()
+
+    def _start_after_last(self) -> Thread | None:
+        """Start it, if it does not run. Returns the thread of the last time, if that has to end first."""
+        with self._starting:
+            last = self._thread
+            if self.is_alive and not self.stopping:
+                return None
+            # One that has ended may still be calling those who wait for that, and be started by them.
+            if last is not None and last.is_alive() and (self.is_alive or last is not current_thread()):
+                return last
+            self._begin_anew()
+            self._thread = Thread(target=self._main, name=f"eventbus-service-{self.name}", daemon=True)
+            try:
+                self._thread.start()
+            except RuntimeError:  # the system lets no thread start any more
+                self._thread = None
+                self._end()
+                raise
+        return None
 
     def _join(self, thread: Thread, deadline: Deadline) -> None:
         thread.join(deadline.left())
@@ -151,20 +167,33 @@ class AsyncService[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Ev
 
     _task: "asyncio.Task[None] | None" = None  # before the first start
 
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        if not is_async(inspect.unwrap(cls.run)):
+            raise TypeError(
+                f"{cls.__name__}.run is not async: make it `async def`, mark what wraps it with "
+                "inspect.markcoroutinefunction(), or derive from Service"
+            )
+
     @abstractmethod
     async def run(self) -> None:
         """Do the work: return when it is done. To stop, it is cancelled."""
 
     async def start(self) -> None:
         """Run from now on; as `Service.start`."""
-        while self._task is not None and not self._task.done():  # another one, if somebody else has waited for it too
-            if self.is_alive and not self.stopping:
+        # Also a task that is done is waited for until that is told; another one, if somebody else has waited for it too.
+        while self._task is not None and (self.is_alive or not self._task.done()):
+            if self.is_alive and not self.stopping and not self._task.done():
                 return
             await self._join(self._task, self._stop_timeout)
         self._begin_anew()
-        self._task = asyncio.get_running_loop().create_task(self._main(), name=f"eventbus-service-{self.name}")
+        task = asyncio.get_running_loop().create_task(self._main(), name=f"eventbus-service-{self.name}")
         # Not the task's own work, for it may be cancelled before it has begun.
-        self._task.add_done_callback(lambda _task: self._end())
+        task.add_done_callback(lambda _task: self._end())
+        with self._changing:
+            self._task, asked = task, self.stopping
+        if asked:  # by whoever has heard that it starts, when there was nothing to cancel yet
+            task.cancel()
 
     def request_stop(self) -> None:
         """Ask it to stop, by cancelling `run`, and do not wait until it has. Idempotent; any thread may."""
@@ -207,6 +236,10 @@ class AsyncService[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Ev
         if not task.done():
             raise ServiceTimeout(self.name, timeout, "have `run` end when it is cancelled")
 
+    def _rest(self) -> None:
+        super()._rest()
+        self._task = None  # of a loop of the parent, in a forked child
+
     async def _main(self) -> None:
         while not await self._has_ended():
             self._begin()
@@ -215,9 +248,14 @@ class AsyncService[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Ev
         """Run, and wait before the next time. Returns whether there is none."""
         try:
             await self.run()
-        except (Exception, SystemExit, asyncio.CancelledError) as error:
-            if isinstance(error, asyncio.CancelledError) and self._is_cancelled():
-                raise
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if self._is_cancelled():
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+                # Whoever has cancelled it, a loop that ends for one, does not want it to run again.
+                self._asked_to_stop.set()
             pause = self._failed(error)
             if pause is None:
                 return True

@@ -1,6 +1,7 @@
 """What the tests of services share: events that have a life cycle, and services that do as they are told."""
 
 import asyncio
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import auto
@@ -92,3 +93,13 @@ def told() -> Iterator[tuple[LifeBus, list[str]]]:
             listener.attach_callback(event_type, lambda event: heard.append(event.type.removeprefix("service_")))
         listener.start_consumer()
         yield bus, heard
+
+
+@contextmanager
+def signals_elsewhere() -> Iterator[None]:
+    """Have the system hand SIGTERM to a thread that runs before the block: in this one it interrupts nothing."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})

@@ -1,6 +1,7 @@
 """`run`: a container as a program."""
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
@@ -17,7 +18,7 @@ from dependency_injector import containers, providers
 from eventbus import EventBusClient, EventBusProxy, ProxyUnreachable, ServiceFailed, ServiceTimeout, on
 from eventbus.container import EventBusContainer, run
 from eventbus.transports.memory import MemoryHub, MemoryTransport
-from tests.container.services import AsyncWorker, LifeBus, LifeEvent, LifeTopic, LifeType, Worker
+from tests.container.services import AsyncWorker, LifeBus, LifeEvent, LifeTopic, LifeType, Worker, signals_elsewhere
 from tests.container.support import leaving_nothing
 from tests.support import PATIENCE, eventually, in_thread
 
@@ -76,6 +77,41 @@ def test_until_a_signal(number: signal.Signals) -> None:
         assert service.runs == 1
         assert not service.bus.is_connected()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_no_signal_is_missed() -> None:
+    """Also a signal that does not interrupt what the loop waits for, as one just before a wait begins, ends it."""
+    made: list[Worker] = []
+
+    class Noted(Worker):
+        @override
+        def run(self) -> None:
+            made.append(self)
+            super().run()
+
+    app = container_of(worker=providers.Singleton(Noted, bus=Base.bus.client))
+    with interrupting(lambda: made), signals_elsewhere():
+        run(app)
+    assert not made[0].is_alive
+
+
+def test_a_signal_at_the_very_end() -> None:
+    """A signal that comes when the loop has been closed already changes nothing any more."""
+
+    class Brief(AsyncWorker):
+        @override
+        async def run(self) -> None:
+            loop = asyncio.get_running_loop()
+            close = loop.close
+
+            def close_and_interrupt() -> None:
+                close()
+                os.kill(os.getpid(), signal.SIGTERM)
+
+            monkeypatched.setattr(loop, "close", close_and_interrupt)
+
+    with pytest.MonkeyPatch.context() as monkeypatched:
+        run(container_of(brief=providers.Singleton(Brief, bus=Base.bus.client)))
 
 
 def test_without_services_until_a_signal() -> None:
@@ -204,6 +240,55 @@ def test_the_order() -> None:
     ]
 
 
+def test_what_async_resources_provide() -> None:
+    """A service that an async resource provides runs, too, and its handlers are attached."""
+    heard: list[str] = []
+
+    class Listener(Worker):
+        @override
+        def run(self) -> None:
+            self.bus.emit_event(LifeType.tick, LifeTopic.life)
+            super().run()
+
+        @on(LifeType.tick, topic=LifeTopic.life)
+        def hear(self, event: LifeEvent) -> None:
+            heard.append(event.type)
+            self.request_stop()
+
+    async def resource(bus: LifeBus) -> AsyncIterator[Listener]:
+        await asyncio.sleep(0)
+        yield Listener(bus)
+
+    run(container_of(listener=providers.Resource(resource, Base.bus.client)))
+    assert heard == ["tick"]
+
+
+def test_one_is_provided_in_many_ways() -> None:
+    """A service that is reached by several names, overridings, selectors and nested containers runs once."""
+    runs: list[Worker] = []
+
+    class Noted(Worker):
+        @override
+        def run(self) -> None:
+            runs.append(self)
+
+    class Nested(containers.DeclarativeContainer):
+        given = providers.Dependency(instance_of=Noted)
+
+    one = providers.Singleton(Noted, bus=Base.bus.client)
+    app = container_of(
+        one=one,
+        again=one,
+        selected=providers.Selector(lambda: "one", one=one, other=providers.Singleton(Noted, bus=Base.bus.client)),
+        handed_on=providers.Callable(lambda service: service, one),
+        overridden=providers.Singleton(Noted, bus=Base.bus.client),
+        nested=providers.Container(Nested, given=one),
+    )
+    app.overridden.override(app.one)
+    run(app)
+    assert len(runs) == 1
+
+
 def test_one_gives_up() -> None:
     """When a service has given up, the others are stopped, and run() raises why."""
     app = container_of(
@@ -238,11 +323,50 @@ def test_one_does_not_stop() -> None:
     workers[0].stop(PATIENCE)
 
 
-def test_a_factory_of_services_is_refused() -> None:
-    """A factory would make a service that nobody else has: an error that names it, and nothing runs on."""
-    app = container_of(worker=providers.Factory(Worker, bus=Base.bus.client))
-    with leaving_nothing(), pytest.raises(TypeError, match=r"a factory provides Worker: .* use providers\.Singleton"):
+def test_a_second_signal_ends_what_hangs() -> None:
+    """A service that does not stop does not keep the program from ending: the second Ctrl-C interrupts."""
+    go = threading.Event()
+    workers: list[Worker] = []
+
+    class Deaf(Worker):
+        @override
+        def run(self) -> None:
+            workers.append(self)
+            go.wait()
+
+    app = container_of(deaf=providers.Singleton(Deaf, bus=Base.bus.client, stop_timeout=1000))
+    try:
+        with (
+            pytest.raises(KeyboardInterrupt),
+            interrupting(lambda: workers and workers[0].stopping, signal.SIGINT),
+            interrupting(lambda: workers, signal.SIGINT),
+        ):
+            run(app)
+        assert not workers[0].bus.is_connected()
+    finally:
+        go.set()
+    workers[0].stop(PATIENCE)
+
+
+@pytest.mark.parametrize("kind", ["Factory", "Callable"])
+def test_a_factory_of_services_is_refused(kind: str) -> None:
+    """A factory, or a callable, would make a service that nobody else has: an error that names it, and nothing runs on."""
+    app = container_of(worker=getattr(providers, kind)(Worker, bus=Base.bus.client))
+    with (
+        leaving_nothing(),
+        pytest.raises(TypeError, match=rf"a {kind.lower()} provides Worker: .* use providers\.Singleton"),
+    ):
         run(app)
+
+
+def test_in_a_running_loop() -> None:
+    """run() has a loop of its own: where one runs already, the error says what to do instead."""
+
+    async def main() -> None:
+        run(container_of())
+
+    with pytest.raises(RuntimeError, match=r"use `async with lifespan"):
+        asyncio.run(main())
 
 
 def test_a_start_that_fails(monkeypatch: pytest.MonkeyPatch, dead_ports: tuple[int, int]) -> None:
@@ -277,6 +401,27 @@ def test_a_signal_breaks_off_the_start(
 
     with leaving_nothing(), interrupting(waiting, number):
         run(App)
+
+
+def test_a_signal_while_a_resource_works(caplog: pytest.LogCaptureFixture) -> None:
+    """So does one that comes while an async resource blocks the loop, in a task of its own: what had started is closed."""
+    log: list[str] = []
+
+    async def resource(bus: LifeBus) -> AsyncIterator[None]:
+        log.append("started")
+        await asyncio.sleep(0)
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            yield
+        finally:
+            log.append("stopped")
+
+    app = container_of(resource=providers.Resource(resource, Base.bus.client))
+    with leaving_nothing():
+        run(app)
+    gc.collect()  # asyncio tells of exceptions that nobody has asked for when they are collected
+    assert log == ["started", "stopped"]
+    assert not caplog.records
 
 
 PROGRAM = """

@@ -6,11 +6,14 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from functools import wraps
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any, override
 
 import pytest
+from dependency_injector.wiring import Provide
 from pydantic import TypeAdapter
 
 from eventbus import (
@@ -22,11 +25,31 @@ from eventbus import (
     ServiceFailed,
     ServiceTimeout,
 )
-from eventbus.container import AsyncService, RestartPolicy, Service, ServiceState
+from eventbus.container import AsyncService, EventBusContainer, RestartPolicy, Service, ServiceState
 from eventbus.transports.memory import MemoryHub, MemoryTransport
-from tests.container.services import AsyncWorker, Boom, LifeBus, LifeEvent, LifeTopic, LifeType, Worker, told
+from tests.container.services import (
+    AsyncWorker,
+    Boom,
+    LifeBus,
+    LifeEvent,
+    LifeTopic,
+    LifeType,
+    Worker,
+    signals_elsewhere,
+    told,
+)
 from tests.container.support import leaving_nothing
-from tests.support import PATIENCE, MyEvent, MyEventTopic, MyEventType, eventually, fields_of, in_thread, is_joining
+from tests.support import (
+    PATIENCE,
+    MyEvent,
+    MyEventTopic,
+    MyEventType,
+    eventually,
+    fields_of,
+    in_thread,
+    is_joining,
+    run_script,
+)
 
 STOPPED, RUNNING, FAILED = ServiceState.STOPPED, ServiceState.RUNNING, ServiceState.FAILED
 
@@ -180,6 +203,43 @@ def test_one_that_does_not_stop(bus: LifeBus) -> None:
     assert deaf.state is STOPPED
 
 
+def test_starting_itself(bus: LifeBus) -> None:
+    """run() cannot start its own service again once it was asked to stop: an error that says when that can be done."""
+
+    class Eager(Worker):
+        @override
+        def run(self) -> None:
+            self.stop()
+            self.start()
+
+    with pytest.raises(ServiceFailed, match=r"`run` of service Eager starts it again: .* see `on_end`"):
+        Eager(bus).run_forever()
+
+
+def test_the_end_and_another_thread_start_it(bus: LifeBus) -> None:
+    """A thread that waits for the end before it starts it anew does not keep a callback of on_end from starting it."""
+    worker = Worker(bus)
+    told = Event()
+    others: list[Thread] = []
+
+    def start() -> None:
+        if not told.is_set():
+            told.set()
+            eventually(lambda: others and is_joining(others[0]))
+            worker.start()
+
+    worker.on_end(start)
+    with worker:
+        worker.request_stop()
+        assert told.wait(PATIENCE)
+        other = Thread(target=worker.start)
+        others.append(other)
+        other.start()
+        eventually(lambda: worker.state is RUNNING)
+        other.join(PATIENCE)
+        assert not other.is_alive()
+
+
 def test_starting_one_that_stops_waits(bus: LifeBus, heard: list[str]) -> None:
     """start() of a service that is about to stop begins anew when it has."""
     go = Event()
@@ -312,6 +372,26 @@ def test_events_with_more_to_say(bus: LifeBus) -> None:
     )
 
 
+def test_what_cannot_be_told(bus: LifeBus, heard: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    """Once it runs, a mistake in lifecycle_event() is logged with its traceback, and the service goes on."""
+
+    class Tongueless(Worker):
+        @override
+        def lifecycle_event(self, event_type: LifeType, error: BaseException | None) -> LifeType:
+            if error is not None:
+                raise ValueError("no \x1bwords")
+            return event_type
+
+    worker = Tongueless(bus, failures=1)
+    with worker:
+        assert worker.running.wait(PATIENCE)
+    assert (worker.state, worker.runs) == (STOPPED, 2)
+    eventually(lambda: heard == ["started", "started", "stopped"])
+    (refused,) = [record for record in caplog.records if "could not emit" in record.message]
+    assert refused.message == "could not emit service_error of service Tongueless: no \\x1bwords"
+    assert refused.exc_info
+
+
 def test_without_a_topic(bus: LifeBus, heard: list[str]) -> None:
     """A service without a topic tells nothing, and needs no types for that."""
 
@@ -405,6 +485,22 @@ def test_the_end_can_be_heard(bus: LifeBus) -> None:
     with worker:
         pass
     assert len(states) == 2
+
+
+def test_a_callback_that_fails(bus: LifeBus, caplog: pytest.LogCaptureFixture) -> None:
+    """What a callback of on_end raises is logged, and keeps nobody else from hearing of the end."""
+    worker = Worker(bus)
+
+    def leave() -> None:
+        sys.exit(3)
+
+    worker.on_end(leave)
+    with in_thread(worker.run_forever):
+        assert worker.running.wait(PATIENCE)
+        worker.request_stop()
+    (failed,) = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert failed.message == "a callback of on_end failed on service Worker"
+    assert fields_of(failed) == {"eventbus_service": "Worker", "eventbus_error": "SystemExit"}
 
 
 def test_the_end_may_start_it_again(bus: LifeBus) -> None:
@@ -536,6 +632,89 @@ def test_async_cancellation_within_is_a_failure(bus: LifeBus) -> None:
     within(main)
 
 
+def test_async_cancelled_from_outside_and_failing(bus: LifeBus) -> None:
+    """A service whose loop ends, and that fails while it cleans up, has failed: the loop does not wait for another run."""
+
+    class Clumsy(AsyncWorker):
+        @override
+        async def run(self) -> None:
+            try:
+                await super().run()
+            finally:
+                raise Boom
+
+    made: list[Clumsy] = []
+
+    async def main() -> None:
+        made.append(Clumsy(bus))
+        await made[0].start()
+        await made[0].running.wait()
+
+    within(main)
+    assert (made[0].state, made[0].runs) == (FAILED, 1)
+
+
+def test_async_any_exception_is_a_failure(bus: LifeBus) -> None:
+    """So is one that is no Exception, as those of some test tools are."""
+
+    class Outcome(BaseException):
+        pass
+
+    class Unlucky(AsyncWorker):
+        @override
+        async def run(self) -> None:
+            raise Outcome("odd")
+
+    async def main() -> None:
+        with pytest.raises(ServiceFailed, match="Outcome: odd"):
+            await Unlucky(bus, restart=None).run_forever()
+
+    within(main)
+
+
+def test_async_asked_to_stop_when_it_tells_of_its_start(bus: LifeBus, heard: list[str]) -> None:
+    """Whoever hears that it has started may ask it to stop at once."""
+
+    class Shy(AsyncWorker):
+        @override
+        def lifecycle_event(self, event_type: LifeType, error: BaseException | None) -> LifeType:
+            if event_type is LifeType.service_started:
+                self.request_stop()
+            return event_type
+
+    async def main() -> None:
+        shy = Shy(bus)
+        await shy.run_forever()
+        assert shy.state is STOPPED
+
+    within(main)
+    eventually(lambda: heard == ["started", "stopped"])
+
+
+def test_async_start_as_it_ends(bus: LifeBus, heard: list[str]) -> None:
+    """start() between the last step of run() and its end being told begins anew after that."""
+
+    class Brief(AsyncWorker):
+        @override
+        async def run(self) -> None:
+            if self.runs > 0:
+                await super().run()
+            self.runs = 1
+
+    async def main() -> None:
+        async with Brief(bus) as brief:
+            assert brief._task is not None
+            while not brief._task.done():
+                await asyncio.sleep(0)
+            assert brief.state is RUNNING
+            await brief.start()
+            await brief.running.wait()
+            assert brief.state is RUNNING
+
+    within(main)
+    eventually(lambda: heard == ["started", "stopped"] * 2)
+
+
 # Signals
 
 
@@ -570,24 +749,26 @@ def test_async_run_forever_until_a_signal(bus: LifeBus) -> None:
     within(main)
 
 
-def test_a_signal_that_does_not_wake_the_main_thread(bus: LifeBus) -> None:
-    """A signal is handled although it does not end the main thread's waiting, as when it comes just before that."""
+def test_no_signal_is_missed(bus: LifeBus) -> None:
+    """Also a signal that does not interrupt what the main thread waits for, as one just before a wait begins, is heard."""
     worker = Worker(bus)
 
     def interrupt() -> None:
         assert worker.running.wait(PATIENCE)
-        eventually(lambda: sys._current_frames()[threading.main_thread().ident or 0].f_code.co_name == "run_forever")
-        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    with in_thread(interrupt):
+    with in_thread(interrupt), signals_elsewhere():
         worker.run_forever()
 
     async def main() -> None:
         worker = AsyncWorker(bus)
-        running = asyncio.create_task(worker.run_forever())
-        await worker.running.wait()
-        with in_thread(lambda: signal.pthread_kill(threading.get_ident(), signal.SIGTERM)):
-            await running
+
+        def interrupt() -> None:
+            eventually(worker.running.is_set)
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        with in_thread(interrupt), signals_elsewhere():
+            await worker.run_forever()
 
     within(main)
 
@@ -626,6 +807,101 @@ def test_a_second_signal_ends_what_hangs(bus: LifeBus) -> None:
     finally:
         go.set()
     deaf.stop(PATIENCE)
+
+
+FORK = """
+import os, signal, sys
+from threading import Event
+sys.path.insert(0, sys.argv[1])  # where `tests` is
+from eventbus.container.signals import on_interrupt
+from tests.container.services import Worker, told
+
+with told() as (bus, _):
+    worker = Worker(bus)
+    with worker, on_interrupt(lambda: None):
+        assert worker.running.wait(20)
+        runs = worker.runs
+        read, write = os.pipe()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)  # at the latest
+            state = worker.state
+            worker.start()
+            alive = worker._thread.is_alive()
+            worker.stop()
+            os.write(write, f"{state} {alive} {worker.state}".encode())
+            while True:
+                Event().wait(0.05)
+        print(os.read(read, 100).decode())
+        os.kill(child, signal.SIGTERM)
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        print(worker.state)
+"""
+
+
+def test_a_forked_child() -> None:
+    """In a forked child a service of the parent has stopped and can be started; SIGTERM ends the child, not the parent."""
+    # Python warns of what is tested: that threads are lost in the child.
+    done = run_script(FORK, Path(__file__).parents[2], options=("-W", "ignore::DeprecationWarning"))
+    assert done.stdout.splitlines() == ["stopped True stopped", "-15", "running"]
+
+
+# Mistakes
+
+
+def test_an_init_that_is_not_called(bus: LifeBus) -> None:
+    """A service that forgets to call super().__init__() is told so, and any other attribute is missing as usual."""
+
+    class Forgetful(Worker):
+        def __init__(self, bus: LifeBus) -> None:
+            self.bus = bus
+
+    for use in (Forgetful.start, Forgetful.request_stop, repr):
+        with pytest.raises(AttributeError, match=r"Forgetful has no attribute '\w+': its __init__ has to call super\(\)"):
+            use(Forgetful(bus))
+    with pytest.raises(AttributeError, match=r"^Worker has no attribute 'rums'$"):
+        Worker(bus).rums  # type: ignore[attr-defined] # noqa: B018 # on purpose
+
+
+def passing(function: Callable[[Any], Awaitable[None]]) -> Callable[[Any], Any]:
+    """A decorator that makes a plain function, as many do."""
+
+    @wraps(function)
+    def wrapped(self: Any) -> Awaitable[None]:
+        return function(self)
+
+    return wrapped
+
+
+def test_the_wrong_kind_of_run() -> None:
+    """An async run() in a Service and a plain one in an AsyncService are refused where they are written."""
+    with pytest.raises(TypeError, match=r"Wrong\.run is async: derive from AsyncService"):
+
+        class Wrong(Service[LifeEvent, LifeType, LifeTopic]):
+            async def run(self) -> None:  # type: ignore[override] # on purpose
+                pass
+
+    with pytest.raises(TypeError, match=r"Plain\.run is not async: make it `async def`"):
+
+        class Plain(AsyncService[LifeEvent, LifeType, LifeTopic]):
+            def run(self) -> None:  # type: ignore[override] # on purpose
+                pass
+
+    class Wrapped(AsyncWorker):
+        @passing
+        async def run(self) -> None:
+            pass
+
+
+def test_a_provider_for_a_bus() -> None:
+    """A provider of a client, or a marker that nothing has resolved, is no client: refused with the remedy."""
+    app = EventBusContainer(event_class=LifeEvent)
+    wrong: list[Any] = [EventBusContainer.client, app.client, app, Provide[EventBusContainer.client]]
+    for given in wrong:
+        with pytest.raises(
+            TypeError, match=r"service Worker was given a \w+ for its bus, .* `providers\.Singleton\(Worker, "
+        ):
+            Worker(given)
 
 
 def test_run_has_to_be_written() -> None:
