@@ -8,7 +8,7 @@ from typing import cast
 
 import zmq
 
-from eventbus.transports._sockets import Context, Socket, unless_closed
+from eventbus.transports._sockets import Context, Socket, shared_context, unless_closed
 from eventbus.transports._watch import Leg
 
 _EVENT = struct.Struct("=HI")
@@ -38,6 +38,7 @@ class Monitor:
         address = f"inproc://eventbus-monitor-{uuid.uuid4().hex}"  # must be unique in the process
         with self._lock:
             events = self._context.socket(zmq.PAIR)
+            shared_context.keep(events)
             try:
                 events.set_hwm(0)
                 # In this order, and the other way round at the end: libzmq's thread, which has all connections of the

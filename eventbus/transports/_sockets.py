@@ -39,6 +39,7 @@ class SharedContext:
         self._lock = RLock()  # collecting a forgotten client closes it, wherever a thread happens to be
         self._contexts: list[Context] = []  # one, or none
         self._users = 0
+        self._sockets: list[Socket] = []
 
     @property
     def exists(self) -> bool:
@@ -55,31 +56,43 @@ class SharedContext:
             self._users += 1
             return self._contexts[0]
 
-    def release(self, timeout: float) -> None:
+    def keep(self, socket: Socket) -> None:
+        """Let a socket live until somebody closes it, or the context ends.
+
+        A signal handler that raises may leave one behind that nobody knows. Collected, it would be closed, and perhaps
+        before the socket that it monitors: libzmq's thread would wait for ever to tell it something.
+        """
+        with self._lock:
+            self._sockets = [other for other in self._sockets if not other.closed]
+            self._sockets.append(socket)
+
+    def release(self, timeout: float, *, failed: bool = False) -> None:
         """Give the context back. The last one waits until closed sockets have flushed, but no longer than `timeout` seconds.
 
-        After that they go on until the longest linger of them is over.
+        After that they go on until the longest linger of them is over, and the process does not end before. It does if the
+        opening has `failed`: there is nothing to flush, and what a signal handler has broken off may never end.
         """
         with self._lock:
             self._users -= 1
             unused = [] if self._users else [self._contexts.pop()]
+            sockets = [socket for socket in self._sockets if socket.context in unused]
         for context in unused:
-            thread = Thread(target=_terminate, args=(context,), name="eventbus-closing")
+            thread = Thread(target=_terminate, args=(context, sockets), name="eventbus-closing", daemon=failed)
             try:
                 thread.start()
             except RuntimeError:  # the interpreter ends, and starts no thread any more
-                _terminate(context)
+                _terminate(context, sockets)
             else:
                 thread.join(timeout + _TERMINATION)
 
     def forget(self) -> None:
         """In a forked child: leave the parent's context alone and begin without one."""
-        _inherited.extend(self._contexts)
-        self._lock, self._contexts, self._users = RLock(), [], 0
+        _inherited.append((self._contexts, self._sockets))
+        self._lock, self._contexts, self._users, self._sockets = RLock(), [], 0, []
 
 
 # What belongs to the parent of a forked process; never collected, for collecting closes.
-_inherited: list[Context] = []
+_inherited: list[tuple[list[Context], list[Socket]]] = []
 
 shared_context = SharedContext()
 os.register_at_fork(after_in_child=shared_context.forget)
@@ -95,11 +108,17 @@ def unless_closed(socket: Socket) -> Iterator[None]:
             raise
 
 
-def _terminate(context: Context) -> None:
-    """Terminate the context, in a thread that no signal interrupts: pyzmq does not come back to what was interrupted."""
+def _terminate(context: Context, sockets: list[Socket]) -> None:
+    """Terminate the context, in a thread that no signal interrupts: pyzmq does not come back to what was interrupted.
+
+    What a failed opening has left behind of these sockets is closed, or it would wait for that for ever.
+    """
     if current_thread() is not main_thread():
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    context.destroy()  # closes what a failed opening has left behind, or it would wait for that for ever
+    for socket in sockets:
+        if not socket.closed:
+            socket.disable_monitor()  # before the other end of the monitor is closed
+    context.destroy()
 
 
 def socket_for(
@@ -126,6 +145,7 @@ def socket_for(
         keys: for CURVE; None for no encryption.
     """
     made = context.socket(kind)
+    shared_context.keep(made)
     try:
         made.set(zmq.SNDHWM, send_hwm)
         made.set(zmq.RCVHWM, receive_hwm)

@@ -197,7 +197,7 @@ class ZeroMQTransport:
             try:
                 require_descriptors(_DESCRIPTORS + (0 if shared_context.exists else _OF_A_CONTEXT))
                 context = shared_context.acquire()
-                undo.callback(shared_context.release, 0.0)
+                undo.callback(shared_context.release, 0.0, failed=True)
                 publisher = (NumberedPublisher if options.numbered else Publisher)(
                     context, self._pub_endpoint, options, self.drops, self._refusal, self._note_denial
                 )

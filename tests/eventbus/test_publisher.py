@@ -1,5 +1,6 @@
 """`Publisher`: what it holds, what it lets go, and what it does when its buffer is full."""
 
+import gc
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -15,7 +16,8 @@ from eventbus.policies import SendPolicy
 from eventbus.stats import DropLog, DropReason
 from eventbus.transports._options import ZeroMQOptions
 from eventbus.transports._publisher import NumberedPublisher, Publisher
-from eventbus.transports._sockets import Context, Socket
+from eventbus.transports._sockets import Context, Socket, shared_context
+from tests.container.support import leaving_nothing
 from tests.support import PATIENCE, eventually, in_thread, run_threads
 
 QUICK: dict[str, Any] = {"echo_interval": 0, "reconnect_interval": 0.02, "reconnect_max_interval": 0.02}
@@ -481,3 +483,15 @@ def test_close_flushes_what_the_socket_has(make: Make, peer: Peer, drops: DropLo
     publisher.close(PATIENCE)
     assert drops.counts == {}
     assert peer.read(1_000) == [number(value) for value in range(1_000)]
+
+
+# What a signal handler leaves behind
+
+
+def test_what_nobody_knows_ends_with_the_context(dead_ports: tuple[int, int]) -> None:
+    """A publisher that an exception out of a signal handler has cut off from its owner is closed with the context."""
+    with leaving_nothing():
+        context = shared_context.acquire()
+        Publisher(context, f"tcp://127.0.0.1:{dead_ports[0]}", ZeroMQOptions(**QUICK), DropLog())
+        gc.collect()  # a socket that was collected would warn, which is an error here
+        shared_context.release(PATIENCE)
