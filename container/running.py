@@ -43,7 +43,7 @@ def run(app: type[containers.Container] | containers.Container) -> None:
         ServiceFailed: a service has given up.
         ServiceTimeout: one did not stop in time.
         RuntimeError: an event loop runs in this thread already.
-        TypeError: a factory or a callable makes a service: that would be another one each time.
+        TypeError: it is no container; or a factory or a callable makes a service: that would be another one each time.
     """
     if running_loop() is not None:
         raise RuntimeError(
@@ -51,7 +51,10 @@ def run(app: type[containers.Container] | containers.Container) -> None:
         )
     interruption = _Interruption()
     with suppress(_Interrupted), on_interrupt(interruption):
-        asyncio.run(_run(app() if isinstance(app, type) else app, interruption))
+        container: object = app() if isinstance(app, type) else app
+        if not isinstance(container, containers.Container):
+            raise TypeError(f"run() takes a service's container or its class, not {app!r}")
+        asyncio.run(_run(container, interruption))
 
 
 class _Interruption:

@@ -369,6 +369,13 @@ def test_in_a_running_loop() -> None:
         asyncio.run(main())
 
 
+@pytest.mark.parametrize("wrong", [5, dict, Base.bus, None])
+def test_what_is_no_container_is_refused(wrong: Any) -> None:
+    """run() of something else is an error that names it."""
+    with pytest.raises(TypeError, match=r"run\(\) takes a service's container or its class, not "):
+        run(wrong)
+
+
 def test_a_start_that_fails(monkeypatch: pytest.MonkeyPatch, dead_ports: tuple[int, int]) -> None:
     """Without a proxy run() raises what connecting raises, and leaves nothing."""
     _set_ports(monkeypatch, *dead_ports)
