@@ -10,7 +10,9 @@ from tests.support import PATIENCE, eventually
 
 ROUNDS = 2
 RECOVERY = 2.0  # seconds that the first event after a restart may take
-MOST = 100  # events that may be lost in a restart; of 2,000 a second it is a few that are just then in the proxy
+# Events that may be lost in a restart: what a killed process still takes until its sockets are closed. Of 2,000 a second
+# that is a few; where others want the processors too, it may be those of a quarter of a second, less than a proxy is away.
+MOST = 500
 
 
 def restart(proxy: ProxyProcess, scene: Scene, down: float) -> tuple[float, dict[int, int]]:
