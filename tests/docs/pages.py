@@ -8,10 +8,11 @@ import importlib
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -244,6 +245,8 @@ class Reader:
         try:
             yield Terminal(child, self._as_shown)
         finally:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)  # its shell, and what that runs: a proxy takes no notice of a hangup
             child.close(force=True)
 
     def _as_run(self, commands: str) -> str:
