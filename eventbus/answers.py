@@ -33,8 +33,3 @@ def refusal(reason: str) -> bytes:
 def json_of(content: Mapping[str, object]) -> bytes:
     """Facts as one line of JSON."""
     return json.dumps(content).encode() + b"\n"
-
-
-def reason_of(error: BaseException) -> str:
-    """What an error says, for people."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

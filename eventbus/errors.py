@@ -299,8 +299,7 @@ class ServiceFailed(EventBusError):
     """
 
     def __init__(self, service: str, error: BaseException) -> None:
-        text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        super().__init__(f"service {service} has failed and is not run again: {text}")
+        super().__init__(f"service {service} has failed and is not run again: {reason_of(error)}")
         self.service = service
 
 
@@ -364,3 +363,8 @@ class DescriptorsExhausted(EventBusError, OSError):
         self.errno = errno.EMFILE
         self.needed = needed
         self.limit = limit
+
+
+def reason_of(error: BaseException) -> str:
+    """What an error says, for people."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

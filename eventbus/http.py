@@ -23,9 +23,9 @@ from typing import Any, Self
 from weakref import WeakSet
 
 from eventbus import binding
-from eventbus.answers import JSON, head_of, json_of, reason_of, refusal
+from eventbus.answers import JSON, head_of, json_of, refusal
 from eventbus.deadline import Deadline
-from eventbus.errors import ExtraMissing, ProbePortInUse
+from eventbus.errors import ExtraMissing, ProbePortInUse, reason_of
 from eventbus.printable import printable
 from eventbus.question import Question
 
