@@ -12,12 +12,12 @@ from eventbus.container.resources import AnyClient, Found, LastResource
 from eventbus.container.subscriptions import Subscriptions, open_subscriptions
 from eventbus.errors import AddressInUse, DescriptorsExhausted, InvalidSettings
 from eventbus.events import BaseEvent
-from eventbus.hooks import EventBusHook
-from eventbus.middleware import Middleware
+from eventbus.handle.middleware import Middleware
+from eventbus.observe.hooks import EventBusHook
 from eventbus.proxy import EventBusProxy
 from eventbus.settings import EventBusSettings
 from eventbus.telemetry.switch import Telemetry, telemetry
-from eventbus.transport import Transport
+from eventbus.transports.contract import Transport
 
 _NOT_THE_CLIENTS = {"embedded_proxy", "security", "metrics", "traces", "http_port", "http_host", "log_format"}
 
@@ -47,7 +47,7 @@ def _open_client(
     observers.watch(client)
     with ExitStack() as stack:
         if settings.http_port and settings.enabled:
-            from eventbus.probes import probes_of  # the standard library's server is not small
+            from eventbus.telemetry.probes import probes_of  # the standard library's server is not small
 
             stack.enter_context(probes_of(client, settings.http_port, settings.http_host))
         if settings.embedded_proxy and settings.enabled and transport is None:

@@ -12,8 +12,8 @@ from dependency_injector import containers, providers, wiring
 
 from eventbus.container.resources import AnyProvider, is_async, last_resources, root_of, walk
 from eventbus.errors import InvalidHandler
-from eventbus.handlers import Mark, callback_name, marked_functions, marked_methods
-from eventbus.hooks import EventBusHook
+from eventbus.handle.marks import Mark, callback_name, marked_functions, marked_methods
+from eventbus.observe.hooks import EventBusHook
 
 if TYPE_CHECKING:
     import asyncio

@@ -11,11 +11,11 @@ from weakref import WeakValueDictionary
 
 from dependency_injector import containers, providers
 
+from eventbus._base.printable import printable
 from eventbus.client import EventBusClient
 from eventbus.container.restarts import RestartPolicy, Restarts
 from eventbus.errors import EventBusError, InvalidEvent, InvalidTopic, ServiceFailed
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
-from eventbus.printable import printable
 
 logger = logging.getLogger("eventbus")
 

@@ -16,7 +16,7 @@ from eventbus.container.lifespan import lifespan
 from eventbus.container.resources import AnyProvider, root_of, stopping_order, walk
 from eventbus.container.service import AsyncService, Service
 from eventbus.container.signals import glancing, on_interrupt
-from eventbus.coroutines import running_loop
+from eventbus.handle.coroutines import running_loop
 
 type AnyService = Service[Any, Any, Any] | AsyncService[Any, Any, Any]
 

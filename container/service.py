@@ -8,12 +8,12 @@ from threading import Thread, current_thread
 from types import TracebackType
 from typing import Any, Self
 
+from eventbus._base.deadline import Deadline
 from eventbus.container.lifecycle import Lifecycle
 from eventbus.container.signals import glancing, on_interrupt, wait_for_item
-from eventbus.deadline import Deadline
 from eventbus.errors import ServiceTimeout
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
-from eventbus.handlers import is_async
+from eventbus.handle.marks import is_async
 
 
 class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTopicClass: BaseEventTopic](

@@ -11,8 +11,8 @@ from eventbus.container.discovery import Handler, Provided, check_injections, pr
 from eventbus.container.resources import AnyClient, last_resources, others
 from eventbus.errors import InvalidHandler
 from eventbus.events import BaseEventTopic, BaseEventType
-from eventbus.handlers import callback_name
-from eventbus.hooks import EventBusHook
+from eventbus.handle.marks import callback_name
+from eventbus.observe.hooks import EventBusHook
 
 
 class Subscriptions:

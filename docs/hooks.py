@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from pydantic_settings import CliApp
 
-from eventbus import cli
+from eventbus.cli import main as cli
 from eventbus.settings import EventBusSettings
 
 type Schema = Mapping[str, Any]  # part of a JSON schema

@@ -1,8 +1,6 @@
 """A typed ZeroMQ event bus client as a dependency-injected service component."""
 
 from eventbus.client import EventBusClient
-from eventbus.codec import RejectReason
-from eventbus.curve import ClientKeys
 from eventbus.errors import (
     AddressInUse,
     CompressionMissing,
@@ -31,16 +29,18 @@ from eventbus.errors import (
     WrongServerKey,
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
-from eventbus.handlers import on
-from eventbus.headers import current_headers
-from eventbus.health import EventBusHealth
-from eventbus.hooks import EventBusHook
-from eventbus.middleware import Delivery, Emission, Middleware
+from eventbus.handle.marks import on
+from eventbus.handle.middleware import Delivery, Emission, Middleware
+from eventbus.handle.resilience import DeadLetter, Retry, TimeLimit
+from eventbus.keys import ClientKeys
+from eventbus.observe.health import EventBusHealth
+from eventbus.observe.hooks import EventBusHook
+from eventbus.observe.state import ClientState, StateChange
+from eventbus.observe.stats import DropReason, EventBusStats
 from eventbus.policies import Compression, ReceivePolicy, SendPolicy
-from eventbus.proxy import EventBusProxy, ProxyHealth
-from eventbus.resilience import DeadLetter, Retry, TimeLimit
-from eventbus.state import ClientState, StateChange
-from eventbus.stats import DropReason, EventBusStats
+from eventbus.proxy.proxy import EventBusProxy, ProxyHealth
+from eventbus.wire.codec import RejectReason
+from eventbus.wire.headers import current_headers
 
 __all__ = [
     "AddressInUse",

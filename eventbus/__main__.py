@@ -2,6 +2,6 @@
 
 import sys
 
-from eventbus.cli import main
+from eventbus.cli.main import main
 
 sys.exit(main())

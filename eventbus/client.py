@@ -11,29 +11,29 @@ from typing import Any, Self, Unpack
 
 from pydantic import TypeAdapter
 
-from eventbus import wire
-from eventbus.buffer import ReceiveBuffer
-from eventbus.codec import Codec
-from eventbus.compression import Compressor
-from eventbus.consumer import Consumer
-from eventbus.coroutines import running_loop
-from eventbus.deadline import Deadline
-from eventbus.dispatcher import Callback, Dispatcher
-from eventbus.emitter import Emitter
+from eventbus._base.deadline import Deadline
+from eventbus.emit.emitter import Emitter
+from eventbus.emit.topics import Topics
 from eventbus.errors import InvalidHandler, NotConnected, ProxyUnreachable
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
-from eventbus.handlers import check_callback
-from eventbus.handling import Handling, check_middleware
-from eventbus.health import EventBusHealth
-from eventbus.hooks import EventBusHook, Hooks
-from eventbus.middleware import Emission, Middleware, overrides
+from eventbus.handle.coroutines import running_loop
+from eventbus.handle.marks import check_callback
+from eventbus.handle.middleware import Emission, Middleware, overrides
+from eventbus.handle.wrapped import Handling, check_middleware
+from eventbus.observe.health import EventBusHealth
+from eventbus.observe.hooks import EventBusHook, Hooks
+from eventbus.observe.state import ClientState, StateCallback, Status
+from eventbus.observe.stats import Counters, EventBusStats
 from eventbus.policies import Compression, ReceivePolicy
-from eventbus.state import ClientState, StateCallback, Status
-from eventbus.stats import Counters, EventBusStats
-from eventbus.topics import Topics
-from eventbus.transport import Transport
+from eventbus.receive.buffer import ReceiveBuffer
+from eventbus.receive.consumer import Consumer
+from eventbus.receive.dispatcher import Callback, Dispatcher
+from eventbus.transports.contract import Transport
 from eventbus.transports.null import NullTransport
-from eventbus.transports.zeromq import ZeroMQArguments, ZeroMQOptions, ZeroMQTransport
+from eventbus.transports.zeromq.transport import ZeroMQArguments, ZeroMQOptions, ZeroMQTransport
+from eventbus.wire import frames as wire
+from eventbus.wire.codec import Codec
+from eventbus.wire.compression import Compressor
 
 _open_clients: "weakref.WeakSet[EventBusClient[Any, Any, Any]]" = weakref.WeakSet()
 
@@ -67,7 +67,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         middleware: what is called around handlers and around emitting, the outermost first; see `Middleware`.
         transport: what carries the messages, instead of ZeroMQ to `host`; the further arguments mean nothing then, but for
             `connect_timeout`.
-        zeromq: how the ZeroMQ transport behaves: the attributes of `eventbus.transports.zeromq.ZeroMQOptions`.
+        zeromq: how the ZeroMQ transport behaves: the attributes of `eventbus.transports.zeromq.transport.ZeroMQOptions`.
 
     Raises:
         InvalidEvent: the event class has no `type`.

@@ -29,8 +29,8 @@ from pydantic_settings import (
     SettingsError,
 )
 
-from eventbus.curve import ClientKeys, bare, checked_key, public_key_of, read_key
 from eventbus.errors import InvalidSettings
+from eventbus.keys import ClientKeys, bare, checked_key, public_key_of, read_key
 from eventbus.policies import Compression, LogFormat, Metrics, ReceivePolicy, SendPolicy, Traces
 
 PREFIX = "EVENTBUS_"

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import IO
 
 from eventbus import EventBusProxy
-from eventbus.logs import FIELDS
+from eventbus.telemetry.logs import FIELDS
 
 type Run = Callable[..., subprocess.CompletedProcess[str]]
 type Start = Callable[..., AbstractContextManager[subprocess.Popen[str]]]

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Self
 import zmq
 
 from eventbus import EventBusProxy
-from eventbus.curve import ClientKeys
+from eventbus.keys import ClientKeys
 from tests.container.support import open_things
 from tests.support import PATIENCE, Bus, RawPeers, client_of, eventually
 

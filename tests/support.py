@@ -16,7 +16,7 @@ import zmq
 
 import eventbus
 from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy
-from eventbus.curve import ClientKeys
+from eventbus.keys import ClientKeys
 
 PATIENCE = 20.0  # seconds; only ever used up by a failing test
 

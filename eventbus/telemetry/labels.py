@@ -4,8 +4,8 @@ from collections.abc import Callable
 from functools import cached_property
 from threading import RLock
 
-from eventbus.printable import printable
-from eventbus.wire import MAX_TOPIC_BYTES
+from eventbus._base.printable import printable
+from eventbus.wire.frames import MAX_TOPIC_BYTES
 
 LIMIT = 100
 OTHER = "_OTHER"  # as OpenTelemetry calls what is on no list; an event's topic may well be called `other`

@@ -14,14 +14,14 @@ from opentelemetry.context import Context
 from opentelemetry.metrics import MeterProvider, get_meter
 from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider, get_tracer
 
+from eventbus._base.printable import printable
 from eventbus.errors import InvalidHeaders
 from eventbus.events import BaseEvent
-from eventbus.headers import Headers, encode_headers
-from eventbus.hooks import EventBusHook
-from eventbus.middleware import Delivery, Emission, EmitNext, HandleNext, HandleNextAsync, Middleware
-from eventbus.printable import printable
+from eventbus.handle.middleware import Delivery, Emission, EmitNext, HandleNext, HandleNextAsync, Middleware
+from eventbus.observe.hooks import EventBusHook
 from eventbus.telemetry.labels import Bounded, error_type
-from eventbus.wire import MAX_TOPIC_BYTES
+from eventbus.wire.frames import MAX_TOPIC_BYTES
+from eventbus.wire.headers import Headers, encode_headers
 
 SCOPE = "eventbus"  # the instrumentation scope of the meter and the tracer
 

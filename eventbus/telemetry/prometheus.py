@@ -10,13 +10,13 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histo
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from eventbus.codec import RejectReason
 from eventbus.events import BaseEvent, BaseEventType
-from eventbus.hooks import EventBusHook
-from eventbus.state import ClientState, StateChange
-from eventbus.stats import DropReason
+from eventbus.observe.hooks import EventBusHook
+from eventbus.observe.state import ClientState, StateChange
+from eventbus.observe.stats import DropReason
 from eventbus.telemetry.labels import Bounded, error_type
 from eventbus.telemetry.switch import HasHealth
+from eventbus.wire.codec import RejectReason
 
 EMITTED_EVENTS = "eventbus_emitted_events_total"
 EMITTED_BYTES = "eventbus_emitted_bytes_total"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from eventbus.errors import ExtraMissing
-from eventbus.health import EventBusHealth
-from eventbus.hooks import EventBusHook
-from eventbus.middleware import Middleware
+from eventbus.handle.middleware import Middleware
+from eventbus.observe.health import EventBusHealth
+from eventbus.observe.hooks import EventBusHook
 from eventbus.policies import Metrics, Traces
 
 

@@ -1,1 +1,5 @@
-"""The shells: what carries messages. Each fulfils the contract in `eventbus.transport`."""
+"""Transports, which carry messages between clients, and the contract that each of them fulfils."""
+
+from eventbus.transports.contract import Transport
+
+__all__ = ["Transport"]

@@ -4,9 +4,9 @@ from collections import deque
 from threading import Condition, RLock
 
 from eventbus.errors import NotConnected, SendTimeout
-from eventbus.state import ClientState, Status
-from eventbus.stats import DropLog
-from eventbus.wire import Batch
+from eventbus.observe.state import ClientState, Status
+from eventbus.observe.stats import DropLog
+from eventbus.wire.frames import Batch
 
 _BATCH = 256  # messages
 
@@ -75,7 +75,7 @@ class _Member:
 
 
 class MemoryTransport:
-    """Fulfils `eventbus.transport.Transport` within one process. A full queue holds back its senders; nothing is dropped.
+    """Fulfils `eventbus.transports.Transport` within one process. A full queue holds back its senders; nothing is dropped.
 
     Args:
         hub: what connects it with others; None for a hub of its own, where it hears only itself.

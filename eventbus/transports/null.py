@@ -1,12 +1,12 @@
 """Nothing is carried anywhere: what a client with ``enabled=False`` runs on."""
 
-from eventbus.state import ClientState, Status
-from eventbus.stats import DropLog
-from eventbus.wire import Batch
+from eventbus.observe.state import ClientState, Status
+from eventbus.observe.stats import DropLog
+from eventbus.wire.frames import Batch
 
 
 class NullTransport:
-    """Has the methods of `eventbus.transport.Transport`, opens nothing, takes every message and delivers none."""
+    """Has the methods of `eventbus.transports.contract.Transport`, opens nothing, takes every message and delivers none."""
 
     endpoints = "nowhere"
     sent = 0

@@ -12,8 +12,8 @@ import sys
 import threading
 import time
 
-from eventbus import bench
-from eventbus.bench import EVENT_BY_EVENT, NUMBERED, PACKED
+from eventbus.cli import benchmark as bench
+from eventbus.cli.benchmark import EVENT_BY_EVENT, NUMBERED, PACKED
 from tests.benchmarks.contenders import BY_HAND, IN_C, OBVIOUS
 
 

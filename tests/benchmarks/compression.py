@@ -14,8 +14,8 @@ from functools import partial
 from pydantic import BaseModel
 
 from eventbus import BaseEvent, BaseEventType, Compression
-from eventbus.codec import Codec
-from eventbus.compression import Compressor, inflate
+from eventbus.wire.codec import Codec
+from eventbus.wire.compression import Compressor, inflate
 
 SIZES = {"1 KiB": 1_024, "10 KiB": 10_240, "1 MiB": 1_048_576}
 AREAS = ["boiler", "turbine", "feedwater", "condenser", "cooling", "stack", "storage"]

@@ -12,7 +12,7 @@ from typing import cast
 
 import zmq
 
-from eventbus.bench import HWM, BenchEvent, Callback, Contender, Send
+from eventbus.cli.benchmark import HWM, BenchEvent, Callback, Contender, Send
 
 TOPIC = b"plant"
 NO_WAIT = int(zmq.DONTWAIT)

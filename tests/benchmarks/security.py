@@ -15,9 +15,9 @@ from pathlib import Path
 
 import zmq
 
-from eventbus import bench
-from eventbus.bench import HWM, BenchEvent, BenchTopic, Callback, Contender, Send, publish_events, subscribe_client
-from eventbus.curve import ClientKeys, write_pair
+from eventbus.cli import benchmark as bench
+from eventbus.cli.benchmark import HWM, BenchEvent, BenchTopic, Callback, Contender, Send, publish_events, subscribe_client
+from eventbus.keys import ClientKeys, write_pair
 
 TOPIC = BenchTopic.plant.value.encode()
 PAYLOAD = BenchEvent().model_dump_json().encode()

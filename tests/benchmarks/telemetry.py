@@ -11,8 +11,9 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from eventbus import EventBusClient, bench
-from eventbus.bench import HWM, BenchEvent, BenchTopic, BenchType, Callback, Client, Contender, Send
+from eventbus import EventBusClient
+from eventbus.cli import benchmark as bench
+from eventbus.cli.benchmark import HWM, BenchEvent, BenchTopic, BenchType, Callback, Client, Contender, Send
 from eventbus.policies import Metrics, Traces
 from eventbus.telemetry.switch import telemetry
 

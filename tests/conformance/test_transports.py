@@ -1,4 +1,4 @@
-"""What `eventbus.transport` promises, asked of every transport. A new one is a line in `CANDIDATES`."""
+"""What `eventbus.transports.contract` promises, asked of every transport. A new one is a line in `CANDIDATES`."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -8,9 +8,9 @@ from threading import Thread
 import pytest
 
 from eventbus import EventBusProxy, NotConnected, SendTimeout
-from eventbus.deadline import Deadline
-from eventbus.state import ClientState
-from eventbus.transport import Transport
+from eventbus._base.deadline import Deadline
+from eventbus.observe.state import ClientState
+from eventbus.transports.contract import Transport
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
 from tests.support import PATIENCE, eventually, in_thread, is_waiting, run_threads

@@ -10,7 +10,7 @@ from dependency_injector import containers, providers
 
 from eventbus import Delivery, EventBusHook, EventBusProxy, InvalidHandler, Middleware, Retry, StateChange, on
 from eventbus.container import EventBusContainer, lifespan
-from eventbus.middleware import HandleNext
+from eventbus.handle.middleware import HandleNext
 from tests.container.support import OTHER, TOPIC, UPDATED, App, Listener, Log, leaving_nothing
 from tests.support import Bus, MyEvent, client_of, event, eventually
 

@@ -70,7 +70,7 @@ def test_without_the_variable_nothing_is_served(at_proxy: EventBusProxy) -> None
         f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n"
         "from tests.container.support import App\n"
         "from eventbus.container import lifespan\n"
-        "with lifespan(App()): print({'http.server', 'eventbus.http'} & set(sys.modules))\n"
+        "with lifespan(App()): print({'http.server', 'eventbus.telemetry.http_server'} & set(sys.modules))\n"
     )
     assert (done.stdout, done.stderr) == ("set()\n", "")
 

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
-from eventbus import DropReason, EventBusHook, EventBusProxy, current_headers, resilience
+from eventbus import DropReason, EventBusHook, EventBusProxy, current_headers
 from eventbus.container import lifespan
-from eventbus.middleware import Middleware
+from eventbus.handle import resilience
+from eventbus.handle.middleware import Middleware
 from tests.docs.pages import modules, path_of, section, write_events
 from tests.support import eventually
 

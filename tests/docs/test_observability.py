@@ -10,13 +10,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from eventbus import ClientState, EventBusProxy
-from eventbus.logs import FIELDS, JsonFormatter, TextFormatter
 from eventbus.policies import LogFormat, Metrics, Traces
-from eventbus.proxy_health import ProxyHealth
+from eventbus.proxy.health import ProxyHealth
+from eventbus.proxy.metrics import ProxyCollector
 from eventbus.settings import EventBusSettings
 from eventbus.telemetry import otel
+from eventbus.telemetry.logs import FIELDS, JsonFormatter, TextFormatter
 from eventbus.telemetry.prometheus import PrometheusHook
-from eventbus.telemetry.proxy import ProxyCollector
 from tests.docs.pages import Reader, commands, needs, path_of, section
 from tests.support import PATIENCE, Bus, eventually
 

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from eventbus import EventBusClient, RejectReason
-from eventbus.codec import Codec
 from eventbus.transports.memory import MemoryHub, MemoryTransport
+from eventbus.wire.codec import Codec
 from tests.docs.pages import modules, section
 from tests.support import PATIENCE, MyEventTopic, eventually
 

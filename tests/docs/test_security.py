@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from eventbus import HandshakeFailed
-from eventbus.access import AllowList
+from eventbus.proxy.allow_list import AllowList
 from tests.docs.pages import Reader, path_of, section
 
 PAGE = path_of("security.md").read_text()

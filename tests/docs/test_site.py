@@ -12,9 +12,10 @@ import pytest
 import eventbus
 import eventbus.container
 import eventbus.settings
-from eventbus import cli, errors
+from eventbus import errors
+from eventbus.cli import main as cli
 from eventbus.settings import EventBusSettings
-from eventbus.transport import Transport
+from eventbus.transports.contract import Transport
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from tests.docs.pages import ROOT
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import zmq
 
-from eventbus import EventBusProxy, cli
+from eventbus import EventBusProxy
+from eventbus.cli import main as cli
 from tests.docs.pages import Reader, commands, needs, path_of, section
 from tests.support import RawPeers
 

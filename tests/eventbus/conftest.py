@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from eventbus import EventBusProxy
-from eventbus.cli import main
-from eventbus.logs import JsonFormatter, TextFormatter
+from eventbus.cli.main import main
+from eventbus.telemetry.logs import JsonFormatter, TextFormatter
 from tests.commands import Run, Start, command, ports
 from tests.support import PATIENCE, RawPeers
 

@@ -10,8 +10,8 @@ import pytest
 import zmq
 
 from eventbus import BaseEventTopic, Compression, CompressionMissing, EventBusClient, EventBusProxy, EventTooLarge
-from eventbus.compression import is_compressed
 from eventbus.transports.memory import MemoryHub, MemoryTransport
+from eventbus.wire.compression import is_compressed
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, event, eventually, json_of, read_until
 
 TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other

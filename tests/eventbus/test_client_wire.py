@@ -11,8 +11,8 @@ import zmq
 from pydantic import field_validator
 
 from eventbus import EventBusClient, EventBusProxy, EventTooLarge, ProxyUnreachable
-from eventbus.numbering import Numbering
 from eventbus.transports.zeromq import ZeroMQTransport
+from eventbus.wire.numbering import Numbering
 from tests.support import (
     PATIENCE,
     Bus,

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter, field_validator
 
 from eventbus import BaseEvent, EventBusClient, RejectReason
-from eventbus.throttle import Throttle
+from eventbus._base.log_throttle import Throttle
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from tests.support import PATIENCE, MyEventTopic, MyEventType, eventually, json_of
 

@@ -11,8 +11,7 @@ import pytest
 import zmq
 
 from eventbus import ClientState, DropReason, EventBusProxy
-from eventbus.cli import main
-from eventbus.curve import ClientKeys
+from eventbus.cli.main import main
 from eventbus.errors import (
     EncryptionRequired,
     HandshakeFailed,
@@ -21,8 +20,9 @@ from eventbus.errors import (
     UnknownClient,
     WrongServerKey,
 )
+from eventbus.keys import ClientKeys
 from eventbus.proxy import Traffic
-from eventbus.wire import topic_of
+from eventbus.wire.frames import topic_of
 from tests.container.support import free_ports
 from tests.faults import zmtp
 from tests.security import Guarded, Keys, leaving_no_more, logged, new_keys, wait_for_line

@@ -12,7 +12,7 @@ from coreio.events import IOEvent, IOEventTopic, IOEventType
 from corerl.event_bus import RLEventBusClient
 from corerl.events import RLEvent, RLEventTopic, RLEventType
 from eventbus import EventBusClient, EventBusProxy, InvalidTopic
-from eventbus.codec import Codec
+from eventbus.wire.codec import Codec
 from plant import Action, Observation
 from scenario.processes import PROGRAMS
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from eventbus import lean_proxy
+from eventbus.proxy import process as lean_proxy
 from tests.container.support import free_ports
 from tests.support import PATIENCE, eventually
 

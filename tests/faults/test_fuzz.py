@@ -6,10 +6,11 @@ from time import monotonic
 
 from pydantic import ValidationError
 
-from eventbus import RejectReason, wire
-from eventbus.codec import Codec, Reject
-from eventbus.numbering import Gaps, Numbering
+from eventbus import RejectReason
 from eventbus.transports.memory import MemoryHub, MemoryTransport
+from eventbus.wire import frames as wire
+from eventbus.wire.codec import Codec, Reject
+from eventbus.wire.numbering import Gaps, Numbering
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, eventually, json_of
 
 SECONDS = 0.7  # for each test

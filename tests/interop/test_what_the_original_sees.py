@@ -9,8 +9,8 @@ from dependency_injector import containers, providers
 
 from eventbus import Compression, DeadLetter, Emission, EventBusProxy, Middleware, on
 from eventbus.container import EventBusContainer, lifespan
-from eventbus.middleware import EmitNext
-from eventbus.wire import is_text
+from eventbus.handle.middleware import EmitNext
+from eventbus.wire.frames import is_text
 from tests.interop.support import (
     LONGER,
     SAMPLES,

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from eventbus.printable import printable
+from eventbus._base.printable import printable
 
 PROGRAMS = Path(__file__).parents[1]  # where the packages of the services are
 MOST_STARTS = 10  # of one service while the run does not get on; whoever dies more often would do so for ever

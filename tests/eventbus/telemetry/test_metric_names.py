@@ -7,7 +7,7 @@ from opentelemetry.sdk.metrics.export import HistogramDataPoint, NumberDataPoint
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from eventbus import ClientState, DropReason, RejectReason, StateChange
-from eventbus.middleware import Emission
+from eventbus.handle.middleware import Emission
 from eventbus.telemetry import otel, prometheus
 from eventbus.telemetry.labels import LIMIT
 from eventbus.telemetry.otel import OpenTelemetryMetrics

@@ -22,10 +22,10 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from eventbus.errors import InvalidTopic, SendBufferFull
-from eventbus.headers import MAX_HEADER_BYTES, NO_HEADERS, Headers, encode_headers
-from eventbus.middleware import Delivery, Emission
+from eventbus.handle.middleware import Delivery, Emission
 from eventbus.telemetry.labels import LIMIT, OTHER
 from eventbus.telemetry.otel import MAX_ERROR_TYPES, OpenTelemetryMetrics, OpenTelemetryTraces
+from eventbus.wire.headers import MAX_HEADER_BYTES, NO_HEADERS, Headers, encode_headers
 from tests.eventbus.telemetry.conftest import Meters, Spans
 from tests.support import MyEventTopic, event
 

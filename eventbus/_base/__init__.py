@@ -1,0 +1,1 @@
+"""Small tools that know nothing of events. This file imports nothing, so that the proxy process stays small."""

@@ -1,0 +1,39 @@
+"""``eventbus keygen``: a pair of keys, and what to do with them."""
+
+import re
+from pathlib import Path
+
+from eventbus.keys import write_pair
+
+# The quotes are for shells and .env files; the settings do not mind them.
+_TEXT = """\
+The public key of {name}:
+
+    {public_key}
+
+If these are a client's keys, put them into its environment
+    EVENTBUS_SECURITY__SECRET_KEY_FILE='{file}'
+and into the proxy's allow-list
+    [clients.{table}]
+    public_key = "{public_key}"
+
+If they are the proxy's, put them into its environment
+    EVENTBUS_SECURITY__SECRET_KEY_FILE='{file}'
+    EVENTBUS_SECURITY__ALLOW_LIST='the allow-list'
+and into that of every client
+    EVENTBUS_SECURITY__SERVER_PUBLIC_KEY='{public_key}'
+
+Keep {file} to yourself: whoever has it can be {name}."""
+
+_BARE = re.compile(r"[A-Za-z0-9_-]+")  # what TOML takes for a name without quotes
+
+
+def keygen(name: str, directory: Path) -> None:
+    """Write the two files, and print what to do with them.
+
+    Raises:
+        InvalidSettings: the name is not fit for a file, or they cannot be written; see `write_pair`.
+    """
+    made = write_pair(name, directory)
+    table = name if _BARE.fullmatch(name) else f'"{name}"'
+    print(_TEXT.format(name=name, table=table, public_key=made.public_key, file=made.secret_file.absolute()))

@@ -1,0 +1,254 @@
+"""Counting what passes: events and bytes by topic and by publisher, now and over the last intervals. Pure.
+
+Nothing is decoded that need not be, so that it keeps up; and whatever strangers send, memory is bounded.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from pydantic_core import from_json
+
+from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
+from eventbus.wire import frames as wire
+from eventbus.wire.compression import inflate, is_compressed
+from eventbus.wire.frames import Batch
+from eventbus.wire.headers import split_headers
+
+HISTORY = 30  # intervals that are remembered
+_LIMIT = 1_000  # topics, and publishers
+_STREAMS = 10_000  # of which topic and publisher are known by heart
+# After the topic's mark in a numbered frame (see `numbering`): the publisher, perhaps a count, and the number.
+_PUBLISHER, _NUMBERED, _NUMBER = 8, (16, 20), 8  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """What has come of one topic or publisher.
+
+    Attributes:
+        name: the topic; the publisher's id in hexadecimal digits; empty for several together.
+        events_per_second: in the last interval.
+        bytes_per_second: in the last interval; bytes are those of both frames, as they travel.
+        events: since the start.
+        bytes: since the start.
+        last_seen: seconds since the last event; None if there was none.
+        history: events per second in the last intervals, oldest first.
+    """
+
+    name: str
+    events_per_second: float
+    bytes_per_second: float
+    events: int
+    bytes: int
+    last_seen: float | None
+    history: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What has come, at the end of an interval. The fastest of a kind is the first.
+
+    Attributes:
+        interval: how long the last interval was, in seconds.
+        total: of all together.
+        topics: each.
+        other_topics: those that are too many to be told apart; None if there are none.
+        publishers: each that numbers its messages.
+        not_numbered: all those that do not, and cannot be told apart; None if nothing has come of any.
+        other_publishers: those that are too many to be told apart; None if there are none.
+        malformed: how many messages were no events, since the start.
+    """
+
+    interval: float
+    total: Line
+    topics: tuple[Line, ...]
+    other_topics: Line | None
+    publishers: tuple[Line, ...]
+    not_numbered: Line | None
+    other_publishers: Line | None
+    malformed: int
+
+
+class Traffic:
+    """Counts messages. One thread at a time. Times are seconds on a clock that never goes back.
+
+    Args:
+        now: when it starts.
+        wanted: topics that count; if there are none, all do.
+        limit: how many topics, and how many publishers, are told apart. Those that have been silent for all of the
+            remembered intervals make room for new ones.
+    """
+
+    def __init__(self, now: float, wanted: Collection[bytes] = (), limit: int = _LIMIT) -> None:
+        self._wanted = frozenset(wanted)
+        self._ticked = now
+        self._malformed = 0
+        self._total = _Row()
+        self._topics, self._publishers = _Rows(limit), _Rows(limit)
+        self._not_numbered = _Row()
+        # What each first frame leads to: by the whole of a plain one, and by all but the number of a numbered one.
+        self._plain: dict[bytes, _Stream] = {}
+        self._numbered: dict[bytes, _Stream] = {}
+
+    def count(self, batch: Batch, now: float) -> None:
+        """Count a batch that has come just now."""
+        plain, numbered = self._plain, self._numbered
+        for frame, payload in zip(*batch, strict=True):
+            stream = plain.get(frame) or numbered.get(frame[:-_NUMBER]) or self._stream(frame)
+            if stream is None:
+                continue
+            events = 1 if payload[:1] == b"{" else self._events_in(payload)
+            if events:
+                size = len(frame) + len(payload)
+                for row in stream:
+                    row.events += events
+                    row.bytes += size
+                    row.last_seen = now
+
+    def reject(self, count: int) -> None:
+        """Count messages that were no messages of a bus."""
+        self._malformed += count
+
+    def tick(self, now: float) -> Snapshot:
+        """End an interval and begin the next."""
+        interval, self._ticked = max(now - self._ticked, 1e-9), now
+        self._total.tick(interval)
+        self._not_numbered.tick(interval)
+        for rows in (self._topics, self._publishers):
+            if rows.tick(interval):
+                self._plain.clear()
+                self._numbered.clear()
+        return Snapshot(
+            interval=interval,
+            total=self._total.line("", now),
+            topics=self._topics.lines(bytes.decode, now),
+            other_topics=self._topics.others.line_if_any(now),
+            publishers=self._publishers.lines(bytes.hex, now),
+            not_numbered=self._not_numbered.line_if_any(now),
+            other_publishers=self._publishers.others.line_if_any(now),
+            malformed=self._malformed,
+        )
+
+    def _stream(self, frame: bytes) -> "_Stream | None":
+        """What a first frame leads to that is not known by heart; None if it does not count."""
+        plain, headers = split_headers(frame)
+        topic, _, numbers = plain.partition(wire.MARK)
+        if not 0 < len(topic) <= wire.MAX_TOPIC_BYTES or not wire.is_text(topic):
+            self._malformed += 1
+            return None
+        if self._wanted and topic not in self._wanted:
+            return None
+        is_numbered = len(numbers) in _NUMBERED
+        if is_numbered and headers and (known := self._numbered.get(plain[:-_NUMBER])):
+            return known
+        publisher = self._publishers.row(numbers[:_PUBLISHER]) if is_numbered else self._not_numbered
+        stream = self._topics.row(topic), publisher, self._total
+        if len(self._plain) + len(self._numbered) >= _STREAMS:
+            self._plain.clear()
+            self._numbered.clear()
+        if is_numbered:
+            self._numbered[plain[:-_NUMBER]] = stream
+        elif len(frame) <= len(topic) + len(wire.MARK):  # longer ones may be any size
+            self._plain[frame] = stream
+        return stream
+
+    def _events_in(self, payload: bytes) -> int:
+        """How many events a payload holds that does not begin as one alone does; 0 if it is malformed.
+
+        No array of events is longer than the limit: what is longer, or holds more, counts as one event.
+        """
+        if is_compressed(payload):
+            try:
+                payload = inflate(payload, wire.MAX_PACKED_BYTES)
+            except (PayloadTooLarge, CompressionMissing):  # what cannot be inflated here others may read
+                return 1
+            except PayloadDamaged:
+                self._malformed += 1
+                return 0
+        payload = payload.lstrip()
+        if payload[:1] == b"{" or (payload[:1] == wire.ARRAY and len(payload) > wire.MAX_PACKED_BYTES):
+            return 1
+        try:
+            content = from_json(payload)
+        except ValueError:
+            content = None
+        if not isinstance(content, list):
+            self._malformed += 1
+            return 0
+        return len(content)
+
+
+class _Row:
+    """Counts of one topic or publisher, or of several together."""
+
+    __slots__ = ("_rates", "_ticked", "bytes", "events", "history", "last_seen")
+
+    def __init__(self) -> None:
+        self.events = 0
+        self.bytes = 0
+        self.last_seen: float | None = None
+        self.history: deque[float] = deque(maxlen=HISTORY)
+        self._ticked = 0, 0  # events and bytes at the last tick
+        self._rates = 0.0, 0.0
+
+    def tick(self, interval: float) -> None:
+        events, size = self._ticked
+        self._ticked = self.events, self.bytes
+        self._rates = (self.events - events) / interval, (self.bytes - size) / interval
+        self.history.append(self._rates[0])
+
+    def is_silent(self) -> bool:
+        """Whether nothing has come in any of the remembered intervals."""
+        return len(self.history) == HISTORY and not any(self.history)
+
+    def absorb(self, other: "_Row") -> None:
+        """Add what was counted by another one that has been silent."""
+        self.events += other.events
+        self.bytes += other.bytes
+        self._ticked = self._ticked[0] + other.events, self._ticked[1] + other.bytes
+        self.last_seen = max((seen for seen in (self.last_seen, other.last_seen) if seen is not None), default=None)
+
+    def line(self, name: str, now: float) -> Line:
+        age = None if self.last_seen is None else max(0.0, now - self.last_seen)
+        return Line(name, *self._rates, self.events, self.bytes, age, tuple(self.history))
+
+    def line_if_any(self, now: float) -> Line | None:
+        return self.line("", now) if self.events else None
+
+
+type _Stream = tuple[_Row, _Row, _Row]  # of the topic, of the publisher, and of all
+
+
+class _Rows:
+    """Rows by name, of which there are no more than a limit."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rows: dict[bytes, _Row] = {}
+        self.others = _Row()
+
+    def row(self, name: bytes) -> _Row:
+        """The row of this name, or that of all others."""
+        row = self._rows.get(name)
+        if row is None:
+            if len(self._rows) >= self._limit:
+                return self.others
+            row = self._rows[name] = _Row()
+        return row
+
+    def tick(self, interval: float) -> bool:
+        """End an interval; whether rows that were silent have made room."""
+        for row in (*self._rows.values(), self.others):
+            row.tick(interval)
+        if len(self._rows) < self._limit:
+            return False
+        silent = [name for name, row in self._rows.items() if row.is_silent()]
+        for name in silent:
+            self.others.absorb(self._rows.pop(name))
+        return bool(silent)
+
+    def lines(self, as_text: Callable[[bytes], str], now: float) -> tuple[Line, ...]:
+        """All of them, the fastest first, by name where they are equally fast."""
+        lines = (row.line(as_text(name), now) for name, row in self._rows.items() if row.events)
+        return tuple(sorted(lines, key=lambda line: (-line.events_per_second, line.name)))

@@ -1,0 +1,129 @@
+"""Emitting, but for the short way that a single event takes through a client that nobody observes."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from eventbus.emit.topics import Topics
+from eventbus.errors import EventTooLarge, SendBufferFull
+from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
+from eventbus.handle.middleware import Emission, EmitNext, Middleware, around, overrides
+from eventbus.observe.hooks import Hooks
+from eventbus.transports.contract import Transport
+from eventbus.wire import frames as wire
+from eventbus.wire.codec import Codec
+from eventbus.wire.compression import Compressor
+from eventbus.wire.headers import encode_headers, with_headers
+
+
+class Emitter:
+    """Sends events over a transport. Any thread may use it.
+
+    Args:
+        codec: encodes the events.
+        transport: what they are sent over.
+        topics: has the frames.
+        middleware: of it, what does something around emitting is called around `emit`, the outermost first.
+        hooks: what is told of what was sent with `emit`.
+        compressor: what makes large payloads smaller.
+        max_event_bytes: the largest event, as JSON.
+        packing: whether many events may share a message.
+    """
+
+    def __init__(
+        self,
+        codec: Codec[Any],
+        transport: Transport,
+        topics: Topics,
+        middleware: Sequence[Middleware],
+        hooks: Hooks,
+        compressor: Compressor,
+        *,
+        max_event_bytes: int,
+        packing: bool,
+    ) -> None:
+        self._codec = codec
+        self._transport = transport
+        self._topics = topics
+        self._middleware = [one for one in middleware if overrides(one, "emit")]
+        self._hooks = hooks
+        self._compressor = compressor
+        self._max_event_bytes = max_event_bytes
+        self._packing = packing
+
+    @property
+    def is_wrapped(self) -> bool:
+        """Whether there is anything around `emit`."""
+        return bool(self._middleware)
+
+    @property
+    def as_it_is(self) -> int:
+        """How many bytes of JSON are sent without `shrink`."""
+        return min(self._max_event_bytes, self._compressor.threshold)
+
+    def shrink(self, frame: bytes, payload: bytes) -> bytes:
+        """What is to be sent of a payload that is not small."""
+        self._check_size(frame, len(payload))
+        return self._compressor.shrink(payload)
+
+    def emit_one(self, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic) -> None:
+        """Send what comes of one event through all middleware, and tell hooks of it."""
+        if self._middleware:
+            self.emit(Emission((event,), topic))
+            return
+        frame = self._topics.admit(topic)
+        encode = self._codec.encoders.get(type(event)) or self._codec.encoder_for(event)
+        payload = encode(event)
+        if self._transport.send(frame, self.shrink(frame, payload)):
+            self._hooks.emitted(topic.value, (event,), len(payload))
+
+    def emit(self, emission: Emission) -> None:
+        """Send what comes through all middleware, and tell hooks of it."""
+        emit: EmitNext = self._emit_now  # each time anew, for what is kept would keep this alive
+        for one in reversed(self._middleware):
+            emit = around(one.emit, emit)
+        emit(emission)
+
+    def send_all(self, frame: bytes, payloads: list[bytes], *, packing: bool = True, taken: list[int] | None = None) -> None:
+        """Send payloads of single events, all of which are checked before the first is sent.
+
+        Args:
+            frame: the first frame.
+            payloads: each the JSON of one event.
+            packing: whether they may share messages, if that is allowed altogether.
+            taken: is given the indexes of those that the transport has taken, also when it fails half-way.
+        """
+        self._check_size(frame, max(map(len, payloads), default=0))
+        sent = 0
+        try:
+            for payload, count in self._messages(payloads, packing=packing):
+                if self._transport.send(frame, self._compressor.shrink(payload), count) and taken is not None:
+                    taken += range(sent, sent + count)
+                sent += count
+        except SendBufferFull as error:
+            if len(payloads) > 1:
+                error.add_note(f"{sent} of these {len(payloads)} events had been sent before")
+            raise
+
+    def _emit_now(self, emission: Emission) -> None:
+        events = tuple(emission.events)
+        payloads = self._codec.encode_many(events)
+        frame = self._topics.admit(emission.topic)
+        if emission.headers:
+            frame = with_headers(frame, encode_headers(emission.headers))
+        taken: list[int] = []
+        try:
+            self.send_all(frame, payloads, packing=emission.packed, taken=taken)
+        finally:
+            if taken and self._hooks.emitted:
+                size = sum(len(payloads[index]) for index in taken)
+                self._hooks.emitted(emission.topic.value, tuple(events[index] for index in taken), size)
+
+    def _messages(self, payloads: list[bytes], *, packing: bool) -> Iterable[tuple[bytes, int]]:
+        """The payloads of messages, each with how many events are in it."""
+        if packing and self._packing:
+            return wire.pack(payloads, min(wire.MAX_PACKED_BYTES, self._max_event_bytes))
+        return ((payload, 1) for payload in payloads)
+
+    def _check_size(self, frame: bytes, size: int) -> None:
+        if size > self._max_event_bytes:
+            raise EventTooLarge(wire.topic_of(frame).decode(), size, self._max_event_bytes)

@@ -1,0 +1,63 @@
+"""The topics that a client may name, and the frame of each."""
+
+import typing
+import weakref
+from types import get_original_bases
+
+from eventbus.errors import InvalidTopic
+from eventbus.events import BaseEventTopic
+from eventbus.wire import frames as wire
+
+
+class Topics:
+    """Admits topics, and remembers their frames. Any thread may use it.
+
+    Args:
+        client: whose topics these are; kept weakly, for it has this.
+        generic: the class whose third type parameter is the enum of its topics.
+
+    Attributes:
+        last: the topic that was admitted last, and its frame; one tuple, for many threads look at it without a lock.
+    """
+
+    def __init__(self, client: object, generic: type) -> None:
+        self._client = weakref.ref(client)
+        self._generic = generic
+        self._admitted: dict[BaseEventTopic, tuple[BaseEventTopic, bytes]] = {}
+        self.last: tuple[object, bytes] = object(), b""
+
+    def admit(self, topic: BaseEventTopic) -> bytes:
+        """Check a topic, and return its frame.
+
+        Raises:
+            InvalidTopic: it is no topic, or of another enum than the client's type parameters name, or cannot be sent.
+        """
+        if not isinstance(topic, BaseEventTopic):
+            raise InvalidTopic(f"{topic!r} is no topic: use a member of an enum derived from eventbus.BaseEventTopic")
+        admitted = self._admitted.get(topic)
+        # Members of different enums are equal when their values are; identity tells them apart.
+        if admitted is None or admitted[0] is not topic:
+            declared = _declared(self._client(), self._generic)
+            if declared is not None and type(topic) is not declared:
+                raise InvalidTopic(
+                    f"{type(topic).__name__}.{topic.name} is no topic of this client: use a member of {declared.__name__}"
+                )
+            admitted = self._admitted[topic] = topic, wire.topic_frame(topic)
+        self.last = admitted
+        return admitted[1]
+
+
+def _declared(client: object, generic: type) -> type[BaseEventTopic] | None:
+    """The topic enum that the client's type parameters name, if they do.
+
+    They stand in the alias that it was made from, ``EventBusClient[E, T, P](...)``, or in the bases of its class.
+    """
+    aliases = [getattr(client, "__orig_class__", None)]
+    for cls in type(client).__mro__:
+        aliases += get_original_bases(cls)
+    for alias in aliases:
+        if typing.get_origin(alias) is generic:
+            topic_class = typing.get_args(alias)[2]
+            if isinstance(topic_class, type) and issubclass(topic_class, BaseEventTopic):
+                return topic_class
+    return None

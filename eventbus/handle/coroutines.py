@@ -1,0 +1,204 @@
+"""Running the coroutines of ``async`` handlers on an event loop, for a consumer thread that has none.
+
+asyncio is imported only where a loop is at hand or needed: it costs as much to import as zmq.
+"""
+
+from __future__ import annotations
+
+import sys
+from threading import Condition, Event, Thread, current_thread
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine
+
+    from eventbus._base.deadline import Deadline
+
+    # Gets the coroutine's exception or None, and the seconds that it ran.
+    type Done = Callable[[BaseException | None, float], None]
+
+MAX_IN_FLIGHT = 1_000
+
+_CLEAN_UP = 1.0  # seconds, at most, for coroutines that are cancelled
+
+
+def running_loop() -> asyncio.AbstractEventLoop | None:
+    """The event loop that runs in this thread, if any."""
+    if "asyncio" not in sys.modules:  # whoever runs a loop has imported it
+        return None
+    import asyncio
+
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
+
+
+class CoroutineRunner:
+    """Runs coroutines on the event loop that it was given, or else on one of its own.
+
+    At most `MAX_IN_FLIGHT` run at once; submitting one more waits, which holds back the consumer. The own loop has a thread,
+    from the first coroutine until `retire()` or `close()`. Any thread may call any method.
+    """
+
+    def __init__(self) -> None:
+        self._changed = Condition()
+        self._in_flight = 0
+        self._refusing = False
+        self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself keeps only weak references to them
+        self._given: asyncio.AbstractEventLoop | None = None
+        self._own: _LoopThread | None = None
+
+    def open(self, loop: asyncio.AbstractEventLoop | None) -> None:
+        """Accept coroutines, and from now on run them on this loop; None for one of its own."""
+        with self._changed:
+            self._refusing = False
+            self._given = loop
+
+    def resume(self) -> None:
+        """Accept coroutines again after `close`, on the same loop as before."""
+        with self._changed:
+            self._refusing = False
+
+    def submit(self, coroutine: Coroutine[object, object, object], done: Done) -> None:
+        """Start the coroutine; `done` gets its exception or None and how long it ran, on the loop's thread."""
+        with self._changed:
+            refusal: Exception
+            self._changed.wait_for(lambda: self._in_flight < MAX_IN_FLIGHT or self._refusing)
+            if not self._refusing:
+                try:
+                    loop = self._given or (self._own or self._start_own()).loop
+                    loop.call_soon_threadsafe(self._start, loop, coroutine, done)
+                except (RuntimeError, OSError) as error:  # the given loop has ended before the client, or none can be made
+                    refusal = error
+                else:
+                    self._in_flight += 1
+                    return
+            else:
+                refusal = RuntimeError("the client is closing")
+        coroutine.close()
+        done(refusal, 0.0)
+
+    def idle(self) -> bool:
+        """Whether nothing is in flight."""
+        return self._in_flight == 0
+
+    def close(self, deadline: Deadline) -> int:
+        """Refuse new coroutines, wait for those in flight, end the own loop. Returns how many were still in flight.
+
+        Those are cancelled on the own loop, and go on running on a given one. On the loop's own thread it does not wait, for
+        nothing could finish meanwhile.
+        """
+        with self._changed:
+            self._refusing = True
+            self._changed.notify_all()
+            own, self._own = self._own, None
+            inside = (own is not None and own.is_current()) or (self._given is not None and running_loop() is self._given)
+            if not inside:
+                to_clean_up = min(_CLEAN_UP, deadline.left() / 4) if own is not None else 0.0
+                self._changed.wait_for(self.idle, deadline.left() - to_clean_up)
+            left = self._in_flight
+        if own is not None:
+            own.end(cancel=not inside)
+            if not inside:
+                own.join(deadline.left())  # cancelled tasks may clean up, but not for ever
+        return left
+
+    def retire(self) -> None:
+        """End the own loop's thread when what is in flight has finished; a later coroutine gets a new one."""
+        with self._changed:
+            own, self._own = self._own, None
+        if own is not None:
+            own.end(cancel=False)
+
+    def _start_own(self) -> _LoopThread:
+        self._own = _LoopThread()
+        return self._own
+
+    def _start(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[object, object, object], done: Done) -> None:
+        began = perf_counter()
+
+        async def guarded() -> None:
+            try:
+                await coroutine
+            except SystemExit as error:  # asyncio would let it end the loop, and with it all other handlers
+                raise RuntimeError("a handler called sys.exit()") from error
+
+        def finished(task: asyncio.Task[None]) -> None:
+            self._tasks.discard(task)
+            coroutine.close()  # for one that was cancelled before it began; else it does nothing
+            done(_outcome(task), perf_counter() - began)
+            with self._changed:
+                self._in_flight -= 1
+                self._changed.notify_all()
+
+        task = loop.create_task(guarded())
+        self._tasks.add(task)
+        task.add_done_callback(finished)
+
+
+def _outcome(task: asyncio.Task[None]) -> BaseException | None:
+    if task.cancelled():
+        import asyncio
+
+        return asyncio.CancelledError()
+    return task.exception()
+
+
+class _LoopThread:
+    """An event loop in a thread of its own.
+
+    Raises:
+        OSError: there is no descriptor left.
+        RuntimeError: the system lets no thread start any more.
+    """
+
+    def __init__(self) -> None:
+        self._failure: Exception | None = None
+        self._ready = Event()
+        self._cancel = False
+        self._thread = Thread(target=self._run, name="eventbus-coroutines", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def is_current(self) -> bool:
+        return self._thread is current_thread()
+
+    def end(self, *, cancel: bool) -> None:
+        """Let the loop end after its tasks, cancelling them first or not."""
+        self._cancel = cancel
+        self.loop.call_soon_threadsafe(self._ending.set)
+
+    def join(self, timeout: float) -> None:
+        self._thread.join(timeout)
+
+    def _run(self) -> None:
+        try:
+            import asyncio
+
+            with asyncio.Runner() as runner:
+                runner.get_loop()  # if none can be made, there is no coroutine yet that would never be awaited
+                runner.run(self._main())
+        except Exception as error:
+            if self._ready.is_set():
+                raise
+            self._failure = error
+            self._ready.set()
+
+    async def _main(self) -> None:
+        import asyncio
+
+        self.loop = asyncio.get_running_loop()
+        self._ending = asyncio.Event()
+        self._ready.set()
+        await self._ending.wait()
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            if self._cancel:
+                task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)

@@ -1,0 +1,106 @@
+"""Calling a handler through middleware, and telling hooks how that went."""
+
+import inspect
+from collections.abc import Callable, Iterable
+from time import perf_counter
+from typing import Any
+
+from eventbus.errors import InvalidHandler
+from eventbus.events import BaseEvent
+from eventbus.handle.marks import callback_name, is_async
+from eventbus.handle.middleware import Delivery, Emission, HandleNext, HandleNextAsync, Middleware, around, overrides
+from eventbus.observe.hooks import Hooks
+from eventbus.wire.headers import current_headers
+
+
+class Handling:
+    """A callback of one topic with all that is around it; itself a callback.
+
+    Args:
+        callback: the handler.
+        topic: the topic that its events come from.
+        middleware: what is called around it, the outermost first.
+        hooks: what is told how it went. Of an ``async`` handler that is left to whoever runs the coroutine, see `tell`.
+        emit: what deliveries emit through.
+    """
+
+    def __init__(
+        self,
+        callback: Callable[..., Any],
+        topic: str,
+        middleware: Iterable[Middleware],
+        hooks: Hooks,
+        emit: Callable[[Emission], None],
+    ) -> None:
+        self.name = callback_name(callback)
+        self._topic = topic
+        self._hooks = hooks
+        self._emit = emit
+        self._callback = callback
+        middleware = tuple(middleware)
+        self._handle: Callable[[Delivery], object] | None = None  # None: nothing is around it
+        if middleware:
+            self._handle = self._chain_async(middleware) if is_async(callback) else self._chain(middleware)
+
+    def __call__(self, event: BaseEvent[Any]) -> object:
+        """Call the handler; a coroutine, if it is ``async``, is still to be awaited."""
+        started = perf_counter()
+        try:
+            if self._handle is None:
+                result = self._callback(event)
+            else:
+                result = self._handle(Delivery(event, self._topic, current_headers(), self.name, self._emit))
+        except BaseException as error:
+            self.tell(event, perf_counter() - started, error)
+            raise
+        if inspect.iscoroutine(result):
+            return result
+        self.tell(event, perf_counter() - started, None)
+        return None
+
+    def tell(self, event: BaseEvent[Any], duration: float, error: BaseException | None) -> None:
+        """Tell hooks how the handler has ended that took so many seconds."""
+        if error is None:
+            self._hooks.handled(self._topic, event, self.name, duration)
+        else:
+            self._hooks.handler_failed(self._topic, event, self.name, duration, error)
+
+    def _chain(self, middleware: tuple[Middleware, ...]) -> HandleNext:
+        callback, name = self._callback, self.name
+
+        def handle(delivery: Delivery) -> object:
+            result = callback(delivery.event)
+            if inspect.iscoroutine(result):
+                result.close()
+                raise InvalidHandler(
+                    f"{name} has returned a coroutine, which no middleware is around: declare it `async`, "
+                    "or mark what wraps it with inspect.markcoroutinefunction()"
+                )
+            return result
+
+        chain: HandleNext = handle
+        for one in reversed(middleware):
+            chain = around(one.handle, chain)
+        return chain
+
+    def _chain_async(self, middleware: tuple[Middleware, ...]) -> HandleNextAsync:
+        callback = self._callback
+
+        async def handle(delivery: Delivery) -> object:
+            return await callback(delivery.event)
+
+        chain: HandleNextAsync = handle
+        for one in reversed(middleware):
+            chain = around(one.handle_async, chain)
+        return chain
+
+
+def check_middleware(middleware: Iterable[Middleware], callback: Callable[..., object]) -> None:
+    """Raise `InvalidHandler` if one of the middleware would not see the calls of this callback, although it sees others."""
+    needed, other = ("handle_async", "handle") if is_async(callback) else ("handle", "handle_async")
+    for one in middleware:
+        if overrides(one, other) and not overrides(one, needed):
+            raise InvalidHandler(
+                f"{callback_name(callback)} is {'' if needed == 'handle_async' else 'not '}async, and the middleware "
+                f"{type(one).__qualname__} has only `{other}`: give it `{needed}`, too, if only to pass everything on"
+            )

@@ -1,0 +1,1 @@
+"""State, statistics, health and hooks: every other part reports to these."""

@@ -1,0 +1,6 @@
+"""The process in the middle, which joins publishers and subscribers."""
+
+from eventbus.proxy.health import Connections, HandshakeFailures, ProxyHealth, Traffic
+from eventbus.proxy.proxy import EventBusProxy
+
+__all__ = ["Connections", "EventBusProxy", "HandshakeFailures", "ProxyHealth", "Traffic"]

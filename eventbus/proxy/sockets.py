@@ -1,0 +1,85 @@
+"""The sockets that a proxy binds: their options, and where they listen."""
+
+from ipaddress import ip_address
+from socket import AF_INET, SOCK_STREAM, gaierror, getaddrinfo
+from typing import cast
+
+import zmq
+
+from eventbus.errors import AddressInUse
+from eventbus.keys import ZAP_DOMAIN
+
+_LINGER = 1_000  # milliseconds
+_BACKLOG = 1_024  # connections that wait to be accepted: a fleet that comes back comes at once
+_HANDSHAKE = 5_000  # milliseconds until a connection that does not finish its greeting is dropped
+
+# Seconds after which a peer that is gone without a word is disconnected, with its queue: 10 and 3 times 3.
+_KEEPALIVE = {zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 10, zmq.TCP_KEEPALIVE_INTVL: 3, zmq.TCP_KEEPALIVE_CNT: 3}
+
+type Context = zmq.Context[zmq.Socket[bytes]]
+type Socket = zmq.Socket[bytes]
+
+
+def socket_for(
+    context: Context, kind: int, *, send_hwm: int = 0, receive_hwm: int = 0, largest: int = -1, secret_key: str | None = None
+) -> Socket:
+    """Return a new socket of a proxy. It is not bound yet.
+
+    Args:
+        context: the ZeroMQ context.
+        kind: `zmq.XSUB`, `zmq.XPUB` or another.
+        send_hwm: high-water mark of what is sent to each peer, in messages; 0 for none.
+        receive_hwm: that of what is received.
+        largest: how many bytes a frame may have; whoever sends a larger one is disconnected. -1: any number.
+        secret_key: the proxy's; None for no encryption.
+    """
+    made = context.socket(kind)
+    made.set(zmq.SNDHWM, send_hwm)
+    made.set(zmq.RCVHWM, receive_hwm)
+    made.set(zmq.LINGER, _LINGER)
+    made.set(zmq.BACKLOG, _BACKLOG)
+    made.set(zmq.HANDSHAKE_IVL, _HANDSHAKE)
+    made.set(zmq.MAXMSGSIZE, largest)
+    made.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
+    if secret_key is not None:
+        made.set(zmq.CURVE_SERVER, 1)
+        made.set(zmq.CURVE_SECRETKEY, secret_key.encode())
+        made.set(zmq.ZAP_ENFORCE_DOMAIN, 1)  # where nobody answers who may connect, nobody may
+    for option, value in _KEEPALIVE.items():
+        made.set(option, value)
+    return made
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach what is bound at this host.
+
+    Raises:
+        OSError: there is no such host.
+    """
+    return host != "*" and ip_address(address_of(host)).is_loopback
+
+
+def bind(socket: "zmq.Socket[bytes]", host: str, port: int, variable: str) -> int:
+    """Bind, and return the port that was bound."""
+    address = address_of(host)
+    socket.set(zmq.IPV6, ":" in address)
+    endpoint = f"tcp://{f'[{address}]' if ':' in address else address}:{port or '*'}"
+    try:
+        socket.bind(endpoint)
+    except zmq.ZMQError as error:
+        if error.errno == zmq.EADDRINUSE:
+            raise AddressInUse(endpoint, port, variable) from None
+        raise OSError(error.errno, f"cannot bind {endpoint}: is {host} an address of this machine?") from None
+    bound = cast(bytes, socket.get(zmq.LAST_ENDPOINT))
+    return int(bound.rstrip(b"\0").rpartition(b":")[2])
+
+
+def address_of(host: str) -> str:
+    """The address of a name, for libzmq binds addresses only; an IPv4 one if there is one."""
+    if host == "*":
+        return host
+    try:
+        found = getaddrinfo(host, None, type=SOCK_STREAM)
+    except gaierror as error:
+        raise OSError(error.errno, f"cannot bind {host}: {error.strerror}") from None
+    return str(min(found, key=lambda info: info[0] != AF_INET)[4][0])

@@ -1,0 +1,137 @@
+"""The bounded receive buffer that `recv_event()` and `listen_forever()` read."""
+
+from collections import deque
+from threading import Condition, RLock, Thread, current_thread
+
+from eventbus.observe.stats import DropLog, DropReason
+from eventbus.policies import ReceivePolicy
+
+UNREAD = 1_000
+
+_LOOK = 0.2  # seconds
+
+
+class ReceiveBuffer[EventClass]:
+    """Received events that wait to be read, oldest first. Any thread may use it; one at a time calls `extend`.
+
+    Until a reader is expected it holds the newest events, at most `UNREAD`: keeping more than fit into the processor's cache
+    costs every event a tenth. From then on it holds up to `limit`, and when that is full, does as the policy says.
+
+    Args:
+        limit: how many events it may hold.
+        policy: what happens when it is full.
+        drops: what counts the events that are dropped while somebody reads; None for one of its own.
+    """
+
+    def __init__(self, limit: int, policy: ReceivePolicy = ReceivePolicy.DROP_OLDEST, drops: DropLog | None = None) -> None:
+        self._limit = limit
+        self._policy = ReceivePolicy(policy)
+        self._in_force = ReceivePolicy.DROP_OLDEST  # until a reader is expected
+        self._drops = DropLog() if drops is None else drops
+        self._events: deque[EventClass] = deque(maxlen=min(limit, UNREAD))
+        self._lock = RLock()  # a signal handler may close the client while its thread reads
+        self._arrived = Condition(self._lock)
+        self._taken = Condition(self._lock)
+        self._waiting = 0  # readers
+        self._open = False
+        self._held = True  # whether `extend` may wait
+        self._writer: Thread | None = None  # the thread that called `extend` last, if it may have to wait
+        self._expected = False
+        self.received = 0  # how many have come in
+        self.unread = 0  # how many of them had to make room before a reader was expected
+
+    def open(self) -> None:
+        """Let readers wait."""
+        with self._lock:
+            self._open = True
+
+    def close(self) -> None:
+        """Send every waiting reader home. What is in the buffer stays readable."""
+        with self._lock:
+            self._open = False
+            self._arrived.notify_all()
+
+    def hold(self) -> None:
+        """Let `extend` wait for readers where the policy is to block. So it is from the start."""
+        with self._lock:
+            self._held = True
+
+    def release(self) -> None:
+        """Let `extend` wait no longer, until `hold`: what it was given goes in beyond the limit."""
+        with self._lock:
+            self._held = False
+            self._taken.notify_all()
+
+    def expect_reader(self) -> None:
+        """Hold as many events as allowed from now on, and do as the policy says: this thread is going to read them."""
+        with self._lock:
+            self._expected = True
+            # A reader in the writer's own thread, a callback, cannot be waited for.
+            if self._policy is not ReceivePolicy.BLOCK or current_thread() is not self._writer:
+                self._in_force = self._policy
+            room = None if self._in_force is ReceivePolicy.BLOCK else self._limit
+            if self._events.maxlen != room:
+                self._events = deque(self._events, maxlen=room)
+
+    def extend(self, events: list[EventClass]) -> None:
+        """Append these events, or as many as the policy allows; blocking, it returns when all are in."""
+        with self._lock:
+            dropped = self._append(events) if self._policy is _DROP_OLDEST else self._append_by_policy(events)
+        if dropped:
+            self._drops.add(DropReason.RECEIVE_BUFFER, dropped)
+
+    def get(self, timeout: float | None) -> EventClass | None:
+        """Return the oldest event, waiting for one up to `timeout` seconds (None: until `close()`); None when none came."""
+
+        def is_over() -> bool:
+            return bool(self._events) or not self._open
+
+        with self._lock:
+            self._waiting += 1
+            try:
+                # A signal handler in this thread that closes just before it waits cannot wake it.
+                while not self._arrived.wait_for(is_over, _LOOK if timeout is None else timeout) and timeout is None:
+                    pass
+            finally:
+                self._waiting -= 1
+            if not self._events:
+                return None
+            event = self._events.popleft()
+            if self._in_force is ReceivePolicy.BLOCK:
+                self._taken.notify()
+            return event
+
+    def _append(self, events: list[EventClass]) -> int:
+        """Append all of them. Returns how many made room that somebody might have read."""
+        count = len(events)
+        pushed_out = len(self._events) + count
+        self._events.extend(events)
+        pushed_out -= len(self._events)
+        self.received += count
+        if self._waiting:
+            self._arrived.notify(count)
+        if self._expected:
+            return pushed_out
+        self.unread += pushed_out
+        return 0
+
+    def _append_by_policy(self, events: list[EventClass]) -> int:
+        self._writer = current_thread()
+        dropped = 0
+        match self._in_force:
+            case ReceivePolicy.DROP_NEWEST:
+                room = self._limit - len(self._events)
+                dropped = max(0, len(events) - room)
+                self.received += dropped
+                events = events[:room]
+            case ReceivePolicy.BLOCK:
+                while self._held and len(events) > (room := max(0, self._limit - len(self._events))):
+                    self._append(events[:room])
+                    events = events[room:]
+                    self._taken.wait_for(lambda: not self._held or len(self._events) < self._limit)
+            case ReceivePolicy.DROP_OLDEST:
+                pass  # the deque does that
+        return dropped + self._append(events)
+
+
+_DROP_OLDEST = ReceivePolicy.DROP_OLDEST  # a global is quicker to look up than an enum's member

@@ -1,0 +1,259 @@
+"""An event to its handlers and to the receive buffer: isolation, order, counting. No sockets."""
+
+import inspect
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from operator import length_hint
+from threading import RLock
+from typing import Any
+
+from eventbus._base.printable import printable
+from eventbus.events import BaseEvent, BaseEventType
+from eventbus.handle.coroutines import CoroutineRunner
+from eventbus.handle.marks import callback_name, is_async
+from eventbus.handle.wrapped import Handling
+from eventbus.observe.stats import Counters, DropReason
+from eventbus.receive.buffer import ReceiveBuffer
+from eventbus.wire.headers import WithHeaders, clear_headers
+
+logger = logging.getLogger("eventbus")
+
+# A handler gets the event. What it returns is ignored, unless that is a coroutine: then it is run on an event loop.
+type Callback[EventClass] = Callable[[EventClass], object]
+
+_LEARNED = 10_000  # topics whose routes are remembered
+_SHOWN = 1_000  # characters of an event in the log
+
+# For one topic, the callbacks of each event type in the order in which they were attached.
+type Route[EventClass] = dict[BaseEventType, tuple[Callback[EventClass], ...]]
+
+# What is called instead of a callback, for events of one topic.
+type Instrument[EventClass] = Callable[[bytes, Callback[EventClass]], Callback[EventClass]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Attached[EventClass]:
+    event_type: BaseEventType
+    callback: Callback[EventClass]
+    topic: bytes | None
+    # What is called instead of the callback, by topic; of subscribed ones only, for strangers may invent others.
+    instrumented: dict[bytes, Callback[EventClass]] = field(default_factory=dict, compare=False)
+
+
+# BaseEvent[Any]: it is invariant in its type enum, which each service brings.
+class Dispatcher[EventClass: BaseEvent[Any]]:
+    """Knows the subscribed topics and the attached callbacks; hands each event to those that want it.
+
+    `attach`, `detach`, `subscribe` and `unsubscribe` may be called from any thread, also from inside a handler: a route is
+    replaced, never changed, so an event that is being handled is not affected. `dispatch` belongs to the consumer
+    thread.
+
+    Attributes:
+        abandoned: how often `abandon` was called.
+    """
+
+    def __init__(self, buffer: ReceiveBuffer[EventClass], counters: Counters) -> None:
+        self.coroutines = CoroutineRunner()
+        self.buffer = buffer
+        self._counters = counters
+        self._changing = RLock()  # a signal handler may change what it has interrupted
+        self._attached: list[_Attached[EventClass]] = []
+        self._topics: set[bytes] = set()
+        # Which callbacks an event of a topic goes to. A topic that is missing was not asked for: ZeroMQ matches prefixes, so
+        # `corerl_scheduler` arrives where `corerl` was subscribed.
+        self._routes: dict[bytes, Route[EventClass]] = {}
+        self._instrument: Instrument[EventClass] | None = None
+        self._everything = False  # whether all topics were asked for; their routes are then learned as they come
+        self.abandoned = 0
+        self._running: Iterator[EventClass] = iter(())  # through the events of the last dispatch
+
+    @property
+    def topics(self) -> frozenset[bytes]:
+        """The subscribed topics; an empty one stands for all."""
+        return frozenset(self._topics)
+
+    def subscribe(self, topic: bytes) -> bool:
+        """Let the events of exactly this topic in (an empty one: of every topic). False if they were let in already."""
+        with self._changing:
+            if topic in self._topics:
+                return False
+            self._topics.add(topic)
+            if topic:
+                self._routes[topic] = self._route(topic)
+            else:
+                self._everything = True
+            return True
+
+    def unsubscribe(self, topic: bytes) -> bool:
+        """Undo `subscribe`. False if it was not subscribed."""
+        with self._changing:
+            if topic not in self._topics:
+                return False
+            self._topics.remove(topic)
+            self._rebuild()  # also forgets what was learned
+            return True
+
+    def attach(self, event_type: BaseEventType, callback: Callback[EventClass], topic: bytes | None) -> None:
+        """Call the callback for events of this type, on this topic or (None) on every subscribed one."""
+        with self._changing:
+            self._attached.append(_Attached(event_type, callback, topic))
+            self._rebuild()
+
+    def detach(self, event_type: BaseEventType, callback: Callback[EventClass], topic: bytes | None) -> None:
+        """Undo every `attach` with these arguments."""
+        gone = _Attached(event_type, callback, topic)
+        with self._changing:
+            self._attached = [attached for attached in self._attached if attached != gone]
+            self._rebuild()
+            keeps_loop = any(is_async(attached.callback) for attached in self._attached)
+        if not keeps_loop:
+            self.coroutines.retire()
+
+    def instrument(self, instrument: Instrument[EventClass] | None) -> None:
+        """Call what this makes of each callback instead, from now on; None: the callbacks themselves."""
+        with self._changing:
+            self._instrument = instrument
+            for attached in self._attached:
+                attached.instrumented.clear()
+            self._rebuild()
+
+    def abandon(self) -> None:
+        """Let a `dispatch` that is running drop what comes after the event that is being handled."""
+        self.abandoned += 1
+
+    def end(self) -> None:
+        """Send home whoever waits for events: the transport is closed, and none will come."""
+        self.buffer.close()
+
+    def takes(self, topic: bytes) -> bool:
+        """Whether events of this topic were asked for."""
+        return self._everything or topic in self._routes
+
+    def route_of(self, topic: bytes) -> Route[EventClass]:
+        """Where events of a topic go that was asked for."""
+        known = self._routes.get(topic)
+        if known is not None:
+            return known
+        with self._changing:
+            route = self._route(topic)
+            if len(self._routes) < _LEARNED:
+                self._routes[topic] = route
+            return route
+
+    def routes_of(self, topics: list[bytes]) -> list[Route[EventClass]] | None:
+        """Where events of these topics go; None if one of them was not asked for, or was never seen before."""
+        routes = list(map(self._routes.get, topics))
+        return None if None in routes else routes  # type: ignore[return-value] # there is no None in it
+
+    def dispatch(
+        self,
+        routes: list[Route[EventClass]],
+        events: list[EventClass],
+        abandoned: int | None = None,
+        headers: list[bytes] | None = None,
+    ) -> None:
+        """Buffer these events and call their callbacks, in order. One that raises is logged and counted; the others run.
+
+        Args:
+            routes: where each event goes, from `routes_of`.
+            events: as many.
+            abandoned: how often `abandon` had been called when a batch began of which these are a part; None: until now.
+            headers: the encoded headers of each; None if none has any.
+        """
+        running = self._running = iter(events) if headers is None else WithHeaders(events, headers)
+        self.buffer.extend(events)
+        handled = handler_errors = 0
+        if abandoned is None:
+            abandoned = self.abandoned
+        for route, event in zip(routes, running, strict=True):
+            if self.abandoned != abandoned:
+                self._drop(routes, events, length_hint(running) + 1)
+                break
+            try:
+                callbacks = route[event.type]
+            except KeyError:
+                continue
+            for callback in callbacks:
+                try:
+                    result = callback(event)
+                except BaseException as error:  # SystemExit and CancelledError too: they must not end the consumer
+                    handler_errors += 1
+                    self._report(callback, event, error)
+                else:
+                    if result is not None and inspect.iscoroutine(result):
+                        self._run(result, callback, event)
+                    else:
+                        handled += 1
+        self._counters.add(handled=handled, handler_errors=handler_errors)
+        if headers is not None:
+            clear_headers()
+
+    def position(self) -> tuple[int, int]:
+        """How many events have come in, and how many of the last `dispatch` are still to be handled. Any thread may ask.
+
+        While the last one moves on, so does this; it costs the events nothing, for their iterator is asked.
+        """
+        return self.buffer.received, length_hint(self._running)
+
+    def _drop(self, routes: list[Route[EventClass]], events: list[EventClass], last: int) -> None:
+        """Count those of the last events that have a callback, which is not called."""
+        dropped = sum(event.type in route for route, event in zip(routes[-last:], events[-last:], strict=True))
+        if dropped:
+            self._counters.drops.add(DropReason.STOPPED, dropped)
+
+    def _run(self, coroutine: Any, callback: Callback[EventClass], event: EventClass) -> None:
+        def done(error: BaseException | None, duration: float) -> None:
+            if isinstance(callback, Handling):
+                callback.tell(event, duration, error)
+            if error is None:
+                self._counters.add(handled=1)
+            else:
+                self._counters.add(handler_errors=1)
+                self._report(callback, event, error)
+
+        self.coroutines.submit(coroutine, done)
+
+    def _report(self, callback: Callback[EventClass], event: EventClass, error: BaseException) -> None:
+        name = callback.name if isinstance(callback, Handling) else callback_name(callback)
+        logger.error(
+            "handler %s failed on %s",
+            name,
+            _shown(event),
+            exc_info=error,
+            extra={
+                "eventbus_handler": name,
+                "eventbus_type": str(event.type),
+                "eventbus_error": type(error).__name__,
+            },
+        )
+
+    def _rebuild(self) -> None:
+        self._routes = {topic: self._route(topic) for topic in self._topics if topic}
+        self._everything = b"" in self._topics
+
+    def _route(self, topic: bytes) -> Route[EventClass]:
+        route: Route[EventClass] = {}
+        for attached in self._attached:
+            if attached.topic is None or attached.topic == topic:
+                route[attached.event_type] = (*route.get(attached.event_type, ()), self._called(attached, topic))
+        return route
+
+    def _called(self, attached: _Attached[EventClass], topic: bytes) -> Callback[EventClass]:
+        """What is called for events of this topic."""
+        if self._instrument is None:
+            return attached.callback
+        called = attached.instrumented.get(topic)
+        if called is None:
+            called = self._instrument(topic, attached.callback)
+            if topic in self._topics:
+                attached.instrumented[topic] = called
+        return called
+
+
+def _shown(event: BaseEvent[Any]) -> str:
+    """The event for a line in the log. Where extra fields are allowed, their names stand in its repr as they were sent."""
+    try:
+        return printable(repr(event), _SHOWN)
+    except Exception:  # a service's own __repr__ may raise anything
+        return f"an event of {type(event).__name__} whose repr failed"

@@ -1,0 +1,153 @@
+"""The log: how the commands write it, as lines for people or as JSON, and which fields the records of this package have.
+
+The process that runs a proxy uses it too (see `lean_proxy`), so it imports nothing but the standard library and an enum.
+
+Levels: ERROR is for what people must change, or a defect; WARNING for what was lost or refused, or works worse than it
+should, though the bus goes on; INFO for the life of clients and proxies. Nothing is logged of an event that goes well.
+"""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from eventbus._base.printable import printable
+from eventbus.policies import LogFormat
+
+FIELDS: Mapping[str, str] = MappingProxyType(
+    {
+        "eventbus_action": "what was denied: publish or subscribe",
+        "eventbus_address": "where a client that was refused connects from",
+        "eventbus_before": "the state until now",
+        "eventbus_client": "a client, by its name in the allow-list",
+        "eventbus_count": "how many the line tells of: events, messages, handlers, or clients that may connect",
+        "eventbus_endpoints": "where the client's proxy is; tells the clients of one process apart",
+        "eventbus_error": "the class of the error",
+        "eventbus_event_class": "the class that the client's events have",
+        "eventbus_file": "the path of the allow-list",
+        "eventbus_handler": "a handler or callback, by its qualified name",
+        "eventbus_held_back": "how many more of the same kind there were since the last such line",
+        "eventbus_hook": "a hook, by its class and method",
+        "eventbus_host": "the address that the proxy listens at",
+        "eventbus_key": "the public key of a client that was refused",
+        "eventbus_pub_port": "the proxy's port for publishers",
+        "eventbus_reason": "why; of a drop or a reject as `stats()` counts it",
+        "eventbus_request": "the first line of an HTTP request, printable",
+        "eventbus_seconds": "how long it took",
+        "eventbus_service": "a service, by its class",
+        "eventbus_state": "the state from now on",
+        "eventbus_status": "the exit status of a command, or that of an HTTP answer",
+        "eventbus_sub_port": "the proxy's port for subscribers",
+        "eventbus_topic": "a topic, printable",
+        "eventbus_type": "an event's type, printable",
+    }
+)
+"""Every field of the records of this package. One that is None, or missing, has no meaning in that record."""
+
+COMMAND = "eventbus.command"
+"""The logger of what a command itself says, such as why it fails. As text such lines begin with ``eventbus:`` alone."""
+
+_PREFIX = "eventbus_"
+_LONGEST = 10_000  # characters of a line for people
+
+
+def configure(form: LogFormat, level: int = logging.WARNING) -> None:
+    """Write the log of this process to stderr from now on; for commands. Called again, it replaces what it did before.
+
+    Args:
+        form: what lines look like.
+        level: the lowest level that is written.
+    """
+    root, ours = logging.getLogger(), logging.getLogger("eventbus")
+    handler = logging.StreamHandler()
+    handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else TextFormatter())
+    handler.setLevel(level)
+    for before in root.handlers[:]:
+        if isinstance(before.formatter, JsonFormatter | TextFormatter):
+            root.removeHandler(before)
+    root.addHandler(handler)
+    if not ours.isEnabledFor(level):
+        ours.setLevel(level)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object per record, on one line of ASCII, whatever is in the record.
+
+    It has `time` (RFC 3339, UTC), `level`, `logger`, `message`, the record's `eventbus_…` fields, and `exception`, the text
+    of the traceback, if there is one. Fields are strings, numbers, true or false; what is something else is its `repr`, and
+    None is left out.
+    """
+
+    converter = staticmethod(time.gmtime)
+    default_time_format = "%Y-%m-%dT%H:%M:%S"
+    default_msec_format = "%s.%03dZ"
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without its end."""
+        content: dict[str, object] = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": _message(record),
+        }
+        facts = vars(record).items()
+        content |= {name: value for name, value in facts if name.startswith(_PREFIX) and value is not None}
+        if record.exc_info and record.exc_info[1] is not None:
+            content["exception"] = self.formatException(record.exc_info)
+        return json.dumps({_encodable(name): _plain(value) for name, value in content.items()})
+
+
+class TextFormatter(logging.Formatter):
+    """Lines for people: when, how bad, who, and what. What others have sent cannot break a line or pass for one of its own.
+
+    Control characters are escaped, and a traceback is indented below its line.
+    """
+
+    default_msec_format = None
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, and those of the traceback, if there is one, without the end of the last."""
+        text = printable(_message(record), _LONGEST)
+        if record.name == COMMAND:
+            return f"eventbus: {text}"
+        lines = [f"{self.formatTime(record)} {record.levelname} {printable(record.name)}: {text}"]
+        if record.exc_info and record.exc_info[1] is not None:
+            trace = self.formatException(record.exc_info).splitlines()
+            lines += [f"    {printable(line, _LONGEST)}" for line in trace]
+        return "\n".join(lines)
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # arguments that do not fit, or whose text fails: of another library, most likely
+        return f"{_shown(record.msg)} {_shown(record.args)}"
+
+
+def _plain(value: object) -> str | int | float:
+    """What stands for the value in JSON that every parser takes."""
+    match value:
+        case str():
+            return _encodable(value)
+        case bool():
+            return value
+        case int() if -(2**63) <= value < 2**63:
+            return int(value)
+        case float() if math.isfinite(value):
+            return float(value)
+        case _:
+            return _encodable(_shown(value))
+
+
+def _encodable(text: str) -> str:
+    """The text with lone surrogates, which few parsers take, as escapes."""
+    return str.encode(text, errors="backslashreplace").decode()
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception:  # it may be anybody's
+        return f"a {type(value).__name__} whose repr failed"

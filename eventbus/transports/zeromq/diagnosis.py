@@ -1,0 +1,36 @@
+"""Why a proxy does not let a client in, told from what becomes of the handshakes."""
+
+from collections.abc import Callable
+from functools import partial
+
+from eventbus.errors import EncryptionRequired, EventBusError, NotEncrypted, UnknownClient, WrongServerKey
+from eventbus.keys import ClientKeys
+from eventbus.transports.zeromq.greeting import mechanism_at
+from eventbus.transports.zeromq.policy import Leg
+
+_ANSWER = 0.5  # seconds
+
+
+def obstacle(endpoint: str, leg: Leg, keys: ClientKeys | None) -> Callable[[], EventBusError] | None:
+    """What makes the error that says why the proxy does not let us in; None if there is nothing that only people can change.
+
+    Takes up to half a second, for it may have to ask who listens there.
+
+    Args:
+        endpoint: the proxy's port.
+        leg: the connection to it.
+        keys: what the client shows.
+    """
+    if leg.refused and keys is not None:
+        return partial(UnknownClient, endpoint, keys.public_key)
+    if not leg.broken_off:
+        return None
+    match mechanism_at(endpoint, _ANSWER):
+        case "CURVE" if keys is None:
+            return partial(EncryptionRequired, endpoint)
+        case "NULL" if keys is not None:
+            return partial(NotEncrypted, endpoint)
+        case "CURVE" if keys is not None and leg.broken_off > 1:  # a proxy that dies breaks off one
+            return partial(WrongServerKey, endpoint, keys.server_public_key)
+        case _:
+            return None

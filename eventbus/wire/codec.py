@@ -1,0 +1,281 @@
+"""Events to payload bytes and back, through pydantic's core."""
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+from functools import partial
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic import AliasChoices, AliasPath, BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails, SchemaValidator, core_schema, from_json, to_json
+
+from eventbus._base.printable import printable
+from eventbus.errors import InvalidEvent
+from eventbus.events import BaseEventType
+from eventbus.wire.frames import ARRAY
+
+MAX_TYPE_LENGTH = 64  # characters of a type that is not known
+
+_LISTED = 1_000  # errors that are looked at: two bytes of a payload may make one, and each takes 400 in a list
+
+
+class RejectReason(StrEnum):
+    """Why something that arrived was not taken for an event."""
+
+    FRAMES = "frames"
+    """The message was not a topic frame and a JSON payload frame."""
+    TOO_LARGE = "too_large"
+    """The payload is larger than the client's limit, or would be once it is inflated."""
+    COMPRESSION = "compression"
+    """The payload is compressed and damaged, or the library that inflates it is not installed."""
+    TOPIC = "topic"
+    """The topic is not UTF-8."""
+    JSON = "json"
+    """The payload is not JSON."""
+    TYPE = "type"
+    """The event's type is none that this client knows. One without a type, or whose type is no text, has no schema."""
+    SCHEMA = "schema"
+    """The JSON is no event of the client's class."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """One payload, or one element of a packed payload, that was not taken for an event.
+
+    Attributes:
+        detail: for people; may contain what was received, as it is.
+        unknown_type: the type that was received, if that is the reason; printable, at most `MAX_TYPE_LENGTH` long.
+    """
+
+    reason: RejectReason
+    detail: str
+    unknown_type: str | None = None
+
+
+class Codec[EventClass: BaseModel]:
+    """Encodes and decodes the events of one class, or of one union of classes given as a `TypeAdapter`.
+
+    Any thread may use it. What it was built from never changes.
+    """
+
+    def __init__(self, event_class: type[EventClass] | TypeAdapter[EventClass]) -> None:
+        adapter = event_class if isinstance(event_class, TypeAdapter) else _adapter(event_class)
+        if adapter.pydantic_complete is False:
+            adapter.rebuild()
+        classes = tuple(_model_classes(adapter.core_schema))
+        if not classes:
+            raise InvalidEvent(f"{event_class!r} is no event class: derive one from eventbus.BaseEvent")
+        for cls in classes:
+            if "type" not in cls.model_fields:
+                raise InvalidEvent(f"{cls.__name__} has no field `type`: derive it from eventbus.BaseEvent")
+        self.classes: tuple[type[BaseModel], ...] = classes
+        fields = [cls.model_fields["type"] for cls in classes]
+        self._type_values = frozenset(value for field in fields for value in _values(field.annotation))
+        self._type_paths = frozenset(path for field in fields for path in _paths("type", field))
+        self.event_types: frozenset[type[BaseEventType]] = frozenset(
+            type(value) for value in self._type_values if isinstance(value, BaseEventType)
+        )
+        # By the class of what is to be emitted. Each event class by itself, for the serializer of a union or of a base class
+        # would leave out fields that a derived class adds. Any: what it takes is the class that it stands under.
+        self.encoders: dict[type, Callable[[Any], bytes]] = {cls: _encoder(cls) for cls in classes}
+        # Both raise pydantic's ValidationError; `salvage` then tells what was wrong.
+        self.decode_one: Callable[[bytes], EventClass] = adapter.validator.validate_json
+        self.decode_many: Callable[[bytes], list[EventClass]] = SchemaValidator(
+            core_schema.list_schema(adapter.core_schema, fail_fast=True)  # `salvage` looks at each anyway
+        ).validate_json
+        self._validate: Callable[[dict[str, BaseEventType]], EventClass] = adapter.validator.validate_python
+
+    @property
+    def name(self) -> str:
+        """The event class's name, for messages."""
+        return " | ".join(cls.__name__ for cls in self.classes)
+
+    def encoder_for(self, event: BaseModel | BaseEventType) -> Callable[[Any], bytes]:
+        """Return what encodes this event, or wraps and encodes this bare type; `encoders` has it from then on.
+
+        Raises:
+            InvalidEvent: it is neither an event of this class nor one of its types.
+        """
+        if not isinstance(event, (*self.classes, BaseEventType)):
+            raise InvalidEvent(f"cannot emit {event!r}: this client emits {self.name}")
+        encoder = self._wrap if isinstance(event, BaseEventType) else _encoder(type(event))
+        self.encoders[type(event)] = encoder
+        return encoder
+
+    def encode_many(self, events: Iterable[BaseModel | BaseEventType]) -> list[bytes]:
+        """Return the payload of each of many events, or bare types. Raises like `encoder_for`."""
+        events = list(events)
+        for one_of_class in {type(event): event for event in events}.values():
+            if type(one_of_class) not in self.encoders:
+                self.encoder_for(one_of_class)
+        encoders = self.encoders
+        return [encoders[type(event)](event) for event in events]
+
+    def salvage(self, payload: bytes) -> Iterator[EventClass | Reject]:
+        """Yield what is good in a payload that `decode_one` or `decode_many` refused, and what is wrong with the rest."""
+        if payload.lstrip()[:1] != ARRAY:
+            yield self._salvage_one(payload)
+            return
+        try:
+            elements = from_json(payload)
+        except ValueError as error:
+            yield Reject(RejectReason.JSON, str(error))
+            return
+        for element in elements:
+            yield self._salvage_one(to_json(element))
+
+    def _salvage_one(self, payload: bytes) -> EventClass | Reject:
+        try:
+            return self.decode_one(payload)
+        except ValidationError as error:
+            return self._reject(error, payload)
+        except Exception as error:  # a validator of the service may raise anything
+            return Reject(RejectReason.SCHEMA, f"{type(error).__name__}: {error}")
+
+    def _reject(self, error: ValidationError, payload: bytes) -> Reject:
+        count = error.error_count()
+        errors = error.errors(include_url=False, include_input=False, include_context=False) if count <= _LISTED else []
+        if errors and errors[0]["type"] == "json_invalid":
+            return Reject(RejectReason.JSON, errors[0]["msg"])
+        if not errors or any(map(self._is_about_type, errors)):
+            unknown = self._unknown_type(payload)
+            if unknown is not None:
+                return Reject(RejectReason.TYPE, f"unknown type '{unknown}'", unknown)
+        if not errors:
+            return Reject(RejectReason.SCHEMA, f"{count} errors")
+        first = errors[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return Reject(RejectReason.SCHEMA, f"{where}: {first['msg']}" if where else first["msg"])
+
+    def _is_about_type(self, error: ErrorDetails) -> bool:
+        """Whether the value of the event's own `type` is what is wrong: fields of nested models may be named so too."""
+        match error["type"]:
+            case "union_tag_invalid":
+                return not error["loc"]
+            case "enum" | "literal_error":
+                return error["loc"][len(self.classes) > 1 :] in self._type_paths  # in a union the member comes first
+            case _:
+                return False
+
+    def _unknown_type(self, payload: bytes) -> str | None:
+        content = from_json(payload)
+        for path in self._type_paths:
+            value = _at(path, content)
+            if isinstance(value, str) and value not in self._type_values:
+                return printable(value, MAX_TYPE_LENGTH)
+        return None
+
+    def _wrap(self, event_type: BaseEventType) -> bytes:
+        if self.event_types and type(event_type) not in self.event_types:
+            known = " or ".join(sorted(enum.__name__ for enum in self.event_types))
+            raise InvalidEvent(f"{type(event_type).__name__}.{event_type.name} is no type of {self.name}: use {known}")
+        try:
+            event = self._validate({"type": event_type})
+        except ValidationError as error:
+            fields = ", ".join(str(part["loc"][-1]) for part in error.errors() if part["loc"])
+            raise InvalidEvent(
+                f"{self.name} needs more than the type {event_type.name}: emit a whole event with {fields}"
+            ) from None
+        return self.encoders[type(event)](event)
+
+
+def _adapter[EventClass: BaseModel](event_class: type[EventClass]) -> TypeAdapter[EventClass]:
+    if not (isinstance(event_class, type) and issubclass(event_class, BaseModel)):
+        raise InvalidEvent(f"{event_class!r} is no event class: derive one from eventbus.BaseEvent")
+    return TypeAdapter(event_class)
+
+
+def _encoder(cls: type[BaseModel]) -> Callable[[Any], bytes]:
+    """What encodes events of this class as `model_dump_json` does; under aliases, if the class could not read them else."""
+    to_json = cls.__pydantic_serializer__.to_json
+    return partial(to_json, by_alias=True) if _needs_aliases(cls.__pydantic_core_schema__) else to_json
+
+
+def _needs_aliases(schema: object, name: str = "", *, by_name: bool = False) -> bool:
+    """Whether a field in here is read under the alias that it can be written under, and not under its name.
+
+    Args:
+        schema: a core schema, or what is somewhere in one.
+        name: that of the field, if it is one.
+        by_name: whether the model around it reads every field under its name too.
+    """
+    match schema:
+        case {"config": {"populate_by_name": True} | {"validate_by_name": True}}:
+            by_name = True
+        case {"config": dict()}:
+            by_name = False
+        case {"validation_alias": alias, "serialization_alias": str() as written, **rest} if not by_name:
+            if _is_read(written, alias) and not _is_read(rest.get("name", name), alias):  # that of a dataclass has its name
+                return True
+    match schema:
+        case dict():
+            return any(_needs_aliases(inner, key, by_name=by_name) for key, inner in schema.items())
+        case list() | tuple():
+            return any(_needs_aliases(inner, by_name=by_name) for inner in schema)
+        case _:
+            return False
+
+
+def _is_read(key: object, alias: object) -> bool:
+    """Whether a field with this validation alias, of a core schema, is read from this key."""
+    match alias:
+        case str():
+            return key == alias
+        case list():
+            return [key] in (alias, *alias)
+        case _:
+            return False
+
+
+def _model_classes(schema: object) -> Iterator[type[BaseModel]]:
+    """The event classes at the top of a core schema: one model, or the members of a union. Does not look into fields."""
+    match schema:
+        case {"type": "model", "cls": type() as cls} if issubclass(cls, BaseModel):
+            yield cls
+        case {"type": "definition-ref"} | {"type": "model"}:
+            return
+        case {"type": "definitions", "schema": inner, "definitions": [*definitions]}:
+            yield from _model_classes(inner)
+            if isinstance(inner, dict) and inner.get("type") != "model":
+                for definition in definitions:
+                    yield from _model_classes(definition)
+        case dict():
+            for inner in schema.values():
+                yield from _model_classes(inner)
+        case list() | tuple():
+            for inner in schema:
+                yield from _model_classes(inner)
+
+
+def _values(annotation: object) -> Iterator[object]:
+    """What the annotation of a field `type` allows: the members of an enum, literals, or a union of either."""
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        yield from annotation
+    elif get_origin(annotation) is Literal:
+        yield from get_args(annotation)
+    else:
+        for argument in get_args(annotation):
+            yield from _values(argument)
+
+
+def _paths(name: str, field: FieldInfo) -> Iterator[tuple[str | int, ...]]:
+    """Where the field may stand in an event's JSON: under its name, or under aliases."""
+    yield (name,)
+    match field.validation_alias:
+        case str() as alias:
+            yield (alias,)
+        case AliasPath() as path:
+            yield tuple(path.convert_to_aliases())
+        case AliasChoices() as choices:
+            yield from map(tuple, choices.convert_to_aliases())
+
+
+def _at(path: tuple[str | int, ...], content: Any) -> object:
+    """What stands there in JSON that was read; None if nothing does."""
+    try:
+        for step in path:
+            content = content[step]
+    except (LookupError, TypeError):
+        return None
+    return content

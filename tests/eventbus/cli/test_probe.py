@@ -1,0 +1,158 @@
+"""`ask`: what listens at a port, asked of real sockets and of what is none."""
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Thread
+
+import pytest
+import zmq
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventbus.cli.probe import Answer, answer_in, ask
+from tests.faults.zmtp import GREETING, SIGNATURE, ready
+from tests.support import PATIENCE
+
+SHORT = 0.05  # seconds that are meant to be used up
+
+type Context = zmq.Context[zmq.Socket[bytes]]
+
+
+@pytest.fixture
+def context() -> Iterator[Context]:
+    """A ZeroMQ context, whose sockets are closed at the end."""
+    made: Context = zmq.Context()
+    yield made
+    made.destroy(linger=0)
+
+
+@contextmanager
+def listening(*serve: Callable[[socket.socket], object]) -> Iterator[int]:
+    """The port of a server that does this with one connection after the other."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def accept() -> None:
+            for action in serve:
+                connection, _ = server.accept()
+                with connection:
+                    action(connection)
+
+        thread = Thread(target=accept, daemon=True)
+        thread.start()
+        yield server.getsockname()[1]
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+
+
+def is_silent(connection: socket.socket) -> None:
+    """Read until the other side has had enough, and say nothing."""
+    while connection.recv(4_096):
+        pass
+
+
+@pytest.mark.parametrize(("kind", "name"), [(zmq.XSUB, "XSUB"), (zmq.XPUB, "XPUB"), (zmq.REP, "REP"), (zmq.PAIR, "PAIR")])
+def test_a_socket_without_security(context: Context, kind: int, name: str) -> None:
+    """It tells its kind, at once and to everybody; with a ZAP domain too."""
+    made = context.socket(kind)
+    made.set(zmq.ZAP_DOMAIN, b"eventbus")
+    port = made.bind_to_random_port("tcp://127.0.0.1")
+    for _ in range(2):
+        assert ask("127.0.0.1", port, PATIENCE) == Answer("NULL", name)
+    made.close()
+
+
+def test_an_encrypted_socket(context: Context) -> None:
+    """It tells that it is encrypted, and nothing more."""
+    made = context.socket(zmq.XSUB)
+    made.set(zmq.CURVE_SERVER, 1)
+    made.set(zmq.CURVE_SECRETKEY, zmq.curve_keypair()[1])
+    port = made.bind_to_random_port("tcp://127.0.0.1")
+    answer = ask("127.0.0.1", port, PATIENCE)
+    assert (answer.mechanism, answer.kind) == ("CURVE", "")
+    made.close()
+
+
+def test_nobody(dead_ports: tuple[int, int]) -> None:
+    """Where nobody listens, that is an error of the socket."""
+    with pytest.raises(ConnectionRefusedError):
+        ask("127.0.0.1", dead_ports[0], PATIENCE)
+
+
+def test_what_speaks_first() -> None:
+    """The first line of what says something else is the answer."""
+    with listening(lambda connection: connection.sendall(b"SSH-2.0-OpenSSH_9.9\r\n")) as port:
+        assert ask("127.0.0.1", port, PATIENCE).said == b"SSH-2.0-OpenSSH_9.9\r\n"
+
+
+def test_what_waits_for_a_request() -> None:
+    """Who does not answer a greeting may answer a request: a web server does."""
+
+    def answer(connection: socket.socket) -> None:
+        assert connection.recv(4_096).startswith(b"GET / HTTP/1")
+        connection.sendall(b"HTTP/1.0 200 OK\r\n\r\n")
+
+    with listening(is_silent, answer) as port:
+        assert ask("127.0.0.1", port, SHORT).said.startswith(b"HTTP/1.0 200 OK")
+
+
+def test_who_hangs_up() -> None:
+    """Who closes the connection without a word is told from who is silent."""
+    with listening(lambda connection: connection.recv(4_096)) as port:
+        assert ask("127.0.0.1", port, PATIENCE) == Answer(ended=True)
+
+
+def test_who_never_ends() -> None:
+    """Of somebody who goes on and on no more is read than needed."""
+
+    def chatter(connection: socket.socket) -> None:
+        try:
+            while True:
+                connection.sendall(b"x" * 4_096)
+        except OSError:
+            pass
+
+    with listening(chatter) as port:
+        assert len(ask("127.0.0.1", port, PATIENCE).said) < 10_000
+
+
+def test_one_that_trickles() -> None:
+    """Somebody who sends a byte now and then is not waited for longer than asked in all."""
+
+    def trickle(connection: socket.socket) -> None:
+        connection.settimeout(SHORT / 10)
+        while True:
+            try:
+                connection.sendall(b"\xff")
+                if not connection.recv(64):
+                    return
+            except TimeoutError:
+                pass
+            except OSError:
+                return
+
+    with listening(trickle) as port:
+        assert set(ask("127.0.0.1", port, SHORT).said) == {0xFF}
+
+
+@pytest.mark.parametrize(
+    ("received", "expected"),
+    [
+        (GREETING + ready(b"XPUB"), Answer("NULL", "XPUB")),
+        (GREETING + ready(b"XPUB")[:-1], Answer("NULL")),
+        (GREETING + b"\x04\x06\x05ERROR", Answer("NULL")),
+        (GREETING + b"\x06" + (len(ready(b"XSUB")) - 2).to_bytes(8) + ready(b"XSUB")[2:], Answer("NULL", "XSUB")),
+        (GREETING, Answer("NULL")),
+        (SIGNATURE, Answer(said=SIGNATURE)),
+        (b"", Answer()),
+    ],
+)
+def test_what_bytes_tell(received: bytes, expected: Answer) -> None:
+    """A greeting alone tells the mechanism; a whole READY behind it tells the kind, whatever the form of its frame."""
+    assert answer_in(received, ended=False) == expected
+
+
+@given(st.binary(max_size=200), st.integers(0, 120))
+def test_any_bytes(tail: bytes, start: int) -> None:
+    """Whatever comes: it tells something or nothing, and is no error."""
+    answer_in((GREETING + ready(b"XPUB"))[:start] + tail, ended=True)

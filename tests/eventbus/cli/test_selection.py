@@ -1,0 +1,104 @@
+"""`--type` and `--where`: which events are wanted."""
+
+import pytest
+
+from eventbus.cli.selection import Condition, Selection
+from eventbus.errors import InvalidSettings
+
+EVENT: dict[str, object] = {
+    "type": "started",
+    "id": 3,
+    "text": "3",
+    "on": True,
+    "none": None,
+    "place": "tank 1",
+    "sensor": {"id": 7, "tags": ["a", {"b": 1}], "dotted.name": 5},
+    "dotted.path": {"x": 1},
+}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id=3",
+        "id=3.0",
+        'text="3"',
+        "on=true",
+        "none=null",
+        "place=tank 1",
+        'place="tank 1"',
+        "sensor.id=7",
+        'sensor.tags=["a", {"b": 1}]',
+        'sensor={"tags": ["a", {"b": 1}], "id": 7, "dotted.name": 5}',
+        "sensor.dotted.name=5",
+        "dotted.path.x=1",
+        "type=started",
+    ],
+)
+def test_a_condition_that_holds(text: str) -> None:
+    """A value is compared as JSON if it is JSON, else as text; a path leads into objects, and a name may have dots."""
+    assert Condition.parse(text).holds(EVENT)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id=4",
+        'id="3"',
+        "text=3",
+        "on=1",
+        "id=true",
+        "none=",
+        "none=0",
+        "missing=null",
+        "sensor.missing=1",
+        "sensor.id.more=7",
+        "id.more=3",
+        'sensor.tags=["a"]',
+        'sensor.tags=["a", {"b": true}]',
+        "sensor={}",
+        "place=tank",
+    ],
+)
+def test_a_condition_that_does_not_hold(text: str) -> None:
+    """Another value, another kind of value, and a field that is not there: none of them is what was asked for."""
+    assert not Condition.parse(text).holds(EVENT)
+
+
+def test_the_value_may_hold_anything() -> None:
+    """Only the first equals sign ends the name."""
+    condition = Condition.parse("query=a=b,[c")
+    assert (condition.path, condition.value) == ("query", "a=b,[c")
+
+
+def test_what_only_python_takes_for_json_is_text() -> None:
+    """NaN and Infinity are no JSON."""
+    assert Condition.parse("name=NaN").holds({"name": "NaN"})
+    assert Condition.parse("name=Infinity").holds({"name": "Infinity"})
+
+
+@pytest.mark.parametrize("text", ["", "id", "=3", ".id=3", "sensor.=3", "sensor..id=3", "."])
+def test_what_is_no_condition(text: str) -> None:
+    """What is not field=value is an error that shows what is right."""
+    with pytest.raises(InvalidSettings, match="write field=value, for example --where"):
+        Condition.parse(text)
+
+
+def test_without_a_wish_everything_is_wanted() -> None:
+    """A selection of nothing in particular admits whatever came, objects or not."""
+    assert all(map(Selection().admits, [EVENT, {}, [], "text", 3, None]))
+
+
+def test_types() -> None:
+    """Of several types any will do; what has none, or one that is no text, has not the right one."""
+    selection = Selection(["started", "stopped"])
+    assert selection.admits({"type": "stopped"})
+    assert not any(map(selection.admits, [{"type": "updated"}, {}, {"type": 1}, {"type": ["started"]}, "started", None]))
+
+
+def test_all_conditions_must_hold() -> None:
+    """Of several conditions, and a type beside them, none may fail."""
+    assert Selection(["started"], ["id=3", "sensor.id=7"]).admits(EVENT)
+    assert not Selection(["started"], ["id=3", "sensor.id=8"]).admits(EVENT)
+    assert not Selection(["stopped"], ["id=3"]).admits(EVENT)
+    assert not Selection((), ["id=3"]).admits([3])

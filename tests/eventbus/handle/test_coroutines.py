@@ -1,0 +1,223 @@
+"""Running coroutines for a thread that has no event loop."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+
+import pytest
+
+from eventbus._base.deadline import Deadline
+from eventbus.handle import coroutines
+from eventbus.handle.coroutines import CoroutineRunner, running_loop
+from tests.support import PATIENCE, eventually, in_thread
+
+
+class Outcomes:
+    """Gets what came of each coroutine."""
+
+    def __init__(self) -> None:
+        self.all: list[BaseException | None] = []
+
+    def __call__(self, error: BaseException | None, duration: float) -> None:
+        assert 0 <= duration < PATIENCE
+        self.all.append(error)
+
+
+async def nothing() -> None: ...
+
+
+def waits_for(event: threading.Event) -> Callable[[], Coroutine[object, object, None]]:
+    async def wait() -> None:
+        await asyncio.to_thread(event.wait, PATIENCE)
+
+    return wait
+
+
+def own_threads() -> list[threading.Thread]:
+    return [thread for thread in threading.enumerate() if thread.name == "eventbus-coroutines"]
+
+
+@pytest.fixture
+def runner() -> CoroutineRunner:
+    made = CoroutineRunner()
+    made.open(None)
+    return made
+
+
+def test_no_loop_no_asyncio() -> None:
+    """Outside an event loop there is none; inside, it is that one."""
+
+    async def main() -> bool:
+        return running_loop() is asyncio.get_running_loop()
+
+    assert running_loop() is None
+    assert asyncio.run(main())
+
+
+def test_without_a_loop_a_thread_runs_them(runner: CoroutineRunner) -> None:
+    """A thread is there from the first coroutine on, and gone after close."""
+    done, seen = Outcomes(), []
+
+    async def look() -> None:
+        seen.append(threading.current_thread().name)
+
+    assert own_threads() == []
+    runner.submit(look(), done)
+    runner.submit(look(), done)
+    eventually(lambda: done.all == [None, None])
+    assert seen == ["eventbus-coroutines"] * 2
+    assert runner.close(Deadline(PATIENCE)) == 0
+    assert own_threads() == []
+
+
+def test_the_running_loop_is_used() -> None:
+    """Coroutines run on the loop that ran where open() was called, without another thread."""
+    seen = []
+
+    async def look() -> None:
+        seen.append(asyncio.get_running_loop())
+
+    async def main() -> None:
+        runner = CoroutineRunner()
+        runner.open(running_loop())
+        done = Outcomes()
+        await asyncio.to_thread(runner.submit, look(), done)
+        while not done.all:
+            await asyncio.sleep(0)
+        assert seen == [asyncio.get_running_loop()]
+        assert own_threads() == []
+        assert await asyncio.to_thread(runner.close, Deadline(PATIENCE)) == 0
+
+    asyncio.run(main())
+
+
+def test_errors_come_back(runner: CoroutineRunner) -> None:
+    """What a coroutine raises is handed over; sys.exit() in one ends nothing but itself."""
+    done = Outcomes()
+
+    async def fails(error: BaseException) -> None:
+        raise error
+
+    failure = ValueError("no")
+    for error in (failure, SystemExit(2)):
+        runner.submit(fails(error), done)
+        eventually(lambda: runner.idle())
+    runner.submit(nothing(), done)
+    eventually(lambda: len(done.all) == 3)
+    assert done.all[0] is failure
+    assert "sys.exit" in str(done.all[1])
+    assert done.all[2] is None
+    runner.close(Deadline(PATIENCE))
+
+
+def test_close_waits_for_those_in_flight(runner: CoroutineRunner) -> None:
+    """close() returns when what is in flight has finished."""
+    go, done = threading.Event(), Outcomes()
+    runner.submit(waits_for(go)(), done)
+    left: list[int] = []
+    with in_thread(lambda: left.append(runner.close(Deadline(PATIENCE)))):
+        assert not left
+        assert not runner.idle()
+        go.set()
+    assert left == [0]
+    assert done.all == [None]
+
+
+def test_close_cancels_on_the_own_loop_after_the_deadline(runner: CoroutineRunner) -> None:
+    """What has not finished in time is reported, cancelled, and the thread is gone."""
+    done, began = Outcomes(), threading.Event()
+
+    async def forever() -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    runner.submit(forever(), done)
+    assert began.wait(PATIENCE)
+    assert runner.close(Deadline(0.05)) == 1
+    eventually(lambda: not own_threads())
+    assert isinstance(done.all[0], asyncio.CancelledError)
+
+
+def test_closed_refuses(runner: CoroutineRunner) -> None:
+    """After close() a coroutine is refused, without a warning that nobody awaited it; resume() accepts again."""
+    done = Outcomes()
+    runner.close(Deadline(0))
+    runner.submit(nothing(), done)
+    assert "closing" in str(done.all[0])
+    runner.resume()
+    runner.submit(nothing(), done)
+    eventually(lambda: done.all[1:] == [None])
+    runner.close(Deadline(PATIENCE))
+
+
+def test_a_loop_that_has_ended_refuses() -> None:
+    """When the given loop has ended before the client, the coroutine counts as failed and nothing hangs."""
+    runner, done = CoroutineRunner(), Outcomes()
+
+    async def main() -> None:
+        runner.open(running_loop())
+
+    asyncio.run(main())
+    runner.submit(nothing(), done)
+    assert isinstance(done.all[0], RuntimeError)
+    assert runner.close(Deadline(PATIENCE)) == 0
+
+
+def test_retire_ends_the_thread_after_its_tasks(runner: CoroutineRunner) -> None:
+    """retire() lets what is in flight finish, then the thread goes; the next coroutine gets a new one."""
+    go, done = threading.Event(), Outcomes()
+    runner.submit(waits_for(go)(), done)
+    runner.retire()
+    assert len(own_threads()) == 1
+    go.set()
+    eventually(lambda: not own_threads())
+    assert done.all == [None]
+    runner.submit(nothing(), done)
+    eventually(lambda: done.all == [None, None])
+    runner.close(Deadline(PATIENCE))
+
+
+def test_so_many_in_flight_and_no_more(runner: CoroutineRunner) -> None:
+    """At the limit submit() waits until one has finished, and none is lost."""
+    go, done, submitted = threading.Event(), Outcomes(), []
+    release: list[asyncio.Event] = []
+
+    async def wait() -> None:
+        if not release:
+            release.append(asyncio.Event())
+        await release[0].wait()
+
+    async def let_go() -> None:
+        release[0].set()
+
+    for _ in range(coroutines.MAX_IN_FLIGHT - 1):
+        runner.submit(wait(), done)
+    runner.submit(waits_for(go)(), done)
+
+    def one_more() -> None:
+        runner.submit(let_go(), done)
+        submitted.append(True)
+
+    with in_thread(one_more):
+        assert not submitted
+        assert runner._in_flight == coroutines.MAX_IN_FLIGHT
+        go.set()
+    eventually(lambda: len(done.all) == coroutines.MAX_IN_FLIGHT + 1)
+    assert set(done.all) == {None}
+    runner.close(Deadline(PATIENCE))
+
+
+def test_close_lets_a_waiting_submit_go(runner: CoroutineRunner) -> None:
+    """A submit() that waits for room is refused when the runner closes, so a consumer never hangs in it."""
+    done = Outcomes()
+
+    async def forever() -> None:
+        await asyncio.Event().wait()
+
+    for _ in range(coroutines.MAX_IN_FLIGHT):
+        runner.submit(forever(), done)
+    with in_thread(lambda: runner.submit(nothing(), done)):
+        runner.close(Deadline(0.05))
+    eventually(lambda: not own_threads())
+    assert len(done.all) == coroutines.MAX_IN_FLIGHT + 1
+    assert None not in done.all

@@ -1,0 +1,479 @@
+"""The allow-list, its file, and what its rules let through."""
+
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterable
+from itertools import product
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventbus import InvalidSettings
+from eventbus.proxy.allow_list import ALL, AllowList, AllowListFile, Client, Gate, Topics
+from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE
+from tests.keys import listed, pair, write_list
+
+ANN, BOB = pair("ann").public, pair("bob").public
+HEADER = MARK + bytes(range(20))
+
+
+def refusal(text: str) -> str:
+    """What is said about an allow-list."""
+    with pytest.raises(InvalidSettings) as caught:
+        AllowList.parse(text)
+    return str(caught.value)
+
+
+def topics(*patterns: str) -> Topics:
+    """What these patterns mean."""
+    [client] = AllowList.parse(listed("ann", ANN, subscribe=list(patterns))).clients.values()
+    return client.subscribe
+
+
+# The list
+
+
+def test_a_list() -> None:
+    """Clients are known by their public keys, with name and rules."""
+    parsed = AllowList.parse(
+        listed("ann", ANN) + "# who reads\n" + listed("bob", BOB, publish=[], subscribe=["plant", "alarm*", "plant"])
+    )
+    assert parsed.clients == {
+        ANN: Client("ann", ANN, ALL, ALL),
+        BOB: Client("bob", BOB, Topics(frozenset(), ()), Topics(frozenset({b"plant"}), (b"alarm",))),
+    }
+    assert parsed.exact == {b"plant"}
+    with pytest.raises(TypeError):
+        parsed.clients["x"] = parsed.clients[ANN]  # type: ignore[index] # it cannot be changed, which is what is tested
+
+
+@pytest.mark.parametrize("text", ["", "\n# nobody yet\n", "[clients]\n", "clients = {}\n"])
+def test_a_list_of_nobody(text: str) -> None:
+    """An allow-list without clients is one: nobody may connect."""
+    parsed = AllowList.parse(text)
+    assert not parsed.clients
+    assert not parsed.has_rules
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        ({}, False),
+        ({"publish": ["*"], "subscribe": ["*", "plant"]}, False),
+        ({"publish": []}, True),
+        ({"subscribe": ["plant"]}, True),
+        ({"publish": ["a*"]}, True),
+    ],
+)
+def test_whether_there_are_rules(rules: dict[str, list[str]], expected: bool) -> None:
+    """There are rules if one client may not do everything: what is left out, and a *, permit all; an empty list nothing."""
+    assert AllowList.parse(listed("ann", ANN) + listed("bob", BOB, **rules)).has_rules is expected
+
+
+def test_a_key_in_quotes_and_white_space() -> None:
+    """White space and quotes that were copied along with a key do no harm."""
+    assert AllowList.parse(listed("ann", f" '{ANN}'\n")).clients.keys() == {ANN}
+
+
+def test_any_name_will_do() -> None:
+    """A client's name may be whatever TOML can quote."""
+    [client] = AllowList.parse(listed("plant.1 ä'\"", ANN)).clients.values()
+    assert client.name == "plant.1 ä'\""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[clients.ann\n", "no TOML: .*line 1"),
+        ("<xml/>", "no TOML"),
+        ("x = " + "9" * 5_000, "no TOML"),
+        ("x = " + "[" * 100_000, "no TOML"),
+        (listed("ann", ANN) * 2, "no TOML: .*ann"),
+        ("clients = 3", r"`clients` must be tables: \[clients\.NAME\]"),
+        (f'[[clients]]\npublic_key = "{ANN}"', r"must be tables: \[clients\.NAME\]"),
+        (f'[client.ann]\npublic_key = "{ANN}"', r"'client' is unknown: clients stand in \[clients\.NAME\]"),
+        (f'public_key = "{ANN}"', r"'public_key' is unknown: clients stand in \[clients\.NAME\]"),
+        ("[clients]\nann = 'key'", r"client ann: it must be a table: \[clients\.NAME\]"),
+        ("[clients.ann]", "client ann: its public_key is missing"),
+        ("[clients.ann]\npublic_key = 3", "client ann: its public_key is missing"),
+        ("[clients.ann]\npublic_key = ''", "client ann: its public_key is no CURVE key: one has 40 characters"),
+        (f'[clients.ann]\npublic_key = "{ANN[1:]}"', "client ann: its public_key is no CURVE key"),
+        (f'[clients.ann.1]\npublic_key = "{ANN}"', "client ann: 1: only public_key, publish and subscribe are known"),
+        (listed("ann", ANN, publsih=["plant"]), "client ann: publsih: only public_key, publish and subscribe are known"),
+        (listed("ann", ANN) + "publish = 'plant'", r'client ann: publish must be a list of topics, such as \["plant", '),
+        (listed("ann", ANN) + "publish = ['plant', 3]", "client ann: publish must be a list of topics"),
+        (listed("ann", ANN) + "subscribe = false", "client ann: subscribe must be a list of topics"),
+        (listed("ann", ANN, publish=["p*t"]), r"client ann: publish: a \* may stand only at the end, not as in 'p\*t'"),
+        (listed("ann", ANN, subscribe=["**"]), r"client ann: subscribe: a \* may stand only at the end"),
+        (listed("ann", ANN, subscribe=["*plant"]), r"client ann: subscribe: a \* may stand only at the end"),
+        (listed("ann", ANN, subscribe=[""]), "client ann: subscribe: a topic must not be empty"),
+        (listed("ann", ANN, subscribe=["a\0b"]), "client ann: subscribe: .* control characters"),
+        (listed("ann", ANN, publish=["[a"]), "client ann: publish: .* must not start with"),
+        (listed("ann", ANN, publish=["x" * 256]), "client ann: publish: .* 256 bytes long, the limit is 255"),
+        (listed("ann", ANN) + listed("bob", ANN), "clients ann and bob have the same public_key: each needs its own"),
+    ],
+)
+def test_what_is_wrong_is_named(text: str, expected: str) -> None:
+    """What is wrong with a list is told by the client's name, with what to write instead; nothing of it counts."""
+    assert re.search(expected, refusal(text), re.DOTALL)
+
+
+def test_everything_that_is_wrong_is_named_at_once() -> None:
+    """One error names what is wrong with each client."""
+    said = refusal("rules = 1\n" + "[clients.ann]\n" + listed("bob", "x") + listed("eve", ANN, publish=["a*b"]))
+    assert [part.partition(":")[0] for part in said.split("; ")] == [
+        "'rules' is unknown",
+        "client ann",
+        "client bob",
+        "client eve",
+    ]
+
+
+# Topics
+
+
+def test_topics_are_exact_or_prefixes() -> None:
+    """A name is that topic alone; with a * all that begin with it, itself too."""
+    some = topics("plant", "alarm*")
+    assert [some.have(topic) for topic in (b"plant", b"plant2", b"plan", b"alarm", b"alarm.fire", b"alar", b"")] == [
+        True,
+        False,
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+    assert [some.have_all_of(prefix) for prefix in (b"plant", b"alarm", b"alarm.", b"alar", b"")] == [
+        False,
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_all_topics_and_none() -> None:
+    """A * alone is all topics, whatever stands beside it; an empty list none."""
+    assert topics("*") == topics("plant", "*", "alarm*") == ALL
+    assert ALL.have_all_of(b"")
+    assert not topics().have_all_of(b"")
+    assert not topics().have(b"plant")
+
+
+def test_a_pattern_is_text() -> None:
+    """Patterns are UTF-8, as topics are."""
+    assert topics("wärme*").have("wärmepumpe".encode())
+
+
+# The gate
+
+
+def gate(ann: dict[str, list[str]], bob: dict[str, list[str]] | None = None) -> Gate:
+    """One for two clients with these rules."""
+    return Gate(AllowList.parse(listed("ann", ANN, **ann) + ("" if bob is None else listed("bob", BOB, **bob))))
+
+
+def test_messages_pass_by_topic() -> None:
+    """What a client may publish passes unchanged, also with a header; what it may not does not, whatever follows it."""
+    some = gate({"publish": ["plant", "alarm*"]})
+    for frame in (b"plant", b"plant" + HEADER, b"alarm", b"alarm.fire", b"alarm.fire" + HEADER):
+        assert some.message(ANN, frame) == frame
+    for frame in (b"plant2", b"plan", b"plant2" + HEADER, b"alar" + MARK + b"m", b"", MARK, MARK + b"plant", HEADER):
+        assert some.message(ANN, frame) == b""
+
+
+def test_messages_of_an_exact_topic_get_the_mark() -> None:
+    """Where somebody may have one topic alone, its messages pass with the mark that ends it; others stay as they are."""
+    some = gate({"publish": ["*"]}, {"subscribe": ["plant"]})
+    assert some.message(ANN, b"plant") == b"plant" + MARK
+    assert some.message(ANN, b"plant" + HEADER) == b"plant" + HEADER
+    assert some.message(ANN, b"plant" + MARK) == b"plant" + MARK
+    assert some.message(ANN, b"plant2") == b"plant2"
+
+
+@pytest.mark.parametrize("frame", [PRIVATE, PRIVATE + b"token", PRIVATE + HEADER])
+def test_nobody_publishes_on_what_is_private(frame: bytes) -> None:
+    """The tokens by which clients prove that a path is live are nobody's topics: with all rights nothing passes there."""
+    assert gate({}).message(ANN, frame) == b""
+
+
+def test_subscriptions() -> None:
+    """A prefix of which a client may have all is granted as it is; of an exact topic that alone, ended by the mark."""
+    some = gate({"subscribe": ["plant", "alarm*"]})
+    assert some.subscription(ANN, b"alarm") == b"alarm"
+    assert some.subscription(ANN, b"alarm.fire") == b"alarm.fire"
+    assert some.subscription(ANN, b"plant") == b"plant" + MARK
+    assert some.subscription(ANN, b"plant" + MARK) == b"plant" + MARK
+    assert some.subscription(ANN, b"plant" + HEADER) == b"plant" + HEADER
+    for prefix in (b"", b"p", b"plan", b"plant2", b"alar", b"other", MARK, b"other" + HEADER):
+        assert some.subscription(ANN, prefix) is None
+
+
+def test_all_may_be_subscribed_to() -> None:
+    """Who may have everything is granted everything, the empty prefix too."""
+    some = gate({}, {"subscribe": []})
+    for prefix in (b"", b"p", b"plant", b"plant" + HEADER):
+        assert some.subscription(ANN, prefix) == prefix
+        assert some.subscription(BOB, prefix) is None
+
+
+def test_everybody_may_prove_a_path() -> None:
+    """The tokens by which a client proves that a path is live may be subscribed to by who may subscribe to nothing else."""
+    token = PRIVATE + bytes(16)
+    assert gate({"subscribe": []}).subscription(ANN, token) == token
+    for other in (PRIVATE, PRIVATE + b"token", token + b"x", PRIVATE + bytes(1_000)):  # which would only fill memory
+        assert gate({"subscribe": []}).subscription(ANN, other) is None
+
+
+def test_who_is_not_on_the_list() -> None:
+    """Whose key is not on the list, or no more, may do nothing, not even prove a path; its key stands for its name."""
+    some = gate({})
+    assert some.message(BOB, b"plant") == b""
+    assert some.message(BOB, b"plant" + HEADER) == b""
+    for prefix in (b"", b"plant", PRIVATE + b"token"):
+        assert some.subscription(BOB, prefix) is None
+    assert some.name(ANN) == "ann"
+    assert BOB in some.name(BOB)
+    assert "allow-list no more" in some.name(BOB)
+
+
+def test_decisions_are_remembered_by_client() -> None:
+    """What was decided for one client says nothing about another, asked again and in any order."""
+    some = gate({"publish": ["plant"]}, {"publish": ["other"]})
+    for _ in range(2):
+        assert [some.message(key, topic) for key in (ANN, BOB) for topic in (b"plant", b"other")] == [
+            b"plant",
+            b"",
+            b"",
+            b"other",
+        ]
+
+
+def test_only_so_much_is_remembered() -> None:
+    """A client that thinks of ever new topics takes a bounded number of them; each is still decided rightly."""
+    some = gate({"publish": ["a*"]})
+    frames = [b"%c%d" % ("ab"[number % 2].encode(), number) for number in range(25_000)]
+    before = [sys.getrefcount(frame) for frame in frames]
+    for frame in frames:
+        assert some.message(ANN, frame) == (frame if frame.startswith(b"a") else b"")
+    after = [sys.getrefcount(frame) for frame in frames]
+    assert 0 < sum(now > then for now, then in zip(after, before, strict=True)) <= 10_000
+
+
+def test_what_is_too_long_for_a_topic_is_not_remembered() -> None:
+    """A first frame can be as long as an event: none that no topic of this library has is kept, permitted or denied."""
+    some = gate({"publish": ["a*"]})
+    for frame in (b"a" * (MAX_TOPIC_BYTES + 1), b"b" * (MAX_TOPIC_BYTES + 1), b"a" * 300 + HEADER, b"a" + MARK + b"x" * 300):
+        before = sys.getrefcount(frame)
+        some.message(ANN, frame)
+        assert sys.getrefcount(frame) == before
+
+
+# Few letters, so that topics, patterns and prefixes meet each other often: with any rules, everything is tried.
+_TOPICS = [bytes(letters) for length in (1, 2, 3) for letters in product(b"ab", repeat=length)]
+_PREFIXES = [*_TOPICS, *(topic + MARK for topic in _TOPICS), b"", MARK, MARK + b"a", b"a" + HEADER, b"a" + MARK + b"b"]
+_FRAMES = [*_PREFIXES, *(topic + HEADER for topic in _TOPICS), PRIVATE, PRIVATE + b"a", b"a" + PRIVATE, HEADER]
+
+_names = st.text(alphabet="ab", min_size=1, max_size=2)
+_patterns = st.lists(st.one_of(_names, _names, _names.map(lambda name: f"{name}*"), st.just("*")), max_size=3)
+_rules = st.fixed_dictionaries({}, optional={"publish": _patterns, "subscribe": _patterns})
+
+
+def may(patterns: Iterable[str] | None, topic: bytes) -> bool:
+    """Whether rules permit a topic, read from them word by word."""
+    name = topic.decode("latin-1")
+    return patterns is None or any(
+        name.startswith(pattern[:-1]) if pattern.endswith("*") else name == pattern for pattern in patterns
+    )
+
+
+@given(_rules, _rules)
+def test_nobody_gets_what_the_rules_deny(ann: dict[str, list[str]], bob: dict[str, list[str]]) -> None:
+    """Whatever is sent and subscribed to, no message passes that its sender may not publish, and none that passes is
+    matched, as ZeroMQ matches, by what was granted to a client that may not have its topic."""
+    some = gate(ann, bob)
+    passed = set()
+    for key, rules in ((ANN, ann), (BOB, bob)):
+        for frame in _FRAMES:
+            sent = some.message(key, frame)
+            topic = frame.partition(MARK)[0]
+            assert bool(sent) == (topic != b"" and not topic.startswith(PRIVATE) and may(rules.get("publish"), topic))
+            assert sent in (b"", frame, topic + MARK)
+            passed.add(sent)
+    for key, rules in ((ANN, ann), (BOB, bob)):
+        asked = [some.subscription(key, prefix) for prefix in _PREFIXES]
+        granted = tuple(prefix for prefix in asked if prefix is not None)
+        matched = [sent for sent in passed - {b""} if sent.startswith(granted)]
+        assert [sent for sent in matched if not may(rules.get("subscribe"), sent.partition(MARK)[0])] == []
+
+
+@given(_rules, _rules)
+def test_everybody_gets_what_the_rules_permit(ann: dict[str, list[str]], bob: dict[str, list[str]]) -> None:
+    """Who subscribes to a topic that it may have gets what others who may publish there send, with a header or without."""
+    some = gate(ann, bob)
+    for topic in _TOPICS:
+        granted = some.subscription(BOB, topic)
+        assert (granted is not None) == may(bob.get("subscribe"), topic)
+        for frame in (topic, topic + HEADER):
+            sent = some.message(ANN, frame)
+            assert bool(sent) == may(ann.get("publish"), topic)
+            assert not sent or granted is None or sent.startswith(granted)
+
+
+# The file
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """The file of an allow-list with Ann on it."""
+    return write_list(tmp_path / "allow.toml", listed("ann", ANN))
+
+
+def names(allow_list: AllowListFile) -> set[str]:
+    return {client.name for client in allow_list.current.clients.values()}
+
+
+def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [entry.getMessage() for entry in caplog.records if entry.levelno >= logging.WARNING]
+
+
+def test_an_unchanged_file_is_not_read_again(file: Path) -> None:
+    """As long as the file does not change, what was read stays the same object."""
+    allow_list = AllowListFile(file)
+    before = allow_list.current
+    assert not allow_list.refresh()
+    assert allow_list.current is before
+
+
+def test_a_file_that_was_rewritten(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What was written into the file is in force after the next look, which says how many may connect now."""
+    caplog.set_level(logging.INFO, "eventbus")
+    allow_list = AllowListFile(str(file))
+    write_list(file, listed("ann", ANN), listed("bob", BOB))
+    assert allow_list.refresh()
+    assert names(allow_list) == {"ann", "bob"}
+    assert not allow_list.refresh()
+    assert [entry.getMessage() for entry in caplog.records] == [f"allow-list {file} read again: 2 clients may connect"]
+
+
+def test_a_file_that_was_renamed_over(file: Path) -> None:
+    """What takes the file's place is read, even if it has the same size and time."""
+    allow_list = AllowListFile(file)
+    new = write_list(file.with_suffix(".new"), listed("bob", BOB))
+    found = file.stat()
+    os.utime(new, ns=(found.st_atime_ns, found.st_mtime_ns))
+    assert new.stat().st_size == found.st_size
+    new.rename(file)
+    assert allow_list.refresh()
+    assert names(allow_list) == {"bob"}
+
+
+def test_a_file_with_the_same_size_and_time(file: Path) -> None:
+    """What was rewritten in place is read even if it has the same size and was given the same time."""
+    allow_list = AllowListFile(file)
+    found = file.stat()
+
+    def rewritten() -> bool:
+        write_list(file, listed("bob", BOB))
+        os.utime(file, ns=(found.st_atime_ns, found.st_mtime_ns))
+        return file.stat().st_ctime_ns != found.st_ctime_ns  # the kernel's clock ticks every few milliseconds
+
+    while not rewritten():
+        pass
+    assert file.stat().st_size == found.st_size
+    assert allow_list.refresh()
+    assert names(allow_list) == {"bob"}
+
+
+def test_a_link_that_is_swapped(tmp_path: Path) -> None:
+    """A file behind links is read again when one of them leads elsewhere, as Kubernetes changes what it has mounted."""
+    for version, part in (("1", listed("ann", ANN)), ("2", listed("bob", BOB))):
+        (tmp_path / f"..{version}").mkdir()
+        write_list(tmp_path / f"..{version}" / "allow.toml", part)
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "allow.toml").symlink_to("..data/allow.toml")
+    allow_list = AllowListFile(tmp_path / "allow.toml")
+    assert names(allow_list) == {"ann"}
+    (tmp_path / "..data_tmp").symlink_to("..2")
+    (tmp_path / "..data_tmp").rename(tmp_path / "..data")
+    assert allow_list.refresh()
+    assert names(allow_list) == {"bob"}
+
+
+@pytest.mark.parametrize("content", [b"[clients", b"\xff", None, b"[clients.ann]\npublic_key = 'x'"])
+def test_a_file_that_breaks(file: Path, caplog: pytest.LogCaptureFixture, content: bytes | None) -> None:
+    """If the file cannot be used any more, or is gone, what was in force stays so, which is logged once."""
+    allow_list = AllowListFile(file)
+    before = allow_list.current
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    for _ in range(3):
+        assert not allow_list.refresh()
+        assert allow_list.current is before
+    [said] = errors(caplog)
+    assert str(file) in said
+    assert said.endswith("; what was read before stays in force")
+    write_list(file, listed("bob", BOB))
+    assert allow_list.refresh()
+    assert names(allow_list) == {"bob"}
+    assert len(errors(caplog)) == 1
+
+
+def test_a_file_that_was_only_allowed_to_be_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that could not be read is read once its permissions change, though nothing was written into it."""
+    allow_list = AllowListFile(file)
+    write_list(file, listed("ann", ANN), listed("bob", BOB))
+    with monkeypatch.context() as patch:  # the superuser, as whom tests may run, can read everything
+
+        def refuse(*_: object) -> str:
+            raise PermissionError(13, "Permission denied")
+
+        patch.setattr(Path, "read_text", refuse)
+        assert not allow_list.refresh()
+    before = file.stat().st_ctime_ns
+    while file.stat().st_ctime_ns == before:  # the kernel's clock ticks every few milliseconds
+        file.chmod(0o640)
+    assert allow_list.refresh()
+    assert names(allow_list) == {"ann", "bob"}
+
+
+def test_reading_again_on_request(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """`reread` reads also what seems unchanged; of what cannot be used it keeps what was in force, and says so each time."""
+    allow_list = AllowListFile(file)
+    before = allow_list.current
+    assert allow_list.reread()
+    assert allow_list.current is not before
+    file.unlink()
+    assert not allow_list.reread()
+    assert not allow_list.reread()
+    assert names(allow_list) == {"ann"}
+    assert len(errors(caplog)) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(None, "No such file"), (b"\xff", "it is not UTF-8"), (b"[clients", "no TOML"), (b"[clients.ann]", "client ann: ")],
+)
+def test_without_a_list_there_is_none(file: Path, content: bytes | None, reason: str) -> None:
+    """A file that cannot be used from the start is refused, with its path, its variable and the reason."""
+    if content is None:
+        file.unlink()
+    else:
+        file.write_bytes(content)
+    with pytest.raises(InvalidSettings) as caught:
+        AllowListFile(file)
+    for part in (str(file), "EVENTBUS_SECURITY__ALLOW_LIST", reason):
+        assert part in str(caught.value)
+
+
+def test_a_folder_is_no_list(tmp_path: Path) -> None:
+    """A folder in the place of the file is named as such."""
+    with pytest.raises(InvalidSettings, match="Is a directory"):
+        AllowListFile(tmp_path)

@@ -1,0 +1,399 @@
+"""Events to payloads and back."""
+
+import json
+from enum import auto
+from typing import Annotated, Any, Literal
+
+import pytest
+from pydantic import (
+    AliasChoices,
+    AliasPath,
+    BaseModel,
+    Discriminator,
+    Field,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+)
+from pydantic.dataclasses import dataclass
+
+from eventbus import BaseEvent, BaseEventType, InvalidEvent
+from eventbus.wire.codec import MAX_TYPE_LENGTH, Codec, Reject, RejectReason
+from tests.support import MyEvent, MyEventType, event, json_of
+
+
+class OtherType(BaseEventType):
+    started = auto()  # the same value as MyEventType.started
+
+
+class BareEvent(BaseEvent[MyEventType]):
+    """Needs nothing but a type."""
+
+    note: str = "none"
+
+
+class Detailed(MyEvent):
+    detail: str = "much"
+
+
+class Started(BaseEvent[MyEventType]):
+    type: Literal[MyEventType.started] = MyEventType.started
+    who: str = "nobody"
+
+
+class Stopped(BaseEvent[MyEventType]):
+    type: Literal[MyEventType.stopped] = MyEventType.stopped
+    why: str
+
+
+Union = Annotated[Started | Stopped, Field(discriminator="type")]
+
+
+@pytest.fixture
+def codec() -> Codec[MyEvent]:
+    return Codec(MyEvent)
+
+
+@pytest.fixture
+def union() -> Codec[Started | Stopped]:
+    adapter: TypeAdapter[Started | Stopped] = TypeAdapter(Union)
+    return Codec(adapter)
+
+
+def encode(codec: Codec[Any], value: Any) -> bytes:
+    [payload] = codec.encode_many([value])
+    return payload
+
+
+def salvaged(codec: Codec[Any], payload: bytes) -> list[RejectReason | object]:
+    return [found.reason if isinstance(found, Reject) else found for found in codec.salvage(payload)]
+
+
+def test_an_event_is_its_json(codec: Codec[MyEvent]) -> None:
+    """The payload is the event as pydantic writes it in JSON, and reads back as an equal event."""
+    payload = encode(codec, event(1.5))
+    assert payload == event(1.5).model_dump_json().encode() == json_of(1.5)
+    assert codec.decode_one(payload) == event(1.5)
+
+
+def test_many_events_read_back_from_an_array(codec: Codec[MyEvent]) -> None:
+    """A JSON array of events is decoded at once, in order."""
+    assert codec.decode_many(b"[" + json_of(1) + b"," + json_of(2) + b"]") == [event(1), event(2)]
+
+
+def test_unknown_fields_are_ignored(codec: Codec[MyEvent]) -> None:
+    """A sender of a newer version may add fields."""
+    assert codec.decode_one(json_of(1)[:-1] + b',"new":true}') == event(1)
+
+
+def test_a_bare_type_is_wrapped() -> None:
+    """A type alone becomes an event with the class's defaults."""
+    assert json.loads(encode(Codec(BareEvent), MyEventType.started)) == {"type": "started", "note": "none"}
+
+
+def test_a_bare_type_that_is_not_enough_names_the_fields(codec: Codec[MyEvent]) -> None:
+    """When the class needs more than a type, InvalidEvent names what is missing, and only that."""
+    with pytest.raises(InvalidEvent, match=r"MyEvent needs more than the type started: .* with time$"):
+        encode(codec, MyEventType.started)
+
+
+def test_a_type_of_another_enum_is_refused() -> None:
+    """A type with the right value from the wrong enum is InvalidEvent, each time."""
+    codec = Codec(BareEvent)
+    for _ in range(2):
+        with pytest.raises(InvalidEvent, match=r"OtherType\.started is no type of BareEvent: use MyEventType"):
+            encode(codec, OtherType.started)
+
+
+@pytest.mark.parametrize("wrong", [BareEvent(type=MyEventType.started), "started", None, {"type": "started"}, MyEvent])
+def test_what_is_no_event_is_refused(codec: Codec[MyEvent], wrong: object) -> None:
+    """An event of another class, or no event at all, is InvalidEvent and names the class that is expected."""
+    with pytest.raises(InvalidEvent, match="this client emits MyEvent"):
+        encode(codec, wrong)
+
+
+def test_a_derived_event_keeps_its_fields(codec: Codec[MyEvent]) -> None:
+    """An event of a derived class is encoded with the fields that it adds."""
+    derived = Detailed(type=MyEventType.started, time="now")
+    assert json.loads(encode(codec, derived))["detail"] == "much"
+
+
+def test_encode_many_is_all_or_nothing(codec: Codec[MyEvent]) -> None:
+    """One bad event among many raises before anything is returned."""
+    with pytest.raises(InvalidEvent):
+        codec.encode_many([event(1), "bad", event(2)])  # type: ignore[list-item] # what a careless caller does
+
+
+@pytest.mark.parametrize("wrong", [int, "MyEvent", None])
+def test_a_class_that_is_no_event_class_is_refused(wrong: Any) -> None:
+    """Only an event class, or an adapter of some, makes a codec."""
+    with pytest.raises(InvalidEvent, match="no event class"):
+        Codec(wrong)
+
+
+def test_an_adapter_of_no_model_is_refused() -> None:
+    """A TypeAdapter of something else than events is InvalidEvent."""
+    adapter: TypeAdapter[Any] = TypeAdapter(int)
+    with pytest.raises(InvalidEvent, match="no event class"):
+        Codec(adapter)
+
+
+def test_a_class_without_a_type_is_refused() -> None:
+    """A model that has no `type` cannot choose handlers: InvalidEvent says so."""
+
+    class Typeless(BaseModel):
+        a: int
+
+    with pytest.raises(InvalidEvent, match="Typeless has no field `type`"):
+        Codec(Typeless)
+
+
+def test_the_types_of_a_class_are_known(codec: Codec[MyEvent], union: Codec[Started | Stopped]) -> None:
+    """The type enums are found, also behind the literals of a union."""
+    assert codec.event_types == union.event_types == {MyEventType}
+
+
+def test_the_name_is_for_people(codec: Codec[MyEvent], union: Codec[Started | Stopped]) -> None:
+    """The name is the class's, or all those of a union."""
+    assert (codec.name, union.name) == ("MyEvent", "Started | Stopped")
+
+
+def test_a_union_reads_each_member(union: Codec[Started | Stopped]) -> None:
+    """A discriminated union decodes to the member that the type names."""
+    for each in (Started(who="me"), Stopped(why="done")):
+        assert union.decode_one(encode(union, each)) == each
+
+
+def test_a_union_wraps_bare_types(union: Codec[Started | Stopped]) -> None:
+    """A bare type makes the member that it names, if that needs no more."""
+    assert union.decode_one(encode(union, MyEventType.started)) == Started()
+    with pytest.raises(InvalidEvent, match=r"with why$"):
+        encode(union, MyEventType.stopped)
+
+
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", RejectReason.JSON),
+        (b"{", RejectReason.JSON),
+        (b"\xff", RejectReason.JSON),
+        (b"[", RejectReason.JSON),
+        (b"[" * 10_000, RejectReason.JSON),
+        (json_of(1).replace(b"updated", b"unheard"), RejectReason.TYPE),
+        (b'{"type":"updated"}', RejectReason.SCHEMA),
+        (b"3", RejectReason.SCHEMA),
+        (b"null", RejectReason.SCHEMA),
+        (json_of(1).replace(b"1.0", b'"much"'), RejectReason.SCHEMA),
+    ],
+)
+def test_salvage_says_why(codec: Codec[MyEvent], payload: bytes, reason: RejectReason) -> None:
+    """A payload that is no event is rejected for exactly one reason."""
+    assert salvaged(codec, payload) == [reason]
+
+
+def test_salvage_says_why_of_a_union(union: Codec[Started | Stopped]) -> None:
+    """A type that no member of the union has is a rejected type; a member that does not fit is a rejected schema."""
+    assert salvaged(union, b'{"type":"updated"}') == [RejectReason.TYPE]
+    assert salvaged(union, b'{"who":"me"}') == [RejectReason.SCHEMA]
+    assert salvaged(union, b'{"type":"stopped"}') == [RejectReason.SCHEMA]
+
+
+class Kind(BaseModel):
+    type: Literal["big", "small"] = "big"
+
+
+class Only(BaseEvent[MyEventType]):
+    type: Literal[MyEventType.started]
+
+
+class Nested(BaseEvent[MyEventType]):
+    kind: Kind
+
+
+class OneAlias(BaseEvent[MyEventType]):
+    type: MyEventType = Field(alias="Type")
+
+
+class Aliases(BaseEvent[MyEventType]):
+    type: MyEventType = Field(validation_alias=AliasChoices("Type", AliasPath("head", 0, "type")))
+
+
+class Renamed(BaseEvent[MyEventType]):
+    """Takes the old name of a type, too."""
+
+    value: Literal[1, 2]
+
+    @field_validator("type", mode="before")
+    @classmethod
+    def rename(cls, value: object) -> object:
+        return "updated" if value == "changed" else value
+
+
+def type_of(value: Any) -> str:
+    return str(value["type"] if isinstance(value, dict) else value.type)
+
+
+CODECS: dict[str, Codec[Any]] = {
+    "enum": Codec(MyEvent),
+    "literal": Codec(Only),
+    "nested": Codec(Nested),
+    "renamed": Codec(Renamed),
+    "discriminated": Codec(TypeAdapter(Union)),
+    "plain-union": Codec(TypeAdapter(Only | Stopped)),
+    "callable": Codec(
+        TypeAdapter(
+            Annotated[Annotated[Started, Tag("started")] | Annotated[Stopped, Tag("stopped")], Discriminator(type_of)]
+        )
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_an_unknown_type_is_named(name: str) -> None:
+    """However an event class says which types there are, one that it does not have is named as it was received."""
+    for received in ("unheard", "", "Started", "größer"):
+        payload = json.dumps({"type": received, "kind": {"type": "odd"}, "value": "much"}).encode()
+        [reject] = CODECS[name].salvage(payload)
+        assert reject == Reject(RejectReason.TYPE, f"unknown type '{received}'", received)
+
+
+@pytest.mark.parametrize("name", CODECS)
+@pytest.mark.parametrize("received", [b"3", b"null", b"true", b"1.5", b"NaN", b'["started"]', b'{"started":1}', b"[[]]"])
+def test_a_type_that_is_no_text_has_no_schema(name: str, received: bytes) -> None:
+    """No version of any event has such a type: that is no type that is not known yet."""
+    [reject] = CODECS[name].salvage(b'{"type":%s}' % received)
+    assert (reject.reason, reject.unknown_type) == (RejectReason.SCHEMA, None)
+
+
+@pytest.mark.parametrize("name", CODECS)
+def test_no_type_has_no_schema(name: str) -> None:
+    """What has no type is no event of any version."""
+    for payload in (b"{}", b'{"time":"now"}', b"3"):
+        [reject] = CODECS[name].salvage(payload)
+        assert (reject.reason, reject.unknown_type) == (RejectReason.SCHEMA, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "payload"),
+    [
+        ("nested", b'{"type":"updated","kind":{"type":"odd"}}'),
+        ("plain-union", b'{"type":"stopped"}'),
+        ("renamed", b'{"type":"changed","value":3}'),
+        ("discriminated", b'{"type":"stopped","why":3}'),
+    ],
+)
+def test_a_known_type_is_not_what_is_wrong(name: str, payload: bytes) -> None:
+    """An event of a known type that does not fit is a rejected schema, whatever its other fields are called."""
+    [reject] = CODECS[name].salvage(payload)
+    assert (reject.reason, reject.unknown_type) == (RejectReason.SCHEMA, None)
+
+
+@pytest.mark.parametrize(
+    ("cls", "payload"),
+    [
+        (OneAlias, b'{"Type":"unheard"}'),
+        (Aliases, b'{"Type":"unheard","head":3}'),
+        (Aliases, b'{"head":[{"type":"unheard"}]}'),
+    ],
+)
+def test_an_unknown_type_under_an_alias(cls: type[BaseEvent[MyEventType]], payload: bytes) -> None:
+    """A type is found under the aliases of its field."""
+    [reject] = Codec(cls).salvage(payload)
+    assert isinstance(reject, Reject)
+    assert (reject.reason, reject.unknown_type) == (RejectReason.TYPE, "unheard")
+
+
+def test_the_name_of_an_unknown_type_is_printable_and_short(codec: Codec[MyEvent]) -> None:
+    """What a hostile publisher calls its type is escaped and cut off, whatever its size."""
+    for received, shown in (("\x1b[2J\n\u202e", r"\x1b[2J\n\u202e"), ("x" * 1_000_000, "x" * (MAX_TYPE_LENGTH - 1) + "…")):
+        [reject] = codec.salvage(json.dumps({"type": received}).encode())
+        assert isinstance(reject, Reject)
+        assert reject.unknown_type == shown
+
+
+def test_an_event_with_errors_without_number() -> None:
+    """Of thousands of errors none is looked at but that of the type, and they make one reject."""
+
+    class Listing(BaseEvent[MyEventType]):
+        kinds: list[Kind]
+
+    codec: Codec[Listing] = Codec(Listing)
+    kinds = b"[" + b",".join([b"3"] * 2_000) + b"]"
+    assert list(codec.salvage(b'{"type":"updated","kinds":%s}' % kinds)) == [Reject(RejectReason.SCHEMA, "2000 errors")]
+    [reject] = codec.salvage(b'{"type":"unheard","kinds":%s}' % kinds)
+    assert reject == Reject(RejectReason.TYPE, "unknown type 'unheard'", "unheard")
+
+
+def test_salvage_keeps_the_good_elements(codec: Codec[MyEvent]) -> None:
+    """Of an array with bad elements the good ones are kept, in order, and each bad one has its reason."""
+    payload = b" [" + b",".join([json_of(1), b"7", json_of(2), b'{"type":"unheard","time":""}', b"[]"]) + b"]"
+    assert salvaged(codec, payload) == [event(1), RejectReason.SCHEMA, event(2), RejectReason.TYPE, RejectReason.SCHEMA]
+
+
+def test_decoding_raises_only_validation_errors(codec: Codec[MyEvent]) -> None:
+    """What cannot be decoded raises pydantic's ValidationError, which tells the caller to salvage."""
+    with pytest.raises(ValidationError):
+        codec.decode_one(b"nonsense")
+    with pytest.raises(ValidationError):
+        codec.decode_many(b"[nonsense]")
+
+
+def test_aliases_come_back() -> None:
+    """Fields with aliases, in nested models too, travel under them, so that the same class can read them."""
+
+    class Inner(BaseModel):
+        unit: str = Field(alias="Unit")
+
+    class Aliased(BaseEvent[MyEventType]):
+        inner: Inner
+        value: float = Field(alias="Value")
+
+    codec: Codec[Aliased] = Codec(Aliased)
+    made = Aliased(type=MyEventType.started, inner=Inner(Unit="K"), Value=1.5)
+    [payload] = codec.encode_many([made])
+    assert codec.decode_one(payload) == made
+
+
+class WrittenOtherwise(BaseEvent[MyEventType]):
+    """Its alias is for what writes it elsewhere, such as an HTTP API."""
+
+    value: float = Field(serialization_alias="Value")
+
+
+class ReadEitherWay(BaseEvent[MyEventType], populate_by_name=True):
+    value: float = Field(alias="Value")
+
+
+class ReadByName(BaseEvent[MyEventType], validate_by_name=True):
+    value: float = Field(alias="Value")
+
+
+class ReadByChoice(BaseEvent[MyEventType]):
+    value: float = Field(validation_alias=AliasChoices("value", "Value"), serialization_alias="Value")
+
+
+@pytest.mark.parametrize("cls", [WrittenOtherwise, ReadEitherWay, ReadByName, ReadByChoice])
+def test_names_go_before_aliases(cls: type[BaseEvent[MyEventType]]) -> None:
+    """Where the class reads the names of its fields, events travel under them, as `model_dump_json` writes them."""
+    codec: Codec[Any] = Codec(cls)
+    made = cls(type=MyEventType.started, value=1.5)  # type: ignore[call-arg] # of the derived classes
+    [payload] = codec.encode_many([made])
+    assert payload == made.model_dump_json().encode() == b'{"type":"started","value":1.5}'
+    assert codec.decode_one(payload) == made
+
+
+def test_an_alias_among_choices_comes_back() -> None:
+    """Where only aliases are read, the one that is written has to be among them; in a dataclass as well."""
+
+    @dataclass
+    class Inner:
+        unit: str = Field(validation_alias=AliasChoices("u", "Unit"), serialization_alias="Unit")
+
+    class Choosing(BaseEvent[MyEventType]):
+        inner: Inner
+
+    codec: Codec[Choosing] = Codec(Choosing)
+    made = codec.decode_one(b'{"type":"started","inner":{"u":"K"}}')
+    assert codec.encode_many([made]) == [b'{"type":"started","inner":{"Unit":"K"}}']
+    assert codec.decode_one(codec.encode_many([made])[0]) == made

@@ -1,0 +1,45 @@
+"""The frame that tells a client what it was denied."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eventbus.wire.notices import Action, Denial
+
+KEY = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
+
+
+@given(topic=st.binary(max_size=300), count=st.integers(1, 2**64), action=st.sampled_from(Action))
+def test_a_frame_says_what_was_denied(topic: bytes, count: int, action: Action) -> None:
+    """A frame is read as what was written, with its topic cut off and escaped where it is no text."""
+    read = Denial.of(Denial(KEY, action, topic, count).frame())
+    expected = topic[:255].decode(errors="backslashreplace").encode()[:255]
+    assert read == Denial(KEY, action, expected, count)
+
+
+@given(frame=st.binary(max_size=100))
+def test_other_frames_say_nothing(frame: bytes) -> None:
+    """What is no such frame is none, whatever it is."""
+    assert Denial.of(frame) is None
+    assert Denial.of(b"\x02" + frame) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '["key", "publish", "topic", 0]',
+        '["key", "publish", "topic", true]',
+        '["key", "publish", "topic", 1.5]',
+        '["key", "eat", "topic", 1]',
+        '["key", ["publish"], "topic", 1]',
+        '[1, "publish", "topic", 1]',
+        '["key", "publish", ["topic"], 1]',
+        '["key", "publish", "topic"]',
+        '{"key": 1, "action": 2, "topic": 3, "count": 4}',
+        "[" * 100_000,
+        "",
+    ],
+)
+def test_half_a_frame_says_nothing(text: str) -> None:
+    """Anybody may send such frames: one in which something is missing or wrong is none."""
+    assert Denial.of(b"\x02" + text.encode()) is None
