@@ -1,0 +1,31 @@
+"""Writing to the log: one call adds the prefix of our fields and what the object that logs knows of itself."""
+
+import logging
+from collections.abc import MutableMapping
+from typing import Any
+
+FIELD_PREFIX = "eventbus_"
+
+_LOGGING = frozenset({"exc_info", "stack_info", "stacklevel"})
+
+
+class Log(logging.LoggerAdapter[logging.Logger]):
+    """A logger whose keyword arguments become fields of the record: `topic="plant"` is `eventbus_topic`.
+
+    The record keeps the constant text and its arguments, so that readers can group by the text. Any thread may use it.
+
+    Args:
+        name: of the logger.
+        facts: fields that every record of this object has; a call may give others and replace these.
+    """
+
+    def __init__(self, name: str = "eventbus", **facts: object) -> None:
+        super().__init__(logging.getLogger(name), facts)
+
+    # The signature of logging's own; the values are what a call was given.
+    def process(self, msg: object, kwargs: MutableMapping[str, Any]) -> tuple[object, MutableMapping[str, Any]]:
+        """Make fields of all arguments that are not logging's own."""
+        facts = {**(self.extra or {}), **{name: kwargs[name] for name in kwargs if name not in _LOGGING}}
+        options: dict[str, Any] = {name: kwargs[name] for name in kwargs if name in _LOGGING}
+        options["extra"] = {FIELD_PREFIX + name: value for name, value in facts.items()}
+        return msg, options
