@@ -19,7 +19,7 @@ from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handle.coroutines import running_loop
 from eventbus.handle.marks import check_callback
 from eventbus.handle.middleware import Emission, Middleware, overrides
-from eventbus.handle.wrapped import Handling, check_middleware
+from eventbus.handle.wrapped import WrappedHandler, check_middleware
 from eventbus.observe.health import EventBusHealth
 from eventbus.observe.hooks import EventBusHook, Hooks
 from eventbus.observe.state import ClientState, StateCallback, Status
@@ -121,7 +121,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._hooks = Hooks(hooks if enabled else ())
         self._middleware = tuple(middleware if enabled else ())
         self._listened_to: Status | None = None
-        self._furnish()
+        self._assemble()
         for topic in topics:
             self._subscribe(wire.topic_frame(topic))
 
@@ -451,7 +451,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     # The rest is the client's own.
 
-    def _furnish(self) -> None:
+    def _assemble(self) -> None:
         """Make what has locks and threads, but for the transport."""
         self._counters = Counters()
         self._buffer: ReceiveBuffer[EventClass] = ReceiveBuffer(*self._receive_buffer, self._counters.drops)
@@ -487,7 +487,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         emit = self._emitter.emit
 
         def instrument(topic: bytes, callback: Callback[EventClass]) -> Callback[EventClass]:
-            return Handling(callback, topic.decode(errors="replace"), middleware, hooks, emit)
+            return WrappedHandler(callback, topic.decode(errors="replace"), middleware, hooks, emit)
 
         wanted = middleware or hooks.handled or hooks.handler_failed
         self._dispatcher.instrument(instrument if wanted else None)
@@ -502,11 +502,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             self._listened_to = status  # once: a change that is still to be told must find its listener
             status.listen(lambda change: hooks.state_changed(change))  # whichever hooks there are by then
 
-    def _forget_parent(self) -> None:
+    def _after_fork(self) -> None:
         """In a forked child: threads of the parent, which are not here, may have held the locks."""
         topics = self._dispatcher.topics
         self._hooks.forget_parent()
-        self._furnish()
+        self._assemble()
         for topic in topics:
             self._dispatcher.subscribe(topic)
         self._unclosed = False
@@ -543,7 +543,7 @@ def _close_open_clients() -> None:
 def _forget_parents_clients() -> None:
     """In a forked child: what is open belongs to the parent."""
     for client in list(_open_clients):
-        client._forget_parent()
+        client._after_fork()
     _open_clients.clear()
 
 

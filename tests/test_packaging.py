@@ -1,6 +1,5 @@
-"""What is in the wheel, and which floor knows which."""
+"""What is in the wheel."""
 
-import ast
 import os
 import re
 import tomllib
@@ -35,30 +34,6 @@ def folders_with_code() -> Iterator[str]:
             yield ".".join(Path(folder).relative_to(ROOT).parts)
 
 
-def imports(path: Path) -> set[str]:
-    """The modules that a file names in its import statements, wherever they stand; of `from a import b` both a and a.b."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: imports are absolute here"
-            assert node.module is not None
-            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return found
-
-
-def modules(*folders: str) -> list[Path]:
-    """The files of these floors; rglob does not follow the links, so each stands on its own floor."""
-    found = [path for folder in folders for path in (ROOT / folder).rglob("*.py")]
-    assert found
-    return found
-
-
-def of_ours(names: set[str]) -> set[str]:
-    return {name for name in names if name == "eventbus" or name.startswith("eventbus.")}
-
-
 def test_every_package_is_in_the_wheel(project: dict[str, Any]) -> None:
     """The list of packages in pyproject.toml is what lies on the disk: setuptools would leave the rest out silently."""
     assert sorted(project["tool"]["setuptools"]["packages"]) == sorted(packages_on_disk())
@@ -90,38 +65,6 @@ def test_there_are_four_dependencies(project: dict[str, Any]) -> None:
     names = {re.split(r"[<>=!~\[; ]", dependency, maxsplit=1)[0] for dependency in project["project"]["dependencies"]}
     assert names == {"pyzmq", "pydantic", "pydantic-settings", "dependency-injector"}
     assert len(project["project"]["dependencies"]) == 4
-
-
-@pytest.mark.parametrize("path", modules("settings"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_ground_floor_knows_only_errors_policies_and_keys(path: Path) -> None:
-    """Settings import nothing of this package but the errors, the policies and keys that they name, and each other."""
-    allowed = ("eventbus.keys", "eventbus.errors", "eventbus.policies", "eventbus.settings")
-    stray = {
-        name
-        for name in of_ours(imports(path))
-        if not any(name == module or name.startswith(f"{module}.") for module in allowed)
-    }
-    assert stray == set()
-
-
-@pytest.mark.parametrize("module", ["errors", "policies"])
-def test_what_the_ground_floor_knows_knows_nothing(module: str) -> None:
-    """Those two import nothing of this package themselves."""
-    assert of_ours(imports(ROOT / "eventbus" / f"{module}.py")) == set()
-
-
-@pytest.mark.parametrize("path", modules("eventbus"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_middle_floor_does_not_know_the_container(path: Path) -> None:
-    """The bus imports neither eventbus.container nor dependency_injector."""
-    found = imports(path)
-    assert not {name for name in found if name.startswith("eventbus.container")}
-    assert not {name for name in found if name.split(".")[0] == "dependency_injector"}
-
-
-@pytest.mark.parametrize("path", modules("eventbus", "container", "settings"), ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_floors_are_imported_by_their_full_names(path: Path) -> None:
-    """Nobody imports `container` or `settings`: that works in the repository's own folder only, and makes two of each."""
-    assert not {name for name in imports(path) if name.split(".")[0] in {"container", "settings"}}
 
 
 def test_the_plain_import_is_light() -> None:

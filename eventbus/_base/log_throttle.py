@@ -6,7 +6,7 @@ from threading import RLock
 from time import monotonic
 
 
-class Throttle:
+class LogThrottle:
     """Counts things of a kind, and lets one message about them through per interval. Any thread may use it."""
 
     def __init__(self, interval: float = 60.0, clock: Callable[[], float] = monotonic) -> None:

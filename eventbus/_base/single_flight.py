@@ -6,7 +6,7 @@ from contextlib import suppress
 from threading import Lock, Thread
 
 
-class Question[Answer]:
+class SingleFlight[Answer]:
     """Asks something in a thread of its own, once at a time: who asks meanwhile shares the answer.
 
     So what hangs costs one thread, however often it is asked.

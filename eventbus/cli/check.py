@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from queue import Empty, SimpleQueue
 from threading import Thread
 
+from eventbus._base.addresses import is_ipv6, tcp_endpoint
 from eventbus._base.printable import printable
 from eventbus.cli.connection import transport_for
 from eventbus.cli.probe import Answer, ask
@@ -91,7 +92,7 @@ class Checkup:
         host, timeout = self._settings.host, self._settings.connect_timeout
         try:
             # As libzmq does it: IPv6 only where it is written so.
-            self._address = _address_of(host, socket.AF_INET6 if ":" in host else socket.AF_INET, timeout)
+            self._address = _address_of(host, socket.AF_INET6 if is_ipv6(host) else socket.AF_INET, timeout)
         except TimeoutError:
             raise Trouble(
                 f"no name server has told the address of {host!r} within {timeout:g} s",
@@ -227,7 +228,7 @@ class Checkup:
 
     def _place(self, name: str) -> str:
         host = self._settings.host
-        return f"tcp://{f'[{host}]' if ':' in host else host}:{self._ports[name]}"
+        return tcp_endpoint(host, self._ports[name])
 
     def _connect(self, name: str, timeout: float) -> None:
         socket.create_connection((self._address, self._ports[name]), timeout).close()

@@ -35,7 +35,7 @@ from eventbus.cli.top import top
 from eventbus.cli.variables import print_variables
 from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
 from eventbus.policies import LogFormat
-from eventbus.proxy import process as lean_proxy
+from eventbus.proxy import process as proxy_process
 from eventbus.settings import EventBusSettings
 from eventbus.telemetry import logs
 
@@ -61,7 +61,7 @@ class Proxy(_Command):
 
     def run(self) -> None:
         """Become the process that runs the proxy."""
-        command = lean_proxy.command(
+        command = proxy_process.command(
             self.host,
             self.pub_port,
             self.sub_port,

@@ -9,7 +9,7 @@ from time import monotonic
 
 from pydantic_core import from_json
 
-from eventbus._base.log_throttle import Throttle
+from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.printable import printable
 from eventbus.cli.connection import transport_for
 from eventbus.cli.lines import Received, json_line, text_line
@@ -77,7 +77,7 @@ def _received(transport: ZeroMQTransport, wanted: set[bytes], limit: int, since_
     def takes(topic: bytes) -> bool:
         return not wanted or topic in wanted
 
-    gaps, throttle = Gaps(), Throttle(_AGAIN)
+    gaps, throttle = Gaps(), LogThrottle(_AGAIN)
     start = monotonic()
     while (batch := transport.receive()) is not None:
         since = monotonic() - start if since_start else None
@@ -107,7 +107,7 @@ def _events(topic: bytes, payload: bytes, limit: int) -> Iterator[tuple[str, obj
         yield name, event
 
 
-def _say_lost(throttle: Throttle, topic: bytes, count: int) -> None:
+def _say_lost(throttle: LogThrottle, topic: bytes, count: int) -> None:
     held_back = throttle.admit("lost", count)
     if held_back is not None:
         name = printable(topic.decode(errors="backslashreplace"), wire.MAX_TOPIC_BYTES)

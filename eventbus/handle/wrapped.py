@@ -13,7 +13,7 @@ from eventbus.observe.hooks import Hooks
 from eventbus.wire.headers import current_headers
 
 
-class Handling:
+class WrappedHandler:
     """A callback of one topic with all that is around it; itself a callback.
 
     Args:

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from eventbus._base.log_throttle import Throttle
+from eventbus._base.log_throttle import LogThrottle
 from eventbus.events import BaseEvent, BaseEventType
 from eventbus.observe.state import StateChange
 from eventbus.observe.stats import DropReason
@@ -79,7 +79,7 @@ class Hooks:
     """
 
     def __init__(self, hooks: Iterable[EventBusHook] = ()) -> None:
-        self._throttle = Throttle()
+        self._throttle = LogThrottle()
         self.all: tuple[EventBusHook, ...] = ()
         self._set(tuple(hooks))
 
@@ -89,7 +89,7 @@ class Hooks:
 
     def forget_parent(self) -> None:
         """In a forked child: a thread of the parent may have held the lock."""
-        self._throttle = Throttle()
+        self._throttle = LogThrottle()
         self._set(self.all)
 
     def _set(self, hooks: tuple[EventBusHook, ...]) -> None:
@@ -113,7 +113,7 @@ class Hooks:
 class _Teller:
     """Calls one method of all hooks that override it."""
 
-    def __init__(self, methods: Iterable[tuple[str, Callable[..., None]]], throttle: Throttle) -> None:
+    def __init__(self, methods: Iterable[tuple[str, Callable[..., None]]], throttle: LogThrottle) -> None:
         self._methods = tuple(methods)
         self._throttle = throttle
 

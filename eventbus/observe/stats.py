@@ -7,7 +7,7 @@ from enum import StrEnum
 from threading import RLock
 from types import MappingProxyType
 
-from eventbus._base.log_throttle import Throttle
+from eventbus._base.log_throttle import LogThrottle
 from eventbus.wire.codec import RejectReason
 
 logger = logging.getLogger("eventbus")
@@ -90,8 +90,8 @@ class DropLog:
         listener: is told each time, in the thread that drops them; None: nobody is.
     """
 
-    def __init__(self, throttle: Throttle | None = None, *, endpoints: str | None = None) -> None:
-        self._throttle = throttle or Throttle()
+    def __init__(self, throttle: LogThrottle | None = None, *, endpoints: str | None = None) -> None:
+        self._throttle = throttle or LogThrottle()
         self._endpoints = endpoints
         self.listener: Callable[[DropReason, int], object] | None = None
 

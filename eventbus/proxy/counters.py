@@ -87,7 +87,7 @@ class Port:
         return HandshakeFailures(counts[_NO_DETAIL], counts[_PROTOCOL] + self._silent, counts[_AUTH])
 
 
-class Census:
+class ConnectionCounter:
     """Counts connections, failed handshakes and subscriptions, from its creation to `end`. Any thread may ask.
 
     Args:
@@ -109,7 +109,7 @@ class Census:
                 self._monitors.append(_monitor(context, socket))
             if subscriptions:
                 self._upstream.append(_upstream_end(context, frontend))
-            self._thread = Thread(target=self._run, name="eventbus-census", daemon=True)
+            self._thread = Thread(target=self._run, name="eventbus-counter", daemon=True)
             self._thread.start()
         except BaseException:
             self._stop_monitors()
@@ -197,7 +197,7 @@ def _follow(port: Port, socket: Socket) -> bool:
 
 def _monitor(context: Context, socket: Socket) -> Socket:
     """A socket on which libzmq tells what happens to the connections of another one."""
-    address = f"inproc://eventbus-census-{uuid.uuid4().hex}"
+    address = f"inproc://eventbus-counter-{uuid.uuid4().hex}"
     listening = context.socket(zmq.PAIR)
     try:
         listening.set_hwm(0)

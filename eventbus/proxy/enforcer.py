@@ -9,11 +9,12 @@ from typing import cast
 
 import zmq
 
-from eventbus._base.log_throttle import Throttle
+from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.printable import printable
-from eventbus.proxy.allow_list import AllowListFile, Gate, is_token
+from eventbus.proxy.allow_list import AllowListFile
+from eventbus.proxy.authorizer import Authorizer, is_token
 from eventbus.wire.frames import MARK, PRIVATE, topic_of
-from eventbus.wire.notices import Action, Denial
+from eventbus.wire.notices import Action, DenialNotice
 
 logger = logging.getLogger("eventbus")
 
@@ -38,7 +39,7 @@ class Denials:
     def __init__(self) -> None:
         self._lock = Lock()
         self._counts: dict[str, int] = {}
-        self._throttle = Throttle()
+        self._throttle = LogThrottle()
         self._untold: dict[str, dict[tuple[Action, bytes], int]] = {}  # by client, that none may use up another's
 
     @property
@@ -52,10 +53,10 @@ class Denials:
         """Whether there is something that clients are to be told."""
         return bool(self._untold)
 
-    def untold(self) -> list[Denial]:
+    def untold(self) -> list[DenialNotice]:
         """What clients are to be told; it then counts as told."""
         untold, self._untold = self._untold, {}
-        return [Denial(key, *what, count) for key, of_client in untold.items() for what, count in of_client.items()]
+        return [DenialNotice(key, *what, count) for key, of_client in untold.items() for what, count in of_client.items()]
 
     def count(self, name: str) -> None:
         """Count one more."""
@@ -125,7 +126,7 @@ class Enforcer:
         self._expel = expel
         self._probe = probe
         self._rules = allow_list.current
-        self._gate = Gate(self._rules, probe=probe)
+        self._gate = Authorizer(self._rules, probe=probe)
         # How many have asked for a topic, and those that somebody was granted: libzmq tells the end of what was denied, too.
         self._asked: dict[bytes, int] = {}
         self._granted: set[bytes] = set()
@@ -169,7 +170,7 @@ class Enforcer:
     def _follow_rules(self) -> None:
         rules = self._allow_list.current
         if rules is not self._rules:
-            self._rules, self._gate = rules, Gate(rules, self._gate.marked, self._probe)
+            self._rules, self._gate = rules, Authorizer(rules, self._gate.marked, self._probe)
 
     def _pass_on(self) -> None:
         """Pass on a batch of messages to subscribers."""

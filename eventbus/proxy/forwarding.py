@@ -16,7 +16,7 @@ from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
 from eventbus.proxy import sockets as binding
 from eventbus.proxy.allow_list import AllowListFile
-from eventbus.proxy.counters import Census
+from eventbus.proxy.counters import ConnectionCounter
 from eventbus.proxy.enforcer import Denials, Enforcer
 from eventbus.proxy.health import ProxyHealth, Traffic
 from eventbus.proxy.zap import Authenticator
@@ -97,8 +97,10 @@ class Forwarding:
                     self._context, zmq.XSUB, receive_hwm=_HWM, largest=largest, secret_key=secret_key
                 )
                 # Under rules publishers are not told of subscriptions.
-                self._census = Census(self._context, self._frontend, self._backend, subscriptions=not self._enforces)
-                undo.callback(self._census.end)
+                self._counter = ConnectionCounter(
+                    self._context, self._frontend, self._backend, subscriptions=not self._enforces
+                )
+                undo.callback(self._counter.end)
                 self.sub_port = binding.bind(self._backend, host, sub_port, "EVENTBUS_SUB_PORT")
                 if pub_port:
                     # The back first: publishers that have kept events while no proxy ran send them as soon as they can, and
@@ -160,15 +162,15 @@ class Forwarding:
                 running = self.is_alive() and self._ask(deadline)
             finally:
                 self._controlling.release()
-        subscriptions = self._enforcer.subscriptions if self._enforcer else self._census.subscriptions
+        subscriptions = self._enforcer.subscriptions if self._enforcer else self._counter.subscriptions
         return ProxyHealth(
             running,
             (self._ended or time.monotonic()) - self._started,
             *self._traffic,
             refused=self._authenticator.refused if self._authenticator else 0,
             denied=MappingProxyType(self.denials.counts),
-            connections=self._census.connections,
-            handshake_failures=self._census.handshake_failures,
+            connections=self._counter.connections,
+            handshake_failures=self._counter.handshake_failures,
             subscriptions=0 if self._ended else subscriptions,
         ).after(self._earlier)
 
@@ -234,7 +236,7 @@ class Forwarding:
             self._ended = time.monotonic()
             if self._enforcer is not None:  # which may have ended by itself
                 self._note(self._enforcer.traffic)
-            self._census.end()
+            self._counter.end()
             # Sockets are closed by the thread that used them.
             for socket in (self._frontend, self._backend, self._commands):
                 socket.close()

@@ -34,7 +34,7 @@ def command(
 ) -> list[str]:
     """The program and its arguments for a proxy with these arguments; see `EventBusProxy` and, for the log, `LogFormat`.
 
-    With a port for HTTP, 0 for a free one, it serves metrics and probes there; see `probes.serving`.
+    With a port for HTTP, 0 for a free one, it serves metrics and probes there; see `serving`.
 
     A secret key is no argument, for all users of the machine can see those: the program reads it from a pipe, whose
     descriptor it inherits. So it can be run once.
@@ -84,7 +84,7 @@ def run(text: str) -> int:
             proxy = EventBusProxy(**arguments, secret_key=secret_key)
             serves = ""
             if http_port is not None:
-                from eventbus.telemetry.probes import serving  # half as large again as all the rest
+                from eventbus.proxy.serving import serving  # half as large again as all the rest
 
                 # Before the proxy: who cannot serve them has not let any client in.
                 serves = f"; metrics and probes on {stack.enter_context(serving(proxy, http_port, http_host)).url}"

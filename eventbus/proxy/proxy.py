@@ -6,9 +6,9 @@ from threading import Lock, Thread
 from types import TracebackType
 from typing import Self
 
+from eventbus._base.addresses import is_loopback
 from eventbus.errors import InvalidSettings
 from eventbus.keys import ClientKeys, checked_key, new_pair, public_key_of
-from eventbus.proxy import sockets as binding
 from eventbus.proxy.allow_list import AllowListFile
 from eventbus.proxy.enforcer import Denials
 from eventbus.proxy.forwarding import Forwarding
@@ -244,7 +244,7 @@ class EventBusProxy:
             self._restarting = False
 
     def _warn_if_open(self) -> None:
-        if self._secret_key is None and not binding.is_loopback(self.host):
+        if self._secret_key is None and not is_loopback(self.host):
             logger.warning(
                 "ANYBODY WHO REACHES %s CAN READ AND SEND EVERY EVENT: the proxy listens beyond this machine without keys. "
                 "Make some with `eventbus keygen`, or bind 127.0.0.1",

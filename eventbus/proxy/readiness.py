@@ -2,7 +2,6 @@
 
 import uuid
 from collections.abc import Callable
-from ipaddress import ip_address
 from threading import Event, Lock, Thread
 from time import monotonic
 from types import TracebackType
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING, Self
 
 import zmq
 
+from eventbus._base.addresses import is_ipv6, local_address, tcp_endpoint
 from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
 from eventbus.keys import ZAP_DOMAIN, ClientKeys
-from eventbus.proxy import sockets as binding
 from eventbus.wire.frames import PRIVATE
 
 if TYPE_CHECKING:
@@ -67,7 +66,7 @@ class Readiness:
                 return taken
             ports = self._proxy.pub_port, self._proxy.sub_port
             if self._path is None and self._proxy.is_running() and all(ports):
-                self._path = _Path(_address(self._proxy.host), *ports, self._proxy.probe_keys)
+                self._path = _Path(local_address(self._proxy.host), *ports, self._proxy.probe_keys)
             if self._path is not None:
                 taken = self._path.prove(deadline, lambda: self._era is not era)
             if taken is not None:
@@ -160,21 +159,11 @@ class _Path:
         made = self._context.socket(kind)
         made.set_hwm(0)
         made.set(zmq.LINGER, 0)
-        made.set(zmq.IPV6, ":" in address)
+        made.set(zmq.IPV6, is_ipv6(address))
         made.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
         if keys is not None:
             made.set(zmq.CURVE_SERVERKEY, keys.server_public_key.encode())
             made.set(zmq.CURVE_PUBLICKEY, keys.public_key.encode())
             made.set(zmq.CURVE_SECRETKEY, keys.secret_key.encode())
-        made.connect(f"tcp://{f'[{address}]' if ':' in address else address}:{port}")
+        made.connect(tcp_endpoint(address, port))
         return made
-
-
-def _address(host: str) -> str:
-    """Where on this machine is found what is bound at this host: if that is everywhere, at the loopback address too."""
-    address = binding.address_of(host)
-    if address == "*":
-        return "127.0.0.1"
-    if ip_address(address).is_unspecified:
-        return "::1" if ":" in address else "127.0.0.1"
-    return address

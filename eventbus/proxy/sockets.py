@@ -1,11 +1,10 @@
 """The sockets that a proxy binds: their options, and where they listen."""
 
-from ipaddress import ip_address
-from socket import AF_INET, SOCK_STREAM, gaierror, getaddrinfo
 from typing import cast
 
 import zmq
 
+from eventbus._base.addresses import is_ipv6, resolve, tcp_endpoint
 from eventbus.errors import AddressInUse
 from eventbus.keys import ZAP_DOMAIN
 
@@ -50,20 +49,11 @@ def socket_for(
     return made
 
 
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what is bound at this host.
-
-    Raises:
-        OSError: there is no such host.
-    """
-    return host != "*" and ip_address(address_of(host)).is_loopback
-
-
 def bind(socket: "zmq.Socket[bytes]", host: str, port: int, variable: str) -> int:
     """Bind, and return the port that was bound."""
-    address = address_of(host)
-    socket.set(zmq.IPV6, ":" in address)
-    endpoint = f"tcp://{f'[{address}]' if ':' in address else address}:{port or '*'}"
+    address = resolve(host)
+    socket.set(zmq.IPV6, is_ipv6(address))
+    endpoint = tcp_endpoint(address, port or "*")
     try:
         socket.bind(endpoint)
     except zmq.ZMQError as error:
@@ -72,14 +62,3 @@ def bind(socket: "zmq.Socket[bytes]", host: str, port: int, variable: str) -> in
         raise OSError(error.errno, f"cannot bind {endpoint}: is {host} an address of this machine?") from None
     bound = cast(bytes, socket.get(zmq.LAST_ENDPOINT))
     return int(bound.rstrip(b"\0").rpartition(b":")[2])
-
-
-def address_of(host: str) -> str:
-    """The address of a name, for libzmq binds addresses only; an IPv4 one if there is one."""
-    if host == "*":
-        return host
-    try:
-        found = getaddrinfo(host, None, type=SOCK_STREAM)
-    except gaierror as error:
-        raise OSError(error.errno, f"cannot bind {host}: {error.strerror}") from None
-    return str(min(found, key=lambda info: info[0] != AF_INET)[4][0])

@@ -1,6 +1,6 @@
 """Authentication: who may connect to a proxy that uses CURVE is asked by libzmq and answered here (ZAP, ZeroMQ RFC 27).
 
-pyzmq's own authenticator runs on asyncio, which would double the memory of a proxy's process (see `lean_proxy`).
+pyzmq's own authenticator runs on asyncio, which would double the memory of a proxy's process (see `eventbus.proxy.process`).
 """
 
 import logging
@@ -10,7 +10,7 @@ from threading import Thread
 import zmq
 from zmq.utils import z85
 
-from eventbus._base.log_throttle import Throttle
+from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.waker import Waker
 from eventbus.keys import ZAP_DOMAIN
 from eventbus.proxy.allow_list import AllowListFile
@@ -45,7 +45,7 @@ class Authenticator:
         self._allow_list = allow_list
         self._on_change = on_change
         self._probe = probe
-        self._throttle = Throttle()
+        self._throttle = LogThrottle()
         self._stopped = False
         self._waker = Waker()
         self._socket = context.socket(zmq.REP)

@@ -9,14 +9,14 @@ from time import monotonic
 from typing import Any
 
 from eventbus._base.deadline import Deadline
-from eventbus._base.log_throttle import Throttle
+from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.printable import printable
 from eventbus.errors import CompressionMissing, NotConnected, PayloadDamaged, PayloadTooLarge
 from eventbus.events import BaseEvent
 from eventbus.observe.hooks import Hooks
 from eventbus.observe.stats import Counters
 from eventbus.receive.dispatcher import Dispatcher, Route
-from eventbus.receive.stall_detector import Progress, StallWatch
+from eventbus.receive.stall_detector import Progress, StallDetector
 from eventbus.transports.contract import Transport
 from eventbus.wire import frames as wire
 from eventbus.wire.codec import Codec, Reject, RejectReason
@@ -66,9 +66,9 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._max_event_bytes = max_event_bytes
         self._gaps = Gaps()
         self._forgotten: set[bytes] = set()  # topics that the thread is to forget before it counts again
-        self._throttle = Throttle()
+        self._throttle = LogThrottle()
         self._malformed = 0
-        self._watch = StallWatch()
+        self._watch = StallDetector()
         self._busy: tuple[float, int] | None = None  # since when with a batch, and how many events had come in before it
         self._starting = RLock()  # a signal handler may stop what it has interrupted in the midst of starting
         self._receiving = Lock()

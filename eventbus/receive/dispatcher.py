@@ -12,7 +12,7 @@ from eventbus._base.printable import printable
 from eventbus.events import BaseEvent, BaseEventType
 from eventbus.handle.coroutines import CoroutineRunner
 from eventbus.handle.marks import callback_name, is_async
-from eventbus.handle.wrapped import Handling
+from eventbus.handle.wrapped import WrappedHandler
 from eventbus.observe.stats import Counters, DropReason
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.wire.headers import WithHeaders, clear_headers
@@ -204,7 +204,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
 
     def _run(self, coroutine: Any, callback: Callback[EventClass], event: EventClass) -> None:
         def done(error: BaseException | None, duration: float) -> None:
-            if isinstance(callback, Handling):
+            if isinstance(callback, WrappedHandler):
                 callback.tell(event, duration, error)
             if error is None:
                 self._counters.add(handled=1)
@@ -215,7 +215,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self.coroutines.submit(coroutine, done)
 
     def _report(self, callback: Callback[EventClass], event: EventClass, error: BaseException) -> None:
-        name = callback.name if isinstance(callback, Handling) else callback_name(callback)
+        name = callback.name if isinstance(callback, WrappedHandler) else callback_name(callback)
         logger.error(
             "handler %s failed on %s",
             name,

@@ -22,7 +22,7 @@ class Progress:
     busy_for: float
 
 
-class StallWatch:
+class StallDetector:
     """Remembers where something was at the last look, and when that was. Any thread may use it."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:

@@ -22,11 +22,11 @@ from types import TracebackType
 from typing import Any, Self
 from weakref import WeakSet
 
+from eventbus._base.addresses import host_and_port, is_ipv6, resolve
 from eventbus._base.deadline import Deadline
 from eventbus._base.printable import printable
-from eventbus._base.single_flight import Question
+from eventbus._base.single_flight import SingleFlight
 from eventbus.errors import ExtraMissing, ProbePortInUse, reason_of
-from eventbus.proxy import sockets as binding
 from eventbus.telemetry.http_responses import JSON, head_of, json_of, refusal
 
 logger = logging.getLogger("eventbus")
@@ -83,7 +83,7 @@ class ProbeServer:
     @property
     def url(self) -> str:
         """Where it is, without a path."""
-        return _url(self.host, self.port)
+        return f"http://{host_and_port(self.host, self.port)}"
 
     def start(self) -> None:
         """Bind the port and answer. Returns when it does. Idempotent.
@@ -149,17 +149,17 @@ class _Server(TCPServer):
     request_queue_size = 128
 
     def __init__(self, host: str, port: int, live: Probe, ready: Probe, metrics: Metrics) -> None:
-        self.probes = {"/healthz": Question(live), "/readyz": Question(ready)}
-        self.metrics = Question(metrics)
+        self.probes = {"/healthz": SingleFlight(live), "/readyz": SingleFlight(ready)}
+        self.metrics = SingleFlight(metrics)
         self._lock = Lock()
         self._open: dict[socket.socket, _Connection] = {}  # all that have a thread; the oldest first
         self._stopped = Event()
-        address = binding.address_of(host)
-        self.address_family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        address = resolve(host)
+        self.address_family = socket.AF_INET6 if is_ipv6(address) else socket.AF_INET
         try:
             super().__init__(("" if address == "*" else address, port), _Handler)
         except OSError as error:
-            url = _url(host, port)
+            url = f"http://{host_and_port(host, port)}"
             if error.errno == errno.EADDRINUSE:
                 raise ProbePortInUse(url, port) from None
             raise OSError(error.errno, f"cannot serve metrics and probes at {url}: {error.strerror}") from None
@@ -333,7 +333,7 @@ class _Handler(StreamRequestHandler):
         else:
             self._send_error(HTTPStatus.NOT_FOUND, "there are /healthz, /readyz and /metrics")
 
-    def _answer_probe(self, probe: Question[tuple[bool, Facts]]) -> None:
+    def _answer_probe(self, probe: SingleFlight[tuple[bool, Facts]]) -> None:
         try:
             well, facts = probe.answer(_ANSWER)
         except (Exception, CancelledError) as error:
@@ -364,7 +364,3 @@ class _Handler(StreamRequestHandler):
             )
         head = head_of(status, len(content), kind)
         self.wfile.write(head if self._command == "HEAD" else head + content)
-
-
-def _url(host: str, port: int) -> str:
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,6 +1,6 @@
 """The log: how the commands write it, as lines for people or as JSON, and which fields the records of this package have.
 
-The process that runs a proxy uses it too (see `lean_proxy`), so it imports nothing but the standard library and an enum.
+The lean process of a proxy (`eventbus.proxy.process`) uses it, so it imports the standard library and an enum only.
 
 Levels: ERROR is for what people must change, or a defect; WARNING for what was lost or refused, or works worse than it
 should, though the bus goes on; INFO for the life of clients and proxies. Nothing is logged of an event that goes well.

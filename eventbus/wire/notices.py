@@ -20,7 +20,7 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Denial:
+class DenialNotice:
     """Something that a client was denied.
 
     Attributes:

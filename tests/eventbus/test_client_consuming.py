@@ -39,7 +39,7 @@ def record(client: Bus, topic: MyEventTopic | None = None) -> Recorder:
     return recorder
 
 
-class Gate:
+class Authorizer:
     """A callback that holds the consumer until it is opened."""
 
     def __init__(self) -> None:
@@ -450,7 +450,7 @@ def test_a_full_buffer_drops_the_oldest(connected: Callable[..., Bus]) -> None:
 
 def test_stats_tell_what_became_of_events(bus: Bus) -> None:
     """stats() counts emitted, received and handled events."""
-    gate, recorder = Gate(), Recorder()
+    gate, recorder = Authorizer(), Recorder()
     bus.attach_callback(STARTED, gate)
     bus.attach_callback(UPDATED, recorder)
     bus.attach_callback(UPDATED, print)

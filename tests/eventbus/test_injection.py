@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, TypeAdapter, field_validator
 
 from eventbus import BaseEvent, EventBusClient, RejectReason
-from eventbus._base.log_throttle import Throttle
+from eventbus._base.log_throttle import LogThrottle
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from tests.support import PATIENCE, MyEventTopic, MyEventType, eventually, json_of
 
@@ -118,7 +118,7 @@ class Receiver:
         self.client: EventBusClient[Open | Started, MyEventType, MyEventTopic] = EventBusClient(
             adapter, transport=MemoryTransport(hub), max_event_bytes=100_000
         )
-        self.client._consumer._throttle = Throttle(0.0)
+        self.client._consumer._throttle = LogThrottle(0.0)
         self.client.subscribe(None)
         for event_type in MyEventType:
             self.client.attach_callback(event_type, self.fail)

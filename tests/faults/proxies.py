@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
-from eventbus.proxy import process as lean_proxy
+from eventbus.proxy import process as proxy_process
 from tests.container.support import free_ports
 from tests.support import PATIENCE, eventually
 
@@ -43,7 +43,7 @@ class ProxyProcess:
         if plain:
             command = [sys.executable, "-c", _PLAIN, *map(str, (self.pub_port, self.sub_port, send_hwm))]
         else:
-            command = lean_proxy.command(host, self.pub_port, self.sub_port, max_event_bytes=16_777_216, settle=0.25)
+            command = proxy_process.command(host, self.pub_port, self.sub_port, max_event_bytes=16_777_216, settle=0.25)
         self._command = [*prefix, *command]
         self._process: subprocess.Popen[str] | None = None
 

@@ -142,7 +142,7 @@ def interrupt(client: Bus, action: Action, delay: float) -> float:
 
 @contextmanager
 def busy(pub_port: int, sub_port: int, _proxy_pid: int) -> Iterator[Bus]:
-    """A connected client that receives what another one emits, and whose keeper is hardly ever at rest."""
+    """A connected client that receives what another one emits, and whose supervisor is hardly ever at rest."""
     noise = Bus(MyEvent, "127.0.0.1", pub_port, sub_port, linger=0.0)
     noise.connect(PATIENCE)
     client = Bus(MyEvent, "127.0.0.1", pub_port, sub_port, linger=0.0, echo_interval=0.001)

@@ -6,12 +6,12 @@ from functools import partial
 from eventbus.errors import EncryptionRequired, EventBusError, NotEncrypted, UnknownClient, WrongServerKey
 from eventbus.keys import ClientKeys
 from eventbus.transports.zeromq.greeting import mechanism_at
-from eventbus.transports.zeromq.policy import Leg
+from eventbus.transports.zeromq.policy import ConnectionStatus
 
 _ANSWER = 0.5  # seconds
 
 
-def obstacle(endpoint: str, leg: Leg, keys: ClientKeys | None) -> Callable[[], EventBusError] | None:
+def obstacle(endpoint: str, leg: ConnectionStatus, keys: ClientKeys | None) -> Callable[[], EventBusError] | None:
     """What makes the error that says why the proxy does not let us in; None if there is nothing that only people can change.
 
     Takes up to half a second, for it may have to ask who listens there.

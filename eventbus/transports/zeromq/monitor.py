@@ -8,7 +8,7 @@ from typing import cast
 
 import zmq
 
-from eventbus.transports.zeromq.policy import Leg
+from eventbus.transports.zeromq.policy import ConnectionStatus
 from eventbus.transports.zeromq.sockets import Context, Socket, shared_context, unless_closed
 
 _EVENT = struct.Struct("=HI")
@@ -29,7 +29,7 @@ class Monitor:
     def __init__(self, context: Context) -> None:
         self._context = context
         self._lock = RLock()
-        self._leg = Leg()
+        self._leg = ConnectionStatus()
         self._monitored: Socket | None = None
         self._events: Socket | None = None
 
@@ -75,7 +75,7 @@ class Monitor:
         with self._lock:
             return -1 if self._events is None else cast(int, self._events.get(zmq.FD))
 
-    def look(self) -> Leg:
+    def look(self) -> ConnectionStatus:
         """How the leg is at this moment."""
         with self._lock:
             events = self._events
@@ -90,10 +90,10 @@ class Monitor:
             return self._leg
 
 
-def _after(leg: Leg, event: int) -> Leg:
+def _after(leg: ConnectionStatus, event: int) -> ConnectionStatus:
     """How a leg is after an event."""
     if event == _UP:
-        return Leg(up=True, handshakes=leg.handshakes + 1)
+        return ConnectionStatus(up=True, handshakes=leg.handshakes + 1)
     if event == _RETRIED:  # the last of a failed attempt, or of a connection that has ended
         return replace(leg, up=False, failures=leg.failures + 1, abandoned=False)
     if event == _REFUSED:

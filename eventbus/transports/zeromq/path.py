@@ -11,10 +11,10 @@ import zmq
 from eventbus._base.deadline import Deadline
 from eventbus.errors import EventBusError
 from eventbus.observe.state import ClientState, Status
-from eventbus.transports.zeromq.policy import Leg, Legs, Patience, Watch
+from eventbus.transports.zeromq.policy import ConnectionStatus, ConnectionStatuses, Patience, Watch
 from eventbus.transports.zeromq.publisher import Publisher
 from eventbus.transports.zeromq.subscriber import Subscriber
-from eventbus.transports.zeromq.supervisor import keeper
+from eventbus.transports.zeromq.supervisor import supervisor
 from eventbus.wire import frames as wire
 
 logger = logging.getLogger("eventbus")
@@ -36,7 +36,7 @@ type Symptoms = tuple[tuple[bool, int], ...]
 
 
 class Path:
-    """Both sockets, open from creation to `close`. A ward of the keeper from `watch` on.
+    """Both sockets, open from creation to `close`. A supervised of the supervisor from `watch` on.
 
     Args:
         publisher: the publishing half.
@@ -54,7 +54,7 @@ class Path:
         patience: Patience,
         status: Status,
         give_up: Callable[["Path"], None],
-        diagnose: Callable[[Legs], Callable[[], EventBusError] | None],
+        diagnose: Callable[[ConnectionStatuses], Callable[[], EventBusError] | None],
     ) -> None:
         self.publisher = publisher
         self.subscriber = subscriber
@@ -76,7 +76,7 @@ class Path:
         self._failed = False  # whether an attempt to connect has since
         self._published_on: int | None = None  # the number of the connection that events were given to
         self._quiet = False
-        self._seen: Legs = Leg(), Leg()  # by the keeper
+        self._seen: ConnectionStatuses = ConnectionStatus(), ConnectionStatus()  # by the supervisor
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} to {self._status.endpoints}>"
@@ -87,14 +87,14 @@ class Path:
         Raises:
             OSError: there is no descriptor left.
         """
-        keeper.watch(self)
+        supervisor.watch(self)
         _open_paths.add(self)
 
-    def legs(self) -> Legs:
+    def legs(self) -> ConnectionStatuses:
         """How both connections are at this moment."""
         legs = self.publisher.leg(), self.subscriber.leg()
         if legs != self._seen:
-            keeper.wake(self)  # nothing else tells it of what this look has found
+            supervisor.wake(self)  # nothing else tells it of what this look has found
         return legs
 
     def is_up(self) -> bool:
@@ -131,7 +131,7 @@ class Path:
     def retire(self) -> None:
         """Tell nobody any more how the path is.
 
-        Without the lock: the keeper may hold it while it waits for what a signal handler that closes has interrupted.
+        Without the lock: the supervisor may hold it while it waits for what a signal handler that closes has interrupted.
         """
         self._quiet = True
 
@@ -141,12 +141,12 @@ class Path:
         while self.publisher.has_more and not deadline.passed():
             sleep(_PATIENT_PROBE)
         self.closed = True
-        keeper.forget(self)
+        supervisor.forget(self)
         self.subscriber.close()
         self.publisher.close(deadline.left())
         _open_paths.discard(self)
 
-    # What the keeper calls.
+    # What the supervisor calls.
 
     def filenos(self) -> tuple[int, ...]:
         return self.publisher.fileno(), self.subscriber.fileno()
@@ -180,7 +180,7 @@ class Path:
             return max(now + _PATIENT_PROBE, min(look_again, self._flush_due or now))
         return look_again
 
-    def _look_for_obstacle(self, legs: Legs) -> None:
+    def _look_for_obstacle(self, legs: ConnectionStatuses) -> None:
         """Find out why connections are not let in, in a thread, when something new can be told."""
         symptoms: Symptoms = tuple((leg.refused, leg.broken_off.bit_length()) for leg in legs)
         if symptoms != self._symptoms:
@@ -190,7 +190,7 @@ class Path:
             else:
                 self._said = None
 
-    def _find_obstacle(self, legs: Legs) -> None:
+    def _find_obstacle(self, legs: ConnectionStatuses) -> None:
         found = self._diagnose(legs)
         if found is None or not self._status.hinder(found, if_=lambda: not self._quiet):
             return
@@ -208,16 +208,16 @@ class Path:
         with self._lock:
             now = monotonic()
             legs = self.legs()
-            # Else it has gone down this very moment, and perhaps come back, which the keeper is about to see.
+            # Else it has gone down this very moment, and perhaps come back, which the supervisor is about to see.
             if all(leg.up for leg in legs) and not self._watch.has_missed(legs):
                 self._end_echo()
                 self._watch.proven(now, legs)
                 self._status.proven(now - began)
                 self.publisher.note_proof()
                 self._follow(legs, ClientState.READY, "a subscription has come round through the proxy")
-        keeper.wake(self)
+        supervisor.wake(self)
 
-    def _follow(self, legs: Legs, state: ClientState, reason: str) -> None:
+    def _follow(self, legs: ConnectionStatuses, state: ClientState, reason: str) -> None:
         """Do what the state asks for, and tell it."""
         self._failed = self._failed or any(leg.failures for leg in legs)
         if state is ClientState.READY:

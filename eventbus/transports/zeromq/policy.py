@@ -9,7 +9,7 @@ _SILENT_ECHOES = 24  # echo intervals without one, after which the sockets are m
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
+class ConnectionStatus:
     """One of the two connections, as far as it is known.
 
     Attributes:
@@ -29,7 +29,7 @@ class Leg:
     broken_off: int = 0
 
 
-type Legs = tuple[Leg, Leg]  # publishing, subscribing
+type ConnectionStatuses = tuple[ConnectionStatus, ConnectionStatus]  # publishing, subscribing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ class Watch:
         self._echo_due = now  # the next one's beginning
         self._renew_due: list[float | None] = [None, None]
 
-    def proven(self, now: float, legs: Legs) -> None:
+    def proven(self, now: float, legs: ConnectionStatuses) -> None:
         """Note that an echo has just come round, begun when the legs were as they are."""
         self.state = ClientState.READY
         self._generation = _generation(legs)
@@ -98,11 +98,11 @@ class Watch:
         self._echo_due = now + (self._patience.echo_interval or float("inf"))
         self._renew_due = [None, None]
 
-    def has_missed(self, legs: Legs) -> bool:
+    def has_missed(self, legs: ConnectionStatuses) -> bool:
         """Whether a connection has been lost and was made again since the last step, once it had been ready."""
         return self.state is not ClientState.CONNECTING and _generation(legs) != self._generation
 
-    def step(self, now: float, legs: Legs, *, arrived: bool) -> Step:
+    def step(self, now: float, legs: ConnectionStatuses, *, arrived: bool) -> Step:
         """Decide what is to be done.
 
         Args:
@@ -126,7 +126,7 @@ class Watch:
             return self._begin_echo(now)
         return Step(self.state, "", look_again=self._echo_due)
 
-    def _wait_for_legs(self, now: float, legs: Legs) -> Step:
+    def _wait_for_legs(self, now: float, legs: ConnectionStatuses) -> Step:
         cancel, self._echo_began, self._echo_due = self._echo_began is not None, None, now
         renew = [False, False]
         for index, leg in enumerate(legs):
@@ -149,7 +149,7 @@ class Watch:
         self._echo_began = now
         return Step(self.state, why_degraded, echo=True, cancel=cancel, look_again=now)
 
-    def _wait_for_echo(self, now: float, legs: Legs, began: float, arrived: bool) -> Step:
+    def _wait_for_echo(self, now: float, legs: ConnectionStatuses, began: float, arrived: bool) -> Step:
         if arrived:
             self.proven(now, legs)
             return Step(self.state, "an echo has come back through the proxy", cancel=True, look_again=self._echo_due)
@@ -168,7 +168,7 @@ class Watch:
             self.state = ClientState.DEGRADED
 
 
-def _generation(legs: Legs) -> int:
+def _generation(legs: ConnectionStatuses) -> int:
     return sum(leg.handshakes for leg in legs)
 
 
@@ -177,7 +177,7 @@ def _pause(waited: float) -> float:
     return min(max(0.0005, waited / 4), 0.05)
 
 
-def _down(legs: Legs) -> str:
+def _down(legs: ConnectionStatuses) -> str:
     """Which connections are down, for people."""
     names = [name for name, leg in zip(("publishing", "subscribing"), legs, strict=True) if not leg.up]
     are = "connections are" if len(names) == 2 else "connection is"

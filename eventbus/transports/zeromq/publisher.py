@@ -15,7 +15,7 @@ from eventbus.observe.stats import DropLog, DropReason
 from eventbus.policies import SendPolicy
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.options import ZeroMQOptions
-from eventbus.transports.zeromq.policy import Leg
+from eventbus.transports.zeromq.policy import ConnectionStatus
 from eventbus.transports.zeromq.sockets import Context, socket_for, unless_closed
 from eventbus.wire.frames import MARK
 from eventbus.wire.headers import split_headers, with_headers
@@ -220,7 +220,7 @@ class Publisher:
         with self._lock, unless_closed(self._socket):
             self._drain()
 
-    def leg(self) -> Leg:
+    def leg(self) -> ConnectionStatus:
         """How the connection to the proxy is."""
         return self._monitor.look()
 

@@ -10,7 +10,7 @@ import zmq
 from eventbus._base.waker import Waker
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.options import ZeroMQOptions
-from eventbus.transports.zeromq.policy import Leg
+from eventbus.transports.zeromq.policy import ConnectionStatus
 from eventbus.transports.zeromq.sockets import Context, socket_for, unless_closed
 from eventbus.wire import frames as wire
 from eventbus.wire.frames import Batch
@@ -170,7 +170,7 @@ class Subscriber:
 
         self._change(renew)
 
-    def leg(self) -> Leg:
+    def leg(self) -> ConnectionStatus:
         """How the connection to the proxy is."""
         return self._monitor.look()
 

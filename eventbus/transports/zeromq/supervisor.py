@@ -15,8 +15,8 @@ _LONGEST = 3600.0  # seconds
 _NOW = float("-inf")
 
 
-class Ward(Protocol):
-    """What the keeper looks after."""
+class Supervised(Protocol):
+    """What the supervisor looks after."""
 
     def filenos(self) -> tuple[int, ...]:
         """Descriptors that become readable when there is something to do; negative ones are ignored."""
@@ -25,15 +25,15 @@ class Ward(Protocol):
         """Do what is due, without waiting; return when to be called again at the latest. `now` is `time.monotonic`'s."""
 
 
-class Keeper:
-    """Calls `keep` of its wards when it is due, in a thread that exists while there are any. Any thread may call it."""
+class ConnectionSupervisor:
+    """Calls `keep` of each connection that it supervises when it is due, in one thread. Any thread may call it."""
 
     def __init__(self) -> None:
         self._lock = RLock()  # collecting a forgotten client closes it, wherever a thread happens to be
-        self._due: dict[Ward, float] = {}  # when each is to be kept at the latest
+        self._due: dict[Supervised, float] = {}  # when each is to be kept at the latest
         self._waker: Waker | None = None
 
-    def watch(self, ward: Ward) -> None:
+    def watch(self, supervised: Supervised) -> None:
         """Look after it from now on.
 
         Raises:
@@ -42,27 +42,27 @@ class Keeper:
         """
         with self._lock:
             waker = self._waker or self._start()
-            self._due[ward] = _NOW
+            self._due[supervised] = _NOW
             waker.wake()
 
-    def forget(self, ward: Ward) -> None:
+    def forget(self, supervised: Supervised) -> None:
         """Look after it no more. A call of its `keep` may still be running."""
         with self._lock:
-            self._due.pop(ward, None)
+            self._due.pop(supervised, None)
             if self._waker is not None:
                 self._waker.wake()
 
-    def wake(self, ward: Ward) -> None:
+    def wake(self, supervised: Supervised) -> None:
         """Keep it now, or once more if that is being done, if it is looked after."""
         with self._lock:
-            if ward in self._due and self._waker is not None:
-                self._due[ward] = _NOW
+            if supervised in self._due and self._waker is not None:
+                self._due[supervised] = _NOW
                 self._waker.wake()
 
     def _start(self) -> Waker:
         waker = self._waker = Waker()
         try:
-            Thread(target=self._run, args=(waker,), name="eventbus-keeper", daemon=True).start()
+            Thread(target=self._run, args=(waker,), name="eventbus-supervisor", daemon=True).start()
         except BaseException:  # after an interrupt it may run all the same, and ends when it gets the lock
             self._waker = None
             waker.close()
@@ -75,9 +75,9 @@ class Keeper:
             if self._waker is not waker:
                 return
             poll.register(waker.fileno(), select.POLLIN)
-        filenos: dict[Ward, set[int]] = {}
-        owners: dict[int, Ward] = {}
-        ready: set[Ward] = set()
+        filenos: dict[Supervised, set[int]] = {}
+        owners: dict[int, Supervised] = {}
+        ready: set[Supervised] = set()
         while True:
             with self._lock:
                 if not self._due:
@@ -85,19 +85,19 @@ class Keeper:
                     waker.close()
                     return
                 now = monotonic()
-                wards = [ward for ward, due in self._due.items() if due <= now or ward in ready]
-                self._due.update(dict.fromkeys(wards, float("inf")))
-            for ward in wards:
-                due = self._keep(ward, now)
+                turn = [supervised for supervised, due in self._due.items() if due <= now or supervised in ready]
+                self._due.update(dict.fromkeys(turn, float("inf")))
+            for supervised in turn:
+                due = self._keep(supervised, now)
                 # Keeping may have given it new ones.
-                filenos[ward] = set(ward.filenos()) - {-1}
+                filenos[supervised] = set(supervised.filenos()) - {-1}
                 with self._lock:
-                    if ward in self._due:
-                        self._due[ward] = min(self._due[ward], due)  # somebody may have woken it meanwhile
+                    if supervised in self._due:
+                        self._due[supervised] = min(self._due[supervised], due)  # somebody may have woken it meanwhile
             with self._lock:
-                filenos = {ward: filenos.get(ward, set()) for ward in self._due}
+                filenos = {supervised: filenos.get(supervised, set()) for supervised in self._due}
                 due = min(self._due.values(), default=_NOW)
-            wanted = {fileno: ward for ward, numbers in filenos.items() for fileno in numbers}
+            wanted = {fileno: supervised for supervised, numbers in filenos.items() for fileno in numbers}
             for fileno in owners.keys() - wanted.keys():
                 poll.unregister(fileno)
             for fileno in wanted.keys() - owners.keys():
@@ -107,14 +107,14 @@ class Keeper:
             ready = {owners[fileno] for fileno, _ in found if fileno in owners}
             waker.drain()
 
-    def _keep(self, ward: Ward, now: float) -> float:
+    def _keep(self, supervised: Supervised, now: float) -> float:
         try:
-            return ward.keep(now)
+            return supervised.keep(now)
         except Exception as error:
             # A defect of ours, which must not leave the others alone.
-            logger.exception("looking after %r failed", ward, extra={"eventbus_error": type(error).__name__})
+            logger.exception("looking after %r failed", supervised, extra={"eventbus_error": type(error).__name__})
             return now + 1.0
 
 
-keeper = Keeper()
-os.register_at_fork(after_in_child=keeper.__init__)  # type: ignore[misc] # the thread is the parent's
+supervisor = ConnectionSupervisor()
+os.register_at_fork(after_in_child=supervisor.__init__)  # type: ignore[misc] # the thread is the parent's

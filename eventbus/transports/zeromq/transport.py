@@ -15,9 +15,10 @@ from typing import NoReturn, Protocol
 
 import zmq
 
+from eventbus._base.addresses import tcp_endpoint
 from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
-from eventbus._base.log_throttle import Throttle
+from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.printable import printable
 from eventbus.errors import EventBusError, ForkedClient, NotConnected, ProxyUnreachable, ReconnectFailed
 from eventbus.observe.state import ClientState, Status
@@ -25,12 +26,12 @@ from eventbus.observe.stats import DropLog, DropReason
 from eventbus.transports.zeromq.diagnosis import obstacle
 from eventbus.transports.zeromq.options import ZeroMQArguments, ZeroMQOptions
 from eventbus.transports.zeromq.path import Path
-from eventbus.transports.zeromq.policy import Legs
+from eventbus.transports.zeromq.policy import ConnectionStatuses
 from eventbus.transports.zeromq.publisher import NumberedPublisher, Publisher
 from eventbus.transports.zeromq.sockets import shared_context
 from eventbus.transports.zeromq.subscriber import Subscriber
 from eventbus.wire.frames import MAX_TOPIC_BYTES, Batch
-from eventbus.wire.notices import Action, Denial
+from eventbus.wire.notices import Action, DenialNotice
 
 logger = logging.getLogger("eventbus")
 
@@ -64,9 +65,8 @@ class ZeroMQTransport:
         sub_port: int = 5560,
         options: ZeroMQOptions | None = None,
     ) -> None:
-        address = f"[{host}]" if ":" in host else host
-        self._pub_endpoint = f"tcp://{address}:{pub_port}"
-        self._sub_endpoint = f"tcp://{address}:{sub_port}"
+        self._pub_endpoint = tcp_endpoint(host, pub_port)
+        self._sub_endpoint = tcp_endpoint(host, sub_port)
         self._options = options or ZeroMQOptions()
         self._topics: set[bytes] = set()
         # Reentrant, for a signal handler may close what it has interrupted.
@@ -77,7 +77,7 @@ class ZeroMQTransport:
         self._forked = False
         self.status = Status(self.endpoints)
         self.drops = DropLog(endpoints=self.endpoints)
-        self._denied = Throttle()
+        self._denied = LogThrottle()
         # On paths that are closed by now:
         self._sent_before = 0
         self._malformed_before = 0
@@ -219,7 +219,7 @@ class ZeroMQTransport:
     def _note_denial(self, frame: bytes) -> None:
         """Count and say what the proxy has denied this client, if that is what a frame from upstream tells of."""
         keys = self._options.keys
-        denial = None if keys is None else Denial.of(frame)
+        denial = None if keys is None else DenialNotice.of(frame)
         if keys is None or denial is None or denial.key != keys.public_key:
             return
         if denial.action is Action.PUBLISH:
@@ -240,11 +240,11 @@ class ZeroMQTransport:
             )
 
     def _give_up(self, path: Path) -> None:
-        """Close for good, on the keeper's thread."""
+        """Close for good, on the supervisor's thread."""
         attempts = self._options.reconnect_attempts
         self._leave(path, 0.0, "given up", lambda: ReconnectFailed(self.endpoints, attempts))
 
-    def _diagnose(self, legs: Legs) -> Callable[[], EventBusError] | None:
+    def _diagnose(self, legs: ConnectionStatuses) -> Callable[[], EventBusError] | None:
         """Why the proxy does not let us in, if that can be told."""
         endpoints = self._pub_endpoint, self._sub_endpoint
         found = (obstacle(endpoint, leg, self._options.keys) for endpoint, leg in zip(endpoints, legs, strict=True))
@@ -309,7 +309,7 @@ class ZeroMQTransport:
         if self._forked:
             raise ForkedClient(self.endpoints)
 
-    def _poison(self) -> None:
+    def _after_fork(self) -> None:
         """In a forked child: the sockets are the parent's, and what is sent on them vanishes."""
         self._forked = True
         self.send = self._refuse
@@ -319,9 +319,9 @@ class ZeroMQTransport:
         self._path = None
 
 
-def _poison_open_transports() -> None:
+def _tell_open_transports() -> None:
     for transport in list(_open_transports):
-        transport._poison()
+        transport._after_fork()
 
 
-os.register_at_fork(after_in_child=_poison_open_transports)
+os.register_at_fork(after_in_child=_tell_open_transports)

@@ -470,7 +470,7 @@ def test_in_a_forked_child_hooks_go_on(caplog: pytest.LogCaptureFixture) -> None
     hook = Told()
     client = Bus(MyEvent, transport=MemoryTransport(), topics=[TOPIC], hooks=[hook])
     client.attach_callback(UPDATED, handle)
-    client._forget_parent()  # what a child does first
+    client._after_fork()  # what a child does first
     client.attach_callback(UPDATED, handle)
     with client:
         client.start_consumer()

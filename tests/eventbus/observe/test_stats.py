@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 
 from eventbus import DropReason, EventBusStats, RejectReason
-from eventbus._base.log_throttle import Throttle
+from eventbus._base.log_throttle import LogThrottle
 from eventbus.observe.stats import MAX_UNKNOWN_TYPES, Counters, DropLog
 from eventbus.settings import EventBusSettings
 from tests.support import run_threads
@@ -114,7 +114,7 @@ def test_counters_lose_nothing_between_threads() -> None:
 def test_throttle_lets_one_through_per_interval() -> None:
     """The first of its kind passes, those of the next minute are held back, then one passes and tells how many were not."""
     clock = Clock()
-    throttle = Throttle(60.0, clock)
+    throttle = LogThrottle(60.0, clock)
     assert throttle.admit("a") == 0
     clock.now = 59.9
     assert throttle.admit("a") is None
@@ -129,7 +129,7 @@ def test_throttle_lets_one_through_per_interval() -> None:
 def test_throttle_counts_from_the_last_that_passed() -> None:
     """What is held back does not put off the next one."""
     clock = Clock()
-    throttle = Throttle(10.0, clock)
+    throttle = LogThrottle(10.0, clock)
     passed = []
     for second in range(31):
         clock.now = float(second)
@@ -141,7 +141,7 @@ def test_throttle_counts_from_the_last_that_passed() -> None:
 def test_throttle_lets_through_what_has_to_be_said_at_once() -> None:
     """Such a message passes at any time, and tells what was held back before it; those after it wait as after any other."""
     clock = Clock()
-    throttle = Throttle(60.0, clock)
+    throttle = LogThrottle(60.0, clock)
     assert [throttle.admit("a"), throttle.admit("a"), throttle.admit("a", at_once=True)] == [0, None, 1]
     clock.now = 59.9
     assert throttle.admit("a") is None
@@ -152,14 +152,14 @@ def test_throttle_lets_through_what_has_to_be_said_at_once() -> None:
 
 def test_throttle_keeps_kinds_apart() -> None:
     """Messages of one kind hold back none of another."""
-    throttle = Throttle(60.0, Clock())
+    throttle = LogThrottle(60.0, Clock())
     assert [throttle.admit("a"), throttle.admit("b"), throttle.admit("a"), throttle.admit("b")] == [0, 0, None, None]
 
 
 def test_throttle_gives_the_rest_once() -> None:
     """What is held back can be asked for, and is then not mentioned again."""
     clock = Clock()
-    throttle = Throttle(60.0, clock)
+    throttle = LogThrottle(60.0, clock)
     for key, count in (("a", 1), ("b", 1), ("a", 2), ("a", 3)):
         throttle.admit(key, count)
     assert throttle.rest() == {"a": 5}
@@ -176,7 +176,7 @@ def test_throttle_lets_only_one_of_many_threads_through() -> None:
         pause.wait(0.001)  # lets the others come to the same place
         return 0.0
 
-    throttle = Throttle(60.0, slow_clock)
+    throttle = LogThrottle(60.0, slow_clock)
     answers: list[int | None] = []
     run_threads(4, lambda _: answers.extend([throttle.admit("a") for _ in range(10)]))
     assert [answer for answer in answers if answer is not None] == [0]
@@ -186,7 +186,7 @@ def test_throttle_lets_only_one_of_many_threads_through() -> None:
 def test_a_drop_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
     """The first drop of a reason is warned about, then once a minute how many they were since; the fields say the same."""
     clock = Clock()
-    drops = DropLog(Throttle(60.0, clock))
+    drops = DropLog(LogThrottle(60.0, clock))
     drops.add(DropReason.RECEIVE_BUFFER, 3)
     for _ in range(1_000):
         drops.add(DropReason.RECEIVE_BUFFER, 2)
@@ -205,7 +205,7 @@ def test_a_drop_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_the_rest_is_said_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     """flush() says what the last minute has held back, if anything."""
-    drops = DropLog(Throttle(60.0, Clock()))
+    drops = DropLog(LogThrottle(60.0, Clock()))
     drops.add(DropReason.SEND_BUFFER)
     drops.add(DropReason.STOPPED)
     drops.add(DropReason.SEND_BUFFER, 41)

@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus import InvalidSettings
-from eventbus.proxy.allow_list import ALL, AllowList, AllowListFile, Client, Gate, Topics
+from eventbus.proxy.allow_list import ALL, AllowList, AllowListFile, Client, Topics
+from eventbus.proxy.authorizer import Authorizer
 from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE
 from tests.keys import listed, pair, write_list
 
@@ -173,9 +174,9 @@ def test_a_pattern_is_text() -> None:
 # The gate
 
 
-def gate(ann: dict[str, list[str]], bob: dict[str, list[str]] | None = None) -> Gate:
+def gate(ann: dict[str, list[str]], bob: dict[str, list[str]] | None = None) -> Authorizer:
     """One for two clients with these rules."""
-    return Gate(AllowList.parse(listed("ann", ANN, **ann) + ("" if bob is None else listed("bob", BOB, **bob))))
+    return Authorizer(AllowList.parse(listed("ann", ANN, **ann) + ("" if bob is None else listed("bob", BOB, **bob))))
 
 
 def test_messages_pass_by_topic() -> None:

@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from eventbus import ClientKeys
 from eventbus.proxy import Connections, HandshakeFailures, ProxyHealth, Traffic
-from eventbus.proxy import process as lean_proxy
+from eventbus.proxy import process as proxy_process
 from eventbus.proxy.metrics import ProxyCollector
 from tests.faults import zmtp
 from tests.keys import listed, pair, write_list
@@ -59,7 +59,7 @@ class Served(NamedTuple):
 
 @contextmanager
 def served(secret_key: str | None = None, allow_list: Path | None = None) -> Iterator[Served]:
-    command = lean_proxy.command(
+    command = proxy_process.command(
         "127.0.0.1",
         0,
         0,

@@ -12,7 +12,8 @@ import zmq
 from eventbus import ClientState, DropReason
 from eventbus.errors import UnknownClient
 from eventbus.keys import ClientKeys
-from eventbus.proxy.allow_list import AllowList, Client, Gate, Topics
+from eventbus.proxy.allow_list import AllowList, Client, Topics
+from eventbus.proxy.authorizer import Authorizer
 from tests.security import Guarded, logged, wait_for_line
 from tests.support import (
     PATIENCE,
@@ -304,7 +305,7 @@ def test_ten_thousand_topics(guarded: Guarded, boss: ClientKeys, hostile: Client
 
 def test_the_memory_of_decisions_is_bounded() -> None:
     """However many topics a client thinks of, and however long they are, little of it is remembered."""
-    gate = Gate(AllowList([Client("hostile", "k" * 40, publish=Topics(frozenset([b"mine"]), ()))]))
+    gate = Authorizer(AllowList([Client("hostile", "k" * 40, publish=Topics(frozenset([b"mine"]), ()))]))
     tracemalloc.start()
     try:
         for number in range(30_000):

@@ -10,7 +10,7 @@ import pytest
 from pydantic import field_validator
 
 from eventbus import Compression, EventBusProxy, EventBusStats, NotConnected
-from eventbus._base.log_throttle import Throttle
+from eventbus._base.log_throttle import LogThrottle
 from eventbus.observe.hooks import Hooks
 from eventbus.observe.stats import Counters
 from eventbus.receive.buffer import ReceiveBuffer
@@ -178,7 +178,7 @@ def test_what_is_missing_is_counted(bench: Bench) -> None:
 def test_a_loss_is_logged_once_a_minute(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """The first loss makes a line with its topic and count; the next one, a minute later, tells how many were lost since."""
     times = [0.0, 59.0, 59.9, 60.0, 120.0]
-    bench.consumer._throttle = Throttle(60.0, iter(times).__next__)
+    bench.consumer._throttle = LogThrottle(60.0, iter(times).__next__)
     bench.send(1)
     for _ in times:
         bench.send(2, 3, arrives=False)

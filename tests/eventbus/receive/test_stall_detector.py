@@ -8,7 +8,7 @@ from eventbus.policies import ReceivePolicy
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.consumer import Consumer
 from eventbus.receive.dispatcher import Dispatcher
-from eventbus.receive.stall_detector import Progress, StallWatch
+from eventbus.receive.stall_detector import Progress, StallDetector
 from eventbus.transports.memory import MemoryTransport
 from eventbus.wire.codec import Codec
 from tests.support import PATIENCE, MyCallback, MyEvent, MyEventType, eventually, json_of
@@ -26,7 +26,7 @@ class Clock:
 def test_a_watch_counts_from_the_look_that_found_it_there() -> None:
     """In the same place it counts on; in another one it starts again, for who knows when it came there."""
     clock = Clock()
-    watch = StallWatch(clock)
+    watch = StallDetector(clock)
     assert watch.busy_for("here") == 0.0
     clock.now = 107.0
     assert watch.busy_for("here") == 7.0
@@ -39,7 +39,7 @@ def test_a_watch_counts_from_the_look_that_found_it_there() -> None:
 def test_a_watch_believes_who_knows_better() -> None:
     """Where it is known when the place was reached, it counts from then, also later on."""
     clock = Clock()
-    watch = StallWatch(clock)
+    watch = StallDetector(clock)
     assert watch.busy_for("here", since=40.0) == 60.0
     clock.now = 101.0
     assert watch.busy_for("here") == 61.0

@@ -11,7 +11,8 @@ import zmq
 
 from eventbus import EventBusProxy
 from eventbus.errors import ProbePortInUse
-from eventbus.telemetry.probes import probes_of, serving
+from eventbus.proxy.serving import serving
+from eventbus.telemetry.probes import probes_of
 from tests.container.support import leaving_nothing
 from tests.security import Guarded, logged
 from tests.support import PATIENCE, Bus, client_of, eventually

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.wire.notices import Action, Denial
+from eventbus.wire.notices import Action, DenialNotice
 
 KEY = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
 
@@ -12,16 +12,16 @@ KEY = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
 @given(topic=st.binary(max_size=300), count=st.integers(1, 2**64), action=st.sampled_from(Action))
 def test_a_frame_says_what_was_denied(topic: bytes, count: int, action: Action) -> None:
     """A frame is read as what was written, with its topic cut off and escaped where it is no text."""
-    read = Denial.of(Denial(KEY, action, topic, count).frame())
+    read = DenialNotice.of(DenialNotice(KEY, action, topic, count).frame())
     expected = topic[:255].decode(errors="backslashreplace").encode()[:255]
-    assert read == Denial(KEY, action, expected, count)
+    assert read == DenialNotice(KEY, action, expected, count)
 
 
 @given(frame=st.binary(max_size=100))
 def test_other_frames_say_nothing(frame: bytes) -> None:
     """What is no such frame is none, whatever it is."""
-    assert Denial.of(frame) is None
-    assert Denial.of(b"\x02" + frame) is None
+    assert DenialNotice.of(frame) is None
+    assert DenialNotice.of(b"\x02" + frame) is None
 
 
 @pytest.mark.parametrize(
@@ -42,4 +42,4 @@ def test_other_frames_say_nothing(frame: bytes) -> None:
 )
 def test_half_a_frame_says_nothing(text: str) -> None:
     """Anybody may send such frames: one in which something is missing or wrong is none."""
-    assert Denial.of(b"\x02" + text.encode()) is None
+    assert DenialNotice.of(b"\x02" + text.encode()) is None

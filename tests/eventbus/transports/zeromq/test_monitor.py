@@ -15,7 +15,7 @@ import zmq
 from eventbus import EventBusProxy
 from eventbus.keys import ZAP_DOMAIN
 from eventbus.transports.zeromq.monitor import Monitor
-from eventbus.transports.zeromq.policy import Leg, Patience
+from eventbus.transports.zeromq.policy import ConnectionStatus, Patience
 from eventbus.transports.zeromq.sockets import Context, Socket, socket_for
 from tests.container.support import free_ports
 from tests.support import PATIENCE, eventually, in_thread, proxy_process
@@ -63,7 +63,7 @@ class Connection:
     def is_up(self) -> bool:
         return self.monitor.look().up
 
-    def wait_for(self, condition: Callable[[Leg], object]) -> Leg:
+    def wait_for(self, condition: Callable[[ConnectionStatus], object]) -> ConnectionStatus:
         """Return the leg once the condition holds of it."""
         eventually(lambda: condition(self.monitor.look()), PATIENCE, f"{self.monitor.look()}")
         return self.monitor.look()
@@ -157,15 +157,15 @@ def test_a_look_that_was_broken_off(connect: Connect) -> None:
 def test_a_connection_that_succeeds_is_up(proxy: EventBusProxy, connect: Connect, kind: int) -> None:
     """A leg is down before its connection, and up after the handshake."""
     connection = connect(proxy.pub_port if kind == zmq.XPUB else proxy.sub_port, kind)
-    assert connection.wait_for(lambda leg: leg.up) == Leg(up=True, handshakes=1)
+    assert connection.wait_for(lambda leg: leg.up) == ConnectionStatus(up=True, handshakes=1)
 
 
 def test_a_leg_that_nobody_follows_is_down(context: Context) -> None:
     """Before a socket is attached the leg is that of no connection, and there is no descriptor."""
     monitor = Monitor(context)
-    assert (monitor.look(), monitor.fileno()) == (Leg(), -1)
+    assert (monitor.look(), monitor.fileno()) == (ConnectionStatus(), -1)
     monitor.detach()
-    assert monitor.look() == Leg()
+    assert monitor.look() == ConnectionStatus()
 
 
 def test_a_refused_port_is_tried_again(dead_ports: tuple[int, int], connect: Connect) -> None:
@@ -184,7 +184,7 @@ def test_failures_end_with_a_connection(connect: Connect) -> None:
     connection = connect(ports[0])
     connection.wait_for(lambda leg: leg.failures >= 3)
     with EventBusProxy("127.0.0.1", *ports):
-        assert connection.wait_for(lambda leg: leg.up) == Leg(up=True, handshakes=1)
+        assert connection.wait_for(lambda leg: leg.up) == ConnectionStatus(up=True, handshakes=1)
 
 
 def test_each_reconnection_is_a_handshake(connect: Connect) -> None:
@@ -193,7 +193,7 @@ def test_each_reconnection_is_a_handshake(connect: Connect) -> None:
     connection = connect(ports[0])
     for number in range(1, 4):
         with EventBusProxy("127.0.0.1", *ports):
-            assert connection.wait_for(lambda leg: leg.up) == Leg(up=True, handshakes=number)
+            assert connection.wait_for(lambda leg: leg.up) == ConnectionStatus(up=True, handshakes=number)
         leg = connection.wait_for(lambda leg: leg.failures)
         assert (leg.up, leg.handshakes) == (False, number)
 
@@ -215,7 +215,7 @@ def test_a_stranger_is_abandoned(connect: Connect, answer: bytes, kind: int) -> 
     with answering(answer) as port:
         connection = connect(port, kind)
         leg = connection.wait_for(lambda leg: leg.abandoned)
-        assert replace(leg, broken_off=0) == Leg(abandoned=True)  # what it takes for a handshake depends on the answer
+        assert replace(leg, broken_off=0) == ConnectionStatus(abandoned=True)  # handshakes depend on it
 
 
 def test_one_that_hangs_up_is_tried_again(connect: Connect) -> None:
@@ -226,7 +226,7 @@ def test_one_that_hangs_up_is_tried_again(connect: Connect) -> None:
         assert (leg.up, leg.handshakes, leg.refused) == (False, 0, False)
 
 
-def is_refused(leg: Leg) -> bool:
+def is_refused(leg: ConnectionStatus) -> bool:
     """Whether libzmq has given it up. Now and then the connection ends before the refusal is read, and it tries again."""
     return leg.refused and leg.abandoned
 
@@ -253,7 +253,7 @@ def test_a_new_socket_after_a_refusal(gatekeeper: Gatekeeper, connect: Connect) 
     connection.wait_for(is_refused)
     gatekeeper.status = b"200"
     connection.renew()
-    assert connection.wait_for(lambda leg: leg.up) == Leg(up=True, handshakes=1)
+    assert connection.wait_for(lambda leg: leg.up) == ConnectionStatus(up=True, handshakes=1)
 
 
 def test_a_new_socket_of_a_live_leg(proxy: EventBusProxy, connect: Connect) -> None:
@@ -262,7 +262,7 @@ def test_a_new_socket_of_a_live_leg(proxy: EventBusProxy, connect: Connect) -> N
     for number in range(1, 4):
         connection.wait_for(lambda leg: leg.up)
         connection.monitor.detach()
-        assert connection.monitor.look() == Leg(handshakes=number)
+        assert connection.monitor.look() == ConnectionStatus(handshakes=number)
         assert connection.monitor.fileno() == -1
         connection.renew()
 
@@ -273,9 +273,9 @@ def test_no_socket_is_abandoned(proxy: EventBusProxy, connect: Connect) -> None:
     connection.wait_for(lambda leg: leg.up)
     connection.close()
     connection.monitor.abandon()
-    assert connection.monitor.look() == Leg(handshakes=1, abandoned=True)
+    assert connection.monitor.look() == ConnectionStatus(handshakes=1, abandoned=True)
     connection.monitor.detach()
-    assert connection.monitor.look() == Leg(handshakes=1, failures=1)
+    assert connection.monitor.look() == ConnectionStatus(handshakes=1, failures=1)
 
 
 def test_the_descriptor_tells_of_changes(connect: Connect) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventbus.observe.state import ClientState
-from eventbus.transports.zeromq.policy import Leg, Legs, Patience, Step, Watch
+from eventbus.transports.zeromq.policy import ConnectionStatus, ConnectionStatuses, Patience, Step, Watch
 
 CONNECTING, READY, DEGRADED = ClientState.CONNECTING, ClientState.READY, ClientState.DEGRADED
 
@@ -19,29 +19,29 @@ PATIENCE = Patience(
 SILENCE = 24 * PATIENCE.echo_interval
 TICK = 2**-10  # seconds; all times here are sums of powers of two, which floats hold exactly
 
-type Change = Callable[[Leg], Leg]
+type Change = Callable[[ConnectionStatus], ConnectionStatus]
 
 
 # What may become of a leg, as `Monitor` tells it.
 
 
-def up(leg: Leg) -> Leg:
-    return Leg(up=True, handshakes=leg.handshakes + 1)
+def up(leg: ConnectionStatus) -> ConnectionStatus:
+    return ConnectionStatus(up=True, handshakes=leg.handshakes + 1)
 
 
-def retried(leg: Leg) -> Leg:
+def retried(leg: ConnectionStatus) -> ConnectionStatus:
     return replace(leg, up=False, failures=leg.failures + 1, abandoned=False)
 
 
-def refused(leg: Leg) -> Leg:
+def refused(leg: ConnectionStatus) -> ConnectionStatus:
     return replace(leg, up=False, refused=True, abandoned=True)
 
 
-def abandoned(leg: Leg) -> Leg:
+def abandoned(leg: ConnectionStatus) -> ConnectionStatus:
     return replace(leg, up=False, abandoned=True)
 
 
-def renewed(leg: Leg) -> Leg:
+def renewed(leg: ConnectionStatus) -> ConnectionStatus:
     return replace(leg, up=False, failures=leg.failures + leg.abandoned, abandoned=False)
 
 
@@ -50,12 +50,12 @@ class World:
 
     def __init__(self, patience: Patience = PATIENCE) -> None:
         self.now = 1_024.0
-        self.publishing = self.subscribing = Leg()
+        self.publishing = self.subscribing = ConnectionStatus()
         self.watch = Watch(patience, self.now)
         self.echoing = False
 
     @property
-    def legs(self) -> Legs:
+    def legs(self) -> ConnectionStatuses:
         return self.publishing, self.subscribing
 
     @property

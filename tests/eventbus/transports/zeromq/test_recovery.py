@@ -15,7 +15,7 @@ import zmq
 from eventbus import EventBusProxy, NotConnected, ProxyUnreachable, ReconnectFailed
 from eventbus.keys import ZAP_DOMAIN
 from eventbus.observe.state import ClientState, StateChange
-from eventbus.transports.zeromq.supervisor import keeper
+from eventbus.transports.zeromq.supervisor import supervisor
 from tests.container.support import free_ports, leaving_nothing
 from tests.support import (
     PATIENCE,
@@ -267,7 +267,7 @@ def test_a_handler_that_is_busy_for_the_whole_outage(back: EventBusProxy, bus: B
 
 
 class Busy:
-    """Something for the keeper to look after that takes its time."""
+    """Something for the supervisor to look after that takes its time."""
 
     def __init__(self) -> None:
         self.entered, self.go = Event(), Event()
@@ -286,7 +286,7 @@ def test_asking_delays_nothing(away: EventBusProxy, make: Make) -> None:
     client = make(connect_required=False, reconnect_max_interval=0.05)
     client.connect()
     busy = Busy()
-    keeper.watch(busy)
+    supervisor.watch(busy)
     try:
         assert busy.entered.wait(PATIENCE)
         away.start()
@@ -294,7 +294,7 @@ def test_asking_delays_nothing(away: EventBusProxy, make: Make) -> None:
         assert client.state is CONNECTING
     finally:
         busy.go.set()
-        keeper.forget(busy)
+        supervisor.forget(busy)
     eventually(lambda: client.state is READY, 0.4)
 
 
