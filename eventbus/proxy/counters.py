@@ -109,7 +109,7 @@ class ConnectionCounter:
                 self._monitors.append(_monitor(context, socket))
             if subscriptions:
                 self._upstream.append(_upstream_end(context, frontend))
-            self._thread = Thread(target=self._run, name="eventbus-counter", daemon=True)
+            self._thread = Thread(target=self._run, name="eventbus-proxy-counter", daemon=True)
             self._thread.start()
         except BaseException:
             self._stop_monitors()
@@ -197,7 +197,7 @@ def _follow(port: Port, socket: Socket) -> bool:
 
 def _monitor(context: Context, socket: Socket) -> Socket:
     """A socket on which libzmq tells what happens to the connections of another one."""
-    address = f"inproc://eventbus-counter-{uuid.uuid4().hex}"
+    address = f"inproc://eventbus-proxy-counter-{uuid.uuid4().hex}"
     listening = context.socket(zmq.PAIR)
     try:
         listening.set_hwm(0)
