@@ -14,7 +14,7 @@ from dependency_injector import containers, providers
 from eventbus._base.printable import printable
 from eventbus.client import EventBusClient
 from eventbus.container.restarts import RestartPolicy, Restarts
-from eventbus.errors import EventBusError, InvalidEvent, InvalidTopic, ServiceFailed
+from eventbus.errors import EventBusError, InvalidEvent, InvalidTopic, ServiceFailed, reason_of
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 
 logger = logging.getLogger("eventbus")
@@ -113,7 +113,7 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
     def raise_failure(self) -> None:
         """Raise `ServiceFailed`, from what `run` has raised, if the service has failed."""
         if self._failure is not None:
-            raise ServiceFailed(self.name, self._failure) from self._failure
+            raise ServiceFailed(self.name, reason_of(self._failure)) from self._failure
 
     def request_stop(self) -> None:
         """Ask it to stop, and do not wait until it has; for handlers, and for `run` itself. Idempotent."""

@@ -7,10 +7,10 @@ EventBusError
 ├── InvalidHandler           a callback or @on method cannot be wired         (also a TypeError)
 ├── InvalidSettings          a setting is unknown or has a bad value          (also a ValueError)
 │   └── ExtraMissing         the library that a setting needs is not installed
-│       └── CompressionMissing   the one for a compression
+│       └── CompressionMissing   the library of a compression is not installed
 ├── EventTooLarge            the event is larger than allowed                 (also a ValueError)
-├── PayloadTooLarge          inflated, a payload would be larger than allowed (also a ValueError)
-├── PayloadDamaged           a compressed payload cannot be inflated          (also a ValueError)
+├── PayloadTooLarge          a payload is too large when it is decompressed   (also a ValueError)
+├── PayloadDamaged           a compressed payload cannot be decompressed      (also a ValueError)
 ├── NotConnected             the call needs an open client                    (also a ConnectionError)
 │   ├── ForkedClient         the client was opened by the parent process
 │   └── ReconnectFailed      the last attempt to reconnect has failed
@@ -21,20 +21,44 @@ EventBusError
 │   ├── EncryptionRequired   the proxy uses CURVE, the client has no keys
 │   └── NotEncrypted         the client has keys, the proxy does not use CURVE
 ├── SendBufferFull           the send buffer is full, the event was not sent
-│   └── SendTimeout          it stayed full                                   (also a TimeoutError)
+│   └── SendTimeout          the send buffer stayed full                      (also a TimeoutError)
 ├── HandlerTimeout           a handler took longer than its time limit        (also a TimeoutError)
 ├── ServiceFailed            a service has failed, and is not run again
 ├── ServiceTimeout           a service did not stop in time                   (also a TimeoutError)
 ├── AddressInUse             the proxy's port is taken                        (also an OSError)
-│   └── ProbePortInUse       the port of metrics and probes is
+│   └── ProbePortInUse       the port of metrics and probes is taken
 └── DescriptorsExhausted     the process may open no more files or sockets    (also an OSError)
 """
 
 import errno
 
+_OS_FACTS = ("errno", "strerror", "filename", "filename2")  # what an OSError does not keep in its __dict__
+
 
 class EventBusError(Exception):
-    """The root of all errors that this package raises on purpose."""
+    """The root of all errors that this package raises on purpose.
+
+    An error holds its facts as attributes and composes its text from them; its ``args`` are what its class takes, in order.
+    `pickle` and `copy` keep its class, attributes, text and notes, so that it travels between processes. Its traceback and
+    its cause do not travel, as with every exception of Python. The same holds for classes that you derive from these.
+    """
+
+    def __repr__(self) -> str:
+        # With the text, because people read an error in a list or an exception group, too.
+        return f"{type(self).__name__}({str(self)!r})"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # BaseException would have the class called with `args`. That fails where `__init__` takes something else, as it may
+        # in a derived class, and multiprocessing.Pool waits for ever for a result that it cannot unpickle.
+        state = vars(self) | {"args": self.args}
+        if isinstance(self, OSError):
+            state |= {name: fact for name in _OS_FACTS if (fact := getattr(self, name)) is not None}
+        return _new, (type(self), *self.args), state
+
+
+def _new(kind: type[EventBusError], *args: object) -> EventBusError:
+    """An error before its `__init__`; pickle and copy set its attributes next."""
+    return kind.__new__(kind, *args)
 
 
 class InvalidEvent(EventBusError, TypeError):
@@ -42,11 +66,11 @@ class InvalidEvent(EventBusError, TypeError):
 
 
 class InvalidTopic(EventBusError, ValueError):
-    """The topic is no member of the client's topic enum, or its value cannot travel on the wire."""
+    """The topic is no member of the client's topic enum, or its value cannot be sent."""
 
 
 class InvalidHeaders(EventBusError, ValueError):
-    """Headers that were to travel with an event are no texts, or too long."""
+    """The headers of an event are no texts, or too long."""
 
 
 class InvalidHandler(EventBusError, TypeError):
@@ -61,184 +85,222 @@ class ExtraMissing(InvalidSettings):
     """A library is needed that comes with an extra of this package, and it is not installed.
 
     Attributes:
-        extra: the extra that brings it.
+        extra: the extra that brings the library.
+        wanted_by: the setting that needs it, or what it is needed for.
+        library: its name, if that is not the name of the extra.
     """
 
-    def __init__(self, extra: str, wanted_by: str, *, library: str = "") -> None:
-        super().__init__(f"{library or extra} is not installed: pip install 'eventbus[{extra}]' ({wanted_by})")
-        self.extra = str(extra)
+    def __init__(self, extra: str, wanted_by: str, library: str = "") -> None:
+        super().__init__()
+        self.args = extra, wanted_by, library
+        self.extra = extra
+        self.wanted_by = wanted_by
+        self.library = library
+
+    def __str__(self) -> str:
+        return f"{self.library or self.extra} is not installed: pip install 'eventbus[{self.extra}]' ({self.wanted_by})"
 
 
 class CompressionMissing(ExtraMissing):
-    """A compression is to be used, or has been used by a publisher, and the library that does it is not installed.
+    """A compression is to be used, or has been used by a publisher, and its library is not installed.
 
     Attributes:
-        compression: its name, which is also that of the extra that brings it.
+        compression: the name of the compression, which is also that of the extra that brings the library.
     """
 
     def __init__(self, compression: str) -> None:
-        super().__init__(compression, "EVENTBUS_COMPRESSION")
-        self.compression = str(compression)
+        name = str(compression)  # of a member of an enum, only its value
+        super().__init__(name, "EVENTBUS_COMPRESSION")
+        self.args = (name,)
+        self.compression = name
 
 
 class EventTooLarge(EventBusError, ValueError):
     """The event is larger than the client may send; nothing was sent.
 
     Attributes:
-        topic: where it was to go.
-        size: of its JSON, in bytes.
-        limit: the largest that is allowed.
+        topic: the topic that it was emitted to.
+        size: the size of its JSON, in bytes.
+        limit: the largest size that is allowed, in bytes.
     """
 
     def __init__(self, topic: str, size: int, limit: int) -> None:
-        super().__init__(
-            f"{topic}: the event is {size} bytes of JSON, the limit is {limit}: "
-            "make it smaller, or raise EVENTBUS_MAX_EVENT_BYTES for this client, its receivers and the proxy"
-        )
+        super().__init__()
+        self.args = topic, size, limit
         self.topic = topic
         self.size = size
         self.limit = limit
 
+    def __str__(self) -> str:
+        return (
+            f"{self.topic}: the event is {self.size} bytes of JSON, the limit is {self.limit}: "
+            "make it smaller, or raise EVENTBUS_MAX_EVENT_BYTES for this client, its receivers and the proxy"
+        )
+
 
 class PayloadTooLarge(EventBusError, ValueError):
-    """A compressed payload holds more than is allowed, or says so; it was not inflated any further.
+    """A compressed payload holds more than is allowed, or its header says so; no more of it was decompressed.
 
     Attributes:
-        limit: the most bytes that it may hold.
+        limit: the largest size that is allowed, in bytes.
     """
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"more than {limit} bytes, compressed (EVENTBUS_MAX_EVENT_BYTES)")
+        super().__init__()
+        self.args = (limit,)
         self.limit = limit
+
+    def __str__(self) -> str:
+        return f"more than {self.limit} bytes, compressed (EVENTBUS_MAX_EVENT_BYTES)"
 
 
 class PayloadDamaged(EventBusError, ValueError):
-    """A compressed payload is no whole stream, or something follows it."""
+    """A compressed payload is damaged or cut off, or other bytes follow it."""
 
 
 class NotConnected(EventBusError, ConnectionError):
     """The call needs an open client.
 
     Attributes:
-        endpoints: where the client would connect to.
+        endpoints: the endpoints of the client's proxy.
     """
 
     def __init__(self, endpoints: str) -> None:
-        super().__init__(f"the client for {endpoints} is not connected: call connect(), or use it inside `with client:`")
+        super().__init__()
+        self.args = (endpoints,)
         self.endpoints = endpoints
+
+    def __str__(self) -> str:
+        return f"the client for {self.endpoints} is not connected: call connect(), or use it inside `with client:`"
 
 
 class ForkedClient(NotConnected):
     """The process was forked while the client was open: the sockets belong to the parent, the child must not use them."""
 
-    def __init__(self, endpoints: str) -> None:
-        EventBusError.__init__(
-            self,
-            f"the client for {endpoints} was connected before this process was forked: "
-            "create and connect a client of its own in the child",
+    def __str__(self) -> str:
+        return (
+            f"the client for {self.endpoints} was connected before this process was forked: "
+            "create and connect a client of its own in the child"
         )
-        self.endpoints = endpoints
 
 
 class ReconnectFailed(NotConnected):
-    """The client has given up: as many attempts to reconnect as it may make have failed. It is closed.
+    """The client has given up: all attempts to reconnect that it may make have failed. It is closed.
 
     Attributes:
-        attempts: how many were made.
+        attempts: how many attempts were made.
     """
 
     def __init__(self, endpoints: str, attempts: int) -> None:
-        EventBusError.__init__(
-            self,
-            f"no event bus proxy came back at {endpoints} in {attempts} attempts to reconnect, and no more are made: "
-            "call connect() again once it runs, or raise EVENTBUS_RECONNECT_ATTEMPTS (-1: never give up)",
-        )
-        self.endpoints = endpoints
+        super().__init__(endpoints)
+        self.args = endpoints, attempts
         self.attempts = attempts
+
+    def __str__(self) -> str:
+        return (
+            f"no event bus proxy came back at {self.endpoints} in {self.attempts} attempts to reconnect, "
+            "and no more are made: call connect() again once it runs, "
+            "or raise EVENTBUS_RECONNECT_ATTEMPTS (-1: never give up)"
+        )
 
 
 class ProxyUnreachable(EventBusError, TimeoutError):
-    """No proxy carried a message round in time.
+    """No proxy forwarded a message in time.
 
     Attributes:
         endpoints: both endpoints that were tried.
-        timeout: how long, in seconds.
+        timeout: how long they were tried, in seconds.
+        hint: what was seen meanwhile; empty if nothing was.
     """
 
     def __init__(self, endpoints: str, timeout: float, hint: str = "") -> None:
-        super().__init__(
-            f"no event bus proxy answered at {endpoints} within {timeout:g} s"
-            + (f" ({hint})" if hint else "")
-            + ": start one with `eventbus proxy`, or set EVENTBUS_HOST, EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
-        )
+        super().__init__()
+        self.args = endpoints, timeout, hint
         self.endpoints = endpoints
         self.timeout = timeout
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return (
+            f"no event bus proxy answered at {self.endpoints} within {self.timeout:g} s"
+            + (f" ({self.hint})" if self.hint else "")
+            + ": start one with `eventbus proxy`, or set EVENTBUS_HOST, EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
+        )
 
 
 class HandshakeFailed(EventBusError, ConnectionError):
     """Proxy and client do not agree on who may talk to whom. A client that need not be connected goes on trying.
 
     Attributes:
-        endpoint: where the proxy is.
+        endpoint: the endpoint of the proxy.
     """
 
-    def __init__(self, endpoint: str, text: str) -> None:
-        super().__init__(text)
+    def __init__(self, endpoint: str) -> None:
+        super().__init__()
+        self.args = (endpoint,)
         self.endpoint = endpoint
+
+    def __str__(self) -> str:
+        return f"the proxy at {self.endpoint} and this client do not agree on who may talk: see `eventbus check`"
 
 
 class WrongServerKey(HandshakeFailed):
     """The proxy does not have the secret key that belongs to the public one that the client expects.
 
     Attributes:
-        server_public_key: the one that the client expects.
+        server_public_key: the public key that the client expects.
     """
 
     def __init__(self, endpoint: str, server_public_key: str) -> None:
-        super().__init__(
-            endpoint,
-            f"wrong server key: the proxy at {endpoint} has not the secret key that belongs to {server_public_key}: "
-            "set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY to what `eventbus keygen` printed for the proxy",
-        )
+        super().__init__(endpoint)
+        self.args = endpoint, server_public_key
         self.server_public_key = server_public_key
+
+    def __str__(self) -> str:
+        return (
+            f"wrong server key: the proxy at {self.endpoint} has not the secret key that belongs to "
+            f"{self.server_public_key}: set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY "
+            "to what `eventbus keygen` printed for the proxy"
+        )
 
 
 class UnknownClient(HandshakeFailed):
     """The proxy's allow-list does not have the client's public key.
 
     Attributes:
-        public_key: the client's.
+        public_key: the client's public key.
     """
 
     def __init__(self, endpoint: str, public_key: str) -> None:
-        super().__init__(
-            endpoint,
-            f"unknown client: the proxy at {endpoint} does not have the public key of this client on its allow-list: "
-            f"add {public_key} there (no restart is needed), or set EVENTBUS_SECURITY__SECRET_KEY_FILE to the right key",
-        )
+        super().__init__(endpoint)
+        self.args = endpoint, public_key
         self.public_key = public_key
+
+    def __str__(self) -> str:
+        return (
+            f"unknown client: the proxy at {self.endpoint} does not have the public key of this client on its allow-list: "
+            f"add {self.public_key} there (no restart is needed), or set EVENTBUS_SECURITY__SECRET_KEY_FILE to the right key"
+        )
 
 
 class EncryptionRequired(HandshakeFailed):
     """The proxy talks to clients with keys only, and this one has none."""
 
-    def __init__(self, endpoint: str) -> None:
-        super().__init__(
-            endpoint,
-            f"encryption required: the proxy at {endpoint} uses CURVE, and this client has no keys: "
-            "set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY and EVENTBUS_SECURITY__SECRET_KEY_FILE",
+    def __str__(self) -> str:
+        return (
+            f"encryption required: the proxy at {self.endpoint} uses CURVE, and this client has no keys: "
+            "set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY and EVENTBUS_SECURITY__SECRET_KEY_FILE"
         )
 
 
 class NotEncrypted(HandshakeFailed):
-    """The client has keys, and would not talk to a proxy that does not use CURVE."""
+    """The client has keys, and does not talk to a proxy that does not use CURVE."""
 
-    def __init__(self, endpoint: str) -> None:
-        super().__init__(
-            endpoint,
-            f"not encrypted: the proxy at {endpoint} does not use CURVE, and this client does: start the proxy with "
+    def __str__(self) -> str:
+        return (
+            f"not encrypted: the proxy at {self.endpoint} does not use CURVE, and this client does: start the proxy with "
             "EVENTBUS_SECURITY__SECRET_KEY_FILE and EVENTBUS_SECURITY__ALLOW_LIST, "
-            "or leave out this client's EVENTBUS_SECURITY__SERVER_PUBLIC_KEY",
+            "or leave out this client's EVENTBUS_SECURITY__SERVER_PUBLIC_KEY"
         )
 
 
@@ -246,17 +308,21 @@ class SendBufferFull(EventBusError):
     """The send buffer is full, so the event was not sent.
 
     Attributes:
-        endpoint: where the buffer leads to.
-        limit: how many messages it holds.
+        endpoint: the endpoint that the buffer belongs to.
+        limit: how many messages the buffer holds.
     """
 
     def __init__(self, endpoint: str, limit: int) -> None:
-        super().__init__(
-            f"the send buffer to {endpoint} is full ({limit} messages), the event was not sent: "
-            "is the proxy running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)"
-        )
+        super().__init__()
+        self.args = endpoint, limit
         self.endpoint = endpoint
         self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"the send buffer to {self.endpoint} is full ({self.limit} messages), the event was not sent: "
+            "is the proxy running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)"
+        )
 
 
 class SendTimeout(SendBufferFull, TimeoutError):
@@ -267,84 +333,112 @@ class SendTimeout(SendBufferFull, TimeoutError):
     """
 
     def __init__(self, endpoint: str, limit: int, timeout: float) -> None:
-        EventBusError.__init__(
-            self,
-            f"the send buffer to {endpoint} stayed full ({limit} messages) for {timeout:g} s, the event was not sent: "
-            "is the proxy running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_TIMEOUT)",
-        )
-        self.endpoint = endpoint
-        self.limit = limit
+        super().__init__(endpoint, limit)
+        self.args = endpoint, limit, timeout
         self.timeout = timeout
+
+    def __str__(self) -> str:
+        return (
+            f"the send buffer to {self.endpoint} stayed full ({self.limit} messages) for {self.timeout:g} s, "
+            "the event was not sent: is the proxy running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_TIMEOUT)"
+        )
 
 
 class HandlerTimeout(EventBusError, TimeoutError):
     """An ``async`` handler took longer than its time limit, and was cancelled.
 
     Attributes:
-        handler: its qualified name with its module.
-        limit: how many seconds it had.
+        handler: the handler's qualified name with its module.
+        limit: its time limit, in seconds.
     """
 
     def __init__(self, handler: str, limit: float) -> None:
-        super().__init__(f"{handler} was cancelled: it took longer than its time limit of {limit:g} s")
+        super().__init__()
+        self.args = handler, limit
         self.handler = handler
         self.limit = limit
+
+    def __str__(self) -> str:
+        return f"{self.handler} was cancelled: it took longer than its time limit of {self.limit:g} s"
 
 
 class ServiceFailed(EventBusError):
     """A service has failed more often than its restart policy allows; its cause is what `run` has raised at last.
 
     Attributes:
-        service: its name.
+        service: the name of the service.
+        reason: the class and the text of the cause, which stay when the error comes from another process.
     """
 
-    def __init__(self, service: str, error: BaseException) -> None:
-        super().__init__(f"service {service} has failed and is not run again: {reason_of(error)}")
+    def __init__(self, service: str, reason: str) -> None:
+        super().__init__()
+        self.args = service, reason
         self.service = service
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"service {self.service} has failed and is not run again: {self.reason}"
 
 
 class ServiceTimeout(EventBusError, TimeoutError):
     """A service was asked to stop and goes on.
 
     Attributes:
-        service: its name.
-        timeout: how many seconds it had.
+        service: the name of the service.
+        timeout: how long it had to stop, in seconds.
+        remedy: what to change in it.
     """
 
     def __init__(self, service: str, timeout: float, remedy: str) -> None:
-        super().__init__(f"service {service} did not stop within {timeout:g} s: {remedy}, or give it a longer stop_timeout")
+        super().__init__()
+        self.args = service, timeout, remedy
         self.service = service
         self.timeout = timeout
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return (
+            f"service {self.service} did not stop within {self.timeout:g} s: {self.remedy}, or give it a longer stop_timeout"
+        )
 
 
 class AddressInUse(EventBusError, OSError):
     """A port of the proxy is taken.
 
     Attributes:
-        port: the taken port.
         endpoint: the address that could not be bound.
+        port: the taken port.
+        variable: the setting of the port.
+        errno: ``errno.EADDRINUSE``.
     """
 
     def __init__(self, endpoint: str, port: int, variable: str) -> None:
-        super().__init__(
-            f"port {port} is taken, cannot bind {endpoint}: "
-            f"is another proxy running (`eventbus check`)? Stop it, or set {variable}"
-        )
+        super().__init__()
+        self.args = endpoint, port, variable
+        self.errno = errno.EADDRINUSE
         self.endpoint = endpoint
         self.port = port
+        self.variable = variable
+
+    def __str__(self) -> str:
+        return (
+            f"port {self.port} is taken, cannot bind {self.endpoint}: "
+            f"is another proxy running (`eventbus check`)? Stop it, or set {self.variable}"
+        )
 
 
 class ProbePortInUse(AddressInUse):
     """The port at which metrics and probes are to be served is taken."""
 
     def __init__(self, endpoint: str, port: int) -> None:
-        EventBusError.__init__(
-            self,
-            f"port {port} is taken, cannot serve metrics and probes at {endpoint}: "
-            "stop what listens there, or set EVENTBUS_HTTP_PORT",
+        super().__init__(endpoint, port, "EVENTBUS_HTTP_PORT")
+        self.args = endpoint, port
+
+    def __str__(self) -> str:
+        return (
+            f"port {self.port} is taken, cannot serve metrics and probes at {self.endpoint}: "
+            f"stop what listens there, or set {self.variable}"
         )
-        self.endpoint = endpoint
-        self.port = port
 
 
 class DescriptorsExhausted(EventBusError, OSError):
@@ -353,18 +447,23 @@ class DescriptorsExhausted(EventBusError, OSError):
     Attributes:
         needed: how many are needed.
         limit: how many the process may have open altogether.
+        errno: ``errno.EMFILE``.
     """
 
     def __init__(self, needed: int, limit: int) -> None:
-        super().__init__(
-            f"{needed} more descriptors are needed, and too many of the {limit} that this process may have are in use: "
-            "raise the limit (`ulimit -n`, or LimitNOFILE= of its systemd unit), or close what is not needed"
-        )
+        super().__init__()
+        self.args = needed, limit
         self.errno = errno.EMFILE
         self.needed = needed
         self.limit = limit
 
+    def __str__(self) -> str:
+        return (
+            f"{self.needed} more descriptors are needed, and too many of the {self.limit} that this process may have "
+            "are in use: raise the limit (`ulimit -n`, or LimitNOFILE= of its systemd unit), or close what is not needed"
+        )
+
 
 def reason_of(error: BaseException) -> str:
-    """What an error says, for people."""
+    """The class and the text of an error, for people; only the class, if the text is empty."""
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

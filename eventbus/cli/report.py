@@ -52,9 +52,13 @@ class Trouble(EventBusError):
     """
 
     def __init__(self, detail: str, remedy: str) -> None:
-        super().__init__(f"{detail}: {remedy}")
+        super().__init__()
+        self.args = detail, remedy
         self.detail = detail
         self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.detail}: {self.remedy}"
 
     @classmethod
     def of(cls, error: EventBusError) -> "Trouble":
