@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 WORDS = {"errors", "events", "policies"}
-BELOW_TRANSPORTS = WORDS | {"_base", "keys", "observe", "wire"}
+BELOW_TRANSPORTS = WORDS | {"_base", "keys", "observe", "options", "wire"}
 BELOW_CLIENT = BELOW_TRANSPORTS | {"emit", "handle", "receive", "transports"}
 
 KNOWS: dict[str, set[str]] = {
@@ -18,6 +18,7 @@ KNOWS: dict[str, set[str]] = {
     "events": set(),
     "_base": {"errors"},
     "keys": {"errors", "_base"},
+    "options": {"keys", "policies"},
     "wire": WORDS | {"_base"},
     "observe": WORDS | {"_base", "wire"},
     "handle": WORDS | {"_base", "wire", "observe"},
@@ -26,8 +27,8 @@ KNOWS: dict[str, set[str]] = {
     "receive": BELOW_TRANSPORTS | {"handle", "transports"},
     "client": BELOW_CLIENT,
     "telemetry": WORDS | {"_base", "handle", "observe", "wire"},
-    "proxy": WORDS | {"_base", "keys", "telemetry", "wire"},
-    "settings": {"errors", "policies", "keys"},
+    "proxy": WORDS | {"_base", "keys", "options", "telemetry", "wire"},
+    "settings": {"errors", "keys", "options", "policies"},
     "cli": BELOW_CLIENT | {"client", "container", "proxy", "settings", "telemetry"},
     "container": BELOW_CLIENT | {"client", "proxy", "settings", "telemetry", "eventbus"},
     "__main__": {"cli"},

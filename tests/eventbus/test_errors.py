@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from eventbus import EventBusProxy, errors
-from eventbus.commands.report import Trouble
+from eventbus.cli.report import Trouble
 from eventbus.errors import (
     AddressInUse,
     CompressionMissing,

@@ -11,7 +11,8 @@ import zmq
 from eventbus._base.deadline import Deadline
 from eventbus.errors import EventBusError
 from eventbus.observe.state import ClientState, Status
-from eventbus.transports.zeromq.policy import ConnectionStatus, ConnectionStatuses, Patience, Watch
+from eventbus.options import ZeroMQOptions
+from eventbus.transports.zeromq.policy import ConnectionStatus, ConnectionStatuses, Watch
 from eventbus.transports.zeromq.publisher import Publisher
 from eventbus.transports.zeromq.subscriber import Subscriber
 from eventbus.transports.zeromq.supervisor import supervisor
@@ -41,7 +42,7 @@ class Path:
     Args:
         publisher: the publishing half.
         subscriber: the subscribing half.
-        patience: how long to wait for what.
+        options: how long to wait for what.
         status: what is told how the path is.
         give_up: called with the path once no more attempts to reconnect are made.
         diagnose: tells from the connections why they are not let in; it may take its time.
@@ -51,7 +52,7 @@ class Path:
         self,
         publisher: Publisher,
         subscriber: Subscriber,
-        patience: Patience,
+        options: ZeroMQOptions,
         status: Status,
         give_up: Callable[["Path"], None],
         diagnose: Callable[[ConnectionStatuses], Callable[[], EventBusError] | None],
@@ -66,7 +67,7 @@ class Path:
         self._said: type[EventBusError] | None = None  # of what was found
         self.in_use = False  # whether somebody relies on it by now, or still waits until it opens
         self._lock = RLock()  # guards the watch; a signal handler may close what it interrupts, here and elsewhere
-        self._watch = Watch(patience, monotonic())
+        self._watch = Watch(options, monotonic())
         self._echo: bytes | None = None
         self._echo_began = 0.0
         self._drain_due = 0.0

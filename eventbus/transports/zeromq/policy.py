@@ -1,9 +1,10 @@
 """When a path is ready, when it is degraded, and what is to be done about it: decided from what is seen, without sockets."""
 
-import random
 from dataclasses import dataclass
 
+from eventbus._base.backoff import backoff, jittered
 from eventbus.observe.state import ClientState
+from eventbus.options import ZeroMQOptions
 
 _SILENT_ECHOES = 24  # echo intervals without one, after which the sockets are made anew
 
@@ -32,30 +33,6 @@ class ConnectionStatus:
 type ConnectionStatuses = tuple[ConnectionStatus, ConnectionStatus]  # publishing, subscribing
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
-    """How long to wait for what. Times are seconds.
-
-    Attributes:
-        echo_interval: from one echo to the next; 0 for none but those after connecting.
-        echo_timeout: how long one may stay away before the path counts as degraded.
-        reconnect_interval: before the second attempt to connect; it doubles with each one that fails.
-        reconnect_max_interval: the longest of these intervals.
-        reconnect_attempts: how many may fail in a row before it is given up; -1: for ever.
-    """
-
-    echo_interval: float
-    echo_timeout: float
-    reconnect_interval: float
-    reconnect_max_interval: float
-    reconnect_attempts: int
-
-    def before_attempt(self, failures: int) -> float:
-        """How long to wait after so many failures; random, so that a fleet does not come back in step."""
-        interval = self.reconnect_interval * float(2 ** min(failures, 30))
-        return random.uniform(0.5, 1.0) * min(interval, self.reconnect_max_interval)
-
-
 @dataclass(frozen=True, slots=True)
 class Step:
     """What is to be done now.
@@ -82,8 +59,8 @@ class Step:
 class Watch:
     """Looks after one path from its opening to its end. One thread at a time; `now` never goes back."""
 
-    def __init__(self, patience: Patience, now: float) -> None:
-        self._patience = patience
+    def __init__(self, options: ZeroMQOptions, now: float) -> None:
+        self._options = options
         self.state = ClientState.CONNECTING
         self._generation = 0  # handshakes of both legs at the last look
         self._echo_began: float | None = None  # of the one under way
@@ -95,7 +72,7 @@ class Watch:
         self.state = ClientState.READY
         self._generation = _generation(legs)
         self._echo_began = None
-        self._echo_due = now + (self._patience.echo_interval or float("inf"))
+        self._echo_due = now + (self._options.echo_interval or float("inf"))
         self._renew_due = [None, None]
 
     def has_missed(self, legs: ConnectionStatuses) -> bool:
@@ -112,7 +89,7 @@ class Watch:
         """
         reborn = _generation(legs) != self._generation
         self._generation = _generation(legs)
-        limit = self._patience.reconnect_attempts
+        limit = self._options.reconnect_attempts
         if 0 <= limit < max(leg.failures for leg in legs):
             return Step(self.state, "", cancel=True, give_up=True)
         if not all(leg.up for leg in legs):
@@ -134,7 +111,7 @@ class Watch:
             if not leg.abandoned:
                 self._renew_due[index] = None
             elif due is None:
-                self._renew_due[index] = now + self._patience.before_attempt(leg.failures)
+                self._renew_due[index] = now + pause_before_attempt(self._options, leg.failures)
             elif now >= due:
                 renew[index], self._renew_due[index] = True, None
         self._degrade()
@@ -154,11 +131,11 @@ class Watch:
             self.proven(now, legs)
             return Step(self.state, "an echo has come back through the proxy", cancel=True, look_again=self._echo_due)
         waited = now - began
-        if waited < self._patience.echo_timeout:
-            return Step(self.state, "", look_again=now + min(_pause(waited), self._patience.echo_timeout - waited))
+        if waited < self._options.echo_timeout:
+            return Step(self.state, "", look_again=now + min(_pause(waited), self._options.echo_timeout - waited))
         self._degrade()
         reason = f"no echo has come back through the proxy for {waited:.1f} s, although both connections are up"
-        if waited >= _SILENT_ECHOES * self._patience.echo_interval > 0:
+        if waited >= _SILENT_ECHOES * self._options.echo_interval > 0:
             self._echo_began, self._echo_due = None, now
             return Step(self.state, reason, cancel=True, renew=(True, True), look_again=now)
         return Step(self.state, reason, look_again=now + _pause(waited))
@@ -166,6 +143,11 @@ class Watch:
     def _degrade(self) -> None:
         if self.state is ClientState.READY:
             self.state = ClientState.DEGRADED
+
+
+def pause_before_attempt(options: ZeroMQOptions, failures: int) -> float:
+    """Return the seconds to wait before the next attempt to connect; random, so that a fleet does not come back in step."""
+    return jittered(backoff(failures, options.reconnect_interval, options.reconnect_max_interval))
 
 
 def _generation(legs: ConnectionStatuses) -> int:

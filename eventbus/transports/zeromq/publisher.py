@@ -12,9 +12,9 @@ import zmq
 from eventbus._base.deadline import Deadline
 from eventbus.errors import EventBusError, NotConnected, SendBufferFull, SendTimeout
 from eventbus.observe.stats import DropLog, DropReason
+from eventbus.options import ZeroMQOptions
 from eventbus.policies import SendPolicy
 from eventbus.transports.zeromq.monitor import Monitor
-from eventbus.transports.zeromq.options import ZeroMQOptions
 from eventbus.transports.zeromq.policy import ConnectionStatus
 from eventbus.transports.zeromq.sockets import Context, socket_for, unless_closed
 from eventbus.wire.frames import MARK
@@ -89,9 +89,8 @@ class Publisher:
             zmq.XPUB,
             send_hwm=self._hwm,
             receive_hwm=0,
-            patience=self._options.patience,
+            options=self._options,
             unacknowledged=_UNACKNOWLEDGED,
-            keys=self._options.keys,
         )
         try:
             self._socket.set(zmq.XPUB_NODROP, 1)

@@ -8,8 +8,9 @@ from threading import RLock, Thread, current_thread, main_thread
 
 import zmq
 
-from eventbus.keys import ZAP_DOMAIN, ClientKeys
-from eventbus.transports.zeromq.policy import Patience
+from eventbus.keys import ZAP_DOMAIN
+from eventbus.options import ZeroMQOptions
+from eventbus.transports.zeromq.policy import pause_before_attempt
 
 type Context = zmq.Context[zmq.Socket[bytes]]
 type Socket = zmq.Socket[bytes]
@@ -128,9 +129,8 @@ def socket_for(
     *,
     send_hwm: int,
     receive_hwm: int,
-    patience: Patience,
+    options: ZeroMQOptions,
     unacknowledged: int,
-    keys: ClientKeys | None = None,
 ) -> Socket:
     """Return a new socket with the options of all our connections. It is not connected yet: first it is subscribed.
 
@@ -140,9 +140,8 @@ def socket_for(
         kind: `zmq.XPUB`, `zmq.SUB`.
         send_hwm: high-water mark of what is sent, in messages; 0 for none.
         receive_hwm: that of what is received.
-        patience: how long to wait between attempts to connect.
+        options: how long to wait between attempts to connect, and the keys for CURVE.
         unacknowledged: seconds after which a connection is given up whose other end acknowledges nothing.
-        keys: for CURVE; None for no encryption.
     """
     made = context.socket(kind)
     shared_context.keep(made)
@@ -153,11 +152,12 @@ def socket_for(
         made.set(zmq.IPV6, "[" in endpoint)  # only for such an address: `localhost` would mean ::1 before 127.0.0.1
         made.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
         # libzmq doubles the interval up to the greatest, and its own jitter is the same in every process.
-        made.set(zmq.RECONNECT_IVL, max(1, round(1000 * patience.before_attempt(0))))
-        made.set(zmq.RECONNECT_IVL_MAX, max(1, round(1000 * patience.before_attempt(30))))
+        made.set(zmq.RECONNECT_IVL, max(1, round(1000 * pause_before_attempt(options, 0))))
+        made.set(zmq.RECONNECT_IVL_MAX, max(1, round(1000 * pause_before_attempt(options, 30))))
         made.set(zmq.CONNECT_TIMEOUT, _CONNECT_ATTEMPT)
         made.set(zmq.HANDSHAKE_IVL, _GREETING)
         made.set(zmq.TCP_MAXRT, 1000 * unacknowledged)
+        keys = options.keys
         if keys is not None:
             made.set(zmq.CURVE_SERVERKEY, keys.server_public_key.encode())
             made.set(zmq.CURVE_PUBLICKEY, keys.public_key.encode())

@@ -8,8 +8,8 @@ from typing import cast
 import zmq
 
 from eventbus._base.waker import Waker
+from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.monitor import Monitor
-from eventbus.transports.zeromq.options import ZeroMQOptions
 from eventbus.transports.zeromq.policy import ConnectionStatus
 from eventbus.transports.zeromq.sockets import Context, socket_for, unless_closed
 from eventbus.wire import frames as wire
@@ -71,9 +71,8 @@ class Subscriber:
             zmq.SUB,
             send_hwm=0,
             receive_hwm=self._options.receive_hwm,
-            patience=self._options.patience,
+            options=self._options,
             unacknowledged=_UNACKNOWLEDGED,
-            keys=self._options.keys,
         )
         try:
             self._monitor.attach(self._socket)

@@ -23,8 +23,8 @@ from eventbus._base.printable import printable
 from eventbus.errors import EventBusError, ForkedClient, NotConnected, ProxyUnreachable, ReconnectFailed
 from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog, DropReason
+from eventbus.options import ZeroMQArguments, ZeroMQOptions
 from eventbus.transports.zeromq.diagnosis import obstacle
-from eventbus.transports.zeromq.options import ZeroMQArguments, ZeroMQOptions
 from eventbus.transports.zeromq.path import Path
 from eventbus.transports.zeromq.policy import ConnectionStatuses
 from eventbus.transports.zeromq.publisher import NumberedPublisher, Publisher
@@ -204,7 +204,7 @@ class ZeroMQTransport:
                 undo.callback(publisher.close, 0.0)
                 subscriber = Subscriber(context, self._sub_endpoint, options, self._topics)
                 undo.callback(subscriber.close)
-                path = Path(publisher, subscriber, options.patience, self.status, self._give_up, self._diagnose)
+                path = Path(publisher, subscriber, options, self.status, self._give_up, self._diagnose)
                 self.status.change(ClientState.CONNECTING, "opened")
                 path.watch()
             except (zmq.ZMQError, OSError) as error:  # no such address, or no descriptor left

@@ -14,13 +14,14 @@ import zmq
 
 from eventbus import EventBusProxy
 from eventbus.keys import ZAP_DOMAIN
+from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.monitor import Monitor
-from eventbus.transports.zeromq.policy import ConnectionStatus, Patience
+from eventbus.transports.zeromq.policy import ConnectionStatus
 from eventbus.transports.zeromq.sockets import Context, Socket, socket_for
 from tests.container.support import free_ports
 from tests.support import PATIENCE, eventually, in_thread, proxy_process
 
-QUICK = Patience(
+QUICK = ZeroMQOptions(
     echo_interval=0, echo_timeout=1, reconnect_interval=0.02, reconnect_max_interval=0.02, reconnect_attempts=-1
 )
 
@@ -45,7 +46,7 @@ class Connection:
 
     def connect(self) -> Socket:
         made = socket_for(
-            self.endpoint, self.context, self.kind, send_hwm=0, receive_hwm=0, patience=QUICK, unacknowledged=10
+            self.endpoint, self.context, self.kind, send_hwm=0, receive_hwm=0, options=QUICK, unacknowledged=10
         )
         self.monitor.attach(made)
         made.connect(self.endpoint)

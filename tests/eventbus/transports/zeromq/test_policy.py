@@ -9,14 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventbus.observe.state import ClientState
-from eventbus.transports.zeromq.policy import ConnectionStatus, ConnectionStatuses, Patience, Step, Watch
+from eventbus.options import ZeroMQOptions
+from eventbus.transports.zeromq.policy import ConnectionStatus, ConnectionStatuses, Step, Watch, pause_before_attempt
 
 CONNECTING, READY, DEGRADED = ClientState.CONNECTING, ClientState.READY, ClientState.DEGRADED
 
-PATIENCE = Patience(
+OPTIONS = ZeroMQOptions(
     echo_interval=5.0, echo_timeout=1.0, reconnect_interval=0.05, reconnect_max_interval=0.2, reconnect_attempts=-1
 )
-SILENCE = 24 * PATIENCE.echo_interval
+SILENCE = 24 * OPTIONS.echo_interval
 TICK = 2**-10  # seconds; all times here are sums of powers of two, which floats hold exactly
 
 type Change = Callable[[ConnectionStatus], ConnectionStatus]
@@ -48,10 +49,10 @@ def renewed(leg: ConnectionStatus) -> ConnectionStatus:
 class World:
     """A path as the watch sees it, whose legs the test moves; it knows whether an echo is under way."""
 
-    def __init__(self, patience: Patience = PATIENCE) -> None:
+    def __init__(self, options: ZeroMQOptions = OPTIONS) -> None:
         self.now = 1_024.0
         self.publishing = self.subscribing = ConnectionStatus()
-        self.watch = Watch(patience, self.now)
+        self.watch = Watch(options, self.now)
         self.echoing = False
 
     @property
@@ -79,9 +80,9 @@ class World:
         self.echoing = False
 
 
-def ready(patience: Patience = PATIENCE) -> World:
+def ready(options: ZeroMQOptions = OPTIONS) -> World:
     """A path that is up and proven."""
-    world = World(patience)
+    world = World(options)
     world.connect()
     assert world.look().echo
     assert world.look(TICK, arrived=True).state is READY
@@ -113,7 +114,7 @@ def test_an_echo_makes_it_ready() -> None:
     step = world.look(0.5)
     assert (step.state, step.echo) == (CONNECTING, False)
     step = world.look(0.125, arrived=True)
-    assert (step.state, step.cancel, step.look_again) == (READY, True, world.now + PATIENCE.echo_interval)
+    assert (step.state, step.cancel, step.look_again) == (READY, True, world.now + OPTIONS.echo_interval)
 
 
 def test_an_echo_of_the_client_makes_it_ready() -> None:
@@ -122,7 +123,7 @@ def test_an_echo_of_the_client_makes_it_ready() -> None:
     world.connect()
     world.prove()
     step = world.look()
-    assert (step.state, step.echo, step.look_again) == (READY, False, world.now + PATIENCE.echo_interval)
+    assert (step.state, step.echo, step.look_again) == (READY, False, world.now + OPTIONS.echo_interval)
 
 
 def test_connecting_never_degrades() -> None:
@@ -130,7 +131,7 @@ def test_connecting_never_degrades() -> None:
     world = World()
     world.connect()
     assert world.look().echo
-    assert world.look(3 * PATIENCE.echo_timeout).state is CONNECTING
+    assert world.look(3 * OPTIONS.echo_timeout).state is CONNECTING
     world.publishing = abandoned(world.publishing)
     assert world.look().state is CONNECTING
     world.publishing = up(world.publishing)
@@ -170,7 +171,7 @@ def test_an_absence_during_an_echo_begins_it_anew(state: ClientState) -> None:
     if state is READY:
         world.look()
         world.prove()
-        assert world.look(PATIENCE.echo_interval).state is READY
+        assert world.look(OPTIONS.echo_interval).state is READY
     else:
         assert world.look().state is state
     world.publishing = up(world.publishing)
@@ -182,7 +183,7 @@ def test_an_absence_during_an_echo_begins_it_anew(state: ClientState) -> None:
 def test_an_echo_is_dropped_when_a_leg_goes_down() -> None:
     """An echo under way is cancelled with the connection, once, also if it has just come round."""
     world = ready()
-    assert world.look(PATIENCE.echo_interval).echo
+    assert world.look(OPTIONS.echo_interval).echo
     world.publishing = retried(world.publishing)
     step = world.look(TICK, arrived=True)
     assert (step.state, step.cancel) == (DEGRADED, True)
@@ -196,7 +197,7 @@ def test_an_echo_is_begun_at_each_interval() -> None:
     """A ready path begins an echo when the interval since the last one's arrival has passed, not before."""
     world = ready()
     for _ in range(3):
-        step = world.look(PATIENCE.echo_interval - 0.5)
+        step = world.look(OPTIONS.echo_interval - 0.5)
         assert (step.state, step.echo) == (READY, False)
         assert step.look_again == pytest.approx(world.now + 0.5)
         step = world.look(0.5)
@@ -207,8 +208,8 @@ def test_an_echo_is_begun_at_each_interval() -> None:
 def test_an_awaited_echo_is_looked_for_often_at_first() -> None:
     """The looks for an echo under way begin below a millisecond, grow, stay within 50 ms, and one is at the timeout."""
     world = ready()
-    began = world.now + PATIENCE.echo_interval
-    assert world.look(PATIENCE.echo_interval).echo
+    began = world.now + OPTIONS.echo_interval
+    assert world.look(OPTIONS.echo_interval).echo
     pauses = []
     while (step := world.look()).state is READY:
         pauses.append(step.look_again - world.now)
@@ -216,15 +217,15 @@ def test_an_awaited_echo_is_looked_for_often_at_first() -> None:
     assert pauses[0] < 0.001
     assert pauses[:-1] == sorted(pauses[:-1])
     assert max(pauses) <= 0.0501
-    assert world.now == pytest.approx(began + PATIENCE.echo_timeout)
+    assert world.now == pytest.approx(began + OPTIONS.echo_timeout)
     assert step.look_again - world.now <= 0.0501
 
 
 def test_a_missed_echo_degrades_and_a_late_one_heals() -> None:
     """An echo that stays away for echo_timeout is DEGRADED, not sooner; when it comes after all the path is READY."""
     world = ready()
-    assert world.look(PATIENCE.echo_interval).echo
-    assert world.look(PATIENCE.echo_timeout - TICK).state is READY
+    assert world.look(OPTIONS.echo_interval).echo
+    assert world.look(OPTIONS.echo_timeout - TICK).state is READY
     step = world.look(TICK)
     assert (step.state, step.cancel) == (DEGRADED, False)
     assert step.reason == "no echo has come back through the proxy for 1.0 s, although both connections are up"
@@ -235,7 +236,7 @@ def test_a_missed_echo_degrades_and_a_late_one_heals() -> None:
 def test_silence_renews_both_sockets() -> None:
     """An echo that stays away for 24 intervals makes both sockets anew, once; another one is due when they are up."""
     world = ready()
-    assert world.look(PATIENCE.echo_interval).echo
+    assert world.look(OPTIONS.echo_interval).echo
     assert world.look(SILENCE - TICK).renew == (False, False)
     step = world.look(TICK)
     assert (step.state, step.renew, step.cancel) == (DEGRADED, (True, True), True)
@@ -250,7 +251,7 @@ def test_silence_renews_both_sockets() -> None:
 def test_silence_renews_again_and_again() -> None:
     """If the new sockets are silent as well, they are renewed after another 24 intervals, not sooner; for ever."""
     world = ready()
-    world.look(PATIENCE.echo_interval)
+    world.look(OPTIONS.echo_interval)
     for _ in range(3):
         assert world.look(SILENCE - TICK).renew == (False, False)
         assert world.look(TICK).renew == (True, True)
@@ -260,7 +261,7 @@ def test_silence_renews_again_and_again() -> None:
 
 def test_without_an_interval_only_a_connection_is_proven() -> None:
     """echo_interval=0: one echo after connecting and after each reconnection, none in between, and no silence."""
-    world = ready(replace(PATIENCE, echo_interval=0.0))
+    world = ready(replace(OPTIONS, echo_interval=0.0))
     step = world.look(100_000)
     assert (step.state, step.echo, step.look_again) == (READY, False, inf)
     world.publishing = up(world.publishing)
@@ -284,7 +285,7 @@ def test_an_abandoned_leg_is_renewed_after_a_pause(change: Change) -> None:
         step = world.look()
         assert step.renew == (False, False)
         pause = step.look_again - world.now
-        assert 0.5 * PATIENCE.reconnect_interval - 1e-9 <= pause <= PATIENCE.reconnect_interval + 1e-9
+        assert 0.5 * OPTIONS.reconnect_interval - 1e-9 <= pause <= OPTIONS.reconnect_interval + 1e-9
         pauses.add(pause)
         assert world.look(pause - TICK).renew == (False, False)
         assert world.look(2 * TICK).renew == (False, True)
@@ -294,16 +295,16 @@ def test_an_abandoned_leg_is_renewed_after_a_pause(change: Change) -> None:
 def test_the_pause_grows_up_to_a_limit() -> None:
     """The pause before a leg is made anew doubles with each failure, up to a limit, and half of it is chance."""
     for failures, longest in enumerate([0.05, 0.1, 0.2, 0.2, 0.2]):
-        pauses = [PATIENCE.before_attempt(failures) for _ in range(200)]
+        pauses = [pause_before_attempt(OPTIONS, failures) for _ in range(200)]
         assert 0.5 * longest <= min(pauses) < 0.6 * longest
         assert 0.9 * longest < max(pauses) <= longest
-    assert PATIENCE.before_attempt(10_000) <= PATIENCE.reconnect_max_interval
+    assert pause_before_attempt(OPTIONS, 10_000) <= OPTIONS.reconnect_max_interval
 
 
 def test_a_leg_that_is_abandoned_each_time_is_renewed_each_time() -> None:
     """Every new socket that is refused again is replaced, after longer and longer pauses."""
-    world = ready(replace(PATIENCE, reconnect_max_interval=1_000.0))
-    longest = PATIENCE.reconnect_interval
+    world = ready(replace(OPTIONS, reconnect_max_interval=1_000.0))
+    longest = OPTIONS.reconnect_interval
     for _ in range(10):
         world.publishing = refused(world.publishing)
         step = world.look(TICK)
@@ -326,7 +327,7 @@ def test_both_legs_wait_for_their_own_time() -> None:
     assert world.look(first - world.now).renew == (True, False)
     world.publishing = renewed(world.publishing)
     step = world.look()
-    assert first < step.look_again <= first + PATIENCE.reconnect_max_interval
+    assert first < step.look_again <= first + OPTIONS.reconnect_max_interval
     assert world.look(step.look_again - world.now).renew == (False, True)
 
 
@@ -369,7 +370,7 @@ def test_each_end_has_its_own_pause() -> None:
 @pytest.mark.parametrize("change", [retried, lambda leg: renewed(abandoned(leg))], ids=["retried", "renewed"])
 def test_it_gives_up_after_the_last_attempt(limit: int, leg: str, change: Change) -> None:
     """After its end a connection is tried again `reconnect_attempts` times; when the last one fails, that is all."""
-    world = ready(replace(PATIENCE, reconnect_attempts=limit))
+    world = ready(replace(OPTIONS, reconnect_attempts=limit))
     for _ in range(limit):
         setattr(world, leg, change(getattr(world, leg)))
         assert not world.look(0.125).give_up
@@ -380,7 +381,7 @@ def test_it_gives_up_after_the_last_attempt(limit: int, leg: str, change: Change
 
 def test_attempts_are_counted_in_a_row() -> None:
     """A connection that comes back begins to count anew; so does one of which each leg fails now and then."""
-    world = ready(replace(PATIENCE, reconnect_attempts=2))
+    world = ready(replace(OPTIONS, reconnect_attempts=2))
     for _ in range(10):
         world.publishing = retried(retried(world.publishing))
         assert not world.look(0.125).give_up
@@ -401,8 +402,8 @@ def test_it_never_gives_up_without_a_limit() -> None:
 
 def test_an_echo_under_way_ends_with_it() -> None:
     """Giving up cancels the echo under way."""
-    world = ready(replace(PATIENCE, reconnect_attempts=0))
-    world.look(PATIENCE.echo_interval)
+    world = ready(replace(OPTIONS, reconnect_attempts=0))
+    world.look(OPTIONS.echo_interval)
     world.subscribing = retried(world.subscribing)
     step = world.look()
     assert (step.give_up, step.cancel) == (True, True)
@@ -439,7 +440,7 @@ def test_it_always_comes_back(
     On the way there an echo is never begun while a leg is down, a look is never due in the past, and whatever has to happen
     without an event has its time.
     """
-    world = World(replace(PATIENCE, echo_interval=echo_interval, echo_timeout=echo_timeout))
+    world = World(replace(OPTIONS, echo_interval=echo_interval, echo_timeout=echo_timeout))
     step = world.look()
     for pause, publishing, subscribing, echo, sockets in story:
         renew(world, step, fails=not sockets)

@@ -13,8 +13,8 @@ import zmq
 
 from eventbus import NotConnected, SendBufferFull, SendTimeout
 from eventbus.observe.stats import DropLog, DropReason
+from eventbus.options import ZeroMQOptions
 from eventbus.policies import SendPolicy
-from eventbus.transports.zeromq.options import ZeroMQOptions
 from eventbus.transports.zeromq.publisher import NumberedPublisher, Publisher
 from eventbus.transports.zeromq.sockets import Context, Socket, shared_context
 from tests.container.support import leaving_nothing

@@ -6,7 +6,7 @@ from contextlib import ExitStack, suppress
 import pytest
 import zmq
 
-from eventbus.transports.zeromq.options import ZeroMQOptions
+from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.sockets import Context, Socket
 from eventbus.transports.zeromq.subscriber import Subscriber
 from tests.support import PATIENCE, eventually, in_thread

@@ -1,11 +1,11 @@
-"""How a ZeroMQ transport behaves."""
+"""How a client's connection and a proxy behave: the only lists of these options, with their defaults."""
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 from typing import TypedDict
 
 from eventbus.keys import ClientKeys
 from eventbus.policies import SendPolicy
-from eventbus.transports.zeromq.policy import Patience
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,17 +47,6 @@ class ZeroMQOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "send_policy", SendPolicy(self.send_policy))  # its value will do, too
 
-    @property
-    def patience(self) -> Patience:
-        """What of this the watch over the connections needs."""
-        return Patience(
-            echo_interval=self.echo_interval,
-            echo_timeout=self.echo_timeout,
-            reconnect_interval=self.reconnect_interval,
-            reconnect_max_interval=self.reconnect_max_interval,
-            reconnect_attempts=self.reconnect_attempts,
-        )
-
 
 class ZeroMQArguments(TypedDict, total=False):
     """The attributes of `ZeroMQOptions` as keyword arguments."""
@@ -75,3 +64,22 @@ class ZeroMQArguments(TypedDict, total=False):
     reconnect_attempts: int
     numbered: bool
     keys: ClientKeys | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyOptions:
+    """How a proxy behaves; see `EventBusProxy`. Times are seconds.
+
+    Attributes:
+        max_event_bytes: the largest payload of a message. A publisher that sends a larger one is disconnected.
+        settle: how long subscribers get to come back before publishers may, on ports that are not picked. As soon as they
+            can, publishers send what they kept while no proxy ran: subscribers miss none of it if this is longer than they
+            take between two attempts to reconnect.
+        secret_key: the proxy's own CURVE key, as `eventbus keygen` writes it; None: no encryption.
+        allow_list: the path of the file that says who may connect; see `eventbus.proxy.allow_list`. A secret key needs it.
+    """
+
+    max_event_bytes: int = 16_777_216
+    settle: float = 0.25
+    secret_key: str | None = field(default=None, repr=False)
+    allow_list: str | os.PathLike[str] | None = None
