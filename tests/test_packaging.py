@@ -92,6 +92,12 @@ def test_there_are_four_dependencies(project: dict[str, Any]) -> None:
     assert len(project["project"]["dependencies"]) == 4
 
 
+def test_uv_run_installs_no_linters_and_no_documentation_tools(project: dict[str, Any]) -> None:
+    """Of the dependency groups, only what the tests need is installed by default."""
+    assert project["tool"]["uv"]["default-groups"] == ["test"]
+    assert project["dependency-groups"].keys() == {"test", "lint", "docs"}
+
+
 @pytest.mark.parametrize("path", modules("settings"), ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_ground_floor_knows_only_errors_policies_and_keys(path: Path) -> None:
     """Settings import nothing of this package but the errors, the policies and keys that they name, and each other."""
