@@ -12,7 +12,7 @@ from zmq.utils import z85
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.waker import Waker
-from eventbus.keys import ZAP_DOMAIN
+from eventbus._base.zmq_sockets import ZAP_DOMAIN
 from eventbus.proxy.allow_list import AllowListFile
 
 log = Log()
