@@ -69,7 +69,7 @@ class Status:
         self._telling = False
         self.round_trip: float | None = None
         """Seconds that the last echo took through the proxy."""
-        self.obstacle: Callable[[], EventBusError] | None = None
+        self.diagnosis: Callable[[], EventBusError] | None = None
         """Makes the error that says why the path does not become READY, if that is known: waiting does not help then."""
         self._proven_at: float | None = None
 
@@ -131,12 +131,12 @@ class Status:
         if failure is not None:
             raise failure
 
-    def hinder(self, obstacle: Callable[[], EventBusError], *, if_: Callable[[], bool]) -> bool:
+    def note_diagnosis(self, diagnosis: Callable[[], EventBusError], *, if_: Callable[[], bool]) -> bool:
         """Note why the path does not become READY, unless it has or the condition is false by now; whether it was noted."""
         with self._changed:
             noted = self._state in (ClientState.CONNECTING, ClientState.DEGRADED) and if_()
             if noted:
-                self.obstacle = obstacle
+                self.diagnosis = diagnosis
             return noted
 
     def proven(self, round_trip: float) -> None:
@@ -180,7 +180,7 @@ class Status:
             if before is not state:
                 self._state = state
                 if state in (ClientState.CONNECTING, ClientState.READY):
-                    self.obstacle = None
+                    self.diagnosis = None
                 self._changed.notify_all()
                 self._tell(StateChange(before, state, reason))
             return before
