@@ -72,8 +72,8 @@ class NumberedPublisher(Publisher):
             for _ in range(MESSAGES_PER_FLUSH):
                 if not self._resend.has_more or self._closed:
                     return super().flush()
-                message = self._resend.oldest()
-                if not self._put_frames(message.first, message.payload):
+                _, first, payload = self._resend.oldest()
+                if not self._put_frames(first, payload):
                     break
                 self._resend.sent_again(monotonic())
             return False

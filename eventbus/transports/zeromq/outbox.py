@@ -58,18 +58,9 @@ class Outbox:
         self.events = 0
 
 
-class SentMessage(NamedTuple):
-    """A numbered message that the socket was given.
-
-    Attributes:
-        time: when it was given to the socket, in seconds.
-        first: the first frame, with its number.
-        payload: the second frame.
-    """
-
-    time: float
-    first: bytes
-    payload: bytes
+# A numbered message that the socket was given: when, in seconds; the first frame, with its number; and the payload. A plain
+# tuple, because one is made for each message.
+type SentMessage = tuple[float, bytes, bytes]
 
 
 class ResendBuffer:
@@ -94,13 +85,15 @@ class ResendBuffer:
 
     def sent(self, now: float, first: bytes, payload: bytes) -> None:
         """Keep a message that the socket was given just now."""
-        self._recent.append(SentMessage(now, first, payload))
-        self.forget_before(now - self._period)
+        recent = self._recent
+        recent.append((now, first, payload))
+        if recent[0][0] < now - self._period:
+            self.forget_before(now - self._period)
 
     def forget_before(self, time: float) -> None:
         """Forget the recent messages that were sent before that time: they have arrived."""
         recent = self._recent
-        while recent and recent[0].time < time:
+        while recent and recent[0][0] < time:
             recent.popleft()
 
     def connection_lost(self) -> None:
@@ -114,4 +107,5 @@ class ResendBuffer:
 
     def sent_again(self, now: float) -> None:
         """Note that the oldest message was sent again just now."""
-        self._recent.append(self._again.popleft()._replace(time=now))
+        _, first, payload = self._again.popleft()
+        self._recent.append((now, first, payload))

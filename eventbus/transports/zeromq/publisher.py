@@ -271,7 +271,8 @@ class Publisher:
         with self._lock:
             if self._closed:
                 raise self._refusal()
-            if not (self._outbox.put if self._holding else self._put)(topic, payload, count):
+            put = self._outbox.put if self._holding else self._put
+            if not put(topic, payload, count):
                 return False
             self.sent += count
             if self.sent >= self._next_drain:

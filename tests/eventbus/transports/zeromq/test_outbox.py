@@ -10,7 +10,7 @@ def payloads_again(buffer: ResendBuffer, now: float = 0.0) -> list[bytes]:
     """Send again all that is to be sent again; return it in order."""
     found = []
     while buffer.has_more:
-        found.append(buffer.oldest().payload)
+        found.append(buffer.oldest()[2])
         buffer.sent_again(now)
     return found
 
@@ -61,7 +61,7 @@ def test_recent_messages_are_sent_again() -> None:
         buffer.sent(float(number), b"t%d" % number, b"%d" % number)
     assert not buffer.has_more
     buffer.connection_lost()
-    assert buffer.oldest().first == b"t2"
+    assert buffer.oldest()[1] == b"t2"
     assert payloads_again(buffer) == [b"%d" % number for number in range(2, 10)]
 
 
@@ -112,7 +112,7 @@ def test_nothing_is_lost_or_reordered(story: list[str]) -> None:
         elif what == "lose":
             buffer.connection_lost()
         elif what == "again" and buffer.has_more:
-            sent.append(int(buffer.oldest().payload))
+            sent.append(int(buffer.oldest()[2]))
             buffer.sent_again(0.0)
     assert payloads_again(buffer) == [b"%d" % value for value in range(number)]
     assert list(dict.fromkeys(sent)) == list(range(number))
