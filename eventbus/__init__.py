@@ -29,9 +29,7 @@ from eventbus.errors import (
     WrongServerKey,
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
-from eventbus.handle.marks import on
-from eventbus.handle.middleware import Delivery, Emission, Middleware
-from eventbus.handle.resilience import DeadLetter, Retry, TimeLimit
+from eventbus.handle import DeadLetter, Delivery, Emission, Middleware, Retry, TimeLimit, on
 from eventbus.keys import ClientKeys
 from eventbus.observe.health import EventBusHealth
 from eventbus.observe.hooks import EventBusHook
