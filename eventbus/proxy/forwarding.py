@@ -14,16 +14,15 @@ import zmq
 from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
 from eventbus._base.log import Log
+from eventbus._base.zmq_sockets import Context, Socket
 from eventbus.options import ProxyOptions
 from eventbus.proxy import sockets
 from eventbus.proxy.allow_list import AllowListFile
 from eventbus.proxy.counters import ConnectionCounter
-from eventbus.proxy.enforcer import Denials, Enforcer
+from eventbus.proxy.denials import Denials
+from eventbus.proxy.enforcer import Enforcer
 from eventbus.proxy.health import ProxyHealth, Traffic
 from eventbus.proxy.zap import Authenticator
-
-type Context = zmq.Context[zmq.Socket[bytes]]
-type Socket = zmq.Socket[bytes]
 
 _HWM = 100_000  # messages, per connection
 _ANSWER_TIMEOUT_S = 1.0  # a healthy proxy answers with its counts within a millisecond

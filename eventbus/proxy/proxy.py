@@ -11,7 +11,7 @@ from eventbus.errors import InvalidSettings
 from eventbus.keys import ClientKeys, checked_key, new_pair, public_key_of
 from eventbus.options import ProxyArguments, ProxyOptions
 from eventbus.proxy.allow_list import AllowListFile
-from eventbus.proxy.enforcer import Denials
+from eventbus.proxy.denials import Denials
 from eventbus.proxy.forwarding import Forwarding
 from eventbus.proxy.health import Connections, HandshakeFailures, ProxyHealth, Traffic
 
