@@ -1,6 +1,6 @@
-"""OpenTelemetry: metrics and traces by its messaging conventions, under the names listed here.
+"""OpenTelemetry: metrics and traces by its messaging conventions.
 
-It needs the API only. Without an SDK the API's own objects do nothing, and no header is added to any event.
+It needs the API only. Without an SDK the API's own objects do nothing, and events get no header.
 """
 
 from collections.abc import Iterator, Sequence
@@ -54,7 +54,7 @@ type Attributes = dict[str, str | int]
 
 
 def _operation(name: str, host: str | None, port: int | None) -> Attributes:
-    """The attributes of everything that is told of one operation."""
+    """Return the attributes of all spans and measurements of one operation."""
     attributes: Attributes = {SYSTEM: ZEROMQ, OPERATION_NAME: name, OPERATION_TYPE: name}
     if host is not None:
         attributes[SERVER_ADDRESS] = host
@@ -64,7 +64,7 @@ def _operation(name: str, host: str | None, port: int | None) -> Attributes:
 
 
 class _Outcomes:
-    """The attributes of one operation for the metrics, by topic, and by topic and error."""
+    """The attributes of an operation's measurements, by topic, and by topic and error."""
 
     def __init__(self, name: str, host: str | None, port: int | None) -> None:
         every = _operation(name, host, port)
@@ -79,14 +79,14 @@ class _Outcomes:
 
 
 class OpenTelemetryMetrics(EventBusHook, Middleware):
-    """Counts and times what a client does: is to be given to it as a hook and as a middleware.
+    """Counts and times what a client does. Give it to the client both as a hook and as a middleware.
 
-    Attributes take no more than a hundred topics; what comes later counts as ``_OTHER``.
+    Attributes have a hundred topics at most; later ones count as ``_OTHER``.
 
     Args:
-        host: where the proxy runs; None where there is none.
-        pub_port: its port for publishers.
-        sub_port: its port for subscribers.
+        host: where the proxy runs; None without a proxy.
+        pub_port: the proxy's port for publishers.
+        sub_port: the proxy's port for subscribers.
         meter_provider: None for OpenTelemetry's global one.
     """
 
@@ -115,7 +115,7 @@ class OpenTelemetryMetrics(EventBusHook, Middleware):
         self._process = _Outcomes(PROCESS, host, sub_port)
 
     def emit(self, emission: Emission, call_next: EmitNext) -> None:
-        """Count the events, and note how long it took, whether it succeeds or not."""
+        """Count the events, and record the duration, whether the call succeeds or fails."""
         topic = str(emission.topic)
         start = perf_counter()
         try:
@@ -135,28 +135,28 @@ class OpenTelemetryMetrics(EventBusHook, Middleware):
         self._consumed.add(len(events), self._receive[topic])
 
     def handled(self, topic: str, event: BaseEvent[Any], handler: str, duration: float) -> None:
-        """Note how long it took."""
+        """Record the duration."""
         self._processing.record(duration, self._process.succeeded[topic])
 
     def handler_failed(self, topic: str, event: BaseEvent[Any], handler: str, duration: float, error: BaseException) -> None:
-        """Note how long it took, and the error."""
+        """Record the duration, with the error."""
         self._processing.record(duration, self._process.failed(topic, error))
 
 
 class OpenTelemetryTraces(Middleware):
-    """Makes a span of each emitting call and of each call of a handler, in one trace: its context travels with the event.
+    """Makes a span of each call that emits and of each call of a handler; the trace context travels with the event.
 
-    The span of a handler has that of the emitting call as its parent, so that a trace shows what an event has led to, also
-    what handlers emit. The conventions ask for a link, for a span may be about many messages, and allow a parent where it is
-    about one: here it always is, and gets both.
+    The span of a handler is a child of the span of the emitting call, so a trace shows everything that an event leads to,
+    including events that handlers emit. The conventions ask for a link, because a span may be about many messages, and allow
+    a parent if it is about one. Here it is about one, and has both.
 
     What is propagated, and how, is OpenTelemetry's global propagator's: W3C Trace Context and Baggage, unless
     ``OTEL_PROPAGATORS`` has it otherwise. A context that is malformed counts as none.
 
     Args:
-        host: where the proxy runs; None where there is none.
-        pub_port: its port for publishers.
-        sub_port: its port for subscribers.
+        host: where the proxy runs; None without a proxy.
+        pub_port: the proxy's port for publishers.
+        sub_port: the proxy's port for subscribers.
         tracer_provider: None for OpenTelemetry's global one.
     """
 
@@ -171,14 +171,14 @@ class OpenTelemetryTraces(Middleware):
         self._tracer = get_tracer(SCOPE, tracer_provider=tracer_provider)
         self._send = _operation(SEND, host, pub_port)
         self._process = _operation(PROCESS, host, sub_port)
-        # Attributes of spans may be anything; of their names there should be few.
+        # Attributes of spans may have any number of values; their names should be few.
         self._send_names = Bounded(lambda topic: f"{SEND} {topic}")
         self._process_names = Bounded(lambda topic: f"{PROCESS} {topic}")
 
     def emit(self, emission: Emission, call_next: EmitNext) -> None:
-        """Make a span, and let its context travel with the events.
+        """Make a span, and send its context with the events.
 
-        An emission that brings a context keeps it: then it is what the span links to.
+        An emission that has a context of its own keeps it, and the span links to that.
         """
         topic = str(emission.topic)
         attributes: Attributes = {**self._send, DESTINATION_NAME: topic}
@@ -196,12 +196,12 @@ class OpenTelemetryTraces(Middleware):
             call_next(emission if headers is emission.headers else replace(emission, headers=headers))
 
     def handle(self, delivery: Delivery, call_next: HandleNext) -> object:
-        """Make a span with the context that came with the event."""
+        """Make a span in the context that came with the event."""
         with self._span_of(delivery):
             return call_next(delivery)
 
     async def handle_async(self, delivery: Delivery, call_next: HandleNextAsync) -> object:
-        """Make a span with the context that came with the event."""
+        """Make a span in the context that came with the event."""
         with self._span_of(delivery):
             return await call_next(delivery)
 
@@ -225,7 +225,7 @@ class OpenTelemetryTraces(Middleware):
 
 @contextmanager
 def _inside(span: Span, inner: Context) -> Iterator[None]:
-    """Run the block in a context that has the span, and end it with what the block raises."""
+    """Run the block in a context that has the span, and end the span with the error that the block raises."""
     token = context.attach(inner)
     try:
         yield
@@ -244,7 +244,7 @@ def _fail(span: Span, error: BaseException) -> None:
     try:
         text = f"{name}: {error}"
         span.record_exception(error)
-    except Exception:  # a service's own __str__ may raise anything
+    except Exception:  # __str__ of a service's error may raise anything
         text = name
     span.set_status(Status(StatusCode.ERROR, text))
 
@@ -259,23 +259,23 @@ def _brings_context(headers: Headers) -> bool:
 
 
 def _extract(headers: Headers) -> Context:
-    """The context in these headers, and nothing of the one that the calling thread happens to have."""
+    """Return the context in these headers, without anything of the calling thread's context."""
     empty = Context()
     if headers:
-        # Whatever others have sent, and whichever propagator reads it: the event must get to its handler.
+        # No malformed header and no propagator's defect may keep the event from its handler.
         with suppress(Exception):
             return propagate.extract(headers, empty)
     return empty
 
 
 def _inject(headers: Headers) -> Headers:
-    """These headers with the current context, as far as there is room for it."""
+    """Return these headers with the current context, as far as they have room for it."""
     injected: dict[str, str] = {}
-    with suppress(Exception):  # whichever propagator it is: the event must be sent
+    with suppress(Exception):  # no propagator's defect may keep the event from being sent
         propagate.inject(injected)
     for name, value in injected.items():
         more = {name: value, **headers}
-        if _fits(more):  # else, such as with much baggage, the event goes without it
+        if _fits(more):  # else the event travels without it
             headers = more
     return headers
 

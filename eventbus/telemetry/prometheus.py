@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: a hook that counts and times in a registry of prometheus-client, under the names listed here."""
+"""Metrics for Prometheus: a hook that counts and times in a registry of prometheus-client."""
 
 from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
@@ -39,29 +39,29 @@ SUCCESS, ERROR = "success", "error"  # outcomes
 
 MAX_ERROR_TYPES = 20  # of each handler
 
-# Seconds. Most handlers take less than what prometheus-client begins with.
+# Seconds. Most handlers take less than the smallest bucket of prometheus-client's defaults.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class PrometheusHook(EventBusHook):
-    """Tells a registry what a client does. All hooks of a registry share its metrics, so a process may have many clients.
+    """Counts and times what clients do. All hooks of a registry share its metrics, so a process may have many clients.
 
-    Labels take no more than a hundred topics and a hundred handlers; what comes later counts as ``_OTHER``. The metrics
-    are prometheus-client's own, for its multiprocess mode; only what `watch` adds is missing there.
+    Labels have a hundred topics and a hundred handlers at most; later ones count as ``_OTHER``. prometheus-client's
+    multiprocess mode works, except for the two gauges that `watch` adds.
 
     Args:
-        registry: prometheus-client's default one, or another.
+        registry: the registry of the metrics.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._metrics = _metrics_of(registry)
-        self._open = Counts[ClientState]()  # clients that this hook has seen get into a state and not out of it
+        self._open = Counts[ClientState]()  # clients that this hook has seen enter a state and not leave it
         self._changing = Lock()
 
     def watch(self, client: HasHealth) -> None:
-        """Read the echo's round trip and the consumer's progress from this client's health whenever the registry is scraped.
+        """Read the echo's round trip and the consumer's progress from this client's health at each scrape.
 
-        The client is kept weakly.
+        The hook keeps the client weakly.
         """
         self._metrics.watched.add(client)
 
@@ -79,32 +79,32 @@ class PrometheusHook(EventBusHook):
         volume.inc(size)
 
     def handled(self, topic: str, event: BaseEvent[Any], handler: str, duration: float) -> None:
-        """Note how long it took."""
+        """Record the duration."""
         self._metrics.succeeded[handler].observe(duration)
 
     def handler_failed(self, topic: str, event: BaseEvent[Any], handler: str, duration: float, error: BaseException) -> None:
-        """Note how long it took, and count the error."""
+        """Record the duration, and count the error."""
         durations, errors = self._metrics.failed[handler]
         durations.observe(duration)
         errors[self._metrics.error_types[error_type(error)]].inc()
 
     def rejected(self, reason: RejectReason, count: int) -> None:
-        """Count them."""
+        """Count."""
         self._metrics.rejected.labels(reason).inc(count)
 
     def dropped(self, reason: DropReason, count: int) -> None:
-        """Count them."""
+        """Count."""
         self._metrics.dropped.labels(reason).inc(count)
 
     def lost(self, topic: str, count: int) -> None:
-        """Count them."""
+        """Count."""
         self._metrics.lost[topic].inc(count)
 
     def state_changed(self, change: StateChange) -> None:
-        """Count the change, and the client to those in its new state; one that is closed to none."""
+        """Count the change, and move the client from its old state to the new one; CLOSED has no gauge."""
         self._metrics.state_changes.labels(change.state).inc()
         with self._changing:
-            if self._open[change.before]:  # else the hook came later than the client got there
+            if self._open[change.before]:  # else the hook was added after the client had entered it
                 self._open[change.before] -= 1
                 self._metrics.clients.labels(change.before).dec()
             if change.state is not ClientState.CLOSED:
@@ -113,7 +113,7 @@ class PrometheusHook(EventBusHook):
 
 
 class _Metrics:
-    """What one registry has. Children are looked up once: it costs as much as counting."""
+    """The metrics of one registry. Children are looked up once, because a lookup costs as much as counting."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, unit: str, meaning: str, *labels: str) -> Counter:
@@ -157,11 +157,11 @@ class _Metrics:
             registry=registry,
         )
         self.state_changes = counter(STATE_CHANGES, "changes", "Changes of clients to a state.", STATE)
-        # A series that appears with its first count hides that count from rate() and increase().
+        # All series exist from the start, because rate() and increase() do not see a series' first count.
         for reject in RejectReason:
             self.rejected.labels(reject)
         for drop in DropReason:
-            if drop is not DropReason.UNREAD:  # hooks are not told of those
+            if drop is not DropReason.UNREAD:  # hooks are not called for these
                 self.dropped.labels(drop)
         for state in ClientState:
             self.state_changes.labels(state)
@@ -172,7 +172,7 @@ class _Metrics:
 
 
 class _Watched(Collector):
-    """What is read from the health of clients at the moment of a scrape; of several clients, the worst."""
+    """Reads the health of clients at each scrape; of several clients, it exports the worst."""
 
     def __init__(self) -> None:
         self._clients: WeakSet[HasHealth] = WeakSet()
@@ -183,7 +183,7 @@ class _Watched(Collector):
             self._clients.add(client)
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Tell the registry the names without looking at any client."""
+        """Return the names without reading any client."""
         return _families([], [])
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
@@ -197,13 +197,13 @@ class _Watched(Collector):
 
 
 def _families(round_trips: list[float], busy: list[float]) -> list[GaugeMetricFamily]:
-    """Both families; without a sample where there is nothing to tell."""
+    """Return both families, each without a sample if it has no values."""
     return [
         GaugeMetricFamily(
             ROUND_TRIP, "How long the last echo through the proxy took.", max(round_trips, default=None), unit="seconds"
         ),
         GaugeMetricFamily(
-            BUSY, "How long ago the consumer last got on; 0 while it waits.", max(busy, default=None), unit="seconds"
+            BUSY, "How long ago the consumer last made progress; 0 while it waits.", max(busy, default=None), unit="seconds"
         ),
     ]
 
