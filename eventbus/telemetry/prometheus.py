@@ -1,10 +1,9 @@
 """Metrics for Prometheus: a hook that counts and times in a registry of prometheus-client."""
 
-from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily
@@ -14,23 +13,24 @@ from eventbus.events import BaseEvent, BaseEventType
 from eventbus.observe.hooks import EventBusHook
 from eventbus.observe.state import ClientState, StateChange
 from eventbus.observe.stats import DropReason
+from eventbus.telemetry.clients import HasHealth, OpenClients, WatchedClients, WorstHealth
 from eventbus.telemetry.labels import Bounded, error_type
-from eventbus.telemetry.switch import HasHealth
+from eventbus.telemetry.names import (
+    BUSY,
+    CLIENTS,
+    DROPPED,
+    EMITTED_BYTES,
+    EMITTED_EVENTS,
+    HANDLER_DURATION,
+    HANDLER_ERRORS,
+    LOST,
+    RECEIVED_BYTES,
+    RECEIVED_EVENTS,
+    REJECTED,
+    ROUND_TRIP,
+    STATE_CHANGES,
+)
 from eventbus.wire.codec import RejectReason
-
-EMITTED_EVENTS = "eventbus_emitted_events_total"
-EMITTED_BYTES = "eventbus_emitted_bytes_total"
-RECEIVED_EVENTS = "eventbus_received_events_total"
-RECEIVED_BYTES = "eventbus_received_bytes_total"
-HANDLER_DURATION = "eventbus_handler_duration_seconds"
-HANDLER_ERRORS = "eventbus_handler_errors_total"
-REJECTED = "eventbus_rejected_messages_total"
-DROPPED = "eventbus_dropped_events_total"
-LOST = "eventbus_lost_events_total"
-CLIENTS = "eventbus_clients"
-STATE_CHANGES = "eventbus_state_changes_total"
-ROUND_TRIP = "eventbus_echo_round_trip_seconds"
-BUSY = "eventbus_consumer_busy_seconds"
 
 # Labels
 TOPIC, HANDLER, OUTCOME, ERROR_TYPE, REASON, STATE = "topic", "handler", "outcome", "error_type", "reason", "state"
@@ -55,15 +55,14 @@ class PrometheusHook(EventBusHook):
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._metrics = _metrics_of(registry)
-        self._open = Counts[ClientState]()  # clients that this hook has seen enter a state and not leave it
-        self._changing = Lock()
+        self._open = OpenClients()
 
     def watch(self, client: HasHealth) -> None:
         """Read the echo's round trip and the consumer's progress from this client's health at each scrape.
 
         The hook keeps the client weakly.
         """
-        self._metrics.watched.add(client)
+        self._metrics.watched.add(client, None)
 
     # BaseEvent[Any]: as in `EventBusHook`.
     def emitted(self, topic: str, events: Sequence[BaseEvent[Any] | BaseEventType], size: int) -> None:
@@ -103,13 +102,11 @@ class PrometheusHook(EventBusHook):
     def state_changed(self, change: StateChange) -> None:
         """Count the change, and move the client from its old state to the new one; CLOSED has no gauge."""
         self._metrics.state_changes.labels(change.state).inc()
-        with self._changing:
-            if self._open[change.before]:  # else the hook was added after the client had entered it
-                self._open[change.before] -= 1
-                self._metrics.clients.labels(change.before).dec()
-            if change.state is not ClientState.CLOSED:
-                self._open[change.state] += 1
-                self._metrics.clients.labels(change.state).inc()
+        left, entered = self._open.move(change)
+        if left is not None:
+            self._metrics.clients.labels(left).dec()
+        if entered is not None:
+            self._metrics.clients.labels(entered).inc()
 
 
 class _Metrics:
@@ -167,43 +164,33 @@ class _Metrics:
             self.state_changes.labels(state)
             if state is not ClientState.CLOSED:
                 self.clients.labels(state)
-        self.watched = _Watched()
-        registry.register(self.watched)
+        self.watched = WatchedClients[None]()
+        registry.register(_HealthCollector(self.watched))
 
 
-class _Watched(Collector):
+class _HealthCollector(Collector):
     """Reads the health of clients at each scrape; of several clients, it exports the worst."""
 
-    def __init__(self) -> None:
-        self._clients: WeakSet[HasHealth] = WeakSet()
-        self._changing = Lock()
-
-    def add(self, client: HasHealth) -> None:
-        with self._changing:
-            self._clients.add(client)
+    def __init__(self, clients: WatchedClients[None]) -> None:
+        self._clients = clients
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Return the names without reading any client."""
-        return _families([], [])
+        return _families(_NO_CLIENT)
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        with self._changing:
-            clients = list(self._clients)
-        healths = [health for client in clients if (health := client.health()).state is not ClientState.CLOSED]
-        return _families(
-            [health.round_trip for health in healths if health.round_trip is not None],
-            [health.busy_for for health in healths if health.consuming],
-        )
+        return _families(self._clients.worst().get(None, _NO_CLIENT))
 
 
-def _families(round_trips: list[float], busy: list[float]) -> list[GaugeMetricFamily]:
-    """Return both families, each without a sample if it has no values."""
+_NO_CLIENT = WorstHealth(None, None)
+
+
+def _families(worst: WorstHealth) -> list[GaugeMetricFamily]:
+    """Return both families, each without a sample if it has no value."""
     return [
+        GaugeMetricFamily(ROUND_TRIP, "How long the last echo through the proxy took.", worst.round_trip, unit="seconds"),
         GaugeMetricFamily(
-            ROUND_TRIP, "How long the last echo through the proxy took.", max(round_trips, default=None), unit="seconds"
-        ),
-        GaugeMetricFamily(
-            BUSY, "How long ago the consumer last made progress; 0 while it waits.", max(busy, default=None), unit="seconds"
+            BUSY, "How long ago the consumer last made progress; 0 while it waits.", worst.busy_for, unit="seconds"
         ),
     ]
 

@@ -2,20 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from eventbus.errors import ExtraMissing
 from eventbus.handle.middleware import Middleware
-from eventbus.observe.health import EventBusHealth
 from eventbus.observe.hooks import EventBusHook
 from eventbus.policies import Metrics, Traces
-
-
-class HasHealth(Protocol):
-    """A client, as far as telemetry uses it."""
-
-    def health(self) -> EventBusHealth:
-        """Return the client's health. Does not block."""
+from eventbus.telemetry.clients import HasHealth
 
 
 def _unwatched(_: HasHealth) -> None:
@@ -60,13 +52,13 @@ def telemetry(
     hooks: list[EventBusHook] = []
     middleware: list[Middleware] = []
     watch: Callable[[HasHealth], None] = _unwatched
-    if traces is Traces.OTEL:
+    if traces is not Traces.NONE:
         try:
             from eventbus.telemetry.otel import OpenTelemetryTraces
         except ImportError:
             raise ExtraMissing("otel", "EVENTBUS_TRACES") from None
         # Traces are outermost, because measurements inside of a span can have it as their exemplar.
-        middleware.append(OpenTelemetryTraces(host, pub_port, sub_port))
+        middleware.append(OpenTelemetryTraces(host, pub_port, sub_port, baggage=traces is Traces.OTEL_WITH_BAGGAGE))
     if metrics is Metrics.OTEL:
         try:
             from eventbus.telemetry.otel import OpenTelemetryMetrics
@@ -75,6 +67,7 @@ def telemetry(
         counted = OpenTelemetryMetrics(host, pub_port, sub_port)
         hooks.append(counted)
         middleware.append(counted)
+        watch = counted.watch
     elif metrics is Metrics.PROMETHEUS:
         try:
             from eventbus.telemetry.prometheus import PrometheusHook
