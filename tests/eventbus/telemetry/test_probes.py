@@ -36,7 +36,7 @@ def test_a_service_without_a_proxy_is_live_and_not_ready(proxy: EventBusProxy) -
         assert ask(f"{server.url}/healthz").status == 200
         answer = ask(f"{server.url}/readyz")
         assert (answer.status, answer.facts["state"], answer.facts["round_trip"]) == (503, "closed", None)
-        assert answer.facts["reason"] == "the way to the proxy and back is not proven"
+        assert answer.facts["reason"] == "the path to the proxy and back is not proven"
 
 
 def test_the_metrics_of_a_service(proxy: EventBusProxy) -> None:
