@@ -24,8 +24,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from eventbus import ClientState, DropReason, RejectReason, StateChange
 from eventbus.errors import InvalidTopic, SendBufferFull
+from eventbus.handle import DeadLetter
 from eventbus.handle.middleware import Delivery, Emission
-from eventbus.handle.resilience import DeadLetter
 from eventbus.telemetry.labels import LIMIT, OTHER
 from eventbus.telemetry.otel import MAX_ERROR_TYPES, OpenTelemetryMetrics, OpenTelemetryTraces
 from eventbus.wire.headers import MAX_HEADER_BYTES, NO_HEADERS, Headers, encode_headers
