@@ -29,6 +29,7 @@ from eventbus.errors import (
     WrongServerKey,
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
+from eventbus.handle.current import current_headers
 from eventbus.handle.marks import on
 from eventbus.handle.middleware import Delivery, Emission, Middleware
 from eventbus.handle.resilience import DeadLetter, Retry, TimeLimit
@@ -40,7 +41,6 @@ from eventbus.observe.stats import DropReason, EventBusStats
 from eventbus.policies import Compression, ReceivePolicy, SendPolicy
 from eventbus.proxy.proxy import EventBusProxy, ProxyHealth
 from eventbus.wire.codec import RejectReason
-from eventbus.wire.headers import current_headers
 
 __all__ = [
     "AddressInUse",
