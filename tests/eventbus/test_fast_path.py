@@ -6,16 +6,17 @@ that exceeds the budget makes every event slower: measure what it costs before t
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
 from types import CodeType
+from typing import Any
 
 import pytest
 
 import eventbus
-from eventbus import EventBusClient, EventBusProxy
+from eventbus import BaseEvent, BaseEventType, EventBusClient, EventBusProxy
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually
 
 PACKAGE = str(Path(eventbus.__file__).parent)
@@ -90,7 +91,7 @@ def test_only_observed_clients_pay_for_hooks(connected: Callable[..., Bus], obse
     """A hook makes emitting take the longer way; a client without one does not enter it."""
 
     class Hook(eventbus.EventBusHook):
-        def emitted(self, topic: str, events: tuple[object, ...], size: int) -> None:
+        def emitted(self, topic: str, events: Sequence[BaseEvent[Any] | BaseEventType], size: int) -> None:
             """Be told of it."""
 
     client = connected(hooks=[Hook()] if observe else [])
