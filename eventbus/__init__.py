@@ -30,6 +30,7 @@ from eventbus.errors import (
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
 from eventbus.handle import DeadLetter, Delivery, Emission, Middleware, Retry, TimeLimit, on
+from eventbus.handle.current import current_headers
 from eventbus.keys import ClientKeys
 from eventbus.observe.health import EventBusHealth
 from eventbus.observe.hooks import EventBusHook
@@ -38,7 +39,6 @@ from eventbus.observe.stats import DropReason, EventBusStats
 from eventbus.policies import Compression, ReceivePolicy, SendPolicy
 from eventbus.proxy.proxy import EventBusProxy, ProxyHealth
 from eventbus.wire.codec import RejectReason
-from eventbus.wire.headers import current_headers
 
 __all__ = [
     "AddressInUse",
