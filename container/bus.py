@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import fields
 from typing import Any, cast
 
 from dependency_injector import containers, providers
@@ -19,8 +20,6 @@ from eventbus.settings import EventBusSettings
 from eventbus.telemetry.switch import Telemetry, telemetry
 from eventbus.transports.contract import Transport
 
-_NOT_THE_CLIENTS = {"embedded_proxy", "security", "metrics", "traces", "http_port", "http_host", "log_format"}
-
 
 def _open_client(
     client_class: type[AnyClient],
@@ -37,12 +36,13 @@ def _open_client(
     observers = _observers(settings, transport)
     client = client_class(
         event_class,
+        settings.host,
+        settings.pub_port,
+        settings.sub_port,
+        options=settings.client_options(encrypted=settings.enabled and transport is None),
         hooks=(*observers.hooks, *hooks),
         middleware=(*observers.middleware, *middleware),
         transport=transport,
-        keys=settings.security.client_keys() if settings.enabled and transport is None else None,
-        # Each of the others is an argument of the same name.
-        **settings.model_dump(exclude=_NOT_THE_CLIENTS),
     )
     observers.watch(client)
     with ExitStack() as stack:
@@ -73,14 +73,9 @@ def _start_proxy(settings: EventBusSettings, stack: ExitStack) -> None:
             "EVENTBUS_EMBEDDED_PROXY needs ports that clients can know: set EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
         )
     try:
-        proxy = EventBusProxy(
-            settings.host,
-            settings.pub_port,
-            settings.sub_port,
-            max_event_bytes=settings.max_event_bytes,
-            secret_key=settings.security.proxy_secret_key(),
-            allow_list=settings.security.allow_list,
-        )
+        options = settings.proxy_options()
+        given = {field.name: getattr(options, field.name) for field in fields(options)}
+        proxy = EventBusProxy(settings.host, settings.pub_port, settings.sub_port, **given)
         stack.enter_context(proxy)
     except AddressInUse:
         pass  # somebody runs one already; whether it answers, connecting will tell

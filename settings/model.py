@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -31,10 +32,13 @@ from pydantic_settings import (
 
 from eventbus.errors import InvalidSettings
 from eventbus.keys import ClientKeys, bare, checked_key, public_key_of, read_key
+from eventbus.options import HOST, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
 from eventbus.policies import Compression, LogFormat, Metrics, ReceivePolicy, SendPolicy, Traces
 
 PREFIX = "EVENTBUS_"
 _NESTED = "__"
+_CLIENT = ClientOptions()  # its defaults are those of the settings
+_SETTLE_FACTOR = 1.25  # a proxy waits longer for subscribers than they wait before they reconnect
 _SECURITY = f"{PREFIX}SECURITY{_NESTED}"
 
 _ALIKE = 0.85  # from 0 to 1; a misspelt name is
@@ -153,57 +157,72 @@ class EventBusSettings(BaseSettings):
         env_prefix=PREFIX, env_file=".env", env_nested_delimiter="__", extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    enabled: bool = Field(default=True, description="false: a client whose calls do nothing, and no socket")
-    host: str = Field(default="localhost", min_length=1, description="where the proxy runs")
-    pub_port: int = Field(default=5559, ge=0, le=65535, description="the proxy's port for publishers (XSUB)")
-    sub_port: int = Field(default=5560, ge=0, le=65535, description="the proxy's port for subscribers (XPUB)")
+    enabled: bool = Field(default=_CLIENT.enabled, description="false: a client whose calls do nothing, and no socket")
+    host: str = Field(default=HOST, min_length=1, description="where the proxy runs")
+    pub_port: int = Field(default=PUB_PORT, ge=0, le=65535, description="the proxy's port for publishers (XSUB)")
+    sub_port: int = Field(default=SUB_PORT, ge=0, le=65535, description="the proxy's port for subscribers (XPUB)")
     topics: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
-        default=(), description="topics to subscribe to from the start, as a,b"
+        default=tuple(_CLIENT.topics), description="topics to subscribe to from the start, as a,b"
     )
     embedded_proxy: bool = Field(default=False, description="true: the container runs a proxy if none runs yet")
-    connect_timeout: Seconds = Field(default=5.0, gt=0, description="seconds to wait for the proxy")
-    connect_required: bool = Field(default=True, description="false: start without a proxy, and connect when one appears")
-    close_timeout: Seconds = Field(default=5.0, description="seconds that closing may take")
-    linger: Seconds = Field(default=1.0, description="seconds of those for flushing what was emitted")
-    send_timeout: Seconds = Field(default=5.0, description="seconds to wait while the send buffer is full")
+    connect_timeout: Seconds = Field(default=_CLIENT.connect_timeout, gt=0, description="seconds to wait for the proxy")
+    connect_required: bool = Field(
+        default=_CLIENT.connect_required, description="false: start without a proxy, and connect when one appears"
+    )
+    close_timeout: Seconds = Field(default=_CLIENT.close_timeout, description="seconds that closing may take")
+    linger: Seconds = Field(default=_CLIENT.linger, description="seconds of those for flushing what was emitted")
+    send_timeout: Seconds = Field(default=_CLIENT.send_timeout, description="seconds to wait while the send buffer is full")
     send_policy: SendPolicy = Field(
-        default=SendPolicy.BLOCK,
+        default=_CLIENT.send_policy,
         description="when the send buffer is full: block up to that timeout, raise, or drop the event",
     )
-    send_hwm: PositiveInt = Field(default=100_000, description="messages in the send buffer")
-    receive_hwm: PositiveInt = Field(default=100_000, description="messages that wait to be decoded")
+    send_hwm: PositiveInt = Field(default=_CLIENT.send_hwm, description="messages in the send buffer")
+    receive_hwm: PositiveInt = Field(default=_CLIENT.receive_hwm, description="messages that wait to be decoded")
     receive_buffer: PositiveInt = Field(
-        default=10_000, description="events that wait for recv_event(); 1000 until its first call"
+        default=_CLIENT.receive_buffer, description="events that wait for recv_event(); 1000 until its first call"
     )
     receive_policy: ReceivePolicy = Field(
-        default=ReceivePolicy.DROP_OLDEST, description="when so many wait: drop_oldest, drop_newest or block"
+        default=_CLIENT.receive_policy, description="when so many wait: drop_oldest, drop_newest or block"
     )
-    echo_interval: Seconds = Field(default=5.0, description="seconds from one echo through the proxy to the next; 0: none")
+    echo_interval: Seconds = Field(
+        default=_CLIENT.echo_interval, description="seconds from one echo through the proxy to the next; 0: none"
+    )
     echo_timeout: Seconds = Field(
-        default=1.0, gt=0, description="seconds that one may stay away before the state is degraded"
+        default=_CLIENT.echo_timeout, gt=0, description="seconds that an echo may take before the state is degraded"
     )
-    reconnect_interval: Seconds = Field(default=0.05, ge=0.001, description="seconds before the first attempt to reconnect")
+    reconnect_interval: Seconds = Field(
+        default=_CLIENT.reconnect_interval, ge=0.001, description="seconds before the first attempt to reconnect"
+    )
     reconnect_max_interval: Seconds = Field(
-        default=0.2, ge=0.001, description="the interval doubles with each attempt, up to so many seconds"
+        default=_CLIENT.reconnect_max_interval,
+        ge=0.001,
+        description="the interval doubles with each attempt, up to this many seconds",
     )
-    reconnect_attempts: int = Field(default=-1, ge=-1, description="how many before the client gives up; -1: for ever")
+    reconnect_attempts: int = Field(
+        default=_CLIENT.reconnect_attempts, ge=-1, description="how many before the client gives up; -1: no limit"
+    )
     max_event_bytes: PositiveInt = Field(
-        default=16_777_216, lt=2**31, description="the largest payload of a message; what is larger is refused"
+        default=_CLIENT.max_event_bytes, lt=2**31, description="the largest payload of a message; a larger one is refused"
     )
     numbered: bool = Field(
-        default=False, description="true: receivers see what is missing, and what a lost connection took is sent again"
+        default=_CLIENT.numbered,
+        description="true: receivers see what is missing, and what a lost connection took is sent again",
     )
     packing: bool = Field(
-        default=True, description="false: emit_events() sends one message per event, for receivers with the original client"
+        default=_CLIENT.packing,
+        description="false: emit_events() sends one message per event, for receivers with the original client",
     )
     compression: Compression = Field(
-        default=Compression.NONE,
+        default=_CLIENT.compression,
         description="none, zlib, zstd or lz4 for large payloads; receivers with the original client need none",
     )
     compression_threshold: PositiveInt = Field(
-        default=1024, description="bytes; larger payloads are compressed, if that makes them smaller"
+        default=_CLIENT.compression_threshold,
+        description="bytes; larger payloads are compressed, if that makes them smaller",
     )
-    metrics: Metrics = Field(default=Metrics.NONE, description="none, prometheus or otel: who counts and times events")
+    metrics: Metrics = Field(
+        default=Metrics.NONE, description="none, prometheus or otel: where events are counted and timed"
+    )
     traces: Traces = Field(
         default=Traces.NONE, description="none or otel: spans, and a trace context that travels with events"
     )
@@ -227,6 +246,32 @@ class EventBusSettings(BaseSettings):
             complaints = complaints or [str(error)]
         if complaints:
             raise InvalidSettings("; ".join(complaints))
+
+    def client_options(self, *, encrypted: bool = True) -> ClientOptions:
+        """How a client with these settings behaves.
+
+        Args:
+            encrypted: False leaves the keys out, also unusable ones, for a client that does not connect to the proxy.
+
+        Raises:
+            InvalidSettings: one of the client's two keys is missing, or is not a key.
+        """
+        return _options(ClientOptions, self, keys=self.security.client_keys() if encrypted else None)
+
+    def proxy_options(self) -> ProxyOptions:
+        """How a proxy with these settings behaves.
+
+        Raises:
+            InvalidSettings: the proxy's secret key is missing, or not a key, or does not belong to the public key that is
+                set.
+        """
+        return _options(
+            ProxyOptions,
+            self,
+            settle=_SETTLE_FACTOR * self.reconnect_max_interval,
+            secret_key=self.security.proxy_secret_key(),
+            allow_list=self.security.allow_list,
+        )
 
     @classmethod
     def settings_customise_sources(
@@ -253,6 +298,15 @@ class EventBusSettings(BaseSettings):
                 yield from (((name, inner), of_inner) for inner, of_inner in field.annotation.model_fields.items())
             else:
                 yield (name,), field
+
+
+# Any: a test holds that each option has the type of its setting.
+def _options[Options: (ClientOptions, ProxyOptions)](
+    kind: type[Options], settings: EventBusSettings, **derived: Any
+) -> Options:
+    """Options of a kind: each has the setting of the same name, except for those that are derived from several settings."""
+    names = {field.name for field in fields(kind)} - derived.keys()
+    return kind(**{name: getattr(settings, name) for name in names}, **derived)
 
 
 class _Secrets(EnvSettingsSource):
