@@ -11,10 +11,6 @@ from pathlib import Path
 
 from eventbus.errors import InvalidSettings
 
-ZAP_DOMAIN = b"eventbus"
-"""Of all our sockets. With one, though nobody may authenticate, libzmq refuses what does not speak ZMTP 3; without one it
-takes random bytes for frames of an older version."""
-
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 _GROUP = 5  # digits, which are four bytes
 _KEY = re.compile(f"[{re.escape(_DIGITS)}]{{40}}")

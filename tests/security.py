@@ -1,4 +1,4 @@
-"""What tests of security share: keys, allow-lists, proxies that use CURVE, and who talks to them."""
+"""Shared by the tests of security: keys, allow-lists, proxies that use CURVE, and their clients."""
 
 import json
 import os
@@ -24,12 +24,12 @@ class Keys(NamedTuple):
 
 
 def new_keys() -> Keys:
-    """A pair that nobody else has."""
+    """A new pair."""
     return Keys(*(key.decode() for key in zmq.curve_keypair()))
 
 
 class Guarded:
-    """A proxy that uses CURVE, running in a block, with its allow-list, and whoever is made for it and closed at its end.
+    """A proxy that uses CURVE, running in a block, with its allow-list. It closes the clients that it has made at the end.
 
     Args:
         directory: for the allow-list.
@@ -95,10 +95,10 @@ class Guarded:
         return self.keys_for(keys)
 
     def keys_for(self, keys: Keys) -> ClientKeys:
-        """What somebody with these keys shows to this proxy."""
+        """The keys of a client of this proxy."""
         return ClientKeys(self.keys.public, keys.secret)
 
-    # Who talks to it
+    # Its clients
 
     def client(self, keys: ClientKeys | None, **options: Any) -> Bus:
         """A client, not connected yet."""
@@ -121,7 +121,7 @@ class Guarded:
 
 @contextmanager
 def leaving_no_more() -> Iterator[None]:
-    """What runs in the block leaves no more threads and descriptors behind than there were. What ends by itself may end."""
+    """Assert that the block leaves no more threads and descriptors behind than there were before. Fewer are fine."""
     threads, tasks, descriptors = open_things()
 
     def no_more() -> bool:
@@ -133,7 +133,7 @@ def leaving_no_more() -> Iterator[None]:
 
 
 def logged(records: Sequence[Any], text: str) -> list[str]:
-    """The log's lines that have this text in them."""
+    """The lines of the log that contain this text."""
     return [line for line in (record.getMessage() for record in list(records)) if text in line]
 
 

@@ -67,6 +67,12 @@ def test_there_are_four_dependencies(project: dict[str, Any]) -> None:
     assert len(project["project"]["dependencies"]) == 4
 
 
+def test_uv_run_installs_no_linters_and_no_documentation_tools(project: dict[str, Any]) -> None:
+    """Of the dependency groups, only what the tests need is installed by default."""
+    assert project["tool"]["uv"]["default-groups"] == ["test"]
+    assert project["dependency-groups"].keys() == {"test", "lint", "docs"}
+
+
 def test_the_plain_import_is_light() -> None:
     """`import eventbus` imports neither asyncio, pydantic_settings nor dependency_injector."""
     done = run_script("import sys, eventbus\nprint(*sys.modules, sep='\\n')")

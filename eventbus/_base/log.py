@@ -6,7 +6,8 @@ from typing import Any
 
 FIELD_PREFIX = "eventbus_"
 
-_LOGGING = frozenset({"exc_info", "stack_info", "stacklevel"})
+# What the calls of a logger take by themselves; everything else is a fact.
+LOGGING_ARGUMENTS = frozenset({"exc_info", "stack_info", "stacklevel"})
 
 
 class Log(logging.LoggerAdapter[logging.Logger]):
@@ -22,10 +23,9 @@ class Log(logging.LoggerAdapter[logging.Logger]):
     def __init__(self, name: str = "eventbus", **facts: object) -> None:
         super().__init__(logging.getLogger(name), facts)
 
-    # The signature of logging's own; the values are what a call was given.
+    # The signature of logging's own; the values are what a call was given. It is not called below the logger's level.
     def process(self, msg: object, kwargs: MutableMapping[str, Any]) -> tuple[object, MutableMapping[str, Any]]:
         """Make fields of all arguments that are not logging's own."""
-        facts = {**(self.extra or {}), **{name: kwargs[name] for name in kwargs if name not in _LOGGING}}
-        options: dict[str, Any] = {name: kwargs[name] for name in kwargs if name in _LOGGING}
-        options["extra"] = {FIELD_PREFIX + name: value for name, value in facts.items()}
+        options: dict[str, Any] = {name: kwargs.pop(name) for name in LOGGING_ARGUMENTS & kwargs.keys()}
+        options["extra"] = {FIELD_PREFIX + name: value for name, value in {**(self.extra or {}), **kwargs}.items()}
         return msg, options

@@ -9,8 +9,8 @@ from threading import Thread
 
 from eventbus._base.addresses import is_ipv6, tcp_endpoint
 from eventbus._base.printable import printable
+from eventbus._base.zmtp import Answer, ask
 from eventbus.cli.connection import transport_for
-from eventbus.cli.probe import Answer, ask
 from eventbus.cli.report import Step, StepStatus, Trouble, json_object, stepwise, text_line
 from eventbus.cli.terminal import Paint, wants_colours
 from eventbus.errors import EncryptionRequired, HandshakeFailed, NotEncrypted, ProxyUnreachable

@@ -1,14 +1,13 @@
-"""Who may connect to a proxy, and what each may publish and subscribe to: the allow-list and its rules.
+"""The allow-list: which clients may connect to a proxy, and which topics each may publish and subscribe to.
 
 The allow-list is a TOML file::
 
     [clients.thermostat]
     public_key = "…"                    # 40 characters, as `eventbus keygen` prints it
-    publish = ["plant", "alarm*"]       # topics, or beginnings of topics; left out: all
+    publish = ["plant", "alarm*"]       # topics, or prefixes of topics; left out: all
     subscribe = ["*"]
 """
 
-import logging
 import os
 import tomllib
 from collections.abc import Iterable, Mapping
@@ -18,86 +17,92 @@ from threading import RLock
 from types import MappingProxyType
 from typing import Self
 
+from eventbus._base.log import Log
 from eventbus.errors import InvalidSettings, InvalidTopic
 from eventbus.keys import checked_key
 from eventbus.wire.frames import topic_frame
 
-logger = logging.getLogger("eventbus")
+log = Log()
 
-_ANY = "*"
+_WILDCARD = "*"
 
 
 @dataclass(frozen=True, slots=True)
-class Topics:
-    """A set of topics: some exactly, and all that begin with one of some prefixes."""
+class TopicRule:
+    """The topics that a client may use.
+
+    Attributes:
+        exact: single topics.
+        prefixes: all topics that begin with one of these.
+    """
 
     exact: frozenset[bytes]
     prefixes: tuple[bytes, ...]
 
-    def have(self, topic: bytes) -> bool:
-        """Whether the topic is among them."""
+    def permits(self, topic: bytes) -> bool:
+        """Whether the rule permits the topic."""
         return topic in self.exact or topic.startswith(self.prefixes)
 
-    def have_all_of(self, prefix: bytes) -> bool:
-        """Whether every topic that begins with the prefix is among them."""
+    def permits_all(self, prefix: bytes) -> bool:
+        """Whether the rule permits every topic that begins with the prefix."""
         return prefix.startswith(self.prefixes)
 
 
-ALL = Topics(frozenset(), (b"",))
+ALL_TOPICS = TopicRule(frozenset(), (b"",))
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
-    """One client that may connect.
+class AllowedClient:
+    """A client that may connect.
 
     Attributes:
-        name: what the allow-list calls it.
-        public_key: by which it is known.
+        name: its name in the allow-list.
+        public_key: the key by which the proxy knows it.
         publish: the topics that it may publish.
-        subscribe: the topics that it may subscribe to.
+        subscribe: the topics to which it may subscribe.
     """
 
     name: str
     public_key: str
-    publish: Topics = ALL
-    subscribe: Topics = ALL
+    publish: TopicRule = ALL_TOPICS
+    subscribe: TopicRule = ALL_TOPICS
 
 
 class AllowList:
-    """The clients that may connect. It does not change once it is made.
+    """The clients that may connect. Immutable.
 
     Raises:
         InvalidSettings: two clients have the same key.
     """
 
-    def __init__(self, clients: Iterable[Client] = ()) -> None:
-        by_key: dict[str, Client] = {}
+    def __init__(self, clients: Iterable[AllowedClient] = ()) -> None:
+        by_key: dict[str, AllowedClient] = {}
         for client in clients:
             other = by_key.setdefault(client.public_key, client)
             if other is not client:
                 raise InvalidSettings(f"clients {other.name} and {client.name} have the same public_key: each needs its own")
-        self.clients: Mapping[str, Client] = MappingProxyType(by_key)
+        self.clients: Mapping[str, AllowedClient] = MappingProxyType(by_key)
         """By public key."""
-        self.has_rules = any(client.publish != ALL or client.subscribe != ALL for client in by_key.values())
-        """Whether anybody may not do everything."""
+        self.has_rules = any(client.publish != ALL_TOPICS or client.subscribe != ALL_TOPICS for client in by_key.values())
+        """Whether there is anything that a client may not do."""
         self.exact: frozenset[bytes] = frozenset().union(*(client.subscribe.exact for client in by_key.values()))
-        """Topics that somebody may subscribe to without those that begin alike."""
+        """Topics to which a client may subscribe exactly, without the topics that begin alike."""
 
     def name(self, key: str) -> str:
-        """What it calls the client with this public key."""
+        """Return the name of the client with this public key."""
         client = self.clients.get(key)
-        return client.name if client else f"{key} (on the allow-list no more)"
+        return client.name if client else f"{key} (no longer on the allow-list)"
 
     def without(self, key: str) -> "AllowList":
-        """The same, but for the client with this public key."""
+        """Return a list of all clients but the one with this public key."""
         return AllowList(client for client in self.clients.values() if client.public_key != key)
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Make one from TOML.
+        """Read an allow-list from TOML.
 
         Raises:
-            InvalidSettings: it is no TOML, or something in it is unknown or has a bad value; the text names each.
+            InvalidSettings: the text is no TOML, or something in it is unknown or has a bad value; the error names each.
         """
         try:
             content = tomllib.loads(text)
@@ -118,27 +123,27 @@ class AllowList:
         return cls(parsed)
 
 
-def _parse_client(name: str, entry: object) -> Client:
+def _parse_client(name: str, entry: object) -> AllowedClient:
     if not isinstance(entry, dict):
         raise InvalidSettings("it must be a table: [clients.NAME] and then its public_key")
     unknown = entry.keys() - {"public_key", "publish", "subscribe"}
-    if unknown:  # a misspelt rule must not mean that there is none
+    if unknown:  # a misspelt rule must not count as no rule
         raise InvalidSettings(f"{', '.join(sorted(unknown))}: only public_key, publish and subscribe are known")
     key = entry.get("public_key")
     if not isinstance(key, str):
         raise InvalidSettings("its public_key is missing")
     key = checked_key(key, "its public_key")
-    return Client(name, key, _parse_topics(entry, "publish"), _parse_topics(entry, "subscribe"))
+    return AllowedClient(name, key, _parse_topics(entry, "publish"), _parse_topics(entry, "subscribe"))
 
 
-def _parse_topics(entry: Mapping[str, object], rule: str) -> Topics:
-    patterns = entry.get(rule, [_ANY])
+def _parse_topics(entry: Mapping[str, object], rule: str) -> TopicRule:
+    patterns = entry.get(rule, [_WILDCARD])
     if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
         raise InvalidSettings(f'{rule} must be a list of topics, such as ["plant", "alarm*"]')
     exact: set[bytes] = set()
     prefixes: set[bytes] = set()
     for pattern in patterns:
-        name, star, rest = pattern.partition(_ANY)
+        name, star, rest = pattern.partition(_WILDCARD)
         if rest:
             raise InvalidSettings(f"{rule}: a * may stand only at the end, not as in {pattern!r}")
         try:
@@ -146,15 +151,15 @@ def _parse_topics(entry: Mapping[str, object], rule: str) -> Topics:
         except InvalidTopic as error:
             raise InvalidSettings(f"{rule}: {error}") from None
     if b"" in prefixes:
-        return ALL
-    return Topics(frozenset(exact), tuple(sorted(prefixes)))
+        return ALL_TOPICS
+    return TopicRule(frozenset(exact), tuple(sorted(prefixes)))
 
 
 class AllowListFile:
-    """The allow-list in a file, which is read again when it has changed. Any thread may use it.
+    """The allow-list in a file, read again when the file has changed. Any thread may use it.
 
     Args:
-        path: where it is.
+        path: the path of the file.
 
     Raises:
         InvalidSettings: there is no such file, or it is no allow-list.
@@ -165,12 +170,12 @@ class AllowListFile:
         self._lock = RLock()
         self._seen: tuple[int, ...] | None = self._stamp()
         self.current = self._read()
-        """What is in force."""
+        """The list in force."""
 
     def refresh(self) -> bool:
-        """Read the file if it has changed since the last time; whether something new is in force now.
+        """Read the file if it has changed since the last time; return whether a new list is in force.
 
-        If it cannot be used any more, what was in force stays so, and an error is logged.
+        If the file has become unusable, the list in force stays, and an error is logged.
         """
         with self._lock:
             stamp = self._stamp()
@@ -180,29 +185,22 @@ class AllowListFile:
             try:
                 self.current = self._read()
             except InvalidSettings as error:
-                logger.error(
-                    "%s; what was read before stays in force",
-                    error,
-                    extra={"eventbus_file": str(self._path), "eventbus_error": type(error).__name__},
-                )
+                log.error("%s; what was read before stays in force", error, file=str(self._path), error=type(error).__name__)
                 return False
             count = len(self.current.clients)
-            logger.info(
-                "allow-list %s read again: %d clients may connect",
-                self._path,
-                count,
-                extra={"eventbus_file": str(self._path), "eventbus_count": count},
+            log.info(
+                "allow-list %s read again: %d clients may connect", self._path, count, file=str(self._path), count=count
             )
             return True
 
     def reread(self) -> bool:
-        """Read the file even if it seems not to have changed; see `refresh`."""
+        """Read the file even if it seems unchanged; see `refresh`."""
         with self._lock:
             self._seen = None
             return self.refresh()
 
     def expel(self, key: str) -> None:
-        """Take a client off what is in force, until the file is read again."""
+        """Remove a client from the list in force, until the file is read again."""
         with self._lock:
             self.current = self.current.without(key)
 
@@ -211,7 +209,7 @@ class AllowListFile:
             found = self._path.stat()
         except OSError:
             return (0,)
-        # The second for what keeps the first, such as new permissions; the last for what is renamed over it.
+        # ctime sees changes that keep mtime, such as new permissions; the inode sees another file renamed over this one.
         return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
     def _read(self) -> AllowList:

@@ -4,19 +4,18 @@ libzmq queues what it tells without a limit, and a bounded queue would make it w
 somebody must read all the time, which costs nothing as long as nobody comes or goes.
 """
 
-import struct
 import uuid
 from collections import Counter
+from itertools import islice
 from threading import Lock, Thread
 from time import monotonic
 
 import zmq
 
+from eventbus._base.zmq_monitor import events_of, monitor
+from eventbus._base.zmq_sockets import Context, Socket, new_socket
 from eventbus.proxy.health import Connections, HandshakeFailures
 from eventbus.wire.frames import PRIVATE
-
-type Context = zmq.Context[zmq.Socket[bytes]]
-type Socket = zmq.Socket[bytes]
 
 _ACCEPTED, _ENDED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
 _THROUGH = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
@@ -26,7 +25,6 @@ _AUTH = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
 _STOPPED = int(zmq.EVENT_MONITOR_STOPPED)
 _ALL = _ACCEPTED | _ENDED | _THROUGH | _NO_DETAIL | _PROTOCOL | _AUTH | _STOPPED
 
-_EVENT = struct.Struct("=HI")
 _NOWAIT = int(zmq.DONTWAIT)
 _BATCH = 256  # events of one socket before those of another
 _HANDSHAKE = 6.0  # seconds, in which every handshake has come to an end: proxies give it five
@@ -106,7 +104,7 @@ class ConnectionCounter:
         self._upstream: list[Socket] = []  # one, or none
         try:
             for socket in self._monitored:
-                self._monitors.append(_monitor(context, socket))
+                self._monitors.append(monitor(context, socket, _ALL))
             if subscriptions:
                 self._upstream.append(_upstream_end(context, frontend))
             self._thread = Thread(target=self._run, name="eventbus-proxy-counter", daemon=True)
@@ -183,39 +181,18 @@ class ConnectionCounter:
 
 def _follow(port: Port, socket: Socket) -> bool:
     """Take in what has happened at a port; whether that was the last of it."""
-    try:
-        for _ in range(_BATCH):
-            event, value = _EVENT.unpack(socket.recv(_NOWAIT))
-            socket.recv(_NOWAIT)  # the endpoint
-            port.note(event, value, monotonic())
-            if event == _STOPPED:
-                return True
-    except zmq.Again:
-        pass
+    for event, value in islice(events_of(socket), _BATCH):
+        port.note(event, value, monotonic())
+        if event == _STOPPED:
+            return True
     return False
 
 
-def _monitor(context: Context, socket: Socket) -> Socket:
-    """A socket on which libzmq tells what happens to the connections of another one."""
-    address = f"inproc://eventbus-proxy-counter-{uuid.uuid4().hex}"
-    listening = context.socket(zmq.PAIR)
-    try:
-        listening.set_hwm(0)
-        socket.monitor(address, _ALL)
-        listening.connect(address)
-    except BaseException:
-        socket.disable_monitor()
-        listening.close(linger=0)
-        raise
-    return listening
-
-
 def _upstream_end(context: Context, frontend: Socket) -> Socket:
-    """A publisher that never sends: it is told of subscriptions as all publishers are."""
+    """A publisher that never sends: the proxy tells it of subscriptions as it tells all publishers."""
     address = f"inproc://eventbus-upstream-{uuid.uuid4().hex}"
-    made = context.socket(zmq.XPUB)
+    made = new_socket(context, zmq.XPUB)
     try:
-        made.set_hwm(0)
         frontend.bind(address)
         made.connect(address)
     except BaseException:

@@ -1,111 +1,84 @@
-"""A proxy that enforces rules: passes on what the allow-list permits, and counts and logs what it denies."""
+"""Passes messages on under the rules of the allow-list, and counts and logs what it denies."""
 
-import logging
 import struct
 from collections.abc import Callable
-from threading import Lock
 from time import monotonic
 from typing import cast
 
 import zmq
 
-from eventbus._base.log_throttle import LogThrottle
-from eventbus._base.printable import printable
 from eventbus.proxy.allow_list import AllowListFile
 from eventbus.proxy.authorizer import Authorizer, is_token
+from eventbus.proxy.denials import Denials, PendingNotices
 from eventbus.wire.frames import MARK, PRIVATE, topic_of
-from eventbus.wire.notices import Action, DenialNotice
-
-logger = logging.getLogger("eventbus")
+from eventbus.wire.notices import Action
 
 type Socket = zmq.Socket[bytes]
 
 # Plain integers: pyzmq's enums cost a conversion in each call.
 _NOWAIT = int(zmq.DONTWAIT)
 _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
-_BATCH = 256  # messages from publishers between two looks at subscribers
+_BATCH = 256  # messages of publishers between two turns of subscribers
 
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
-_SHOWN = 255  # bytes of a topic
-_COUNTED = 100_000  # subscriptions; a client can think of any number of them
-_UNTOLD = 100  # different denials that a client is told at once; it can think of any number of topics
-_OTHERS = "…".encode()  # what stands for the rest of them
-_TELL = 1.0  # seconds from telling them to telling them again
+_NOTICE_INTERVAL_S = 1.0
 
 
-class Denials:
-    """What was denied, by client. Any thread may use it, but only one at a time `untold`."""
+class SubscriptionCounter:
+    """Counts the topics that are subscribed to under rules. One thread at a time.
 
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._counts: dict[str, int] = {}
-        self._throttle = LogThrottle()
-        self._untold: dict[str, dict[tuple[Action, bytes], int]] = {}  # by client, that none may use up another's
+    libzmq reports the end of a denied subscription, too. So it counts all requests for a topic, and remembers for which
+    topics one was granted. Tokens do not count.
 
-    @property
-    def counts(self) -> dict[str, int]:
-        """How often each client, by its name, was denied something."""
-        with self._lock:
-            return self._counts.copy()
+    Args:
+        limit: how many different topics are counted; clients can invent any number.
+    """
 
-    @property
-    def has_untold(self) -> bool:
-        """Whether there is something that clients are to be told."""
-        return bool(self._untold)
+    def __init__(self, limit: int = 100_000) -> None:
+        self._limit = limit
+        self._requests: dict[bytes, int] = {}
+        self._granted: set[bytes] = set()
 
-    def untold(self) -> list[DenialNotice]:
-        """What clients are to be told; it then counts as told."""
-        untold, self._untold = self._untold, {}
-        return [DenialNotice(key, *what, count) for key, of_client in untold.items() for what, count in of_client.items()]
+    def __len__(self) -> int:
+        """How many topics are subscribed to. Any thread may ask."""
+        return len(self._granted)
 
-    def count(self, name: str) -> None:
-        """Count one more."""
-        with self._lock:
-            self._counts[name] = self._counts.get(name, 0) + 1
+    def begin(self, topic: bytes, *, granted: bool) -> None:
+        """Count a subscription, granted or denied."""
+        if topic.startswith(PRIVATE) or (topic not in self._requests and len(self._requests) >= self._limit):
+            return
+        self._requests[topic] = self._requests.get(topic, 0) + 1
+        if granted:
+            self._granted.add(topic)
 
-    def add(self, key: str, name: str, action: Action, topic: bytes) -> None:
-        """Count one more, log it, once a minute for each client and action, and keep it to be told."""
-        self.count(name)
-        untold = self._untold.setdefault(key, {})
-        what = action, topic[:_SHOWN]
-        if what not in untold and len(untold) >= _UNTOLD:
-            what = action, _OTHERS
-        untold[what] = untold.get(what, 0) + 1
-        held_back = self._throttle.admit(f"{action} {name}")
-        if held_back is not None:
-            logger.warning(
-                "denied client %s to %s on topic %r: the allow-list does not permit it; %d more since the last such line",
-                name,
-                action,
-                topic[:_SHOWN],
-                held_back,
-                extra={
-                    "eventbus_client": name,
-                    "eventbus_action": str(action),
-                    "eventbus_topic": printable(topic[:_SHOWN].decode(errors="backslashreplace"), _SHOWN),
-                    "eventbus_held_back": held_back,
-                },
-            )
+    def end(self, topic: bytes) -> None:
+        """Count the end of a subscription, granted or denied."""
+        left = self._requests.get(topic, 0) - 1
+        if left > 0:
+            self._requests[topic] = left
+        else:
+            self._requests.pop(topic, None)
+            self._granted.discard(topic)
 
 
 class Enforcer:
-    """Does what `zmq.proxy_steerable` does, but for what the allow-list denies.
+    """Does what `zmq.proxy_steerable` does, except for what the allow-list denies.
 
-    Publishers are told that everything is subscribed. What subscribers subscribe to is not told to them, because libzmq
-    reports the end of a subscription that was denied like that of any other: passed on, it would end somebody else's. Only
-    the tokens by which clients prove that the path is live go upstream.
+    It subscribes to everything at publishers. Subscriptions of subscribers do not go upstream, because libzmq reports the
+    end of a denied subscription like the end of any other: passed on, it would end the subscription of another client. Only
+    the tokens with which clients prove that the path is live go upstream.
 
-    libzmq counts a message that a subscriber sends for a subscription, and then takes the subscriber of the next one for
-    that of this one: one that nobody noticed would let its sender have what others may subscribe to. So `run` ends then.
+    If a subscriber sends a message instead of a subscription, libzmq assigns the next subscription to the wrong subscriber.
+    Unnoticed, that would give the sender topics that only others may have. So `run` ends after such a message.
 
     Args:
         frontend: the XSUB socket, bound, with CURVE.
         backend: the XPUB socket, bound, with CURVE and `zmq.XPUB_MANUAL`.
-        commands: what is controlled through: a PAIR that takes STATISTICS and TERMINATE.
-        allow_list: whose rules are enforced, new ones from the next message on.
-        denials: where is counted what was denied.
-        expel: called with the public key of a client that has sent what no subscriber sends, before `run` ends.
-        probe: the public key with which the proxy itself finds out whether it is ready.
+        commands: a PAIR socket that receives the commands STATISTICS and TERMINATE.
+        allow_list: the rules to enforce; new rules hold from the next message on.
+        denials: counts and logs what was denied.
+        expel: called, before `run` ends, with the public key of a client that has sent what no subscriber sends.
+        probe: the public key with which the proxy itself checks whether it is ready.
     """
 
     def __init__(
@@ -126,12 +99,11 @@ class Enforcer:
         self._expel = expel
         self._probe = probe
         self._rules = allow_list.current
-        self._gate = Authorizer(self._rules, probe=probe)
-        # How many have asked for a topic, and those that somebody was granted: libzmq tells the end of what was denied, too.
-        self._asked: dict[bytes, int] = {}
-        self._granted: set[bytes] = set()
+        self._authorizer = Authorizer(self._rules, probe=probe)
+        self._notices = PendingNotices()
+        self._subscriptions = SubscriptionCounter()
         self.traffic = [0] * 8
-        """Frames and bytes by turns: from publishers, to publishers, from subscribers, to subscribers."""
+        """Frames and bytes in turn: from publishers, to publishers, from subscribers, to subscribers."""
         # The methods in C, without what pyzmq's Python layer adds to each call.
         self._receive = cast(Callable[[int, bool], zmq.Frame], super(zmq.Socket, frontend).recv)
         self._send = cast(Callable[..., object], super(zmq.Socket, backend).send)
@@ -139,7 +111,7 @@ class Enforcer:
     @property
     def subscriptions(self) -> int:
         """How many different topics are subscribed to; see `ProxyHealth`. Any thread may ask."""
-        return len(self._granted)
+        return len(self._subscriptions)
 
     def run(self) -> None:
         """Pass messages on until TERMINATE, or until a client must be expelled."""
@@ -147,9 +119,9 @@ class Enforcer:
         poller = zmq.Poller()
         for socket in (self._commands, self._backend, self._frontend):
             poller.register(socket, zmq.POLLIN)
-        tell_due = monotonic()
+        notices_due = monotonic()
         while True:
-            ready = dict(poller.poll(round(1000 * _TELL) if self._denials.has_untold else None))
+            ready = dict(poller.poll(round(1000 * _NOTICE_INTERVAL_S) if self._notices else None))
             self._follow_rules()
             if self._commands in ready:
                 if self._commands.recv() == b"TERMINATE":
@@ -162,19 +134,23 @@ class Enforcer:
                     return
             if self._frontend in ready:
                 self._pass_on()
-            if self._denials.has_untold and monotonic() >= tell_due:
-                tell_due = monotonic() + _TELL
-                for denial in self._denials.untold():
-                    self._frontend.send(denial.frame())
+            if self._notices and monotonic() >= notices_due:
+                notices_due = monotonic() + _NOTICE_INTERVAL_S
+                for notice in self._notices.take():
+                    self._frontend.send(notice.frame())
 
     def _follow_rules(self) -> None:
         rules = self._allow_list.current
         if rules is not self._rules:
-            self._rules, self._gate = rules, Authorizer(rules, self._gate.marked, self._probe)
+            self._rules, self._authorizer = rules, Authorizer(rules, self._authorizer.marked, self._probe)
+
+    def _deny(self, key: str, action: Action, topic: bytes) -> None:
+        self._denials.add(self._rules.name(key), action, topic)
+        self._notices.add(key, action, topic)
 
     def _pass_on(self) -> None:
-        """Pass on a batch of messages to subscribers."""
-        receive, send, pass_frame = self._receive, self._send, self._gate.message
+        """Pass a batch of messages on to subscribers."""
+        receive, send, pass_frame = self._receive, self._send, self._authorizer.message
         received = sent = received_bytes = sent_bytes = 0
         try:
             for _ in range(_BATCH):
@@ -190,7 +166,7 @@ class Enforcer:
                     sent += 1
                     sent_bytes += len(passed)
                 else:
-                    self._denials.add(key, self._gate.name(key), Action.PUBLISH, topic_of(first))
+                    self._deny(key, Action.PUBLISH, topic_of(first))
                 while more:
                     frame = receive(_NOWAIT, False)
                     more = frame.more
@@ -207,13 +183,13 @@ class Enforcer:
                 self.traffic[index] += count
 
     def _follow_subscriptions(self) -> str | None:
-        """Do what subscribers ask for; the public key of one that has sent something else, after which nothing is sure."""
+        """Do what subscribers ask for; return the public key of a client that has sent anything but a subscription."""
         for _ in range(_BATCH):
             try:
                 frame = self._backend.recv(_NOWAIT, copy=False)
             except zmq.Again:
                 return None
-            self._follow_rules()  # before each, for a subscription is asked for only once
+            self._follow_rules()  # before each, because a client asks for a subscription only once
             change, key = frame.bytes, _user_of(frame)
             self.traffic[4] += 1
             self.traffic[5] += len(change)
@@ -229,46 +205,31 @@ class Enforcer:
 
     def _change(self, action: bytes, topic: bytes, key: str | None) -> None:
         if action == _UNSUBSCRIBE:
-            self._count_end(topic)
+            self._subscriptions.end(topic)
         if key is None:
-            return  # of a client that has gone: libzmq has ended its subscriptions
+            return  # the client has gone, and libzmq has ended its subscriptions
         if action == _UNSUBSCRIBE:
             for granted in (topic, topic + MARK):  # the rules may have changed since
                 self._set(zmq.UNSUBSCRIBE, granted)
             return
-        wanted = self._gate.subscription(key, topic)
-        self._count(topic, granted=wanted is not None)
-        if wanted is None:
-            self._denials.add(key, self._gate.name(key), Action.SUBSCRIBE, topic)
+        granted_prefix = self._authorizer.subscription(key, topic)
+        self._subscriptions.begin(topic, granted=granted_prefix is not None)
+        if granted_prefix is None:
+            self._deny(key, Action.SUBSCRIBE, topic)
         else:
-            self._set(zmq.SUBSCRIBE, wanted)
-
-    def _count(self, topic: bytes, *, granted: bool) -> None:
-        if topic.startswith(PRIVATE) or (topic not in self._asked and len(self._asked) >= _COUNTED):
-            return
-        self._asked[topic] = self._asked.get(topic, 0) + 1
-        if granted:
-            self._granted.add(topic)
-
-    def _count_end(self, topic: bytes) -> None:
-        left = self._asked.get(topic, 0) - 1
-        if left > 0:
-            self._asked[topic] = left
-        else:
-            self._asked.pop(topic, None)
-            self._granted.discard(topic)
+            self._set(zmq.SUBSCRIBE, granted_prefix)
 
     def _set(self, option: zmq.SocketOption, topic: bytes) -> None:
         """Change a subscription of the client whose request was received last."""
         try:
             self._backend.set(option, topic)
         except zmq.ZMQError as error:
-            if error.errno != zmq.EINVAL:  # it has gone meanwhile
+            if error.errno != zmq.EINVAL:  # the client has gone in the meantime
                 raise
 
 
 def _user_of(frame: zmq.Frame) -> str | None:
-    """The public key of the client that a frame comes from; None if it comes from libzmq itself."""
+    """Return the public key of the client that has sent a frame; None if the frame comes from libzmq itself."""
     try:
         return cast(str, frame.get("User-Id"))
     except zmq.ZMQError:

@@ -17,7 +17,8 @@ from eventbus._base.descriptors import require_descriptors
 from eventbus.proxy import sockets as binding
 from eventbus.proxy.allow_list import AllowListFile
 from eventbus.proxy.counters import ConnectionCounter
-from eventbus.proxy.enforcer import Denials, Enforcer
+from eventbus.proxy.denials import Denials
+from eventbus.proxy.enforcer import Enforcer
 from eventbus.proxy.health import ProxyHealth, Traffic
 from eventbus.proxy.zap import Authenticator
 

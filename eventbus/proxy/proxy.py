@@ -10,7 +10,7 @@ from eventbus._base.addresses import is_loopback
 from eventbus.errors import InvalidSettings
 from eventbus.keys import ClientKeys, checked_key, new_pair, public_key_of
 from eventbus.proxy.allow_list import AllowListFile
-from eventbus.proxy.enforcer import Denials
+from eventbus.proxy.denials import Denials
 from eventbus.proxy.forwarding import Forwarding
 from eventbus.proxy.health import Connections, HandshakeFailures, ProxyHealth, Traffic
 

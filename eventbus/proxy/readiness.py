@@ -12,13 +12,12 @@ import zmq
 from eventbus._base.addresses import is_ipv6, local_address, tcp_endpoint
 from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
-from eventbus.keys import ZAP_DOMAIN, ClientKeys
+from eventbus._base.zmq_sockets import Socket, new_socket
+from eventbus.keys import ClientKeys
 from eventbus.wire.frames import PRIVATE
 
 if TYPE_CHECKING:
     from eventbus.proxy.proxy import EventBusProxy
-
-type Socket = zmq.Socket[bytes]
 
 _DESCRIPTORS = 5 + 2 + 4  # a context has five, each socket one, and each connection one at either end
 _LOOK = 0.01  # seconds between two looks at whether a connection has come back, and whether the proof is given up
@@ -156,14 +155,7 @@ class _Path:
             self._publisher.close()  # whatever has ended it: the context waits for that
 
     def _connected(self, kind: int, address: str, port: int, keys: ClientKeys | None) -> Socket:
-        made = self._context.socket(kind)
-        made.set_hwm(0)
-        made.set(zmq.LINGER, 0)
+        made = new_socket(self._context, kind, linger=0, client_keys=keys)
         made.set(zmq.IPV6, is_ipv6(address))
-        made.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
-        if keys is not None:
-            made.set(zmq.CURVE_SERVERKEY, keys.server_public_key.encode())
-            made.set(zmq.CURVE_PUBLICKEY, keys.public_key.encode())
-            made.set(zmq.CURVE_SECRETKEY, keys.secret_key.encode())
         made.connect(tcp_endpoint(address, port))
         return made

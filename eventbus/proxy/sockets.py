@@ -5,47 +5,28 @@ from typing import cast
 import zmq
 
 from eventbus._base.addresses import is_ipv6, resolve, tcp_endpoint
+from eventbus._base.zmq_sockets import Context, Socket, new_socket
 from eventbus.errors import AddressInUse
-from eventbus.keys import ZAP_DOMAIN
 
-_LINGER = 1_000  # milliseconds
-_BACKLOG = 1_024  # connections that wait to be accepted: a fleet that comes back comes at once
-_HANDSHAKE = 5_000  # milliseconds until a connection that does not finish its greeting is dropped
-
-# Seconds after which a peer that is gone without a word is disconnected, with its queue: 10 and 3 times 3.
-_KEEPALIVE = {zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 10, zmq.TCP_KEEPALIVE_INTVL: 3, zmq.TCP_KEEPALIVE_CNT: 3}
-
-type Context = zmq.Context[zmq.Socket[bytes]]
-type Socket = zmq.Socket[bytes]
+_BACKLOG = 1_024  # connections that wait to be accepted: a fleet of clients comes back all at once
 
 
 def socket_for(
     context: Context, kind: int, *, send_hwm: int = 0, receive_hwm: int = 0, largest: int = -1, secret_key: str | None = None
 ) -> Socket:
-    """Return a new socket of a proxy. It is not bound yet.
+    """Return a new socket of a proxy, not bound yet.
 
     Args:
         context: the ZeroMQ context.
-        kind: `zmq.XSUB`, `zmq.XPUB` or another.
-        send_hwm: high-water mark of what is sent to each peer, in messages; 0 for none.
-        receive_hwm: that of what is received.
-        largest: how many bytes a frame may have; whoever sends a larger one is disconnected. -1: any number.
-        secret_key: the proxy's; None for no encryption.
+        kind: `zmq.XSUB`, `zmq.XPUB` or another socket type.
+        send_hwm: high-water mark of the send queue of each peer, in messages; 0: no limit.
+        receive_hwm: the same of the receive queues.
+        largest: the largest frame, in bytes; a peer that sends a larger one is disconnected. -1: no limit.
+        secret_key: the proxy's; None: no encryption.
     """
-    made = context.socket(kind)
-    made.set(zmq.SNDHWM, send_hwm)
-    made.set(zmq.RCVHWM, receive_hwm)
-    made.set(zmq.LINGER, _LINGER)
+    made = new_socket(context, kind, send_hwm=send_hwm, receive_hwm=receive_hwm, server_key=secret_key)
     made.set(zmq.BACKLOG, _BACKLOG)
-    made.set(zmq.HANDSHAKE_IVL, _HANDSHAKE)
     made.set(zmq.MAXMSGSIZE, largest)
-    made.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
-    if secret_key is not None:
-        made.set(zmq.CURVE_SERVER, 1)
-        made.set(zmq.CURVE_SECRETKEY, secret_key.encode())
-        made.set(zmq.ZAP_ENFORCE_DOMAIN, 1)  # where nobody answers who may connect, nobody may
-    for option, value in _KEEPALIVE.items():
-        made.set(option, value)
     return made
 
 

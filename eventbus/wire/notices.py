@@ -1,6 +1,7 @@
-"""What a proxy tells a client that it has denied something, for the client cannot see it: one frame that goes upstream.
+"""The notice with which a proxy tells a client that it has denied something, which the client cannot see by itself.
 
-It goes to all publishers, as everything does that goes upstream, and names the client by its public key.
+A notice is one frame that goes upstream, to all publishers, as every upstream frame does. It names the client by its public
+key, and clients ignore the notices of others.
 """
 
 import json
@@ -8,12 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-_START = b"\x02"  # subscriptions begin with 1, their ends with 0
-_SHOWN = 255  # bytes of a topic
+from eventbus.wire.frames import MAX_TOPIC_BYTES
+
+_START = b"\x02"  # a subscription begins with 1, its end with 0
 
 
 class Action(StrEnum):
-    """What can be denied."""
+    """What a proxy can deny."""
 
     PUBLISH = "publish"
     SUBSCRIBE = "subscribe"
@@ -21,13 +23,13 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DenialNotice:
-    """Something that a client was denied.
+    """What a client was denied.
 
     Attributes:
         key: the client's public key.
-        action: what it tried.
-        topic: where, cut off after 255 bytes.
-        count: how often, since it was told of this last.
+        action: what the client tried.
+        topic: the topic, cut off after 255 bytes.
+        count: how often, since the last notice about the same.
     """
 
     key: str
@@ -36,19 +38,19 @@ class DenialNotice:
     count: int
 
     def frame(self) -> bytes:
-        """The frame that tells of it."""
-        topic = self.topic[:_SHOWN].decode(errors="backslashreplace")
+        """Return the frame that carries this notice."""
+        topic = self.topic[:MAX_TOPIC_BYTES].decode(errors="backslashreplace")
         return _START + json.dumps([self.key, self.action, topic, self.count]).encode()
 
     @classmethod
     def of(cls, frame: bytes) -> Self | None:
-        """What a frame tells of; None if it is another one. Anything may come."""
+        """Return the notice that a frame carries; None if it carries none. The frame may hold any bytes."""
         if frame[:1] != _START:
             return None
         try:
             key, action, topic, count = json.loads(frame[1:])
             if not isinstance(key, str) or not isinstance(topic, str) or type(count) is not int or count < 1:
                 return None
-            return cls(key, Action(action), topic.encode(errors="backslashreplace")[:_SHOWN], count)
+            return cls(key, Action(action), topic.encode(errors="backslashreplace")[:MAX_TOPIC_BYTES], count)
         except (ValueError, TypeError, RecursionError):
             return None

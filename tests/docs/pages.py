@@ -11,15 +11,18 @@ import shutil
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import pexpect
 import pytest
+from packaging.requirements import Requirement
 
 from tests.container.support import free_ports
 from tests.support import PATIENCE
@@ -207,7 +210,7 @@ class Reader:
         self.ports = pub_port, sub_port = ports or free_ports()
         http_port = next(port for port in iter(lambda: free_ports()[0], None) if port not in (pub_port, sub_port))
         self._ports = {"5559": str(pub_port), "5560": str(sub_port), "9464": str(http_port)}
-        foreign = ("EVENTBUS_", "PYTEST_", "VIRTUAL_ENV", "COLUMNS", "LINES")
+        foreign = ("EVENTBUS_", "PYTEST_", "UV_", "VIRTUAL_ENV", "COLUMNS", "LINES")
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | {
             "EVENTBUS_PUB_PORT": str(pub_port),
             "EVENTBUS_SUB_PORT": str(sub_port),
@@ -312,3 +315,13 @@ def needs(*programs: str) -> None:
     for program in programs:
         if shutil.which(program) is None:
             pytest.skip(f"{program} is not installed")
+
+
+def needs_group(name: str) -> None:
+    """Skip the test if a distribution of this dependency group in pyproject.toml is missing."""
+    groups = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]
+    for requirement in map(Requirement, groups[name]):
+        try:
+            distribution(requirement.name)
+        except PackageNotFoundError:
+            pytest.skip(f"{requirement.name} is not installed: uv sync --all-groups")

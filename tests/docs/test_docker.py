@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml  # type: ignore[import-untyped] # it comes with mkdocs, its types do not
+import yaml  # type: ignore[import-untyped] # its types are a distribution of their own
 
 from tests.docs.pages import ROOT, section
 from tests.docs.running import done, free_port, running, surroundings

@@ -1,14 +1,17 @@
 """docs/quickstart.md: who follows it step by step gets two services that talk, and a test."""
 
+import json
 import re
 import shutil
+import sys
+import tomllib
 from contextlib import ExitStack, closing
-from importlib.metadata import distributions
 from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT, Command, Reader, Terminal, commands, section
+from tests.docs.pages import ROOT, Command, Reader, Terminal, commands, needs, section
+from tests.docs.wheels import write_wheels
 from tests.support import RawPeers
 
 
@@ -18,6 +21,25 @@ def copy_of_the_project(folder: Path) -> None:
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder)
+
+
+def configuration_of_uv(folder: Path, services: Path) -> Path:
+    """Write a file that makes uv install the packages that this suite runs with: that needs no network and no cache.
+
+    Args:
+        folder: where the file, the packages as wheels, and a cache of its own go.
+        services: where uv will run.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    wheels = folder / "wheels"
+    wheels.mkdir()
+    write_wheels(wheels, [*project["build-system"]["requires"], *project["project"]["dependencies"], "pytest"])
+    options = {"cache-dir": str(folder / "cache"), "find-links": [str(wheels)], "no-index": True, "offline": True}
+    configuration = folder / "uv.toml"
+    configuration.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in options.items()))
+    # Without this file uv could take another Python of the machine, which these packages are not compiled for.
+    (services / ".python-version").write_text(sys.executable)
+    return configuration
 
 
 def wait_for_subscriber(reader: Reader, topic: bytes) -> None:
@@ -39,14 +61,12 @@ def without_times(text: str) -> str:
 @pytest.mark.timeout(240)  # an installation and a dozen processes, one after the other
 def test_the_quickstart(tmp_path: Path) -> None:
     """Each step does what the page says, and shows what the page shows, in an environment that begins with nothing."""
+    needs("uv")
     (tmp_path / "eventbus").mkdir()
     copy_of_the_project(tmp_path / "eventbus")
     folder = tmp_path / "services"
     folder.mkdir()
-    # What the suite runs with lies in uv's cache: no network is needed.
-    constraints = tmp_path / "constraints.txt"
-    constraints.write_text("\n".join(f"{each.name}=={each.version}" for each in distributions() if each.name != "eventbus"))
-    reader = Reader(folder, UV_OFFLINE="1", UV_CONSTRAINT=str(constraints))
+    reader = Reader(folder, UV_CONFIG_FILE=str(configuration_of_uv(tmp_path, folder)))
 
     with section("quickstart.md", "Install") as part:
         reader.run(part.one("sh"))

@@ -28,8 +28,8 @@ def test_the_rules() -> None:
         example = part.one("toml")
     (client,) = AllowList.parse(example.replace("…", "x" * 40)).clients.values()
     assert client.name == "thermostat"
-    assert client.publish.have(b"alarm-1")
-    assert not client.publish.have(b"plant-1")
+    assert client.publish.permits(b"alarm-1")
+    assert not client.publish.permits(b"plant-1")
 
 
 def test_the_table_of_errors() -> None:

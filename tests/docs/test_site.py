@@ -17,7 +17,7 @@ from eventbus.cli import main as cli
 from eventbus.settings import EventBusSettings
 from eventbus.transports.contract import Transport
 from eventbus.transports.memory import MemoryHub, MemoryTransport
-from tests.docs.pages import ROOT
+from tests.docs.pages import ROOT, needs_group
 
 
 class Page(HTMLParser):
@@ -61,6 +61,7 @@ def public() -> set[tuple[str, str]]:
 @pytest.mark.timeout(180)  # all pages, and the reading of all code
 def test_the_site(tmp_path: Path) -> None:
     """It builds without a warning, its reference has each public name, variable and command, and it fetches nothing."""
+    needs_group("docs")
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
         cwd=ROOT,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import ROOT, Block, pages, sections
+from tests.docs.pages import ROOT, Block, needs_group, pages, sections
 
 EVERYWHERE = "quickstart.md"  # whose modules other pages import too
 
@@ -48,6 +48,7 @@ def as_module(block: Block, others: list[Block]) -> str:
 @pytest.mark.timeout(180)  # without a cache it reads the types of all dependencies
 def test_the_examples_are_typed(tmp_path: Path) -> None:
     """mypy has nothing to say about them."""
+    needs_group("lint")
     for page in pages():
         blocks = python_blocks(page)
         for block in blocks:

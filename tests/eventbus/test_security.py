@@ -1,4 +1,4 @@
-"""Encryption and authentication over real sockets: who gets in, what the others are told, and how they recover."""
+"""Encryption and authentication over real sockets: which clients get in, what the others are told, how they recover."""
 
 import logging
 from collections.abc import Iterator
@@ -377,7 +377,7 @@ def test_recovery_once_the_right_proxy_is_back(
 
 
 def test_a_client_gets_a_new_key(guarded: Guarded) -> None:
-    """While both keys are allowed a client may use either, and later only the new one. Others notice nothing."""
+    """While both keys are on the list a client may use either, later only the new one. Other clients notice nothing."""
     old, new = new_keys(), new_keys()
     other = guarded.connected(guarded.keys_for(GUEST), topics=["my_service"])
     recorder, states = record(other), states_of(other)
@@ -543,7 +543,7 @@ def test_the_list_gets_rules(directory: Path, caplog: pytest.LogCaptureFixture) 
 
 
 def test_the_list_loses_its_rules(directory: Path) -> None:
-    """When the list loses its rules everybody may do everything, at the latest after the next connection."""
+    """When the list loses its rules, each client may do everything, at the latest after its next connection."""
     guarded = Guarded(directory)
     guarded.set("guest", GUEST.public)
     guarded.set("bound", (bound := new_keys()).public, publish=[], subscribe=[])
@@ -586,7 +586,7 @@ def test_a_rule_changes_under_a_subscription(directory: Path, numbered: bool) ->
 
 
 def test_a_rule_changes_before_the_end_of_a_subscription(directory: Path) -> None:
-    """What was subscribed under one rule ends with its unsubscription under another."""
+    """A subscription made under one rule ends with its unsubscription under another."""
     guarded = Guarded(directory)
     guarded.set("guest", GUEST.public)
     guarded.set("bound", (bound := new_keys()).public, subscribe=["my_service"])
@@ -650,7 +650,7 @@ def test_strangers_at_a_secure_port(guarded: Guarded, leg: str) -> None:
 
 
 def test_a_stranger_that_stops_in_the_midst(guarded: Guarded, stack: ExitStack) -> None:
-    """Strangers that say half a greeting and keep the connection keep nobody else out."""
+    """Strangers that send half a greeting and keep the connection do not keep others out."""
     for port in (guarded.proxy.pub_port, guarded.proxy.sub_port):
         for content in (b"", zmtp.SIGNATURE, zmtp.GREETING[:40]):
             for _ in range(10):
@@ -664,7 +664,7 @@ def test_a_stranger_that_stops_in_the_midst(guarded: Guarded, stack: ExitStack) 
 
 
 def test_health_counts_who_is_refused(guarded: Guarded) -> None:
-    """health() counts the connections that were refused, and protection tells what keeps strangers out."""
+    """health() counts the refused connections, and protection says what keeps strangers out."""
     before = guarded.proxy.health().refused
     with pytest.raises(UnknownClient):
         guarded.client(guarded.keys_for(new_keys())).connect(LONG)
@@ -697,7 +697,7 @@ def test_counts_mean_the_same_under_rules(directory: Path) -> None:
 
 
 def test_nobody_answers_who_may_connect(tmp_path: Path) -> None:
-    """Where the authenticator has died nobody gets in, neither a stranger nor who is listed; the proxy counts as down."""
+    """If the authenticator has died, no client gets in, listed or not, and the proxy counts as down."""
     with Guarded(tmp_path) as guarded:
         known, stranger = guarded.admit("known"), guarded.keys_for(new_keys())
         running = guarded.proxy._running

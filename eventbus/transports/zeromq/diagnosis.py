@@ -2,10 +2,11 @@
 
 from collections.abc import Callable
 from functools import partial
+from urllib.parse import urlsplit
 
+from eventbus._base.zmtp import greet
 from eventbus.errors import EncryptionRequired, EventBusError, NotEncrypted, UnknownClient, WrongServerKey
 from eventbus.keys import ClientKeys
-from eventbus.transports.zeromq.greeting import mechanism_at
 from eventbus.transports.zeromq.policy import ConnectionStatus
 
 _ANSWER = 0.5  # seconds
@@ -25,7 +26,7 @@ def obstacle(endpoint: str, leg: ConnectionStatus, keys: ClientKeys | None) -> C
         return partial(UnknownClient, endpoint, keys.public_key)
     if not leg.broken_off:
         return None
-    match mechanism_at(endpoint, _ANSWER):
+    match _mechanism_at(endpoint):
         case "CURVE" if keys is None:
             return partial(EncryptionRequired, endpoint)
         case "NULL" if keys is not None:
@@ -34,3 +35,14 @@ def obstacle(endpoint: str, leg: ConnectionStatus, keys: ClientKeys | None) -> C
             return partial(WrongServerKey, endpoint, keys.server_public_key)
         case _:
             return None
+
+
+def _mechanism_at(endpoint: str) -> str:
+    """The security mechanism of what listens at an endpoint; empty if nothing does, or it is no ZeroMQ socket."""
+    address = urlsplit(endpoint)
+    assert address.hostname is not None
+    assert address.port is not None
+    try:
+        return greet(address.hostname, address.port, _ANSWER).mechanism
+    except OSError:
+        return ""

@@ -1,17 +1,16 @@
 """What becomes of a socket's connection, as libzmq's socket monitor tells it."""
 
-import struct
-import uuid
 from dataclasses import replace
 from threading import RLock
 from typing import cast
 
 import zmq
 
+from eventbus._base.zmq_monitor import events_of, monitor
+from eventbus._base.zmq_sockets import Context, Socket
 from eventbus.transports.zeromq.policy import ConnectionStatus
-from eventbus.transports.zeromq.sockets import Context, Socket, shared_context, unless_closed
+from eventbus.transports.zeromq.sockets import shared_context, unless_closed
 
-_EVENT = struct.Struct("=HI")
 _UP = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _RETRIED = int(zmq.EVENT_CONNECT_RETRIED)
 _REFUSED = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
@@ -35,21 +34,11 @@ class Monitor:
 
     def attach(self, socket: Socket) -> None:
         """Follow this socket, which is not connected yet. The caller owns it at this moment."""
-        address = f"inproc://eventbus-monitor-{uuid.uuid4().hex}"  # must be unique in the process
         with self._lock:
-            events = self._context.socket(zmq.PAIR)
-            shared_context.keep(events)
-            try:
-                events.set_hwm(0)
-                # In this order, and the other way round at the end: libzmq's thread, which has all connections of the
-                # process, would wait for ever to tell somebody who is not there.
-                socket.monitor(address, _UP | _RETRIED | _REFUSED | _DOWN | _HANDSHAKES)
-                events.connect(address)
-            except BaseException:
-                socket.disable_monitor()
-                events.close(linger=0)
-                raise
-            self._monitored, self._events = socket, events
+            self._events = monitor(
+                self._context, socket, _UP | _RETRIED | _REFUSED | _DOWN | _HANDSHAKES, keep=shared_context.keep
+            )
+            self._monitored = socket
 
     def detach(self) -> None:
         """Stop following. The caller owns the monitored socket at this moment."""
@@ -81,12 +70,8 @@ class Monitor:
             events = self._events
             if events is not None:
                 with unless_closed(events):
-                    # A frame at a time: a signal handler may raise between the two of an event, or look itself.
-                    while events.poll(0):
-                        frame = events.recv()
-                        if len(frame) == _EVENT.size:  # else it is the endpoint, which follows
-                            event, _value = _EVENT.unpack(frame)
-                            self._leg = _after(self._leg, event)
+                    for event, _value in events_of(events):
+                        self._leg = _after(self._leg, event)
             return self._leg
 
 

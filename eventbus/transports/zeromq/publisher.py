@@ -10,13 +10,14 @@ from typing import NoReturn
 import zmq
 
 from eventbus._base.deadline import Deadline
+from eventbus._base.zmq_sockets import Context
 from eventbus.errors import EventBusError, NotConnected, SendBufferFull, SendTimeout
 from eventbus.observe.stats import DropLog, DropReason
 from eventbus.options import ZeroMQOptions
 from eventbus.policies import SendPolicy
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.policy import ConnectionStatus
-from eventbus.transports.zeromq.sockets import Context, socket_for, unless_closed
+from eventbus.transports.zeromq.sockets import socket_for, unless_closed
 from eventbus.wire.frames import MARK
 from eventbus.wire.headers import split_headers, with_headers
 from eventbus.wire.numbering import Numbering

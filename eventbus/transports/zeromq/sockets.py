@@ -8,25 +8,14 @@ from threading import RLock, Thread, current_thread, main_thread
 
 import zmq
 
-from eventbus.keys import ZAP_DOMAIN
+from eventbus._base.zmq_sockets import Context, Socket, new_socket
 from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.policy import pause_before_attempt
 
-type Context = zmq.Context[zmq.Socket[bytes]]
-type Socket = zmq.Socket[bytes]
-
 _MAX_SOCKETS = 65_536  # the default, 1,023, is enough for 250 clients
 
-_LINGER = 1_000  # milliseconds, for sockets that nobody closes
-_TERMINATION = 0.1  # seconds that it takes to end libzmq's threads when nothing lingers, and some more
-_CONNECT_ATTEMPT = 2_000  # milliseconds; a lost SYN costs two minutes otherwise
-_GREETING = 5_000  # milliseconds that the other side may take to say who it is
-_KEEPALIVE = {
-    zmq.TCP_KEEPALIVE: 1,
-    zmq.TCP_KEEPALIVE_IDLE: 10,
-    zmq.TCP_KEEPALIVE_INTVL: 3,
-    zmq.TCP_KEEPALIVE_CNT: 3,
-}  # seconds
+_TERMINATION_S = 0.1  # what ending libzmq's threads takes when nothing lingers, and some more
+_CONNECT_TIMEOUT_MS = 2_000  # of one attempt to connect; without it a lost SYN costs two minutes
 
 
 class SharedContext:
@@ -84,7 +73,7 @@ class SharedContext:
             except RuntimeError:  # the interpreter ends, and starts no thread any more
                 _terminate(context, sockets)
             else:
-                thread.join(timeout + _TERMINATION)
+                thread.join(timeout + _TERMINATION_S)
 
     def forget(self) -> None:
         """In a forked child: leave the parent's context alone and begin without one."""
@@ -132,38 +121,26 @@ def socket_for(
     options: ZeroMQOptions,
     unacknowledged: int,
 ) -> Socket:
-    """Return a new socket with the options of all our connections. It is not connected yet: first it is subscribed.
+    """Return a new socket with the options of all connections of clients, not connected yet: subscribe first.
 
     Args:
         endpoint: where it is going to connect to.
         context: the ZeroMQ context.
-        kind: `zmq.XPUB`, `zmq.SUB`.
-        send_hwm: high-water mark of what is sent, in messages; 0 for none.
-        receive_hwm: that of what is received.
+        kind: the socket type: `zmq.XPUB`, `zmq.SUB`.
+        send_hwm: high-water mark of the send queue, in messages; 0: no limit.
+        receive_hwm: the same of the receive queue.
         options: how long to wait between attempts to connect, and the keys for CURVE.
-        unacknowledged: seconds after which a connection is given up whose other end acknowledges nothing.
+        unacknowledged: after how many seconds a connection is given up whose peer acknowledges nothing.
     """
-    made = context.socket(kind)
+    made = new_socket(context, kind, send_hwm=send_hwm, receive_hwm=receive_hwm, client_keys=options.keys)
     shared_context.keep(made)
     try:
-        made.set(zmq.SNDHWM, send_hwm)
-        made.set(zmq.RCVHWM, receive_hwm)
-        made.set(zmq.LINGER, _LINGER)
-        made.set(zmq.IPV6, "[" in endpoint)  # only for such an address: `localhost` would mean ::1 before 127.0.0.1
-        made.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
-        # libzmq doubles the interval up to the greatest, and its own jitter is the same in every process.
+        made.set(zmq.IPV6, "[" in endpoint)  # only for an IPv6 address: else `localhost` would mean ::1 before 127.0.0.1
+        # libzmq doubles the interval up to the longest. Its own jitter is the same in every process.
         made.set(zmq.RECONNECT_IVL, max(1, round(1000 * pause_before_attempt(options, 0))))
         made.set(zmq.RECONNECT_IVL_MAX, max(1, round(1000 * pause_before_attempt(options, 30))))
-        made.set(zmq.CONNECT_TIMEOUT, _CONNECT_ATTEMPT)
-        made.set(zmq.HANDSHAKE_IVL, _GREETING)
+        made.set(zmq.CONNECT_TIMEOUT, _CONNECT_TIMEOUT_MS)
         made.set(zmq.TCP_MAXRT, 1000 * unacknowledged)
-        keys = options.keys
-        if keys is not None:
-            made.set(zmq.CURVE_SERVERKEY, keys.server_public_key.encode())
-            made.set(zmq.CURVE_PUBLICKEY, keys.public_key.encode())
-            made.set(zmq.CURVE_SECRETKEY, keys.secret_key.encode())
-        for option, value in _KEEPALIVE.items():
-            made.set(option, value)
     except BaseException:
         made.close(linger=0)
         raise

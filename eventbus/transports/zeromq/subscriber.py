@@ -8,10 +8,11 @@ from typing import cast
 import zmq
 
 from eventbus._base.waker import Waker
+from eventbus._base.zmq_sockets import Context
 from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.policy import ConnectionStatus
-from eventbus.transports.zeromq.sockets import Context, socket_for, unless_closed
+from eventbus.transports.zeromq.sockets import socket_for, unless_closed
 from eventbus.wire import frames as wire
 from eventbus.wire.frames import Batch
 

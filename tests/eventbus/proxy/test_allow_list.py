@@ -1,4 +1,4 @@
-"""The allow-list, its file, and what its rules let through."""
+"""The allow-list, its file, and what its rules permit."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus import InvalidSettings
-from eventbus.proxy.allow_list import ALL, AllowList, AllowListFile, Client, Topics
+from eventbus.proxy.allow_list import ALL_TOPICS, AllowedClient, AllowList, AllowListFile, TopicRule
 from eventbus.proxy.authorizer import Authorizer
 from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE
 from tests.keys import listed, pair, write_list
@@ -29,7 +29,7 @@ def refusal(text: str) -> str:
     return str(caught.value)
 
 
-def topics(*patterns: str) -> Topics:
+def topics(*patterns: str) -> TopicRule:
     """What these patterns mean."""
     [client] = AllowList.parse(listed("ann", ANN, subscribe=list(patterns))).clients.values()
     return client.subscribe
@@ -39,13 +39,13 @@ def topics(*patterns: str) -> Topics:
 
 
 def test_a_list() -> None:
-    """Clients are known by their public keys, with name and rules."""
+    """Clients are found by their public keys, with names and rules."""
     parsed = AllowList.parse(
         listed("ann", ANN) + "# who reads\n" + listed("bob", BOB, publish=[], subscribe=["plant", "alarm*", "plant"])
     )
     assert parsed.clients == {
-        ANN: Client("ann", ANN, ALL, ALL),
-        BOB: Client("bob", BOB, Topics(frozenset(), ()), Topics(frozenset({b"plant"}), (b"alarm",))),
+        ANN: AllowedClient("ann", ANN, ALL_TOPICS, ALL_TOPICS),
+        BOB: AllowedClient("bob", BOB, TopicRule(frozenset(), ()), TopicRule(frozenset({b"plant"}), (b"alarm",))),
     }
     assert parsed.exact == {b"plant"}
     with pytest.raises(TypeError):
@@ -54,7 +54,7 @@ def test_a_list() -> None:
 
 @pytest.mark.parametrize("text", ["", "\n# nobody yet\n", "[clients]\n", "clients = {}\n"])
 def test_a_list_of_nobody(text: str) -> None:
-    """An allow-list without clients is one: nobody may connect."""
+    """An allow-list without clients is valid: no client may connect."""
     parsed = AllowList.parse(text)
     assert not parsed.clients
     assert not parsed.has_rules
@@ -81,7 +81,7 @@ def test_a_key_in_quotes_and_white_space() -> None:
 
 
 def test_any_name_will_do() -> None:
-    """A client's name may be whatever TOML can quote."""
+    """A client's name may be any text that TOML can quote."""
     [client] = AllowList.parse(listed("plant.1 ä'\"", ANN)).clients.values()
     assert client.name == "plant.1 ä'\""
 
@@ -119,12 +119,12 @@ def test_any_name_will_do() -> None:
     ],
 )
 def test_what_is_wrong_is_named(text: str, expected: str) -> None:
-    """What is wrong with a list is told by the client's name, with what to write instead; nothing of it counts."""
+    """The error names the client and what to write instead; no part of a list with an error counts."""
     assert re.search(expected, refusal(text), re.DOTALL)
 
 
 def test_everything_that_is_wrong_is_named_at_once() -> None:
-    """One error names what is wrong with each client."""
+    """One error names the mistakes of all clients."""
     said = refusal("rules = 1\n" + "[clients.ann]\n" + listed("bob", "x") + listed("eve", ANN, publish=["a*b"]))
     assert [part.partition(":")[0] for part in said.split("; ")] == [
         "'rules' is unknown",
@@ -138,9 +138,9 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
 
 
 def test_topics_are_exact_or_prefixes() -> None:
-    """A name is that topic alone; with a * all that begin with it, itself too."""
+    """A name permits that topic alone; with a * all topics that begin with it, the name itself too."""
     some = topics("plant", "alarm*")
-    assert [some.have(topic) for topic in (b"plant", b"plant2", b"plan", b"alarm", b"alarm.fire", b"alar", b"")] == [
+    assert [some.permits(topic) for topic in (b"plant", b"plant2", b"plan", b"alarm", b"alarm.fire", b"alar", b"")] == [
         True,
         False,
         False,
@@ -149,7 +149,7 @@ def test_topics_are_exact_or_prefixes() -> None:
         False,
         False,
     ]
-    assert [some.have_all_of(prefix) for prefix in (b"plant", b"alarm", b"alarm.", b"alar", b"")] == [
+    assert [some.permits_all(prefix) for prefix in (b"plant", b"alarm", b"alarm.", b"alar", b"")] == [
         False,
         True,
         True,
@@ -159,29 +159,29 @@ def test_topics_are_exact_or_prefixes() -> None:
 
 
 def test_all_topics_and_none() -> None:
-    """A * alone is all topics, whatever stands beside it; an empty list none."""
-    assert topics("*") == topics("plant", "*", "alarm*") == ALL
-    assert ALL.have_all_of(b"")
-    assert not topics().have_all_of(b"")
-    assert not topics().have(b"plant")
+    """A * alone permits all topics, whatever stands beside it; an empty list permits none."""
+    assert topics("*") == topics("plant", "*", "alarm*") == ALL_TOPICS
+    assert ALL_TOPICS.permits_all(b"")
+    assert not topics().permits_all(b"")
+    assert not topics().permits(b"plant")
 
 
 def test_a_pattern_is_text() -> None:
     """Patterns are UTF-8, as topics are."""
-    assert topics("wärme*").have("wärmepumpe".encode())
+    assert topics("wärme*").permits("wärmepumpe".encode())
 
 
-# The gate
+# The authorizer
 
 
-def gate(ann: dict[str, list[str]], bob: dict[str, list[str]] | None = None) -> Authorizer:
-    """One for two clients with these rules."""
+def authorizer(ann: dict[str, list[str]], bob: dict[str, list[str]] | None = None) -> Authorizer:
+    """An authorizer for two clients with these rules."""
     return Authorizer(AllowList.parse(listed("ann", ANN, **ann) + ("" if bob is None else listed("bob", BOB, **bob))))
 
 
 def test_messages_pass_by_topic() -> None:
-    """What a client may publish passes unchanged, also with a header; what it may not does not, whatever follows it."""
-    some = gate({"publish": ["plant", "alarm*"]})
+    """A message on a permitted topic passes unchanged, with a header too; on another topic it never passes."""
+    some = authorizer({"publish": ["plant", "alarm*"]})
     for frame in (b"plant", b"plant" + HEADER, b"alarm", b"alarm.fire", b"alarm.fire" + HEADER):
         assert some.message(ANN, frame) == frame
     for frame in (b"plant2", b"plan", b"plant2" + HEADER, b"alar" + MARK + b"m", b"", MARK, MARK + b"plant", HEADER):
@@ -189,8 +189,8 @@ def test_messages_pass_by_topic() -> None:
 
 
 def test_messages_of_an_exact_topic_get_the_mark() -> None:
-    """Where somebody may have one topic alone, its messages pass with the mark that ends it; others stay as they are."""
-    some = gate({"publish": ["*"]}, {"subscribe": ["plant"]})
+    """If a client may have one topic alone, its messages pass with the mark that ends it; others stay as they are."""
+    some = authorizer({"publish": ["*"]}, {"subscribe": ["plant"]})
     assert some.message(ANN, b"plant") == b"plant" + MARK
     assert some.message(ANN, b"plant" + HEADER) == b"plant" + HEADER
     assert some.message(ANN, b"plant" + MARK) == b"plant" + MARK
@@ -199,13 +199,13 @@ def test_messages_of_an_exact_topic_get_the_mark() -> None:
 
 @pytest.mark.parametrize("frame", [PRIVATE, PRIVATE + b"token", PRIVATE + HEADER])
 def test_nobody_publishes_on_what_is_private(frame: bytes) -> None:
-    """The tokens by which clients prove that a path is live are nobody's topics: with all rights nothing passes there."""
-    assert gate({}).message(ANN, frame) == b""
+    """Nothing passes on the tokens with which clients prove that their path is live, even from a client with all rights."""
+    assert authorizer({}).message(ANN, frame) == b""
 
 
 def test_subscriptions() -> None:
-    """A prefix of which a client may have all is granted as it is; of an exact topic that alone, ended by the mark."""
-    some = gate({"subscribe": ["plant", "alarm*"]})
+    """A permitted prefix is granted as it is; an exact topic is granted alone, ended by the mark."""
+    some = authorizer({"subscribe": ["plant", "alarm*"]})
     assert some.subscription(ANN, b"alarm") == b"alarm"
     assert some.subscription(ANN, b"alarm.fire") == b"alarm.fire"
     assert some.subscription(ANN, b"plant") == b"plant" + MARK
@@ -216,36 +216,36 @@ def test_subscriptions() -> None:
 
 
 def test_all_may_be_subscribed_to() -> None:
-    """Who may have everything is granted everything, the empty prefix too."""
-    some = gate({}, {"subscribe": []})
+    """A client that may have everything is granted everything, the empty prefix too."""
+    some = authorizer({}, {"subscribe": []})
     for prefix in (b"", b"p", b"plant", b"plant" + HEADER):
         assert some.subscription(ANN, prefix) == prefix
         assert some.subscription(BOB, prefix) is None
 
 
 def test_everybody_may_prove_a_path() -> None:
-    """The tokens by which a client proves that a path is live may be subscribed to by who may subscribe to nothing else."""
+    """A client that may subscribe to nothing else may subscribe to the tokens with which it proves that its path is live."""
     token = PRIVATE + bytes(16)
-    assert gate({"subscribe": []}).subscription(ANN, token) == token
+    assert authorizer({"subscribe": []}).subscription(ANN, token) == token
     for other in (PRIVATE, PRIVATE + b"token", token + b"x", PRIVATE + bytes(1_000)):  # which would only fill memory
-        assert gate({"subscribe": []}).subscription(ANN, other) is None
+        assert authorizer({"subscribe": []}).subscription(ANN, other) is None
 
 
 def test_who_is_not_on_the_list() -> None:
-    """Whose key is not on the list, or no more, may do nothing, not even prove a path; its key stands for its name."""
-    some = gate({})
+    """A client whose key is not on the list may do nothing, not even prove its path; its key stands for its name."""
+    some = authorizer({})
     assert some.message(BOB, b"plant") == b""
     assert some.message(BOB, b"plant" + HEADER) == b""
     for prefix in (b"", b"plant", PRIVATE + b"token"):
         assert some.subscription(BOB, prefix) is None
-    assert some.name(ANN) == "ann"
-    assert BOB in some.name(BOB)
-    assert "allow-list no more" in some.name(BOB)
+    allow_list = AllowList.parse(listed("ann", ANN))
+    assert allow_list.name(ANN) == "ann"
+    assert allow_list.name(BOB) == f"{BOB} (no longer on the allow-list)"
 
 
 def test_decisions_are_remembered_by_client() -> None:
-    """What was decided for one client says nothing about another, asked again and in any order."""
-    some = gate({"publish": ["plant"]}, {"publish": ["other"]})
+    """A decision for one client is not used for another, asked again and in any order."""
+    some = authorizer({"publish": ["plant"]}, {"publish": ["other"]})
     for _ in range(2):
         assert [some.message(key, topic) for key in (ANN, BOB) for topic in (b"plant", b"other")] == [
             b"plant",
@@ -256,8 +256,8 @@ def test_decisions_are_remembered_by_client() -> None:
 
 
 def test_only_so_much_is_remembered() -> None:
-    """A client that thinks of ever new topics takes a bounded number of them; each is still decided rightly."""
-    some = gate({"publish": ["a*"]})
+    """A client that invents ever new topics fills a bounded cache; each is still decided rightly."""
+    some = authorizer({"publish": ["a*"]})
     frames = [b"%c%d" % ("ab"[number % 2].encode(), number) for number in range(25_000)]
     before = [sys.getrefcount(frame) for frame in frames]
     for frame in frames:
@@ -267,8 +267,8 @@ def test_only_so_much_is_remembered() -> None:
 
 
 def test_what_is_too_long_for_a_topic_is_not_remembered() -> None:
-    """A first frame can be as long as an event: none that no topic of this library has is kept, permitted or denied."""
-    some = gate({"publish": ["a*"]})
+    """A first frame can be as long as an event: frames longer than any topic are not cached, permitted or denied."""
+    some = authorizer({"publish": ["a*"]})
     for frame in (b"a" * (MAX_TOPIC_BYTES + 1), b"b" * (MAX_TOPIC_BYTES + 1), b"a" * 300 + HEADER, b"a" + MARK + b"x" * 300):
         before = sys.getrefcount(frame)
         some.message(ANN, frame)
@@ -297,7 +297,7 @@ def may(patterns: Iterable[str] | None, topic: bytes) -> bool:
 def test_nobody_gets_what_the_rules_deny(ann: dict[str, list[str]], bob: dict[str, list[str]]) -> None:
     """Whatever is sent and subscribed to, no message passes that its sender may not publish, and none that passes is
     matched, as ZeroMQ matches, by what was granted to a client that may not have its topic."""
-    some = gate(ann, bob)
+    some = authorizer(ann, bob)
     passed = set()
     for key, rules in ((ANN, ann), (BOB, bob)):
         for frame in _FRAMES:
@@ -315,8 +315,8 @@ def test_nobody_gets_what_the_rules_deny(ann: dict[str, list[str]], bob: dict[st
 
 @given(_rules, _rules)
 def test_everybody_gets_what_the_rules_permit(ann: dict[str, list[str]], bob: dict[str, list[str]]) -> None:
-    """Who subscribes to a topic that it may have gets what others who may publish there send, with a header or without."""
-    some = gate(ann, bob)
+    """A subscriber with the right to a topic gets what publishers with the right to it send, with a header or without."""
+    some = authorizer(ann, bob)
     for topic in _TOPICS:
         granted = some.subscription(BOB, topic)
         assert (granted is not None) == may(bob.get("subscribe"), topic)
@@ -352,7 +352,7 @@ def test_an_unchanged_file_is_not_read_again(file: Path) -> None:
 
 
 def test_a_file_that_was_rewritten(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What was written into the file is in force after the next look, which says how many may connect now."""
+    """A rewritten file is in force after the next refresh, which logs how many clients may connect now."""
     caplog.set_level(logging.INFO, "eventbus")
     allow_list = AllowListFile(str(file))
     write_list(file, listed("ann", ANN), listed("bob", BOB))
@@ -363,7 +363,7 @@ def test_a_file_that_was_rewritten(file: Path, caplog: pytest.LogCaptureFixture)
 
 
 def test_a_file_that_was_renamed_over(file: Path) -> None:
-    """What takes the file's place is read, even if it has the same size and time."""
+    """A file renamed over the old one is read, even if it has the same size and time."""
     allow_list = AllowListFile(file)
     new = write_list(file.with_suffix(".new"), listed("bob", BOB))
     found = file.stat()
@@ -375,7 +375,7 @@ def test_a_file_that_was_renamed_over(file: Path) -> None:
 
 
 def test_a_file_with_the_same_size_and_time(file: Path) -> None:
-    """What was rewritten in place is read even if it has the same size and was given the same time."""
+    """A file rewritten in place is read, even if it has the same size and was given the same time."""
     allow_list = AllowListFile(file)
     found = file.stat()
 
@@ -408,7 +408,7 @@ def test_a_link_that_is_swapped(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [b"[clients", b"\xff", None, b"[clients.ann]\npublic_key = 'x'"])
 def test_a_file_that_breaks(file: Path, caplog: pytest.LogCaptureFixture, content: bytes | None) -> None:
-    """If the file cannot be used any more, or is gone, what was in force stays so, which is logged once."""
+    """If the file becomes unusable, or is gone, the list in force stays, and one error is logged."""
     allow_list = AllowListFile(file)
     before = allow_list.current
     if content is None:
@@ -446,7 +446,7 @@ def test_a_file_that_was_only_allowed_to_be_read(file: Path, monkeypatch: pytest
 
 
 def test_reading_again_on_request(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """`reread` reads also what seems unchanged; of what cannot be used it keeps what was in force, and says so each time."""
+    """`reread` reads a seemingly unchanged file, too; if it is unusable, the list in force stays, and each try is logged."""
     allow_list = AllowListFile(file)
     before = allow_list.current
     assert allow_list.reread()

@@ -1,4 +1,4 @@
-"""Rules over real sockets: what clients may publish and subscribe to, and what a hostile one with a valid key can do."""
+"""Rules over real sockets: what clients may publish and subscribe to, and what a hostile client with a valid key can do."""
 
 import asyncio
 import tracemalloc
@@ -12,7 +12,7 @@ import zmq
 from eventbus import ClientState, DropReason
 from eventbus.errors import UnknownClient
 from eventbus.keys import ClientKeys
-from eventbus.proxy.allow_list import AllowList, Client, Topics
+from eventbus.proxy.allow_list import AllowedClient, AllowList, TopicRule
 from eventbus.proxy.authorizer import Authorizer
 from tests.security import Guarded, logged, wait_for_line
 from tests.support import (
@@ -52,7 +52,7 @@ def started(directory: Path) -> Guarded:
 
 @pytest.fixture
 def name(request: pytest.FixtureRequest) -> str:
-    """What the allow-list calls the client that the test is about: another name for each test."""
+    """The name of the client that the test is about: each test has another."""
     return "".join(letter if letter.isalnum() else "-" for letter in request.node.name)
 
 
@@ -304,15 +304,15 @@ def test_ten_thousand_topics(guarded: Guarded, boss: ClientKeys, hostile: Client
 
 
 def test_the_memory_of_decisions_is_bounded() -> None:
-    """However many topics a client thinks of, and however long they are, little of it is remembered."""
-    gate = Authorizer(AllowList([Client("hostile", "k" * 40, publish=Topics(frozenset([b"mine"]), ()))]))
+    """However many topics a client invents, and however long they are, few decisions are remembered."""
+    authorizer = Authorizer(AllowList([AllowedClient("hostile", "k" * 40, publish=TopicRule(frozenset([b"mine"]), ()))]))
     tracemalloc.start()
     try:
         for number in range(30_000):
-            gate.message("k" * 40, b"topic%d" % number)
+            authorizer.message("k" * 40, b"topic%d" % number)
         for number in range(200):
-            gate.message("k" * 40, b"%d" % number + bytes([120]) * 100_000)
-            gate.message("k" * 40, b"%d" % number + bytes([120]) * 100_000 + b"\0header")
+            authorizer.message("k" * 40, b"%d" % number + bytes([120]) * 100_000)
+            authorizer.message("k" * 40, b"%d" % number + bytes([120]) * 100_000 + b"\0header")
         size, _ = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -363,7 +363,7 @@ def test_what_must_not_be_subscribed(
 
 @pytest.mark.parametrize("prefix", [b"my_service", b"my_service\0", b"my_service\0\0\0"], ids=repr)
 def test_an_exact_topic_is_exact(guarded: Guarded, boss: ClientKeys, hostile: ClientKeys, prefix: bytes) -> None:
-    """Who may have exactly one topic is sent that, numbered or not, and nothing that begins alike."""
+    """A client that may have exactly one topic gets its messages, numbered or not, and none of topics that begin alike."""
     raw = guarded.raw(hostile)
     subscriber = raw.subscriber(prefix)
     subscriber.subscribe(END)
@@ -376,7 +376,7 @@ def test_an_exact_topic_is_exact(guarded: Guarded, boss: ClientKeys, hostile: Cl
 
 
 def test_tokens_tell_nothing(guarded: Guarded, boss: ClientKeys, hostile: ClientKeys) -> None:
-    """Anybody may subscribe to what clients prove their path with, of which nothing is ever sent."""
+    """Each client may subscribe to tokens; no message ever comes from that."""
     raw = guarded.raw(hostile)
     subscriber = raw.subscriber(b"\xff")
     subscriber.subscribe(END)
@@ -388,7 +388,7 @@ def test_tokens_tell_nothing(guarded: Guarded, boss: ClientKeys, hostile: Client
 
 
 def test_the_subscriptions_of_others_do_not_end(guarded: Guarded, boss: ClientKeys, hostile: ClientKeys) -> None:
-    """Whatever a hostile client unsubscribes, subscribed or not, denied or not, nobody else's subscription ends."""
+    """Whatever a hostile client unsubscribes, subscribed or not, denied or not, no subscription of another client ends."""
     exact = guarded.admit(subscribe=["my_service"])
     clients = [guarded.connected(keys, topics=["my_service"]) for keys in (boss, exact)]
     clients[0].subscribe(None)
@@ -403,7 +403,7 @@ def test_the_subscriptions_of_others_do_not_end(guarded: Guarded, boss: ClientKe
     for recorder in recorders:
         assert recorder.wait_for(1) == [1]
     for client in clients:
-        client.connect(PATIENCE)  # echoes still come round
+        client.connect(PATIENCE)  # echoes still come back
         client.close()
 
 
@@ -426,7 +426,7 @@ def settle_upstream(raw: RawPeers, sender: Socket) -> None:
 
 
 def test_one_that_disconnects_ends_nothing(guarded: Guarded, boss: ClientKeys, hostile: ClientKeys, name: str) -> None:
-    """When a client with granted and denied subscriptions goes, libzmq reports their end: nobody else's end."""
+    """When a client with granted and denied subscriptions goes, libzmq reports their end; no other subscription ends."""
     client = guarded.connected(boss, topics=["my_service", "my_service_scheduler"])
     client.subscribe(None)
     recorder = record(client)
@@ -475,8 +475,8 @@ UPSTREAM: dict[str, Callable[[Socket], Any]] = {
 def test_one_that_sends_what_no_subscriber_sends(
     tmp_path: Path, name: str, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A client that sends messages where subscribers are is not let in any more; all others come back by themselves, and
-    what has passed before still counts."""
+    """A client that sends messages to the subscribers' port is not admitted any more. All others reconnect by themselves,
+    and the counts go on."""
     with started(tmp_path) as guarded:
         client = guarded.connected(guarded.admit(), topics=["my_service"])
         recorder = record(client)
@@ -502,9 +502,9 @@ def test_one_that_sends_what_no_subscriber_sends(
 
 
 def test_messages_upstream_gain_nothing(tmp_path: Path) -> None:
-    """libzmq takes a message upstream for a subscription, and the next subscriber for its sender: that must not be used.
+    """libzmq takes an upstream message for a subscription, and the next subscriber for its sender: no client can use that.
 
-    Otherwise a client that sends messages while others subscribe would be subscribed to what they may have.
+    Otherwise a client that sends messages while others subscribe would be subscribed to their topics.
     """
     with started(tmp_path) as guarded:
         victim = guarded.admit()
@@ -532,7 +532,7 @@ def test_messages_upstream_gain_nothing(tmp_path: Path) -> None:
 
 
 def test_a_hostile_publisher_that_goes_in_the_midst(guarded: Guarded, boss: ClientKeys, hostile: ClientKeys) -> None:
-    """Publishers that go while they are sending leave no half message behind."""
+    """Publishers that disconnect in the midst of a message leave no part of it behind."""
     client = guarded.connected(boss)
     client.subscribe(None)
     recorder = record(client)

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic_core import from_json
 
+from eventbus._base.log import FIELD_PREFIX, LOGGING_ARGUMENTS
 from eventbus.observe.state import ClientState
 from eventbus.policies import LogFormat
 from eventbus.telemetry.logs import COMMAND, FIELDS, JsonFormatter, TextFormatter, configure
@@ -67,40 +68,74 @@ def as_json(made: logging.LogRecord) -> dict[str, object]:
 # Fields
 
 
-def calls_of_loggers(tree: ast.AST) -> Iterator[ast.Call]:
-    """Every call that writes to a log, by its name."""
-    names = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
+
+
+def is_plain_logger(name: str) -> bool:
+    return name.endswith("logger") or "getLogger" in name or name == "logging"
+
+
+def is_log(name: str) -> bool:
+    """Whether an expression is a `Log`, by its last name: `log`, `self._log`, `self._zap_log`."""
+    last = name.rpartition(".")[2]
+    return last == "log" or last.endswith("_log")
+
+
+def calls_of_logs(tree: ast.AST) -> Iterator[tuple[ast.Call, list[str | None]]]:
+    """Every call that writes to a log, with the fields that it gives; None stands for what is known only when it runs."""
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in names:
-            whose = ast.unparse(node.func.value)
-            if whose.endswith("logger") or "getLogger" in whose or whose == "logging":
-                yield node
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:
+            receiver = ast.unparse(node.func.value)
+            if is_plain_logger(receiver):
+                yield node, fields_of_extra(node)
+            elif is_log(receiver):
+                yield node, fields_of_facts(node)
 
 
-def fields_in(call: ast.Call) -> list[str | None]:
-    """The fields that a call gives; None for what can only be known when it runs."""
+def fields_of_extra(call: ast.Call) -> list[str | None]:
+    """The fields of a call of a plain logger: the keys of `extra`."""
     extras = [keyword.value for keyword in call.keywords if keyword.arg == "extra"]
     if not extras or not isinstance(extras[0], ast.Dict):
         return [None]
     return [str(key.value) if isinstance(key, ast.Constant) else None for key in extras[0].keys]
 
 
-def test_every_line_has_known_fields() -> None:
-    """Each call of a logger in the package gives its facts as fields, at least one, and all of them in `FIELDS`."""
-    calls = [(path, call) for path in SOURCES for call in calls_of_loggers(ast.parse(path.read_text()))]
-    assert len(calls) > 20
-    wrong = [
-        f"{path.relative_to(ROOT)}:{call.lineno}"
-        for path, call in calls
-        if not fields_in(call) or not FIELDS.keys() >= set(fields_in(call))
+def fields_of_facts(call: ast.Call) -> list[str | None]:
+    """The fields of a call of a `Log`, or of its constructor: the keyword arguments that are not logging's own."""
+    names = [keyword.arg for keyword in call.keywords if keyword.arg not in LOGGING_ARGUMENTS]
+    return [None if name is None else FIELD_PREFIX + name for name in names]
+
+
+def own_fields(tree: ast.AST) -> list[str | None]:
+    """The fields that every line of a module's `Log` objects has: the facts that they are made with."""
+    return [
+        field
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == "Log"
+        for field in fields_of_facts(node)
+        if field != f"{FIELD_PREFIX}name"
     ]
-    assert wrong == []
+
+
+def lines_in_sources() -> Iterator[tuple[str, list[str | None]]]:
+    """Where each line of the package's log is written, and its fields."""
+    for path in SOURCES:
+        tree = ast.parse(path.read_text())
+        own = own_fields(tree)
+        for call, fields in calls_of_logs(tree):
+            yield f"{path.relative_to(ROOT)}:{call.lineno}", fields + own
+
+
+def test_every_line_has_known_fields() -> None:
+    """Each call of a log in the package gives its facts as fields, at least one, and all of them in `FIELDS`."""
+    lines = list(lines_in_sources())
+    assert len(lines) > 20
+    assert [where for where, fields in lines if not fields or not FIELDS.keys() >= set(fields)] == []
 
 
 def test_every_known_field_is_used() -> None:
     """The list names no field that no line has."""
-    used = {name for path in SOURCES for call in calls_of_loggers(ast.parse(path.read_text())) for name in fields_in(call)}
-    assert FIELDS.keys() <= used
+    assert FIELDS.keys() <= {field for _, fields in lines_in_sources() for field in fields}
 
 
 @pytest.mark.parametrize(
@@ -112,11 +147,34 @@ def test_every_known_field_is_used() -> None:
         ("logger.info('x', extra={'eventbus_topic': 1, **more})", ["eventbus_topic", None]),
         ("self._logger.exception('x', extra={'topic': 1})", ["topic"]),
         ("logging.getLogger('x').error('x', extra={'eventbus_state': 1})", ["eventbus_state"]),
+        ("log.info('x')", []),
+        ("self._log.exception('x', topic=1, exc_info=error)", ["eventbus_topic"]),
+        ("log.log(level, 'x', topic=1, **more)", ["eventbus_topic", None]),
+        ("self._proxy_log.debug('x', extra={'eventbus_topic': 1})", ["eventbus_extra"]),
     ],
 )
 def test_how_lines_are_found(call: str, fields: list[str | None]) -> None:
     """The search sees calls without fields, with others, and with some that nobody knows before they run."""
-    assert [fields_in(found) for found in calls_of_loggers(ast.parse(call))] == [fields]
+    assert [found for _, found in calls_of_logs(ast.parse(call))] == [fields]
+
+
+@pytest.mark.parametrize(
+    ("made", "fields"),
+    [
+        ("log = Log()", []),
+        ("log = Log('eventbus.command')", []),
+        ("self._log = Log(endpoints=1)", ["eventbus_endpoints"]),
+        ("self._log = Log(name='x', endpoints=1, **more)", ["eventbus_endpoints", None]),
+    ],
+)
+def test_how_facts_of_logs_are_found(made: str, fields: list[str | None]) -> None:
+    """The search sees which fields every line of a `Log` has."""
+    assert own_fields(ast.parse(made)) == fields
+
+
+def test_other_calls_are_not_found() -> None:
+    """Logarithms and methods named `log` write no line."""
+    assert list(calls_of_logs(ast.parse("math.log(2), self.log(x), catalog.info(x)"))) == []
 
 
 # JSON

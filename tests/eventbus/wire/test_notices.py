@@ -1,4 +1,4 @@
-"""The frame that tells a client what it was denied."""
+"""The notice that tells a client what it was denied."""
 
 import pytest
 from hypothesis import given
@@ -11,7 +11,7 @@ KEY = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
 
 @given(topic=st.binary(max_size=300), count=st.integers(1, 2**64), action=st.sampled_from(Action))
 def test_a_frame_says_what_was_denied(topic: bytes, count: int, action: Action) -> None:
-    """A frame is read as what was written, with its topic cut off and escaped where it is no text."""
+    """A notice is read as it was written, with its topic cut off, and escaped where it is no text."""
     read = DenialNotice.of(DenialNotice(KEY, action, topic, count).frame())
     expected = topic[:255].decode(errors="backslashreplace").encode()[:255]
     assert read == DenialNotice(KEY, action, expected, count)
@@ -19,7 +19,7 @@ def test_a_frame_says_what_was_denied(topic: bytes, count: int, action: Action) 
 
 @given(frame=st.binary(max_size=100))
 def test_other_frames_say_nothing(frame: bytes) -> None:
-    """What is no such frame is none, whatever it is."""
+    """Any other frame is no notice."""
     assert DenialNotice.of(frame) is None
     assert DenialNotice.of(b"\x02" + frame) is None
 
@@ -41,5 +41,5 @@ def test_other_frames_say_nothing(frame: bytes) -> None:
     ],
 )
 def test_half_a_frame_says_nothing(text: str) -> None:
-    """Anybody may send such frames: one in which something is missing or wrong is none."""
+    """A frame in which something is missing or wrong is no notice: any client may send such frames."""
     assert DenialNotice.of(b"\x02" + text.encode()) is None

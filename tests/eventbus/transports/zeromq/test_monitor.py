@@ -13,11 +13,11 @@ import pytest
 import zmq
 
 from eventbus import EventBusProxy
-from eventbus.keys import ZAP_DOMAIN
+from eventbus._base.zmq_sockets import ZAP_DOMAIN, Context, Socket
 from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.policy import ConnectionStatus
-from eventbus.transports.zeromq.sockets import Context, Socket, socket_for
+from eventbus.transports.zeromq.sockets import socket_for
 from tests.container.support import free_ports
 from tests.support import PATIENCE, eventually, in_thread, proxy_process
 

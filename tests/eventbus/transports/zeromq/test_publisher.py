@@ -12,11 +12,12 @@ import pytest
 import zmq
 
 from eventbus import NotConnected, SendBufferFull, SendTimeout
+from eventbus._base.zmq_sockets import Context, Socket
 from eventbus.observe.stats import DropLog, DropReason
 from eventbus.options import ZeroMQOptions
 from eventbus.policies import SendPolicy
 from eventbus.transports.zeromq.publisher import NumberedPublisher, Publisher
-from eventbus.transports.zeromq.sockets import Context, Socket, shared_context
+from eventbus.transports.zeromq.sockets import shared_context
 from tests.container.support import leaving_nothing
 from tests.support import PATIENCE, eventually, in_thread, run_threads
 

@@ -13,7 +13,7 @@ import pytest
 import zmq
 
 from eventbus import EventBusProxy, NotConnected, ProxyUnreachable, ReconnectFailed
-from eventbus.keys import ZAP_DOMAIN
+from eventbus._base.zmq_sockets import ZAP_DOMAIN
 from eventbus.observe.state import ClientState, StateChange
 from eventbus.transports.zeromq.supervisor import supervisor
 from tests.container.support import free_ports, leaving_nothing

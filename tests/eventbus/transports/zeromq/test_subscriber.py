@@ -6,8 +6,8 @@ from contextlib import ExitStack, suppress
 import pytest
 import zmq
 
+from eventbus._base.zmq_sockets import Context, Socket
 from eventbus.options import ZeroMQOptions
-from eventbus.transports.zeromq.sockets import Context, Socket
 from eventbus.transports.zeromq.subscriber import Subscriber
 from tests.support import PATIENCE, eventually, in_thread
 

@@ -1,22 +1,23 @@
-"""`ask`: what listens at a port, asked of real sockets and of what is none."""
+"""`ask` and `greet`: what listens at a port, asked of real sockets and of what is none."""
 
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Thread
+from time import monotonic
 
 import pytest
 import zmq
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.cli.probe import Answer, answer_in, ask
+from eventbus._base.zmq_sockets import Context, Socket
+from eventbus._base.zmtp import Answer, answer_in, ask, greet
 from tests.faults.zmtp import GREETING, SIGNATURE, ready
 from tests.support import PATIENCE
 
+LONG = 3 * PATIENCE  # seconds that no test may use up
 SHORT = 0.05  # seconds that are meant to be used up
-
-type Context = zmq.Context[zmq.Socket[bytes]]
 
 
 @pytest.fixture
@@ -62,14 +63,39 @@ def test_a_socket_without_security(context: Context, kind: int, name: str) -> No
     made.close()
 
 
-def test_an_encrypted_socket(context: Context) -> None:
-    """It tells that it is encrypted, and nothing more."""
-    made = context.socket(zmq.XSUB)
-    made.set(zmq.CURVE_SERVER, 1)
-    made.set(zmq.CURVE_SECRETKEY, zmq.curve_keypair()[1])
+def secured(context: Context, mechanism: str, kind: int = zmq.XSUB) -> Socket:
+    made = context.socket(kind)
+    if mechanism == "PLAIN":
+        made.set(zmq.PLAIN_SERVER, 1)
+    else:
+        made.set(zmq.CURVE_SERVER, 1)
+        made.set(zmq.CURVE_SECRETKEY, zmq.curve_keypair()[1])
+    return made
+
+
+@pytest.mark.parametrize("kind", [zmq.XSUB, zmq.XPUB, zmq.REP])
+@pytest.mark.parametrize("mechanism", ["PLAIN", "CURVE"])
+def test_a_socket_with_security(context: Context, mechanism: str, kind: int) -> None:
+    """It tells its mechanism at once, to each peer that asks, and nothing more."""
+    made = secured(context, mechanism, kind)
     port = made.bind_to_random_port("tcp://127.0.0.1")
-    answer = ask("127.0.0.1", port, PATIENCE)
-    assert (answer.mechanism, answer.kind) == ("CURVE", "")
+    began = monotonic()
+    for host in ("127.0.0.1", "localhost"):
+        assert ask(host, port, LONG) == Answer(mechanism)
+    assert monotonic() - began < LONG / 2
+    made.close()
+
+
+def test_ipv6(context: Context) -> None:
+    """The address may be one of IPv6."""
+    made = secured(context, "CURVE")
+    made.set(zmq.IPV6, 1)
+    try:
+        port = made.bind_to_random_port("tcp://[::1]")
+    except zmq.ZMQError:
+        made.close()
+        pytest.skip("this machine has no IPv6")
+    assert ask("::1", port, LONG).mechanism == "CURVE"
     made.close()
 
 
@@ -77,6 +103,61 @@ def test_nobody(dead_ports: tuple[int, int]) -> None:
     """Where nobody listens, that is an error of the socket."""
     with pytest.raises(ConnectionRefusedError):
         ask("127.0.0.1", dead_ports[0], PATIENCE)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [b"", b"SSH-2.0-OpenSSH_9.9\r\n", b"\xff" * 200, bytes(200), SIGNATURE, GREETING[:31], b"\xfe" + GREETING[1:]],
+    ids=lambda answer: repr(answer[:12]),
+)
+def test_something_else(answer: bytes) -> None:
+    """What is not ZeroMQ, or hangs up before its greeting is whole, has no mechanism; that is told at once."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(64)
+        connection.sendall(answer)
+
+    with listening(serve) as port:
+        began = monotonic()
+        found = greet("127.0.0.1", port, LONG)
+        assert (found.mechanism, found.said[:31]) == ("", answer[:31])
+        assert monotonic() - began < LONG / 2
+
+
+def test_a_mechanism_that_is_no_text() -> None:
+    """A mechanism of any bytes becomes some text that means nothing."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.recv(64)
+        connection.sendall(GREETING[:12] + b"\xff\xfe\x00\x01".ljust(20, b"\xff") + bytes(32))
+
+    with listening(serve) as port:
+        assert greet("127.0.0.1", port, LONG).mechanism not in ("", "NULL", "PLAIN", "CURVE")
+
+
+def test_silence() -> None:
+    """A peer that says nothing, or too little, is not waited for longer than asked."""
+    for content in (b"", GREETING[:20]):
+
+        def serve(connection: socket.socket, content: bytes = content) -> None:
+            connection.sendall(content)
+            is_silent(connection)
+
+        with listening(serve) as port:
+            assert greet("127.0.0.1", port, SHORT) == Answer(said=content)
+
+
+def test_one_byte_at_a_time() -> None:
+    """An answer that comes in pieces counts, and is read to the end of what matters."""
+
+    def serve(connection: socket.socket) -> None:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in GREETING + ready(b"XPUB"):
+            connection.sendall(bytes([byte]))
+        is_silent(connection)
+
+    with listening(serve) as port:
+        assert greet("127.0.0.1", port, LONG) == Answer("NULL", "XPUB")
 
 
 def test_what_speaks_first() -> None:

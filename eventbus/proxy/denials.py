@@ -1,0 +1,76 @@
+"""What a proxy has denied: counted and logged by client, and kept until each client is told."""
+
+from threading import Lock
+
+from eventbus._base.log import Log
+from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.printable import printable
+from eventbus.wire.frames import MAX_TOPIC_BYTES
+from eventbus.wire.notices import Action, DenialNotice
+
+log = Log()
+
+_MAX_PENDING_PER_CLIENT = 100  # different denials; a client can invent any number of topics
+_OTHER_TOPICS = "…".encode()  # stands for the topics beyond that
+
+
+class Denials:
+    """Counts denials by client, and logs them once a minute for each client and action. Any thread may use it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._counts: dict[str, int] = {}
+        self._throttle = LogThrottle()
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How often each client, by its name, was denied something."""
+        with self._lock:
+            return self._counts.copy()
+
+    def count(self, name: str) -> None:
+        """Count one more denial."""
+        with self._lock:
+            self._counts[name] = self._counts.get(name, 0) + 1
+
+    def add(self, name: str, action: Action, topic: bytes) -> None:
+        """Count one more denial, and log it if its turn has come."""
+        self.count(name)
+        held_back = self._throttle.admit(f"{action} {name}")
+        if held_back is not None:
+            topic = topic[:MAX_TOPIC_BYTES]
+            log.warning(
+                "denied client %s to %s on topic %r: the allow-list does not permit it; %d more since the last such line",
+                name,
+                action,
+                topic,
+                held_back,
+                client=name,
+                action=str(action),
+                topic=printable(topic.decode(errors="backslashreplace"), MAX_TOPIC_BYTES),
+                held_back=held_back,
+            )
+
+
+class PendingNotices:
+    """Denials of which the clients have not been told yet. One thread at a time."""
+
+    def __init__(self) -> None:
+        # By client, so that no client uses up the room of another.
+        self._pending: dict[str, dict[tuple[Action, bytes], int]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._pending)
+
+    def add(self, key: str, action: Action, topic: bytes) -> None:
+        """Keep one more denial of the client with this public key."""
+        of_client = self._pending.setdefault(key, {})
+        what = action, topic[:MAX_TOPIC_BYTES]
+        if what not in of_client and len(of_client) >= _MAX_PENDING_PER_CLIENT:
+            what = action, _OTHER_TOPICS
+        of_client[what] = of_client.get(what, 0) + 1
+
+    def take(self) -> list[DenialNotice]:
+        """Return all notices, and forget them."""
+        pending, self._pending = self._pending, {}
+        return [DenialNotice(key, *what, count) for key, of_client in pending.items() for what, count in of_client.items()]

@@ -1,0 +1,150 @@
+"""The path of an event, held to a budget: how many calls and lines of ours each event costs.
+
+Counted, not timed, so that it does not depend on the machine. docs/design.md names the tricks behind these figures. A change
+that exceeds the budget makes every event slower: measure what it costs before the budget is raised.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event
+from types import CodeType
+from typing import Any
+
+import pytest
+
+import eventbus
+from eventbus import BaseEvent, BaseEventType, EventBusClient, EventBusProxy
+from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually
+
+PACKAGE = str(Path(eventbus.__file__).parent)
+TOPIC, UPDATED = MyEventTopic.my_service, MyEventType.updated
+COUNT = 500
+
+CALLS_TO_EMIT = 2  # emit_event and the publisher's send
+LINES_TO_EMIT = 19  # of those two together
+
+
+class Cost:
+    """What has run of the package's own Python code, in all threads."""
+
+    def __init__(self) -> None:
+        self.calls: Counter[str] = Counter()
+        self.lines: Counter[str] = Counter()
+
+
+@contextmanager
+def counting() -> Iterator[Cost]:
+    """Count calls and lines of the package within the block."""
+    cost = Cost()
+    monitoring = sys.monitoring
+    tool = monitoring.PROFILER_ID
+
+    def started(code: CodeType, _: int) -> object:
+        if not code.co_filename.startswith(PACKAGE):
+            return monitoring.DISABLE
+        cost.calls[code.co_qualname] += 1
+        return None
+
+    def line(code: CodeType, _: int) -> object:
+        if not code.co_filename.startswith(PACKAGE):
+            return monitoring.DISABLE
+        cost.lines[code.co_qualname] += 1
+        return None
+
+    monitoring.use_tool_id(tool, "tests")
+    try:
+        monitoring.register_callback(tool, monitoring.events.PY_START, started)
+        monitoring.register_callback(tool, monitoring.events.LINE, line)
+        monitoring.set_events(tool, monitoring.events.PY_START | monitoring.events.LINE)
+        yield cost
+    finally:
+        monitoring.set_events(tool, 0)
+        monitoring.free_tool_id(tool)
+        monitoring.restart_events()
+
+
+def emitting(cost: Cost) -> dict[str, int]:
+    """The calls of what emits, without those of other threads."""
+    return {
+        name: count for name, count in cost.calls.items() if name.startswith(("EventBusClient.", "Publisher.", "Numbered"))
+    }
+
+
+def test_emitting_costs_two_calls(bus: Bus) -> None:
+    """An event that nobody observes passes `emit_event` and the publisher's `send`, and no other Python function of ours."""
+    bus.emit_event(event(), TOPIC)  # the encoder and the topic are known from now on
+    emitted = event()
+    with counting() as cost:
+        for _ in range(COUNT):
+            bus.emit_event(emitted, TOPIC)
+    of_emitting = {name: count for name, count in emitting(cost).items() if count >= COUNT}
+    assert sum(of_emitting.values()) == CALLS_TO_EMIT * COUNT, of_emitting
+    lines = sum(cost.lines[name] for name in of_emitting)
+    assert lines <= LINES_TO_EMIT * COUNT, {name: cost.lines[name] / COUNT for name in of_emitting}
+
+
+@pytest.mark.parametrize("observe", [False, True])
+def test_only_observed_clients_pay_for_hooks(connected: Callable[..., Bus], observe: bool) -> None:
+    """A hook makes emitting take the longer way; a client without one does not enter it."""
+
+    class Hook(eventbus.EventBusHook):
+        def emitted(self, topic: str, events: Sequence[BaseEvent[Any] | BaseEventType], size: int) -> None:
+            """Be told of it."""
+
+    client = connected(hooks=[Hook()] if observe else [])
+    client.emit_event(event(), TOPIC)
+    with counting() as cost:
+        client.emit_event(event(), TOPIC)
+    assert any(name.startswith("Emitter.") for name in cost.calls) is observe
+
+
+def test_the_socket_is_called_in_c(bus: Bus) -> None:
+    """Frames go to pyzmq's C methods: its Python layer is not on the path."""
+    bus.emit_event(event(), TOPIC)
+    seen: Counter[str] = Counter()
+    monitoring = sys.monitoring
+
+    def started(code: CodeType, _: int) -> None:
+        if "/zmq/" in code.co_filename.replace("\\", "/"):
+            seen[code.co_qualname] += 1
+
+    monitoring.use_tool_id(monitoring.PROFILER_ID, "tests")
+    try:
+        monitoring.register_callback(monitoring.PROFILER_ID, monitoring.events.PY_START, started)
+        monitoring.set_events(monitoring.PROFILER_ID, monitoring.events.PY_START)
+        for _ in range(COUNT):
+            bus.emit_event(event(), TOPIC)
+    finally:
+        monitoring.set_events(monitoring.PROFILER_ID, 0)
+        monitoring.free_tool_id(monitoring.PROFILER_ID)
+    assert not {name: count for name, count in seen.items() if count >= COUNT}
+
+
+def test_receiving_costs_calls_per_batch(proxy: EventBusProxy, connected: Callable[..., Bus]) -> None:
+    """Events that wait are read, decoded and dispatched in loops of C: no Python function of ours is called for each."""
+    client: EventBusClient[MyEvent, MyEventType, MyEventTopic] = connected(topics=[TOPIC])
+    entered, go_on = Event(), Event()
+    handled = 0
+
+    def handle(_: MyEvent) -> None:
+        nonlocal handled
+        if not handled:
+            entered.set()
+            assert go_on.wait(PATIENCE)
+        handled += 1
+
+    client.attach_callback(UPDATED, handle)
+    client.start_consumer()
+    before = proxy.health().to_subscribers.frames
+    client.emit_event(event(), TOPIC)
+    assert entered.wait(PATIENCE)
+    for _ in range(COUNT):
+        client.emit_event(event(), TOPIC)
+    eventually(lambda: proxy.health().to_subscribers.frames >= before + 2 * COUNT)
+    with counting() as cost:
+        go_on.set()
+        eventually(lambda: handled == COUNT + 1)
+    assert max(cost.calls.values()) < COUNT / 10, cost.calls.most_common(5)
