@@ -170,7 +170,9 @@ class EventBusSettings(BaseSettings):
         default=_CLIENT.connect_required, description="false: start without a proxy, and connect when one appears"
     )
     close_timeout: Seconds = Field(default=_CLIENT.close_timeout, description="seconds that closing may take")
-    linger: Seconds = Field(default=_CLIENT.linger, description="seconds of those for flushing what was emitted")
+    linger: Seconds = Field(
+        default=_CLIENT.linger, description="how many of those seconds are for flushing what was emitted"
+    )
     send_timeout: Seconds = Field(default=_CLIENT.send_timeout, description="seconds to wait while the send buffer is full")
     send_policy: SendPolicy = Field(
         default=_CLIENT.send_policy,
@@ -182,7 +184,7 @@ class EventBusSettings(BaseSettings):
         default=_CLIENT.receive_buffer, description="events that wait for recv_event(); 1000 until its first call"
     )
     receive_policy: ReceivePolicy = Field(
-        default=_CLIENT.receive_policy, description="when so many wait: drop_oldest, drop_newest or block"
+        default=_CLIENT.receive_policy, description="when that many wait: drop_oldest, drop_newest or block"
     )
     echo_interval: Seconds = Field(
         default=_CLIENT.echo_interval, description="seconds from one echo through the proxy to the next; 0: none"
