@@ -41,12 +41,12 @@ _CLIENT = ClientOptions()  # its defaults are those of the settings
 _SETTLE_FACTOR = 1.25  # a proxy waits longer for subscribers than they wait before they reconnect
 _SECURITY = f"{PREFIX}SECURITY{_NESTED}"
 
-_ALIKE = 0.85  # from 0 to 1; a misspelt name is
+_SIMILARITY = 0.85  # from 0 to 1: at least that of a misspelt name
 # Where Docker and Kubernetes mount secrets, one file each.
 _SECRETS_DIR, _SECRETS = f"{PREFIX}SECRETS_DIR", "/run/secrets"
 
-# Kubernetes describes a service called `eventbus`, or `eventbus-…`, to every pod in variables of these names; and
-# EVENTBUS_…_PORT is its own where the value is a URL.
+# Kubernetes describes a service called `eventbus`, or `eventbus-…`, to every pod in variables with these names. It also sets
+# EVENTBUS_…_PORT, to a URL.
 _KUBERNETES = re.compile(r"EVENTBUS_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
 _KUBERNETES_PORT = re.compile(r"EVENTBUS_(\w+_)?PORT=(tcp|udp|sctp)://")
 
@@ -54,12 +54,12 @@ type Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
 def _split(value: object) -> object:
-    """``a,b`` to its parts: lists come from the environment without brackets and quotes."""
+    """Split ``a,b``: lists in the environment have no brackets and quotes."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 class SecuritySettings(BaseModel):
-    """Keys, and who may connect. A client has the proxy's public key and its own secret one, a proxy its own and a list."""
+    """Keys, and who may connect. A client has the proxy's public key and its own secret key, a proxy its own and a list."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -94,20 +94,20 @@ class SecuritySettings(BaseModel):
         return self
 
     def own_secret_key(self) -> str | None:
-        """The secret key, read from its file if it lies there; None if there is none.
+        """Return the secret key, from its file if there is one; None: there is no secret key.
 
         Raises:
-            InvalidSettings: the file cannot be read, or holds no key.
+            InvalidSettings: the file cannot be read, or does not hold a key.
         """
         if self.secret_key_file is not None:
             return read_key(self.secret_key_file, f"{_SECURITY}SECRET_KEY_FILE")
         return None if self.secret_key is None else self.secret_key.get_secret_value()
 
     def client_keys(self) -> ClientKeys | None:
-        """What a client shows to the proxy; None: it does not encrypt.
+        """Return the keys of a client; None: it does not encrypt.
 
         Raises:
-            InvalidSettings: one of the two keys is missing, or none.
+            InvalidSettings: one of the two keys is missing, or is not a key.
         """
         secret_key = self.own_secret_key()
         if self.server_public_key is None and secret_key is None:
@@ -124,10 +124,10 @@ class SecuritySettings(BaseModel):
         return ClientKeys(self.server_public_key, secret_key)
 
     def proxy_secret_key(self) -> str | None:
-        """The proxy's secret key; None: it does not encrypt.
+        """Return the proxy's secret key; None: it does not encrypt.
 
         Raises:
-            InvalidSettings: it is missing or none, or not the one that belongs to the public key that is set.
+            InvalidSettings: the key is missing or not a key, or does not belong to the public key that is set.
         """
         secret_key = self.own_secret_key()
         if secret_key is None and (self.server_public_key is not None or self.allow_list is not None):
@@ -143,14 +143,14 @@ class SecuritySettings(BaseModel):
 
 
 class EventBusSettings(BaseSettings):
-    """Everything that can be configured, each field from the variable ``EVENTBUS_`` and its name in capitals.
+    """All settings. Each field is read from the variable with the prefix ``EVENTBUS_`` and the field's name in capitals.
 
-    Arguments come before variables, variables before the file ``.env`` in the working directory, that before files in the
-    directory `EVENTBUS_SECRETS_DIR` (by default ``/run/secrets``), each named as a variable. It does not change once it is
-    made.
+    An argument takes precedence over a variable, a variable over the file ``.env`` in the working directory, and that over a
+    file in the directory `EVENTBUS_SECRETS_DIR` (by default ``/run/secrets``), which is named like a variable. Settings do
+    not change once they are made.
 
     Raises:
-        InvalidSettings: a variable with this prefix is unknown, or a value is bad; the text names each.
+        InvalidSettings: a variable with this prefix is unknown, or a value is bad; the text names each of them.
     """
 
     model_config = SettingsConfigDict(
@@ -244,7 +244,7 @@ class EventBusSettings(BaseSettings):
             super().__init__(**values)
         except ValidationError as error:
             complaints += _explain(error)
-        except SettingsError as error:  # EVENTBUS_SECURITY, which is unknown
+        except SettingsError as error:  # of EVENTBUS_SECURITY, about which there is a complaint already
             complaints = complaints or [str(error)]
         if complaints:
             raise InvalidSettings("; ".join(complaints))
@@ -284,17 +284,17 @@ class EventBusSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Where values come from, the first one first."""
+        """Return where values come from, in the order of precedence."""
         return init_settings, env_settings, dotenv_settings, _Secrets(settings_cls)
 
     @classmethod
     def variable(cls, *path: str) -> str:
-        """The name of a field's environment variable; of a nested one, with the names of the fields that lead to it."""
+        """Return the name of a field's environment variable. A nested field is given with the fields around it."""
         return PREFIX + _NESTED.join(path).upper()
 
     @classmethod
     def fields(cls) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
-        """Every field that has a variable, nested ones too, with the names that lead to it."""
+        """Yield each field that has a variable, also the nested ones, with the names that lead to it."""
         for name, field in cls.model_fields.items():
             if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
                 yield from (((name, inner), of_inner) for inner, of_inner in field.annotation.model_fields.items())
@@ -312,7 +312,7 @@ def _options[Options: (ClientOptions, ProxyOptions)](
 
 
 class _Secrets(EnvSettingsSource):
-    """Files of a directory as variables: the name of each is a variable's, in capitals or not."""
+    """Files of a directory as variables: the name of each is that of a variable, in any case."""
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         return {name.lower(): value for name, value in _secret_files()}
@@ -323,7 +323,7 @@ def _secrets_directory() -> Path:
 
 
 def _secret_files() -> Iterator[tuple[str, str]]:
-    """The name and the content of each of our files in the directory of secrets; those of others are not read."""
+    """Yield the name and the content of each file with our prefix in the directory of secrets; no other file is read."""
     directory = _secrets_directory()
     try:
         files = [file for file in directory.iterdir() if file.name.upper().startswith(PREFIX) and not file.is_dir()]
@@ -335,12 +335,12 @@ def _secret_files() -> Iterator[tuple[str, str]]:
         try:
             yield file.name, file.read_text().strip()
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise InvalidSettings(f"cannot read the secret {file}: {reason}") from None
 
 
 def _unknown_variables(settings: type[EventBusSettings]) -> Iterator[str]:
-    """A complaint for each variable that has our prefix and means nothing: most likely it is misspelt."""
+    """Yield a complaint for each variable that has our prefix and is no setting: most likely it is misspelt."""
     known = {settings.variable(*path) for path, _ in settings.fields()}
     variables = {**DotEnvSettingsSource(settings).env_vars, **os.environ}
     given = {name.upper(): value for name, value in (dict(_secret_files()) | variables).items()}
@@ -349,10 +349,10 @@ def _unknown_variables(settings: type[EventBusSettings]) -> Iterator[str]:
         foreign = not name.startswith(PREFIX) or _KUBERNETES.match(name) or _KUBERNETES_PORT.match(f"{name}={value}")
         if name == _SECRETS_DIR:
             if name not in os.environ:
-                yield f"{name} counts in the environment only, and in capitals"
+                yield f"{name} is read from the environment only, and in capitals only"
         elif name not in known and not foreign:
-            # Among the files others may be called alike, such as one that SECRET_KEY_FILE names.
-            close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE if name in in_files else 0.6)
+            # A file with a name of its own may lie there, too, such as one that SECRET_KEY_FILE names.
+            close = difflib.get_close_matches(name, known, n=1, cutoff=_SIMILARITY if name in in_files else 0.6)
             if name in in_files and not close:
                 continue
             remedy = f"did you mean {close[0]}?" if close else "`eventbus settings` lists the known ones"
@@ -363,7 +363,7 @@ def _explain(error: ValidationError) -> Iterator[str]:
     for part in error.errors(include_url=False, include_context=False):
         path = tuple(str(step) for step in part["loc"])
         text = part["msg"].removeprefix("Value error, ")
-        if path[0] == "security":  # what was given may be a secret, also where none belongs
+        if path[0] == "security":  # the value may be a secret, also that of another field
             yield f"{PREFIX}{_NESTED.join(path).upper()}: {text}" if len(path) > 1 else text
         else:
             yield f"{PREFIX}{_NESTED.join(path).upper()}={part['input']!r}: {text}"
