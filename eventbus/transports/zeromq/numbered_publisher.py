@@ -9,8 +9,8 @@ from eventbus.observe.stats import DropLog
 from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.outbox import ResendBuffer
 from eventbus.transports.zeromq.publisher import MESSAGES_PER_FLUSH, Publisher, emitting_already
+from eventbus.wire.first_frame import split_headers, with_headers
 from eventbus.wire.frames import MARK
-from eventbus.wire.headers import split_headers, with_headers
 from eventbus.wire.numbering import Numbering
 
 # Longer than a message stays in a running proxy, and longer than it takes to notice the end of a connection.
