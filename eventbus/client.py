@@ -12,6 +12,7 @@ from typing import Any, Self, Unpack
 from pydantic import TypeAdapter
 
 from eventbus._base.deadline import Deadline
+from eventbus._base.native_threads import require_native_threads
 from eventbus.emit.emitter import Emitter
 from eventbus.emit.topics import Topics
 from eventbus.errors import InvalidHandler, NotConnected, ProxyUnreachable
@@ -147,6 +148,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             ReconnectFailed: as many attempts as allowed have failed before that.
             NotConnected: it was closed meanwhile.
             ForkedClient: the client was connected by the parent process.
+            MonkeyPatched: eventlet has replaced Python's threads or sockets.
             InvalidTopic: a middleware is to emit to a topic that is none of this client's.
         """
         closings = self._closings
@@ -389,9 +391,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
         Raises:
             NotConnected: the client is not connected.
+            MonkeyPatched: gevent has replaced Python's threads; emitting works, receiving would block the process.
         """
         if self._enabled:
             self._transport.ensure_open()
+            require_native_threads()
             self._consumer.start()
 
     def stop_consumer(self, timeout: float | None = None) -> None:
