@@ -6,8 +6,6 @@ is published for that, so no other subscriber is bothered, and it works with any
 """
 
 import logging
-import os
-import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from threading import RLock
@@ -18,6 +16,7 @@ import zmq
 from eventbus._base.addresses import tcp_endpoint
 from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
+from eventbus._base.forks import register_fork, unregister_fork
 from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.native_threads import require_usable_threads
 from eventbus._base.printable import printable
@@ -25,7 +24,7 @@ from eventbus.errors import EventBusError, ForkedClient, NotConnected, ProxyUnre
 from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog, DropReason
 from eventbus.options import ZeroMQArguments, ZeroMQOptions
-from eventbus.transports.zeromq.diagnosis import obstacle
+from eventbus.transports.zeromq.diagnosis import diagnosis
 from eventbus.transports.zeromq.path import Path
 from eventbus.transports.zeromq.policy import ConnectionStatuses
 from eventbus.transports.zeromq.publisher import NumberedPublisher, Publisher
@@ -38,8 +37,6 @@ logger = logging.getLogger("eventbus")
 
 # What opening takes at most: four sockets, two pairs that wake, two connections; and what a new context has.
 _DESCRIPTORS, _OF_A_CONTEXT = 10, 7
-
-_open_transports: "weakref.WeakSet[ZeroMQTransport]" = weakref.WeakSet()
 
 
 __all__ = ["ZeroMQArguments", "ZeroMQOptions", "ZeroMQTransport"]
@@ -173,7 +170,7 @@ class ZeroMQTransport:
                 deadline,
                 while_=lambda: (
                     closings == self._closings
-                    and self.status.obstacle is None
+                    and self.status.diagnosis is None
                     and (required or not any(leg.failures for leg in path.legs()))
                 ),
             )
@@ -181,8 +178,8 @@ class ZeroMQTransport:
                 self.status.raise_failure()
                 raise NotConnected(self.endpoints)
             if required and not proven:
-                if self.status.obstacle is not None:
-                    raise self.status.obstacle()
+                if self.status.diagnosis is not None:
+                    raise self.status.diagnosis()
                 raise ProxyUnreachable(self.endpoints, deadline.timeout, self._missing_leg(path))
             with self._changing:
                 if self._path is path:
@@ -193,7 +190,7 @@ class ZeroMQTransport:
                 self._leave(path, 0.0, "no proxy answered")
 
     def _new_path(self, timeout: float) -> Path:
-        _open_transports.add(self)
+        register_fork(self)
         options = self._options
         with ExitStack() as undo:
             try:
@@ -249,7 +246,7 @@ class ZeroMQTransport:
     def _diagnose(self, legs: ConnectionStatuses) -> Callable[[], EventBusError] | None:
         """Why the proxy does not let us in, if that can be told."""
         endpoints = self._pub_endpoint, self._sub_endpoint
-        found = (obstacle(endpoint, leg, self._options.keys) for endpoint, leg in zip(endpoints, legs, strict=True))
+        found = (diagnosis(endpoint, leg, self._options.keys) for endpoint, leg in zip(endpoints, legs, strict=True))
         return next((one for one in found if one is not None), None)
 
     def _leave(self, path: Path, linger: float, reason: str, failure: Callable[[], EventBusError] | None = None) -> None:
@@ -270,7 +267,7 @@ class ZeroMQTransport:
             self._malformed_before += path.subscriber.malformed
             self._path = None
             self.send = self._refuse
-            _open_transports.discard(self)
+            unregister_fork(self)
             # In here: whoever hears of it and opens again, or is refused, finds all of it done.
             path.retire()
             if failure is None:
@@ -319,11 +316,3 @@ class ZeroMQTransport:
         self.status = Status(self.endpoints, lambda: ForkedClient(self.endpoints))
         self.drops = DropLog(endpoints=self.endpoints)  # as all that has a lock, which another thread may have held
         self._path = None
-
-
-def _tell_open_transports() -> None:
-    for transport in list(_open_transports):
-        transport._after_fork()
-
-
-os.register_at_fork(after_in_child=_tell_open_transports)
