@@ -1,7 +1,8 @@
 """Applies the rules of the allow-list to messages and subscriptions. Pure."""
 
+from eventbus.errors import InvalidTopic
 from eventbus.proxy.allow_list import AllowList
-from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE
+from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, topic_frame
 
 _TOKEN_BYTES = 17  # `PRIVATE` and a random UUID
 _MAX_CACHED = 10_000  # decisions; a client can invent any number of topics
@@ -10,6 +11,17 @@ _MAX_CACHED = 10_000  # decisions; a client can invent any number of topics
 def is_token(topic: bytes) -> bool:
     """Whether this can be a token, to which each client may subscribe to prove that its path is live."""
     return topic.startswith(PRIVATE) and len(topic) == _TOKEN_BYTES
+
+
+def is_topic(topic: bytes) -> bool:
+    """Whether a topic of this library can be named so. What begins like a payload, for example, is none."""
+    if len(topic) > MAX_TOPIC_BYTES:  # perhaps megabytes
+        return False
+    try:
+        topic_frame(topic.decode())
+    except (UnicodeDecodeError, InvalidTopic):
+        return False
+    return True
 
 
 class Authorizer:
@@ -47,7 +59,8 @@ class Authorizer:
         if mark:  # with a header, each frame is another one
             return frame if self.message(key, topic) else b""
         client = self._clients.get(key)
-        if client is None or not topic or topic.startswith(PRIVATE) or not client.publish.permits(topic):
+        # Receivers take what is no topic for part of another message.
+        if client is None or not client.publish.permits(topic) or not is_topic(topic):
             passed = b""
         else:
             passed = topic + MARK if topic in self.marked else topic

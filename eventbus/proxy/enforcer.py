@@ -102,6 +102,7 @@ class Enforcer:
         self._authorizer = Authorizer(self._rules, probe=probe)
         self._notices = PendingNotices()
         self._subscriptions = SubscriptionCounter()
+        self._skipping = False  # whether the next frame belongs to a message that was dropped
         self.traffic = [0] * 8
         """Frames and bytes in turn: from publishers, to publishers, from subscribers, to subscribers."""
         # The methods in C, without what pyzmq's Python layer adds to each call.
@@ -149,38 +150,51 @@ class Enforcer:
         self._notices.add(key, action, topic)
 
     def _pass_on(self) -> None:
-        """Pass a batch of messages on to subscribers."""
+        """Pass a batch of messages on to subscribers.
+
+        Only messages of exactly two frames pass. Receivers tell by content where a message ends, and could take more frames
+        for another message, on a topic that its sender may not publish.
+        """
         receive, send, pass_frame = self._receive, self._send, self._authorizer.message
         received = sent = received_bytes = sent_bytes = 0
         try:
             for _ in range(_BATCH):
                 frame = receive(_NOWAIT, False)
+                received += 1
+                if self._skipping:  # over what is left of a message, which may have any number of frames
+                    received_bytes += len(frame)
+                    self._skipping = frame.more
+                    continue
                 key = _user_of(frame) or ""  # of the whole message
                 first = frame.bytes
-                passed = pass_frame(key, first)
-                received += 1
                 received_bytes += len(first)
-                more = frame.more
+                if not frame.more:
+                    self._drop_malformed(key, first)
+                    continue
+                payload = receive(_NOWAIT, False)
+                received += 1
+                received_bytes += len(payload)
+                if payload.more:
+                    self._skipping = True
+                    self._drop_malformed(key, first)
+                    continue
+                passed = pass_frame(key, first)
                 if passed:
-                    send(passed, _MORE if more else _NOWAIT)
-                    sent += 1
-                    sent_bytes += len(passed)
+                    send(passed, _MORE)
+                    send(payload, _NOWAIT, False)
+                    sent += 2
+                    sent_bytes += len(passed) + len(payload)
                 else:
                     self._deny(key, Action.PUBLISH, topic_of(first))
-                while more:
-                    frame = receive(_NOWAIT, False)
-                    more = frame.more
-                    received += 1
-                    received_bytes += len(frame)
-                    if passed:
-                        send(frame, _MORE if more else _NOWAIT, False)
-                        sent += 1
-                        sent_bytes += len(frame)
         except zmq.Again:
             pass
         finally:
             for index, count in ((0, received), (1, received_bytes), (6, sent), (7, sent_bytes)):
                 self.traffic[index] += count
+
+    def _drop_malformed(self, key: str, first: bytes) -> None:
+        # Without a notice, because no client of this library sends such messages.
+        self._denials.add_malformed(self._rules.name(key), topic_of(first))
 
     def _follow_subscriptions(self) -> str | None:
         """Do what subscribers ask for; return the public key of a client that has sent anything but a subscription."""

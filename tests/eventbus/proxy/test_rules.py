@@ -2,6 +2,7 @@
 
 import asyncio
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -270,22 +271,60 @@ def test_what_must_not_be_published(guarded: Guarded, boss: ClientKeys, hostile:
     assert denied(guarded, name) == 1
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3, 10])
-def test_what_may_be_published_has_any_number_of_frames(
-    guarded: Guarded, boss: ClientKeys, hostile: ClientKeys, name: str, frames: int
+MALFORMED: dict[str, list[bytes]] = {
+    "one frame": [b"mine"],
+    "one numbered frame": [b"mine\0" + bytes(range(1, 17))],
+    "three frames": [b"mine", json_of(1), b"my_service"],
+    "another message behind it": [b"mine", json_of(1), b"my_service", json_of(666)],
+    "another message behind a numbered one": [b"mine\0" + bytes(range(1, 17)), json_of(1), b"my_service", json_of(666)],
+    "another message in it": [b"mine", b"my_service", json_of(666)],
+    "two messages in it": [b"mine", b"my_service", json_of(666), b"my_service", json_of(666)],
+    "empty frames": [b"mine", b"", b"", b""],
+    "ten thousand frames": [b"mine", *[b"my_service", json_of(666)] * 5_000],
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_nothing_passes_but_two_frames(
+    guarded: Guarded, boss: ClientKeys, hostile: ClientKeys, name: str, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On a topic of its own a client may send any number of frames, which hurt nobody: clients skip what is malformed."""
+    """On a topic of its own a client smuggles no event of another topic to subscribers of both, even in a burst: a message
+    that does not have two frames is dropped whole, counted and logged. What it sends before and after passes."""
     client = guarded.connected(boss, topics=["my_service", "my_service_scheduler"])
     client.subscribe(None)
     recorder = record(client)
+    observer = guarded.raw(boss).subscriber(b"mine")
     publisher = guarded.raw(hostile).publisher(b"")
-    publisher.send_multipart([b"mine", *[b"my_service"] * (frames - 1)])
-    publisher.send_multipart([b"mine\0" + bytes(20), *[b"my_service", json_of(666)][: frames - 1]])
-    publisher.send_multipart([END, json_of(0)])
-    client.emit_event(event(1), TOPIC)
-    # Subscribed to everything, it may take a part of what is malformed for an event.
-    eventually(lambda: sorted(value for value in recorder.values if value < 100) == [0, 1])
-    assert denied(guarded, name) == 0
+    for _ in range(20):
+        publisher.send_multipart([b"mine", json_of(1)])
+        publisher.send_multipart(MALFORMED[what])
+    publisher.send_multipart([b"mine", b"end"])
+    for payload in [json_of(1)] * 20 + [b"end"]:
+        assert observer.recv_multipart() == [b"mine\0", payload]
+    client.emit_event(event(2), TOPIC)
+    eventually(lambda: recorder.values[-1:] == [2])
+    assert 666 not in recorder.values
+    assert denied(guarded, name) == 20
+    [line] = logged(caplog.records, "does not have two frames")
+    assert line.startswith(f"denied client {name} to publish on topic b'mine'")
+    client.close()
+
+
+def test_nothing_passes_on_what_is_no_topic(guarded: Guarded, boss: ClientKeys, name: str) -> None:
+    """Receivers take a frame that begins as a compressed payload does, and is no topic, for the payload of the frame before
+    it: a client with a rule that matches it would publish on any topic so."""
+    compressed = zlib.compress(json_of(666))
+    assert compressed.startswith(b"x\x9c")
+    client = guarded.connected(boss, topics=["my_service"])
+    client.subscribe(None)
+    recorder = record(client)
+    publisher = guarded.raw(guarded.admit(name, publish=["x*"])).publisher(b"")
+    for _ in range(100):
+        publisher.send_multipart([b"x", b"my_service"])
+        publisher.send_multipart([compressed, b""])
+    await_denied(guarded, name, 100)
+    client.emit_event(event(2), TOPIC)
+    assert recorder.wait_for(1) == [2]
     client.close()
 
 
