@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import replace
 
 from eventbus.settings import EventBusSettings
-from eventbus.transports.zeromq.transport import ZeroMQOptions, ZeroMQTransport
+from eventbus.transports.zeromq.transport import ZeroMQTransport
 
 
 @contextmanager
@@ -15,9 +15,7 @@ def transport_for(settings: EventBusSettings) -> Iterator[ZeroMQTransport]:
     Raises:
         InvalidSettings: the keys do not go together, or cannot be read.
     """
-    given = settings.model_dump(include={field.name for field in fields(ZeroMQOptions)})
-    # Whoever waits for the outcome wants to be told.
-    options = ZeroMQOptions(**given | {"connect_required": True, "keys": settings.security.client_keys()})
+    options = replace(settings.client_options(), connect_required=True)  # a command says so if there is no proxy
     transport = ZeroMQTransport(settings.host, settings.pub_port, settings.sub_port, options)
     try:
         yield transport
