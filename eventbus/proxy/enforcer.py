@@ -7,9 +7,10 @@ from typing import cast
 
 import zmq
 
-from eventbus.proxy.allow_list import AllowListFile
+from eventbus.proxy.allow_list import AllowList, AllowListFile
 from eventbus.proxy.authorizer import Authorizer, is_token
 from eventbus.proxy.denials import Denials, PendingNotices
+from eventbus.proxy.publisher_ids import PublisherIds
 from eventbus.wire.frames import MARK, PRIVATE, topic_of
 from eventbus.wire.notices import Action
 
@@ -78,7 +79,8 @@ class Enforcer:
         allow_list: the rules to enforce; new rules hold from the next message on.
         denials: counts and logs what was denied.
         expel: called, before `run` ends, with the public key of a client that has sent what no subscriber sends.
-        probe: the public key with which the proxy itself checks whether it is ready.
+        secret_key: the proxy's own, which makes the ids of publishers unpredictable.
+        readiness_key: the public key with which the proxy itself checks whether it is ready.
     """
 
     def __init__(
@@ -89,7 +91,8 @@ class Enforcer:
         allow_list: AllowListFile,
         denials: Denials,
         expel: Callable[[str], None],
-        probe: str | None = None,
+        secret_key: str,
+        readiness_key: str | None = None,
     ) -> None:
         self._frontend = frontend
         self._backend = backend
@@ -97,9 +100,10 @@ class Enforcer:
         self._allow_list = allow_list
         self._denials = denials
         self._expel = expel
-        self._probe = probe
+        self._publisher_ids = PublisherIds(secret_key)
+        self._readiness_key = readiness_key
         self._rules = allow_list.current
-        self._authorizer = Authorizer(self._rules, probe=probe)
+        self._authorizer = self._authorizer_of(self._rules)
         self._notices = PendingNotices()
         self._subscriptions = SubscriptionCounter()
         self._skipping = False  # whether the next frame belongs to a message that was dropped
@@ -143,7 +147,10 @@ class Enforcer:
     def _follow_rules(self) -> None:
         rules = self._allow_list.current
         if rules is not self._rules:
-            self._rules, self._authorizer = rules, Authorizer(rules, self._authorizer.marked, self._probe)
+            self._rules, self._authorizer = rules, self._authorizer_of(rules, self._authorizer.marked)
+
+    def _authorizer_of(self, rules: AllowList, marked: frozenset[bytes] = frozenset()) -> Authorizer:
+        return Authorizer(rules, marked=marked, publisher_ids=self._publisher_ids, readiness_key=self._readiness_key)
 
     def _deny(self, key: str, action: Action, topic: bytes) -> None:
         self._denials.add(self._rules.name(key), action, topic)

@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from eventbus import InvalidSettings
 from eventbus.proxy.allow_list import ALL_TOPICS, NO_TOPICS, AllowedClient, AllowList, AllowListFile, TopicRule, check
 from eventbus.proxy.authorizer import Authorizer
-from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE
+from eventbus.proxy.publisher_ids import PublisherIds
+from eventbus.wire.first_frame import FirstFrame, Head
+from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of
 from tests.keys import listed, pair, write_list
 
 ANN, BOB = pair("ann").public, pair("bob").public
@@ -277,6 +279,24 @@ def test_messages_pass_by_topic() -> None:
         assert some.message(ANN, frame) == frame
     for frame in (b"plant2", b"plan", b"plant2" + HEADER, b"alar" + MARK + b"m", b"", MARK, MARK + b"plant", HEADER):
         assert some.message(ANN, frame) == b""
+
+
+NUMBERED = FirstFrame(b"plant", b"", Head(b"plant", b"\x01another", 1), 7)
+
+
+def test_numbered_messages_pass_with_another_id() -> None:
+    """Each numbered message passes with its own number and the id that its sender's publisher has for receivers."""
+    ids = PublisherIds("secret")
+    some = Authorizer(AllowList.parse(listed("ann", ANN, publish=["plant"]) + listed("bob", BOB)), publisher_ids=ids)
+    frames = [NUMBERED._replace(number=number).encode() for number in range(5)]
+    frames += [NUMBERED._replace(number=number, headers=b"{}").encode() for number in range(5)]
+    for key in (ANN, BOB, ANN):
+        assert [some.message(key, frame) for frame in frames] == [ids.replace(key, frame) for frame in frames]
+    other = FirstFrame(b"other", b"", Head(b"other", b"\x01another", 1), 7).encode()
+    assert [some.message(key, other) for key in (ANN, BOB, ANN)] == [b"", ids.replace(BOB, other), b""]
+    # What has the head of a numbered frame but is another one.
+    for frame in (head_of(NUMBERED.encode()), head_of(NUMBERED.encode()) + b"1234567"):
+        assert some.message(ANN, frame) == frame
 
 
 def test_messages_of_an_exact_topic_get_the_mark() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import tracemalloc
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from eventbus.errors import UnknownClient
 from eventbus.keys import ClientKeys
 from eventbus.proxy.allow_list import AllowedClient, AllowList, TopicRule
 from eventbus.proxy.authorizer import Authorizer
+from eventbus.wire.first_frame import FirstFrame, Head, parse
 from tests.security import Guarded, logged, wait_for_line
 from tests.support import (
     PATIENCE,
@@ -328,6 +330,54 @@ def test_nothing_passes_on_what_is_no_topic(guarded: Guarded, boss: ClientKeys, 
     client.close()
 
 
+def numbered(publisher: bytes, number: int, topic: bytes = b"my_service") -> bytes:
+    """The first frame of a numbered message with one event."""
+    return FirstFrame(topic, head=Head(topic, publisher, 1), number=number).encode()
+
+
+def test_nobody_uses_the_numbers_of_another(guarded: Guarded, boss: ClientKeys, name: str) -> None:
+    """Numbers far ahead cost another client no event: with the id that the other sends, and with the one that receivers see,
+    a client is still another publisher."""
+    raw = guarded.raw(guarded.admit(name))
+    observer, victim, forger = (
+        guarded.raw(boss).subscriber(b"my_service"),
+        guarded.raw(boss).publisher(b""),
+        raw.publisher(b""),
+    )
+    client = guarded.connected(boss, topics=["my_service"])
+    recorder = record(client)
+    sent = b"\x01victims"
+    victim.send_multipart([numbered(sent, 1), json_of(1)])
+    seen = parse(observer.recv_multipart()[0])
+    assert seen.head is not None
+    assert (seen.topic, seen.head.events, seen.number) == (b"my_service", 1, 1)
+    for publisher in (sent, seen.head.publisher):
+        forger.send_multipart([numbered(publisher, 900_000), json_of(2)])
+        forged = parse(observer.recv_multipart()[0])
+        assert forged.head is not None
+        assert forged.head.publisher not in (sent, seen.head.publisher)
+    for number in range(2, 100):
+        victim.send_multipart([numbered(sent, number), json_of(1)])
+    assert recorder.wait_for(101).count(1) == 99
+    assert client.stats().lost == client.stats().repeated == 0
+    client.close()
+
+
+def test_a_publisher_stays_the_same_across_restarts(tmp_path: Path) -> None:
+    """A publisher has the same id for receivers after a restart of the proxy, so that they know what they have."""
+    with started(tmp_path) as guarded:
+        keys = guarded.admit()
+        seen = []
+        for _ in range(2):
+            with closing(guarded.raw(keys)) as raw:
+                observer = raw.subscriber(b"my_service")
+                raw.publisher(b"").send_multipart([numbered(b"\x01another", 1), json_of(1)])
+                seen.append(observer.recv_multipart())
+            guarded.proxy.stop()
+            guarded.proxy.start()
+        assert seen[0] == seen[1]
+
+
 def test_ten_thousand_topics(guarded: Guarded, boss: ClientKeys, hostile: ClientKeys, name: str) -> None:
     """A flood of different topics is denied one by one, logged on one line, and delays nobody for long."""
     client = guarded.connected(boss, topics=["my_service"])
@@ -349,6 +399,7 @@ def test_the_memory_of_decisions_is_bounded() -> None:
     try:
         for number in range(30_000):
             authorizer.message("k" * 40, b"topic%d" % number)
+            authorizer.message("k" * 40, numbered(b"\x01%07d" % number, 1, b"mine"))
         for number in range(200):
             authorizer.message("k" * 40, b"%d" % number + bytes([120]) * 100_000)
             authorizer.message("k" * 40, b"%d" % number + bytes([120]) * 100_000 + b"\0header")
