@@ -1,4 +1,4 @@
-"""Under rules, the id in a numbered message is made to depend on the key of its sender: nobody can use that of another.
+"""Publisher ids under rules: each depends on the key of its client, so that no client can send with the id of another.
 
 Receivers tell publishers apart by eight bytes that each publisher picks, and that each subscriber sees. A client that sends
 with the id of another could make receivers skip what the other sends. So the proxy replaces each id by a hash of the id, the
@@ -33,7 +33,7 @@ class PublisherIds:
         head = parse_head(head_of(bare))
         if head is None:
             return frame
-        # The numbers are what follows the last mark before the id, or all that the frame ends with.
+        # With headers or without, the frame ends with the numbers.
         numbers = bare[len(head.topic) + len(MARK) :]
         return frame[: -len(numbers)] + self._of(key, head.publisher) + numbers[PUBLISHER_BYTES:]
 
