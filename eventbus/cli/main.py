@@ -28,11 +28,11 @@ from eventbus.cli.arguments import prepared, revealed
 from eventbus.cli.check import check
 from eventbus.cli.emit import emit
 from eventbus.cli.keygen import keygen
-from eventbus.cli.selection import Selection
+from eventbus.cli.settings import print_settings
 from eventbus.cli.tail import tail
-from eventbus.cli.terminal import tolerate_all_signs
+from eventbus.cli.tail_filter import EventFilter
+from eventbus.cli.terminal import escape_unencodable
 from eventbus.cli.top import top
-from eventbus.cli.variables import print_variables
 from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
 from eventbus.policies import LogFormat
 from eventbus.proxy import process as proxy_process
@@ -115,7 +115,7 @@ class Tail(_Command):
         tail(
             self,
             self.names,
-            Selection(self.type, self.where),
+            EventFilter(self.type, self.where),
             count=self.count,
             since_start=self.since_start,
             as_text=self.format == "text" or (self.format == "auto" and sys.stdout.isatty()),
@@ -155,7 +155,7 @@ class Settings(_Command):
 
     def run(self) -> None:
         """Print them."""
-        print_variables(self)
+        print_settings(self)
 
 
 class Keygen(BaseModel):
@@ -177,9 +177,9 @@ class Bench(_Command):
 
     def run(self) -> None:
         """Measure and print."""
-        from eventbus.cli.bench import measure  # what only this command needs
+        from eventbus.cli.bench import bench  # imported late, because only this command needs the client
 
-        measure(self.events, self.rate)
+        bench(self.events, self.rate)
 
 
 class Demo(_Command):
@@ -223,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if sys.stdout is None:  # closed by who has started this
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 # until the process ends
     logs.configure(_likely_log_format(given))
-    tolerate_all_signs(sys.stdout)
+    escape_unencodable(sys.stdout)
     try:
         command: Any = get_subcommand(CliApp.run(_EventBus, cli_args=prepared(given) or ["--help"]), cli_exit_on_error=False)
         if isinstance(command, EventBusSettings):

@@ -11,10 +11,9 @@ from pydantic_core import from_json
 
 from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.printable import printable
-from eventbus.cli.connection import transport_for
-from eventbus.cli.lines import Received, json_line, text_line
-from eventbus.cli.outage import Outage
-from eventbus.cli.selection import Selection
+from eventbus.cli.connection import Outage, transport_for
+from eventbus.cli.tail_filter import EventFilter
+from eventbus.cli.tail_lines import Received, json_line, text_line
 from eventbus.cli.terminal import Paint, wants_colours
 from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
 from eventbus.settings import EventBusSettings
@@ -33,7 +32,7 @@ _AGAIN = 5.0  # seconds until more losses are said
 def tail(
     settings: EventBusSettings,
     names: Sequence[str] = (),
-    selection: Selection | None = None,
+    event_filter: EventFilter | None = None,
     *,
     count: int | None = None,
     since_start: bool = False,
@@ -44,14 +43,14 @@ def tail(
     Args:
         settings: of the command.
         names: topics, beside those of the settings; if there are none at all: all topics.
-        selection: what to print; None: everything.
+        event_filter: what to print; None: everything.
         count: of how many events; None: of any number.
         since_start: whether to print with each how many seconds it came after the subscriptions were in force.
         as_text: lines for people; False: JSON.
     """
     wanted = {wire.topic_frame(name) for name in (*names, *settings.topics)}
     render = _for_people(Paint(wants_colours(sys.stdout))) if as_text else json_line
-    selection = selection or Selection()
+    event_filter = event_filter or EventFilter()
     printed = 0
     with transport_for(settings) as transport:
         for topic in wanted or {b""}:
@@ -59,7 +58,7 @@ def tail(
         transport.status.listen(Outage())
         transport.open(settings.connect_timeout)
         for received in _received(transport, wanted, max(settings.max_event_bytes, wire.MAX_PACKED_BYTES), since_start):
-            if selection.admits(received.event):
+            if event_filter.matches(received.event):
                 print(render(received))
                 printed += 1
                 if printed == count:
