@@ -1,4 +1,11 @@
-"""A typed ZeroMQ event bus client as a dependency-injected service component."""
+"""A typed ZeroMQ event bus client as a dependency-injected service component.
+
+These are the public names. Each says ``eventbus`` as its module, so that tracebacks and pickles do not depend on the file in
+which it is defined. Names that a client does not need are imported at their first use.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from eventbus.client import EventBusClient
 from eventbus.errors import (
@@ -29,18 +36,20 @@ from eventbus.errors import (
     WrongServerKey,
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
-from eventbus.handle.marks import on
-from eventbus.handle.middleware import Delivery, Emission, Middleware
-from eventbus.handle.resilience import DeadLetter, Retry, TimeLimit
+from eventbus.handle import DeadLetter, Delivery, Emission, Middleware, Retry, TimeLimit, on
+from eventbus.handle.current import current_headers
 from eventbus.keys import ClientKeys
 from eventbus.observe.health import EventBusHealth
 from eventbus.observe.hooks import EventBusHook
 from eventbus.observe.state import ClientState, StateChange
 from eventbus.observe.stats import DropReason, EventBusStats
+from eventbus.options import ClientOptions, ProxyOptions
 from eventbus.policies import Compression, ReceivePolicy, SendPolicy
-from eventbus.proxy.proxy import EventBusProxy, ProxyHealth
 from eventbus.wire.codec import RejectReason
-from eventbus.wire.headers import current_headers
+
+if TYPE_CHECKING:
+    from eventbus.proxy.health import ProxyHealth
+    from eventbus.proxy.proxy import EventBusProxy
 
 __all__ = [
     "AddressInUse",
@@ -48,6 +57,7 @@ __all__ = [
     "BaseEventTopic",
     "BaseEventType",
     "ClientKeys",
+    "ClientOptions",
     "ClientState",
     "Compression",
     "CompressionMissing",
@@ -77,6 +87,7 @@ __all__ = [
     "NotConnected",
     "NotEncrypted",
     "ProxyHealth",
+    "ProxyOptions",
     "ProxyUnreachable",
     "ReceivePolicy",
     "ReconnectFailed",
@@ -95,3 +106,25 @@ __all__ = [
     "now_iso",
     "on",
 ]
+
+_LATE = {
+    "EventBusProxy": "eventbus.proxy.proxy",
+    "ProxyHealth": "eventbus.proxy.health",
+}
+
+for _name in __all__:
+    if _name not in _LATE:
+        globals()[_name].__module__ = __name__
+
+if not TYPE_CHECKING:  # with a __getattr__, type checkers would believe in every name
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        found = getattr(import_module(_LATE[name]), name)
+        found.__module__ = __name__
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

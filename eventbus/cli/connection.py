@@ -2,13 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import fields
+from dataclasses import replace
 from time import monotonic
 
 from eventbus._base.log import Log
 from eventbus.observe.state import ClientState, StateChange
 from eventbus.settings import EventBusSettings
-from eventbus.transports.zeromq.transport import ZeroMQOptions, ZeroMQTransport
+from eventbus.transports.zeromq.transport import ZeroMQTransport
 
 
 @contextmanager
@@ -18,9 +18,8 @@ def transport_for(settings: EventBusSettings) -> Iterator[ZeroMQTransport]:
     Raises:
         InvalidSettings: the keys do not go together, or cannot be read.
     """
-    given = settings.model_dump(include={field.name for field in fields(ZeroMQOptions)})
     # A command needs the proxy now: without one it fails and says so.
-    options = ZeroMQOptions(**given | {"connect_required": True, "keys": settings.security.client_keys()})
+    options = replace(settings.client_options(), connect_required=True)
     transport = ZeroMQTransport(settings.host, settings.pub_port, settings.sub_port, options)
     try:
         yield transport

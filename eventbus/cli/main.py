@@ -3,20 +3,23 @@
 Exit statuses: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arguments or settings; 130 interrupted.
 """
 
+import json
 import logging
 import os
 import sys
+from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import BaseModel, Field, PositiveFloat, PositiveInt, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliApp,
     CliImplicitFlag,
     CliPositionalArg,
+    CliSettingsSource,
     CliSubCommand,
     SettingsConfigDict,
     SettingsError,
@@ -24,7 +27,6 @@ from pydantic_settings import (
 )
 
 from eventbus._base.printable import printable
-from eventbus.cli.arguments import prepared, revealed
 from eventbus.cli.check import check
 from eventbus.cli.emit import emit
 from eventbus.cli.keygen import keygen
@@ -34,7 +36,9 @@ from eventbus.cli.tail_filter import EventFilter
 from eventbus.cli.terminal import escape_unencodable
 from eventbus.cli.top import top
 from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
+from eventbus.options import ProxyOptions
 from eventbus.policies import LogFormat
+from eventbus.proxy import allow_list
 from eventbus.proxy import process as proxy_process
 from eventbus.settings import EventBusSettings
 from eventbus.telemetry import logs
@@ -42,6 +46,9 @@ from eventbus.telemetry import logs
 logger = logging.getLogger(logs.COMMAND)
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
+
+_WITH_JSON_FLAG = {"tail", "top", "check"}  # commands
+_VERBATIM_LISTS = ("tail.type", "tail.where")
 
 
 class _Command(EventBusSettings):
@@ -58,17 +65,27 @@ class Proxy(_Command):
     host: str = Field(
         default="127.0.0.1", min_length=1, description="the address to bind; others than loopback let others in"
     )
+    check_allow_list: CliImplicitFlag[bool] = Field(
+        default=False, description="run no proxy, but print what each client on the allow-list may do"
+    )
 
     def run(self) -> None:
-        """Become the process that runs the proxy."""
+        """Become the process that runs the proxy, or check its allow-list."""
+        if self.check_allow_list:
+            if self.security.allow_list is None:
+                raise InvalidSettings("there is no allow-list to check: set EVENTBUS_SECURITY__ALLOW_LIST")
+            print(allow_list.check(self.security.allow_list))
+            return
         command = proxy_process.command(
             self.host,
             self.pub_port,
             self.sub_port,
-            max_event_bytes=self.max_event_bytes,
-            settle=1.25 * self.reconnect_max_interval,  # longer than subscribers wait before they come back
-            secret_key=self.security.proxy_secret_key(),
-            allow_list=None if self.security.allow_list is None else str(self.security.allow_list),
+            ProxyOptions(
+                max_event_bytes=self.max_event_bytes,
+                settle=1.25 * self.reconnect_max_interval,  # longer than subscribers wait before they reconnect
+                secret_key=self.security.proxy_secret_key(),
+                allow_list=self.security.allow_list,
+            ),
             log_format=self.log_format,
             http_port=self.http_port or None,
             http_host=self.http_host,
@@ -93,10 +110,8 @@ class Tail(_Command):
     """Print events as they come, until interrupted: lines for people on a terminal, else one JSON object per line."""
 
     names: CliPositionalArg[list[str]] = Field(default=[], description="topics; none: all")
-    type: Annotated[list[str], BeforeValidator(revealed)] = Field(
-        default=[], description="only events of this type; of any of these, if there are several"
-    )
-    where: Annotated[list[str], BeforeValidator(revealed)] = Field(
+    type: list[str] = Field(default=[], description="only events of this type; of any of these, if there are several")
+    where: list[str] = Field(
         default=[],
         description="field=value: only events with this value in this field; all must hold, if there are several. "
         "A nested field is named with dots: sensor.id=3. The value is JSON, or else text: id=3 is a number, "
@@ -225,7 +240,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure(_likely_log_format(given))
     escape_unencodable(sys.stdout)
     try:
-        command: Any = get_subcommand(CliApp.run(_EventBus, cli_args=prepared(given) or ["--help"]), cli_exit_on_error=False)
+        command = command_of(given)
         if isinstance(command, EventBusSettings):
             logs.configure(command.log_format)
         return int(command.run() or DONE)
@@ -238,6 +253,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain(error, FAILED)
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+# Any: whichever command it is.
+def command_of(arguments: Sequence[str]) -> Any:
+    """Return the command that arguments choose, with its settings.
+
+    Raises:
+        SettingsError, ValidationError, InvalidSettings: an argument or a setting is wrong.
+    """
+    source = CliSettingsSource[Any](_EventBus, parse_args_method=_parse)
+    chosen = CliApp.run(_EventBus, cli_args=_expanded(arguments) or ["--help"], cli_settings_source=source)
+    return get_subcommand(chosen, cli_exit_on_error=False)
+
+
+def _parse(parser: ArgumentParser, arguments: Sequence[str], namespace: Namespace | None = None) -> Namespace:
+    """Parse as argparse does, and pass some lists on as JSON, which keeps their texts as they were written.
+
+    In a list of texts, pydantic-settings would split each text at commas, and parse brackets and quotes in it.
+    """
+    parsed: Namespace = ArgumentParser.parse_args(parser, arguments, namespace)
+    for name in _VERBATIM_LISTS:
+        if isinstance(texts := getattr(parsed, name, None), list):
+            setattr(parsed, name, json.dumps(texts))
+    return parsed
+
+
+def _expanded(arguments: Sequence[str]) -> list[str]:
+    """Write ``--json`` out as ``--format=json``: a field of that name would hide one of pydantic's own methods."""
+    if not arguments or arguments[0] not in _WITH_JSON_FLAG:
+        return list(arguments)
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return [*("--format=json" if one == "--json" else one for one in arguments[:end]), *arguments[end:]]
 
 
 def _complain(error: Exception, status: int) -> int:

@@ -6,8 +6,6 @@ is published for that, so no other subscriber is bothered, and it works with any
 """
 
 import logging
-import os
-import weakref
 from collections.abc import Callable
 from contextlib import ExitStack
 from threading import RLock
@@ -18,6 +16,7 @@ import zmq
 from eventbus._base.addresses import tcp_endpoint
 from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
+from eventbus._base.forks import register_fork, unregister_fork
 from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.printable import printable
 from eventbus.errors import EventBusError, ForkedClient, NotConnected, ProxyUnreachable, ReconnectFailed
@@ -37,8 +36,6 @@ logger = logging.getLogger("eventbus")
 
 # What opening takes at most: four sockets, two pairs that wake, two connections; and what a new context has.
 _DESCRIPTORS, _OF_A_CONTEXT = 10, 7
-
-_open_transports: "weakref.WeakSet[ZeroMQTransport]" = weakref.WeakSet()
 
 
 __all__ = ["ZeroMQArguments", "ZeroMQOptions", "ZeroMQTransport"]
@@ -191,7 +188,7 @@ class ZeroMQTransport:
                 self._leave(path, 0.0, "no proxy answered")
 
     def _new_path(self, timeout: float) -> Path:
-        _open_transports.add(self)
+        register_fork(self)
         options = self._options
         with ExitStack() as undo:
             try:
@@ -268,7 +265,7 @@ class ZeroMQTransport:
             self._malformed_before += path.subscriber.malformed
             self._path = None
             self.send = self._refuse
-            _open_transports.discard(self)
+            unregister_fork(self)
             # In here: whoever hears of it and opens again, or is refused, finds all of it done.
             path.retire()
             if failure is None:
@@ -317,11 +314,3 @@ class ZeroMQTransport:
         self.status = Status(self.endpoints, lambda: ForkedClient(self.endpoints))
         self.drops = DropLog(endpoints=self.endpoints)  # as all that has a lock, which another thread may have held
         self._path = None
-
-
-def _tell_open_transports() -> None:
-    for transport in list(_open_transports):
-        transport._after_fork()
-
-
-os.register_at_fork(after_in_child=_tell_open_transports)

@@ -1,48 +1,47 @@
-"""Arguments that pydantic-settings would take for something else."""
+"""How arguments are read: those that pydantic-settings would take for something else, too."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from eventbus.cli.arguments import prepared, revealed
+from eventbus.cli.main import command_of
 
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["tail"],
-        ["--help"],
-        ["emit", "--where", "a,b"],
-        ["emit", "--json"],
-        ["tail", "--", "--json"],
-        ["tail", "--where"],
-    ],
-)
-def test_most_arguments_stay(arguments: list[str]) -> None:
-    """Only what would be misread is rewritten, and only for the commands that have it."""
-    assert prepared(arguments) == arguments
+ANY_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0") | st.sampled_from(',[]{}"\\=\udc80'), max_size=20)
 
 
 @pytest.mark.parametrize("command", ["tail", "top", "check"])
 def test_json_for_short(command: str) -> None:
-    """--json is --format=json."""
-    assert prepared([command, "a", "--json", "b"]) == [command, "a", "--format=json", "b"]
+    """--json is --format=json, for the commands that have it."""
+    assert command_of([command, "--json"]).format == "json"
+    assert command_of([command]).format != "json"
 
 
-@given(st.text(st.characters(codec="utf-8", exclude_characters="\0") | st.sampled_from(',[]{}"\\=\udc80')))
-def test_conditions_come_through(condition: str) -> None:
-    """Whatever a condition holds: it is one argument that nothing splits, and afterwards as it was."""
-    for written in (
-        [[f"--where={condition}"]] if condition.startswith("-") else [["--where", condition], [f"--where={condition}"]]
-    ):
-        value = prepared(["tail", *written])[-1].removeprefix("--where=")
-        assert value.isascii()
-        assert not set(value) & set(',[]{}"\\')
-        assert revealed([value]) == [condition]
+def test_json_as_an_argument() -> None:
+    """After -- it is an argument as any other."""
+    assert command_of(["tail", "--", "--json"]).names == ["--json"]
+    assert command_of(["tail", "--", "--json"]).format == "auto"
 
 
-def test_what_was_not_hidden_stays() -> None:
-    """Values that come from a variable are as they are."""
-    assert revealed(["a=1", 3]) == ["a=1", 3]
-    assert revealed("no list") == "no list"
+@given(ANY_TEXT)
+@settings(max_examples=20, deadline=None)  # each makes a parser of all commands
+@example("")
+@example("a=[1,2]")
+@example('{"')
+@example("--json")
+def test_conditions_and_types_are_taken_as_they_are_written(text: str) -> None:
+    """Whatever signs are in a condition or a type, it arrives as one text."""
+    written = [f"--where={text}", f"--type={text}", "--where=a", "--type=b"]
+    if not text.startswith("-"):
+        written += ["--where", text, "--type", text]
+    found = command_of(["tail", *written])
+    expected = [text] if len(written) > 4 else []
+    assert found.where == [text, "a", *expected]
+    assert found.type == [text, "b", *expected]
+
+
+def test_lists_that_are_split() -> None:
+    """Topics are separated by commas, or given one by one; without any there are none."""
+    found = command_of(["tail", "a,b", "c", "--topics", "d,e", "--topics=f"])
+    assert found.names == ["a", "b", "c"]
+    assert found.topics == ("d", "e", "f")
+    assert (found.where, found.type) == ([], [])
