@@ -35,7 +35,7 @@ class View(AbstractContextManager["View"], Protocol):
         """
 
     def adapt(self) -> None:
-        """Show the last snapshot again if the terminal has another size now. Called several times per second."""
+        """Follow the terminal: a new size, Ctrl-Z. Called several times per second."""
 
 
 def top(
@@ -70,9 +70,9 @@ def top(
         with _MeterThread(transport, Meter(monotonic(), wanted)) as counting, view:
             due = monotonic() + interval
             while not counting.ended.wait(min(_POLL_INTERVAL_S, max(0.0, due - monotonic()))):
+                view.adapt()
                 now = monotonic()
                 if now < due:
-                    view.adapt()
                     continue
                 due += interval
                 if due <= now:  # the process was stopped, or is too slow: begin a whole interval

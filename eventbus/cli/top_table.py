@@ -1,6 +1,7 @@
 """The tables of ``eventbus top``, made with rich; only this module imports that library."""
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -136,7 +137,7 @@ class _Screen(logging.Filter):
     """Shows the tables on the whole screen of a terminal, and restores the screen at the end.
 
     Lines that this package logs in the meantime are shown below the heading: written to the terminal, they would stand in
-    the middle of the tables. SIGTERM restores the screen, too.
+    the middle of the tables. SIGTERM and Ctrl-Z restore the screen, too.
     """
 
     def __init__(self, console: Console) -> None:
@@ -146,12 +147,15 @@ class _Screen(logging.Filter):
         self._logged = ""
         self._shown: tuple[Snapshot, str, str] | None = None  # with heading and trouble
         self._size = console.size
+        self._to_suspend = False
 
     def show(self, snapshot: Snapshot, state: ClientState, heading: str, trouble: str) -> None:
         self._shown = snapshot, heading, trouble
         self._draw()
 
     def adapt(self) -> None:
+        if self._to_suspend:
+            self._suspend()
         if self._console.size != self._size:
             self._draw()
 
@@ -161,22 +165,38 @@ class _Screen(logging.Filter):
 
     def __enter__(self) -> Self:
         _logger.addFilter(self)
-        self._before = signal.signal(signal.SIGTERM, _end)
+        self._before = signal.signal(signal.SIGTERM, _end), signal.signal(signal.SIGTSTP, self._request_suspension)
         self._live.start()
-        self._live.update(Text("waiting for the first figures …"), refresh=True)
+        self._draw()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._live.stop()
-        signal.signal(signal.SIGTERM, self._before)
+        for number, handler in zip((signal.SIGTERM, signal.SIGTSTP), self._before, strict=True):
+            signal.signal(number, handler)
         _logger.removeFilter(self)
+
+    def _request_suspension(self, number: int, frame: FrameType | None) -> None:
+        self._to_suspend = True  # `adapt` does it: here the screen may be half drawn
+
+    def _suspend(self) -> None:
+        """Restore the screen, stop as Ctrl-Z does, and draw again after `fg`."""
+        self._to_suspend = False
+        self._live.stop()
+        handler = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)  # returns when the process goes on
+        signal.signal(signal.SIGTSTP, handler)
+        self._live.start()
+        self._draw()
 
     def _draw(self) -> None:
         self._size = size = self._console.size
-        if self._shown is not None:
+        if self._shown is None:
+            content: RenderableType = Text("waiting for the first figures …")
+        else:
             snapshot, heading, trouble = self._shown
             content = tables(snapshot, heading, trouble, self._logged, width=size.width, height=size.height)
-            self._live.update(content, refresh=True)
+        self._live.update(content, refresh=True)
 
 
 def view(*, live: bool) -> View:

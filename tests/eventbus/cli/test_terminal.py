@@ -190,6 +190,23 @@ def test_top_is_terminated(open_terminal: Open, flowing: None) -> None:
         assert screen.written.count(LEAVE) == 1
 
 
+def test_top_is_suspended(open_terminal: Open, flowing: None) -> None:
+    """Ctrl-Z gives the shell its screen and the cursor; `fg` shows the tables again."""
+    script = 'set -m; "$@"; echo "the shell is back"; read answer; fg; exit $?'
+    with open_terminal("top", "--interval=0.1", script=script) as screen:
+        screen.wait_for_text("TOPIC")
+        screen.press_ctrl_z()
+        screen.wait_for_text("the shell is back")
+        assert not screen.cursor_is_hidden
+        assert screen.written.count(ENTER) == screen.written.count(LEAVE) == 1
+        screen.press_enter()
+        screen.wait_for(lambda: screen.written.count(ENTER) == 2 and "TOPIC" in screen.text, "the tables")
+        screen.press_ctrl_c()
+        assert screen.wait() == 130
+        assert not screen.cursor_is_hidden
+        assert screen.written.count(LEAVE) == 2
+
+
 def test_top_while_the_proxy_is_away(open_terminal: Open, proxy: EventBusProxy) -> None:
     """That the proxy is away is said on the screen, with the reason; nothing that is logged falls into the midst of it."""
     with open_terminal("top", "--interval=0.2") as screen:
