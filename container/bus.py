@@ -1,4 +1,4 @@
-"""`EventBusContainer`: settings, client and subscriptions, to be put into a service's own container."""
+"""`EventBusContainer`: settings, client and subscriptions, for the container of a service."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -31,7 +31,8 @@ def _open_client(
 ) -> Iterator[AnyClient]:
     """Connect a client, and close it at the end.
 
-    Where the settings say so it gets a proxy of its own, if none runs, and tells over HTTP how it is, while it connects too.
+    If the settings say so, start a proxy unless one is running, and serve metrics and probes over HTTP; these answer already
+    while the client connects.
     """
     observers = _observers(settings, transport)
     client = client_class(
@@ -47,7 +48,7 @@ def _open_client(
     observers.watch(client)
     with ExitStack() as stack:
         if settings.http_port and settings.enabled:
-            from eventbus.telemetry.probes import probes_of  # the standard library's server is not small
+            from eventbus.telemetry.probes import probes_of  # here, because an HTTP server takes long to import
 
             stack.enter_context(probes_of(client, settings.http_port, settings.http_host))
         if settings.embedded_proxy and settings.enabled and transport is None:
@@ -57,7 +58,7 @@ def _open_client(
 
 
 def _observers(settings: EventBusSettings, transport: Transport | None) -> Telemetry:
-    """What the settings have switched on, for a client that does something."""
+    """Hooks and middleware for the telemetry that the settings switch on; none for a disabled client."""
     if not settings.enabled:
         return Telemetry()
     if transport is not None:
@@ -70,7 +71,8 @@ def _observers(settings: EventBusSettings, transport: Transport | None) -> Telem
 def _start_proxy(settings: EventBusSettings, stack: ExitStack) -> None:
     if 0 in (settings.pub_port, settings.sub_port):
         raise InvalidSettings(
-            "EVENTBUS_EMBEDDED_PROXY needs ports that clients can know: set EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
+            "EVENTBUS_EMBEDDED_PROXY needs fixed ports, because clients have to know them: "
+            "set EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
         )
     try:
         options = settings.proxy_options()
@@ -78,12 +80,12 @@ def _start_proxy(settings: EventBusSettings, stack: ExitStack) -> None:
         proxy = EventBusProxy(settings.host, settings.pub_port, settings.sub_port, **given)
         stack.enter_context(proxy)
     except AddressInUse:
-        pass  # somebody runs one already; whether it answers, connecting will tell
+        pass  # a proxy is running, probably; connecting shows whether it answers
     except DescriptorsExhausted:
         raise
     except OSError as error:
         raise InvalidSettings(
-            f"EVENTBUS_EMBEDDED_PROXY can run one on this machine only, not at {settings.host}: {error}"
+            f"EVENTBUS_EMBEDDED_PROXY can run a proxy on this machine only, not at {settings.host}: {error}"
         ) from None
 
 
@@ -94,12 +96,12 @@ class EventBusContainer(containers.DeclarativeContainer):
             bus = providers.Container(EventBusContainer, event_class=MyEvent)
             thermostat = providers.Singleton(Thermostat, bus=bus.client)
 
-    What becomes of events is told to every `EventBusHook` that a provider of the tree provides.
+    The client gets every `EventBusHook` that a provider of the tree provides.
 
     Starting the service's container (`lifespan`, or its own `init_resources()`) connects the client, then starts every other
-    resource, then collects the ``@on`` handlers of all providers in the tree and of all wired modules, subscribes and
-    consumes. Stopping it goes the other way. Any provider can be overridden, in tests for example ``transport`` by a
-    `MemoryTransport` or ``settings`` by an `EventBusSettings` with arguments.
+    resource, then collects the ``@on`` handlers of all providers in the tree and of all wired modules, subscribes to their
+    topics and starts the consumer. Stopping goes in reverse. Any provider can be overridden, in tests for example
+    ``transport`` by a `MemoryTransport`, or ``settings`` by an `EventBusSettings` with arguments.
     """
 
     __self__ = providers.Self()
@@ -108,19 +110,19 @@ class EventBusContainer(containers.DeclarativeContainer):
     """Read from the environment when the container starts."""
 
     event_class: providers.Dependency[Any] = providers.Dependency()
-    """The service's event class, or a `pydantic.TypeAdapter` of a union of them; has to be given."""
+    """The service's event class, or a `pydantic.TypeAdapter` of a union of event classes; required."""
 
     client_class: providers.Object[type[AnyClient]] = providers.Object(EventBusClient)
-    """What to make the client of: a subclass, or ``EventBusClient[MyEvent, MyEventType, MyEventTopic]``."""
+    """The class of the client: a subclass, or ``EventBusClient[MyEvent, MyEventType, MyEventTopic]``."""
 
     transport: providers.Object[Transport | None] = providers.Object(None)
-    """What carries the messages; None for ZeroMQ to the proxy that the settings name."""
+    """The transport; None for ZeroMQ to the proxy that the settings name."""
 
     middleware: providers.Object[Iterable[Middleware]] = providers.Object(())
-    """What is called around handlers and around emitting, the outermost first: a ``providers.List(…)``, say."""
+    """Middleware around handlers and around emitting, the outermost first, for example a ``providers.List(…)``."""
 
     hooks = Found(early_hooks, __self__)
-    """Every `EventBusHook` that the tree provides without needing a client; those that need one hear of what comes later."""
+    """Every `EventBusHook` of the tree that needs no client. Those that need one are added when the client is connected."""
 
     client: providers.Resource[AnyClient] = providers.Resource(
         contextmanager(_open_client),
@@ -131,11 +133,11 @@ class EventBusContainer(containers.DeclarativeContainer):
         middleware=middleware,
         transport=transport,
     )
-    """The connected client: what is injected into constructors."""
+    """The connected client, to be injected into constructors."""
 
     subscriptions: LastResource[Subscriptions] = LastResource(
-        cast(Callable[..., AbstractContextManager[Subscriptions]], open_subscriptions),  # or an async one, as it turns out
+        cast(Callable[..., AbstractContextManager[Subscriptions]], open_subscriptions),  # or an async one
         __self__,
         client,
     )
-    """The collected handlers: starts after and stops before every other resource of the whole tree."""
+    """The attached handlers: starts after and stops before every other resource of the whole tree."""

@@ -148,3 +148,12 @@ class ProxyOptions:
     settle: float = 0.25
     secret_key: str | None = field(default=None, repr=False)
     allow_list: str | os.PathLike[str] | None = None
+
+
+class ProxyArguments(TypedDict, total=False):
+    """The attributes of `ProxyOptions` as keyword arguments."""
+
+    max_event_bytes: int
+    settle: float
+    secret_key: str | None
+    allow_list: str | os.PathLike[str] | None

@@ -65,6 +65,8 @@ class Traces(StrEnum):
     """No spans."""
     OTEL = "otel"
     """OpenTelemetry's tracer provider. Needs ``eventbus[otel]``."""
+    OTEL_WITH_BAGGAGE = "otel-with-baggage"
+    """As OTEL; the caller's baggage travels too, and handlers get the baggage that came with their events."""
 
 
 class LogFormat(StrEnum):

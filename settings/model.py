@@ -226,7 +226,8 @@ class EventBusSettings(BaseSettings):
         default=Metrics.NONE, description="none, prometheus or otel: where events are counted and timed"
     )
     traces: Traces = Field(
-        default=Traces.NONE, description="none or otel: spans, and a trace context that travels with events"
+        default=Traces.NONE,
+        description="none, otel or otel-with-baggage: spans, and a trace context that travels with events",
     )
     http_port: int = Field(
         default=0, ge=0, le=65535, description="where /metrics, /healthz and /readyz are served; 0: nowhere"

@@ -36,7 +36,9 @@ from eventbus.cli.terminal import tolerate_all_signs
 from eventbus.cli.top import top
 from eventbus.cli.variables import print_variables
 from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
+from eventbus.options import ProxyOptions
 from eventbus.policies import LogFormat
+from eventbus.proxy import allow_list
 from eventbus.proxy import process as proxy_process
 from eventbus.settings import EventBusSettings
 from eventbus.telemetry import logs
@@ -63,17 +65,27 @@ class Proxy(_Command):
     host: str = Field(
         default="127.0.0.1", min_length=1, description="the address to bind; others than loopback let others in"
     )
+    check_allow_list: CliImplicitFlag[bool] = Field(
+        default=False, description="run no proxy, but print what each client on the allow-list may do"
+    )
 
     def run(self) -> None:
-        """Become the process that runs the proxy."""
+        """Become the process that runs the proxy, or check its allow-list."""
+        if self.check_allow_list:
+            if self.security.allow_list is None:
+                raise InvalidSettings("there is no allow-list to check: set EVENTBUS_SECURITY__ALLOW_LIST")
+            print(allow_list.check(self.security.allow_list))
+            return
         command = proxy_process.command(
             self.host,
             self.pub_port,
             self.sub_port,
-            max_event_bytes=self.max_event_bytes,
-            settle=1.25 * self.reconnect_max_interval,  # longer than subscribers wait before they come back
-            secret_key=self.security.proxy_secret_key(),
-            allow_list=None if self.security.allow_list is None else str(self.security.allow_list),
+            ProxyOptions(
+                max_event_bytes=self.max_event_bytes,
+                settle=1.25 * self.reconnect_max_interval,  # longer than subscribers wait before they reconnect
+                secret_key=self.security.proxy_secret_key(),
+                allow_list=self.security.allow_list,
+            ),
             log_format=self.log_format,
             http_port=self.http_port or None,
             http_host=self.http_host,

@@ -1,7 +1,7 @@
 """Marking methods and functions as handlers with `@on`, and finding the marked members of a class or module again.
 
-Marking registers nothing: the mark stays on the function, and the container looks for it on the objects that run. So one
-class may be instantiated twice, and a test may import a service without a bus.
+Marking registers nothing. The mark stays on the function, and the container looks for it on the objects of a service when
+that starts. So a class may have several instances, and a test may import a service without a bus.
 """
 
 import inspect
@@ -18,7 +18,7 @@ _MARKS = "__eventbus_marks__"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What one `@on(...)` says.
+    """The arguments of one `@on(...)`.
 
     Attributes:
         types: the event types that the handler is called for.
@@ -59,11 +59,11 @@ def on[Marked: Callable[..., Any]](*types: BaseEventType, topic: BaseEventTopic 
 
 
 def marked_methods(cls: type) -> dict[str, tuple[Mark, ...]]:
-    """Return the names of the class's marked methods, base classes' first, each with its marks; runs none of its code."""
+    """Return the names of the class's marked methods, those of base classes first, with their marks; runs no code of it."""
     found: dict[str, tuple[Mark, ...]] = {}
     for base in reversed(cls.__mro__):
         for name, member in vars(base).items():
-            # Through the descriptor: on a static or class method the mark may be on either side of it.
+            # A static or class method may have the mark on the descriptor or on the function inside of it.
             marks = _marks(member) or _marks(getattr(member, "__func__", None))
             if marks:
                 found[name] = marks
@@ -83,10 +83,10 @@ def check_callback(callback: Callable[..., object]) -> None:
     if not callable(callback):
         raise InvalidHandler(f"{callback!r} cannot be called with an event")
     try:
-        # Of what will be called, not of what it wraps: a wrapper may supply arguments.
+        # The signature of the callback itself, not of the function that it wraps: a wrapper may supply arguments.
         signature = inspect.signature(callback, follow_wrapped=False)
     except ValueError:
-        return  # some built-in callables have none; calling will tell
+        return  # some built-in callables have none: only calling them can tell
     try:
         signature.bind(object())
     except TypeError as error:
@@ -104,12 +104,12 @@ def callback_name(callback: object) -> str:
 
 
 def is_async(callback: Callable[..., object]) -> bool:
-    """Whether calling it makes a coroutine, as far as can be told without calling it."""
+    """Whether calling it returns a coroutine, as far as can be known without calling it."""
     return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(getattr(callback, "__call__", None))  # noqa: B004 # an object whose __call__ is async
 
 
 def _marks(member: object) -> tuple[Mark, ...]:
-    # Not through the member's own attributes only: a mock or a proxy answers to every name.
+    # Only of functions and descriptors, because a mock or a proxy has every attribute.
     marks = (
         getattr(member, _MARKS, ()) if inspect.isroutine(member) or isinstance(member, staticmethod | classmethod) else ()
     )

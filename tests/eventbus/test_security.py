@@ -1,6 +1,7 @@
 """Encryption and authentication over real sockets: which clients get in, what the others are told, how they recover."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -495,7 +496,7 @@ def test_the_list_is_read_again_by_itself(guarded: Guarded, caplog: pytest.LogCa
         guarded.client(guarded.keys_for(keys)).connect(LONG)
 
 
-@pytest.mark.parametrize("broken", ["[clients.guest\n", "[clients.guest]\npublic_key = 'short'\n", "\0", None])
+@pytest.mark.parametrize("broken", ["[clients.guest\n", "[clients.guest]\npublic_key = 'short'\n", "\0", "", None])
 def test_a_broken_list(guarded: Guarded, broken: str | None, caplog: pytest.LogCaptureFixture) -> None:
     """While the file is broken or away what was read before stays in force, and an error is logged, once."""
     if broken is None:
@@ -511,6 +512,19 @@ def test_a_broken_list(guarded: Guarded, broken: str | None, caplog: pytest.LogC
     assert [entry.levelno for entry in caplog.records if entry.getMessage() == line] == [logging.ERROR]
     guarded.reload()
     guarded.connected(guarded.admit()).close()
+
+
+def test_a_pipe_in_the_place_of_the_list(guarded: Guarded, caplog: pytest.LogCaptureFixture) -> None:
+    """A named pipe that nobody writes to blocks neither clients that connect nor the end of the proxy."""
+    guarded.file.unlink()
+    os.mkfifo(guarded.file)
+    wait_for_line(caplog.records, "it is no regular file; what was read before stays in force")
+    guarded.connected(guarded.keys_for(GUEST)).close()
+    guarded.proxy.reload()
+    guarded.proxy.stop()
+    guarded.write()
+    guarded.proxy.start()
+    guarded.connected(guarded.keys_for(GUEST)).close()
 
 
 def test_the_list_gets_rules(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -554,7 +568,7 @@ def test_the_list_loses_its_rules(directory: Path) -> None:
         recorder, denied = record(client), record(other)
         other.emit_event(event(1), TOPIC)
         eventually(lambda: guarded.proxy.health().denied.get("bound") == 2, PATIENCE)
-        guarded.set("bound", bound.public)
+        guarded.set("bound", bound.public, publish=["*"], subscribe=["*"])
         guarded.reload()
         passes(other, recorder, 2)
         other.close()

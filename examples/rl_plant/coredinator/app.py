@@ -76,6 +76,6 @@ def healthcheck(
             pub_port=proxy.pub_port,
             sub_port=proxy.sub_port,
             max_event_bytes=settings.max_event_bytes,
-            encrypted=proxy.probe_keys is not None,
+            encrypted=proxy.readiness_keys is not None,
         ),
     )

@@ -206,8 +206,9 @@ def test_a_proxy_that_ends_of_itself_ends_the_command() -> None:
     """If libzmq's proxy fails, the command ends with status 1 and says so, and whoever supervises it can start another."""
     done = run_script(
         "import zmq\n"
+        "from eventbus.options import ProxyOptions\n"
         "from eventbus.proxy import process as proxy_process\n"
-        "*_, arguments = proxy_process.command('127.0.0.1', 0, 0, max_event_bytes=2_000, settle=0)\n"
+        "*_, arguments = proxy_process.command('127.0.0.1', 0, 0, ProxyOptions(settle=0))\n"
         "def fail(*sockets):\n"
         "    raise zmq.ZMQError(zmq.EFAULT)\n"
         "zmq.proxy_steerable = fail\n"
@@ -215,7 +216,7 @@ def test_a_proxy_that_ends_of_itself_ends_the_command() -> None:
     )
     assert done.returncode == 1
     assert "Bad address" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("eventbus: the proxy has ended of itself")
+    assert done.stderr.splitlines()[-1].startswith("eventbus: the proxy has failed")
 
 
 def test_a_proxy_without_descriptors() -> None:
