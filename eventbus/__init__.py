@@ -36,6 +36,7 @@ from eventbus.errors import (
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
 from eventbus.handle import DeadLetter, Delivery, Emission, Middleware, Retry, TimeLimit, on
+from eventbus.handle.current import current_headers
 from eventbus.keys import ClientKeys
 from eventbus.observe.health import EventBusHealth
 from eventbus.observe.hooks import EventBusHook
@@ -44,7 +45,6 @@ from eventbus.observe.stats import DropReason, EventBusStats
 from eventbus.options import ClientOptions, ProxyOptions
 from eventbus.policies import Compression, ReceivePolicy, SendPolicy
 from eventbus.wire.codec import RejectReason
-from eventbus.wire.headers import current_headers
 
 if TYPE_CHECKING:
     from eventbus.proxy import EventBusProxy, ProxyHealth

@@ -159,8 +159,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         timeout = self._options.connect_timeout if timeout is None else timeout
         if not self._transport.status.wait_ready(Deadline(timeout)):
             self._transport.ensure_open()
-            if (obstacle := self._transport.status.obstacle) is not None:
-                raise obstacle()
+            if (diagnosis := self._transport.status.diagnosis) is not None:
+                raise diagnosis()
             raise ProxyUnreachable(self._transport.endpoints, timeout, f"the client is {self.state}")
 
     def health(self, stalled_after: float = 30.0) -> EventBusHealth:

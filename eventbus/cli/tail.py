@@ -4,7 +4,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from itertools import repeat
 from time import monotonic
 
 from pydantic_core import from_json
@@ -16,18 +15,17 @@ from eventbus.cli.lines import Received, json_line, text_line
 from eventbus.cli.outage import Outage
 from eventbus.cli.selection import Selection
 from eventbus.cli.terminal import Paint, wants_colours
-from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
+from eventbus.receive.unpacking import Content, Unpacker
 from eventbus.settings import EventBusSettings
 from eventbus.telemetry import logs
 from eventbus.transports.zeromq.transport import ZeroMQTransport
-from eventbus.wire import frames as wire
-from eventbus.wire.compression import inflate, is_compressed
+from eventbus.wire.codec import Reject
+from eventbus.wire.frames import MAX_TOPIC_BYTES, topic_frame
 from eventbus.wire.headers import decode_headers
-from eventbus.wire.numbering import Gaps
 
 logger = logging.getLogger(logs.COMMAND)
 
-_AGAIN = 5.0  # seconds until more losses are said
+_LOSSES_INTERVAL_S = 5.0  # between two lines about losses
 
 
 def tail(
@@ -49,7 +47,7 @@ def tail(
         since_start: whether to print with each how many seconds it came after the subscriptions were in force.
         as_text: lines for people; False: JSON.
     """
-    wanted = {wire.topic_frame(name) for name in (*names, *settings.topics)}
+    wanted = {topic_frame(name) for name in (*names, *settings.topics)}
     render = _for_people(Paint(wants_colours(sys.stdout))) if as_text else json_line
     selection = selection or Selection()
     printed = 0
@@ -58,7 +56,7 @@ def tail(
             transport.subscribe(topic)
         transport.status.listen(Outage())
         transport.open(settings.connect_timeout)
-        for received in _received(transport, wanted, max(settings.max_event_bytes, wire.MAX_PACKED_BYTES), since_start):
+        for received in _received(transport, wanted, settings.max_event_bytes, since_start):
             if selection.admits(received.event):
                 print(render(received))
                 printed += 1
@@ -68,8 +66,8 @@ def tail(
         transport.status.raise_failure()
 
 
-def _received(transport: ZeroMQTransport, wanted: set[bytes], limit: int, since_start: bool) -> Iterator[Received]:
-    """The events of each message on these topics, on all if there are none; what numbers show to be missing is said.
+def _received(transport: ZeroMQTransport, wanted: set[bytes], max_event_bytes: int, since_start: bool) -> Iterator[Received]:
+    """The events of each message on these topics, on all if there are none. What is no event, or missing, is logged.
 
     What was printed is flushed after each batch.
     """
@@ -77,52 +75,55 @@ def _received(transport: ZeroMQTransport, wanted: set[bytes], limit: int, since_
     def takes(topic: bytes) -> bool:
         return not wanted or topic in wanted
 
-    gaps, throttle = Gaps(), LogThrottle(_AGAIN)
+    unpacker = Unpacker(takes, _Report(), max_event_bytes)
     start = monotonic()
     while (batch := transport.receive()) is not None:
         since = monotonic() - start if since_start else None
-        frames, payloads = batch
-        topics, lost, repeated, headers = gaps.read(frames, takes)
-        for topic, count in lost.items():
-            _say_lost(throttle, topic, count)
-        skipped = set(repeated)
-        for index, (topic, payload, encoded) in enumerate(zip(topics, payloads, headers or repeat(b""), strict=False)):
-            if takes(topic) and index not in skipped:
-                for name, event in _events(topic, payload, limit):
-                    yield Received(name, event, decode_headers(encoded), since)
+        for content in unpacker.contents(*unpacker.read_numbers(*batch)):
+            name, headers = content.topic.decode(), decode_headers(content.headers)
+            for event in _events(content):
+                yield Received(name, event, headers, since)
         sys.stdout.flush()
 
 
-def _events(topic: bytes, payload: bytes, limit: int) -> Iterator[tuple[str, object]]:
-    """A message's events, each with its topic; if there are none in it, that is said."""
+def _events(content: Content) -> list[object]:
+    """The events in a message; if it is no JSON, that is logged."""
     try:
-        name, content = topic.decode(), from_json(inflate(payload, limit) if is_compressed(payload) else payload)
-    except (PayloadTooLarge, PayloadDamaged, CompressionMissing) as error:
-        _say_not_an_event(topic, str(error))
-        return
+        read = from_json(content.json)
     except ValueError:
-        _say_not_an_event(topic, repr(payload[:200]))
-        return
-    for event in content if isinstance(content, list) else [content]:
-        yield name, event
+        _say_not_an_event(content.topic, repr(content.json[:200]))
+        return []
+    return read if isinstance(read, list) else [read]
 
 
-def _say_lost(throttle: LogThrottle, topic: bytes, count: int) -> None:
-    held_back = throttle.admit("lost", count)
-    if held_back is not None:
-        name = printable(topic.decode(errors="backslashreplace"), wire.MAX_TOPIC_BYTES)
-        logger.warning(
-            "%d events on %s have not arrived: the proxy was away, or who reads this output is too slow; %d more before",
-            count,
-            name,
-            held_back,
-            extra={"eventbus_topic": name, "eventbus_count": count, "eventbus_held_back": held_back},
-        )
+class _Report:
+    """Logs what is missing, once in a while, and each message that is no event."""
+
+    def __init__(self) -> None:
+        self._throttle = LogThrottle(_LOSSES_INTERVAL_S)
+
+    def lost(self, topic: bytes, count: int) -> None:
+        held_back = self._throttle.admit("lost", count)
+        if held_back is not None:
+            name = printable(topic.decode(errors="backslashreplace"), MAX_TOPIC_BYTES)
+            logger.warning(
+                "%d events on %s have not arrived: the proxy was away, or who reads this output is too slow; %d more before",
+                count,
+                name,
+                held_back,
+                extra={"eventbus_topic": name, "eventbus_count": count, "eventbus_held_back": held_back},
+            )
+
+    def repeated(self, count: int) -> None:
+        pass
+
+    def rejected(self, topic: bytes, reject: Reject) -> None:
+        _say_not_an_event(topic, reject.detail)
 
 
 def _say_not_an_event(topic: bytes, reason: str) -> None:
     # Each one: it is what the command was asked to show.
-    name = printable(topic.decode(errors="backslashreplace"), wire.MAX_TOPIC_BYTES)
+    name = printable(topic.decode(errors="backslashreplace"), MAX_TOPIC_BYTES)
     logger.warning(
         "not an event, on %s: %s",
         printable(repr(topic)),

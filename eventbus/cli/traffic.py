@@ -10,16 +10,13 @@ from dataclasses import dataclass
 from pydantic_core import from_json
 
 from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
-from eventbus.wire import frames as wire
 from eventbus.wire.compression import inflate, is_compressed
-from eventbus.wire.frames import Batch
-from eventbus.wire.headers import split_headers
+from eventbus.wire.first_frame import FirstFrame, parse
+from eventbus.wire.frames import ARRAY, MARK, MAX_PACKED_BYTES, MAX_TOPIC_BYTES, Batch, head_of, is_text
 
 HISTORY = 30  # intervals that are remembered
 _LIMIT = 1_000  # topics, and publishers
 _STREAMS = 10_000  # of which topic and publisher are known by heart
-# After the topic's mark in a numbered frame (see `numbering`): the publisher, perhaps a count, and the number.
-_PUBLISHER, _NUMBERED, _NUMBER = 8, (16, 20), 8  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +92,7 @@ class Traffic:
         """Count a batch that has come just now."""
         plain, numbered = self._plain, self._numbered
         for frame, payload in zip(*batch, strict=True):
-            stream = plain.get(frame) or numbered.get(frame[:-_NUMBER]) or self._stream(frame)
+            stream = plain.get(frame) or numbered.get(head_of(frame)) or self._stream(frame)
             if stream is None:
                 continue
             events = 1 if payload[:1] == b"{" else self._events_in(payload)
@@ -132,24 +129,24 @@ class Traffic:
 
     def _stream(self, frame: bytes) -> "_Stream | None":
         """What a first frame leads to that is not known by heart; None if it does not count."""
-        plain, headers = split_headers(frame)
-        topic, _, numbers = plain.partition(wire.MARK)
-        if not 0 < len(topic) <= wire.MAX_TOPIC_BYTES or not wire.is_text(topic):
+        topic, headers, head, number = parse(frame)
+        if not 0 < len(topic) <= MAX_TOPIC_BYTES or not is_text(topic):
             self._malformed += 1
             return None
         if self._wanted and topic not in self._wanted:
             return None
-        is_numbered = len(numbers) in _NUMBERED
-        if is_numbered and headers and (known := self._numbered.get(plain[:-_NUMBER])):
+        # Without its headers, the head repeats.
+        known_by = None if head is None else head_of(FirstFrame(topic, b"", head, number).encode())
+        if known_by is not None and headers and (known := self._numbered.get(known_by)):
             return known
-        publisher = self._publishers.row(numbers[:_PUBLISHER]) if is_numbered else self._not_numbered
+        publisher = self._not_numbered if head is None else self._publishers.row(head.publisher)
         stream = self._topics.row(topic), publisher, self._total
         if len(self._plain) + len(self._numbered) >= _STREAMS:
             self._plain.clear()
             self._numbered.clear()
-        if is_numbered:
-            self._numbered[plain[:-_NUMBER]] = stream
-        elif len(frame) <= len(topic) + len(wire.MARK):  # longer ones may be any size
+        if known_by is not None:
+            self._numbered[known_by] = stream
+        elif len(frame) <= len(topic) + len(MARK):  # longer ones may be any size
             self._plain[frame] = stream
         return stream
 
@@ -160,14 +157,14 @@ class Traffic:
         """
         if is_compressed(payload):
             try:
-                payload = inflate(payload, wire.MAX_PACKED_BYTES)
+                payload = inflate(payload, MAX_PACKED_BYTES)
             except (PayloadTooLarge, CompressionMissing):  # what cannot be inflated here others may read
                 return 1
             except PayloadDamaged:
                 self._malformed += 1
                 return 0
         payload = payload.lstrip()
-        if payload[:1] == b"{" or (payload[:1] == wire.ARRAY and len(payload) > wire.MAX_PACKED_BYTES):
+        if payload[:1] == b"{" or (payload[:1] == ARRAY and len(payload) > MAX_PACKED_BYTES):
             return 1
         try:
             content = from_json(payload)

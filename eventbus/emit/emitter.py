@@ -12,7 +12,8 @@ from eventbus.transports.contract import Transport
 from eventbus.wire import frames as wire
 from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
-from eventbus.wire.headers import encode_headers, with_headers
+from eventbus.wire.first_frame import with_headers
+from eventbus.wire.headers import encode_headers
 
 
 class Emitter:

@@ -1,39 +1,33 @@
 """Numbered messages: a publisher that numbers what it sends lets its subscribers see what never arrived.
 
-After the mark that ends the topic's name (see `wire`), the first frame of a numbered message goes on with:
-
-======  ====================================================================================================
-bytes
-======  ====================================================================================================
-8       the publisher: random, another one each time that a client opens; not beginning with NUL (see `headers`)
-4       how many events the message carries; left out when it is one
-8       how many events the publisher has sent on the topic, this message's included
-======  ====================================================================================================
-
-Numbers are big-endian. All but the last eight bytes, the frame's head, repeats from message to message.
+How numbers stand in a frame: see `first_frame`.
 """
 
 import os
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Callable
-from operator import itemgetter
 from typing import NamedTuple
 
-from eventbus.wire import frames as wire
-from eventbus.wire.headers import split_headers
+from eventbus.wire.first_frame import (
+    COUNT_BYTES,
+    PUBLISHER_BYTES,
+    Head,
+    number_of,
+    parse_head,
+    split_headers,
+    start_of,
+)
+from eventbus.wire.frames import NUMBER_BYTES, head_of, topic_of
 
-_PUBLISHER, _COUNT, _NUMBER = 8, 4, 8  # bytes
-
-_HEAD = itemgetter(slice(None, -_NUMBER))
-_HEADS = 10_000  # of which the topic is remembered
-_REPEATED = 1_000_000  # events; no publisher sends more than these again
+_MAX_HEADS = 10_000  # that are remembered
+_MAX_REPEATED = 1_000_000  # events; no publisher sends more than these again
 
 
 class Numbering:
     """Numbers the messages of one publisher. One thread at a time.
 
-    A number that is used twice makes receivers skip the second message; one that is used up for nothing looks like a loss.
-    So it is used up by `taken`, to be called when the message was sent, or may have been.
+    Receivers skip a message whose number was used before, and count a number that was skipped as a loss. So `next` does not
+    use a number up: `taken` does, to be called when the message was sent, or may have been.
 
     Args:
         publisher: eight bytes that no other publisher has, the first not NUL; None for random ones.
@@ -41,29 +35,29 @@ class Numbering:
 
     def __init__(self, publisher: bytes | None = None) -> None:
         self._sent: defaultdict[bytes, int] = defaultdict(int)
-        self._starts = _Starts(b"\x01" + os.urandom(_PUBLISHER - 1) if publisher is None else publisher)
+        self._starts = _Starts(b"\x01" + os.urandom(PUBLISHER_BYTES - 1) if publisher is None else publisher)
 
     def next(self, topic: bytes, count: int = 1) -> bytes:
         """Return the first frame of the topic's next message, which carries `count` events."""
-        number = (self._sent[topic] + count).to_bytes(_NUMBER)
+        number = (self._sent[topic] + count).to_bytes(NUMBER_BYTES)
         if count == 1:
             return self._starts[topic] + number
-        return self._starts[topic] + count.to_bytes(_COUNT) + number
+        return self._starts[topic] + count.to_bytes(COUNT_BYTES) + number
 
     def taken(self, topic: bytes, count: int = 1) -> None:
-        """Go on to the topic's next number: a message with these `count` events was sent."""
+        """Use up the number that `next` returned last for this topic: a message with `count` events was sent."""
         self._sent[topic] += count
 
 
 class _Starts(dict[bytes, bytes]):
-    """What the frames of each topic start with."""
+    """The start of each topic's frames."""
 
     def __init__(self, publisher: bytes) -> None:
         super().__init__()
         self._publisher = publisher
 
     def __missing__(self, topic: bytes) -> bytes:
-        start = self[topic] = topic + wire.MARK + self._publisher
+        start = self[topic] = start_of(topic, self._publisher)
         return start
 
 
@@ -97,6 +91,7 @@ class Gaps:
 
     def __init__(self, limit: int = 10_000) -> None:
         self._limit = limit
+        self._heads: dict[bytes, Head] = {}
         self._topics: dict[bytes, bytes] = {}  # of each head
         # By topic, mark and publisher: how many events it had sent. The one that was silent longest is the first.
         self._sent: OrderedDict[bytes, int] = OrderedDict()
@@ -109,14 +104,14 @@ class Gaps:
             wanted: whether a topic is subscribed; others are not counted.
         """
         headers: list[bytes] | None = None
-        heads = list(map(_HEAD, frames))  # the loops over all messages are in C
+        heads = list(map(head_of, frames))  # the loops over all messages are in C
         topics = list(map(self._topics.get, heads))
         if None in topics:
             frames, headers = _without_headers(frames)  # none of the known ones has any
-            heads = list(map(_HEAD, frames))
+            heads = list(map(head_of, frames))
             self._learn(set(heads))
             topics = list(map(self._topics.get, heads))
-            names = [topic or wire.topic_of(frame) for topic, frame in zip(topics, frames, strict=True)]
+            names = [topic or topic_of(frame) for topic, frame in zip(topics, frames, strict=True)]
         else:
             names = topics  # type: ignore[assignment] # there is no None in it
         lost = self._count(heads, frames, wanted)
@@ -126,23 +121,23 @@ class Gaps:
 
     def forget(self, topic: bytes) -> None:
         """Begin anew with this topic (with an empty one: with every topic), as if no message of it had come yet."""
-        start = topic + wire.MARK
+        start = start_of(topic, b"")
         for stream in [stream for stream in self._sent if not topic or stream.startswith(start)]:
             del self._sent[stream]
 
     def _learn(self, heads: set[bytes]) -> None:
-        if len(self._topics) + len(heads) > _HEADS:
+        if len(self._topics) + len(heads) > _MAX_HEADS:
+            self._heads.clear()
             self._topics.clear()
         for head in heads:
-            topic, _, header = head.partition(wire.MARK)
-            numbered = len(header) in (_PUBLISHER, _PUBLISHER + _COUNT) and header[:1] != wire.MARK
-            if numbered and 0 < len(topic) <= wire.MAX_TOPIC_BYTES:
-                self._topics[head] = topic
+            parsed = parse_head(head)
+            if parsed is not None:
+                self._heads[head], self._topics[head] = parsed, parsed.topic
 
     def _count(self, heads: list[bytes], frames: list[bytes], wanted: Callable[[bytes], bool]) -> dict[bytes, int] | None:
         """How many events are missing; None, and nothing is counted, if it takes a look at each message to tell."""
         # Each head's frames must be different ones in ascending order.
-        if len(set(frames)) < len(frames) or sorted(frames, key=_HEAD) != sorted(frames):
+        if len(set(frames)) < len(frames) or sorted(frames, key=head_of) != sorted(frames):
             return None
         first = dict(zip(reversed(heads), reversed(frames), strict=True))
         last = dict(zip(heads, frames, strict=True))
@@ -155,10 +150,10 @@ class Gaps:
             found = self._stream(head, wanted)
             if found is not None:
                 stream, count = found
-                start = _number(first[head]) - count
+                start = number_of(first[head]) - count
                 if stream in before or start < self._sent.get(stream, start):
                     return None
-                before[stream], came[stream], after[stream] = start, count * messages[head], _number(frame)
+                before[stream], came[stream], after[stream] = start, count * messages[head], number_of(frame)
         lost: dict[bytes, int] = {}
         for stream, number in after.items():
             self._note(stream, number, number - self._sent.get(stream, before[stream]) - came[stream], lost)
@@ -173,9 +168,9 @@ class Gaps:
             found = self._stream(head, wanted)
             if found is not None:
                 stream, count = found
-                number = _number(frame)
+                number = number_of(frame)
                 known = self._sent.get(stream, number - count)
-                if known - _REPEATED < number <= known:
+                if known - _MAX_REPEATED < number <= known:
                     repeated.append(index)
                 else:
                     self._note(stream, number, number - known - count, lost)
@@ -183,11 +178,10 @@ class Gaps:
 
     def _stream(self, head: bytes, wanted: Callable[[bytes], bool]) -> tuple[bytes, int] | None:
         """Topic, mark and publisher, and how many events each of these messages carries; None if they do not count."""
-        topic = self._topics.get(head)
-        if topic is None or not wanted(topic):
+        parsed = self._heads.get(head)
+        if parsed is None or not wanted(parsed.topic):
             return None
-        stream = head[: len(topic) + len(wire.MARK) + _PUBLISHER]
-        return stream, 1 if head == stream else int.from_bytes(head[len(stream) :])
+        return parsed.stream, parsed.events
 
     def _note(self, stream: bytes, number: int, missing: int, lost: dict[bytes, int]) -> None:
         self._sent[stream] = number
@@ -195,7 +189,7 @@ class Gaps:
         while len(self._sent) > self._limit:
             self._sent.popitem(last=False)
         if missing > 0:
-            topic = wire.topic_of(stream)
+            topic = topic_of(stream)
             lost[topic] = lost.get(topic, 0) + missing
 
 
@@ -204,7 +198,3 @@ def _without_headers(frames: list[bytes]) -> tuple[list[bytes], list[bytes] | No
     split = list(map(split_headers, frames))
     headers = [encoded for _, encoded in split]
     return [frame for frame, _ in split], headers if any(headers) else None
-
-
-def _number(frame: bytes) -> int:
-    return int.from_bytes(frame[-_NUMBER:])

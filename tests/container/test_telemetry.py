@@ -12,7 +12,7 @@ from eventbus import EventBusProxy, on
 from eventbus.container import lifespan
 from eventbus.errors import ExtraMissing
 from eventbus.transports.memory import MemoryHub, MemoryTransport
-from eventbus.wire.headers import with_headers
+from eventbus.wire.first_frame import with_headers
 from tests.container.support import OTHER, TOPIC, UPDATED, App, Listener, leaving_nothing
 from tests.support import MyEvent, RawPeers, event, eventually, json_of, run_script
 

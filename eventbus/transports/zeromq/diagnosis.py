@@ -12,7 +12,7 @@ from eventbus.transports.zeromq.policy import ConnectionStatus
 _ANSWER = 0.5  # seconds
 
 
-def obstacle(endpoint: str, leg: ConnectionStatus, keys: ClientKeys | None) -> Callable[[], EventBusError] | None:
+def diagnosis(endpoint: str, leg: ConnectionStatus, keys: ClientKeys | None) -> Callable[[], EventBusError] | None:
     """What makes the error that says why the proxy does not let us in; None if there is nothing that only people can change.
 
     Takes up to half a second, for it may have to ask who listens there.

@@ -172,7 +172,7 @@ class Path:
                 self._begin_echo(now)
             self._follow(legs, step.state, step.reason)
             self._renew(*step.renew)  # before anybody can prove the old ones
-        self._look_for_obstacle(legs)
+        self._look_for_diagnosis(legs)
         if step.give_up:
             self._give_up(self)
             return float("inf")
@@ -181,19 +181,19 @@ class Path:
             return max(now + _PATIENT_PROBE, min(look_again, self._flush_due or now))
         return look_again
 
-    def _look_for_obstacle(self, legs: ConnectionStatuses) -> None:
+    def _look_for_diagnosis(self, legs: ConnectionStatuses) -> None:
         """Find out why connections are not let in, in a thread, when something new can be told."""
         symptoms: Symptoms = tuple((leg.refused, leg.broken_off.bit_length()) for leg in legs)
         if symptoms != self._symptoms:
             self._symptoms = symptoms
             if any(leg.refused or leg.broken_off for leg in legs):
-                Thread(target=self._find_obstacle, args=(legs,), name="eventbus-diagnosis", daemon=True).start()
+                Thread(target=self._find_diagnosis, args=(legs,), name="eventbus-diagnosis", daemon=True).start()
             else:
                 self._said = None
 
-    def _find_obstacle(self, legs: ConnectionStatuses) -> None:
+    def _find_diagnosis(self, legs: ConnectionStatuses) -> None:
         found = self._diagnose(legs)
-        if found is None or not self._status.hinder(found, if_=lambda: not self._quiet):
+        if found is None or not self._status.note_diagnosis(found, if_=lambda: not self._quiet):
             return
         error = found()
         with self._lock:  # another thread may have found the same, perhaps of the other leg

@@ -18,8 +18,8 @@ from eventbus.policies import SendPolicy
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.policy import ConnectionStatus
 from eventbus.transports.zeromq.sockets import socket_for, unless_closed
+from eventbus.wire.first_frame import split_headers, with_headers
 from eventbus.wire.frames import MARK
-from eventbus.wire.headers import split_headers, with_headers
 from eventbus.wire.numbering import Numbering
 
 # Plain integers: pyzmq's enums cost a conversion in each call.

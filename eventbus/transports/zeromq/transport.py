@@ -23,7 +23,7 @@ from eventbus.errors import EventBusError, ForkedClient, NotConnected, ProxyUnre
 from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog, DropReason
 from eventbus.options import ZeroMQArguments, ZeroMQOptions
-from eventbus.transports.zeromq.diagnosis import obstacle
+from eventbus.transports.zeromq.diagnosis import diagnosis
 from eventbus.transports.zeromq.path import Path
 from eventbus.transports.zeromq.policy import ConnectionStatuses
 from eventbus.transports.zeromq.publisher import NumberedPublisher, Publisher
@@ -168,7 +168,7 @@ class ZeroMQTransport:
                 deadline,
                 while_=lambda: (
                     closings == self._closings
-                    and self.status.obstacle is None
+                    and self.status.diagnosis is None
                     and (required or not any(leg.failures for leg in path.legs()))
                 ),
             )
@@ -176,8 +176,8 @@ class ZeroMQTransport:
                 self.status.raise_failure()
                 raise NotConnected(self.endpoints)
             if required and not proven:
-                if self.status.obstacle is not None:
-                    raise self.status.obstacle()
+                if self.status.diagnosis is not None:
+                    raise self.status.diagnosis()
                 raise ProxyUnreachable(self.endpoints, deadline.timeout, self._missing_leg(path))
             with self._changing:
                 if self._path is path:
@@ -244,7 +244,7 @@ class ZeroMQTransport:
     def _diagnose(self, legs: ConnectionStatuses) -> Callable[[], EventBusError] | None:
         """Why the proxy does not let us in, if that can be told."""
         endpoints = self._pub_endpoint, self._sub_endpoint
-        found = (obstacle(endpoint, leg, self._options.keys) for endpoint, leg in zip(endpoints, legs, strict=True))
+        found = (diagnosis(endpoint, leg, self._options.keys) for endpoint, leg in zip(endpoints, legs, strict=True))
         return next((one for one in found if one is not None), None)
 
     def _leave(self, path: Path, linger: float, reason: str, failure: Callable[[], EventBusError] | None = None) -> None:

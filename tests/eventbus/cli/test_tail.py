@@ -10,7 +10,8 @@ import pytest
 import zmq
 
 from eventbus import EventBusProxy
-from eventbus.wire.headers import encode_headers, with_headers
+from eventbus.wire.first_frame import with_headers
+from eventbus.wire.headers import encode_headers
 from eventbus.wire.numbering import Numbering
 from tests.commands import Run, Start, complaint, lines_of, output, ports, said
 from tests.faults.proxies import running_proxy

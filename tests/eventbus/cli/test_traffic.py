@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from eventbus.cli.traffic import HISTORY, Line, Snapshot, Traffic
 from eventbus.wire import frames as wire
-from eventbus.wire.headers import encode_headers, with_headers
+from eventbus.wire.first_frame import with_headers
+from eventbus.wire.headers import encode_headers
 from eventbus.wire.numbering import Numbering
 
 EVENT = b'{"type":"a"}'

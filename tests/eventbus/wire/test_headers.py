@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from eventbus import Emission, InvalidHeaders, Middleware, current_headers
 from eventbus.handle.middleware import EmitNext
 from eventbus.transports.memory import MemoryHub, MemoryTransport
-from eventbus.wire.headers import MAX_HEADER_BYTES, decode_headers, encode_headers, split_headers, with_headers
+from eventbus.wire.first_frame import split_headers, with_headers
+from eventbus.wire.headers import MAX_HEADER_BYTES, decode_headers, encode_headers
 from eventbus.wire.numbering import Gaps, Numbering
 from tests.support import Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, Recorder, event, eventually, json_of
 

@@ -197,7 +197,7 @@ def test_a_forged_number_does_not_blind() -> None:
 
 
 def test_only_wanted_topics_count() -> None:
-    """What comes of other topics, for theirs begin like a subscribed one, is neither lost nor where counting begins."""
+    """Events of topics that only begin like a subscribed one are not counted."""
     numbering, gaps = Numbering(), Gaps()
     for _ in range(2):
         frames = [sent(numbering), sent(numbering, OTHER)]
@@ -227,7 +227,7 @@ def test_all_topics_can_be_forgotten() -> None:
 
 
 def test_the_longest_silent_is_forgotten_first() -> None:
-    """Beyond the limit, counting begins anew for whoever was silent longest, and for nobody else."""
+    """Beyond the limit, counting begins anew for the publisher that was silent longest, and for no other."""
     one, two, three = Numbering(), Numbering(), Numbering()
     gaps = Gaps(limit=2)
     for numbering in (one, two, one, three):  # two is silent longest
@@ -296,7 +296,7 @@ def batches_of(sending: list[Message], publishers: list[Numbering | None]) -> li
 
 @given(sendings)
 def test_lost_and_delivered_are_sent(sending: list[Message]) -> None:
-    """Whoever sends what, whatever is lost, and however it is cut into batches: lost events are those between two that came.
+    """Whatever is sent and lost, and however it is cut into batches: lost events are those between two that came.
 
     One of the publishers does not number its messages: what it loses is not seen, and disturbs nobody.
     """
