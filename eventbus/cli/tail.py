@@ -103,7 +103,7 @@ class _Report:
         self._throttle = LogThrottle(_LOSSES_INTERVAL_S)
 
     def lost(self, topic: bytes, count: int) -> None:
-        held_back = self._throttle.admit("lost", count)
+        held_back = self._throttle.admit("lost", count) if count > 0 else None
         if held_back is not None:
             name = printable(topic.decode(errors="backslashreplace"), MAX_TOPIC_BYTES)
             logger.warning(
@@ -113,6 +113,10 @@ class _Report:
                 held_back,
                 extra={"eventbus_topic": name, "eventbus_count": count, "eventbus_held_back": held_back},
             )
+
+    def forged(self, topic: bytes, count: int) -> None:
+        if self._throttle.admit("forged", count) is not None:
+            _say_not_an_event(topic, "numbers that cannot be the publisher's own: another one sends in its name")
 
     def repeated(self, count: int) -> None:
         pass
