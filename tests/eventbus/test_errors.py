@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from eventbus import EventBusProxy, errors
-from eventbus.cli.report import Trouble
+from eventbus.cli.check_steps import CheckFailed
 from eventbus.errors import (
     AddressInUse,
     CompressionMissing,
@@ -222,9 +222,9 @@ EXAMPLES = [
         {"library": "gevent"},
     ),
     Example(
-        Trouble(detail="nobody listens", remedy="start a proxy"),
-        "nobody listens: start a proxy",
-        {"detail": "nobody listens", "remedy": "start a proxy"},
+        CheckFailed(detail="nothing listens", remedy="start a proxy"),
+        "nothing listens: start a proxy",
+        {"detail": "nothing listens", "remedy": "start a proxy"},
     ),
 ]
 
