@@ -36,6 +36,7 @@ from eventbus.cli.terminal import tolerate_all_signs
 from eventbus.cli.top import top
 from eventbus.cli.variables import print_variables
 from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
+from eventbus.keys import masked
 from eventbus.policies import LogFormat
 from eventbus.proxy import allow_list
 from eventbus.proxy import process as proxy_process
@@ -284,7 +285,9 @@ def _expanded(arguments: Sequence[str]) -> list[str]:
 def _complain(error: Exception, status: int) -> int:
     match error:
         case ValidationError():  # of a nested model: the text of the error inside
-            text = "; ".join(part["msg"].removeprefix("Value error, ") for part in error.errors())
+            text = masked("; ".join(part["msg"].removeprefix("Value error, ") for part in error.errors()))
+        case SettingsError():  # of an argument, which it quotes
+            text = masked(str(error))
         case OSError(strerror=str(reason)):  # without its number
             text = reason
         case _:

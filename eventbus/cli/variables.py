@@ -2,6 +2,7 @@
 
 import functools
 
+from eventbus.keys import masked
 from eventbus.settings import EventBusSettings
 
 
@@ -9,7 +10,8 @@ def print_variables(settings: EventBusSettings) -> None:
     """Print each variable with its value, and before it what it means."""
     for path, field in EventBusSettings.fields():
         print(f"# {field.description}")
-        print(f"{settings.variable(*path)}={_as_variable(functools.reduce(getattr, path, settings))}")
+        value = _as_variable(functools.reduce(getattr, path, settings))
+        print(f"{settings.variable(*path)}={value if path[-1] == 'server_public_key' else masked(value)}")
 
 
 def _as_variable(value: object) -> str:
