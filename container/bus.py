@@ -36,9 +36,9 @@ def _open_client(
     observers = _observers(settings, transport)
     client = client_class(
         event_class,
-        settings.host,
-        settings.pub_port,
-        settings.sub_port,
+        host=settings.host,
+        pub_port=settings.pub_port,
+        sub_port=settings.sub_port,
         options=settings.client_options(encrypted=settings.enabled and transport is None),
         hooks=(*observers.hooks, *hooks),
         middleware=(*observers.middleware, *middleware),

@@ -282,7 +282,7 @@ class EventBusSettings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            complaints += _explain(error)
+            complaints += _explain(type(self), error)
         except SettingsError as error:  # of EVENTBUS_SECURITY, about which there is a complaint already
             complaints = complaints or [str(error)]
         if complaints:
@@ -408,11 +408,11 @@ def _unknown_variables(settings: type[EventBusSettings]) -> Iterator[str]:
             yield f"{name}{f' (a file in {_secrets_directory()})' if name in in_files else ''} is unknown: {remedy}"
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def _explain(settings: type[EventBusSettings], error: ValidationError) -> Iterator[str]:
     for part in error.errors(include_url=False, include_context=False):
         path = tuple(str(step) for step in part["loc"])
         text = part["msg"].removeprefix("Value error, ")
         if path[0] == "security":  # the value may be a secret, also that of another field
             yield f"{PREFIX}{_NESTED.join(path).upper()}: {text}" if len(path) > 1 else text
         else:
-            yield masked(f"{PREFIX}{_NESTED.join(path).upper()}={part['input']!r}: {text}")
+            yield masked(f"{settings.variable(*path)}={part['input']!r}: {text}")

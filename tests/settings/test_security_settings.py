@@ -10,7 +10,7 @@ import pytest
 from pydantic import SecretStr
 
 from eventbus import ClientKeys, InvalidSettings
-from eventbus.cli.variables import print_variables
+from eventbus.cli.settings import print_settings
 from eventbus.keys import Secret
 from eventbus.settings import EventBusSettings
 from eventbus.settings.model import SecuritySettings
@@ -421,7 +421,7 @@ def test_a_key_in_any_other_variable(monkeypatch: pytest.MonkeyPatch, name: str,
         shown = str(error)
     else:
         shown = repr(settings)
-        print_variables(settings)
+        print_settings(settings)
     shown += capsys.readouterr().out
     assert shown
     assert SECRET not in shown
