@@ -9,7 +9,7 @@ from threading import RLock
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from eventbus._base.deadline import Deadline
 from eventbus.emit.emitter import Emitter
@@ -267,6 +267,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def event_types(self) -> frozenset[type[BaseEventType]]:
         """The enums that the event class's types are members of."""
         return self._codec.event_types
+
+    def event_classes(self, event_type: EventTypeClass) -> tuple[type[BaseModel], ...]:
+        """The classes that events of a type may have: the event class, or those of a union that have the type."""
+        return self._codec.classes_of(event_type)
 
     @property
     def topics(self) -> frozenset[str]:
