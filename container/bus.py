@@ -19,8 +19,6 @@ from eventbus.settings import EventBusSettings
 from eventbus.telemetry.switch import Telemetry, telemetry
 from eventbus.transports.contract import Transport
 
-_NOT_CLIENT_SETTINGS = {"embedded_proxy", "security", "metrics", "traces", "http_port", "http_host", "log_format"}
-
 
 def _open_client(
     client_class: type[AnyClient],
@@ -38,12 +36,13 @@ def _open_client(
     observers = _observers(settings, transport)
     client = client_class(
         event_class,
+        host=settings.host,
+        pub_port=settings.pub_port,
+        sub_port=settings.sub_port,
+        options=settings.client_options(encrypted=settings.enabled and transport is None),
         hooks=(*observers.hooks, *hooks),
         middleware=(*observers.middleware, *middleware),
         transport=transport,
-        keys=settings.security.client_keys() if settings.enabled and transport is None else None,
-        # Every other setting is an argument of the same name.
-        **settings.model_dump(exclude=_NOT_CLIENT_SETTINGS),
     )
     observers.watch(client)
     with ExitStack() as stack:
@@ -75,14 +74,7 @@ def _start_proxy(settings: EventBusSettings, stack: ExitStack) -> None:
             "set EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
         )
     try:
-        proxy = EventBusProxy(
-            settings.host,
-            settings.pub_port,
-            settings.sub_port,
-            max_event_bytes=settings.max_event_bytes,
-            secret_key=settings.security.proxy_secret_key(),
-            allow_list=settings.security.allow_list,
-        )
+        proxy = EventBusProxy(settings.host, settings.pub_port, settings.sub_port, settings.proxy_options())
         stack.enter_context(proxy)
     except AddressInUse:
         pass  # a proxy is running, probably; connecting shows whether it answers

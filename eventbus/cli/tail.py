@@ -1,65 +1,65 @@
-"""``eventbus tail``: events as they come."""
+"""``eventbus tail``: print events as they arrive."""
 
-import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
-from itertools import repeat
 from time import monotonic
 
 from pydantic_core import from_json
 
+from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.printable import printable
-from eventbus.cli.connection import transport_for
-from eventbus.cli.lines import Received, json_line, text_line
-from eventbus.cli.outage import Outage
-from eventbus.cli.selection import Selection
+from eventbus.cli.connection import Outage, transport_for
+from eventbus.cli.tail_filter import EventFilter
+from eventbus.cli.tail_lines import Received, json_line, text_line
 from eventbus.cli.terminal import Paint, wants_colours
-from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
+from eventbus.receive.unpacking import Content, Unpacker
 from eventbus.settings import EventBusSettings
 from eventbus.telemetry import logs
 from eventbus.transports.zeromq.transport import ZeroMQTransport
-from eventbus.wire import frames as wire
-from eventbus.wire.compression import inflate, is_compressed
+from eventbus.wire.codec import Reject
+from eventbus.wire.frames import MAX_TOPIC_BYTES, topic_frame
 from eventbus.wire.headers import decode_headers
-from eventbus.wire.numbering import Gaps
 
-logger = logging.getLogger(logs.COMMAND)
-
-_AGAIN = 5.0  # seconds until more losses are said
+_LOSSES_INTERVAL_S = 5.0  # between two lines about losses
+_MAX_QUOTED_BYTES = 200
 
 
 def tail(
     settings: EventBusSettings,
     names: Sequence[str] = (),
-    selection: Selection | None = None,
+    event_filter: EventFilter | None = None,
     *,
     count: int | None = None,
     since_start: bool = False,
     as_text: bool = False,
 ) -> None:
-    """Subscribe and print until enough has come, or the transport is closed for good.
+    """Subscribe and print events, up to a number of them, or until the client gives up reconnecting.
 
     Args:
-        settings: of the command.
-        names: topics, beside those of the settings; if there are none at all: all topics.
-        selection: what to print; None: everything.
-        count: of how many events; None: of any number.
-        since_start: whether to print with each how many seconds it came after the subscriptions were in force.
-        as_text: lines for people; False: JSON.
+        settings: the settings of the command.
+        names: topics beside `settings.topics`; if both are empty, all topics.
+        event_filter: selects the events to print; None: all.
+        count: return after this many; None: no limit.
+        since_start: print with each event the seconds since the subscriptions took effect.
+        as_text: print text for people; False: JSON.
+
+    Raises:
+        InvalidTopic: a name cannot be a topic.
+        ProxyUnreachable, HandshakeFailed, ReconnectFailed: there is no connection to the proxy.
     """
-    wanted = {wire.topic_frame(name) for name in (*names, *settings.topics)}
+    wanted = {topic_frame(name) for name in (*names, *settings.topics)}
     render = _for_people(Paint(wants_colours(sys.stdout))) if as_text else json_line
-    selection = selection or Selection()
+    event_filter = event_filter or EventFilter()
     printed = 0
     with transport_for(settings) as transport:
         for topic in wanted or {b""}:
             transport.subscribe(topic)
         transport.status.listen(Outage())
         transport.open(settings.connect_timeout)
-        for received in _received(transport, wanted, max(settings.max_event_bytes, wire.MAX_PACKED_BYTES), since_start):
-            if selection.admits(received.event):
+        for received in _received(transport, wanted, settings.max_event_bytes, since_start):
+            if event_filter.matches(received.event):
                 print(render(received))
                 printed += 1
                 if printed == count:
@@ -68,67 +68,77 @@ def tail(
         transport.status.raise_failure()
 
 
-def _received(transport: ZeroMQTransport, wanted: set[bytes], limit: int, since_start: bool) -> Iterator[Received]:
-    """The events of each message on these topics, on all if there are none; what numbers show to be missing is said.
+def _received(transport: ZeroMQTransport, wanted: set[bytes], max_event_bytes: int, since_start: bool) -> Iterator[Received]:
+    """The events on the wanted topics, or on all if `wanted` is empty.
 
-    What was printed is flushed after each batch.
+    It logs which events are missing and which messages are no events, and flushes standard output after each batch.
     """
 
     def takes(topic: bytes) -> bool:
         return not wanted or topic in wanted
 
-    gaps, throttle = Gaps(), LogThrottle(_AGAIN)
+    report = _Report()
+    unpacker = Unpacker(takes, report, max_event_bytes)
     start = monotonic()
     while (batch := transport.receive()) is not None:
         since = monotonic() - start if since_start else None
-        frames, payloads = batch
-        topics, lost, repeated, headers = gaps.read(frames, takes)
-        for topic, count in lost.items():
-            _say_lost(throttle, topic, count)
-        skipped = set(repeated)
-        for index, (topic, payload, encoded) in enumerate(zip(topics, payloads, headers or repeat(b""), strict=False)):
-            if takes(topic) and index not in skipped:
-                for name, event in _events(topic, payload, limit):
-                    yield Received(name, event, decode_headers(encoded), since)
+        for content in unpacker.contents(*unpacker.read_numbers(*batch)):
+            name, headers = content.topic.decode(), decode_headers(content.headers)
+            for event in _events(content, report):
+                yield Received(name, event, headers, since)
         sys.stdout.flush()
 
 
-def _events(topic: bytes, payload: bytes, limit: int) -> Iterator[tuple[str, object]]:
-    """A message's events, each with its topic; if there are none in it, that is said."""
+def _events(content: Content, report: "_Report") -> list[object]:
+    """The events in a message; if it is no JSON, that is logged."""
     try:
-        name, content = topic.decode(), from_json(inflate(payload, limit) if is_compressed(payload) else payload)
-    except (PayloadTooLarge, PayloadDamaged, CompressionMissing) as error:
-        _say_not_an_event(topic, str(error))
-        return
+        read = from_json(content.json)
     except ValueError:
-        _say_not_an_event(topic, repr(payload[:200]))
-        return
-    for event in content if isinstance(content, list) else [content]:
-        yield name, event
+        report.no_event(content.topic, repr(content.json[:_MAX_QUOTED_BYTES]))
+        return []
+    return read if isinstance(read, list) else [read]
 
 
-def _say_lost(throttle: LogThrottle, topic: bytes, count: int) -> None:
-    held_back = throttle.admit("lost", count)
-    if held_back is not None:
-        name = printable(topic.decode(errors="backslashreplace"), wire.MAX_TOPIC_BYTES)
-        logger.warning(
-            "%d events on %s have not arrived: the proxy was away, or who reads this output is too slow; %d more before",
-            count,
-            name,
-            held_back,
-            extra={"eventbus_topic": name, "eventbus_count": count, "eventbus_held_back": held_back},
+class _Report:
+    """Logs which events are missing, at intervals, and each message that is no event."""
+
+    def __init__(self) -> None:
+        self._log = Log(logs.COMMAND)
+        self._throttle = LogThrottle(_LOSSES_INTERVAL_S)
+
+    def lost(self, topic: bytes, count: int) -> None:
+        held_back = self._throttle.admit("lost", count) if count > 0 else None
+        if held_back is not None:
+            name = _printable_name(topic)
+            self._log.warning(
+                "%d events on %s are missing: the proxy was away, or the reader of this output is too slow; %d more before",
+                count,
+                name,
+                held_back,
+                topic=name,
+                count=count,
+                held_back=held_back,
+            )
+
+    def forged(self, topic: bytes, count: int) -> None:
+        if self._throttle.admit("forged", count) is not None:
+            _say_not_an_event(topic, "numbers that cannot be the publisher's own: another one sends in its name")
+
+    def repeated(self, count: int) -> None:
+        pass
+
+    def rejected(self, topic: bytes, reject: Reject) -> None:
+        self.no_event(topic, reject.detail)
+
+    def no_event(self, topic: bytes, reason: str) -> None:
+        # Not throttled, because the user wants to see all messages.
+        self._log.warning(
+            "not an event, on %s: %s", printable(repr(topic)), reason, topic=_printable_name(topic), reason=reason
         )
 
 
-def _say_not_an_event(topic: bytes, reason: str) -> None:
-    # Each one: it is what the command was asked to show.
-    name = printable(topic.decode(errors="backslashreplace"), wire.MAX_TOPIC_BYTES)
-    logger.warning(
-        "not an event, on %s: %s",
-        printable(repr(topic)),
-        reason,
-        extra={"eventbus_topic": name, "eventbus_reason": reason},
-    )
+def _printable_name(topic: bytes) -> str:
+    return printable(topic.decode(errors="backslashreplace"), MAX_TOPIC_BYTES)
 
 
 def _for_people(paint: Paint) -> Callable[[Received], str]:

@@ -7,10 +7,10 @@ from typing import Any
 
 from eventbus.errors import InvalidHandler
 from eventbus.events import BaseEvent
+from eventbus.handle.current import current_headers
 from eventbus.handle.marks import callback_name, is_async
 from eventbus.handle.middleware import Delivery, Emission, HandleNext, HandleNextAsync, Middleware, around, overrides
 from eventbus.observe.hooks import Hooks
-from eventbus.wire.headers import current_headers
 
 
 class WrappedHandler:

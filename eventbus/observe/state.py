@@ -59,13 +59,13 @@ class Status:
 
     Attributes:
         round_trip: seconds that the last echo took through the proxy; None before the first.
-        obstacle: makes the error that says why the path does not become READY, if waiting does not help; None if unknown.
+        diagnosis: makes the error that says why the path does not become READY, if waiting does not help; None if unknown.
     """
 
     def __init__(self, endpoints: str, failure: Callable[[], EventBusError] | None = None) -> None:
         self.endpoints = endpoints
         self.round_trip: float | None = None
-        self.obstacle: Callable[[], EventBusError] | None = None
+        self.diagnosis: Callable[[], EventBusError] | None = None
         self._log = Log(endpoints=endpoints)
         self._changed = Condition()
         self._state = ClientState.CLOSED
@@ -124,12 +124,12 @@ class Status:
         if failure is not None:
             raise failure
 
-    def hinder(self, obstacle: Callable[[], EventBusError], *, if_: Callable[[], bool]) -> bool:
-        """Set `obstacle` if the path is still not READY and `if_` returns True; return whether it was set."""
+    def note_diagnosis(self, diagnosis: Callable[[], EventBusError], *, if_: Callable[[], bool]) -> bool:
+        """Set `diagnosis` if the link is still not READY and `if_` returns True; return whether it was set."""
         with self._changed:
             noted = self._state in (ClientState.CONNECTING, ClientState.DEGRADED) and if_()
             if noted:
-                self.obstacle = obstacle
+                self.diagnosis = diagnosis
             return noted
 
     def proven(self, round_trip: float) -> None:
@@ -173,7 +173,7 @@ class Status:
             if before is not state:
                 self._state = state
                 if state in (ClientState.CONNECTING, ClientState.READY):
-                    self.obstacle = None
+                    self.diagnosis = None
                 self._changed.notify_all()
                 self._report(StateChange(before, state, reason))
             return before

@@ -8,19 +8,23 @@ from eventbus.policies import ReceivePolicy
 
 UNREAD = 1_000
 
-_LOOK = 0.2  # seconds
+_POLL_INTERVAL_S = 0.2
 
 
 class ReceiveBuffer[EventClass]:
     """Received events that wait to be read, oldest first. Any thread may use it; one at a time calls `extend`.
 
-    Until a reader is expected it holds the newest events, at most `UNREAD`: keeping more than fit into the processor's cache
-    costs every event a tenth. From then on it holds up to `limit`, and when that is full, does as the policy says.
+    Until a reader is expected, it holds the newest events, at most `UNREAD`: more than fit into the processor's cache make
+    every event a tenth slower. From then on it holds up to `limit` events, and follows the policy when it is full.
 
     Args:
         limit: how many events it may hold.
         policy: what happens when it is full.
-        drops: what counts the events that are dropped while somebody reads; None for one of its own.
+        drops: counts the events that are dropped while there is a reader; None for one of its own.
+
+    Attributes:
+        received: how many events have come in.
+        unread: how many of them made room for others before a reader was expected.
     """
 
     def __init__(self, limit: int, policy: ReceivePolicy = ReceivePolicy.DROP_OLDEST, drops: DropLog | None = None) -> None:
@@ -34,11 +38,11 @@ class ReceiveBuffer[EventClass]:
         self._taken = Condition(self._lock)
         self._waiting = 0  # readers
         self._open = False
-        self._held = True  # whether `extend` may wait
-        self._writer: Thread | None = None  # the thread that called `extend` last, if it may have to wait
+        self._held = True  # whether `extend` may wait for readers
+        self._writer: Thread | None = None  # the thread that called `extend` last, if the policy may make it wait
         self._expected = False
-        self.received = 0  # how many have come in
-        self.unread = 0  # how many of them had to make room before a reader was expected
+        self.received = 0
+        self.unread = 0
 
     def open(self) -> None:
         """Let readers wait."""
@@ -46,27 +50,27 @@ class ReceiveBuffer[EventClass]:
             self._open = True
 
     def close(self) -> None:
-        """Send every waiting reader home. What is in the buffer stays readable."""
+        """End the waiting of all readers. Events in the buffer stay readable."""
         with self._lock:
             self._open = False
             self._arrived.notify_all()
 
     def hold(self) -> None:
-        """Let `extend` wait for readers where the policy is to block. So it is from the start."""
+        """Let `extend` wait for readers if the policy is to block, as it does from the start."""
         with self._lock:
             self._held = True
 
     def release(self) -> None:
-        """Let `extend` wait no longer, until `hold`: what it was given goes in beyond the limit."""
+        """Until `hold`, let `extend` append events beyond the limit instead of waiting."""
         with self._lock:
             self._held = False
             self._taken.notify_all()
 
     def expect_reader(self) -> None:
-        """Hold as many events as allowed from now on, and do as the policy says: this thread is going to read them."""
+        """Hold up to the limit from now on, and follow the policy, because this thread is going to read."""
         with self._lock:
             self._expected = True
-            # A reader in the writer's own thread, a callback, cannot be waited for.
+            # The writer cannot wait for a reader in its own thread, such as a callback.
             if self._policy is not ReceivePolicy.BLOCK or current_thread() is not self._writer:
                 self._in_force = self._policy
             room = None if self._in_force is ReceivePolicy.BLOCK else self._limit
@@ -74,14 +78,14 @@ class ReceiveBuffer[EventClass]:
                 self._events = deque(self._events, maxlen=room)
 
     def extend(self, events: list[EventClass]) -> None:
-        """Append these events, or as many as the policy allows; blocking, it returns when all are in."""
+        """Append these events, or as many as the policy allows. If the policy is to block, return when all are in."""
         with self._lock:
             dropped = self._append(events) if self._policy is _DROP_OLDEST else self._append_by_policy(events)
         if dropped:
             self._drops.add(DropReason.RECEIVE_BUFFER, dropped)
 
     def get(self, timeout: float | None) -> EventClass | None:
-        """Return the oldest event, waiting for one up to `timeout` seconds (None: until `close()`); None when none came."""
+        """Wait for an event up to `timeout` seconds (None: until `close`). Returns the oldest one; None if none came."""
 
         def is_over() -> bool:
             return bool(self._events) or not self._open
@@ -89,8 +93,10 @@ class ReceiveBuffer[EventClass]:
         with self._lock:
             self._waiting += 1
             try:
-                # A signal handler in this thread that closes just before it waits cannot wake it.
-                while not self._arrived.wait_for(is_over, _LOOK if timeout is None else timeout) and timeout is None:
+                # If a signal handler closes it in this thread just before the wait, nothing wakes this thread.
+                while (
+                    not self._arrived.wait_for(is_over, _POLL_INTERVAL_S if timeout is None else timeout) and timeout is None
+                ):
                     pass
             finally:
                 self._waiting -= 1
@@ -102,7 +108,7 @@ class ReceiveBuffer[EventClass]:
             return event
 
     def _append(self, events: list[EventClass]) -> int:
-        """Append all of them. Returns how many made room that somebody might have read."""
+        """Append all events. Returns how many others made room that a reader would have got."""
         count = len(events)
         pushed_out = len(self._events) + count
         self._events.extend(events)
@@ -130,8 +136,8 @@ class ReceiveBuffer[EventClass]:
                     events = events[room:]
                     self._taken.wait_for(lambda: not self._held or len(self._events) < self._limit)
             case ReceivePolicy.DROP_OLDEST:
-                pass  # the deque does that
+                pass  # the deque does this itself
         return dropped + self._append(events)
 
 
-_DROP_OLDEST = ReceivePolicy.DROP_OLDEST  # a global is quicker to look up than an enum's member
+_DROP_OLDEST = ReceivePolicy.DROP_OLDEST  # a global is looked up faster than an enum's member

@@ -1,34 +1,32 @@
-"""An event to its handlers and to the receive buffer: isolation, order, counting. No sockets."""
+"""The dispatcher: hands each event to its handlers and to the receive buffer. No sockets."""
 
 import inspect
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from operator import length_hint
 from threading import RLock
 from typing import Any
 
+from eventbus._base.log import Log
 from eventbus._base.printable import printable
 from eventbus.events import BaseEvent, BaseEventType
 from eventbus.handle.coroutines import CoroutineRunner
+from eventbus.handle.current import WithHeaders, clear_headers
 from eventbus.handle.marks import callback_name, is_async
 from eventbus.handle.wrapped import WrappedHandler
 from eventbus.observe.stats import Counters, DropReason
 from eventbus.receive.buffer import ReceiveBuffer
-from eventbus.wire.headers import WithHeaders, clear_headers
 
-logger = logging.getLogger("eventbus")
-
-# A handler gets the event. What it returns is ignored, unless that is a coroutine: then it is run on an event loop.
+# A callback gets the event. If it returns a coroutine, that is run on an event loop; anything else is ignored.
 type Callback[EventClass] = Callable[[EventClass], object]
 
-_LEARNED = 10_000  # topics whose routes are remembered
-_SHOWN = 1_000  # characters of an event in the log
+_MAX_LEARNED_TOPICS = 10_000
+_MAX_SHOWN_EVENT = 1_000  # characters in the log
 
 # For one topic, the callbacks of each event type in the order in which they were attached.
 type Route[EventClass] = dict[BaseEventType, tuple[Callback[EventClass], ...]]
 
-# What is called instead of a callback, for events of one topic.
+# Makes of a topic and a callback the callback that is called instead of it.
 type Instrument[EventClass] = Callable[[bytes, Callback[EventClass]], Callback[EventClass]]
 
 
@@ -37,17 +35,17 @@ class _Attached[EventClass]:
     event_type: BaseEventType
     callback: Callback[EventClass]
     topic: bytes | None
-    # What is called instead of the callback, by topic; of subscribed ones only, for strangers may invent others.
+    # What is called instead of the callback, by topic. Only subscribed topics, because strangers may invent others.
     instrumented: dict[bytes, Callback[EventClass]] = field(default_factory=dict, compare=False)
 
 
 # BaseEvent[Any]: it is invariant in its type enum, which each service brings.
 class Dispatcher[EventClass: BaseEvent[Any]]:
-    """Knows the subscribed topics and the attached callbacks; hands each event to those that want it.
+    """Knows the subscribed topics and the attached callbacks; hands each event to the callbacks of its topic and type.
 
-    `attach`, `detach`, `subscribe` and `unsubscribe` may be called from any thread, also from inside a handler: a route is
-    replaced, never changed, so an event that is being handled is not affected. `dispatch` belongs to the consumer
-    thread.
+    `attach`, `detach`, `subscribe` and `unsubscribe` may be called from any thread and from a handler: a route is replaced,
+    never changed, so the event at hand is not affected. Only the consumer's thread calls `dispatch`. A callback that raises
+    is logged and counted, and the others still run.
 
     Attributes:
         abandoned: how often `abandon` was called.
@@ -57,14 +55,15 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self.coroutines = CoroutineRunner()
         self.buffer = buffer
         self._counters = counters
-        self._changing = RLock()  # a signal handler may change what it has interrupted
+        self._log = Log()
+        self._changing = RLock()  # a signal handler may interrupt a change in the same thread with another
         self._attached: list[_Attached[EventClass]] = []
         self._topics: set[bytes] = set()
-        # Which callbacks an event of a topic goes to. A topic that is missing was not asked for: ZeroMQ matches prefixes, so
-        # `corerl_scheduler` arrives where `corerl` was subscribed.
+        # The callbacks of each topic. Events of other topics are left out: ZeroMQ matches prefixes, so `corerl_scheduler`
+        # arrives where `corerl` was subscribed.
         self._routes: dict[bytes, Route[EventClass]] = {}
         self._instrument: Instrument[EventClass] | None = None
-        self._everything = False  # whether all topics were asked for; their routes are then learned as they come
+        self._everything = False  # whether all topics are subscribed; their routes are then learned as they come
         self.abandoned = 0
         self._running: Iterator[EventClass] = iter(())  # through the events of the last dispatch
 
@@ -74,7 +73,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         return frozenset(self._topics)
 
     def subscribe(self, topic: bytes) -> bool:
-        """Let the events of exactly this topic in (an empty one: of every topic). False if they were let in already."""
+        """Take the events of exactly this topic (an empty one: of every topic). False if it was subscribed already."""
         with self._changing:
             if topic in self._topics:
                 return False
@@ -111,7 +110,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             self.coroutines.retire()
 
     def instrument(self, instrument: Instrument[EventClass] | None) -> None:
-        """Call what this makes of each callback instead, from now on; None: the callbacks themselves."""
+        """From now on, call what `instrument` makes of each callback instead of it; None: the callbacks themselves."""
         with self._changing:
             self._instrument = instrument
             for attached in self._attached:
@@ -119,30 +118,30 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             self._rebuild()
 
     def abandon(self) -> None:
-        """Let a `dispatch` that is running drop what comes after the event that is being handled."""
+        """Let a running `dispatch` drop all events after the one that is being handled."""
         self.abandoned += 1
 
     def end(self) -> None:
-        """Send home whoever waits for events: the transport is closed, and none will come."""
+        """End the waiting for events: the transport is closed, and none will come."""
         self.buffer.close()
 
     def takes(self, topic: bytes) -> bool:
-        """Whether events of this topic were asked for."""
+        """Whether this topic is subscribed."""
         return self._everything or topic in self._routes
 
     def route_of(self, topic: bytes) -> Route[EventClass]:
-        """Where events of a topic go that was asked for."""
+        """The route of a subscribed topic."""
         known = self._routes.get(topic)
         if known is not None:
             return known
         with self._changing:
             route = self._route(topic)
-            if len(self._routes) < _LEARNED:
+            if len(self._routes) < _MAX_LEARNED_TOPICS:
                 self._routes[topic] = route
             return route
 
     def routes_of(self, topics: list[bytes]) -> list[Route[EventClass]] | None:
-        """Where events of these topics go; None if one of them was not asked for, or was never seen before."""
+        """The routes of these topics; None if one of them is not subscribed, or was never seen before."""
         routes = list(map(self._routes.get, topics))
         return None if None in routes else routes  # type: ignore[return-value] # there is no None in it
 
@@ -153,12 +152,12 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         abandoned: int | None = None,
         headers: list[bytes] | None = None,
     ) -> None:
-        """Buffer these events and call their callbacks, in order. One that raises is logged and counted; the others run.
+        """Buffer these events and call their callbacks, in order.
 
         Args:
-            routes: where each event goes, from `routes_of`.
+            routes: the route of each event.
             events: as many.
-            abandoned: how often `abandon` had been called when a batch began of which these are a part; None: until now.
+            abandoned: if these are a part of a batch, how often `abandon` had been called when that began; None: until now.
             headers: the encoded headers of each; None if none has any.
         """
         running = self._running = iter(events) if headers is None else WithHeaders(events, headers)
@@ -192,12 +191,12 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
     def position(self) -> tuple[int, int]:
         """How many events have come in, and how many of the last `dispatch` are still to be handled. Any thread may ask.
 
-        While the last one moves on, so does this; it costs the events nothing, for their iterator is asked.
+        It changes with each event that is handled. It costs the events nothing, because their iterator knows.
         """
         return self.buffer.received, length_hint(self._running)
 
     def _drop(self, routes: list[Route[EventClass]], events: list[EventClass], last: int) -> None:
-        """Count those of the last events that have a callback, which is not called."""
+        """Count the events, among this many last ones, that have a callback, which is not called."""
         dropped = sum(event.type in route for route, event in zip(routes[-last:], events[-last:], strict=True))
         if dropped:
             self._counters.drops.add(DropReason.STOPPED, dropped)
@@ -216,16 +215,14 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
 
     def _report(self, callback: Callback[EventClass], event: EventClass, error: BaseException) -> None:
         name = callback.name if isinstance(callback, WrappedHandler) else callback_name(callback)
-        logger.error(
+        self._log.error(
             "handler %s failed on %s",
             name,
             _shown(event),
             exc_info=error,
-            extra={
-                "eventbus_handler": name,
-                "eventbus_type": str(event.type),
-                "eventbus_error": type(error).__name__,
-            },
+            handler=name,
+            type=str(event.type),
+            error=type(error).__name__,
         )
 
     def _rebuild(self) -> None:
@@ -240,7 +237,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         return route
 
     def _called(self, attached: _Attached[EventClass], topic: bytes) -> Callback[EventClass]:
-        """What is called for events of this topic."""
+        """The callback to call for events of this topic."""
         if self._instrument is None:
             return attached.callback
         called = attached.instrumented.get(topic)
@@ -252,8 +249,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
 
 
 def _shown(event: BaseEvent[Any]) -> str:
-    """The event for a line in the log. Where extra fields are allowed, their names stand in its repr as they were sent."""
+    """The event for a line in the log. Its repr may hold names of extra fields as others have sent them."""
     try:
-        return printable(repr(event), _SHOWN)
+        return printable(repr(event), _MAX_SHOWN_EVENT)
     except Exception:  # a service's own __repr__ may raise anything
         return f"an event of {type(event).__name__} whose repr failed"

@@ -1,4 +1,4 @@
-"""Telling a consumer that is stuck from one that is idle or slow, by looking at it now and then."""
+"""Telling a consumer that is stuck from one that is idle or slow, by looking at its position now and then."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from time import monotonic
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How a consumer is getting on.
+    """How far a consumer is from being stuck.
 
     Attributes:
         wanted: whether it was started and not stopped.
@@ -23,23 +23,23 @@ class Progress:
 
 
 class StallDetector:
-    """Remembers where something was at the last look, and when that was. Any thread may use it."""
+    """Remembers the position at the last look, and since when it has been the same. Any thread may use it."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self._clock = clock
         self._lock = Lock()
-        self._seen: object = None
+        self._position: object = None
         self._since = 0.0
 
-    def busy_for(self, place: object, since: float | None = None) -> float:
-        """Return for how many seconds it has been in this place: since the first look that found it there.
+    def busy_for(self, position: object, since: float | None = None) -> float:
+        """Return for how many seconds the position has been this one: since the first look that found it.
 
         Args:
-            place: whatever is different when it has moved.
-            since: the clock's time at which it came there, if that is known.
+            position: anything that differs after each step.
+            since: the clock's time at which this position was reached, if that is known.
         """
         with self._lock:
             now = self._clock()
-            if place != self._seen:
-                self._seen, self._since = place, now if since is None else since
+            if position != self._position:
+                self._position, self._since = position, now if since is None else since
             return max(0.0, now - self._since)

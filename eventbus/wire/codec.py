@@ -1,4 +1,4 @@
-"""Events to payload bytes and back, through pydantic's core."""
+"""The codec: events to JSON and back, through pydantic's core."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -15,18 +15,18 @@ from eventbus.errors import InvalidEvent
 from eventbus.events import BaseEventType
 from eventbus.wire.frames import ARRAY
 
-MAX_TYPE_LENGTH = 64  # characters of a type that is not known
+MAX_TYPE_LENGTH = 64  # characters of an unknown type
 
-_LISTED = 1_000  # errors that are looked at: two bytes of a payload may make one, and each takes 400 in a list
+_MAX_LISTED_ERRORS = 1_000  # two bytes of a payload may make an error, which takes 400 bytes in a list
 
 
 class RejectReason(StrEnum):
-    """Why something that arrived was not taken for an event."""
+    """Why a message, or one of several events in it, was rejected."""
 
     FRAMES = "frames"
     """The message was not a topic frame and a JSON payload frame."""
     TOO_LARGE = "too_large"
-    """The payload is larger than the client's limit, or would be once it is inflated."""
+    """The payload is larger than the client's limit, or would be if it was inflated."""
     COMPRESSION = "compression"
     """The payload is compressed and damaged, or the library that inflates it is not installed."""
     TOPIC = "topic"
@@ -34,18 +34,19 @@ class RejectReason(StrEnum):
     JSON = "json"
     """The payload is not JSON."""
     TYPE = "type"
-    """The event's type is none that this client knows. One without a type, or whose type is no text, has no schema."""
+    """The client's class does not have the event's type. An event without a type, or whose type is no text, is SCHEMA."""
     SCHEMA = "schema"
-    """The JSON is no event of the client's class."""
+    """The JSON does not fit the client's class."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """One payload, or one element of a packed payload, that was not taken for an event.
+    """A payload, or one element of an array of events, that was rejected.
 
     Attributes:
-        detail: for people; may contain what was received, as it is.
-        unknown_type: the type that was received, if that is the reason; printable, at most `MAX_TYPE_LENGTH` long.
+        reason: why.
+        detail: more about it, for people; may contain what was received, as it is.
+        unknown_type: the received type, if that is the reason; printable, at most `MAX_TYPE_LENGTH` characters.
     """
 
     reason: RejectReason
@@ -56,7 +57,7 @@ class Reject:
 class Codec[EventClass: BaseModel]:
     """Encodes and decodes the events of one class, or of one union of classes given as a `TypeAdapter`.
 
-    Any thread may use it. What it was built from never changes.
+    Any thread may use it.
     """
 
     def __init__(self, event_class: type[EventClass] | TypeAdapter[EventClass]) -> None:
@@ -76,13 +77,13 @@ class Codec[EventClass: BaseModel]:
         self.event_types: frozenset[type[BaseEventType]] = frozenset(
             type(value) for value in self._type_values if isinstance(value, BaseEventType)
         )
-        # By the class of what is to be emitted. Each event class by itself, for the serializer of a union or of a base class
-        # would leave out fields that a derived class adds. Any: what it takes is the class that it stands under.
+        # One encoder for each class of events: the serializer of a union or of a base class would leave out fields that a
+        # derived class adds. Any: each encoder takes events of its own class.
         self.encoders: dict[type, Callable[[Any], bytes]] = {cls: _encoder(cls) for cls in classes}
         # Both raise pydantic's ValidationError; `salvage` then tells what was wrong.
         self.decode_one: Callable[[bytes], EventClass] = adapter.validator.validate_json
         self.decode_many: Callable[[bytes], list[EventClass]] = SchemaValidator(
-            core_schema.list_schema(adapter.core_schema, fail_fast=True)  # `salvage` looks at each anyway
+            core_schema.list_schema(adapter.core_schema, fail_fast=True)  # `salvage` then looks at each
         ).validate_json
         self._validate: Callable[[dict[str, BaseEventType]], EventClass] = adapter.validator.validate_python
 
@@ -97,10 +98,10 @@ class Codec[EventClass: BaseModel]:
         return tuple(cls for cls, values in allowed.items() if not values or event_type in values)
 
     def encoder_for(self, event: BaseModel | BaseEventType) -> Callable[[Any], bytes]:
-        """Return what encodes this event, or wraps and encodes this bare type; `encoders` has it from then on.
+        """Return the encoder of this event or bare type, and keep it in `encoders`.
 
         Raises:
-            InvalidEvent: it is neither an event of this class nor one of its types.
+            InvalidEvent: this is neither an event of the codec's class nor one of its types.
         """
         if not isinstance(event, (*self.classes, BaseEventType)):
             raise InvalidEvent(f"cannot emit {event!r}: this client emits {self.name}")
@@ -118,7 +119,7 @@ class Codec[EventClass: BaseModel]:
         return [encoders[type(event)](event) for event in events]
 
     def salvage(self, payload: bytes) -> Iterator[EventClass | Reject]:
-        """Yield what is good in a payload that `decode_one` or `decode_many` refused, and what is wrong with the rest."""
+        """Yield the good events in a payload that `decode_one` or `decode_many` refused, and a reject for each other one."""
         if payload.lstrip()[:1] != ARRAY:
             yield self._salvage_one(payload)
             return
@@ -140,7 +141,11 @@ class Codec[EventClass: BaseModel]:
 
     def _reject(self, error: ValidationError, payload: bytes) -> Reject:
         count = error.error_count()
-        errors = error.errors(include_url=False, include_input=False, include_context=False) if count <= _LISTED else []
+        errors = (
+            error.errors(include_url=False, include_input=False, include_context=False)
+            if count <= _MAX_LISTED_ERRORS
+            else []
+        )
         if errors and errors[0]["type"] == "json_invalid":
             return Reject(RejectReason.JSON, errors[0]["msg"])
         if not errors or any(map(self._is_about_type, errors)):
@@ -154,7 +159,7 @@ class Codec[EventClass: BaseModel]:
         return Reject(RejectReason.SCHEMA, f"{where}: {first['msg']}" if where else first["msg"])
 
     def _is_about_type(self, error: ErrorDetails) -> bool:
-        """Whether the value of the event's own `type` is what is wrong: fields of nested models may be named so too."""
+        """Whether the error is about the event's own `type`, not about a nested model's field of that name."""
         match error["type"]:
             case "union_tag_invalid":
                 return not error["loc"]
@@ -192,18 +197,18 @@ def _adapter[EventClass: BaseModel](event_class: type[EventClass]) -> TypeAdapte
 
 
 def _encoder(cls: type[BaseModel]) -> Callable[[Any], bytes]:
-    """What encodes events of this class as `model_dump_json` does; under aliases, if the class could not read them else."""
+    """Return an encoder that writes events of this class as `model_dump_json` does, under aliases if only those are read."""
     to_json = cls.__pydantic_serializer__.to_json
     return partial(to_json, by_alias=True) if _needs_aliases(cls.__pydantic_core_schema__) else to_json
 
 
 def _needs_aliases(schema: object, name: str = "", *, by_name: bool = False) -> bool:
-    """Whether a field in here is read under the alias that it can be written under, and not under its name.
+    """Whether a field in a schema is read under the alias that it can be written under, and not under its name.
 
     Args:
-        schema: a core schema, or what is somewhere in one.
-        name: that of the field, if it is one.
-        by_name: whether the model around it reads every field under its name too.
+        schema: a core schema, or any value inside of one.
+        name: the field's name, if the schema is a field's.
+        by_name: whether the model around it reads all of its fields under their names too.
     """
     match schema:
         case {"config": {"populate_by_name": True} | {"validate_by_name": True}}:
@@ -234,7 +239,7 @@ def _is_read(key: object, alias: object) -> bool:
 
 
 def _model_classes(schema: object) -> Iterator[type[BaseModel]]:
-    """The event classes at the top of a core schema: one model, or the members of a union. Does not look into fields."""
+    """The event classes at the top of a core schema, outside of fields: one model, or the members of a union."""
     match schema:
         case {"type": "model", "cls": type() as cls} if issubclass(cls, BaseModel):
             yield cls
@@ -254,7 +259,7 @@ def _model_classes(schema: object) -> Iterator[type[BaseModel]]:
 
 
 def _values(annotation: object) -> Iterator[object]:
-    """What the annotation of a field `type` allows: the members of an enum, literals, or a union of either."""
+    """The values that the annotation of a field `type` allows: members of an enum, literals, or a union of either."""
     if isinstance(annotation, type) and issubclass(annotation, Enum):
         yield from annotation
     elif get_origin(annotation) is Literal:
@@ -265,7 +270,7 @@ def _values(annotation: object) -> Iterator[object]:
 
 
 def _paths(name: str, field: FieldInfo) -> Iterator[tuple[str | int, ...]]:
-    """Where the field may stand in an event's JSON: under its name, or under aliases."""
+    """Where an event's JSON may have the field: under its name, or under aliases."""
     yield (name,)
     match field.validation_alias:
         case str() as alias:
@@ -277,7 +282,7 @@ def _paths(name: str, field: FieldInfo) -> Iterator[tuple[str | int, ...]]:
 
 
 def _at(path: tuple[str | int, ...], content: Any) -> object:
-    """What stands there in JSON that was read; None if nothing does."""
+    """The value at this path of decoded JSON; None if there is none."""
     try:
         for step in path:
             content = content[step]

@@ -1,7 +1,7 @@
-"""Compression: payloads smaller on their way, and as they were on arrival, never larger than allowed. Pure.
+"""Compression: makes payloads smaller, and restores them on arrival, never to more bytes than allowed. Pure.
 
-A compressed payload is exactly one stream: zlib's (RFC 1950), one frame of zstd (RFC 8878) or of LZ4. Its first bytes tell
-which, so receivers need no setting. Libraries are imported when they are first needed.
+A compressed payload is exactly one stream: a zlib stream (RFC 1950), a zstd frame (RFC 8878) or an LZ4 frame. Its first
+bytes tell which, so receivers need no setting. Libraries are imported when they are first needed.
 """
 
 import sys
@@ -13,33 +13,33 @@ from typing import Protocol
 from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
 from eventbus.policies import Compression
 
-# How a zlib stream begins, by how hard its writer tried. What this package writes begins as no topic can.
+# A zlib stream begins with one of these, depending on its level. No topic begins as the streams that this package writes.
 _ZLIB = (b"x\x01", b"x^", b"x\x9c", b"x\xda")
 _ZSTD = b"\x28\xb5\x2f\xfd"
 _LZ4 = b"\x04\x22\x4d\x18"
 _STARTS = (*_ZLIB, _ZSTD, _LZ4)
 FIRST_BYTES = bytes({start[0] for start in _STARTS})
 
-# Low ones: for a bus, what the higher ones save is not worth their time (see docs/compression.md).
+# Low levels: on a bus, what higher ones save is not worth their time (see docs/compression.md).
 _ZLIB_LEVEL, _ZSTD_LEVEL = 1, 1
 
-_FIRST_STEP, _STEP = 65_536, 1_048_576  # bytes that are inflated at once
+_FIRST_STEP_BYTES, _STEP_BYTES = 65_536, 1_048_576  # that are inflated at once
 # log2 of how far back a zstd frame may refer: at least what every decoder should allow, at most what every platform does.
-_ZSTD_WINDOWS = 23, 30
+_ZSTD_WINDOW_LOGS = 23, 30
 
 
 class Compressor:
-    """Compresses payloads above a threshold, where that makes them smaller. Any thread may use it.
+    """Compresses payloads above a threshold, if that makes them smaller. Any thread may use it.
 
     Args:
-        compression: with what.
-        threshold: bytes; a payload of no more than these stays as it is.
+        compression: the format.
+        threshold: bytes; a payload of no more than these is not compressed.
 
     Attributes:
-        threshold: as given; without compression no payload is larger.
+        threshold: as given; without compression, larger than any payload.
 
     Raises:
-        CompressionMissing: what does it is not installed.
+        CompressionMissing: the library for this format is not installed.
     """
 
     def __init__(self, compression: Compression, threshold: int) -> None:
@@ -47,7 +47,7 @@ class Compressor:
         self._compress = _compress_with(Compression(compression))
 
     def shrink(self, payload: bytes) -> bytes:
-        """Return what is to be sent: the payload as it is, or compressed."""
+        """Return the payload to be sent: compressed, or as it is."""
         if len(payload) <= self.threshold:
             return payload
         compressed = self._compress(payload)
@@ -60,19 +60,19 @@ def is_compressed(payload: bytes) -> bool:
 
 
 def inflate(payload: bytes, limit: int) -> bytes:
-    """Return what was compressed. What is compressed again inside stays so.
+    """Return the content of a compressed payload. Only one layer is inflated.
 
-    Whatever the payload holds or claims to hold, this takes not much more memory than `limit` until it is all there, and
-    then twice its size for a moment.
+    Whatever the payload holds or claims to hold, this takes little more memory than `limit`, and twice the size of the
+    content for a moment at the end.
 
     Args:
-        payload: one of which `is_compressed` is true.
-        limit: the most bytes to return.
+        payload: one for which `is_compressed` is true.
+        limit: how many bytes may be returned.
 
     Raises:
-        PayloadTooLarge: it holds, or claims to hold, more.
-        PayloadDamaged: it is no whole stream, or something follows.
-        CompressionMissing: what inflates it is not installed.
+        PayloadTooLarge: it holds, or claims to hold, more than the limit.
+        PayloadDamaged: it is not one whole stream.
+        CompressionMissing: the library for its format is not installed.
     """
     if payload.startswith(_ZSTD):
         return _inflate_zstd(payload, limit)
@@ -96,9 +96,9 @@ def _inflate(stream: _Decompressor, payload: bytes, limit: int, error: type[Exce
     found: list[bytes] = []
     left, rest = limit + 1, payload  # one byte more tells a stream that is too large from one that just fits
     try:
-        # In steps, for what the libraries return is in their memory twice for a moment.
+        # In steps, because the libraries hold what they return twice for a moment.
         while not stream.eof:
-            part = stream.decompress(rest, min(left, _STEP if found else _FIRST_STEP))
+            part = stream.decompress(rest, min(left, _STEP_BYTES if found else _FIRST_STEP_BYTES))
             if not part and not stream.eof:
                 raise PayloadDamaged("it is cut off")
             found.append(part)
@@ -121,7 +121,7 @@ def _inflate_zstd(payload: bytes, limit: int) -> bytes:
         raise PayloadDamaged(str(reason)) from None
     if claimed is not None and claimed > limit:
         raise PayloadTooLarge(limit)
-    least, most = _ZSTD_WINDOWS
+    least, most = _ZSTD_WINDOW_LOGS
     window = {zstd.DecompressionParameter.window_log_max: min(max(limit.bit_length(), least), most)}
     return _inflate(zstd.ZstdDecompressor(options=window), payload, limit, zstd.ZstdError)
 
@@ -133,7 +133,7 @@ def _compress_with(compression: Compression) -> Callable[[bytes], bytes]:
         case Compression.ZLIB:
             return lambda payload: zlib.compress(payload, _ZLIB_LEVEL)
         case Compression.ZSTD:
-            # The same one for all: a new one takes longer than a small payload. It has a lock, and each frame is one call.
+            # One for all payloads: making it takes longer than a small payload. It has a lock, and each frame is one call.
             made = _zstd().ZstdCompressor(level=_ZSTD_LEVEL)
             whole = made.FLUSH_FRAME
             return lambda payload: made.compress(payload, whole)
@@ -142,7 +142,7 @@ def _compress_with(compression: Compression) -> Callable[[bytes], bytes]:
             return compress
 
 
-# With `import … as`, for that looks only for the module itself.
+# `import … as` looks for the module itself only.
 
 
 def _zstd() -> ModuleType:

@@ -1,9 +1,9 @@
 """Frames: what travels between a publisher and a subscriber. Pure functions on bytes.
 
 A message is exactly two frames, ``[topic, payload]``: the topic's value in UTF-8, and the event as JSON. Several events of
-one topic may share a message; its payload is then a JSON array of events. Either may be compressed (see `compression`). The
-first frame may go on after the topic with a NUL byte and a header (see `numbering`): subscriptions are prefixes, so they
-match all the same.
+one topic may share a message; its payload is then a JSON array of events. Either payload may be compressed (see
+`compression`). In the first frame a NUL byte, numbers and headers may follow the topic (see `first_frame`): subscriptions
+are prefixes, so they match anyway.
 """
 
 from bisect import bisect_right
@@ -14,30 +14,34 @@ from operator import itemgetter
 from eventbus.errors import InvalidTopic
 from eventbus.wire.compression import FIRST_BYTES, is_compressed
 
-# Messages, oldest first: all topic frames, and as many payload frames. Two lists, for that is how they are fastest handled.
+# Messages, oldest first: all first frames, and as many payloads. Two lists, because loops over them stay in C.
 type Batch = tuple[list[bytes], list[bytes]]
 
-MARK = b"\0"  # ends the topic in a first frame that goes on with a header; no topic contains it
-_MARK = MARK[0]  # as a number: bytes find that ten times as fast as other bytes
+MARK = b"\0"  # ends the topic in a first frame where more follows; no topic contains it
+_MARK = MARK[0]  # bytes find a number ten times as fast as other bytes
 
 ARRAY = b"["  # how a payload of several events begins
 
-# The bytes that JSON may begin with. No topic begins with one of them, which is how a reader tells the two apart.
+# The bytes that JSON may begin with. No topic begins with one of them: that tells payloads from topics.
 _STARTS = b"{[ \t\r\n"
 PAYLOAD_STARTS = frozenset(_STARTS[index : index + 1] for index in range(len(_STARTS)))
 _FIRST = itemgetter(0)
 
-# Topics that begin with this byte, which UTF-8 never contains, are the clients' own (see transports/zeromq.py).
+# Topics that begin with this byte, which UTF-8 never contains, are the clients' own (see transports/zeromq/path.py).
 PRIVATE = b"\xff"
 
 MAX_TOPIC_BYTES = 255
-MAX_PACKED_BYTES = 65_536  # no array of events is made longer than this
+MAX_PACKED_BYTES = 65_536  # no publisher makes an array of events larger than this
+MAX_PACKED_EVENTS = MAX_PACKED_BYTES // 3  # an event in an array takes three bytes at least
 
-# A payload that begins with one of these is not one event of JSON, as nearly all are.
+# A payload that begins with one of these is not a single event as plain JSON, which nearly all payloads are.
 NOT_ONE_EVENT = frozenset([ARRAY, *(FIRST_BYTES[index : index + 1] for index in range(len(FIRST_BYTES)))])
 
-_FEW = 8  # different first frames
-_HEAD = itemgetter(slice(None, -8))  # what repeats in numbered frames
+# A numbered first frame ends with its number (see `first_frame`); its head, which is all before that, repeats.
+NUMBER_BYTES = 8
+head_of = itemgetter(slice(None, -NUMBER_BYTES))
+
+_FEW_FRAMES = 8  # different first frames of which each may be looked at
 
 
 def topic_frame(topic: str) -> bytes:
@@ -60,12 +64,12 @@ def topic_frame(topic: str) -> bytes:
 
 
 def topic_of(frame: bytes) -> bytes:
-    """The topic in the first frame of a message, without a header."""
+    """The topic in the first frame of a message, without what follows it."""
     return frame.partition(MARK)[0]
 
 
 def any_header(frames: Collection[bytes]) -> bool:
-    """Whether something follows the topic in any of these first frames."""
+    """Whether anything follows the topic in one of these first frames."""
     return _MARK in b"".join(frames)
 
 
@@ -81,13 +85,13 @@ def is_text(frame: bytes) -> bool:
 def pack(payloads: list[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
     """Join the payloads of single events into JSON arrays of at most `limit` bytes, in order.
 
-    Yields each payload with the number of events in it. An event that is alone, or larger than the limit by itself, travels
-    as a plain object.
+    Yields each payload with the number of events in it. An event that is alone, or larger than the limit by itself,
+    travels as a plain object.
     """
     ends = list(accumulate(map(len, payloads), initial=0))
     start = 0
     while start < len(payloads):
-        # How many fit in: an array of n payloads has n + 1 brackets and commas. The first of these sizes is that of none.
+        # How many fit: an array of n payloads has n + 1 brackets and commas. The first of these sizes is that of none.
         sizes = range(len(payloads) - start + 1)
         fitting = bisect_right(sizes, limit, key=lambda n: ends[start + n] - ends[start] + n + 1) - 1
         count = max(1, fitting)
@@ -99,7 +103,7 @@ def pack(payloads: list[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
 
 
 class Prefixes:
-    """Subscribed prefixes. There may be thousands, and mostly one of them is the whole topic."""
+    """Subscribed prefixes. There may be thousands of them; nearly always one of them is the whole topic."""
 
     def __init__(self, prefixes: Iterable[bytes]) -> None:
         self._topics = frozenset(prefixes)
@@ -113,29 +117,29 @@ class Prefixes:
 def messages(frames: list[bytes], prefixes: Prefixes) -> tuple[Batch, int]:
     """Split the frames of whole messages, read one after the other, into ``(the messages, how many were malformed)``.
 
-    Asking ZeroMQ where a message ends costs more than receiving it, so the ends are told by content: a message starts with a
-    frame that one of the subscribed `prefixes` matches and that does not look like a payload. So a malformed message never
-    costs its neighbours. What cannot be told apart is one message of four frames from two of two, for example.
+    Asking ZeroMQ where a message ends costs more than receiving it, so the content tells: a message starts with a frame that
+    one of the subscribed `prefixes` matches and that does not look like a payload. So a malformed message never costs its
+    neighbours. One message of four frames, for example, cannot be told from two of two.
     """
     topics, payloads = frames[0::2], frames[1::2]
     if topics and _MARK in topics[0]:
         different = _reduced(topics)
-    elif len(different := set(topics)) > _FEW and any_header(different):
+    elif len(different := set(topics)) > _FEW_FRAMES and any_header(different):
         different = _reduced(different)
-    # The loops are in C but for the few different topics.
+    # All loops are in C, except that over the few different topics.
     if len(topics) == len(payloads) and _are_payloads(payloads) and all(_may_start(topic, prefixes) for topic in different):
         return (topics, payloads), 0
     return _split(frames, prefixes)
 
 
 def _reduced(frames: Collection[bytes]) -> set[bytes]:
-    """What is different in these first frames without their numbers; if some have none, without all that follows a topic."""
-    heads = set(map(_HEAD, frames))
+    """These first frames without their numbers, each once; if some have none, only their topics."""
+    heads = set(map(head_of, frames))
     return heads if all(_MARK in head for head in heads) else set(map(topic_of, frames))
 
 
 def _are_payloads(frames: list[bytes]) -> bool:
-    """Whether none of these frames can be a topic, and all begin as payloads do."""
+    """Whether none of these frames can be a topic, and each begins as payloads do."""
     others = _first_bytes(frames).translate(None, _STARTS)
     return not others or (
         not others.translate(None, FIRST_BYTES)
@@ -144,7 +148,7 @@ def _are_payloads(frames: list[bytes]) -> bool:
 
 
 def _is_surely_compressed(frame: bytes) -> bool:
-    """Whether the frame begins as a compressed payload does and cannot be a topic, as zlib streams of others might."""
+    """Whether the frame begins as a compressed payload does and cannot be a topic, as a foreign zlib stream might."""
     if not is_compressed(frame):
         return False
     topic = topic_of(frame)
@@ -159,14 +163,14 @@ def _first_bytes(frames: list[bytes]) -> bytes:
 
 
 def _may_start(frame: bytes, prefixes: Prefixes) -> bool:
-    """Whether this can be the first frame of a message."""
+    """Whether this frame can be the first one of a message."""
     return frame[:1] > b" " and frame[:1] not in PAYLOAD_STARTS and prefixes.match(frame)
 
 
 def _split(frames: list[bytes], prefixes: Prefixes) -> tuple[Batch, int]:
     found: list[list[bytes]] = []
     for frame in frames:
-        # After a whole message, what a subscription matches is taken for another one: never cost a neighbour.
+        # After a whole message, a frame that a subscription matches starts another one, so that no neighbour is lost.
         whole = bool(found) and len(found[-1]) == 2
         if (
             not found

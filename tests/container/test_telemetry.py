@@ -12,7 +12,7 @@ from eventbus import EventBusProxy, on
 from eventbus.container import lifespan
 from eventbus.errors import ExtraMissing
 from eventbus.transports.memory import MemoryHub, MemoryTransport
-from eventbus.wire.headers import with_headers
+from eventbus.wire.first_frame import with_headers
 from tests.container.support import OTHER, TOPIC, UPDATED, App, Listener, leaving_nothing
 from tests.support import MyEvent, RawPeers, event, eventually, json_of, run_script
 
@@ -102,7 +102,8 @@ with lifespan(App()) as app:
     eventually(lambda: app.listener().values == [1])
 for scope in reader.get_metrics_data().resource_metrics[0].scope_metrics:
     for metric in scope.metrics:
-        print(metric.name, metric.data.data_points[0].attributes["server.port"])
+        if metric.name.startswith("messaging."):
+            print(metric.name, metric.data.data_points[0].attributes["server.port"])
 for span in exporter.get_finished_spans():
     print(span.name, span.attributes["server.port"])
 """

@@ -29,7 +29,7 @@ def test_the_hook_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     with section("middleware.md", "Hooks") as part:
         part.write(folder)
     with modules(folder, "alarm") as (alarm,), lifespan(alarm.App()) as app:
-        app.bus.client()._counters.drops.add(DropReason.RECEIVE_BUFFER, 2)
+        app.bus.client()._parts.counters.drops.add(DropReason.RECEIVE_BUFFER, 2)
     assert "paging plant-1: 2 events dropped" in capsys.readouterr().out
 
 

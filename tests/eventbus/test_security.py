@@ -289,7 +289,7 @@ def test_check_tells_each_case(
 # Recovery
 
 
-def wait_for_obstacle(client: Bus, error: type[HandshakeFailed]) -> None:
+def wait_for_diagnosis(client: Bus, error: type[HandshakeFailed]) -> None:
     """Return once the client knows why it is not let in."""
 
     def known() -> bool:
@@ -316,7 +316,7 @@ def test_recovery_once_allowed(guarded: Guarded, numbered: bool) -> None:
     recorder = record(client)
     for number in range(10):
         client.emit_event(event(number), TOPIC)
-    wait_for_obstacle(client, UnknownClient)
+    wait_for_diagnosis(client, UnknownClient)
     guarded.set(f"late-{numbered}", keys.public)
     guarded.reload()
     client.wait_ready(PATIENCE)
@@ -358,7 +358,7 @@ def test_recovery_once_the_right_proxy_is_back(
     eventually(lambda: client.state is DEGRADED, PATIENCE)
     with wrong:
         client.emit_event(event(1), TOPIC)
-        wait_for_obstacle(client, error)
+        wait_for_diagnosis(client, error)
         with pytest.raises(error):
             client.connect()
         client.emit_event(event(2), TOPIC)
@@ -424,7 +424,7 @@ def test_the_proxy_gets_a_new_key(directory: Path, stack: ExitStack) -> None:
     with proxy_with(new):
         fresh.connect(PATIENCE)
         recorder = record(fresh)
-        wait_for_obstacle(stale, WrongServerKey)
+        wait_for_diagnosis(stale, WrongServerKey)
         stale.emit_event(event(1), TOPIC)
         passes(fresh, recorder, 2)
         assert recorder.values == [2]

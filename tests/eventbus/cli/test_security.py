@@ -425,7 +425,7 @@ def test_the_secret_is_nowhere(
     captured = capsys.readouterr()
     assert captured.out.count("ok: ") == 2
     assert f"{SECRET_KEY}=**********" in captured.out
-    expected = ("wrong server key", "unknown client", "not encrypted", "nobody listens", "are both set", "no CURVE key")
+    expected = ("wrong server key", "unknown client", "not encrypted", "nothing listens", "are both set", "no CURVE key")
     assert [text for text in expected if text not in captured.out + captured.err] == []
     everything = "\n".join([*shown, captured.out, captured.err, caplog.text, *(repr(vars(log)) for log in caplog.records)])
     assert PROXY.public in everything

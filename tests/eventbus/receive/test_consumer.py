@@ -17,9 +17,8 @@ from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.consumer import Consumer
 from eventbus.receive.dispatcher import Dispatcher
 from eventbus.transports.memory import MemoryHub, MemoryTransport
-from eventbus.wire import frames as wire
 from eventbus.wire.codec import Codec
-from eventbus.wire.frames import Batch
+from eventbus.wire.frames import MAX_PACKED_BYTES, MAX_TOPIC_BYTES, Batch
 from eventbus.wire.numbering import Numbering
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, event, eventually, json_of
 
@@ -96,7 +95,7 @@ def test_it_starts_only_while_connected() -> None:
 class Bench:
     """A consumer in memory that is subscribed to `my_service` and runs, and a publisher that numbers."""
 
-    def __init__(self, max_event_bytes: int | None = None) -> None:
+    def __init__(self, max_event_bytes: int | None = None, throttle: LogThrottle | None = None) -> None:
         hub = MemoryHub()
         self.recorder = Recorder()
         self.numbering = Numbering()
@@ -109,7 +108,13 @@ class Bench:
         self.transport.subscribe(b"my_service")
         self.sender.open(PATIENCE)
         self.consumer = Consumer(
-            self.transport, Codec(MyEvent), self.dispatcher, self.counters, Hooks(), max_event_bytes=max_event_bytes
+            self.transport,
+            Codec(MyEvent),
+            self.dispatcher,
+            self.counters,
+            Hooks(),
+            max_event_bytes=max_event_bytes,
+            throttle=throttle,
         )
         self.open()
 
@@ -141,8 +146,8 @@ def benches() -> Iterator[Callable[..., Bench]]:
     """Makes benches, with the options that it is given, and closes them at the end."""
     with ExitStack() as stack:
 
-        def make(max_event_bytes: int | None = None) -> Bench:
-            made = Bench(max_event_bytes)
+        def make(max_event_bytes: int | None = None, throttle: LogThrottle | None = None) -> Bench:
+            made = Bench(max_event_bytes, throttle)
             stack.callback(made.close)
             return made
 
@@ -175,10 +180,10 @@ def test_what_is_missing_is_counted(bench: Bench) -> None:
     assert (bench.stats().received, bench.stats().lost) == (2, 4)
 
 
-def test_a_loss_is_logged_once_a_minute(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_loss_is_logged_once_a_minute(benches: Callable[..., Bench], caplog: pytest.LogCaptureFixture) -> None:
     """The first loss makes a line with its topic and count; the next one, a minute later, tells how many were lost since."""
     times = [0.0, 59.0, 59.9, 60.0, 120.0]
-    bench.consumer._throttle = LogThrottle(60.0, iter(times).__next__)
+    bench = benches(throttle=LogThrottle(60.0, iter(times).__next__))
     bench.send(1)
     for _ in times:
         bench.send(2, 3, arrives=False)
@@ -193,7 +198,7 @@ def test_a_loss_is_logged_once_a_minute(bench: Bench, caplog: pytest.LogCaptureF
 
 def test_a_loss_on_a_hostile_topic(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     """A topic's name is escaped and cut off in the line, and in its field."""
-    topic = b"my_service\x1b[2J\n".ljust(wire.MAX_TOPIC_BYTES, b"\x1b")
+    topic = b"my_service\x1b[2J\n".ljust(MAX_TOPIC_BYTES, b"\x1b")
     bench.dispatcher.subscribe(topic)
     bench.send(1, topic=topic)
     bench.send(2, topic=topic, arrives=False)
@@ -203,6 +208,23 @@ def test_a_loss_on_a_hostile_topic(bench: Bench, caplog: pytest.LogCaptureFixtur
     assert line.getMessage().isprintable()
     assert len(line.getMessage()) < 500
     assert len(vars(line)["eventbus_topic"]) == 255
+
+
+@pytest.mark.parametrize("number", [900_000, 2**64 - 1])
+def test_a_forged_number_costs_no_event(bench: Bench, caplog: pytest.LogCaptureFixture, number: int) -> None:
+    """A number far ahead in a publisher's name hides none of its events; nothing is lost, and a line tells of it, once."""
+    forger = Numbering(bench.numbering.next(b"my_service")[len(b"my_service\0") :][:8])
+    forger.taken(b"my_service", number - 1)
+    for value in range(5):
+        bench.send(value)
+    bench.sender.send(forger.next(b"my_service"), json_of(-1))
+    for value in range(5, 1_000):
+        bench.send(value)
+    assert bench.recorder.values == [0, 1, 2, 3, 4, -1, *range(5, 1_000)]
+    assert (bench.stats().lost, bench.stats().repeated) == (0, 0)
+    [line] = caplog.records
+    assert line.getMessage().startswith("numbers of a publisher on 'my_service' cannot be its own")
+    assert vars(line)["eventbus_topic"] == "my_service"
 
 
 def test_what_is_not_subscribed_is_not_missed(bench: Bench) -> None:
@@ -289,7 +311,7 @@ def test_packed_events_may_be_larger_together(benches: Callable[..., Bench], spa
     events = b",".join(json_of(number) for number in range(100))
     bench.sender.send(b"my_service", space + b"[" + events + b"]")
     assert bench.recorder.wait_for(100) == list(range(100))
-    bench.sender.send(b"my_service", space + b"[" + events + b" " * wire.MAX_PACKED_BYTES + b"]")
+    bench.sender.send(b"my_service", space + b"[" + events + b" " * MAX_PACKED_BYTES + b"]")
     eventually(lambda: bench.stats().rejected == 1)
     assert bench.stats().received == 100
 
@@ -352,7 +374,7 @@ def test_a_compressed_batch_is_never_in_memory_as_a_whole(pair: Callable[..., tu
     """Of many messages that are small on their way and large here, few are in memory at once."""
     count, size = 100, 2_000_000
     sender, receiver = pair(receive_buffer=1)
-    receiver._dispatcher.buffer.expect_reader()  # or it keeps a thousand events
+    receiver._parts.dispatcher.buffer.expect_reader()  # or it keeps a thousand events
     handled: list[float] = []
     receiver.attach_callback(MyEventType.updated, lambda each: handled.append(each.value))
     for number in range(count):

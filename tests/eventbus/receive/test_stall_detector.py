@@ -23,28 +23,28 @@ class Clock:
         return self.now
 
 
-def test_a_watch_counts_from_the_look_that_found_it_there() -> None:
-    """In the same place it counts on; in another one it starts again, for who knows when it came there."""
+def test_it_counts_from_the_look_that_found_it_there() -> None:
+    """At the same position it counts on; at another one it starts again, because nobody knows when that was reached."""
     clock = Clock()
-    watch = StallDetector(clock)
-    assert watch.busy_for("here") == 0.0
+    detector = StallDetector(clock)
+    assert detector.busy_for("here") == 0.0
     clock.now = 107.0
-    assert watch.busy_for("here") == 7.0
+    assert detector.busy_for("here") == 7.0
     clock.now = 110.0
-    assert watch.busy_for("there") == 0.0
+    assert detector.busy_for("there") == 0.0
     clock.now = 111.0
-    assert watch.busy_for("there") == 1.0
+    assert detector.busy_for("there") == 1.0
 
 
-def test_a_watch_believes_who_knows_better() -> None:
-    """Where it is known when the place was reached, it counts from then, also later on."""
+def test_a_known_time_is_preferred() -> None:
+    """If it is known when the position was reached, it counts from then, also in later looks."""
     clock = Clock()
-    watch = StallDetector(clock)
-    assert watch.busy_for("here", since=40.0) == 60.0
+    detector = StallDetector(clock)
+    assert detector.busy_for("here", since=40.0) == 60.0
     clock.now = 101.0
-    assert watch.busy_for("here") == 61.0
-    assert watch.busy_for("here", since=101.0) == 61.0
-    assert watch.busy_for("there", since=102.0) == 0.0  # a clock that another thread has read later
+    assert detector.busy_for("here") == 61.0
+    assert detector.busy_for("here", since=101.0) == 61.0
+    assert detector.busy_for("there", since=102.0) == 0.0  # a clock that another thread has read later
 
 
 class Bench:
@@ -82,7 +82,7 @@ def test_it_says_whether_the_thread_runs() -> None:
 
 
 def test_idle_is_not_stuck() -> None:
-    """A consumer that waits for messages is not busy, however long ago the last one came, and whoever has looked before."""
+    """A consumer that waits for messages is not busy, however long ago the last one came, and whatever was seen before."""
     bench = Bench()
     bench.consumer.start()
     for number in range(1, 4):
@@ -139,7 +139,7 @@ def test_slow_is_not_stuck() -> None:
 
 
 def test_waiting_for_a_reader_is_busy_until_one_comes() -> None:
-    """A consumer that waits for room in the receive buffer is not getting on; each event that is read is progress."""
+    """A consumer that waits for room in the receive buffer makes no progress; each event that is read is progress."""
     bench = Bench(limit=2)
     bench.buffer.expect_reader()
     bench.consumer.start()

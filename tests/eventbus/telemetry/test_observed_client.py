@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from eventbus import Compression, EventBusProxy, current_headers
 from eventbus.telemetry.otel import OpenTelemetryMetrics, OpenTelemetryTraces
 from eventbus.telemetry.prometheus import PrometheusHook
-from eventbus.wire.headers import with_headers
+from eventbus.wire.first_frame import with_headers
 from tests.commands import output
 from tests.eventbus.telemetry.conftest import Meters, Spans
 from tests.eventbus.telemetry.names import complaints

@@ -162,7 +162,7 @@ def test_failed_sending_has_its_error(metrics: OpenTelemetryMetrics, meters: Met
     """An emission that fails counts apart, with its error, which is raised on."""
     with pytest.raises(SendBufferFull):
         metrics.emit(emission(), failing(SendBufferFull("here", 1)))
-    key = ("my_service", "eventbus.errors.SendBufferFull")
+    key = ("my_service", "eventbus.SendBufferFull")
     assert counted(meters, "messaging.client.sent.messages") == {key: 1}
     assert timed(meters, "messaging.client.operation.duration")[key].count == 1
 
@@ -330,7 +330,7 @@ def test_failed_emitting(traces: OpenTelemetryTraces, spans: Spans) -> None:
     with pytest.raises(InvalidTopic):
         traces.emit(emission(), failing(InvalidTopic("no such topic")))
     [span] = spans.wait_for(1)
-    _assert_failed(span, "eventbus.errors.InvalidTopic", "no such topic")
+    _assert_failed(span, "eventbus.InvalidTopic", "no such topic")
 
 
 def test_other_headers_stay(traces: OpenTelemetryTraces, sent: Sent) -> None:

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from eventbus import Compression, CompressionMissing, InvalidSettings, InvalidTopic
 from eventbus.errors import PayloadDamaged, PayloadTooLarge
-from eventbus.wire import frames as wire
 from eventbus.wire.compression import Compressor, inflate, is_compressed
+from eventbus.wire.frames import topic_frame
 from tests.support import run_threads
 
 if sys.version_info >= (3, 14):
@@ -91,7 +91,7 @@ def test_what_is_sent_begins_as_no_topic_can(compression: Compression) -> None:
     start = Compressor(compression, 1).shrink(bytes(2_000))[:4]
     for length in range(2, 5):
         with pytest.raises(InvalidTopic):
-            wire.topic_frame(start[:length].decode(errors="surrogateescape"))
+            topic_frame(start[:length].decode(errors="surrogateescape"))
 
 
 @pytest.mark.parametrize("compression", ALL)

@@ -9,8 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus import Compression, InvalidTopic
-from eventbus.wire import frames as wire
 from eventbus.wire.compression import Compressor, is_compressed
+from eventbus.wire.frames import (
+    ARRAY,
+    MARK,
+    MAX_TOPIC_BYTES,
+    PAYLOAD_STARTS,
+    Prefixes,
+    any_header,
+    is_text,
+    messages,
+    pack,
+    topic_frame,
+    topic_of,
+)
 
 GOOD = [b"topic", b'{"a":1}']
 HEADER = b"\0publishr" + bytes(8)
@@ -23,7 +35,7 @@ COMPRESSED = [
 
 def test_topic_frame_is_utf8() -> None:
     """A topic travels as its value in UTF-8."""
-    assert wire.topic_frame("plånt") == "plånt".encode()
+    assert topic_frame("plånt") == "plånt".encode()
 
 
 @pytest.mark.parametrize(
@@ -34,59 +46,59 @@ def test_topic_frame_is_utf8() -> None:
 def test_topic_frame_refuses_what_cannot_travel(topic: str) -> None:
     """A value that could be taken for a payload, or for no topic at all, raises InvalidTopic."""
     with pytest.raises(InvalidTopic):
-        wire.topic_frame(topic)
+        topic_frame(topic)
 
 
 def test_topic_frame_takes_the_longest_topic() -> None:
     """The limit is 255 bytes, inclusive."""
-    assert len(wire.topic_frame("x" * wire.MAX_TOPIC_BYTES)) == 255
+    assert len(topic_frame("x" * MAX_TOPIC_BYTES)) == 255
 
 
 @pytest.mark.parametrize("frame", [b"topic", b"topic\0", b"topic" + HEADER, b"topic\0\0\xff"])
 def test_topic_of_ends_at_the_header(frame: bytes) -> None:
     """The topic is all before the first NUL byte, if there is one."""
-    assert wire.topic_of(frame) == b"topic"
+    assert topic_of(frame) == b"topic"
 
 
 def test_any_header() -> None:
     """One header among many frames is seen, an empty one too; without any there is none."""
-    assert not wire.any_header([])
-    assert not wire.any_header([b"topic", "ä".encode(), b""])
-    assert wire.any_header([b"topic", b"topic\0"])
+    assert not any_header([])
+    assert not any_header([b"topic", "ä".encode(), b""])
+    assert any_header([b"topic", b"topic\0"])
 
 
 @pytest.mark.parametrize(("frame", "text"), [(b"topic", True), ("ä".encode(), True), (b"", True), (b"\xff", False)])
 def test_is_text(frame: bytes, text: bool) -> None:
     """A frame is text when it is UTF-8."""
-    assert wire.is_text(frame) is text
+    assert is_text(frame) is text
 
 
 def test_pack_joins_into_arrays_with_counts() -> None:
     """Payloads that fit together travel as one JSON array, with the number of events in it."""
-    assert list(wire.pack([b"{1}", b"{2}", b"{3}"], 100)) == [(b"[{1},{2},{3}]", 3)]
+    assert list(pack([b"{1}", b"{2}", b"{3}"], 100)) == [(b"[{1},{2},{3}]", 3)]
 
 
 def test_pack_leaves_a_single_event_alone() -> None:
     """An event that is alone travels as a plain object."""
-    assert list(wire.pack([b"{1}"], 100)) == [(b"{1}", 1)]
+    assert list(pack([b"{1}"], 100)) == [(b"{1}", 1)]
 
 
 def test_pack_of_nothing_is_nothing() -> None:
     """No events make no message."""
-    assert list(wire.pack([], 100)) == []
+    assert list(pack([], 100)) == []
 
 
 def test_pack_sends_a_large_event_by_itself() -> None:
     """An event over the limit is a message by itself, as a plain object, and its neighbours keep their order."""
     large = b"{" + b"x" * 50 + b"}"
-    assert list(wire.pack([b"{1}", large, b"{2}", b"{3}"], 20)) == [(b"{1}", 1), (large, 1), (b"[{2},{3}]", 2)]
+    assert list(pack([b"{1}", large, b"{2}", b"{3}"], 20)) == [(b"{1}", 1), (large, 1), (b"[{2},{3}]", 2)]
 
 
 @pytest.mark.parametrize("limit", range(1, 60))
 def test_pack_stays_within_the_limit_and_keeps_all(limit: int) -> None:
     """No array is over the limit, as many as possible share it, and nothing is lost or reordered."""
     payloads = [b"{%d}" % number for number in range(20)]
-    packed = list(wire.pack(payloads, limit))
+    packed = list(pack(payloads, limit))
     assert all(len(payload) <= limit for payload, count in packed if count > 1)
     assert sum(count for _, count in packed) == 20
     assert b",".join(payload.strip(b"[]") for payload, _ in packed) == b",".join(payloads)
@@ -98,7 +110,7 @@ def test_pack_stays_within_the_limit_and_keeps_all(limit: int) -> None:
 @pytest.mark.parametrize("others", [0, 5_000])
 def test_prefixes_match_by_topic(others: int) -> None:
     """A frame with a header matches where its topic does, and a header never makes a match; so among thousands of topics."""
-    prefixes = wire.Prefixes([b"plant", *(b"other-%d" % number for number in range(others))])
+    prefixes = Prefixes([b"plant", *(b"other-%d" % number for number in range(others))])
     assert prefixes.match(b"plant" + HEADER)
     assert prefixes.match(b"plant-2" + HEADER)
     assert not prefixes.match(b"plan" + HEADER)
@@ -109,7 +121,7 @@ def test_prefixes_match_by_topic(others: int) -> None:
 @pytest.mark.parametrize("prefixes", [(b"top",), (b"a", b"topic"), (b"",)])
 def test_messages_pairs_whole_messages(prefixes: tuple[bytes, ...]) -> None:
     """Frames of whole messages come back as topics and payloads, and none is malformed."""
-    assert wire.messages([b"topic", b"{1}", b"topic2", b"[2]", b"topic", b" {3}"], wire.Prefixes(prefixes)) == (
+    assert messages([b"topic", b"{1}", b"topic2", b"[2]", b"topic", b" {3}"], Prefixes(prefixes)) == (
         ([b"topic", b"topic2", b"topic"], [b"{1}", b"[2]", b" {3}"]),
         0,
     )
@@ -117,7 +129,7 @@ def test_messages_pairs_whole_messages(prefixes: tuple[bytes, ...]) -> None:
 
 def test_messages_of_nothing() -> None:
     """No frames are no messages."""
-    assert wire.messages([], wire.Prefixes([b"topic"])) == (([], []), 0)
+    assert messages([], Prefixes([b"topic"])) == (([], []), 0)
 
 
 @pytest.mark.parametrize(
@@ -127,7 +139,7 @@ def test_messages_of_nothing() -> None:
 )
 def test_messages_drops_exactly_the_malformed_one(malformed: list[bytes]) -> None:
     """A message of another number of frames is no event, counts as one, and costs no neighbour."""
-    assert wire.messages([*GOOD, *malformed, *GOOD], wire.Prefixes([b"topic"])) == (([GOOD[0]] * 2, [GOOD[1]] * 2), 1)
+    assert messages([*GOOD, *malformed, *GOOD], Prefixes([b"topic"])) == (([GOOD[0]] * 2, [GOOD[1]] * 2), 1)
 
 
 @pytest.mark.parametrize(
@@ -137,7 +149,7 @@ def test_messages_drops_exactly_the_malformed_one(malformed: list[bytes]) -> Non
 )
 def test_messages_subscribed_to_everything(malformed: list[bytes]) -> None:
     """Where any frame may start a message, a malformed one still costs no neighbour."""
-    (topics, payloads), count = wire.messages([*GOOD, *malformed, *GOOD], wire.Prefixes([b""]))
+    (topics, payloads), count = messages([*GOOD, *malformed, *GOOD], Prefixes([b""]))
     received = list(zip(topics, payloads, strict=True))
     assert (received[0], received[-1]) == (tuple(GOOD), tuple(GOOD))
     assert count or len(received) > 2
@@ -150,8 +162,8 @@ def test_messages_with_headers(plain: int, plain_first: bool) -> None:
     numbered = [b"topic" + HEADER[:-1] + bytes([number]) for number in range(40)]
     topics = [*[b"topic"] * plain, *numbered] if plain_first else [*numbered, *[b"topic"] * plain]
     frames = [frame for topic in topics for frame in (topic, b"{}")]
-    assert wire.messages(frames, wire.Prefixes([b"topic"])) == ((topics, [b"{}"] * len(topics)), 0)
-    assert wire.messages([*frames, b"topic", *frames], wire.Prefixes([b"topic"]))[1] == 1
+    assert messages(frames, Prefixes([b"topic"])) == ((topics, [b"{}"] * len(topics)), 0)
+    assert messages([*frames, b"topic", *frames], Prefixes([b"topic"]))[1] == 1
 
 
 # Compressed payloads
@@ -161,12 +173,12 @@ def test_messages_with_headers(plain: int, plain_first: bool) -> None:
 @pytest.mark.parametrize("prefixes", [(b"topic",), (b"topic", b"x"), (b"",)], ids=["topic", "x", "everything"])
 def test_messages_with_compressed_payloads(payload: bytes, prefixes: tuple[bytes, ...]) -> None:
     """Payloads may be compressed, all or some of them, and malformed neighbours cost none of them."""
-    subscribed = wire.Prefixes(prefixes)
+    subscribed = Prefixes(prefixes)
     compressed = [b"topic", payload]
-    assert wire.messages(compressed * 3, subscribed) == (([b"topic"] * 3, [payload] * 3), 0)
-    assert wire.messages([*GOOD, *compressed, *GOOD], subscribed)[0][1] == [GOOD[1], payload, GOOD[1]]
+    assert messages(compressed * 3, subscribed) == (([b"topic"] * 3, [payload] * 3), 0)
+    assert messages([*GOOD, *compressed, *GOOD], subscribed)[0][1] == [GOOD[1], payload, GOOD[1]]
     for malformed in ([b"topic"], [b"topic", payload, payload, payload], [b"topic", b"{}", payload]):
-        (topics, payloads), wrong = wire.messages([*compressed, *malformed, *compressed, *GOOD], subscribed)
+        (topics, payloads), wrong = messages([*compressed, *malformed, *compressed, *GOOD], subscribed)
         received = list(zip(topics, payloads, strict=True))
         assert received[0] == tuple(compressed)
         assert received[-2:] == [tuple(compressed), tuple(GOOD)]
@@ -176,20 +188,20 @@ def test_messages_with_compressed_payloads(payload: bytes, prefixes: tuple[bytes
 @pytest.mark.parametrize("topic", ["x", "x^", "x^y", "xÚ", "x\u06ab", "(", "(x", "x\x7f"])
 def test_topics_that_begin_like_compressed_payloads(topic: str) -> None:
     """A topic may begin as a zlib stream does, or nearly; whatever is malformed, its messages come, plain or numbered."""
-    frame = wire.topic_frame(topic)
+    frame = topic_frame(topic)
     for prefixes in ([frame], [b""]):
         for first in (frame, frame + HEADER):
             for payload in (b"{}", COMPRESSED[0]):
                 good = [first, payload]
-                received, wrong = wire.messages([*good, first, *good, *good], wire.Prefixes(prefixes))
+                received, wrong = messages([*good, first, *good, *good], Prefixes(prefixes))
                 assert (received, wrong) == (([first] * 3, [payload] * 3), 1)
 
 
 def test_what_might_be_a_topic_is_told_by_the_subscriptions() -> None:
     """A payload that might be text is one all the same, unless a subscription matches it."""
     payload = b"x^like text"
-    assert wire.messages([b"topic", payload], wire.Prefixes([b"topic"])) == (([b"topic"], [payload]), 0)
-    assert wire.messages([b"topic", payload], wire.Prefixes([b"topic", b"x"])) == (([], []), 2)
+    assert messages([b"topic", payload], Prefixes([b"topic"])) == (([b"topic"], [payload]), 0)
+    assert messages([b"topic", payload], Prefixes([b"topic", b"x"])) == (([], []), 2)
 
 
 # Properties
@@ -198,10 +210,10 @@ texts = st.text(st.characters(codec="utf-8", min_codepoint=32), max_size=12)
 topics = st.builds(str.__add__, st.sampled_from(["", "", "", "x", "x^", "(", "x\u06ab"]), texts).filter(
     lambda text: text[:1] not in ("", " ", "[", "{")
 )
-subscriptions = st.lists(topics.map(wire.topic_frame) | st.just(b""), min_size=1, max_size=4)
+subscriptions = st.lists(topics.map(topic_frame) | st.just(b""), min_size=1, max_size=4)
 payloads = st.sampled_from([b"{}", b"[1]", b' {"a": 1}', b"\r\n[{},{}] ", b"{\xff\0", b"[", *COMPRESSED])
-headers = st.binary(max_size=20).map(lambda rest: wire.MARK + rest) | st.binary(min_size=16, max_size=16).map(
-    lambda rest: wire.MARK + rest
+headers = st.binary(max_size=20).map(lambda rest: MARK + rest) | st.binary(min_size=16, max_size=16).map(
+    lambda rest: MARK + rest
 )
 
 
@@ -209,7 +221,7 @@ headers = st.binary(max_size=20).map(lambda rest: wire.MARK + rest) | st.binary(
 def well_formed(draw: st.DrawFn, prefixes: list[bytes]) -> list[bytes]:
     """A message of a subscribed topic, as ZeroMQ delivers it."""
     prefix = draw(st.sampled_from(prefixes))
-    topic = wire.topic_frame(prefix.decode() + draw(topics if not prefix else st.just("") | topics))
+    topic = topic_frame(prefix.decode() + draw(topics if not prefix else st.just("") | topics))
     return [topic + draw(headers | st.just(b"")), draw(payloads)]
 
 
@@ -223,7 +235,7 @@ def malformed(draw: st.DrawFn, prefixes: list[bytes]) -> list[bytes]:
 
 def is_payload(frame: bytes) -> bool:
     """Whether a message of two frames is well-formed with it."""
-    return frame[:1] in wire.PAYLOAD_STARTS or is_compressed(frame)
+    return frame[:1] in PAYLOAD_STARTS or is_compressed(frame)
 
 
 type Traffic = tuple[list[bytes], list[list[bytes]], list[list[bytes]]]
@@ -247,14 +259,14 @@ def test_messages_returns_all_that_are_well_formed(received: Traffic) -> None:
     """Whatever is subscribed, numbered or plain: of well-formed messages each comes back as it is, and none is malformed."""
     prefixes, sent, _ = received
     frames = [frame for message in sent for frame in message]
-    assert wire.messages(frames, wire.Prefixes(prefixes)) == ((frames[0::2], frames[1::2]), 0)
+    assert messages(frames, Prefixes(prefixes)) == ((frames[0::2], frames[1::2]), 0)
 
 
 @given(traffic(disturbed=True))
 def test_messages_loses_none_that_is_well_formed(received: Traffic) -> None:
     """Whatever malformed messages come between them, every well-formed one is there, in order."""
     prefixes, sent, good = received
-    (topics, payloads), _ = wire.messages([frame for message in sent for frame in message], wire.Prefixes(prefixes))
+    (topics, payloads), _ = messages([frame for message in sent for frame in message], Prefixes(prefixes))
     found = iter([list(message) for message in zip(topics, payloads, strict=True)])
     assert all(message in found for message in good), "`in` looks behind what it found last"
 
@@ -263,8 +275,8 @@ def test_messages_loses_none_that_is_well_formed(received: Traffic) -> None:
 def test_what_is_packed_can_be_unpacked(events: list[dict[str, object]], limit: int) -> None:
     """The arrays and single objects hold exactly the events, in order, and as many in each as it is said."""
     unpacked: list[object] = []
-    for payload, count in wire.pack([json.dumps(event).encode() for event in events], limit):
-        found = json.loads(payload) if payload.startswith(wire.ARRAY) else [json.loads(payload)]
+    for payload, count in pack([json.dumps(event).encode() for event in events], limit):
+        found = json.loads(payload) if payload.startswith(ARRAY) else [json.loads(payload)]
         assert len(found) == count
         unpacked += found
     assert unpacked == events

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from eventbus import Emission, InvalidHeaders, Middleware, current_headers
 from eventbus.handle.middleware import EmitNext
 from eventbus.transports.memory import MemoryHub, MemoryTransport
-from eventbus.wire.headers import MAX_HEADER_BYTES, decode_headers, encode_headers, split_headers, with_headers
+from eventbus.wire.first_frame import split_headers, with_headers
+from eventbus.wire.headers import MAX_HEADER_BYTES, decode_headers, encode_headers
 from eventbus.wire.numbering import Gaps, Numbering
 from tests.support import Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, Recorder, event, eventually, json_of
 
@@ -97,7 +98,7 @@ def test_numbers_are_read_below_headers() -> None:
         frames.append(numbering.next(b"plant"))
     carrying = [with_headers(frame, b"{}") if index % 2 else frame for index, frame in enumerate(frames)]
     del carrying[2]
-    topics, lost, repeated, headers = gaps.read(carrying, b"plant".__eq__)
+    topics, lost, repeated, headers, _ = gaps.read(carrying, b"plant".__eq__)
     assert (topics, lost, repeated, headers) == ([b"plant"] * 4, {b"plant": 1}, [], [b"", b"{}", b"{}", b""])
     assert gaps.read(carrying[-1:], b"plant".__eq__).repeated == [0]
 

@@ -1,0 +1,101 @@
+"""What does not become an event: counted, told to hooks, and logged no more often than a person can read it."""
+
+from eventbus._base.log import Log
+from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.printable import printable
+from eventbus.observe.hooks import Hooks
+from eventbus.observe.stats import Counters
+from eventbus.wire.codec import Reject, RejectReason
+from eventbus.wire.frames import MAX_TOPIC_BYTES
+
+_MAX_SHOWN_TOPIC, _MAX_SHOWN_DETAIL = 80, 300  # characters in a line of the log
+
+
+class ConsumerReport:
+    """Takes note of what a consumer has lost and rejected. One thread at a time.
+
+    Each reason is logged once per interval of the throttle, and a type that is not known also when it is first seen.
+
+    Args:
+        counters: counts all of it.
+        hooks: are told of all of it.
+        event_class: what was expected, for the log.
+        endpoints: where it came from, for the log.
+        throttle: holds lines back; None for one line per minute and reason.
+    """
+
+    def __init__(
+        self, counters: Counters, hooks: Hooks, event_class: str, endpoints: str, throttle: LogThrottle | None = None
+    ) -> None:
+        self._counters = counters
+        self._hooks = hooks
+        self._event_class = event_class
+        self._throttle = LogThrottle() if throttle is None else throttle
+        self._log = Log(endpoints=endpoints)
+
+    def lost(self, topic: bytes, count: int) -> None:
+        """Note that this many more events of numbering publishers have never arrived; negative: fewer than was noted."""
+        self._counters.add(lost=count)
+        if count < 0:  # hooks feed counters, which only go up
+            return
+        self._hooks.lost(topic.decode(errors="replace"), count)
+        held_back = self._throttle.admit("lost", count)
+        if held_back is not None:
+            name = printable(topic.decode(errors="replace"), MAX_TOPIC_BYTES)
+            self._log.warning(
+                "lost %d events on '%s' between their publisher and here: the proxy was restarted, or this subscriber's "
+                "queue there was full; %d more lost since the last such line",
+                count,
+                name,
+                held_back,
+                topic=name,
+                count=count,
+                held_back=held_back,
+            )
+
+    def forged(self, topic: bytes, count: int) -> None:
+        """Note that this many messages had a number that cannot be the publisher's own, or followed one."""
+        held_back = self._throttle.admit("forged", count)
+        if held_back is not None:
+            name = printable(topic.decode(errors="replace"), MAX_TOPIC_BYTES)
+            self._log.warning(
+                "numbers of a publisher on '%s' cannot be its own, %d times: another one sends in its name; all events were "
+                "taken, counts of lost ones may be wrong; %d more times since the last such line",
+                name,
+                count,
+                held_back,
+                topic=name,
+                count=count,
+                held_back=held_back,
+            )
+
+    def repeated(self, count: int) -> None:
+        """Note that this many messages had arrived before, and were skipped."""
+        self._counters.add(repeated=count)
+
+    def rejected(self, topic: bytes, reject: Reject) -> None:
+        """Note that a message, or one of several events in it, is not an event."""
+        first = self._counters.reject(reject.reason, unknown_type=reject.unknown_type)
+        self._hooks.rejected(reject.reason, 1)
+        detail = f"on {printable(repr(topic), _MAX_SHOWN_TOPIC)}: {reject.detail}"
+        self._warn(reject.reason, detail, reject.unknown_type, at_once=first)
+
+    def malformed(self, count: int) -> None:
+        """Note that the transport has skipped this many messages, which it counts itself."""
+        self._hooks.rejected(RejectReason.FRAMES, count)
+        self._warn(RejectReason.FRAMES, "not a topic and a JSON payload in two frames")
+
+    def _warn(self, reason: RejectReason, detail: str, unknown_type: str | None = None, *, at_once: bool = False) -> None:
+        held_back = self._throttle.admit(reason, at_once=at_once)
+        if held_back is not None:
+            self._log.warning(
+                "rejected what is no event of %s (%s): %s; %d more like it since the last such line",
+                self._event_class,
+                reason,
+                printable(detail, _MAX_SHOWN_DETAIL),
+                held_back,
+                reason=str(reason),
+                type=unknown_type,
+                event_class=self._event_class,
+                held_back=held_back,
+            )

@@ -1,0 +1,138 @@
+"""Unpacking: messages as they arrive become JSON with its topic and headers.
+
+Numbers are read and taken off, repeated messages are left out, payloads are inflated, and what is too large, damaged or no
+text is refused. Nothing is decoded yet: the consumer makes events of the JSON, ``eventbus tail`` prints it.
+"""
+
+from collections.abc import Callable, Iterator
+from itertools import repeat
+from typing import NamedTuple, Protocol
+
+from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
+from eventbus.wire.codec import Reject, RejectReason
+from eventbus.wire.compression import inflate, is_compressed
+from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, is_text
+from eventbus.wire.numbering import Gaps
+
+_NO_LIMIT = 2**31 - 1  # bytes, inflated
+
+
+class Report(Protocol):
+    """Takes note of what does not become an event."""
+
+    def lost(self, topic: bytes, count: int) -> None:
+        """This many more events of numbering publishers have never arrived on the topic; negative: fewer than was told."""
+
+    def forged(self, topic: bytes, count: int) -> None:
+        """This many messages on the topic had a number that cannot be the publisher's own, or followed one."""
+
+    def repeated(self, count: int) -> None:
+        """This many messages had arrived before."""
+
+    def rejected(self, topic: bytes, reject: Reject) -> None:
+        """A message, or one of several events in it, is not an event."""
+
+
+class Numbered(NamedTuple):
+    """Messages whose numbers have been read.
+
+    Attributes:
+        topics: the topic of each.
+        payloads: as many, as they came.
+        headers: the encoded headers of each; None if none has any.
+    """
+
+    topics: list[bytes]
+    payloads: list[bytes]
+    headers: list[bytes] | None
+
+
+class Content(NamedTuple):
+    """What one message holds.
+
+    Attributes:
+        topic: the topic, which is UTF-8.
+        headers: the encoded headers; empty if there are none.
+        json: an event, or an array of events, no larger than allowed; not decoded.
+        size: bytes of the payload as it came.
+    """
+
+    topic: bytes
+    headers: bytes
+    json: bytes
+    size: int
+
+
+class Unpacker:
+    """Unpacks messages of the topics that somebody wants. One thread at a time, but `forget` may be called from any.
+
+    Args:
+        takes: whether a topic is wanted.
+        report: what takes note of the rest.
+        max_event_bytes: the largest event as JSON; None for no limit. An array of events may be as large as
+            `frames.MAX_PACKED_BYTES` all the same, because each of them may be small.
+    """
+
+    def __init__(self, takes: Callable[[bytes], bool], report: Report, max_event_bytes: int | None) -> None:
+        self._takes = takes
+        self._report = report
+        self._max_event_bytes = max_event_bytes
+        self._gaps = Gaps()
+        self._forgotten: set[bytes] = set()  # topics to forget before the next numbers are read
+
+    def forget(self, topic: bytes) -> None:
+        """Count nothing as missing on this topic (an empty one: on any) that is sent before the next message arrives."""
+        self._forgotten.add(topic)
+
+    def read_numbers(self, frames: list[bytes], payloads: list[bytes]) -> Numbered:
+        """Return the messages without those that arrived before, and report what is missing."""
+        while self._forgotten:
+            self._gaps.forget(self._forgotten.pop())
+        topics, lost, repeated, headers, forged = self._gaps.read(frames, self._takes)
+        for topic, count in lost.items():
+            self._report.lost(topic, count)
+        for topic, count in forged.items():
+            self._report.forged(topic, count)
+        if repeated:
+            self._report.repeated(len(repeated))
+        for index in reversed(repeated):
+            del topics[index], payloads[index]
+            if headers is not None:
+                del headers[index]
+        return Numbered(topics, payloads, headers)
+
+    def contents(self, topics: list[bytes], payloads: list[bytes], headers: list[bytes] | None) -> Iterator[Content]:
+        """Yield the content of each message on a wanted topic, in order; report those that have none."""
+        for topic, payload, of_message in zip(topics, payloads, headers or repeat(b""), strict=False):
+            if self._takes(topic):
+                json = self._json(topic, payload)
+                if json is not None:
+                    yield Content(topic, of_message, json, len(payload))
+
+    def _json(self, topic: bytes, payload: bytes) -> bytes | None:
+        """The JSON in a payload; None, after a report, if there is none that may be decoded."""
+        if not is_text(topic):
+            self._report.rejected(topic, Reject(RejectReason.TOPIC, "the topic is not UTF-8"))
+            return None
+        try:
+            json = inflate(payload, self._max_inflated()) if is_compressed(payload) else payload
+        except PayloadTooLarge as error:
+            self._report.rejected(topic, Reject(RejectReason.TOO_LARGE, str(error)))
+            return None
+        except (PayloadDamaged, CompressionMissing) as error:
+            self._report.rejected(topic, Reject(RejectReason.COMPRESSION, str(error)))
+            return None
+        limit = self._max_bytes_of(json)
+        if limit is not None and len(json) > limit:
+            self._report.rejected(topic, Reject(RejectReason.TOO_LARGE, f"{len(json)} bytes, the limit is {limit}"))
+            return None
+        return json
+
+    def _max_inflated(self) -> int:
+        # Whether it is an array, which may be larger than one event, is seen only once it is inflated.
+        return _NO_LIMIT if self._max_event_bytes is None else max(self._max_event_bytes, MAX_PACKED_BYTES)
+
+    def _max_bytes_of(self, json: bytes) -> int | None:
+        if self._max_event_bytes is not None and json.lstrip()[:1] == ARRAY:
+            return max(self._max_event_bytes, MAX_PACKED_BYTES)
+        return self._max_event_bytes
