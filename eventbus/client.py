@@ -246,7 +246,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     def event_classes(self, event_type: EventTypeClass) -> tuple[type[BaseModel], ...]:
         """The classes that events of a type may have: the event class, or those of a union that have the type."""
-        return self._codec.classes_of(event_type)
+        return self._parts.codec.classes_of(event_type)
 
     @property
     def topics(self) -> frozenset[str]:
