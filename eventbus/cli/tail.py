@@ -122,7 +122,7 @@ class _Report:
 
     def forged(self, topic: bytes, count: int) -> None:
         if self._throttle.admit("forged", count) is not None:
-            _say_not_an_event(topic, "numbers that cannot be the publisher's own: another one sends in its name")
+            self.no_event(topic, "numbers that cannot be the publisher's own: another one sends in its name")
 
     def repeated(self, count: int) -> None:
         pass
