@@ -206,9 +206,9 @@ class Consumer[EventClass: BaseEvent[Any]]:
             else:
                 if self._hooks.received:
                     self._tell_received(topics, events, payloads)
-                self._dispatcher.dispatch(routes, events, headers=headers)
+                self._dispatcher.dispatch(routes, events, topics, headers=headers)
                 return
-            self._dispatcher.dispatch(routes[:good], events, abandoned, headers and headers[:good])
+            self._dispatcher.dispatch(routes[:good], events, topics[:good], abandoned, headers and headers[:good])
             topics, payloads, headers = topics[good:], payloads[good:], headers and headers[good:]
         self._take_each(topics, payloads, headers, abandoned)
 
@@ -216,11 +216,12 @@ class Consumer[EventClass: BaseEvent[Any]]:
         """Do the same message by message."""
         routes: list[Route[EventClass]] = []
         events: list[EventClass] = []
+        names: list[bytes] = []
         carried: list[bytes] = []  # headers
         size = 0
 
         def dispatch() -> None:
-            self._dispatcher.dispatch(routes, events, abandoned, None if headers is None else carried)
+            self._dispatcher.dispatch(routes, events, names, abandoned, None if headers is None else carried)
 
         for content in self._unpacker.contents(topics, payloads, headers):
             found = self._decode(content.topic, content.json)
@@ -228,11 +229,12 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 self._hooks.received(_text(content.topic), found, content.size)
                 events += found
                 routes += [self._dispatcher.route_of(content.topic)] * len(found)
+                names += [content.topic] * len(found)
                 carried += [content.headers] * len(found)
             size += len(content.json)
             if len(events) >= _SLICE_EVENTS or size >= _SLICE_BYTES:
                 dispatch()
-                routes, events, carried, size = [], [], [], 0
+                routes, events, names, carried, size = [], [], [], [], 0
         dispatch()
 
     def _decode(self, topic: bytes, json: bytes) -> list[EventClass]:
