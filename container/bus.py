@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import fields
 from typing import Any, cast
 
 from dependency_injector import containers, providers
@@ -37,9 +36,9 @@ def _open_client(
     observers = _observers(settings, transport)
     client = client_class(
         event_class,
-        settings.host,
-        settings.pub_port,
-        settings.sub_port,
+        host=settings.host,
+        pub_port=settings.pub_port,
+        sub_port=settings.sub_port,
         options=settings.client_options(encrypted=settings.enabled and transport is None),
         hooks=(*observers.hooks, *hooks),
         middleware=(*observers.middleware, *middleware),
@@ -75,9 +74,7 @@ def _start_proxy(settings: EventBusSettings, stack: ExitStack) -> None:
             "set EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
         )
     try:
-        options = settings.proxy_options()
-        given = {field.name: getattr(options, field.name) for field in fields(options)}
-        proxy = EventBusProxy(settings.host, settings.pub_port, settings.sub_port, **given)
+        proxy = EventBusProxy(settings.host, settings.pub_port, settings.sub_port, settings.proxy_options())
         stack.enter_context(proxy)
     except AddressInUse:
         pass  # a proxy is running, probably; connecting shows whether it answers

@@ -104,7 +104,6 @@ class Assembly[EventClass: BaseEvent[Any]]:
     def after_fork(self) -> None:
         """In a forked child: threads of the parent, which do not exist here, may have held the locks. Topics are kept."""
         topics = self.dispatcher.topics
-        self.hooks.forget_parent()
         self._assemble()
         for topic in topics:
             self.dispatcher.subscribe(topic)

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from eventbus._base.deadline import Deadline
 from eventbus._base.forks import register_fork, unregister_fork
+from eventbus._base.native_threads import require_native_threads
 from eventbus.assembly import Assembly
 from eventbus.emit.topics import Topics
 from eventbus.errors import InvalidHandler, NotConnected, ProxyUnreachable
@@ -111,6 +112,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             ReconnectFailed: as many attempts as allowed have failed before that.
             NotConnected: another thread closed the client in the meantime.
             ForkedClient: the client was connected by the parent process.
+            MonkeyPatched: eventlet has replaced Python's threads or sockets.
             InvalidTopic: a middleware emits to a topic that is not of this client's enum.
         """
         closings = self._closings
@@ -360,9 +362,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
         Raises:
             NotConnected: the client is not connected.
+            MonkeyPatched: gevent has replaced Python's threads; emitting works, receiving would block the process.
         """
         if self._options.enabled:
             self._transport.ensure_open()
+            require_native_threads()
             self._parts.consumer.start()
 
     def stop_consumer(self, timeout: float | None = None) -> None:

@@ -107,7 +107,7 @@ class _Report:
         self._throttle = LogThrottle(_LOSSES_INTERVAL_S)
 
     def lost(self, topic: bytes, count: int) -> None:
-        held_back = self._throttle.admit("lost", count)
+        held_back = self._throttle.admit("lost", count) if count > 0 else None
         if held_back is not None:
             name = _printable_name(topic)
             self._log.warning(
@@ -119,6 +119,10 @@ class _Report:
                 count=count,
                 held_back=held_back,
             )
+
+    def forged(self, topic: bytes, count: int) -> None:
+        if self._throttle.admit("forged", count) is not None:
+            self.no_event(topic, "numbers that cannot be the publisher's own: another one sends in its name")
 
     def repeated(self, count: int) -> None:
         pass

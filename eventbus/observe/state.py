@@ -125,7 +125,7 @@ class Status:
             raise failure
 
     def note_diagnosis(self, diagnosis: Callable[[], EventBusError], *, if_: Callable[[], bool]) -> bool:
-        """Set `diagnosis` if the path is still not READY and `if_` returns True; return whether it was set."""
+        """Set `diagnosis` if the link is still not READY and `if_` returns True; return whether it was set."""
         with self._changed:
             noted = self._state in (ClientState.CONNECTING, ClientState.DEGRADED) and if_()
             if noted:

@@ -206,8 +206,16 @@ class Forwarding:
     def _make_enforcer(self, readiness_key: str | None) -> Enforcer | None:
         if self.allow_list is None or not self._enforces:
             return None
+        assert self._options.secret_key is not None  # without one there is no allow-list
         return Enforcer(
-            self._frontend, self._backend, self._commands, self.allow_list, self.denials, self._expel, readiness_key
+            self._frontend,
+            self._backend,
+            self._commands,
+            self.allow_list,
+            self.denials,
+            self._expel,
+            self._options.secret_key,
+            readiness_key,
         )
 
     # Counts

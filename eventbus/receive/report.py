@@ -34,8 +34,10 @@ class ConsumerReport:
         self._log = Log(endpoints=endpoints)
 
     def lost(self, topic: bytes, count: int) -> None:
-        """Note that this many events of a numbering publisher have never arrived."""
+        """Note that this many more events of numbering publishers have never arrived; negative: fewer than was noted."""
         self._counters.add(lost=count)
+        if count < 0:  # hooks feed counters, which only go up
+            return
         self._hooks.lost(topic.decode(errors="replace"), count)
         held_back = self._throttle.admit("lost", count)
         if held_back is not None:
@@ -45,6 +47,22 @@ class ConsumerReport:
                 "queue there was full; %d more lost since the last such line",
                 count,
                 name,
+                held_back,
+                topic=name,
+                count=count,
+                held_back=held_back,
+            )
+
+    def forged(self, topic: bytes, count: int) -> None:
+        """Note that this many messages had a number that cannot be the publisher's own, or followed one."""
+        held_back = self._throttle.admit("forged", count)
+        if held_back is not None:
+            name = printable(topic.decode(errors="replace"), MAX_TOPIC_BYTES)
+            self._log.warning(
+                "numbers of a publisher on '%s' cannot be its own, %d times: another one sends in its name; all events were "
+                "taken, counts of lost ones may be wrong; %d more times since the last such line",
+                name,
+                count,
                 held_back,
                 topic=name,
                 count=count,

@@ -21,7 +21,10 @@ class Report(Protocol):
     """Takes note of what does not become an event."""
 
     def lost(self, topic: bytes, count: int) -> None:
-        """This many events of a numbering publisher have never arrived on the topic."""
+        """This many more events of numbering publishers have never arrived on the topic; negative: fewer than was told."""
+
+    def forged(self, topic: bytes, count: int) -> None:
+        """This many messages on the topic had a number that cannot be the publisher's own, or followed one."""
 
     def repeated(self, count: int) -> None:
         """This many messages had arrived before."""
@@ -85,9 +88,11 @@ class Unpacker:
         """Return the messages without those that arrived before, and report what is missing."""
         while self._forgotten:
             self._gaps.forget(self._forgotten.pop())
-        topics, lost, repeated, headers = self._gaps.read(frames, self._takes)
+        topics, lost, repeated, headers, forged = self._gaps.read(frames, self._takes)
         for topic, count in lost.items():
             self._report.lost(topic, count)
+        for topic, count in forged.items():
+            self._report.forged(topic, count)
         if repeated:
             self._report.repeated(len(repeated))
         for index in reversed(repeated):

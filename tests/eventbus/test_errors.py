@@ -33,6 +33,7 @@ from eventbus.errors import (
     InvalidHeaders,
     InvalidSettings,
     InvalidTopic,
+    MonkeyPatched,
     NotConnected,
     NotEncrypted,
     PayloadDamaged,
@@ -213,6 +214,12 @@ EXAMPLES = [
         "8 more descriptors are needed, and too many of the 1024 that this process may have are in use: "
         "raise the limit (`ulimit -n`, or LimitNOFILE= of its systemd unit), or close what is not needed",
         {"needed": 8, "limit": 1_024, "errno": errno.EMFILE},
+    ),
+    Example(
+        MonkeyPatched(library="gevent"),
+        "gevent has replaced Python's threads, and waiting for ZeroMQ would block all of them: "
+        "use another worker class (gunicorn: gthread), or call gevent.monkey.patch_all(thread=False)",
+        {"library": "gevent"},
     ),
     Example(
         CheckFailed(detail="nothing listens", remedy="start a proxy"),

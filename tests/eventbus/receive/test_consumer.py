@@ -210,6 +210,23 @@ def test_a_loss_on_a_hostile_topic(bench: Bench, caplog: pytest.LogCaptureFixtur
     assert len(vars(line)["eventbus_topic"]) == 255
 
 
+@pytest.mark.parametrize("number", [900_000, 2**64 - 1])
+def test_a_forged_number_costs_no_event(bench: Bench, caplog: pytest.LogCaptureFixture, number: int) -> None:
+    """A number far ahead in a publisher's name hides none of its events; nothing is lost, and a line tells of it, once."""
+    forger = Numbering(bench.numbering.next(b"my_service")[len(b"my_service\0") :][:8])
+    forger.taken(b"my_service", number - 1)
+    for value in range(5):
+        bench.send(value)
+    bench.sender.send(forger.next(b"my_service"), json_of(-1))
+    for value in range(5, 1_000):
+        bench.send(value)
+    assert bench.recorder.values == [0, 1, 2, 3, 4, -1, *range(5, 1_000)]
+    assert (bench.stats().lost, bench.stats().repeated) == (0, 0)
+    [line] = caplog.records
+    assert line.getMessage().startswith("numbers of a publisher on 'my_service' cannot be its own")
+    assert vars(line)["eventbus_topic"] == "my_service"
+
+
 def test_what_is_not_subscribed_is_not_missed(bench: Bench) -> None:
     """Topics that only begin like a subscribed one are not counted, nor what was sent before they are subscribed."""
     bench.send(-1, topic=b"my_service_scheduler")
