@@ -1,4 +1,4 @@
-"""`EventBusContainer`: settings, client and subscriptions, to be put into a service's own container."""
+"""`EventBusContainer`: settings, client and subscriptions, for the container of a service."""
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -19,8 +19,6 @@ from eventbus.settings import EventBusSettings
 from eventbus.telemetry.switch import Telemetry, telemetry
 from eventbus.transports.contract import Transport
 
-_NOT_THE_CLIENTS = {"embedded_proxy", "security", "metrics", "traces", "http_port", "http_host", "log_format"}
-
 
 def _open_client(
     client_class: type[AnyClient],
@@ -32,22 +30,24 @@ def _open_client(
 ) -> Iterator[AnyClient]:
     """Connect a client, and close it at the end.
 
-    Where the settings say so it gets a proxy of its own, if none runs, and tells over HTTP how it is, while it connects too.
+    If the settings say so, start a proxy unless one is running, and serve metrics and probes over HTTP; these answer already
+    while the client connects.
     """
     observers = _observers(settings, transport)
     client = client_class(
         event_class,
+        host=settings.host,
+        pub_port=settings.pub_port,
+        sub_port=settings.sub_port,
+        options=settings.client_options(encrypted=settings.enabled and transport is None),
         hooks=(*observers.hooks, *hooks),
         middleware=(*observers.middleware, *middleware),
         transport=transport,
-        keys=settings.security.client_keys() if settings.enabled and transport is None else None,
-        # Each of the others is an argument of the same name.
-        **settings.model_dump(exclude=_NOT_THE_CLIENTS),
     )
     observers.watch(client)
     with ExitStack() as stack:
         if settings.http_port and settings.enabled:
-            from eventbus.telemetry.probes import probes_of  # the standard library's server is not small
+            from eventbus.telemetry.probes import probes_of  # here, because an HTTP server takes long to import
 
             stack.enter_context(probes_of(client, settings.http_port, settings.http_host))
         if settings.embedded_proxy and settings.enabled and transport is None:
@@ -57,7 +57,7 @@ def _open_client(
 
 
 def _observers(settings: EventBusSettings, transport: Transport | None) -> Telemetry:
-    """What the settings have switched on, for a client that does something."""
+    """Hooks and middleware for the telemetry that the settings switch on; none for a disabled client."""
     if not settings.enabled:
         return Telemetry()
     if transport is not None:
@@ -70,25 +70,19 @@ def _observers(settings: EventBusSettings, transport: Transport | None) -> Telem
 def _start_proxy(settings: EventBusSettings, stack: ExitStack) -> None:
     if 0 in (settings.pub_port, settings.sub_port):
         raise InvalidSettings(
-            "EVENTBUS_EMBEDDED_PROXY needs ports that clients can know: set EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
+            "EVENTBUS_EMBEDDED_PROXY needs fixed ports, because clients have to know them: "
+            "set EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
         )
     try:
-        proxy = EventBusProxy(
-            settings.host,
-            settings.pub_port,
-            settings.sub_port,
-            max_event_bytes=settings.max_event_bytes,
-            secret_key=settings.security.proxy_secret_key(),
-            allow_list=settings.security.allow_list,
-        )
+        proxy = EventBusProxy(settings.host, settings.pub_port, settings.sub_port, settings.proxy_options())
         stack.enter_context(proxy)
     except AddressInUse:
-        pass  # somebody runs one already; whether it answers, connecting will tell
+        pass  # a proxy is running, probably; connecting shows whether it answers
     except DescriptorsExhausted:
         raise
     except OSError as error:
         raise InvalidSettings(
-            f"EVENTBUS_EMBEDDED_PROXY can run one on this machine only, not at {settings.host}: {error}"
+            f"EVENTBUS_EMBEDDED_PROXY can run a proxy on this machine only, not at {settings.host}: {error}"
         ) from None
 
 
@@ -99,12 +93,12 @@ class EventBusContainer(containers.DeclarativeContainer):
             bus = providers.Container(EventBusContainer, event_class=MyEvent)
             thermostat = providers.Singleton(Thermostat, bus=bus.client)
 
-    What becomes of events is told to every `EventBusHook` that a provider of the tree provides.
+    The client gets every `EventBusHook` that a provider of the tree provides.
 
     Starting the service's container (`lifespan`, or its own `init_resources()`) connects the client, then starts every other
-    resource, then collects the ``@on`` handlers of all providers in the tree and of all wired modules, subscribes and
-    consumes. Stopping it goes the other way. Any provider can be overridden, in tests for example ``transport`` by a
-    `MemoryTransport` or ``settings`` by an `EventBusSettings` with arguments.
+    resource, then collects the ``@on`` handlers of all providers in the tree and of all wired modules, subscribes to their
+    topics and starts the consumer. Stopping goes in reverse. Any provider can be overridden, in tests for example
+    ``transport`` by a `MemoryTransport`, or ``settings`` by an `EventBusSettings` with arguments.
     """
 
     __self__ = providers.Self()
@@ -113,19 +107,19 @@ class EventBusContainer(containers.DeclarativeContainer):
     """Read from the environment when the container starts."""
 
     event_class: providers.Dependency[Any] = providers.Dependency()
-    """The service's event class, or a `pydantic.TypeAdapter` of a union of them; has to be given."""
+    """The service's event class, or a `pydantic.TypeAdapter` of a union of event classes; required."""
 
     client_class: providers.Object[type[AnyClient]] = providers.Object(EventBusClient)
-    """What to make the client of: a subclass, or ``EventBusClient[MyEvent, MyEventType, MyEventTopic]``."""
+    """The class of the client: a subclass, or ``EventBusClient[MyEvent, MyEventType, MyEventTopic]``."""
 
     transport: providers.Object[Transport | None] = providers.Object(None)
-    """What carries the messages; None for ZeroMQ to the proxy that the settings name."""
+    """The transport; None for ZeroMQ to the proxy that the settings name."""
 
     middleware: providers.Object[Iterable[Middleware]] = providers.Object(())
-    """What is called around handlers and around emitting, the outermost first: a ``providers.List(…)``, say."""
+    """Middleware around handlers and around emitting, the outermost first, for example a ``providers.List(…)``."""
 
     hooks = Found(early_hooks, __self__)
-    """Every `EventBusHook` that the tree provides without needing a client; those that need one hear of what comes later."""
+    """Every `EventBusHook` of the tree that needs no client. Those that need one are added when the client is connected."""
 
     client: providers.Resource[AnyClient] = providers.Resource(
         contextmanager(_open_client),
@@ -136,11 +130,11 @@ class EventBusContainer(containers.DeclarativeContainer):
         middleware=middleware,
         transport=transport,
     )
-    """The connected client: what is injected into constructors."""
+    """The connected client, to be injected into constructors."""
 
     subscriptions: LastResource[Subscriptions] = LastResource(
-        cast(Callable[..., AbstractContextManager[Subscriptions]], open_subscriptions),  # or an async one, as it turns out
+        cast(Callable[..., AbstractContextManager[Subscriptions]], open_subscriptions),  # or an async one
         __self__,
         client,
     )
-    """The collected handlers: starts after and stops before every other resource of the whole tree."""
+    """The attached handlers: starts after and stops before every other resource of the whole tree."""

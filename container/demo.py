@@ -1,7 +1,7 @@
 """``eventbus demo``: two services in processes of their own, joined by a proxy.
 
-The sensor emits this machine's load, memory and disk use; the watcher handles the readings, raises an alarm when one passes
-its threshold, and prints a summary when the sensor has stopped. Both are wired by containers, and know nothing of sockets.
+The sensor emits this machine's load, memory and disk use. The watcher handles the readings, raises an alarm when one passes
+its threshold, and prints a summary when the sensor has stopped. Containers wire both; neither knows of sockets.
 """
 
 import os
@@ -22,14 +22,14 @@ from pydantic import Field
 from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy, now_iso, on
 from eventbus.container import EventBusContainer, lifespan
 
-INTERVAL = 0.1  # seconds between readings
-PATIENCE = 30.0  # seconds until a service that does not answer counts as failed
-# Shares of what there is. That of memory is low, so that every machine passes one.
+INTERVAL_S = 0.1  # between readings
+TIMEOUT_S = 30.0  # until a service that does not answer counts as failed
+# Shares of the whole. That of memory is low, so that every machine raises at least one alarm.
 THRESHOLDS = {"load": 0.5, "memory": 0.01, "disk": 0.95}
 
 
 class HostEventType(BaseEventType):
-    """What the two services tell each other."""
+    """The events of the two services."""
 
     reading = auto()
     alarm = auto()
@@ -37,14 +37,14 @@ class HostEventType(BaseEventType):
 
 
 class HostTopic(BaseEventTopic):
-    """Where."""
+    """The topics of the two services."""
 
     readings = auto()
     alarms = auto()
 
 
 class HostEvent(BaseEvent[HostEventType]):
-    """A measurement: how much of something is in use, as a share of what there is; of a stop, the number of readings."""
+    """A measurement: which share of a resource is in use. In an event of type `stopped`, the number of readings."""
 
     type: HostEventType
     time: str = Field(default_factory=now_iso)
@@ -56,22 +56,22 @@ type HostBus = EventBusClient[HostEvent, HostEventType, HostTopic]
 
 
 class Sensor:
-    """Emits readings, and hears of alarms."""
+    """Emits readings, and counts alarms."""
 
     def __init__(self, bus: HostBus) -> None:
         self._bus = bus
         self._alarms: list[str] = []
 
     def run(self, seconds: float) -> None:
-        """Emit readings for so long, then say how many there were."""
+        """Emit readings for this long, then say how many there were."""
         pause = Event()
         count = 0
-        for _ in range(max(1, round(seconds / INTERVAL))):
+        for _ in range(max(1, round(seconds / INTERVAL_S))):
             for measure, value in readings():
                 event = HostEvent(type=HostEventType.reading, measure=measure, value=value)
                 self._bus.emit_event(event, HostTopic.readings)
                 count += 1
-            pause.wait(INTERVAL)
+            pause.wait(INTERVAL_S)
         self._bus.emit_event(HostEvent(type=HostEventType.stopped, measure="readings", value=count), HostTopic.readings)
         print(f"sensor:  emitted {count} readings, heard {len(self._alarms)} alarms{_list(self._alarms)}")
 
@@ -101,14 +101,14 @@ class Watcher:
 
     @on(HostEventType.stopped, topic=HostTopic.readings)
     def handle_stopped(self, event: HostEvent) -> None:
-        """Note how many readings there should be."""
+        """Keep the number of emitted readings."""
         self._emitted = int(event.value)
         self._stopped.set()
 
     def run(self, seconds: float) -> bool:
-        """Wait until the sensor has stopped, and print a summary. Returns whether every reading has come."""
-        if not self._stopped.wait(seconds + PATIENCE):
-            print("watcher: the sensor has not been heard of")
+        """Wait until the sensor has stopped, and print a summary. Returns whether every reading was received."""
+        if not self._stopped.wait(seconds + TIMEOUT_S):
+            print("watcher: no events from the sensor")
             return False
         received = sum(map(len, self._values.values()))
         print(f"watcher: received {received} of {self._emitted} readings")
@@ -175,14 +175,14 @@ def run_demo(seconds: float) -> int:
             f"demo: a proxy on ports {proxy.pub_port} and {proxy.sub_port}, and two services for {seconds:g} s", flush=True
         )
         where = {"EVENTBUS_PUB_PORT": str(proxy.pub_port), "EVENTBUS_SUB_PORT": str(proxy.sub_port)}
-        # Nothing but these: the demonstration does not depend on how the real bus of this machine is set up.
+        # Only these, so that the demonstration does not depend on the settings of this machine's real bus.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("EVENTBUS_")} | where
         watcher = _start(stack, "watcher", seconds, environment)
         output: IO[str] = watcher.stdout  # type: ignore[assignment] # a pipe was asked for
-        output.readline()  # it is subscribed: nothing that the sensor emits will be missed
+        output.readline()  # it is subscribed, so that it receives everything that the sensor emits
         sensor = _start(stack, "sensor", seconds, environment)
-        print(sensor.communicate(timeout=seconds + PATIENCE)[0], end="")
-        print(watcher.communicate(timeout=PATIENCE)[0], end="", flush=True)
+        print(sensor.communicate(timeout=seconds + TIMEOUT_S)[0], end="")
+        print(watcher.communicate(timeout=TIMEOUT_S)[0], end="", flush=True)
         return sensor.returncode or watcher.returncode
 
 

@@ -25,7 +25,7 @@ class Handler:
 
     Attributes:
         callback: takes the event.
-        marks: what its ``@on`` say, the outermost last.
+        marks: one for each of its ``@on``, the outermost first.
     """
 
     callback: Callable[..., object]
@@ -34,10 +34,10 @@ class Handler:
 
 @dataclass(frozen=True, slots=True)
 class Provided:
-    """What a provider has provided, or an awaitable of it, and the marked methods of its class.
+    """The object of a provider, or an awaitable of it, and the marked methods of its class.
 
     Attributes:
-        is_hook: whether it is a hook that the client is to be given, if it does not have it yet.
+        is_hook: whether it is a hook that the client has to get unless it has it already.
     """
 
     instance: object
@@ -46,11 +46,11 @@ class Provided:
 
     @property
     def is_pending(self) -> bool:
-        """Whether the instance has to be awaited."""
+        """Whether the instance is an awaitable."""
         return inspect.isawaitable(self.instance)
 
     async def awaited(self) -> "Provided":
-        """The same, with the instance itself."""
+        """A copy with the awaited instance."""
         return replace(self, instance=await self.instance) if inspect.isawaitable(self.instance) else self
 
     def handlers(self) -> Iterator[Handler]:
@@ -62,14 +62,14 @@ class Provided:
 def provide_handlers(container: containers.Container) -> list[Provided]:
     """Return the objects of the whole tree that have marked methods, and the hooks.
 
-    Only their providers are called. Of a factory that makes one instance; of hooks that clients had before they connected
-    it makes none here.
+    Only their providers are called. A factory makes one instance for this. Factories of hooks that clients already had when
+    they connected are not called again.
     """
     found = []
     early = early_hooks(container)
     for provider in walk(root_of(container).providers.values(), selected_only=True):
         methods = marked_methods(provided_class(provider))
-        # A client takes the same hook once; but each call of these makes another one.
+        # A client ignores a hook that it already has, but each call of these makes a new one.
         makes_one_each = isinstance(provider, providers.Factory | providers.Callable)
         is_hook = issubclass(_hook_class(provider), EventBusHook) and not (makes_one_each and provider in early)
         if methods or is_hook:
@@ -78,9 +78,9 @@ def provide_handlers(container: containers.Container) -> list[Provided]:
 
 
 def early_hooks(container: containers.Container) -> list[AnyProvider]:
-    """The providers of hooks in the whole tree that a client can be given before it connects.
+    """The providers of hooks in the whole tree that can be called before a client connects.
 
-    The others need a client themselves, or have to be awaited.
+    The other hooks need a client themselves, or have to be awaited.
     """
     clients = {resource.client_provider for resource in last_resources(container)}
     return [
@@ -92,7 +92,7 @@ def early_hooks(container: containers.Container) -> list[AnyProvider]:
 
 
 def provided_class(provider: AnyProvider) -> type:
-    """The class of what the provider will provide, as far as it can be told without calling anything."""
+    """The class of the provider's objects, as far as it can be known without calling it; else `object`."""
     match provider:
         case providers.BaseResource() if provider.initialized:
             return _class_of_started(provider())
@@ -118,15 +118,15 @@ def check_injections(callback: Callable[..., object]) -> None:
         InvalidHandler: it does not, or a ``Provide[…]`` marker of it was not resolved.
     """
     function = getattr(callback, "__func__", callback)
-    # Private, but the only place that tells an injection that was wired from one that was not: both leave the marker in the
-    # signature, and an event handler would be called with the marker itself.
+    # Private, but the only place that knows whether an injection was wired. The signature has the marker in both cases, and
+    # an unwired handler would be called with the marker itself.
     patched = wiring._patched_registry.get_callable(function)
     injected = dict(patched.injections) if patched else {}
     signature = inspect.signature(callback)
     for name, parameter in signature.parameters.items():
         if name not in injected and _has_marker(parameter):
             raise InvalidHandler(
-                f"{callback_name(callback)}: its parameter `{name}` is a marker that nothing has resolved: decorate it with "
+                f"{callback_name(callback)}: its parameter `{name}` is an injection that was not wired: decorate it with "
                 "@inject, and wire its module to the container"
             )
     try:
@@ -145,10 +145,10 @@ def _has_marker(parameter: inspect.Parameter) -> bool:
 
 
 def _class_of_started(resource: object) -> type:
-    """The class of what a resource provides, once that has been awaited."""
+    """The class of a started resource's object; `object` while that is not awaited."""
     if not inspect.isawaitable(resource):
         return type(resource)
-    future = cast("asyncio.Future[object]", resource)  # for it is awaited again and again
+    future = cast("asyncio.Future[object]", resource)  # it can be awaited again
     return type(future.result()) if future.done() and not future.cancelled() and not future.exception() else object
 
 
@@ -159,18 +159,18 @@ def _is_awaited(provider: AnyProvider) -> bool:
 
 
 def _hook_class(provider: AnyProvider) -> type:
-    """The class of what the provider will provide, also where that is the result of a function."""
+    """The class of the provider's objects, also of a callable, as far as its annotation names it."""
     if isinstance(provider, providers.Callable):
         return _returned_class(provider.provides)
     return provided_class(provider)
 
 
 def _returned_class(function: object) -> type:
-    """The class that a function says to return."""
+    """The class that the annotation of a function names as its result."""
     if not inspect.isroutine(function):
         return object
     function = inspect.unwrap(function)
-    # By itself: other annotations may name what only type checkers import.
+    # Alone, because other annotations may use names that are imported for type checkers only.
     alone = SimpleNamespace(__annotations__={"return": getattr(function, "__annotations__", {}).get("return")})
     try:
         annotated = typing.get_type_hints(alone, globalns=getattr(function, "__globals__", None)).get("return")
@@ -182,7 +182,7 @@ def _returned_class(function: object) -> type:
 
 
 def _wired_modules(container: containers.Container) -> Iterator[ModuleType]:
-    """The modules that any container of the tree was wired to, each once."""
+    """Yield the modules that any container of the tree was wired to, each once."""
     root = root_of(container)
     nested = (provider.container for provider in walk(root.providers.values()) if isinstance(provider, providers.Container))
     found: dict[str, ModuleType] = {}
@@ -192,6 +192,6 @@ def _wired_modules(container: containers.Container) -> Iterator[ModuleType]:
         for package in wired.wired_to_packages:
             inside = package.__name__ + "."
             found[package.__name__] = package
-            # Wiring a package has imported all of it.
+            # Wiring a package has imported all its modules.
             found |= {name: module for name, module in list(sys.modules.items()) if name.startswith(inside)}
     yield from found.values()

@@ -1,62 +1,59 @@
-"""What services of both kinds have in common: their state, what they tell on the bus, and whether they run again."""
+"""The common part of both kinds of service: state, lifecycle events, restarts."""
 
-import logging
-import os
 from collections.abc import Callable
 from enum import StrEnum
 from threading import Event, Lock
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
-from weakref import WeakValueDictionary
 
 from dependency_injector import containers, providers
 
+from eventbus._base.forks import register_fork
+from eventbus._base.log import Log
 from eventbus._base.printable import printable
 from eventbus.client import EventBusClient
 from eventbus.container.restarts import RestartPolicy, Restarts
 from eventbus.errors import EventBusError, InvalidEvent, InvalidTopic, ServiceFailed, reason_of
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 
-logger = logging.getLogger("eventbus")
-
-_USUAL = RestartPolicy()
+_DEFAULT_POLICY = RestartPolicy()
 _STARTED, _STOPPED, _ERROR = "service_started", "service_stopped", "service_error"
 
-# By identity: a service may be a class that cannot be hashed.
-_services: "WeakValueDictionary[int, Lifecycle[Any, Any, Any]]" = WeakValueDictionary()
+_log = Log()
 
 
 class ServiceState(StrEnum):
-    """What a service is doing.
+    """The state of a service.
 
-    STOPPED → RUNNING ⇄ RESTARTING, and from each of them over STOPPING back to STOPPED, or to FAILED.
+    STOPPED → RUNNING ⇄ RESTARTING. From both of these a service gets to STOPPED, through STOPPING if it is asked to stop, or
+    to FAILED.
     """
 
     STOPPED = "stopped"
     """Not started yet, or ended."""
     RUNNING = "running"
-    """In `run`."""
+    """`run` is running."""
     RESTARTING = "restarting"
-    """`run` has failed, and runs again after a pause."""
+    """`run` has failed, and is run again after a pause."""
     STOPPING = "stopping"
     """Asked to stop, and not ended yet."""
     FAILED = "failed"
-    """`run` has failed, and does not run again; starting begins anew."""
+    """`run` has failed finally; the service can be started again."""
 
 
 class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTopicClass: BaseEventTopic]:
-    """The base of `Service` and `AsyncService`. Any thread may call any method, unless it says otherwise.
+    """The base of `Service` and `AsyncService`. Any thread may call any method, unless its docstring says otherwise.
 
     Args:
-        bus: the client that the service is injected with.
-        topic: where it tells that it has started, has failed or has stopped: by events of the types ``service_started``,
-            ``service_error`` and ``service_stopped``, which the client's event type enum has to have. None: nowhere.
-        restart: how often it is run again when `run` fails; None: never.
-        stop_timeout: how many seconds it may take to stop.
+        bus: the client that is injected into the service.
+        topic: where the service emits its lifecycle events, of the types ``service_started``, ``service_error`` and
+            ``service_stopped``, which the client's event type enum must have. None: it emits none.
+        restart: how often `run` is run again after a failure; None: never.
+        stop_timeout: how many seconds the service may take to stop.
 
     Raises:
         InvalidEvent: the enum lacks one of those types.
-        TypeError: the bus is a provider of a client.
+        TypeError: `bus` is a provider of a client, not a client.
     """
 
     def __init__(
@@ -64,12 +61,12 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
         bus: EventBusClient[EventClass, EventTypeClass, EventTopicClass],
         topic: EventTopicClass | None = None,
         *,
-        restart: RestartPolicy | None = _USUAL,
+        restart: RestartPolicy | None = _DEFAULT_POLICY,
         stop_timeout: float = 10.0,
     ) -> None:
         self.bus = bus
         self.name = type(self).__name__
-        """What it is called in the log and in errors."""
+        """The name of the service in the log and in errors: that of its class, unless you set another one."""
         self._check_bus()
         self._topic = topic
         self._types = {} if topic is None else self._find_types()
@@ -78,10 +75,10 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
         self._stop_timeout = stop_timeout
         self._failure: BaseException | None = None
         self._on_end: list[Callable[[], object]] = []
-        self._rest()
-        _services[id(self)] = self
+        self._reset_lifecycle()
+        register_fork(self)
 
-    if not TYPE_CHECKING:  # to type checkers it would mean that there is every attribute
+    if not TYPE_CHECKING:  # type checkers would think that every attribute exists
 
         def __getattr__(self, name: str) -> object:
             reason = "" if "_on_end" in self.__dict__ else ": its __init__ has to call super().__init__(bus) first"
@@ -92,128 +89,132 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
 
     @property
     def state(self) -> ServiceState:
-        """What it is doing at this moment."""
+        """The state at this moment."""
         return self._state
 
     @property
     def is_alive(self) -> bool:
-        """Whether it was started and has not ended since."""
+        """Whether the service was started and has not ended since."""
         return self._state not in (ServiceState.STOPPED, ServiceState.FAILED)
 
     @property
     def stopping(self) -> bool:
-        """Whether it has been asked to stop since it was started."""
+        """Whether the service has been asked to stop since it was started."""
         return self._asked_to_stop.is_set()
 
     @property
     def failure(self) -> BaseException | None:
-        """What `run` has raised in the end, if the service has failed."""
+        """The exception of the last `run`, if the service has failed."""
         return self._failure
 
     def raise_failure(self) -> None:
-        """Raise `ServiceFailed`, from what `run` has raised, if the service has failed."""
+        """Raise `ServiceFailed` from the exception of the last `run`, if the service has failed."""
         if self._failure is not None:
             raise ServiceFailed(self.name, reason_of(self._failure)) from self._failure
 
     def request_stop(self) -> None:
-        """Ask it to stop, and do not wait until it has; for handlers, and for `run` itself. Idempotent."""
+        """Ask the service to stop, without waiting; for handlers, and for `run` itself. Idempotent."""
         self._asked_to_stop.set()
         self._change(ServiceState.STOPPING, {ServiceState.RUNNING, ServiceState.RESTARTING})
 
     def on_end(self, callback: Callable[[], object]) -> Callable[[], None]:
-        """Call `callback()` each time when the service has ended, however; in its thread, or on its event loop.
+        """Call `callback()` each time when the service has stopped or failed, in its thread or on its event loop.
 
-        Calling what is returned ends it.
+        Returns:
+            a function that removes the callback.
         """
         self._on_end.append(callback)
         return lambda: self._on_end.remove(callback)
 
     def lifecycle_event(self, event_type: EventTypeClass, error: BaseException | None) -> EventClass | EventTypeClass:
-        """Return what is emitted when the service starts, stops or fails; override it if your events have more to say.
+        """Return the event that is emitted when the service starts, stops or fails; override it to fill more fields.
 
         Args:
             event_type: the client's ``service_started``, ``service_stopped`` or ``service_error``.
-            error: what `run` has raised; None if it has not failed.
+            error: the exception of `run`; None if it has not failed.
         """
         return event_type
 
-    # What the two kinds of service do with it.
+    # Called by the two kinds of service.
 
-    def _rest(self) -> None:
-        """Be as one that was never started: at first, and in a forked child, where nothing runs and no lock is held."""
+    def _after_fork(self) -> None:
+        self._reset_lifecycle()
+
+    def _reset_lifecycle(self) -> None:
+        """Become a service that was never started: in `__init__`, and in a forked child, where no thread of it runs."""
         self._starting = Lock()
         self._changing = Lock()
         self._state = ServiceState.STOPPED
         self._asked_to_stop = Event()
 
     def _begin(self) -> None:
-        """Tell that it runs from now on."""
+        """Change to RUNNING, and emit ``service_started``."""
         self._enter_run()
-        self._tell(_STARTED)
+        self._emit_lifecycle(_STARTED)
 
     def _begin_anew(self) -> None:
-        """Begin for the first time since it has stopped or failed.
+        """Begin for the first time since the service has stopped or failed.
 
         Raises:
-            Exception: what it has to tell is no event of the bus.
+            Exception: `lifecycle_event` returned something that is not an event of this bus, or raised.
         """
-        self._asked_to_stop = Event()  # another one: whoever has just asked it to stop meant the last time
+        self._asked_to_stop = Event()  # a new one, because earlier requests to stop meant the earlier run
         self._restarts = Restarts(self._policy)
         self._failure = None
         self._enter_run()
         try:
-            self._tell(_STARTED, for_the_first_time=True)
+            self._emit_lifecycle(_STARTED, for_the_first_time=True)
         except BaseException:
             self._change(ServiceState.STOPPED)
             raise
 
     def _enter_run(self) -> None:
         self._change(ServiceState.RUNNING)
-        if self.stopping:  # whoever asks from now on finds it running, and changes that
+        if self.stopping:  # asked before the change above; later requests find it RUNNING and change that themselves
             self._change(ServiceState.STOPPING)
 
     def _failed(self, error: BaseException) -> float | None:
-        """Tell that `run` has raised this. Returns the seconds until it runs again, None if it does not."""
+        """Log and emit that `run` has failed. Returns the seconds until the restart, None if the failure is final."""
         pause = None if self.stopping else self._restarts.pause_after_failure(monotonic())
         if pause is None:
-            logger.error(
+            _log.error(
                 "service %s has failed and is not run again",
                 self.name,
                 exc_info=error,
-                extra={"eventbus_service": self.name, "eventbus_error": type(error).__name__},
+                service=self.name,
+                error=type(error).__name__,
             )
             self._failure = error
             self._change(ServiceState.FAILED)
         else:
-            logger.error(
+            _log.error(
                 "service %s has failed and is run again in %g s",
                 self.name,
                 pause,
                 exc_info=error,
-                extra={
-                    "eventbus_service": self.name,
-                    "eventbus_error": type(error).__name__,
-                    "eventbus_seconds": pause,
-                },
+                service=self.name,
+                error=type(error).__name__,
+                seconds=pause,
             )
             self._change(ServiceState.RESTARTING, {ServiceState.RUNNING})
-        self._tell(_ERROR, error)
+        self._emit_lifecycle(_ERROR, error)
         return pause
 
     def _end(self) -> None:
-        """Tell that it does not run any more."""
+        """Emit ``service_stopped``, change to STOPPED unless FAILED, and call the callbacks of `on_end`."""
         try:
-            self._tell(_STOPPED, self._failure)
+            self._emit_lifecycle(_STOPPED, self._failure)
         finally:
             self._change(ServiceState.STOPPED, set(ServiceState) - {ServiceState.FAILED})
             for callback in self._on_end.copy():
                 try:
                     callback()
-                except BaseException as error:  # SystemExit too: the others wait for this
-                    logger.exception(
+                except BaseException as error:  # SystemExit too, because the other callbacks must be called
+                    _log.exception(
                         "a callback of on_end failed on service %s",
                         self.name,
-                        extra={"eventbus_service": self.name, "eventbus_error": type(error).__name__},
+                        service=self.name,
+                        error=type(error).__name__,
                     )
 
     def _change(self, state: ServiceState, from_: set[ServiceState] | None = None) -> None:
@@ -222,18 +223,20 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
             if before is state or (from_ is not None and before not in from_):
                 return
             self._state = state
-        logger.info(
+        _log.info(
             "service %s %s, was %s",
             self.name,
             state,
             before,
-            extra={"eventbus_service": self.name, "eventbus_state": str(state), "eventbus_before": str(before)},
+            service=self.name,
+            state=str(state),
+            before=str(before),
         )
 
-    def _tell(self, name: str, error: BaseException | None = None, *, for_the_first_time: bool = False) -> None:
-        """Emit a lifecycle event, or log that it could not be: that does not keep a service from its work.
+    def _emit_lifecycle(self, name: str, error: BaseException | None = None, *, for_the_first_time: bool = False) -> None:
+        """Emit a lifecycle event. If that fails, log it and let the service go on.
 
-        Only the first time it raises what is wrong with the event itself, for then somebody is there to mend it.
+        Only at the first start an invalid event raises, because the caller of `start` can then correct it.
         """
         if self._topic is None:
             return
@@ -243,26 +246,24 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
             is_away = isinstance(refused, EventBusError) and not isinstance(refused, InvalidEvent | InvalidTopic)
             if for_the_first_time and not is_away:
                 raise
-            logger.warning(
+            _log.warning(
                 "could not emit %s of service %s: %s",
                 name,
                 self.name,
                 printable(str(refused)),
                 exc_info=None if is_away else refused,
-                extra={
-                    "eventbus_type": name,
-                    "eventbus_service": self.name,
-                    "eventbus_topic": str(self._topic),
-                    "eventbus_error": type(refused).__name__,
-                },
+                type=name,
+                service=self.name,
+                topic=str(self._topic),
+                error=type(refused).__name__,
             )
 
     def _check_bus(self) -> None:
         given: object = self.bus
         if isinstance(given, providers.Provider | containers.Container) or getattr(type(given), "__IS_MARKER__", False):
             raise TypeError(
-                f"service {self.name} was given a {type(given).__name__} for its bus, and needs the client: have a provider "
-                f"make it, `providers.Singleton({self.name}, bus=bus.client)`, or call the client's"
+                f"service {self.name} got a {type(given).__name__} as its bus, and needs a client: let a provider make the "
+                f"service, `providers.Singleton({self.name}, bus=bus.client)`, or call the provider of the client"
             )
 
     def _find_types(self) -> dict[str, EventTypeClass]:
@@ -272,15 +273,6 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
                 return {name: cast(EventTypeClass, enum[name]) for name in wanted}
         enums = " or ".join(sorted(enum.__name__ for enum in self.bus.event_types)) or "the event type enum"
         raise InvalidEvent(
-            f"service {self.name} has a topic for its life cycle, but {enums} lacks {', '.join(wanted)}: "
+            f"service {self.name} has a topic for its lifecycle events, but {enums} lacks {', '.join(wanted)}: "
             "add them, or give the service no topic"
         )
-
-
-def _forget_parents_services() -> None:
-    """In a forked child: what runs belongs to the parent."""
-    for service in list(_services.values()):
-        service._rest()
-
-
-os.register_at_fork(after_in_child=_forget_parents_services)

@@ -1,4 +1,4 @@
-"""`lifespan`: a container that runs inside a ``with`` block."""
+"""`lifespan`: a container runs inside a ``with`` block."""
 
 import asyncio
 import inspect
@@ -13,20 +13,21 @@ from eventbus.container.subscriptions import Subscriptions
 
 
 class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function, as contextlib.suppress is
-    """Start a container's resources, and stop them in order at the end::
+    """Start a container's resources, and stop them in order at the end of the block::
 
         with lifespan(App()) as app:
             ...
         async with lifespan(App()) as app:  # needed where a resource is async
             ...
 
-    It does as ``init_resources()`` and ``shutdown_resources()``, and beyond that: when a start fails half-way, what was
-    started is stopped again; when stopping fails, the rest is still stopped and all errors are raised in one group; after
-    that singletons are forgotten, so that the container can start again. In ``async with``, handlers that the loop runs are
-    waited for.
+    It calls ``init_resources()`` and ``shutdown_resources()``, and does more: if a resource fails to start, those that have
+    started are stopped; if one fails to stop, the others are stopped nevertheless and all errors are raised in one group.
+    Then it resets singletons, so that the container can start again. ``async with`` also waits for handlers that the loop
+    runs.
 
     Raises:
-        ExceptionGroup: at the end, one or more resources failed to stop.
+        ExceptionGroup: one or more resources failed to stop.
+        TypeError: a resource is async and this is a plain ``with``.
     """
 
     def __init__(self, container: Root) -> None:
@@ -59,7 +60,7 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
             with _noting_on(error):
                 try:
                     await self._settle()
-                finally:  # also when this is cancelled while it waits
+                finally:  # also if this task is cancelled while it waits
                     await self.__aexit__(None, None, None)
             raise
         return self._container
@@ -69,11 +70,11 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
     ) -> None:
         try:
             for resource in last_resources(self._container):
-                # Where it is async it sees to this itself.
+                # An async one does this itself.
                 if resource.initialized and isinstance(subscriptions := resource(), Subscriptions):
-                    # In a thread, for it waits for handlers that this loop runs.
+                    # In a thread, because it waits for handlers that this loop runs.
                     await asyncio.to_thread(subscriptions.stop)
-        finally:  # also when this is cancelled while it waits
+        finally:  # also if this task is cancelled while it waits
             try:
                 stopping = stop_resources(self._container)
                 if inspect.isawaitable(stopping):
@@ -82,7 +83,7 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
                 self._container.reset_singletons()
 
     async def _settle(self) -> None:
-        """After a start that failed: wait for what is still starting, for only what has started can be stopped."""
+        """After a failed start, wait for resources that are still starting: only a started one can be stopped."""
         resources = [*others(self._container), *last_resources(self._container)]
         starting = [resource() for resource in resources if resource.initialized]
         await asyncio.gather(*(one for one in starting if inspect.isawaitable(one)), return_exceptions=True)
@@ -90,8 +91,8 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
 
 @contextmanager
 def _noting_on(error: BaseException) -> Iterator[None]:
-    """Let what goes wrong while cleaning up not hide why the start failed."""
+    """Make an error of cleaning up a note of this one, so that it does not hide why the start failed."""
     try:
         yield
     except Exception as another:
-        error.add_note(f"and then, while stopping what had started: {another!r}")
+        error.add_note(f"then stopping the started resources failed too: {another!r}")

@@ -1,7 +1,8 @@
 """Walking a tree of providers, and stopping its resources in the order of their dependencies.
 
-dependency_injector looks only at what a resource is given directly when it orders a shutdown: through a factory, a singleton
-or a nested container, a dependency is as likely closed first as last. What is here looks all the way down.
+When dependency_injector orders a shutdown it looks at the direct arguments of a resource only. If a resource depends on
+another one through a factory, a singleton or a nested container, either may be closed first. The functions here follow all
+dependencies.
 """
 
 import inspect
@@ -13,7 +14,7 @@ from dependency_injector.resources import AsyncResource
 
 from eventbus.client import EventBusClient
 
-# Any: providers of everything that a service has.
+# Any: a service may provide objects of every class.
 type AnyProvider = providers.Provider[Any]
 type AnyClient = EventBusClient[Any, Any, Any]
 type AnyResource = providers.BaseResource[Any]
@@ -22,22 +23,23 @@ type AnyResource = providers.BaseResource[Any]
 class LastResource[Provided](providers.Resource[Provided]):
     """A resource that starts after and stops before every other resource of the tree, and stops the others in order.
 
-    Its first two arguments are ``providers.Self()`` of its container and the provider of the client that it subscribes.
+    Its first two arguments are ``providers.Self()`` of its container, and the provider of the client whose handlers it
+    attaches.
     """
 
     @property
     def container(self) -> containers.Container:
-        """The container that it stands in."""
+        """The container that declares it."""
         return cast(containers.Container, self._argument(0))
 
     @property
     def client(self) -> AnyClient:
-        """The client that it subscribes."""
+        """The client whose handlers it attaches."""
         return cast(AnyClient, self._argument(1))
 
     @property
     def client_provider(self) -> AnyProvider:
-        """The provider of that client, as it is in force."""
+        """The provider of that client, or the one that overrides it."""
         arguments: tuple[AnyProvider, ...] = self.args
         return in_force(arguments[1])
 
@@ -47,13 +49,13 @@ class LastResource[Provided](providers.Resource[Provided]):
 
     @property
     def related(self) -> Iterator[AnyProvider]:
-        """Every other resource, as if this one depended on all of them: dependency_injector then stops it first."""
+        """Every other resource, so that dependency_injector stops this one first, as if it depended on all of them."""
         yield from super().related
         if self.args:
             yield from others(self.container)
 
     def shutdown(self) -> Awaitable[None] | None:
-        """Stop every resource of the tree, this one among the first; see `stop_resources`."""
+        """Stop every resource of the tree, the last resources first; see `stop_resources`."""
         return stop_resources(self.container)
 
     def shutdown_alone(self) -> Awaitable[None] | None:
@@ -62,21 +64,21 @@ class LastResource[Provided](providers.Resource[Provided]):
 
 
 class Found(providers.Callable):
-    """Provides a list of what others of the tree provide, and counts as depending on them.
+    """Provides a list of what other providers of the tree provide, and counts as depending on them.
 
-    Its arguments are a function that finds their providers in a container, and ``providers.Self()`` of its container.
+    Its arguments are a function that finds these providers in a container, and ``providers.Self()`` of its container.
     """
 
     @property
     def related(self) -> Iterator[AnyProvider]:
-        """What it is given, and what the function finds."""
+        """Its arguments, and the providers that the function finds."""
         yield from super().related
         if self.args:
             yield from self._find()
 
     # Any: as dependency_injector declares it.
     def __call__(self, *_args: Any, **_more: Any) -> Any:
-        """What each of them provides, in the order in which they are found."""
+        """What each of the found providers provides, in the order in which they are found."""
         return [provider() for provider in self._find()]
 
     def _find(self) -> list[AnyProvider]:
@@ -86,10 +88,10 @@ class Found(providers.Callable):
 
 
 def stop_resources(container: containers.Container) -> Awaitable[None] | None:
-    """Stop what was started of the tree, each resource before what it depends on; go on after failures.
+    """Stop the started resources of the tree, each before those that it depends on; go on after failures.
 
     Returns:
-        what has to be awaited, if a resource is async.
+        an awaitable if a resource is async, else None.
 
     Raises:
         ExceptionGroup: one or more resources failed to stop.
@@ -100,7 +102,7 @@ def stop_resources(container: containers.Container) -> Awaitable[None] | None:
 
 
 def is_async(resource: AnyResource) -> bool:
-    """Whether the resource is started asynchronously, as far as can be told without starting it."""
+    """Whether the resource starts asynchronously, as far as can be known without starting it."""
     provides = resource.provides
     if isinstance(provides, type):
         return issubclass(provides, AsyncResource)
@@ -110,7 +112,7 @@ def is_async(resource: AnyResource) -> bool:
 
 def root_of(container: containers.Container) -> containers.Container:
     """The outermost container of the tree that this one is nested in."""
-    # A nested container's parent is the provider that it stands behind; that one's parent is the container around it.
+    # The parent of a nested container is its provider, whose parent is the outer container.
     parent: Any = container.parent
     while parent is not None:
         container = parent if isinstance(parent, containers.Container) else container
@@ -119,21 +121,21 @@ def root_of(container: containers.Container) -> containers.Container:
 
 
 def in_force(provider: AnyProvider) -> AnyProvider:
-    """The provider itself, or the one that overrides it."""
+    """The provider itself, or the last one that overrides it."""
     while provider.last_overriding is not None:
         provider = provider.last_overriding
     return provider
 
 
 def walk(roots: Iterable[AnyProvider], *, selected_only: bool = False, follow_found: bool = False) -> Iterator[AnyProvider]:
-    """Yield the providers below these, each once, as they are in force: overriding ones instead of what they override.
+    """Yield these providers and all that they depend on, each once; overriding providers in place of overridden ones.
 
-    A `LastResource` is yielded, but what it relates to is not followed, for that is everything.
+    A `LastResource` is yielded, but not followed, because every other resource is related to it.
 
     Args:
         roots: where to begin.
-        selected_only: of a selector, follow only what it selects at this moment.
-        follow_found: follow also what a `Found` finds, which walks the tree itself.
+        selected_only: of a selector, follow only the provider that it selects at this moment.
+        follow_found: also follow what a `Found` finds, which walks the tree itself.
     """
     visited: set[AnyProvider] = set()
     waiting = list(roots)
@@ -151,7 +153,7 @@ def walk(roots: Iterable[AnyProvider], *, selected_only: bool = False, follow_fo
 
 
 def others(container: containers.Container) -> list[AnyResource]:
-    """The resources of the whole tree that are not last ones."""
+    """All resources of the whole tree except the last resources."""
     return [provider for provider in _resources(container) if not isinstance(provider, LastResource)]
 
 
@@ -161,11 +163,11 @@ def last_resources(container: containers.Container) -> list[LastResource[Any]]:
 
 
 def stopping_order[Stopped: AnyProvider](stopped: list[Stopped]) -> Iterator[Stopped]:
-    """Yield each provider before those that it depends on, however indirectly."""
+    """Yield each provider before those that it depends on, directly or not."""
     needs = {provider: set(walk([provider], follow_found=True)) - {provider} for provider in stopped}
     while needs:
         free = [provider for provider in needs if not any(provider in needed for needed in needs.values())]
-        for provider in free or list(needs):  # in a circle there is no right order
+        for provider in free or list(needs):  # providers in a circle have no order
             yield provider
             del needs[provider]
 
@@ -177,7 +179,7 @@ def _resources(container: containers.Container) -> Iterator[AnyResource]:
 
 
 def _stop_all(stops: Iterator[Any], errors: list[Exception]) -> Awaitable[None] | None:
-    """Call each; as soon as one has to be awaited, hand the rest to a coroutine."""
+    """Call each. If one returns an awaitable, return a coroutine that does the rest."""
     for stop in stops:
         try:
             stopping = stop()
@@ -195,7 +197,7 @@ async def _stop_rest(stopping: Awaitable[None], stops: Iterator[Any], errors: li
         await stopping
     except Exception as error:
         errors.append(error)
-    finally:  # also when this is cancelled while it waits
+    finally:  # also if this task is cancelled while it waits
         rest = _stop_all(stops, errors)
         if rest is not None:
             await rest

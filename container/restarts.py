@@ -1,23 +1,26 @@
-"""Whether and when a service that has failed runs again, decided from times alone."""
+"""Whether and when a failed service runs again: a pure decision from the times of its failures."""
 
 from collections import deque
 from dataclasses import dataclass
 
+from eventbus._base.backoff import backoff
+
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """How often a service that fails is run again, and after which pause.
+    """How often a failing service is restarted, and after which pauses.
 
-    What is older than the window is forgiven: neither does it count, nor does it make the pause longer.
+    Failures that are older than the window neither count nor make the pause longer.
 
     Attributes:
-        limit: how many failures within the window are followed by another run; the next one is final. 0: the first one is.
+        limit: the number of failures within the window that are followed by a restart; the next one is final. With 0 the
+            first one is.
         window: seconds.
         interval: seconds before the first restart; the pause doubles with each further failure within the window.
         max_interval: the longest pause, in seconds.
 
     Raises:
-        ValueError: one of them is negative.
+        ValueError: an attribute is negative.
     """
 
     limit: int = 5
@@ -32,23 +35,18 @@ class RestartPolicy:
 
 
 class Restarts:
-    """The failures of one service, from its start to its end."""
+    """The failures of one service between its start and its end."""
 
     def __init__(self, policy: RestartPolicy) -> None:
         self._policy = policy
         self._failures: deque[float] = deque()
 
     def pause_after_failure(self, now: float) -> float | None:
-        """Count a failure. Returns the seconds until the next run; None if there is to be none."""
+        """Count a failure. Returns the seconds until the restart; None if the failure is final."""
         policy, failures = self._policy, self._failures
         while failures and now - failures[0] > policy.window:
             failures.popleft()
         failures.append(now)
         if len(failures) > policy.limit:
             return None
-        interval = min(policy.interval, policy.max_interval)
-        for _ in range(len(failures) - 1):
-            if interval in (0.0, policy.max_interval):
-                break
-            interval = min(2 * interval, policy.max_interval)
-        return interval
+        return backoff(len(failures) - 1, policy.interval, policy.max_interval)

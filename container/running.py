@@ -1,4 +1,4 @@
-"""`run`: a container as a program, with all its services, until a signal."""
+"""`run`: run a container and all its services as a program, until a signal."""
 
 import asyncio
 import inspect
@@ -15,39 +15,39 @@ from eventbus.container.lifecycle import Lifecycle
 from eventbus.container.lifespan import lifespan
 from eventbus.container.resources import AnyProvider, root_of, stopping_order, walk
 from eventbus.container.service import AsyncService, Service
-from eventbus.container.signals import glancing, on_interrupt
+from eventbus.container.signals import on_interrupt, waking_loop
 from eventbus.handle.coroutines import running_loop
 
 type AnyService = Service[Any, Any, Any] | AsyncService[Any, Any, Any]
 
 
 class _Interrupted(KeyboardInterrupt):
-    """A signal came before there was anything to stop."""
+    """A signal arrived while the container was starting."""
 
 
 def run(app: type[containers.Container] | containers.Container) -> None:
-    """Run a container until SIGINT or SIGTERM, or until all its services have ended; the last line of a program::
+    """Run a container until SIGINT or SIGTERM, or until all its services have ended. The last line of a program::
 
         if __name__ == "__main__":
             run(App)
 
     It starts the container as `lifespan` does, on an event loop, then every `Service` and `AsyncService` that a singleton,
-    object or resource of the tree provides, each after those that it is injected with. At the end it stops them in reverse,
-    then the container. It returns after a signal, too. A second signal does what it does in any program: it ends one that
-    hangs. When a service has given up, the others are stopped.
+    object or resource of the tree provides, each after those that it is injected with. At the end it stops them in reverse
+    order, then the container. After a signal it returns normally. A second signal has its usual effect, which ends a program
+    that hangs. If a service fails finally, the others are stopped.
 
     Args:
         app: the container, or its class.
 
     Raises:
-        ServiceFailed: a service has given up.
-        ServiceTimeout: one did not stop in time.
-        RuntimeError: an event loop runs in this thread already.
-        TypeError: it is no container; or a factory or a callable makes a service: that would be another one each time.
+        ServiceFailed: a service has failed finally.
+        ServiceTimeout: a service did not stop in time.
+        RuntimeError: an event loop is running in this thread.
+        TypeError: `app` is not a container; or a factory or a callable provides a service: that is a new one with each call.
     """
     if running_loop() is not None:
         raise RuntimeError(
-            "run() has a loop of its own, and one runs here: use `async with lifespan(…)`, and start the services"
+            "run() makes its own event loop, but one is running here: use `async with lifespan(…)`, and start the services"
         )
     interruption = _Interruption()
     with suppress(_Interrupted), on_interrupt(interruption):
@@ -58,11 +58,11 @@ def run(app: type[containers.Container] | containers.Container) -> None:
 
 
 class _Interruption:
-    """What a signal does: it breaks off what is starting, and ends what runs."""
+    """The effect of a signal: it interrupts a start, and ends a running program."""
 
     def __init__(self) -> None:
         self.end: Callable[[], object] | None = None
-        """Ends what runs; None while it starts."""
+        """Ends the running program; None while it is starting."""
 
     def __call__(self) -> None:
         if self.end is None:
@@ -77,16 +77,16 @@ async def _run(container: containers.Container, interruption: _Interruption) -> 
     def interrupt() -> None:
         nonlocal interrupted
         interrupted = True
-        if not loop.is_closed():  # as it is for the last few steps of run()
+        if not loop.is_closed():  # it is closed in the last few steps of run()
             loop.call_soon_threadsafe(changed.set)
 
     services: list[AnyService] = []
-    # Here, too: asyncio would report a task that ends with it.
-    with suppress(_Interrupted), glancing():
+    # Suppressed here too, because asyncio would report a task that ends with it.
+    with suppress(_Interrupted), waking_loop():
         async with lifespan(container), AsyncExitStack() as stack:
             providing = list(stopping_order(_service_providers(container)))
             services += [await _provided(provider) for provider in reversed(providing)]
-            # From here on a signal does not break off: it is noticed when all have started.
+            # From here on a signal does not interrupt: it is noticed when all services have started.
             interruption.end = interrupt
             for service in services:
                 stack.callback(service.on_end(lambda: loop.call_soon_threadsafe(changed.set)))
@@ -106,14 +106,14 @@ async def _start(service: AnyService, stack: AsyncExitStack) -> None:
         await stack.enter_async_context(service)
     else:
         service.start()
-        # In a thread: it may wait for handlers that this loop runs.
+        # In a thread, because it may wait for handlers that this loop runs.
         stack.push_async_callback(_in_thread, service.stop)
 
 
 async def _in_thread(action: Callable[[], object]) -> None:
-    """As `asyncio.to_thread`, but a thread that hangs does not keep the program from ending."""
+    """Like `asyncio.to_thread`, but the program can end while the thread hangs."""
     outcome: Future[None] = Future()
-    outcome.set_running_or_notify_cancel()  # so that who does not wait any more cannot cancel it
+    outcome.set_running_or_notify_cancel()  # so that a cancelled waiter cannot cancel it
 
     def act() -> None:
         try:
@@ -130,7 +130,7 @@ async def _in_thread(action: Callable[[], object]) -> None:
 def _service_providers(container: containers.Container) -> list[AnyProvider]:
     found = []
     for provider in walk(root_of(container).providers.values(), selected_only=True):
-        # A callable may as well hand on what others provide, unless it is a class that it calls.
+        # A callable may only hand on what others provide, unless it calls a class.
         provided = provider.provides if isinstance(provider, providers.Callable) else provided_class(provider)
         if isinstance(provided, type) and issubclass(provided, Lifecycle):
             if isinstance(provider, providers.Factory | providers.Callable):

@@ -1,4 +1,4 @@
-"""`Service` and `AsyncService`: long-running components that start, stop, and run again when they fail."""
+"""`Service` and `AsyncService`: long-running components that start, stop, and are restarted when they fail."""
 
 import asyncio
 import inspect
@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from eventbus._base.deadline import Deadline
 from eventbus.container.lifecycle import Lifecycle
-from eventbus.container.signals import glancing, on_interrupt, wait_for_item
+from eventbus.container.signals import on_interrupt, wait_for_item, waking_loop
 from eventbus.errors import ServiceTimeout
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handle.marks import is_async
@@ -19,7 +19,7 @@ from eventbus.handle.marks import is_async
 class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTopicClass: BaseEventTopic](
     Lifecycle[EventClass, EventTypeClass, EventTopicClass], ABC
 ):
-    """A component that runs in a thread of its own::
+    """A component that runs in its own thread::
 
         class Agent(Service[MyEvent, MyEventType, MyEventTopic]):
             def __init__(self, bus: EventBusClient[MyEvent, MyEventType, MyEventTopic]) -> None:
@@ -29,8 +29,8 @@ class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTo
                 while not self.pause(0.1):
                     self.bus.emit_event(...)
 
-    `eventbus.container.run` starts the services of a container; elsewhere ``with service:`` does, or `run_forever`. When
-    `run` raises, that is logged and told on the bus, and it is run again as the restart policy says.
+    `eventbus.container.run` starts the services of a container; without it, use ``with service:`` or `run_forever`. If `run`
+    raises, the service logs it, emits a lifecycle event and runs again as the restart policy says.
     """
 
     _thread: Thread | None = None  # before the first start
@@ -42,42 +42,42 @@ class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTo
 
     @abstractmethod
     def run(self) -> None:
-        """Do the work: return when it is done, or soon after the service was asked to stop."""
+        """Do the work. Return when it is done, or soon after the service was asked to stop."""
 
     def pause(self, seconds: float) -> bool:
-        """Wait for so many seconds, in `run`. Returns whether the service is to stop, and at once when it is."""
+        """Wait in `run` for this many seconds. Returns True as soon as the service is asked to stop, else False."""
         return self._asked_to_stop.wait(seconds)
 
     def start(self) -> None:
-        """Run from now on. Idempotent; one that is about to stop is waited for, and begins anew.
+        """Start the service. Idempotent. If it is about to stop, wait for that and start it again.
 
         Raises:
             InvalidEvent: its lifecycle events need more than a type; see `lifecycle_event`.
-            RuntimeError: `run` itself was asked to stop, and starts it.
-            ServiceTimeout: it was asked to stop, and still goes on.
+            RuntimeError: the service was asked to stop, and `run` itself calls this.
+            ServiceTimeout: the service was asked to stop, and is still running.
         """
         deadline = Deadline(self._stop_timeout)
         while (last := self._start_after_last()) is not None:
             if last is current_thread():
                 raise RuntimeError(
-                    f"`run` of service {self.name} starts it again: that can be done when it has ended, see `on_end`"
+                    f"`run` of service {self.name} starts it again, which is possible only after its end: see `on_end`"
                 )
             self._join(last, deadline)
 
     def stop(self, timeout: float | None = None) -> None:
-        """Ask it to stop, and return when it has. Idempotent; from inside of `run` it does not wait.
+        """Ask the service to stop, and return when it has stopped. Idempotent; inside of `run` it does not wait.
 
         Args:
             timeout: seconds; None for the service's `stop_timeout`.
 
         Raises:
-            ServiceTimeout: it still goes on.
+            ServiceTimeout: the service is still running.
         """
         if current_thread() is self._thread:
             self.request_stop()
             return
         deadline = Deadline(self._stop_timeout if timeout is None else timeout)
-        # What is asked to stop and what is waited for must be the same, whoever starts it meanwhile.
+        # Under the lock of `start`, so that the thread that is asked to stop is the one that is waited for.
         if not self._starting.acquire(timeout=deadline.left()):
             raise self._timeout(deadline)
         try:
@@ -89,13 +89,13 @@ class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTo
             self._join(thread, deadline)
 
     def run_forever(self) -> None:
-        """Start it, and return when it has ended: by itself, or stopped by SIGINT or SIGTERM if this is the main thread.
+        """Start the service, and return when it has ended. In the main thread SIGINT and SIGTERM stop it.
 
         Raises:
-            ServiceFailed: it has given up.
-            ServiceTimeout: it did not stop in time.
+            ServiceFailed: the service has failed finally.
+            ServiceTimeout: the service did not stop in time.
         """
-        # Not an event: a signal handler may put here what it has interrupted waiting for.
+        # Not an Event, because a signal handler may put an item while this thread waits for it.
         ended: SimpleQueue[None] = SimpleQueue()
         stop_waiting = self.on_end(lambda: ended.put(None))
         try:
@@ -113,19 +113,19 @@ class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTo
         self.stop()
 
     def _start_after_last(self) -> Thread | None:
-        """Start it, if it does not run. Returns the thread of the last time, if that has to end first."""
+        """Start the thread unless it runs. Returns the thread of the previous run if that has to end first."""
         with self._starting:
             last = self._thread
             if self.is_alive and not self.stopping:
                 return None
-            # One that has ended may still be calling those who wait for that, and be started by them.
+            # After the end of a run its thread may still be calling callbacks, which may start the service again.
             if last is not None and last.is_alive() and (self.is_alive or last is not current_thread()):
                 return last
             self._begin_anew()
             self._thread = Thread(target=self._main, name=f"eventbus-service-{self.name}", daemon=True)
             try:
                 self._thread.start()
-            except RuntimeError:  # the system lets no thread start any more
+            except RuntimeError:  # the system refuses another thread
                 self._thread = None
                 self._end()
                 raise
@@ -137,7 +137,7 @@ class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTo
             raise self._timeout(deadline)
 
     def _timeout(self, deadline: Deadline) -> ServiceTimeout:
-        remedy = "have `run` look at `self.stopping`, or wait by `self.pause`"
+        remedy = "let `run` check `self.stopping`, or wait with `self.pause`"
         return ServiceTimeout(self.name, deadline.timeout, remedy)
 
     def _main(self) -> None:
@@ -148,10 +148,10 @@ class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTo
             self._end()
 
     def _has_ended(self) -> bool:
-        """Run, and wait before the next time. Returns whether there is none."""
+        """Run once; after a failure wait for the restart. Returns whether there is no restart."""
         try:
             self.run()
-        except BaseException as error:  # also sys.exit(), which would end this thread without a word
+        except BaseException as error:  # also sys.exit(), which would end this thread silently
             pause = self._failed(error)
             return pause is None or self.pause(pause)
         return True
@@ -160,9 +160,9 @@ class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTo
 class AsyncService[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTopicClass: BaseEventTopic](
     Lifecycle[EventClass, EventTypeClass, EventTopicClass], ABC
 ):
-    """A component that runs as a task of the event loop on which it is started, and is cancelled there to stop.
+    """A component that runs as a task of the event loop on which it is started, and that stops by being cancelled.
 
-    It is otherwise as `Service`. What is ``async`` here is for the thread of that loop.
+    Otherwise it is like `Service`. Call its ``async`` methods in the thread of that loop.
     """
 
     _task: "asyncio.Task[None] | None" = None  # before the first start
@@ -171,51 +171,51 @@ class AsyncService[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Ev
         super().__init_subclass__()
         if not is_async(inspect.unwrap(cls.run)):
             raise TypeError(
-                f"{cls.__name__}.run is not async: make it `async def`, mark what wraps it with "
+                f"{cls.__name__}.run is not async: make it `async def`, mark the function that wraps it with "
                 "inspect.markcoroutinefunction(), or derive from Service"
             )
 
     @abstractmethod
     async def run(self) -> None:
-        """Do the work: return when it is done. To stop, it is cancelled."""
+        """Do the work. Return when it is done; to stop, it is cancelled."""
 
     async def start(self) -> None:
-        """Run from now on; as `Service.start`."""
-        # Also a task that is done is waited for until that is told; another one, if somebody else has waited for it too.
+        """Start the service; see `Service.start`."""
+        # A task that is done is waited for too, until its callbacks were called. It may be a new task by then.
         while self._task is not None and (self.is_alive or not self._task.done()):
             if self.is_alive and not self.stopping and not self._task.done():
                 return
             await self._join(self._task, self._stop_timeout)
         self._begin_anew()
         task = asyncio.get_running_loop().create_task(self._main(), name=f"eventbus-service-{self.name}")
-        # Not the task's own work, for it may be cancelled before it has begun.
+        # In a callback, because the task may be cancelled before its first step.
         task.add_done_callback(lambda _task: self._end())
         with self._changing:
             self._task, asked = task, self.stopping
-        if asked:  # by whoever has heard that it starts, when there was nothing to cancel yet
+        if asked:  # by a listener to `service_started`, when there was no task to cancel yet
             task.cancel()
 
     def request_stop(self) -> None:
-        """Ask it to stop, by cancelling `run`, and do not wait until it has. Idempotent; any thread may."""
+        """Ask the service to stop by cancelling `run`, without waiting. Idempotent; any thread may call it."""
         with self._changing:
             asked, task = self.stopping, self._task
             self._asked_to_stop.set()
         super().request_stop()
-        if not asked and task is not None and not task.done():  # once: what it cleans up then must not be cancelled too
+        if not asked and task is not None and not task.done():  # only once, so that its clean-up is not cancelled
             task.get_loop().call_soon_threadsafe(task.cancel)
 
     async def stop(self, timeout: float | None = None) -> None:
-        """Ask it to stop, and return when it has; as `Service.stop`."""
+        """Ask the service to stop, and return when it has stopped; see `Service.stop`."""
         self.request_stop()
         if self._task is not None and self._task is not asyncio.current_task():
             await self._join(self._task, self._stop_timeout if timeout is None else timeout)
 
     async def run_forever(self) -> None:
-        """Start it, and return when it has ended; as `Service.run_forever`."""
+        """Start the service, and return when it has ended; see `Service.run_forever`."""
         loop, ended = asyncio.get_running_loop(), asyncio.Event()
         stop_waiting = self.on_end(ended.set)
         try:
-            with glancing(), on_interrupt(lambda: loop.call_soon_threadsafe(ended.set)):
+            with waking_loop(), on_interrupt(lambda: loop.call_soon_threadsafe(ended.set)):
                 async with self:
                     await ended.wait()
         finally:
@@ -234,18 +234,18 @@ class AsyncService[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Ev
     async def _join(self, task: "asyncio.Task[None]", timeout: float) -> None:
         await asyncio.wait([task], timeout=timeout)
         if not task.done():
-            raise ServiceTimeout(self.name, timeout, "have `run` end when it is cancelled")
+            raise ServiceTimeout(self.name, timeout, "let `run` end when it is cancelled")
 
-    def _rest(self) -> None:
-        super()._rest()
-        self._task = None  # of a loop of the parent, in a forked child
+    def _reset_lifecycle(self) -> None:
+        super()._reset_lifecycle()
+        self._task = None  # in a forked child it belongs to a loop of the parent
 
     async def _main(self) -> None:
         while not await self._has_ended():
             self._begin()
 
     async def _has_ended(self) -> bool:
-        """Run, and wait before the next time. Returns whether there is none."""
+        """Run once; after a failure wait for the restart. Returns whether there is no restart."""
         try:
             await self.run()
         except KeyboardInterrupt:
@@ -254,7 +254,7 @@ class AsyncService[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Ev
             if self._is_cancelled():
                 if isinstance(error, asyncio.CancelledError):
                     raise
-                # Whoever has cancelled it, a loop that ends for one, does not want it to run again.
+                # Cancelled from outside, for example because its loop ends: it must not be restarted.
                 self._asked_to_stop.set()
             pause = self._failed(error)
             if pause is None:
@@ -265,6 +265,6 @@ class AsyncService[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Ev
 
     @staticmethod
     def _is_cancelled() -> bool:
-        """Whether it is this task that was cancelled, and not something that it waits for."""
+        """Whether this task itself was cancelled, and not something that it waits for."""
         task = asyncio.current_task()
         return task is not None and task.cancelling() > 0

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, for whoever runs until one of them comes."""
+"""SIGINT and SIGTERM, for programs that run until they receive one of them."""
 
 import asyncio
 import os
@@ -9,17 +9,17 @@ from queue import Empty, SimpleQueue
 from threading import current_thread, main_thread
 from types import FrameType
 
-# Seconds. Python calls the handler of a signal that comes just as a wait begins only when that wait is over.
-_LONGEST_WAIT = 0.2
+# If a signal arrives just when a wait begins, Python calls its handler only after that wait.
+_POLL_INTERVAL_S = 0.2
 
 
 @contextmanager
 def on_interrupt(callback: Callable[[], object]) -> Iterator[None]:
-    """Call this in the main thread, between any two of its steps, at the first SIGINT or SIGTERM within the block.
+    """At the first SIGINT or SIGTERM within the block, call `callback` in the main thread, between any two of its steps.
 
-    From then on they do again what they did before, so that a second one ends a program that does not get on. A signal that
-    is ignored (as SIGINT is in a background process of a shell) remains so. Signals are the main thread's: in another one
-    this does nothing. In a child that is forked meanwhile they do what they did before.
+    After that the previous handlers are back, so that a second signal ends a program that hangs. A signal that is ignored
+    stays ignored, as SIGINT is in a background process of a shell. In other threads than the main one this does nothing,
+    because Python handles signals in the main thread. A child that is forked within the block has the previous handlers.
     """
     if current_thread() is not main_thread():
         yield
@@ -52,23 +52,23 @@ def on_interrupt(callback: Callable[[], object]) -> Iterator[None]:
 
 
 def wait_for_item(queue: SimpleQueue[None]) -> None:
-    """Take one, in the main thread, and miss no signal meanwhile."""
+    """Take an item from the queue, in the main thread, while signals are still handled."""
     while True:
         with suppress(Empty):
-            return queue.get(timeout=_LONGEST_WAIT)
+            return queue.get(timeout=_POLL_INTERVAL_S)
 
 
 @contextmanager
-def glancing() -> Iterator[None]:
-    """Have the loop that runs in the main thread miss no signal within the block, whatever is awaited there."""
+def waking_loop() -> Iterator[None]:
+    """Wake the running loop now and then within the block, so that the main thread handles signals while it awaits."""
     loop = asyncio.get_running_loop()
     timer: asyncio.TimerHandle | None = None
 
-    def glance() -> None:
+    def wake() -> None:
         nonlocal timer
-        timer = loop.call_later(_LONGEST_WAIT, glance)
+        timer = loop.call_later(_POLL_INTERVAL_S, wake)
 
-    glance()
+    wake()
     try:
         yield
     finally:

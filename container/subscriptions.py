@@ -1,4 +1,4 @@
-"""Attaching the handlers of a whole tree of containers to a client, for as long as the tree runs."""
+"""Attaching the handlers of a whole tree of containers to a client while the tree runs."""
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -27,8 +27,8 @@ class Subscriptions:
         """Add the hooks, attach the handlers of this client's types, subscribe to their topics and start consuming.
 
         Raises:
-            InvalidHandler: a handler cannot be called with an event alone, lacks an injection, or is for a type that
-                belongs to no client of the tree. Nothing is attached then.
+            InvalidHandler: a handler cannot be called with one event, lacks an injection, or is for a type that no client of
+                the tree has. Then nothing is attached.
         """
         wanted = [wanted for handler in handlers for wanted in self._wanted(handler)]
         for hook in hooks:
@@ -48,14 +48,14 @@ class Subscriptions:
             raise
 
     def stop(self) -> None:
-        """Stop consuming, wait for handlers that are running, and detach them all. Idempotent."""
+        """Stop the consumer, wait for running handlers, and detach all. Idempotent."""
         self._client.stop_consumer()
         while self._attached:
             event_type, handler, topic = self._attached.pop()
             self._client.detach_callback(event_type, handler.callback, topic=topic)
 
     def _wanted(self, handler: Handler) -> Iterator[tuple[BaseEventType, Handler, BaseEventTopic | None]]:
-        """Which types and topics of this client the handler is for; checks it."""
+        """Check the handler; yield its types that this client has, with their topics."""
         check_injections(handler.callback)
         for mark in handler.marks:
             for event_type in mark.types:
@@ -73,7 +73,7 @@ class Subscriptions:
 def open_subscriptions(
     container: containers.Container, client: AnyClient
 ) -> AbstractContextManager[Subscriptions] | AbstractAsyncContextManager[Subscriptions]:
-    """Start all other resources of the tree, and return what starts the handlers: async if something has to be awaited."""
+    """Start all other resources of the tree. Returns a context that attaches the handlers; async if it has to await."""
     pending = [started for resource in others(container) if inspect.isawaitable(started := resource.init())]
     provided = None if pending else provide_handlers(container)
     if provided is None or any(one.is_pending for one in provided):
@@ -96,7 +96,7 @@ def _run(container: containers.Container, client: AnyClient, provided: list[Prov
 async def _run_async(
     container: containers.Container, client: AnyClient, pending: list[Awaitable[Any]], provided: list[Provided] | None
 ) -> AsyncIterator[Subscriptions]:
-    import asyncio  # here, where a loop runs: a service without one need not import it
+    import asyncio  # already loaded, because a loop is running
 
     await asyncio.gather(*pending)
     ready = [await one.awaited() for one in (provide_handlers(container) if provided is None else provided)]
@@ -104,5 +104,5 @@ async def _run_async(
         try:
             yield subscriptions
         finally:
-            # In a thread: it waits for handlers that this loop runs.
+            # In a thread, because it waits for handlers that this loop runs.
             await asyncio.to_thread(subscriptions.stop)

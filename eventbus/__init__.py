@@ -1,4 +1,10 @@
-"""A typed ZeroMQ event bus client as a dependency-injected service component."""
+"""A typed ZeroMQ event bus client as a dependency-injected service component.
+
+These are the public names. Each says ``eventbus`` as its module, so that tracebacks and pickles do not depend on the file in
+which it is defined. The proxy is imported at the first use of one of its names.
+"""
+
+from typing import TYPE_CHECKING
 
 from eventbus.client import EventBusClient
 from eventbus.errors import (
@@ -17,6 +23,7 @@ from eventbus.errors import (
     InvalidHeaders,
     InvalidSettings,
     InvalidTopic,
+    MonkeyPatched,
     NotConnected,
     NotEncrypted,
     ProxyUnreachable,
@@ -29,18 +36,19 @@ from eventbus.errors import (
     WrongServerKey,
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
+from eventbus.handle import DeadLetter, Delivery, Emission, Middleware, Retry, TimeLimit, on
 from eventbus.handle.current import current_headers
-from eventbus.handle.marks import on
-from eventbus.handle.middleware import Delivery, Emission, Middleware
-from eventbus.handle.resilience import DeadLetter, Retry, TimeLimit
 from eventbus.keys import ClientKeys
 from eventbus.observe.health import EventBusHealth
 from eventbus.observe.hooks import EventBusHook
 from eventbus.observe.state import ClientState, StateChange
 from eventbus.observe.stats import DropReason, EventBusStats
+from eventbus.options import ClientOptions, ProxyOptions
 from eventbus.policies import Compression, ReceivePolicy, SendPolicy
-from eventbus.proxy.proxy import EventBusProxy, ProxyHealth
 from eventbus.wire.codec import RejectReason
+
+if TYPE_CHECKING:
+    from eventbus.proxy import EventBusProxy, ProxyHealth
 
 __all__ = [
     "AddressInUse",
@@ -48,6 +56,7 @@ __all__ = [
     "BaseEventTopic",
     "BaseEventType",
     "ClientKeys",
+    "ClientOptions",
     "ClientState",
     "Compression",
     "CompressionMissing",
@@ -74,9 +83,11 @@ __all__ = [
     "InvalidSettings",
     "InvalidTopic",
     "Middleware",
+    "MonkeyPatched",
     "NotConnected",
     "NotEncrypted",
     "ProxyHealth",
+    "ProxyOptions",
     "ProxyUnreachable",
     "ReceivePolicy",
     "ReconnectFailed",
@@ -95,3 +106,24 @@ __all__ = [
     "now_iso",
     "on",
 ]
+
+_LATE = {"EventBusProxy", "ProxyHealth"}  # of the proxy, which a client does not need
+
+for _name in __all__:
+    if _name not in _LATE:
+        globals()[_name].__module__ = __name__
+
+if not TYPE_CHECKING:  # with a __getattr__, type checkers would believe in every name
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATE:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        from eventbus import proxy
+
+        found = getattr(proxy, name)
+        found.__module__ = __name__
+        globals()[name] = found
+        return found
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

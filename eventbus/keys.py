@@ -1,7 +1,7 @@
-"""Encryption with CURVE: what its keys look like, and making and keeping pairs of them.
+"""CURVE keys: their syntax, the files that hold them, and making new pairs.
 
-A key is written as 40 characters of Z85 (ZeroMQ RFC 32), as everywhere in ZeroMQ. Whoever has a secret key can be taken for
-its owner: it is never part of an error or of a `repr`.
+A key is written as 40 characters of Z85 (ZeroMQ RFC 32), as everywhere in ZeroMQ. A secret key proves who a peer is, so it
+is never part of an error or a `repr`.
 """
 
 import os
@@ -12,17 +12,17 @@ from pathlib import Path
 from eventbus.errors import InvalidSettings
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
-_GROUP = 5  # digits, which are four bytes
+_GROUP_DIGITS = 5  # which encode four bytes
 _KEY = re.compile(f"[{re.escape(_DIGITS)}]{{40}}")
 _ENVELOPE = " \t\r\n'\""
-_REPLACED = "$"  # by what follows it, in .env files and those of Compose
+_VARIABLE_SIGN = "$"  # .env files, also those of Compose, replace it and the word that follows
 
 _PUBLIC_SUFFIX, _SECRET_SUFFIX = ".pub", ".secret"
 _NAME = re.compile(r"\w[\w.-]*")
 
 
 def bare(text: str) -> str:
-    """A value without white space and quotes around it, which not everything that sets variables takes off."""
+    """Return a value without white space and quotes around it, which some programs that set variables leave on."""
     return text.strip(_ENVELOPE)
 
 
@@ -31,13 +31,15 @@ def checked_key(text: str, name: str) -> str:
 
     Args:
         text: the key.
-        name: what to call it in the error, which does not show it.
+        name: what the error calls it; the error does not show the text.
 
     Raises:
-        InvalidSettings: it is no key.
+        InvalidSettings: the text is not a key.
     """
     key = bare(text)
-    if _KEY.fullmatch(key) is None or any(_number(key[at : at + _GROUP]) >= 2**32 for at in range(0, len(key), _GROUP)):
+    if _KEY.fullmatch(key) is None or any(
+        _number(key[at : at + _GROUP_DIGITS]) >= 2**32 for at in range(0, len(key), _GROUP_DIGITS)
+    ):
         raise InvalidSettings(f"{name} is no CURVE key: one has 40 characters, as `eventbus keygen` writes it")
     return key
 
@@ -50,12 +52,12 @@ def _number(digits: str) -> int:
 
 
 def public_key_of(secret_key: str) -> str:
-    """The public key that belongs to a secret one.
+    """Return the public key that belongs to a secret one.
 
     Raises:
-        InvalidSettings: it is no key.
+        InvalidSettings: the secret key is not a key.
     """
-    import zmq  # what settings only check needs none of it
+    import zmq  # late, because checking settings does not need it
 
     try:
         return zmq.curve_public(secret_key.encode()).decode()
@@ -65,14 +67,14 @@ def public_key_of(secret_key: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ClientKeys:
-    """What a client needs to talk to a proxy that uses CURVE.
+    """The keys of a client, for a proxy that uses CURVE.
 
     Attributes:
-        server_public_key: the proxy's public key, by which the client knows that it is the right one.
-        secret_key: the client's own secret key, by whose public one the proxy knows the client.
+        server_public_key: the proxy's public key; the client connects to no other proxy.
+        secret_key: the client's own secret key; the proxy identifies the client by the public key that belongs to it.
 
     Raises:
-        InvalidSettings: one of them is no key.
+        InvalidSettings: one of them is not a key.
     """
 
     server_public_key: str
@@ -94,9 +96,9 @@ class KeyFiles:
     """A new pair of keys.
 
     Attributes:
-        public_key: the public one.
-        public_file: where it lies.
-        secret_file: where the secret one lies, which only its owner may read.
+        public_key: the public key.
+        public_file: the file that holds it.
+        secret_file: the file that holds the secret key; only its owner can read it.
     """
 
     public_key: str
@@ -108,16 +110,16 @@ def read_key(file: Path, name: str) -> str:
     """Return the key in a file.
 
     Args:
-        file: where it lies.
-        name: what to call it in the error.
+        file: the file.
+        name: what the error calls the key.
 
     Raises:
-        InvalidSettings: the file cannot be read, or has no key.
+        InvalidSettings: the file cannot be read, or does not hold a key.
     """
     try:
         text = file.read_text()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise InvalidSettings(f"cannot read {name} from {file}: {reason}") from None
     return checked_key(text, f"{name} in {file}")
 
@@ -126,17 +128,15 @@ def write_pair(name: str, directory: Path) -> KeyFiles:
     """Make a pair of keys and write each into a file of its own: ``NAME.pub`` and ``NAME.secret``.
 
     Raises:
-        InvalidSettings: the name is not fit for a file, there is such a file already, or none can be written there; nothing
-            is written then.
+        InvalidSettings: the name is not fit for a file, or one of the files exists, or cannot be written; then no file is
+            left behind.
     """
     if _NAME.fullmatch(name) is None:
-        raise InvalidSettings(f"{name!r} is no name for keys: use letters, digits, '_', '-' and '.'")
+        raise InvalidSettings(f"{name!r} cannot be the name of keys: use letters, digits, '_', '-' and '.'")
     public_file, secret_file = directory / (name + _PUBLIC_SUFFIX), directory / (name + _SECRET_SUFFIX)
     for file in (public_file, secret_file):
         if file.exists():
-            raise InvalidSettings(
-                f"{file} exists already: whoever has the key of today would be locked out; move it away first"
-            )
+            raise InvalidSettings(f"{file} exists already: peers that use its key would be locked out; move it away first")
     public, secret = new_pair()
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -152,17 +152,17 @@ def write_pair(name: str, directory: Path) -> KeyFiles:
 
 
 def new_pair() -> tuple[str, str]:
-    """A new public key and its secret one, which mean the same wherever they are written."""
+    """Return a new public key and its secret one, without characters that .env files replace."""
     import zmq
 
     while True:
         public, secret = (key.decode() for key in zmq.curve_keypair())
-        if _REPLACED not in public + secret:
+        if _VARIABLE_SIGN not in public + secret:
             return public, secret
 
 
 def _write(file: Path, key: str, mode: int) -> None:
-    """Write a new file that nobody else has ever been able to read if the mode says so."""
+    """Write a new file, which has this mode from the start."""
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with open(descriptor, "w") as stream:
         stream.write(key + "\n")

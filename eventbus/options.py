@@ -1,32 +1,44 @@
-"""How a client's connection and a proxy behave: the only lists of these options, with their defaults."""
+"""How clients, their connections and proxies behave: the only lists of these options, with their defaults.
+
+Each of these objects is handed down as a whole. The ``…Arguments`` are the same lists for type checkers, where a constructor
+takes single options as keyword arguments as well. `eventbus.settings` reads options from the environment.
+"""
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TypedDict
 
 from eventbus.keys import ClientKeys
-from eventbus.policies import SendPolicy
+from eventbus.policies import Compression, ReceivePolicy, SendPolicy
+
+HOST = "localhost"
+PUB_PORT = 5559
+SUB_PORT = 5560
+
+_MAX_EVENT_BYTES = 16_777_216
+"""A client's and a proxy's are the same, because a proxy disconnects clients that send more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZeroMQOptions:
-    """How a `ZeroMQTransport` behaves. Times are seconds.
+    """How the connections of a `ZeroMQTransport` behave. Times are in seconds.
 
     Attributes:
-        connect_timeout: how long `subscribe` waits until its subscription is in force.
-        connect_required: False: `open` does not need a proxy; the path becomes ready when one appears.
-        send_timeout: how long `send` waits while the send buffer is full.
-        send_policy: what `send` does when the send buffer is full.
+        connect_timeout: how long `connect` waits for the proxy, and `subscribe` until its subscription is in force.
+        connect_required: False: `connect` needs no proxy; the client is connected when one appears.
+        send_timeout: how long `emit_event` waits while the send buffer is full.
+        send_policy: what `emit_event` does when the send buffer is full.
         send_hwm: high-water mark of the send buffer, in messages; what is sent while the proxy is away waits there.
-        receive_hwm: high-water mark of the receive queue, in messages; when it is full the proxy's queue fills up.
+        receive_hwm: high-water mark of the receive queue, in messages; when it is full, the proxy's queue fills up.
         echo_interval: from one echo through the proxy to the next; 0 for none.
-        echo_timeout: how long an echo may stay away before the state is DEGRADED.
+        echo_timeout: how long an echo may take before the state is DEGRADED.
         reconnect_interval: how long to wait before the second attempt to connect; it doubles with each that fails.
-        reconnect_max_interval: the longest such wait. If it exceeds the time that a proxy leaves subscribers to come back,
-            0.25 s, a restarted proxy passes on what publishers have kept before all subscribers are there.
-        reconnect_attempts: how many of them may fail before the transport gives up and closes; -1: for ever.
-        numbered: number the messages, so that receivers with this library see what is missing, and send again what was
-            under way when a connection was lost, which they recognise. Other receivers may get that twice.
+        reconnect_max_interval: the longest such wait. If it exceeds 0.25 s, the time that a proxy leaves subscribers to
+            reconnect, a restarted proxy passes on what publishers have kept before all subscribers are there.
+        reconnect_attempts: how many attempts may fail before the client gives up and closes; -1: no limit.
+        numbered: number the messages, so that receivers with this library see what is missing. What was under way when a
+            connection was lost is sent again; receivers with this library recognise it, others may get it twice.
         keys: for a proxy that uses CURVE; None: no encryption.
     """
 
@@ -45,7 +57,45 @@ class ZeroMQOptions:
     keys: ClientKeys | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "send_policy", SendPolicy(self.send_policy))  # its value will do, too
+        object.__setattr__(self, "send_policy", SendPolicy(self.send_policy))  # which takes the value of a member, too
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientOptions(ZeroMQOptions):
+    """How an `EventBusClient` behaves, with the options of its connections. Times are in seconds.
+
+    Attributes:
+        enabled: False: a client whose calls do nothing: it opens no socket, sends nothing and receives nothing.
+        topics: values of topics to subscribe to from the start.
+        close_timeout: how long `close` may take.
+        linger: how much of that is kept for flushing what was emitted.
+        receive_buffer: how many events wait for `recv_event` and `listen_forever`; until the first call of either, at most
+            1,000.
+        receive_policy: what happens when so many are waiting; see `ReceivePolicy`.
+        max_event_bytes: the largest event that is sent and accepted, as JSON.
+        packing: whether `emit_events` may pack many events into one message; receivers with the original client cannot read
+            such messages.
+        compression: what large payloads are compressed with; receivers with the original client cannot read them. Compressed
+            payloads of others are read in any case.
+        compression_threshold: payloads with more bytes of JSON are compressed, if that makes them smaller.
+    """
+
+    enabled: bool = True
+    topics: Iterable[str] = ()
+    close_timeout: float = 5.0
+    linger: float = 1.0
+    receive_buffer: int = 10_000
+    receive_policy: ReceivePolicy = ReceivePolicy.DROP_OLDEST
+    max_event_bytes: int = _MAX_EVENT_BYTES
+    packing: bool = True
+    compression: Compression = Compression.NONE
+    compression_threshold: int = 1024
+
+    def __post_init__(self) -> None:
+        ZeroMQOptions.__post_init__(self)  # super() does not work in a dataclass with slots before Python 3.14
+        object.__setattr__(self, "topics", tuple(self.topics))
+        object.__setattr__(self, "receive_policy", ReceivePolicy(self.receive_policy))
+        object.__setattr__(self, "compression", Compression(self.compression))
 
 
 class ZeroMQArguments(TypedDict, total=False):
@@ -66,20 +116,44 @@ class ZeroMQArguments(TypedDict, total=False):
     keys: ClientKeys | None
 
 
+class ClientArguments(ZeroMQArguments, total=False):
+    """The attributes of `ClientOptions` as keyword arguments."""
+
+    enabled: bool
+    topics: Iterable[str]
+    close_timeout: float
+    linger: float
+    receive_buffer: int
+    receive_policy: ReceivePolicy
+    max_event_bytes: int
+    packing: bool
+    compression: Compression
+    compression_threshold: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyOptions:
-    """How a proxy behaves; see `EventBusProxy`. Times are seconds.
+    """How an `EventBusProxy` behaves. Times are in seconds.
 
     Attributes:
         max_event_bytes: the largest payload of a message. A publisher that sends a larger one is disconnected.
-        settle: how long subscribers get to come back before publishers may, on ports that are not picked. As soon as they
-            can, publishers send what they kept while no proxy ran: subscribers miss none of it if this is longer than they
-            take between two attempts to reconnect.
+        settle: how long only subscribers may connect after a start, on ports that are not picked. Publishers send what they
+            have kept as soon as they can: subscribers miss none of it if this is longer than their wait between two attempts
+            to reconnect.
         secret_key: the proxy's own CURVE key, as `eventbus keygen` writes it; None: no encryption.
         allow_list: the path of the file that says who may connect; see `eventbus.proxy.allow_list`. A secret key needs it.
     """
 
-    max_event_bytes: int = 16_777_216
+    max_event_bytes: int = _MAX_EVENT_BYTES
     settle: float = 0.25
     secret_key: str | None = field(default=None, repr=False)
     allow_list: str | os.PathLike[str] | None = None
+
+
+class ProxyArguments(TypedDict, total=False):
+    """The attributes of `ProxyOptions` as keyword arguments."""
+
+    max_event_bytes: int
+    settle: float
+    secret_key: str | None
+    allow_list: str | os.PathLike[str] | None

@@ -1,4 +1,4 @@
-"""Choices that settings name: full buffers, compression, telemetry. Imports nothing of this package, so that they can."""
+"""Choices that settings offer: full buffers, compression, telemetry, log format. Imports nothing of this package."""
 
 from enum import StrEnum
 
@@ -12,14 +12,14 @@ class ReceivePolicy(StrEnum):
     DROP_OLDEST = "drop_oldest"
     """The oldest events in the buffer make room."""
     DROP_NEWEST = "drop_newest"
-    """Those that arrive do not get into the buffer."""
+    """Arriving events do not get into the buffer."""
     BLOCK = "block"
-    """The consumer waits for a reader, and so do the callbacks, which it calls. If that lasts, messages queue up on the way
-    until the proxy's queue for this client is full, and the proxy drops them, uncounted.
+    """The consumer waits for a reader, and so do the callbacks, because the consumer calls them. If that lasts, messages
+    queue up on the way until the proxy's queue for this client is full; then the proxy drops them, uncounted.
 
-    Only readers in other threads are waited for. A callback that calls `recv_event` is on the consumer's own thread: as long
-    as nobody else has read, the oldest events make room, as with `DROP_OLDEST`. Stopping the consumer ends the waiting; what
-    it has received by then goes into the buffer beyond its limit.
+    The consumer waits for readers in other threads only. A callback that calls `recv_event` is on the consumer's own thread:
+    until another thread has read, the oldest events make room, as with `DROP_OLDEST`. Stopping the consumer ends the wait;
+    what it has received by then goes into the buffer beyond its limit.
     """
 
 
@@ -35,36 +35,38 @@ class SendPolicy(StrEnum):
 
 
 class Compression(StrEnum):
-    """What large payloads are compressed with. Receivers tell by the payload, whatever their own setting."""
+    """What large payloads are compressed with. Receivers recognise it by the payload, regardless of their own setting."""
 
     NONE = "none"
-    """Nothing: the original client, and any other ZeroMQ subscriber, can read every event."""
+    """No compression: the original client, and any other ZeroMQ subscriber, can read every event."""
     ZLIB = "zlib"
-    """Python's own; every receiver has it."""
+    """Part of Python, so every receiver has it."""
     ZSTD = "zstd"
-    """Smaller and faster than zlib. Part of Python from 3.14 on, before that of ``eventbus[zstd]``."""
+    """Smaller and faster than zlib. Part of Python since 3.14; earlier versions need ``eventbus[zstd]``."""
     LZ4 = "lz4"
-    """The fastest, and the least small. Part of ``eventbus[lz4]``."""
+    """The fastest, with the largest payloads of the three. Needs ``eventbus[lz4]``."""
 
 
 class Metrics(StrEnum):
-    """Who is told what the client does."""
+    """Where the client's metrics go."""
 
     NONE = "none"
-    """Nobody."""
+    """Nowhere."""
     PROMETHEUS = "prometheus"
-    """The default registry of prometheus-client, part of ``eventbus[prometheus]``."""
+    """The default registry of prometheus-client. Needs ``eventbus[prometheus]``."""
     OTEL = "otel"
-    """OpenTelemetry's meter provider, part of ``eventbus[otel]``."""
+    """OpenTelemetry's meter provider. Needs ``eventbus[otel]``."""
 
 
 class Traces(StrEnum):
-    """Whether spans are made of emitting and handling, and the trace context travels with events."""
+    """Whether emitting and handling are traced as spans, and the trace context travels with events."""
 
     NONE = "none"
-    """None."""
+    """No spans."""
     OTEL = "otel"
-    """OpenTelemetry's tracer provider, part of ``eventbus[otel]``."""
+    """OpenTelemetry's tracer provider. Needs ``eventbus[otel]``."""
+    OTEL_WITH_BAGGAGE = "otel-with-baggage"
+    """As OTEL; the caller's baggage travels too, and handlers get the baggage that came with their events."""
 
 
 class LogFormat(StrEnum):

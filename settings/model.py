@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -31,18 +32,21 @@ from pydantic_settings import (
 
 from eventbus.errors import InvalidSettings
 from eventbus.keys import ClientKeys, bare, checked_key, public_key_of, read_key
+from eventbus.options import HOST, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
 from eventbus.policies import Compression, LogFormat, Metrics, ReceivePolicy, SendPolicy, Traces
 
 PREFIX = "EVENTBUS_"
 _NESTED = "__"
+_CLIENT = ClientOptions()  # its defaults are those of the settings
+_SETTLE_FACTOR = 1.25  # a proxy waits longer for subscribers than they wait before they reconnect
 _SECURITY = f"{PREFIX}SECURITY{_NESTED}"
 
-_ALIKE = 0.85  # from 0 to 1; a misspelt name is
+_SIMILARITY = 0.85  # from 0 to 1: at least that of a misspelt name
 # Where Docker and Kubernetes mount secrets, one file each.
 _SECRETS_DIR, _SECRETS = f"{PREFIX}SECRETS_DIR", "/run/secrets"
 
-# Kubernetes describes a service called `eventbus`, or `eventbus-…`, to every pod in variables of these names; and
-# EVENTBUS_…_PORT is its own where the value is a URL.
+# Kubernetes describes a service called `eventbus`, or `eventbus-…`, to every pod in variables with these names. It also sets
+# EVENTBUS_…_PORT, to a URL.
 _KUBERNETES = re.compile(r"EVENTBUS_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
 _KUBERNETES_PORT = re.compile(r"EVENTBUS_(\w+_)?PORT=(tcp|udp|sctp)://")
 
@@ -50,12 +54,12 @@ type Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 
 
 def _split(value: object) -> object:
-    """``a,b`` to its parts: lists come from the environment without brackets and quotes."""
+    """Split ``a,b``: lists in the environment have no brackets and quotes."""
     return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
 
 class SecuritySettings(BaseModel):
-    """Keys, and who may connect. A client has the proxy's public key and its own secret one, a proxy its own and a list."""
+    """Keys, and who may connect. A client has the proxy's public key and its own secret key, a proxy its own and a list."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
@@ -90,20 +94,20 @@ class SecuritySettings(BaseModel):
         return self
 
     def own_secret_key(self) -> str | None:
-        """The secret key, read from its file if it lies there; None if there is none.
+        """Return the secret key, from its file if there is one; None: there is no secret key.
 
         Raises:
-            InvalidSettings: the file cannot be read, or holds no key.
+            InvalidSettings: the file cannot be read, or does not hold a key.
         """
         if self.secret_key_file is not None:
             return read_key(self.secret_key_file, f"{_SECURITY}SECRET_KEY_FILE")
         return None if self.secret_key is None else self.secret_key.get_secret_value()
 
     def client_keys(self) -> ClientKeys | None:
-        """What a client shows to the proxy; None: it does not encrypt.
+        """Return the keys of a client; None: it does not encrypt.
 
         Raises:
-            InvalidSettings: one of the two keys is missing, or none.
+            InvalidSettings: one of the two keys is missing, or is not a key.
         """
         secret_key = self.own_secret_key()
         if self.server_public_key is None and secret_key is None:
@@ -120,10 +124,10 @@ class SecuritySettings(BaseModel):
         return ClientKeys(self.server_public_key, secret_key)
 
     def proxy_secret_key(self) -> str | None:
-        """The proxy's secret key; None: it does not encrypt.
+        """Return the proxy's secret key; None: it does not encrypt.
 
         Raises:
-            InvalidSettings: it is missing or none, or not the one that belongs to the public key that is set.
+            InvalidSettings: the key is missing or not a key, or does not belong to the public key that is set.
         """
         secret_key = self.own_secret_key()
         if secret_key is None and (self.server_public_key is not None or self.allow_list is not None):
@@ -139,73 +143,91 @@ class SecuritySettings(BaseModel):
 
 
 class EventBusSettings(BaseSettings):
-    """Everything that can be configured, each field from the variable ``EVENTBUS_`` and its name in capitals.
+    """All settings. Each field is read from the variable with the prefix ``EVENTBUS_`` and the field's name in capitals.
 
-    Arguments come before variables, variables before the file ``.env`` in the working directory, that before files in the
-    directory `EVENTBUS_SECRETS_DIR` (by default ``/run/secrets``), each named as a variable. It does not change once it is
-    made.
+    An argument takes precedence over a variable, a variable over the file ``.env`` in the working directory, and that over a
+    file in the directory `EVENTBUS_SECRETS_DIR` (by default ``/run/secrets``), which is named like a variable. Settings do
+    not change once they are made.
 
     Raises:
-        InvalidSettings: a variable with this prefix is unknown, or a value is bad; the text names each.
+        InvalidSettings: a variable with this prefix is unknown, or a value is bad; the text names each of them.
     """
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_file=".env", env_nested_delimiter="__", extra="ignore", frozen=True, hide_input_in_errors=True
     )
 
-    enabled: bool = Field(default=True, description="false: a client whose calls do nothing, and no socket")
-    host: str = Field(default="localhost", min_length=1, description="where the proxy runs")
-    pub_port: int = Field(default=5559, ge=0, le=65535, description="the proxy's port for publishers (XSUB)")
-    sub_port: int = Field(default=5560, ge=0, le=65535, description="the proxy's port for subscribers (XPUB)")
+    enabled: bool = Field(default=_CLIENT.enabled, description="false: a client whose calls do nothing, and no socket")
+    host: str = Field(default=HOST, min_length=1, description="where the proxy runs")
+    pub_port: int = Field(default=PUB_PORT, ge=0, le=65535, description="the proxy's port for publishers (XSUB)")
+    sub_port: int = Field(default=SUB_PORT, ge=0, le=65535, description="the proxy's port for subscribers (XPUB)")
     topics: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
-        default=(), description="topics to subscribe to from the start, as a,b"
+        default=tuple(_CLIENT.topics), description="topics to subscribe to from the start, as a,b"
     )
     embedded_proxy: bool = Field(default=False, description="true: the container runs a proxy if none runs yet")
-    connect_timeout: Seconds = Field(default=5.0, gt=0, description="seconds to wait for the proxy")
-    connect_required: bool = Field(default=True, description="false: start without a proxy, and connect when one appears")
-    close_timeout: Seconds = Field(default=5.0, description="seconds that closing may take")
-    linger: Seconds = Field(default=1.0, description="seconds of those for flushing what was emitted")
-    send_timeout: Seconds = Field(default=5.0, description="seconds to wait while the send buffer is full")
+    connect_timeout: Seconds = Field(default=_CLIENT.connect_timeout, gt=0, description="seconds to wait for the proxy")
+    connect_required: bool = Field(
+        default=_CLIENT.connect_required, description="false: start without a proxy, and connect when one appears"
+    )
+    close_timeout: Seconds = Field(default=_CLIENT.close_timeout, description="seconds that closing may take")
+    linger: Seconds = Field(
+        default=_CLIENT.linger, description="how many of those seconds are for flushing what was emitted"
+    )
+    send_timeout: Seconds = Field(default=_CLIENT.send_timeout, description="seconds to wait while the send buffer is full")
     send_policy: SendPolicy = Field(
-        default=SendPolicy.BLOCK,
+        default=_CLIENT.send_policy,
         description="when the send buffer is full: block up to that timeout, raise, or drop the event",
     )
-    send_hwm: PositiveInt = Field(default=100_000, description="messages in the send buffer")
-    receive_hwm: PositiveInt = Field(default=100_000, description="messages that wait to be decoded")
+    send_hwm: PositiveInt = Field(default=_CLIENT.send_hwm, description="messages in the send buffer")
+    receive_hwm: PositiveInt = Field(default=_CLIENT.receive_hwm, description="messages that wait to be decoded")
     receive_buffer: PositiveInt = Field(
-        default=10_000, description="events that wait for recv_event(); 1000 until its first call"
+        default=_CLIENT.receive_buffer, description="events that wait for recv_event(); 1000 until its first call"
     )
     receive_policy: ReceivePolicy = Field(
-        default=ReceivePolicy.DROP_OLDEST, description="when so many wait: drop_oldest, drop_newest or block"
+        default=_CLIENT.receive_policy, description="when that many wait: drop_oldest, drop_newest or block"
     )
-    echo_interval: Seconds = Field(default=5.0, description="seconds from one echo through the proxy to the next; 0: none")
+    echo_interval: Seconds = Field(
+        default=_CLIENT.echo_interval, description="seconds from one echo through the proxy to the next; 0: none"
+    )
     echo_timeout: Seconds = Field(
-        default=1.0, gt=0, description="seconds that one may stay away before the state is degraded"
+        default=_CLIENT.echo_timeout, gt=0, description="seconds that an echo may take before the state is degraded"
     )
-    reconnect_interval: Seconds = Field(default=0.05, ge=0.001, description="seconds before the first attempt to reconnect")
+    reconnect_interval: Seconds = Field(
+        default=_CLIENT.reconnect_interval, ge=0.001, description="seconds before the first attempt to reconnect"
+    )
     reconnect_max_interval: Seconds = Field(
-        default=0.2, ge=0.001, description="the interval doubles with each attempt, up to so many seconds"
+        default=_CLIENT.reconnect_max_interval,
+        ge=0.001,
+        description="the interval doubles with each attempt, up to this many seconds",
     )
-    reconnect_attempts: int = Field(default=-1, ge=-1, description="how many before the client gives up; -1: for ever")
+    reconnect_attempts: int = Field(
+        default=_CLIENT.reconnect_attempts, ge=-1, description="how many before the client gives up; -1: no limit"
+    )
     max_event_bytes: PositiveInt = Field(
-        default=16_777_216, lt=2**31, description="the largest payload of a message; what is larger is refused"
+        default=_CLIENT.max_event_bytes, lt=2**31, description="the largest payload of a message; a larger one is refused"
     )
     numbered: bool = Field(
-        default=False, description="true: receivers see what is missing, and what a lost connection took is sent again"
+        default=_CLIENT.numbered,
+        description="true: receivers see what is missing, and what a lost connection took is sent again",
     )
     packing: bool = Field(
-        default=True, description="false: emit_events() sends one message per event, for receivers with the original client"
+        default=_CLIENT.packing,
+        description="false: emit_events() sends one message per event, for receivers with the original client",
     )
     compression: Compression = Field(
-        default=Compression.NONE,
+        default=_CLIENT.compression,
         description="none, zlib, zstd or lz4 for large payloads; receivers with the original client need none",
     )
     compression_threshold: PositiveInt = Field(
-        default=1024, description="bytes; larger payloads are compressed, if that makes them smaller"
+        default=_CLIENT.compression_threshold,
+        description="bytes; larger payloads are compressed, if that makes them smaller",
     )
-    metrics: Metrics = Field(default=Metrics.NONE, description="none, prometheus or otel: who counts and times events")
+    metrics: Metrics = Field(
+        default=Metrics.NONE, description="none, prometheus or otel: where events are counted and timed"
+    )
     traces: Traces = Field(
-        default=Traces.NONE, description="none or otel: spans, and a trace context that travels with events"
+        default=Traces.NONE,
+        description="none, otel or otel-with-baggage: spans, and a trace context that travels with events",
     )
     http_port: int = Field(
         default=0, ge=0, le=65535, description="where /metrics, /healthz and /readyz are served; 0: nowhere"
@@ -222,11 +244,37 @@ class EventBusSettings(BaseSettings):
         try:
             super().__init__(**values)
         except ValidationError as error:
-            complaints += _explain(error)
-        except SettingsError as error:  # EVENTBUS_SECURITY, which is unknown
+            complaints += _explain(type(self), error)
+        except SettingsError as error:  # of EVENTBUS_SECURITY, about which there is a complaint already
             complaints = complaints or [str(error)]
         if complaints:
             raise InvalidSettings("; ".join(complaints))
+
+    def client_options(self, *, encrypted: bool = True) -> ClientOptions:
+        """How a client with these settings behaves.
+
+        Args:
+            encrypted: False leaves the keys out, also unusable ones, for a client that does not connect to the proxy.
+
+        Raises:
+            InvalidSettings: one of the client's two keys is missing, or is not a key.
+        """
+        return _options(ClientOptions, self, keys=self.security.client_keys() if encrypted else None)
+
+    def proxy_options(self) -> ProxyOptions:
+        """How a proxy with these settings behaves.
+
+        Raises:
+            InvalidSettings: the proxy's secret key is missing, or not a key, or does not belong to the public key that is
+                set.
+        """
+        return _options(
+            ProxyOptions,
+            self,
+            settle=_SETTLE_FACTOR * self.reconnect_max_interval,
+            secret_key=self.security.proxy_secret_key(),
+            allow_list=self.security.allow_list,
+        )
 
     @classmethod
     def settings_customise_sources(
@@ -237,17 +285,17 @@ class EventBusSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Where values come from, the first one first."""
+        """Return where values come from, in the order of precedence."""
         return init_settings, env_settings, dotenv_settings, _Secrets(settings_cls)
 
     @classmethod
     def variable(cls, *path: str) -> str:
-        """The name of a field's environment variable; of a nested one, with the names of the fields that lead to it."""
+        """Return the name of a field's environment variable. A nested field is given with the fields around it."""
         return PREFIX + _NESTED.join(path).upper()
 
     @classmethod
     def fields(cls) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
-        """Every field that has a variable, nested ones too, with the names that lead to it."""
+        """Yield each field that has a variable, also the nested ones, with the names that lead to it."""
         for name, field in cls.model_fields.items():
             if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
                 yield from (((name, inner), of_inner) for inner, of_inner in field.annotation.model_fields.items())
@@ -255,8 +303,17 @@ class EventBusSettings(BaseSettings):
                 yield (name,), field
 
 
+# Any: a test holds that each option has the type of its setting.
+def _options[Options: (ClientOptions, ProxyOptions)](
+    kind: type[Options], settings: EventBusSettings, **derived: Any
+) -> Options:
+    """Options of a kind: each has the setting of the same name, except for those that are derived from several settings."""
+    names = {field.name for field in fields(kind)} - derived.keys()
+    return kind(**{name: getattr(settings, name) for name in names}, **derived)
+
+
 class _Secrets(EnvSettingsSource):
-    """Files of a directory as variables: the name of each is a variable's, in capitals or not."""
+    """Files of a directory as variables: the name of each is that of a variable, in any case."""
 
     def _load_env_vars(self) -> Mapping[str, str | None]:
         return {name.lower(): value for name, value in _secret_files()}
@@ -267,7 +324,7 @@ def _secrets_directory() -> Path:
 
 
 def _secret_files() -> Iterator[tuple[str, str]]:
-    """The name and the content of each of our files in the directory of secrets; those of others are not read."""
+    """Yield the name and the content of each file with our prefix in the directory of secrets; no other file is read."""
     directory = _secrets_directory()
     try:
         files = [file for file in directory.iterdir() if file.name.upper().startswith(PREFIX) and not file.is_dir()]
@@ -279,12 +336,12 @@ def _secret_files() -> Iterator[tuple[str, str]]:
         try:
             yield file.name, file.read_text().strip()
         except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is no text"
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise InvalidSettings(f"cannot read the secret {file}: {reason}") from None
 
 
 def _unknown_variables(settings: type[EventBusSettings]) -> Iterator[str]:
-    """A complaint for each variable that has our prefix and means nothing: most likely it is misspelt."""
+    """Yield a complaint for each variable that has our prefix and is no setting: most likely it is misspelt."""
     known = {settings.variable(*path) for path, _ in settings.fields()}
     variables = {**DotEnvSettingsSource(settings).env_vars, **os.environ}
     given = {name.upper(): value for name, value in (dict(_secret_files()) | variables).items()}
@@ -293,21 +350,21 @@ def _unknown_variables(settings: type[EventBusSettings]) -> Iterator[str]:
         foreign = not name.startswith(PREFIX) or _KUBERNETES.match(name) or _KUBERNETES_PORT.match(f"{name}={value}")
         if name == _SECRETS_DIR:
             if name not in os.environ:
-                yield f"{name} counts in the environment only, and in capitals"
+                yield f"{name} is read from the environment only, and in capitals only"
         elif name not in known and not foreign:
-            # Among the files others may be called alike, such as one that SECRET_KEY_FILE names.
-            close = difflib.get_close_matches(name, known, n=1, cutoff=_ALIKE if name in in_files else 0.6)
+            # A file with a name of its own may lie there, too, such as one that SECRET_KEY_FILE names.
+            close = difflib.get_close_matches(name, known, n=1, cutoff=_SIMILARITY if name in in_files else 0.6)
             if name in in_files and not close:
                 continue
             remedy = f"did you mean {close[0]}?" if close else "`eventbus settings` lists the known ones"
             yield f"{name}{f' (a file in {_secrets_directory()})' if name in in_files else ''} is unknown: {remedy}"
 
 
-def _explain(error: ValidationError) -> Iterator[str]:
+def _explain(settings: type[EventBusSettings], error: ValidationError) -> Iterator[str]:
     for part in error.errors(include_url=False, include_context=False):
         path = tuple(str(step) for step in part["loc"])
         text = part["msg"].removeprefix("Value error, ")
-        if path[0] == "security":  # what was given may be a secret, also where none belongs
+        if path[0] == "security":  # the value may be a secret, also that of another field
             yield f"{PREFIX}{_NESTED.join(path).upper()}: {text}" if len(path) > 1 else text
         else:
-            yield f"{PREFIX}{_NESTED.join(path).upper()}={part['input']!r}: {text}"
+            yield f"{settings.variable(*path)}={part['input']!r}: {text}"

@@ -28,6 +28,9 @@ def new_keys() -> Keys:
     return Keys(*(key.decode() for key in zmq.curve_keypair()))
 
 
+_NOBODY = f'[clients.nobody]\npublic_key = "{new_keys().public}"\n'  # because a list must not be empty
+
+
 class Guarded:
     """A proxy that uses CURVE, running in a block, with its allow-list. It closes the clients that it has made at the end.
 
@@ -61,7 +64,7 @@ class Guarded:
     def write(self, text: str | None = None) -> None:
         """Write the allow-list, or something else in its place, without an instant in which it is half written."""
         new = self.file.with_suffix(".new")
-        new.write_text("".join(self._entries.values()) if text is None else text)
+        new.write_text("".join(self._entries.values()) or _NOBODY if text is None else text)
         new.replace(self.file)
 
     def reload(self) -> None:

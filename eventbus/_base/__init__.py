@@ -1,1 +1,1 @@
-"""Small tools that know nothing of events. This file imports nothing, so that the proxy process stays small."""
+"""Small tools that know nothing of events. This file imports nothing, which keeps the proxy process small."""

@@ -1,29 +1,29 @@
-"""Hosts, addresses and endpoints: names to addresses, and how both are written. An IPv6 address contains colons."""
+"""Resolving hosts, and writing addresses and endpoints. IPv6 addresses contain colons, so URLs put them in brackets."""
 
 from ipaddress import ip_address
 from socket import AF_INET, SOCK_STREAM, gaierror, getaddrinfo
 
 ANY = "*"
-"""The host that stands for every address of this machine."""
+"""The host that means every address of this machine."""
 
 
 def is_ipv6(host: str) -> bool:
-    """Whether it is an IPv6 address as text, rather than an IPv4 one or a name."""
+    """Whether the text is an IPv6 address, rather than an IPv4 address or a name."""
     return ":" in host
 
 
 def host_and_port(host: str, port: int | str) -> str:
-    """Return both as URLs have them, an IPv6 address in brackets."""
+    """Return `host:port` as URLs have it, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if is_ipv6(host) else f"{host}:{port}"
 
 
 def tcp_endpoint(host: str, port: int | str) -> str:
-    """Return where ZeroMQ connects to, or binds; a port `*` is a free one."""
+    """Return the endpoint that ZeroMQ connects to or binds; the port `*` picks a free one."""
     return f"tcp://{host_and_port(host, port)}"
 
 
 def resolve(host: str) -> str:
-    """Return the address to bind for a host, because libzmq binds addresses only: an IPv4 one if there is one. `ANY` stays.
+    """Return the address to bind for a host, IPv4 if there is one, because libzmq binds addresses only. `ANY` stays.
 
     Raises:
         OSError: there is no such host.
@@ -38,7 +38,7 @@ def resolve(host: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach what is bound at this host.
+    """Whether a socket bound at this host can be reached from this machine only.
 
     Raises:
         OSError: there is no such host.
@@ -47,7 +47,7 @@ def is_loopback(host: str) -> bool:
 
 
 def local_address(host: str) -> str:
-    """Return the address at which this machine reaches what is bound at a host: loopback if that is every address.
+    """Return the address at which this machine reaches a socket bound at a host: loopback for every address.
 
     Raises:
         OSError: there is no such host.

@@ -2,20 +2,20 @@
 
 import random
 
-_MOST_DOUBLINGS = 30  # beyond that any interval is the longest one, and a float would overflow in the end
+_MAX_DOUBLINGS = 30  # after these every interval is the longest one; many more would overflow a float
 
 
 def backoff(failures: int, first: float, longest: float) -> float:
-    """Return the interval after so many failures: `first` after none, twice as long after each, up to `longest`.
+    """Return the interval after a number of failures: `first` after none, doubled by each, at most `longest`.
 
     Args:
-        failures: how many attempts have failed since one succeeded, not counting the first.
+        failures: attempts that have failed since one succeeded, without the first of them.
         first: seconds.
         longest: seconds.
     """
-    return min(first * 2.0 ** min(failures, _MOST_DOUBLINGS), longest)
+    return min(first * 2.0 ** min(failures, _MAX_DOUBLINGS), longest)
 
 
 def jittered(interval: float) -> float:
-    """Return a random part of an interval, at least half of it, so that many clients do not come back in step."""
+    """Return a random part of an interval, at least half of it, so that many clients do not reconnect in step."""
     return random.uniform(0.5, 1.0) * interval

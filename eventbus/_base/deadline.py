@@ -1,10 +1,10 @@
-"""One deadline across all the steps of an operation."""
+"""One deadline for all steps of an operation."""
 
 from time import monotonic
 
 
 class Deadline:
-    """A point in time, `timeout` seconds from now, that every step of an operation shares."""
+    """A point in time, `timeout` seconds from now, that all steps of an operation share."""
 
     __slots__ = ("_end", "timeout")
 
@@ -17,5 +17,5 @@ class Deadline:
         return max(0.0, self._end - monotonic())
 
     def passed(self) -> bool:
-        """Whether no time is left."""
+        """Whether the deadline has passed."""
         return monotonic() >= self._end

@@ -1,4 +1,4 @@
-"""Descriptors: libzmq aborts the whole process when it misses one at a bad moment, so they are asked for beforehand."""
+"""Checking for free descriptors in advance, because libzmq aborts the process if it lacks one at a bad moment."""
 
 import errno
 import os
@@ -9,9 +9,9 @@ from eventbus.errors import DescriptorsExhausted
 
 
 def require_descriptors(count: int) -> None:
-    """Return if this process can open so many descriptors more, which is tried.
+    """Return if this process can open `count` more descriptors; it opens them and closes them again.
 
-    Other threads may take them a moment later: it makes an abort unlikely, not impossible. Any thread may call it.
+    Another thread may take them a moment later, so an abort becomes unlikely, not impossible. Any thread may call it.
 
     Raises:
         DescriptorsExhausted: it cannot.

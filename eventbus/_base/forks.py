@@ -1,4 +1,4 @@
-"""What forked children need: each object that has threads, locks or sockets of its process is told of the fork."""
+"""The fork registry: objects that own threads, locks or sockets renew them in each forked child."""
 
 import os
 import weakref
@@ -6,22 +6,23 @@ from typing import Protocol
 
 
 class Forkable(Protocol):
-    """What belongs to the process that made it."""
+    """An object that belongs to the process that made it."""
 
     def _after_fork(self) -> None:
-        """Leave the parent's threads and sockets alone, and make new locks: those that other threads held stay locked.
+        """Make new locks, because those that other threads held stay locked, and leave the parent's sockets alone.
 
-        Called in the child before any other code of ours. It must not wait, log or raise.
+        Called in the child before any other code of this package. It must not wait, log or raise.
         """
 
 
-_registered: dict[int, weakref.ref[Forkable]] = {}  # by identity, in the order in which they came
+_registered: dict[int, weakref.ref[Forkable]] = {}  # by identity, in order of registration
 
 
 def register_fork(thing: Forkable) -> None:
-    """Call `thing._after_fork()` in each forked child, as long as it lives. Idempotent; any thread may call it.
+    """Call `thing._after_fork()` in each forked child while the object lives. Idempotent; any thread may call it.
 
-    Things are told in the order in which they were registered: a client after its transport.
+    Objects are called in the order of their registration, so a client comes after its transport. The registry keeps no
+    object alive.
     """
     key = id(thing)
 
@@ -36,11 +37,11 @@ def unregister_fork(thing: Forkable) -> None:
     _registered.pop(id(thing), None)
 
 
-def _tell_child() -> None:
+def _renew_all() -> None:
     for reference in list(_registered.values()):
         thing = reference()
         if thing is not None:
             thing._after_fork()
 
 
-os.register_at_fork(after_in_child=_tell_child)
+os.register_at_fork(after_in_child=_renew_all)

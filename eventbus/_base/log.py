@@ -1,4 +1,4 @@
-"""Writing to the log: one call adds the prefix of our fields and what the object that logs knows of itself."""
+"""The log helper: it turns keyword arguments into prefixed fields, and adds the facts of the object that logs."""
 
 import logging
 from collections.abc import MutableMapping
@@ -13,11 +13,11 @@ LOGGING_ARGUMENTS = frozenset({"exc_info", "stack_info", "stacklevel"})
 class Log(logging.LoggerAdapter[logging.Logger]):
     """A logger whose keyword arguments become fields of the record: `topic="plant"` is `eventbus_topic`.
 
-    The record keeps the constant text and its arguments, so that readers can group by the text. Any thread may use it.
+    The record keeps the constant text and its arguments, so that log readers can group by the text. Any thread may use it.
 
     Args:
-        name: of the logger.
-        facts: fields that every record of this object has; a call may give others and replace these.
+        name: the logger's name.
+        facts: fields of every record of this object; a call may add others and replace these.
     """
 
     def __init__(self, name: str = "eventbus", **facts: object) -> None:

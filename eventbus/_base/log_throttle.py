@@ -1,44 +1,60 @@
-"""Saying something no more often than a person can read it."""
+"""A rate limit for log lines: it lets one line of a kind through per interval, and counts the others."""
 
 from collections.abc import Callable
 from math import inf
 from threading import RLock
 from time import monotonic
 
+from eventbus._base.forks import register_fork
+
 
 class LogThrottle:
-    """Counts things of a kind, and lets one message about them through per interval. Any thread may use it."""
+    """Counts things by kind, and admits one log line of each kind per interval. Any thread may use it.
+
+    Args:
+        interval: seconds between two lines of one kind.
+        clock: returns the time in seconds.
+    """
 
     def __init__(self, interval: float = 60.0, clock: Callable[[], float] = monotonic) -> None:
         self._interval = interval
         self._clock = clock
-        self._lock = RLock()
-        self._last: dict[str, float] = {}  # when a message passed
+        self._lock = RLock()  # a signal handler may log
+        self._admitted_at: dict[str, float] = {}
         self._counts: dict[str, int] = {}
-        self._said: dict[str, int] = {}  # how many of them the messages have told of
+        self._reported: dict[str, int] = {}  # how many of `_counts` the admitted lines have reported
+        register_fork(self)
 
     def admit(self, key: str, count: int = 1, *, at_once: bool = False) -> int | None:
-        """Count so many more of a kind, and say whether a message about them may pass; `at_once`: it may.
+        """Count `count` more of a kind, and admit a line about them if the interval has passed.
 
-        Returns how many others were held back since the last one that passed, or None when these are to be held back too.
+        Args:
+            key: the kind.
+            count: how many.
+            at_once: admit the line in any case.
+
+        Returns the number of others that were held back since the last admitted line, or None if this line is held back.
         """
         with self._lock:
             total = self._counts[key] = self._counts.get(key, 0) + count
             now = self._clock()
-            if not at_once and now - self._last.get(key, -inf) < self._interval:
+            if not at_once and now - self._admitted_at.get(key, -inf) < self._interval:
                 return None
-            self._last[key] = now
-            held_back = total - count - self._said.get(key, 0)
-            self._said[key] = total
+            self._admitted_at[key] = now
+            held_back = total - count - self._reported.get(key, 0)
+            self._reported[key] = total
             return held_back
 
     def counts(self) -> dict[str, int]:
-        """Return how many there were of each kind, held back or not."""
+        """Return the count of each kind, whether its lines were admitted or held back."""
         with self._lock:
             return self._counts.copy()
 
-    def rest(self) -> dict[str, int]:
-        """Return how many of each kind are held back; they then count as passed."""
+    def take_held_back(self) -> dict[str, int]:
+        """Return how many of each kind are held back, and count them as reported."""
         with self._lock:
-            said, self._said = self._said, self._counts.copy()
-            return {key: count - said.get(key, 0) for key, count in self._counts.items() if count != said.get(key)}
+            reported, self._reported = self._reported, self._counts.copy()
+            return {key: count - reported.get(key, 0) for key, count in self._counts.items() if count != reported.get(key)}
+
+    def _after_fork(self) -> None:
+        self._lock = RLock()

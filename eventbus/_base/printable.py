@@ -1,16 +1,16 @@
-"""Text that others have sent, for lines that people read: in a log, on a terminal."""
+"""Escaping text from other processes before a person reads it, in a log or on a terminal."""
 
 
 def printable(text: str, limit: int = 200) -> str:
-    """Return the text with every character that does not print as an escape (``\\x1b``, ``\\n``, ``\\u202e``), on one line.
+    """Return the text on one line, with an escape for each unprintable character (``\\x1b``, ``\\n``, ``\\u202e``).
 
-    What it returns it would return as it is.
+    Idempotent: it returns its own results unchanged.
 
     Args:
-        text: any, lone surrogates too.
-        limit: how many characters may come out; what is longer ends in ``…``.
+        text: any text, including lone surrogates.
+        limit: the most characters to return; longer text ends in ``…``.
     """
-    text = text[: limit + 1]  # before anything is done to a megabyte
+    text = text[: limit + 1]  # first, because the text may have megabytes
     if not text.isprintable():
         text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,4 +1,4 @@
-"""Asking something that may take its time, or hang, in a thread."""
+"""Calling a function that may hang, in a thread, with a timeout."""
 
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
@@ -7,46 +7,55 @@ from threading import Lock, Thread
 
 
 class SingleFlight[Answer]:
-    """Asks something in a thread of its own, once at a time: who asks meanwhile shares the answer.
+    """Calls a function in a thread, one call at a time; concurrent callers share its answer. Any thread may use it.
 
-    So what hangs costs one thread, however often it is asked.
+    A function that hangs thus costs one thread, however often it is called.
     """
 
-    def __init__(self, ask: Callable[[], Answer]) -> None:
-        self._ask = ask
+    def __init__(self, function: Callable[[], Answer]) -> None:
+        self._function = function
         self._lock = Lock()
         self._pending: Future[Answer] | None = None
-        self._given_up = False
+        self._cancelled = False
 
-    def answer(self, timeout: float) -> Answer:
-        """Return the answer, or raise what asking raises; TimeoutError if it takes longer."""
+    def call(self, timeout: float) -> Answer:
+        """Return what the function returns, or raise what it raises.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            TimeoutError: the function takes longer.
+            CancelledError: `cancel` was called.
+        """
         with self._lock:
-            if self._given_up:
+            if self._cancelled:
                 raise CancelledError
             pending = self._pending
             if pending is None or pending.done():
                 pending = Future()
-                Thread(target=self._find, args=(pending,), name="eventbus-probe", daemon=True).start()
+                Thread(target=self._run, args=(pending,), name="eventbus-single-flight", daemon=True).start()
                 self._pending = pending
         try:
             return pending.result(timeout)
         except TimeoutError:
-            if pending.done():  # it is what asking has raised
+            if pending.done():  # the function itself has raised it
                 raise
             raise TimeoutError(f"no answer within {timeout:g} s") from None
 
-    def give_up(self) -> None:
-        """Let nobody wait any more."""
+    def cancel(self) -> None:
+        """Make the callers that wait, and all later ones, raise CancelledError. Idempotent."""
         with self._lock:
-            self._given_up = True
+            self._cancelled = True
             if self._pending is not None:
                 self._pending.cancel()
 
-    def _find(self, pending: Future[Answer]) -> None:
-        with suppress(InvalidStateError):  # nobody waits any more
-            try:
-                pending.set_result(self._ask())
-            except InvalidStateError:
-                raise
-            except BaseException as error:
+    def _run(self, pending: Future[Answer]) -> None:
+        try:
+            answer = self._function()
+        except BaseException as error:
+            with suppress(InvalidStateError):  # cancelled meanwhile
                 pending.set_exception(error)
+        else:
+            with suppress(InvalidStateError):
+                pending.set_result(answer)

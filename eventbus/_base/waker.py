@@ -4,7 +4,7 @@ import socket
 
 
 class Waker:
-    """A pair of connected sockets, of which the waiting thread polls one. Any thread may wake, also a signal handler."""
+    """A pair of connected sockets; the waiting thread polls one of them. Any thread and any signal handler may wake it."""
 
     def __init__(self) -> None:
         self._waiting, self._waking = socket.socketpair()
@@ -20,9 +20,9 @@ class Waker:
         try:
             self._waking.send(b"\0")
         except BlockingIOError:
-            pass  # full, and so readable already
+            pass  # the buffer is full, so the descriptor is readable
         except OSError:
-            pass  # closed meanwhile: nobody waits any more
+            pass  # another thread has closed it
 
     def drain(self) -> None:
         """Make the descriptor unreadable again."""
@@ -33,6 +33,6 @@ class Waker:
             pass
 
     def close(self) -> None:
-        """Give both descriptors back."""
+        """Close both descriptors."""
         self._waiting.close()
         self._waking.close()

@@ -1,1 +1,1 @@
-"""The first step of an event: its topic is admitted, middleware is called, and it is encoded and packed."""
+"""The first step of an event: its topic is checked, middleware is called, and it is encoded and packed."""

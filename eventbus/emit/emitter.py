@@ -1,4 +1,4 @@
-"""Emitting, but for the short way that a single event takes through a client that nobody observes."""
+"""Emitting, except for a single event of a client without observers: `EventBusClient.emit_event` sends that itself."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -21,11 +21,11 @@ class Emitter:
 
     Args:
         codec: encodes the events.
-        transport: what they are sent over.
-        topics: has the frames.
-        middleware: of it, what does something around emitting is called around `emit`, the outermost first.
-        hooks: what is told of what was sent with `emit`.
-        compressor: what makes large payloads smaller.
+        transport: sends them.
+        topics: has their frames.
+        middleware: those of it that override `emit` are called around `emit`, the outermost first.
+        hooks: are told of what `emit` and `emit_one` have sent.
+        compressor: makes large payloads smaller.
         max_event_bytes: the largest event, as JSON.
         packing: whether many events may share a message.
     """
@@ -53,21 +53,21 @@ class Emitter:
 
     @property
     def is_wrapped(self) -> bool:
-        """Whether there is anything around `emit`."""
+        """Whether middleware is called around `emit`."""
         return bool(self._middleware)
 
     @property
     def as_it_is(self) -> int:
-        """How many bytes of JSON are sent without `shrink`."""
+        """The largest payload that is sent without `shrink`, in bytes of JSON."""
         return min(self._max_event_bytes, self._compressor.threshold)
 
     def shrink(self, frame: bytes, payload: bytes) -> bytes:
-        """What is to be sent of a payload that is not small."""
+        """Return a payload as it is to be sent: checked, and compressed if that makes it smaller."""
         self._check_size(frame, len(payload))
         return self._compressor.shrink(payload)
 
     def emit_one(self, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic) -> None:
-        """Send what comes of one event through all middleware, and tell hooks of it."""
+        """Send one event through all middleware, and tell hooks of it."""
         if self._middleware:
             self.emit(Emission((event,), topic))
             return
@@ -78,8 +78,8 @@ class Emitter:
             self._hooks.emitted(topic.value, (event,), len(payload))
 
     def emit(self, emission: Emission) -> None:
-        """Send what comes through all middleware, and tell hooks of it."""
-        emit: EmitNext = self._emit_now  # each time anew, for what is kept would keep this alive
+        """Send events through all middleware, and tell hooks of what was sent."""
+        emit: EmitNext = self._emit_now  # a new chain each time, because a stored one would be a reference cycle
         for one in reversed(self._middleware):
             emit = around(one.emit, emit)
         emit(emission)
@@ -90,8 +90,8 @@ class Emitter:
         Args:
             frame: the first frame.
             payloads: each the JSON of one event.
-            packing: whether they may share messages, if that is allowed altogether.
-            taken: is given the indexes of those that the transport has taken, also when it fails half-way.
+            packing: whether they may share messages; the emitter's own `packing` must allow it, too.
+            taken: a list to which the indexes of the payloads that were sent are added, also when sending fails half-way.
         """
         self._check_size(frame, max(map(len, payloads), default=0))
         sent = 0
@@ -120,7 +120,7 @@ class Emitter:
                 self._hooks.emitted(emission.topic.value, tuple(events[index] for index in taken), size)
 
     def _messages(self, payloads: list[bytes], *, packing: bool) -> Iterable[tuple[bytes, int]]:
-        """The payloads of messages, each with how many events are in it."""
+        """Yield the payloads of messages, each with the number of events in it."""
         if packing and self._packing:
             return wire.pack(payloads, min(wire.MAX_PACKED_BYTES, self._max_event_bytes))
         return ((payload, 1) for payload in payloads)

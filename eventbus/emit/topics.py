@@ -10,14 +10,14 @@ from eventbus.wire import frames as wire
 
 
 class Topics:
-    """Admits topics, and remembers their frames. Any thread may use it.
+    """Checks topics, and remembers their frames. Any thread may use it.
 
     Args:
-        client: whose topics these are; kept weakly, for it has this.
+        client: the client; referred to weakly, because it refers to this.
         generic: the class whose third type parameter is the enum of its topics.
 
     Attributes:
-        last: the topic that was admitted last, and its frame; one tuple, for many threads look at it without a lock.
+        last: the topic that was admitted last, and its frame; one tuple, because threads read it without a lock.
     """
 
     def __init__(self, client: object, generic: type) -> None:
@@ -30,7 +30,7 @@ class Topics:
         """Check a topic, and return its frame.
 
         Raises:
-            InvalidTopic: it is no topic, or of another enum than the client's type parameters name, or cannot be sent.
+            InvalidTopic: it is not a topic, or of another enum than the client's type parameters name, or cannot be sent.
         """
         if not isinstance(topic, BaseEventTopic):
             raise InvalidTopic(f"{topic!r} is no topic: use a member of an enum derived from eventbus.BaseEventTopic")
@@ -48,9 +48,9 @@ class Topics:
 
 
 def _declared(client: object, generic: type) -> type[BaseEventTopic] | None:
-    """The topic enum that the client's type parameters name, if they do.
+    """Return the topic enum that the client's type parameters name, if they do.
 
-    They stand in the alias that it was made from, ``EventBusClient[E, T, P](...)``, or in the bases of its class.
+    The parameters are in the alias that it was made from, ``EventBusClient[E, T, P](...)``, or in the bases of its class.
     """
     aliases = [getattr(client, "__orig_class__", None)]
     for cls in type(client).__mro__:

@@ -1,1 +1,13 @@
-"""The last step of an event: handlers, what marks them, and what is called around them."""
+"""The last step of an event: what marks a handler, what is called around it, and what it can ask.
+
+The first middleware of a client is the outermost: with ``[DeadLetter(…), Retry(), TimeLimit(5)]`` an event becomes a dead
+letter when all attempts have failed, each of which may take five seconds.
+"""
+
+from eventbus.handle.dead_letter import DeadLetter
+from eventbus.handle.marks import on
+from eventbus.handle.middleware import Delivery, Emission, Middleware
+from eventbus.handle.retry import Retry
+from eventbus.handle.time_limit import TimeLimit
+
+__all__ = ["DeadLetter", "Delivery", "Emission", "Middleware", "Retry", "TimeLimit", "on"]

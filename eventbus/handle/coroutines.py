@@ -1,6 +1,6 @@
-"""Running the coroutines of ``async`` handlers on an event loop, for a consumer thread that has none.
+"""Running the coroutines of ``async`` handlers on an event loop, because the consumer thread has none.
 
-asyncio is imported only where a loop is at hand or needed: it costs as much to import as zmq.
+asyncio is imported only where a loop runs or is needed: importing it takes as long as importing zmq.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ if TYPE_CHECKING:
 
     from eventbus._base.deadline import Deadline
 
-    # Gets the coroutine's exception or None, and the seconds that it ran.
+    # Called with the coroutine's exception or None, and with how many seconds it ran.
     type Done = Callable[[BaseException | None, float], None]
 
 MAX_IN_FLIGHT = 1_000
 
-_CLEAN_UP = 1.0  # seconds, at most, for coroutines that are cancelled
+_CLEAN_UP_S = 1.0  # how long cancelled coroutines may take to end
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop that runs in this thread, if any."""
-    if "asyncio" not in sys.modules:  # whoever runs a loop has imported it
+    if "asyncio" not in sys.modules:  # then no loop can be running
         return None
     import asyncio
 
@@ -37,10 +37,10 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
 
 
 class CoroutineRunner:
-    """Runs coroutines on the event loop that it was given, or else on one of its own.
+    """Runs coroutines on a given event loop, or on its own loop if none was given.
 
-    At most `MAX_IN_FLIGHT` run at once; submitting one more waits, which holds back the consumer. The own loop has a thread,
-    from the first coroutine until `retire()` or `close()`. Any thread may call any method.
+    At most `MAX_IN_FLIGHT` coroutines run at the same time. Submitting another one blocks, which slows the consumer. The
+    own loop has a thread from the first coroutine until `retire()` or `close()`. Any thread may call any method.
     """
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class CoroutineRunner:
         self._own: _LoopThread | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop | None) -> None:
-        """Accept coroutines, and from now on run them on this loop; None for one of its own."""
+        """Accept coroutines, and run them on this loop from now on; None for the own loop."""
         with self._changed:
             self._refusing = False
             self._given = loop
@@ -63,7 +63,7 @@ class CoroutineRunner:
             self._refusing = False
 
     def submit(self, coroutine: Coroutine[object, object, object], done: Done) -> None:
-        """Start the coroutine; `done` gets its exception or None and how long it ran, on the loop's thread."""
+        """Start the coroutine. `done` is called with its exception or None and its duration, on the loop's thread."""
         with self._changed:
             refusal: Exception
             self._changed.wait_for(lambda: self._in_flight < MAX_IN_FLIGHT or self._refusing)
@@ -71,7 +71,7 @@ class CoroutineRunner:
                 try:
                     loop = self._given or (self._own or self._start_own()).loop
                     loop.call_soon_threadsafe(self._start, loop, coroutine, done)
-                except (RuntimeError, OSError) as error:  # the given loop has ended before the client, or none can be made
+                except (RuntimeError, OSError) as error:  # the given loop is closed, or no own loop can be made
                     refusal = error
                 else:
                     self._in_flight += 1
@@ -88,8 +88,8 @@ class CoroutineRunner:
     def close(self, deadline: Deadline) -> int:
         """Refuse new coroutines, wait for those in flight, end the own loop. Returns how many were still in flight.
 
-        Those are cancelled on the own loop, and go on running on a given one. On the loop's own thread it does not wait, for
-        nothing could finish meanwhile.
+        Those are cancelled if they run on the own loop, and go on if they run on a given one. On the thread of the loop this
+        does not wait, because no coroutine could finish in the meantime.
         """
         with self._changed:
             self._refusing = True
@@ -97,17 +97,17 @@ class CoroutineRunner:
             own, self._own = self._own, None
             inside = (own is not None and own.is_current()) or (self._given is not None and running_loop() is self._given)
             if not inside:
-                to_clean_up = min(_CLEAN_UP, deadline.left() / 4) if own is not None else 0.0
+                to_clean_up = min(_CLEAN_UP_S, deadline.left() / 4) if own is not None else 0.0
                 self._changed.wait_for(self.idle, deadline.left() - to_clean_up)
             left = self._in_flight
         if own is not None:
             own.end(cancel=not inside)
             if not inside:
-                own.join(deadline.left())  # cancelled tasks may clean up, but not for ever
+                own.join(deadline.left())  # cancelled tasks may clean up, within the deadline
         return left
 
     def retire(self) -> None:
-        """End the own loop's thread when what is in flight has finished; a later coroutine gets a new one."""
+        """End the own loop when the coroutines in flight have finished. A later coroutine gets a new loop."""
         with self._changed:
             own, self._own = self._own, None
         if own is not None:
@@ -123,12 +123,12 @@ class CoroutineRunner:
         async def guarded() -> None:
             try:
                 await coroutine
-            except SystemExit as error:  # asyncio would let it end the loop, and with it all other handlers
+            except SystemExit as error:  # asyncio would end the loop, and all other handlers with it
                 raise RuntimeError("a handler called sys.exit()") from error
 
         def finished(task: asyncio.Task[None]) -> None:
             self._tasks.discard(task)
-            coroutine.close()  # for one that was cancelled before it began; else it does nothing
+            coroutine.close()  # has an effect only if it was cancelled before its first step
             done(_outcome(task), perf_counter() - began)
             with self._changed:
                 self._in_flight -= 1
@@ -148,11 +148,11 @@ def _outcome(task: asyncio.Task[None]) -> BaseException | None:
 
 
 class _LoopThread:
-    """An event loop in a thread of its own.
+    """An event loop in its own thread.
 
     Raises:
-        OSError: there is no descriptor left.
-        RuntimeError: the system lets no thread start any more.
+        OSError: the process has no descriptors left.
+        RuntimeError: the system refuses another thread.
     """
 
     def __init__(self) -> None:
@@ -169,7 +169,7 @@ class _LoopThread:
         return self._thread is current_thread()
 
     def end(self, *, cancel: bool) -> None:
-        """Let the loop end after its tasks, cancelling them first or not."""
+        """Let the loop end after its tasks; `cancel` cancels them first."""
         self._cancel = cancel
         self.loop.call_soon_threadsafe(self._ending.set)
 
@@ -181,7 +181,7 @@ class _LoopThread:
             import asyncio
 
             with asyncio.Runner() as runner:
-                runner.get_loop()  # if none can be made, there is no coroutine yet that would never be awaited
+                runner.get_loop()  # if this fails, no coroutine exists yet that would never be awaited
                 runner.run(self._main())
         except Exception as error:
             if self._ready.is_set():

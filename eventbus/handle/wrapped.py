@@ -1,4 +1,4 @@
-"""Calling a handler through middleware, and telling hooks how that went."""
+"""Calling a handler through its middleware, and telling hooks the outcome."""
 
 import inspect
 from collections.abc import Callable, Iterable
@@ -14,13 +14,13 @@ from eventbus.observe.hooks import Hooks
 
 
 class WrappedHandler:
-    """A callback of one topic with all that is around it; itself a callback.
+    """A callback of one topic together with its middleware and hooks; itself a callback.
 
     Args:
         callback: the handler.
-        topic: the topic that its events come from.
-        middleware: what is called around it, the outermost first.
-        hooks: what is told how it went. Of an ``async`` handler that is left to whoever runs the coroutine, see `tell`.
+        topic: the topic of its events.
+        middleware: called around the handler, the outermost first.
+        hooks: told the outcome. For an ``async`` handler, the code that runs the coroutine does that by `tell`.
         emit: what deliveries emit through.
     """
 
@@ -38,12 +38,12 @@ class WrappedHandler:
         self._emit = emit
         self._callback = callback
         middleware = tuple(middleware)
-        self._handle: Callable[[Delivery], object] | None = None  # None: nothing is around it
+        self._handle: Callable[[Delivery], object] | None = None  # None: there is no middleware
         if middleware:
             self._handle = self._chain_async(middleware) if is_async(callback) else self._chain(middleware)
 
     def __call__(self, event: BaseEvent[Any]) -> object:
-        """Call the handler; a coroutine, if it is ``async``, is still to be awaited."""
+        """Call the handler. Returns a coroutine that has to be awaited if the handler is ``async``, else None."""
         started = perf_counter()
         try:
             if self._handle is None:
@@ -59,7 +59,7 @@ class WrappedHandler:
         return None
 
     def tell(self, event: BaseEvent[Any], duration: float, error: BaseException | None) -> None:
-        """Tell hooks how the handler has ended that took so many seconds."""
+        """Tell hooks the outcome of a call that took `duration` seconds."""
         if error is None:
             self._hooks.handled(self._topic, event, self.name, duration)
         else:
@@ -73,8 +73,8 @@ class WrappedHandler:
             if inspect.iscoroutine(result):
                 result.close()
                 raise InvalidHandler(
-                    f"{name} has returned a coroutine, which no middleware is around: declare it `async`, "
-                    "or mark what wraps it with inspect.markcoroutinefunction()"
+                    f"{name} has returned a coroutine, which middleware would not see: declare it `async`, "
+                    "or mark the function that wraps it with inspect.markcoroutinefunction()"
                 )
             return result
 
@@ -96,11 +96,11 @@ class WrappedHandler:
 
 
 def check_middleware(middleware: Iterable[Middleware], callback: Callable[..., object]) -> None:
-    """Raise `InvalidHandler` if one of the middleware would not see the calls of this callback, although it sees others."""
+    """Raise `InvalidHandler` if a middleware would not see the calls of this callback, although it sees those of others."""
     needed, other = ("handle_async", "handle") if is_async(callback) else ("handle", "handle_async")
     for one in middleware:
         if overrides(one, other) and not overrides(one, needed):
             raise InvalidHandler(
                 f"{callback_name(callback)} is {'' if needed == 'handle_async' else 'not '}async, and the middleware "
-                f"{type(one).__qualname__} has only `{other}`: give it `{needed}`, too, if only to pass everything on"
+                f"{type(one).__qualname__} has only `{other}`: add `{needed}`, even if it only calls `call_next`"
             )

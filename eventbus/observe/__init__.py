@@ -1,1 +1,1 @@
-"""State, statistics, health and hooks: every other part reports to these."""
+"""State, statistics, health and hooks: the other packages report to these."""

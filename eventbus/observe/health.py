@@ -1,4 +1,4 @@
-"""How a client is, for the probes of whatever supervises its service."""
+"""A client's health, as the probes of orchestrators and load balancers ask for it."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,17 @@ from eventbus.observe.state import ClientState
 
 @dataclass(frozen=True, slots=True)
 class EventBusHealth:
-    """How a client is at one moment: `ready` and `live` are what Kubernetes calls readiness and liveness.
+    """A client's health at one moment: `ready` and `live` are what Kubernetes calls readiness and liveness.
 
     Attributes:
-        ready: whether events pass: the state is READY. If not, waiting helps, for the client recovers by itself.
-        live: whether the consumer gets on, or was never started. If not, only a new start of the service helps.
+        ready: whether the state is READY, so that events pass. If not, wait: the client recovers by itself.
+        live: whether the consumer makes progress, or was never started. If not, restart the service.
         state: the client's state.
-        round_trip: seconds that the last echo took through the proxy; None before the first, and without a proxy.
-        echo_age: seconds since that echo came back. On an idle client at most `echo_interval` and `echo_timeout`.
+        round_trip: seconds that the last echo took through the proxy; None before the first echo and without a proxy.
+        echo_age: seconds since that echo came back; on an idle client at most `echo_interval` plus `echo_timeout`.
         consuming: whether the consumer's thread runs.
-        busy_for: seconds since the consumer's last sign of progress; 0.0 while it waits for events. It is seen by calls of
-            `health`, so that it grows from the second one on that finds the same handler at the same event.
+        busy_for: seconds since the consumer's last sign of progress; 0.0 while it waits for events. Calls of `health`
+            measure it, so it grows from the second call that finds the same handler at the same event.
     """
 
     ready: bool

@@ -1,4 +1,4 @@
-"""How a client is: its state, who waits for it to be ready, and who is told when it changes."""
+"""A client's state: waiting for it to be READY, and callbacks on its changes."""
 
 import logging
 from collections import deque
@@ -9,35 +9,34 @@ from threading import Condition, Thread
 from time import monotonic
 
 from eventbus._base.deadline import Deadline
+from eventbus._base.log import Log
 from eventbus.errors import EventBusError
-
-logger = logging.getLogger("eventbus")
 
 
 class ClientState(StrEnum):
-    """How the way to the proxy and back is.
+    """The state of the path to the proxy and back.
 
     CLOSED → CONNECTING → READY ⇄ DEGRADED, and from each of them back to CLOSED.
     """
 
     CONNECTING = "connecting"
-    """Opened, and not proven live yet. What is emitted is kept."""
+    """Opened, and the path is not proven yet. Emitted events are kept."""
     READY = "ready"
-    """Proven live in both directions."""
+    """The path is proven in both directions."""
     DEGRADED = "degraded"
-    """It was ready, and a connection is down or an echo stays away. What is emitted is kept; it recovers by itself."""
+    """It was READY, and a connection is down or an echo is overdue. Emitted events are kept; it recovers by itself."""
     CLOSED = "closed"
     """Not connected yet, closed, or given up after the last attempt to reconnect."""
 
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """One change of state, as `EventBusClient.on_state_change` tells it.
+    """One change of a client's state, the argument of callbacks of `EventBusClient.on_state_change`.
 
     Attributes:
-        before: the state until now.
-        state: the state from now on.
-        reason: what was seen, for people.
+        before: the old state.
+        state: the new state.
+        reason: what the client has noticed, as text for people.
     """
 
     before: ClientState
@@ -49,29 +48,32 @@ type StateCallback = Callable[[StateChange], object]
 
 
 class Status:
-    """The state of one transport, which changes it. Any thread may ask, wait and listen.
+    """The state of one transport, which changes it. Any thread may read, wait and listen.
 
-    Listeners are called one after the other, in the order of the changes, in a thread that exists only while there is
-    something to tell: they may take their time and call whatever they like.
+    Listeners are called one after the other, in the order of the changes, in a thread that exists only while there are
+    changes to report: they may block and call the client.
 
     Args:
         endpoints: where the transport connects to, for the log.
-        failure: makes what `raise_failure` raises, if it is closed for good from the start.
+        failure: makes the error of `raise_failure`, if the transport can never be opened.
+
+    Attributes:
+        round_trip: seconds that the last echo took through the proxy; None before the first.
+        diagnosis: makes the error that says why the path does not become READY, if waiting does not help; None if unknown.
     """
 
     def __init__(self, endpoints: str, failure: Callable[[], EventBusError] | None = None) -> None:
         self.endpoints = endpoints
+        self.round_trip: float | None = None
+        self.diagnosis: Callable[[], EventBusError] | None = None
+        self._log = Log(endpoints=endpoints)
         self._changed = Condition()
         self._state = ClientState.CLOSED
         self._failure = failure
-        self._listeners: tuple[_Listening, ...] = ()
-        self._untold: deque[tuple[StateChange, tuple[_Listening, ...]]] = deque()
-        self._telling = False
-        self.round_trip: float | None = None
-        """Seconds that the last echo took through the proxy."""
-        self.obstacle: Callable[[], EventBusError] | None = None
-        """Makes the error that says why the path does not become READY, if that is known: waiting does not help then."""
         self._proven_at: float | None = None
+        self._listeners: tuple[_Listener, ...] = ()
+        self._unreported: deque[tuple[StateChange, tuple[_Listener, ...]]] = deque()
+        self._reporting = False
 
     @property
     def state(self) -> ClientState:
@@ -80,63 +82,54 @@ class Status:
 
     @property
     def echo_age(self) -> float | None:
-        """Seconds since the last echo came back; None if none ever has."""
+        """Seconds since the last echo came back; None before the first."""
         return None if self._proven_at is None else monotonic() - self._proven_at
 
     def change(self, state: ClientState, reason: str, *, if_: Callable[[], bool] = lambda: True) -> None:
-        """Change the state, unless it is the same, or if the condition is false by then; log it, and tell the listeners."""
+        """Change the state, log the change, and report it to the listeners.
+
+        Nothing happens if the state is the same, or if `if_`, which is called under the lock, returns False.
+        """
         before = self._set(state, reason, if_=if_)
         if before is not state:
-            # Losing the path is for people; the rest is told where it is done.
+            # DEGRADED is for people; other parts of the client log the failures that lead to the other states.
             level = logging.WARNING if state is ClientState.DEGRADED else logging.INFO
-            logger.log(
+            self._log.log(
                 level,
                 "event bus %s, was %s, at %s: %s",
                 state,
                 before,
                 self.endpoints,
                 reason,
-                extra={
-                    "eventbus_state": str(state),
-                    "eventbus_before": str(before),
-                    "eventbus_reason": reason,
-                    "eventbus_endpoints": self.endpoints,
-                },
+                state=str(state),
+                before=str(before),
+                reason=reason,
             )
 
     def fail(self, failure: Callable[[], EventBusError]) -> None:
-        """Close for good: from now on `raise_failure` raises what this makes, until the state changes again."""
+        """Close for good: `raise_failure` raises the error that `failure` makes, until the state changes again."""
         error = failure()
         before = self._set(ClientState.CLOSED, str(error), failure)
-        logger.error(
-            "%s",
-            error,
-            extra={
-                "eventbus_state": str(ClientState.CLOSED),
-                "eventbus_before": str(before),
-                "eventbus_error": type(error).__name__,
-                "eventbus_endpoints": self.endpoints,
-            },
-        )
+        self._log.error("%s", error, state=str(ClientState.CLOSED), before=str(before), error=type(error).__name__)
 
     @property
     def failure(self) -> EventBusError | None:
-        """Why the transport has given up, if it has; a new error each time."""
+        """Why the transport has given up, as a new error each time; None if it has not."""
         failure = self._failure
         return None if failure is None else failure()
 
     def raise_failure(self) -> None:
-        """Raise why the transport has given up, if it has."""
+        """Raise `failure`, if there is one."""
         failure = self.failure
         if failure is not None:
             raise failure
 
-    def hinder(self, obstacle: Callable[[], EventBusError], *, if_: Callable[[], bool]) -> bool:
-        """Note why the path does not become READY, unless it has or the condition is false by now; whether it was noted."""
+    def note_diagnosis(self, diagnosis: Callable[[], EventBusError], *, if_: Callable[[], bool]) -> bool:
+        """Set `diagnosis` if the link is still not READY and `if_` returns True; return whether it was set."""
         with self._changed:
             noted = self._state in (ClientState.CONNECTING, ClientState.DEGRADED) and if_()
             if noted:
-                self.obstacle = obstacle
+                self.diagnosis = diagnosis
             return noted
 
     def proven(self, round_trip: float) -> None:
@@ -145,22 +138,22 @@ class Status:
         self._proven_at = monotonic()
 
     def wait_ready(self, deadline: Deadline) -> bool:
-        """Wait until the state is READY or CLOSED or the time is up; whether it is READY."""
+        """Wait until the state is READY or CLOSED or the deadline has passed; return whether it is READY."""
         settled = (ClientState.READY, ClientState.CLOSED)
         with self._changed:
             self._changed.wait_for(lambda: self._state in settled, deadline.left())
             return self._state is ClientState.READY
 
     def listen(self, callback: StateCallback) -> Callable[[], None]:
-        """Tell the callback of every change from now on; calling what is returned ends that."""
-        listening = _Listening(callback)
+        """Call the callback with every change from now on, until the returned function is called."""
+        listener = _Listener(callback)
 
         def stop() -> None:
             with self._changed:
-                self._listeners = tuple(other for other in self._listeners if other is not listening)
+                self._listeners = tuple(other for other in self._listeners if other is not listener)
 
         with self._changed:
-            self._listeners = (*self._listeners, listening)
+            self._listeners = (*self._listeners, listener)
         return stop
 
     def _set(
@@ -170,7 +163,7 @@ class Status:
         failure: Callable[[], EventBusError] | None = None,
         if_: Callable[[], bool] = lambda: True,
     ) -> ClientState:
-        """Change the state, if the condition holds, and have it told; return the state before, or the one asked for."""
+        """Change the state and report it, if the condition holds; return the old state, or `state` if it does not hold."""
         with self._changed:
             before = self._state
             if not if_():
@@ -180,45 +173,42 @@ class Status:
             if before is not state:
                 self._state = state
                 if state in (ClientState.CONNECTING, ClientState.READY):
-                    self.obstacle = None
+                    self.diagnosis = None
                 self._changed.notify_all()
-                self._tell(StateChange(before, state, reason))
+                self._report(StateChange(before, state, reason))
             return before
 
-    def _tell(self, change: StateChange) -> None:
+    def _report(self, change: StateChange) -> None:
         if self._listeners:
-            self._untold.append((change, self._listeners))
-            if not self._telling:
-                self._telling = True  # first, for a signal handler may come here while the thread starts
+            self._unreported.append((change, self._listeners))
+            if not self._reporting:
+                self._reporting = True  # first, because a signal handler may come here while the thread starts
                 try:
-                    Thread(target=self._tell_all, name="eventbus-state", daemon=True).start()
-                except RuntimeError:  # the interpreter ends, and starts no thread any more
-                    self._telling = False
+                    Thread(target=self._report_all, name="eventbus-state", daemon=True).start()
+                except RuntimeError:  # the interpreter ends, and starts no more threads
+                    self._reporting = False
 
-    def _tell_all(self) -> None:
+    def _report_all(self) -> None:
         while True:
             with self._changed:
-                if not self._untold:
-                    self._telling = False
+                if not self._unreported:
+                    self._reporting = False
                     return
-                change, listeners = self._untold.popleft()
-            for listening in listeners:
-                if listening in self._listeners:  # else it has stopped meanwhile
+                change, listeners = self._unreported.popleft()
+            for listener in listeners:
+                if listener in self._listeners:  # else it was stopped meanwhile
                     try:
-                        listening.callback(change)
-                    except BaseException as error:  # SystemExit too: it must not end the telling
-                        logger.exception(
+                        listener.callback(change)
+                    except BaseException as error:  # SystemExit too: it must not end this thread
+                        self._log.exception(
                             "a callback of on_state_change failed on %s",
                             change,
-                            extra={
-                                "eventbus_state": str(change.state),
-                                "eventbus_error": type(error).__name__,
-                                "eventbus_endpoints": self.endpoints,
-                            },
+                            state=str(change.state),
+                            error=type(error).__name__,
                         )
 
 
-class _Listening:
+class _Listener:
     """One call of `listen`: the same callback may listen twice."""
 
     def __init__(self, callback: StateCallback) -> None:

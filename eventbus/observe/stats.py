@@ -1,42 +1,40 @@
-"""What becomes of events: counted by reason."""
+"""Counting what happens to events: received, handled, rejected and dropped, by reason."""
 
-import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from threading import RLock
 from types import MappingProxyType
 
+from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
 from eventbus.wire.codec import RejectReason
 
-logger = logging.getLogger("eventbus")
-
-MAX_UNKNOWN_TYPES = 100  # that are counted one by one
+MAX_UNKNOWN_TYPES = 100  # types of events that are counted one by one
 
 
 class DropReason(StrEnum):
-    """Why an event did not get to where it was going."""
+    """Why an event was dropped."""
 
     RECEIVE_BUFFER = "receive_buffer"
-    """The receive buffer was full, and somebody reads it. The event's callbacks were called all the same."""
+    """The receive buffer was full, and the service reads it. The event's callbacks were called all the same."""
     UNREAD = "unread"
-    """Nobody had ever read the receive buffer, which keeps the newest 1,000 then. Its callbacks were called."""
+    """The service has never read the receive buffer, which then keeps the newest 1,000. Its callbacks were called."""
     STOPPED = "stopped"
     """The consumer was stopped before the event's callbacks could be called."""
     SEND_BUFFER = "send_buffer"
-    """The send buffer was full, and the send policy is to drop."""
+    """The send buffer was full, and the send policy says to drop."""
     UNPROVEN = "unproven"
-    """It was given to a connection that had to be given up, after the last echo had come back. It may have arrived."""
+    """It was sent on a connection that broke before the next echo came back. It may have arrived."""
     DENIED = "denied"
-    """The proxy's allow-list does not permit this client to publish there. Messages: one may have carried several events."""
+    """The proxy's allow-list does not permit this client to publish there. Counts messages; one may pack many events."""
     CLOSED = "closed"
-    """It was kept while the proxy was away, which did not come back before the client was closed."""
+    """It was kept while no proxy was connected, and the client was closed before one was."""
 
 
-# What is said, and the setting to turn. Nothing of UNREAD: a service that has nothing but callbacks does nothing wrong. Of
-# DENIED more is said where it is noticed.
-_SAID = {
+# The log's text, with the settings to change. UNREAD has none, because a service with callbacks only does nothing wrong.
+# DENIED has none, because the transport logs each denial with its topic.
+_TEXTS = {
     DropReason.RECEIVE_BUFFER: "received events: receive buffer full (EVENTBUS_RECEIVE_BUFFER, EVENTBUS_RECEIVE_POLICY)",
     DropReason.STOPPED: "received events: consumer stopped before their callbacks were called (EVENTBUS_CLOSE_TIMEOUT)",
     DropReason.SEND_BUFFER: "emitted events: send buffer full (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)",
@@ -47,21 +45,21 @@ _SAID = {
 
 @dataclass(frozen=True, slots=True)
 class EventBusStats:
-    """What a client has done with events since it was created; `stats()` takes it at one moment.
+    """What a client has done with events since it was created, at one moment.
 
     Attributes:
         emitted: events handed to the transport.
         received: events that arrived on a subscribed topic and were decoded.
         handled: calls of callbacks that returned, or whose coroutine finished.
         handler_errors: calls of callbacks that raised or were cancelled.
-        rejected: messages, or elements of packed messages, that were no event of this client.
-        dropped: events that did not get to where they were going; one that was dropped in two places counts twice.
+        rejected: messages, or elements of packed messages, that were no event of this client's class.
+        dropped: events that were dropped; an event that was dropped in two places counts twice.
         lost: events that a numbering publisher sent and that never arrived here.
-        repeated: messages that arrived again, because their publisher had lost its connection, and were skipped.
-        rejects: how many were rejected for each reason that has occurred.
-        unknown_types: how many had each type that this client does not know, for the first 100 such types; printable, and
-            at most 64 characters of each.
-        drops: how many were dropped for each reason that has occurred.
+        repeated: messages that their publisher sent again after it had lost its connection, and that were skipped.
+        rejects: `rejected` by reason, without the reasons that have not occurred.
+        unknown_types: how many events had a type that this client does not know, by type: the first 100 such types,
+            printable and cut to 64 characters.
+        drops: `dropped` by reason, without the reasons that have not occurred.
     """
 
     emitted: int = 0
@@ -78,65 +76,56 @@ class EventBusStats:
 
 
 class DropLog:
-    """Counts dropped events by reason, and warns of each reason once a minute, with how many they were since the last time.
+    """Counts dropped events by reason, and logs a warning for each reason once a minute with the count since the last one.
 
-    Any thread may use it. Whoever drops events has one, or shares one.
+    Any thread may use it.
 
     Args:
-        throttle: what holds lines back.
+        throttle: the rate limit of the warnings; None: one a minute.
         endpoints: where the client's proxy is, for the log.
 
     Attributes:
-        listener: is told each time, in the thread that drops them; None: nobody is.
+        listener: called with the reason and the count each time, in the thread that drops the events; None: no call.
     """
 
     def __init__(self, throttle: LogThrottle | None = None, *, endpoints: str | None = None) -> None:
         self._throttle = throttle or LogThrottle()
-        self._endpoints = endpoints
+        self._log = Log(endpoints=endpoints)
         self.listener: Callable[[DropReason, int], object] | None = None
 
     @property
     def counts(self) -> Mapping[DropReason, int]:
-        """How many were dropped for each reason that has occurred."""
+        """How many events were dropped for each reason that has occurred."""
         return MappingProxyType({DropReason(key): count for key, count in self._throttle.counts().items()})
 
     def add(self, reason: DropReason, count: int = 1) -> None:
-        """Count so many more events that were dropped for one reason."""
+        """Count `count` more events that were dropped for one reason."""
         held_back = self._throttle.admit(reason, count)
         if held_back is not None:
-            self._say(reason, held_back + count)
+            self._warn(reason, held_back + count)
         if self.listener is not None:
             self.listener(reason, count)
 
     def flush(self) -> None:
-        """Say what was held back, for no more may come."""
-        for key, count in self._throttle.rest().items():
-            self._say(DropReason(key), count)
+        """Log the counts that were held back, because the client closes and no later line may report them."""
+        for key, count in self._throttle.take_held_back().items():
+            self._warn(DropReason(key), count)
 
-    def _say(self, reason: DropReason, count: int) -> None:
-        if said := _SAID.get(reason):
-            logger.warning(
-                "dropped %d %s",
-                count,
-                said,
-                extra={
-                    "eventbus_reason": str(reason),
-                    "eventbus_count": count,
-                    "eventbus_endpoints": self._endpoints,
-                },
-            )
+    def _warn(self, reason: DropReason, count: int) -> None:
+        if text := _TEXTS.get(reason):
+            self._log.warning("dropped %d %s", count, text, reason=str(reason), count=count)
 
 
 class Counters:
-    """What happens to events after they are received. Any thread may add; once per batch, to spare each event the lock.
+    """Counts what happens to received events. Any thread may add: once per batch, because each call takes the lock.
 
     Attributes:
-        drops: the client's dropped events, but for those that its transport counts.
+        drops: the client's dropped events, without those that its transport counts.
     """
 
     def __init__(self) -> None:
         self.drops = DropLog()
-        self._lock = RLock()  # a signal handler may ask while its thread does
+        self._lock = RLock()  # a signal handler may interrupt a call in the same thread
         self._handled = self._handler_errors = self._lost = self._repeated = 0
         self._rejects: dict[RejectReason, int] = {}
         self._unknown_types: dict[str, int] = {}
@@ -150,14 +139,14 @@ class Counters:
             self._repeated += repeated
 
     def reject(self, reason: RejectReason, count: int = 1, *, unknown_type: str | None = None) -> bool:
-        """Count so many messages, or elements of packed messages, that were no event for one reason.
+        """Count messages, or elements of packed messages, that were rejected for one reason.
 
         Args:
             reason: why.
             count: how many.
-            unknown_type: the type that they all had, if that is why.
+            unknown_type: the type that all of them had, if that is the reason.
 
-        Returns whether they were the first of this type, and it is one of those that are counted one by one.
+        Returns whether this type is new and among those that are counted one by one.
         """
         with self._lock:
             self._rejects[reason] = self._rejects.get(reason, 0) + count
@@ -172,14 +161,14 @@ class Counters:
     def snapshot(
         self, *, emitted: int, received: int, unread: int, malformed: int, drops: Mapping[DropReason, int]
     ) -> EventBusStats:
-        """Return the counts of one moment, with those of others.
+        """Return all counts of one moment, including those that other parts of the client keep.
 
         Args:
             emitted: events that the transport has sent.
-            received: events that came into the receive buffer.
-            unread: those of them that had to make room there before somebody read it.
+            received: events that were put into the receive buffer.
+            unread: events that the buffer has dropped before its first reader came.
             malformed: messages that the transport has skipped.
-            drops: what the transport has dropped.
+            drops: events that the transport has dropped, by reason.
         """
         with self._lock:
             handled, handler_errors, rejects = self._handled, self._handler_errors, self._rejects.copy()
@@ -202,6 +191,6 @@ class Counters:
 
 
 def _sum[Reason: StrEnum](reasons: type[Reason], *counts: Mapping[Reason, int]) -> Mapping[Reason, int]:
-    """The sums for each reason that has occurred, in the order in which they are defined."""
+    """The sum for each reason that has occurred, in the order of their definition."""
     sums = {reason: sum(count.get(reason, 0) for count in counts) for reason in reasons}
     return MappingProxyType({reason: count for reason, count in sums.items() if count})

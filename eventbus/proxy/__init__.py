@@ -1,4 +1,4 @@
-"""The process in the middle, which joins publishers and subscribers."""
+"""The process in the middle, which passes events from publishers to subscribers."""
 
 from eventbus.proxy.health import Connections, HandshakeFailures, ProxyHealth, Traffic
 from eventbus.proxy.proxy import EventBusProxy

@@ -2,22 +2,39 @@
 
 The allow-list is a TOML file::
 
+    default = "nothing"                 # for clients without roles: what a rule that is left out permits; or "all"
+
+    [roles.reader]
+    subscribe = ["plant", "alarm*"]     # topics, or prefixes of topics
+
     [clients.thermostat]
     public_key = "…"                    # 40 characters, as `eventbus keygen` prints it
-    publish = ["plant", "alarm*"]       # topics, or prefixes of topics; left out: all
+    publish = ["plant"]
     subscribe = ["*"]
+
+    [clients.display]
+    public_key = "…"
+    roles = ["reader"]                  # may do what its roles and its own rules permit, and nothing else
+
+The list in force never widens by accident: it stays in force while the file is unreadable, empty or cut off, and a rule that
+a client has is lifted only by ``["*"]``, not by leaving it out.
 """
 
 import os
+import stat
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from threading import RLock
 from types import MappingProxyType
 from typing import Self
 
 from eventbus._base.log import Log
+from eventbus._base.printable import printable
 from eventbus.errors import InvalidSettings, InvalidTopic
 from eventbus.keys import checked_key
 from eventbus.wire.frames import topic_frame
@@ -25,6 +42,9 @@ from eventbus.wire.frames import topic_frame
 log = Log()
 
 _WILDCARD = "*"
+_MAX_RULE_TEXT = 10_000  # characters
+_RULES = ("publish", "subscribe")
+_MAX_FILE_BYTES = 1_048_576  # some thousands of clients; reading takes about a second
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +67,27 @@ class TopicRule:
         """Whether the rule permits every topic that begins with the prefix."""
         return prefix.startswith(self.prefixes)
 
+    def __or__(self, other: "TopicRule") -> "TopicRule":
+        """Return the rule that permits what either permits."""
+        prefixes = {*self.prefixes, *other.prefixes}
+        return ALL_TOPICS if b"" in prefixes else TopicRule(self.exact | other.exact, tuple(sorted(prefixes)))
+
+    def __str__(self) -> str:
+        if self == ALL_TOPICS:
+            return "all topics"
+        patterns = [topic.decode() for topic in self.exact] + [prefix.decode() + _WILDCARD for prefix in self.prefixes]
+        return printable(", ".join(sorted(patterns)), _MAX_RULE_TEXT) or "nothing"
+
 
 ALL_TOPICS = TopicRule(frozenset(), (b"",))
+NO_TOPICS = TopicRule(frozenset(), ())
+
+
+class Default(StrEnum):
+    """What a rule that is left out permits to a client without roles."""
+
+    ALL = "all"
+    NOTHING = "nothing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +99,16 @@ class AllowedClient:
         public_key: the key by which the proxy knows it.
         publish: the topics that it may publish.
         subscribe: the topics to which it may subscribe.
+        roles: the names of its roles, whose rules `publish` and `subscribe` include.
+        implied: which of `publish` and `subscribe` permit everything only because the list says nothing about them.
     """
 
     name: str
     public_key: str
     publish: TopicRule = ALL_TOPICS
     subscribe: TopicRule = ALL_TOPICS
+    roles: tuple[str, ...] = ()
+    implied: frozenset[str] = field(default=frozenset(), compare=False)
 
 
 class AllowList:
@@ -88,6 +131,17 @@ class AllowList:
         self.exact: frozenset[bytes] = frozenset().union(*(client.subscribe.exact for client in by_key.values()))
         """Topics to which a client may subscribe exactly, without the topics that begin alike."""
 
+    def __str__(self) -> str:
+        """Return who may do what, for people: a paragraph for each client."""
+        return "\n".join(
+            f"{printable(client.name)}\n"
+            f"    public key  {client.public_key}\n"
+            f"    roles       {printable(', '.join(client.roles)) or 'none'}\n"
+            f"    publish     {client.publish}\n"
+            f"    subscribe   {client.subscribe}"
+            for client in self.clients.values()
+        )
+
     def name(self, key: str) -> str:
         """Return the name of the client with this public key."""
         client = self.clients.get(key)
@@ -108,36 +162,75 @@ class AllowList:
             content = tomllib.loads(text)
         except (ValueError, RecursionError) as error:  # tomllib's own is a ValueError; endless numbers raise another one
             raise InvalidSettings(f"no TOML: {error}") from None
-        clients = content.pop("clients", {})
-        complaints = [f"{name!r} is unknown: clients stand in [clients.NAME]" for name in content]
+        clients, roles, default = content.pop("clients", {}), content.pop("roles", {}), content.pop("default", None)
+        complaints = [f"{name!r} is unknown: clients stand in [clients.NAME], roles in [roles.NAME]" for name in content]
+        if default is not None and default not in list(Default):
+            complaints.append('default must be "all" or "nothing"')
         if not isinstance(clients, dict):
             raise InvalidSettings("`clients` must be tables: [clients.NAME]")
+        if not isinstance(roles, dict):
+            raise InvalidSettings("`roles` must be tables: [roles.NAME]")
+        parsed_roles: dict[str, dict[str, TopicRule]] = {}
+        for name, entry in roles.items():
+            try:
+                parsed_roles[name] = _parse_rules(_parse_table(entry, "roles", _RULES))
+            except InvalidSettings as error:
+                complaints.append(f"role {name}: {error}")
+                parsed_roles[name] = {}  # known, so that its clients are not complained of, too
         parsed = []
         for name, entry in clients.items():
             try:
-                parsed.append(_parse_client(name, entry))
+                parsed.append(_parse_client(name, entry, parsed_roles, default))
             except InvalidSettings as error:
                 complaints.append(f"client {name}: {error}")
+        if not clients and not complaints:
+            complaints.append("it has no clients, so nobody could connect")
         if complaints:
             raise InvalidSettings("; ".join(complaints))
         return cls(parsed)
 
 
-def _parse_client(name: str, entry: object) -> AllowedClient:
+def _parse_table(entry: object, kind: str, known: tuple[str, ...]) -> dict[str, object]:
     if not isinstance(entry, dict):
-        raise InvalidSettings("it must be a table: [clients.NAME] and then its public_key")
-    unknown = entry.keys() - {"public_key", "publish", "subscribe"}
+        raise InvalidSettings(f"it must be a table: [{kind}.NAME]")
+    unknown = entry.keys() - set(known)
     if unknown:  # a misspelt rule must not count as no rule
-        raise InvalidSettings(f"{', '.join(sorted(unknown))}: only public_key, publish and subscribe are known")
-    key = entry.get("public_key")
+        raise InvalidSettings(f"{', '.join(sorted(unknown))}: only {', '.join(known[:-1])} and {known[-1]} are known")
+    return entry
+
+
+def _parse_client(
+    name: str, entry: object, roles: Mapping[str, Mapping[str, TopicRule]], default: Default | None
+) -> AllowedClient:
+    table = _parse_table(entry, "clients", ("public_key", "roles", *_RULES))
+    key = table.get("public_key")
     if not isinstance(key, str):
         raise InvalidSettings("its public_key is missing")
     key = checked_key(key, "its public_key")
-    return AllowedClient(name, key, _parse_topics(entry, "publish"), _parse_topics(entry, "subscribe"))
+    rules = _parse_rules(table)
+    if "roles" not in table:
+        left_out = [rule for rule in _RULES if rule not in rules]
+        rules |= dict.fromkeys(left_out, NO_TOPICS if default == Default.NOTHING else ALL_TOPICS)
+        implied = frozenset(left_out) if default is None else frozenset()
+        return AllowedClient(name, key, rules["publish"], rules["subscribe"], implied=implied)
+    names = table["roles"]
+    if not isinstance(names, list) or not all(isinstance(role, str) for role in names):
+        raise InvalidSettings('roles must be a list of names, such as ["reader"]')
+    unknown = [role for role in names if role not in roles]
+    if unknown:
+        raise InvalidSettings(f"there is no role {', '.join(unknown)}: roles stand in [roles.NAME]")
+    publish, subscribe = (
+        reduce(or_, [granted.get(rule, NO_TOPICS) for granted in (rules, *(roles[role] for role in names))])
+        for rule in _RULES
+    )
+    return AllowedClient(name, key, publish, subscribe, roles=tuple(names))
 
 
-def _parse_topics(entry: Mapping[str, object], rule: str) -> TopicRule:
-    patterns = entry.get(rule, [_WILDCARD])
+def _parse_rules(entry: Mapping[str, object]) -> dict[str, TopicRule]:
+    return {rule: _parse_topics(entry[rule], rule) for rule in _RULES if rule in entry}
+
+
+def _parse_topics(patterns: object, rule: str) -> TopicRule:
     if not isinstance(patterns, list) or not all(isinstance(pattern, str) for pattern in patterns):
         raise InvalidSettings(f'{rule} must be a list of topics, such as ["plant", "alarm*"]')
     exact: set[bytes] = set()
@@ -155,27 +248,38 @@ def _parse_topics(entry: Mapping[str, object], rule: str) -> TopicRule:
     return TopicRule(frozenset(exact), tuple(sorted(prefixes)))
 
 
+def _lifted_by_omission(before: AllowList, after: AllowList) -> list[str]:
+    """Name the rules that clients have before, and that permit everything after because they are left out."""
+    return [
+        f"client {client.name} has lost its {rule} rule"
+        for key, client in after.clients.items()
+        for rule in sorted(client.implied)
+        if key in before.clients and getattr(before.clients[key], rule) != ALL_TOPICS
+    ]
+
+
 class AllowListFile:
-    """The allow-list in a file, read again when the file has changed. Any thread may use it.
+    """The allow-list in a file, read again when the file has changed. Any thread may use it; reading never blocks.
 
     Args:
         path: the path of the file.
 
     Raises:
-        InvalidSettings: there is no such file, or it is no allow-list.
+        InvalidSettings: there is no such regular file, or it is no allow-list, or nobody is on it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self._path = Path(path)
         self._lock = RLock()
         self._seen: tuple[int, ...] | None = self._stamp()
-        self.current = self._read()
+        self.current = self._accepted = self._read()
         """The list in force."""
 
     def refresh(self) -> bool:
         """Read the file if it has changed since the last time; return whether a new list is in force.
 
-        If the file has become unusable, the list in force stays, and an error is logged.
+        If the file has become unusable, or would lift a rule by leaving it out, the list in force stays, and an error is
+        logged.
         """
         with self._lock:
             stamp = self._stamp()
@@ -183,7 +287,14 @@ class AllowListFile:
                 return False
             self._seen = stamp
             try:
-                self.current = self._read()
+                found = self._read()
+                lifted = _lifted_by_omission(self._accepted, found)
+                if lifted:
+                    raise InvalidSettings(
+                        f"{self._named}: {'; '.join(lifted)}: is the file cut off? "
+                        f'To permit everything, write ["{_WILDCARD}"]'
+                    )
+                self.current = self._accepted = found
             except InvalidSettings as error:
                 log.error("%s; what was read before stays in force", error, file=str(self._path), error=type(error).__name__)
                 return False
@@ -212,13 +323,46 @@ class AllowListFile:
         # ctime sees changes that keep mtime, such as new permissions; the inode sees another file renamed over this one.
         return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
+    @property
+    def _named(self) -> str:
+        return f"allow-list {self._path} (EVENTBUS_SECURITY__ALLOW_LIST)"
+
     def _read(self) -> AllowList:
         try:
-            return AllowList.parse(self._path.read_text())
+            return AllowList.parse(self._read_bytes().decode())
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8"
-            raise InvalidSettings(
-                f"cannot read the allow-list {self._path} (EVENTBUS_SECURITY__ALLOW_LIST): {reason}"
-            ) from None
+            raise InvalidSettings(f"cannot read the {self._named}: {reason}") from None
         except InvalidSettings as error:
-            raise InvalidSettings(f"allow-list {self._path} (EVENTBUS_SECURITY__ALLOW_LIST): {error}") from None
+            raise InvalidSettings(f"{self._named}: {error}") from None
+
+    def _read_bytes(self) -> bytes:
+        with open(self._path, "rb", opener=_open_at_once) as stream:
+            mode = os.fstat(stream.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise InvalidSettings("it is no regular file")
+            content = stream.read(_MAX_FILE_BYTES + 1)
+        if len(content) > _MAX_FILE_BYTES:
+            raise InvalidSettings(f"it is larger than {_MAX_FILE_BYTES:,} bytes")
+        if mode & stat.S_IWOTH:
+            log.warning(
+                "every user of this machine can change the allow-list %s, and so let clients in: chmod o-w it",
+                self._path,
+                file=str(self._path),
+            )
+        return content
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """Open a file without waiting: a named pipe would otherwise wait for a writer, and all clients with it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def check(path: str | os.PathLike[str]) -> str:
+    """Read an allow-list as a proxy does at its start, and return who may do what, for people.
+
+    Raises:
+        InvalidSettings: there is no such regular file, or it is no allow-list, or nobody is on it; the error names all
+            mistakes.
+    """
+    return str(AllowListFile(path).current)

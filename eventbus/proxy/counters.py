@@ -1,7 +1,7 @@
-"""Who is connected to a proxy's two ports: what libzmq tells of its sockets, counted in a thread.
+"""Counting the connections to a proxy's two ports, from libzmq's monitor events, in a thread.
 
-libzmq queues what it tells without a limit, and a bounded queue would make it wait, with all messages of the proxy. So
-somebody must read all the time, which costs nothing as long as nobody comes or goes.
+libzmq's queue of events has no limit, and a limit would block the proxy with all its messages while the queue is full. So a
+thread reads all the time, which costs nothing while nobody connects or disconnects.
 """
 
 import uuid
@@ -17,33 +17,34 @@ from eventbus._base.zmq_sockets import Context, Socket, new_socket
 from eventbus.proxy.health import Connections, HandshakeFailures
 from eventbus.wire.frames import PRIVATE
 
-_ACCEPTED, _ENDED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
-_THROUGH = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
+_ACCEPTED, _DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
+_SUCCEEDED = int(zmq.EVENT_HANDSHAKE_SUCCEEDED)
 _NO_DETAIL = int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
 _PROTOCOL = int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 _AUTH = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
 _STOPPED = int(zmq.EVENT_MONITOR_STOPPED)
-_ALL = _ACCEPTED | _ENDED | _THROUGH | _NO_DETAIL | _PROTOCOL | _AUTH | _STOPPED
+_ALL = _ACCEPTED | _DISCONNECTED | _SUCCEEDED | _NO_DETAIL | _PROTOCOL | _AUTH | _STOPPED
 
 _NOWAIT = int(zmq.DONTWAIT)
 _BATCH = 256  # events of one socket before those of another
-_HANDSHAKE = 6.0  # seconds, in which every handshake has come to an end: proxies give it five
+_HANDSHAKE_S = 6.0  # by then every handshake has ended: the proxy allows five seconds
 _SUBSCRIBE, _UNSUBSCRIBE = 1, 0
 
 
 class Port:
-    """What has become of the connections to one port, from the events that tell of it. One thread at a time.
+    """The connections to one port and how their handshakes ended, from monitor events. One thread at a time.
 
-    Some handshakes fail without a word: with a peer that greets as no ZeroMQ does, such as a browser. Those are what was
-    accepted and has neither got through nor failed, but for what may still be in the midst of its handshake. So much of it
-    as is sure counts at once, and all when nobody has come for six seconds.
+    libzmq reports no failure when a peer's greeting is not ZeroMQ's, such as a browser's. The number of those is that of
+    accepted connections, minus succeeded and reported failed handshakes, minus handshakes that may still be under way. It
+    is a lower bound at any time, and exact when no connection has come for six seconds.
     """
 
     def __init__(self) -> None:
-        self._open: dict[int, float] = {}  # descriptors, and when they were accepted; the newest are the last
-        self._ended: Counter[int] = Counter()  # before it was told that they were accepted: two threads of libzmq tell
+        self._open: dict[int, float] = {}  # when each descriptor was accepted; the newest is the last
+        # Ends that were reported before their beginnings, because two threads of libzmq report.
+        self._ended: Counter[int] = Counter()
         self._counts: Counter[int] = Counter()
-        self._silent = 0
+        self._unreported = 0
 
     @property
     def open(self) -> int:
@@ -51,12 +52,12 @@ class Port:
         return len(self._open)
 
     def note(self, event: int, value: int, now: float) -> None:
-        """Take in an event.
+        """Count an event.
 
         Args:
-            event: which.
-            value: the connection's descriptor, of those that have one.
-            now: in seconds.
+            event: the kind of event, a number of libzmq.
+            value: the connection's descriptor, if the kind has one.
+            now: the time, in seconds.
         """
         self._counts[event] += 1
         if event == _ACCEPTED:
@@ -64,35 +65,35 @@ class Port:
                 self._ended[value] -= 1
             else:
                 self._open[value] = now
-        elif event == _ENDED:
+        elif event == _DISCONNECTED:
             if self._open.pop(value, None) is None:
                 self._ended[value] += 1
         elif event == _STOPPED:
             self.failures(now)
             self._open.clear()
-            self._counts[_THROUGH] = self._counts[_ACCEPTED]  # nobody knows of those that were open: they have not failed
+            self._counts[_SUCCEEDED] = self._counts[_ACCEPTED]  # what was open has not failed
 
     def failures(self, now: float) -> HandshakeFailures:
-        """How many handshakes have failed; never less than the last time."""
+        """Return how many handshakes have failed; never fewer than before."""
         counts = self._counts
-        told = counts[_NO_DETAIL] + counts[_PROTOCOL] + counts[_AUTH]
-        undecided = 0
+        reported = counts[_NO_DETAIL] + counts[_PROTOCOL] + counts[_AUTH]
+        under_way = 0
         for accepted in reversed(self._open.values()):
-            if now - accepted > _HANDSHAKE:
+            if now - accepted > _HANDSHAKE_S:
                 break
-            undecided += 1
-        self._silent = max(self._silent, counts[_ACCEPTED] - counts[_THROUGH] - told - undecided)
-        return HandshakeFailures(counts[_NO_DETAIL], counts[_PROTOCOL] + self._silent, counts[_AUTH])
+            under_way += 1
+        self._unreported = max(self._unreported, counts[_ACCEPTED] - counts[_SUCCEEDED] - reported - under_way)
+        return HandshakeFailures(counts[_NO_DETAIL], counts[_PROTOCOL] + self._unreported, counts[_AUTH])
 
 
 class ConnectionCounter:
-    """Counts connections, failed handshakes and subscriptions, from its creation to `end`. Any thread may ask.
+    """Counts connections, failed handshakes and subscriptions, from its creation to `end`. Any thread may read the counts.
 
     Args:
-        context: of both sockets.
-        frontend: the proxy's socket for publishers. The caller owns both, and has not bound them yet.
-        backend: that for subscribers.
-        subscriptions: whether to count those that publishers are told.
+        context: the context of both sockets.
+        frontend: the proxy's socket for publishers. The caller owns both sockets, and has not bound them yet.
+        backend: the proxy's socket for subscribers.
+        subscriptions: whether to count the subscriptions that publishers are told.
     """
 
     def __init__(self, context: Context, frontend: Socket, backend: Socket, *, subscriptions: bool) -> None:
@@ -116,13 +117,13 @@ class ConnectionCounter:
 
     @property
     def connections(self) -> Connections:
-        """Those that are open."""
+        """The open connections to each port."""
         with self._lock:
             return Connections(*(port.open for port in self._ports))
 
     @property
     def handshake_failures(self) -> HandshakeFailures:
-        """How many there were at both ports."""
+        """How many handshakes have failed, at both ports."""
         with self._lock:
             now = monotonic()
             publishers, subscribers = (port.failures(now) for port in self._ports)
@@ -130,16 +131,16 @@ class ConnectionCounter:
 
     @property
     def subscriptions(self) -> int:
-        """How many different ones publishers know of at this moment, without tokens."""
+        """How many different subscriptions publishers know of now, without tokens."""
         return len(self._subscribed)
 
     def end(self) -> None:
-        """Count no more; returns when its thread has ended. The caller owns both sockets, and closes them after this."""
+        """Stop counting; returns when the thread has ended. The caller closes both sockets after this."""
         self._stop_monitors()
         self._thread.join()
 
     def _stop_monitors(self) -> None:
-        # Before those are closed that listen: libzmq would wait for ever to tell somebody who is not there.
+        # Before the listening sockets are closed: libzmq would wait for ever to send an event to a closed one.
         for socket in self._monitored:
             socket.disable_monitor()
 
@@ -157,7 +158,7 @@ class ConnectionCounter:
             for port, socket in zip(self._ports, self._monitors, strict=True):
                 if socket in ready:
                     with self._lock:
-                        running -= _follow(port, socket)
+                        running -= _note_events(port, socket)
             for socket in self._upstream:
                 if socket in ready:
                     self._follow_subscriptions(socket)
@@ -179,8 +180,8 @@ class ConnectionCounter:
             pass
 
 
-def _follow(port: Port, socket: Socket) -> bool:
-    """Take in what has happened at a port; whether that was the last of it."""
+def _note_events(port: Port, socket: Socket) -> bool:
+    """Count the waiting events of a port; return whether that was the last one."""
     for event, value in islice(events_of(socket), _BATCH):
         port.note(event, value, monotonic())
         if event == _STOPPED:

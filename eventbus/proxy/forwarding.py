@@ -1,6 +1,5 @@
-"""Passing messages on between two bound ports, from their binding until they are free again; and how that goes."""
+"""Passing messages on between two bound ports: one run, from binding the ports until they are free again."""
 
-import logging
 import signal
 import struct
 import time
@@ -14,7 +13,10 @@ import zmq
 
 from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
-from eventbus.proxy import sockets as binding
+from eventbus._base.log import Log
+from eventbus._base.zmq_sockets import Context, Socket
+from eventbus.options import ProxyOptions
+from eventbus.proxy import sockets
 from eventbus.proxy.allow_list import AllowListFile
 from eventbus.proxy.counters import ConnectionCounter
 from eventbus.proxy.denials import Denials
@@ -22,36 +24,40 @@ from eventbus.proxy.enforcer import Enforcer
 from eventbus.proxy.health import ProxyHealth, Traffic
 from eventbus.proxy.zap import Authenticator
 
-logger = logging.getLogger("eventbus")
-
 _HWM = 100_000  # messages, per connection
-_ANSWER = 1.0  # seconds within which a healthy proxy tells its counts; it takes less than a millisecond
-# A context has five, each of four sockets one, each of two ports one, the census of both five, and each client's two
-# connections one. With keys there are another thread of the context with two, a socket and a pair of whoever
-# authenticates, and the allow-list.
-_DESCRIPTORS, _WITH_KEYS = 5 + 4 + 2 + 5 + 2, 2 + 3 + 1
+_ANSWER_TIMEOUT_S = 1.0  # a healthy proxy answers with its counts within a millisecond
+# The context has five, its four sockets one each, the two ports one each, the counter's two sockets five together, and the
+# two connections of a client one each. With keys: another thread of the context has two, the authenticator a socket and a
+# pair, the allow-list one.
+_DESCRIPTORS, _DESCRIPTORS_WITH_KEYS = 5 + 4 + 2 + 5 + 2, 2 + 3 + 1
 
-# libzmq keeps a node per byte of a subscription and walks them recursively: a long one costs 60 times its size, a very long
-# one the stack. A topic has 255 bytes.
+# libzmq keeps a node for each byte of a subscription and walks them recursively: a long one costs 60 times its size, and a
+# very long one overflows the stack. A topic has at most 255 bytes.
 _MAX_SUBSCRIPTION_BYTES = 4_096
-_MIN_EVENT_BYTES = 1_024  # a smaller limit would refuse topics, and the handshake itself
+_MIN_EVENT_BYTES = 1_024  # a smaller limit would refuse topics, and even the handshake
 
 
 class Forwarding:
-    """Passes messages on in a thread, from its creation to `stop`; natively, or under the rules of an allow-list.
+    """Passes messages on in a thread, from its creation to `stop`: natively, or under the rules of an allow-list.
+
+    Any thread may call any method.
 
     Args:
         host: the address to bind.
         pub_port: the port for publishers; 0 picks a free one.
         sub_port: the port for subscribers; 0 picks a free one.
-        max_event_bytes: the largest frame from a publisher.
-        settle: how many seconds subscribers get to come back before publishers may.
-        secret_key: the proxy's; None for no encryption.
-        allow_list: who may connect, and what they may do.
-        denials: where is counted what was denied.
-        begin_anew: called with the reason when others must be made instead, on the same ports and with the same allow-list.
-        earlier: how the one was that this one goes on for; what that has counted counts on.
-        probe: the public key with which the proxy itself finds out whether it is ready; None for no encryption.
+        options: how the proxy behaves; `allow_list` in them is not read.
+        allow_list: which clients may connect, and what they may do; None: everybody, everything.
+        denials: counts what was denied, over several runs.
+        restart: called with the reason when a new run must replace this one, on the same ports and with the same allow-list.
+        previous: health of the run that this one replaces; its counts go on.
+        readiness_key: the public key with which the proxy connects to itself to find out whether it is ready; None: no
+            encryption.
+
+    Raises:
+        AddressInUse: a port is taken.
+        DescriptorsExhausted: the process may not open as many sockets as a proxy needs.
+        OSError: the host cannot be bound, or a socket cannot be made.
     """
 
     def __init__(
@@ -59,78 +65,54 @@ class Forwarding:
         host: str,
         pub_port: int,
         sub_port: int,
+        options: ProxyOptions,
         *,
-        max_event_bytes: int,
-        settle: float,
-        secret_key: str | None,
         allow_list: AllowListFile | None,
         denials: Denials,
-        begin_anew: Callable[[str], None],
-        earlier: ProxyHealth,
-        probe: str | None,
+        restart: Callable[[str], None],
+        previous: ProxyHealth,
+        readiness_key: str | None,
     ) -> None:
         self.allow_list = allow_list
         self.denials = denials
-        require_descriptors(_DESCRIPTORS + (_WITH_KEYS if allow_list else 0))
-        self._begin_anew = begin_anew
-        self._earlier = earlier
-        self._authenticator: Authenticator | None = None
-        self._enforces = allow_list is not None and allow_list.current.has_rules  # once and for all: the sockets differ
-        self._enforcer: Enforcer | None = None
-        self._gives_way = False  # whether another one that enforces has been asked for
-        # libzmq encrypts in its own threads: one of them is the bottleneck then.
-        self._context = zmq.Context(1 if secret_key is None else 2)
+        self._options = options
+        self._restart = restart
+        self._restart_requested = False
+        self._previous = previous
+        self._enforces = allow_list is not None and allow_list.current.has_rules  # for the whole run: the sockets differ
+        self._lock = Lock()  # guards the control socket; its holder checks first that the thread lives
+        self._traffic = (Traffic(),) * 4
+        self._ended: float | None = None
+        require_descriptors(_DESCRIPTORS + (_DESCRIPTORS_WITH_KEYS if allow_list else 0))
+        # libzmq encrypts in its own threads: a single one would be the bottleneck.
+        self._context: Context = zmq.Context(1 if options.secret_key is None else 2)
         with ExitStack() as undo:
             undo.callback(self._context.destroy, linger=0)
             try:
-                if self.allow_list is not None:
-                    # The first, for without one libzmq lets nobody in.
-                    self._authenticator = Authenticator(self._context, self.allow_list, self._follow_rules, probe)
+                # Before any socket is bound, because without an authenticator libzmq lets nobody in.
+                self._authenticator = self._start_authenticator(readiness_key)
+                if self._authenticator is not None:
                     undo.callback(self._authenticator.stop)
-                # Data queues are bounded. Subscriptions count against high-water marks too, and must never be forgotten.
-                self._backend = binding.socket_for(
-                    self._context, zmq.XPUB, send_hwm=_HWM, largest=_MAX_SUBSCRIPTION_BYTES, secret_key=secret_key
-                )
-                if self._enforces:
-                    self._backend.set(zmq.XPUB_MANUAL, 1)
-                largest = max(max_event_bytes, _MIN_EVENT_BYTES)
-                self._frontend = binding.socket_for(
-                    self._context, zmq.XSUB, receive_hwm=_HWM, largest=largest, secret_key=secret_key
-                )
-                # Under rules publishers are not told of subscriptions.
+                self._frontend, self._backend = self._data_sockets()
+                # Under rules publishers are not told of subscriptions, so there are none to count on their side.
                 self._counter = ConnectionCounter(
                     self._context, self._frontend, self._backend, subscriptions=not self._enforces
                 )
                 undo.callback(self._counter.end)
-                self.sub_port = binding.bind(self._backend, host, sub_port, "EVENTBUS_SUB_PORT")
-                if pub_port:
-                    # The back first: publishers that have kept events while no proxy ran send them as soon as they can, and
-                    # subscribers must be there by then. On a port that was not known before nobody waits.
-                    time.sleep(settle)
-                self.pub_port = binding.bind(self._frontend, host, pub_port, "EVENTBUS_PUB_PORT")
-                address = f"inproc://eventbus-proxy-{uuid.uuid4().hex}"
-                self._commands = self._context.socket(zmq.PAIR)
-                self._commands.bind(address)
-                self._control = self._context.socket(zmq.PAIR)
-                self._control.connect(address)
-                if self.allow_list is not None and self._enforces:
-                    self._enforcer = Enforcer(
-                        self._frontend, self._backend, self._commands, self.allow_list, self.denials, self._expel, probe
-                    )
-            except zmq.ZMQError as error:  # others have taken the descriptors meanwhile
+                self.pub_port, self.sub_port = self._bind(host, pub_port, sub_port)
+                self._control, self._commands = self._control_pair()
+                self._enforcer = self._make_enforcer(readiness_key)
+            except zmq.ZMQError as error:  # another thread has taken the descriptors in the meantime
                 raise OSError(error.errno, f"cannot run a proxy: {error.strerror}") from error
-            # Whoever touches the control socket holds the lock, and looks first whether the thread lives.
-            self._controlling = Lock()
-            self._traffic = (Traffic(),) * 4
+            self._log = Log(pub_port=self.pub_port, sub_port=self.sub_port)
             self._started = time.monotonic()
-            self._ended: float | None = None
-            self._thread = Thread(target=self._pass_on, name="eventbus-proxy", daemon=True)
+            self._thread = Thread(target=self._run, name="eventbus-proxy", daemon=True)
             self._thread.start()
             undo.pop_all()
 
     @property
     def protection(self) -> str:
-        """What keeps strangers out, for people."""
+        """For people: how strangers are kept out; empty if they are not."""
         if self.allow_list is None:
             return ""
         allowed = self.allow_list.current
@@ -138,17 +120,20 @@ class Forwarding:
         return f"encrypted, {clients} may connect" + (", with rules" if allowed.has_rules else "")
 
     def is_alive(self) -> bool:
+        """Whether the threads that pass messages on and authenticate clients run."""
         return self._thread.is_alive() and (self._authenticator is None or self._authenticator.is_alive())
 
     def reload(self) -> None:
+        """Read the allow-list again, even if its file seems unchanged."""
         if self.allow_list is not None and self.allow_list.reread():
-            self._follow_rules()
+            self._on_allow_list_change()
 
     def stop(self) -> None:
-        with self._controlling:
+        """Stop passing messages on; returns when both ports are free."""
+        with self._lock:
             if self._thread.is_alive():
-                self._ask(Deadline(_ANSWER))
-                with suppress(zmq.Again):  # it has ended this very moment
+                self._fetch_counts(Deadline(_ANSWER_TIMEOUT_S))
+                with suppress(zmq.Again):  # the thread has ended at this very moment
                     self._control.send(b"TERMINATE", zmq.NOBLOCK)
                 self._thread.join()
             if self._authenticator is not None:
@@ -156,13 +141,14 @@ class Forwarding:
             self._context.destroy()
 
     def health(self) -> ProxyHealth:
-        deadline = Deadline(_ANSWER)
+        """Return the state of this moment, with the counts of the runs before; takes a second at most."""
+        deadline = Deadline(_ANSWER_TIMEOUT_S)
         running = False
-        if self._controlling.acquire(timeout=deadline.left()):
+        if self._lock.acquire(timeout=deadline.left()):
             try:
-                running = self.is_alive() and self._ask(deadline)
+                running = self.is_alive() and self._fetch_counts(deadline)
             finally:
-                self._controlling.release()
+                self._lock.release()
         subscriptions = self._enforcer.subscriptions if self._enforcer else self._counter.subscriptions
         return ProxyHealth(
             running,
@@ -173,49 +159,110 @@ class Forwarding:
             connections=self._counter.connections,
             handshake_failures=self._counter.handshake_failures,
             subscriptions=0 if self._ended else subscriptions,
-        ).after(self._earlier)
+        ).after(self._previous)
 
-    def _ask(self, deadline: Deadline) -> bool:
-        """Ask the thread for its counts; return whether it has answered in time."""
+    # Setting up
+
+    def _start_authenticator(self, readiness_key: str | None) -> Authenticator | None:
+        if self.allow_list is None:
+            return None
+        return Authenticator(self._context, self.allow_list, self._on_allow_list_change, readiness_key)
+
+    def _data_sockets(self) -> tuple[Socket, Socket]:
+        """Make the sockets for publishers and for subscribers.
+
+        Queues of data are bounded. Subscriptions count against high-water marks too, and none may be lost: those are 0.
+        """
+        secret_key = self._options.secret_key
+        largest = max(self._options.max_event_bytes, _MIN_EVENT_BYTES)
+        frontend = sockets.socket_for(self._context, zmq.XSUB, receive_hwm=_HWM, largest=largest, secret_key=secret_key)
+        backend = sockets.socket_for(
+            self._context, zmq.XPUB, send_hwm=_HWM, largest=_MAX_SUBSCRIPTION_BYTES, secret_key=secret_key
+        )
+        if self._enforces:
+            backend.set(zmq.XPUB_MANUAL, 1)
+        return frontend, backend
+
+    def _bind(self, host: str, pub_port: int, sub_port: int) -> tuple[int, int]:
+        """Bind the port for subscribers, then that for publishers; return both ports, publishers first.
+
+        As soon as they can, publishers send what they kept while no proxy ran: by then subscribers must have reconnected.
+        No client waits for a port that is picked now.
+        """
+        bound = sockets.bind(self._backend, host, sub_port, "EVENTBUS_SUB_PORT")
+        if pub_port:
+            time.sleep(self._options.settle)
+        return sockets.bind(self._frontend, host, pub_port, "EVENTBUS_PUB_PORT"), bound
+
+    def _control_pair(self) -> tuple[Socket, Socket]:
+        """Make the socket that controls the thread, and the one from which the thread reads commands."""
+        address = f"inproc://eventbus-proxy-{uuid.uuid4().hex}"
+        commands = self._context.socket(zmq.PAIR)
+        commands.bind(address)
+        control = self._context.socket(zmq.PAIR)
+        control.connect(address)
+        return control, commands
+
+    def _make_enforcer(self, readiness_key: str | None) -> Enforcer | None:
+        if self.allow_list is None or not self._enforces:
+            return None
+        assert self._options.secret_key is not None  # without one there is no allow-list
+        return Enforcer(
+            self._frontend,
+            self._backend,
+            self._commands,
+            self.allow_list,
+            self.denials,
+            self._expel,
+            self._options.secret_key,
+            readiness_key,
+        )
+
+    # Counts
+
+    def _fetch_counts(self, deadline: Deadline) -> bool:
+        """Ask the thread for its counts; return whether it has answered in time. The caller holds the lock."""
         while self._control.poll(0):
-            self._control.recv_multipart()  # too late for whoever asked
+            self._control.recv_multipart()  # an answer that came too late for an earlier call
         try:
             self._control.send(b"STATISTICS", zmq.NOBLOCK)
-        except zmq.Again:  # it has ended this very moment
+        except zmq.Again:  # the thread has ended at this very moment
             return False
         if not self._control.poll(round(deadline.left() * 1000)):
             return False
-        self._note([struct.unpack("=Q", frame)[0] for frame in self._control.recv_multipart()])
+        self._keep_counts([struct.unpack("=Q", frame)[0] for frame in self._control.recv_multipart()])
         return True
 
-    def _note(self, counts: list[int]) -> None:
-        """Keep the counts, which are frames and bytes by turns, in the order of libzmq."""
+    def _keep_counts(self, counts: list[int]) -> None:
+        """Keep the counts: frames and bytes by turns, in the order of libzmq."""
         front_in, front_out, back_in, back_out = (Traffic(*counts[index : index + 2]) for index in range(0, 8, 2))
         self._traffic = front_in, back_out, back_in, front_out
 
-    def _follow_rules(self) -> None:
-        """After a change of the allow-list: what is passed on natively cannot be ruled. An enforcer sees for itself."""
-        if self.allow_list is None or self._enforces or self._gives_way:
+    # Rules
+
+    def _on_allow_list_change(self) -> None:
+        """Restart when the first rules come, because native forwarding knows no rules. An enforcer reads new ones itself."""
+        if self.allow_list is None or self._enforces or self._restart_requested:
             return
         if self.allow_list.current.has_rules:
-            self._gives_way = True
-            self._begin_anew("the allow-list has rules now")
+            self._restart_requested = True
+            self._restart("the allow-list has rules now")
 
     def _expel(self, key: str) -> None:
-        """After a message that no subscriber sends."""
+        """Expel a client that has sent what no subscriber sends."""
         assert self.allow_list is not None
         name = self.allow_list.current.name(key)
         self.denials.count(name)
         self.allow_list.expel(key)
-        logger.error(
-            "client %s has sent what no subscriber sends: it is not let in until the allow-list changes",
-            name,
-            extra={"eventbus_client": name, "eventbus_pub_port": self.pub_port, "eventbus_sub_port": self.sub_port},
+        self._log.error(
+            "client %s has sent what no subscriber sends: it is not let in until the allow-list changes", name, client=name
         )
-        self._begin_anew("what others have subscribed to is not sure any more")
+        self._restart("the subscriptions of other clients are not certain any more")
 
-    def _pass_on(self) -> None:
-        # Signals are for other threads: interrupted, libzmq's proxy would start anew and count from zero.
+    # The thread
+
+    def _run(self) -> None:
+        # Other threads take the signals: libzmq's proxy would restart when interrupted, and count from zero.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             if self._enforcer is not None:
@@ -223,21 +270,17 @@ class Forwarding:
             else:
                 zmq.proxy_steerable(self._frontend, self._backend, None, self._commands)
         except Exception as error:
-            logger.exception(
-                "the proxy on ports %d and %d has ended, events pass no more",
+            self._log.exception(
+                "the proxy on ports %d and %d has failed: no events pass any more",
                 self.pub_port,
                 self.sub_port,
-                extra={
-                    "eventbus_pub_port": self.pub_port,
-                    "eventbus_sub_port": self.sub_port,
-                    "eventbus_error": type(error).__name__,
-                },
+                error=type(error).__name__,
             )
         finally:
             self._ended = time.monotonic()
-            if self._enforcer is not None:  # which may have ended by itself
-                self._note(self._enforcer.traffic)
+            if self._enforcer is not None:  # it may have ended by itself
+                self._keep_counts(self._enforcer.traffic)
             self._counter.end()
-            # Sockets are closed by the thread that used them.
+            # The thread that used a socket closes it.
             for socket in (self._frontend, self._backend, self._commands):
                 socket.close()

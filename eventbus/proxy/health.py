@@ -1,4 +1,4 @@
-"""How a proxy is: values of one moment, and adding up what several of them have counted one after the other."""
+"""The health of a proxy: values of one moment, and adding the counts of several runs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -8,7 +8,7 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """What went one way: frames, of which each message of this bus has two, and the bytes in them."""
+    """Traffic in one direction: frames, of which each message of this bus has two, and the bytes in them."""
 
     frames: int = 0
     bytes: int = 0
@@ -19,7 +19,7 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class Connections:
-    """How many are open, by the port that they came to; also those that have not finished their handshake."""
+    """Open connections, by the port that they came to. Those that have not finished their handshake count too."""
 
     publishers: int = 0
     subscribers: int = 0
@@ -27,15 +27,14 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class HandshakeFailures:
-    """Connections that have ended before their handshake was through, by what libzmq calls the reason.
+    """Connections whose handshake has failed, by libzmq's reason.
 
     Attributes:
-        no_detail: the other side has left, as what only looks whether a port is open does, or has taken longer than five
-            seconds.
-        protocol: it spoke something else than ZeroMQ, or has no business at this port. A part of those libzmq does not
-            report: they are counted once nobody can still be in the midst of a handshake, after six seconds at most
+        no_detail: the peer has disconnected, as a port check does, or has taken longer than five seconds.
+        protocol: the peer does not speak ZeroMQ, or its socket type does not fit this port. libzmq does not report all of
+            these: the others are counted when no handshake can be under way any more, at the latest after six seconds
             without a new connection that stays.
-        auth: its key is not on the allow-list.
+        auth: the peer's key is not on the allow-list.
     """
 
     no_detail: int = 0
@@ -48,26 +47,26 @@ class HandshakeFailures:
 
 @dataclass(frozen=True, slots=True)
 class ProxyHealth:
-    """How a proxy is at one moment, or was when it ended.
+    """The health of a proxy at one moment; of a stopped proxy, when it stopped.
 
-    The counts begin with `start`. What goes out is counted when it is handed on, once, however many get
-    it: also what nobody has subscribed to, and what was dropped because a subscriber's queue was full.
+    The counts begin at `start`. An outgoing message counts once, however many subscribers get it. Messages without a
+    subscriber, and those that were dropped because a subscriber's queue was full, count as well.
 
     Attributes:
-        running: whether it passes messages on: it has been started and it answers.
-        uptime: seconds since it was started; of one that has ended, how long it ran.
-        from_publishers: what publishers have sent.
-        to_subscribers: what was handed on to subscribers.
+        running: whether the proxy passes messages on: it was started and it answers.
+        uptime: seconds since the start; of a stopped proxy, how long it ran.
+        from_publishers: traffic that publishers have sent.
+        to_subscribers: traffic that was passed on to subscribers.
         from_subscribers: subscriptions, and their ends, that subscribers have sent and that change anything for publishers.
-        to_publishers: what was handed on to publishers.
+        to_publishers: traffic that was passed on to publishers.
         refused: connections of clients whose keys are not on the allow-list.
         denied: how often each client, by its name in the allow-list, was denied to publish or to subscribe.
-        connections: that are open now.
-        handshake_failures: connections that have come to nothing.
-        subscriptions: different topics, or beginnings of topics, that somebody is subscribed to now; all topics are one of
-            them, and the tokens of clients' echoes none. Under rules a topic counts from being granted to one client until
-            all have left who have asked for it, and 100,000 of them at most; who asks twice for the same, as only a
-            hand-made client does, may leave it behind.
+        connections: open connections.
+        handshake_failures: connections whose handshake has failed.
+        subscriptions: different topics, or prefixes of topics, that at least one client is subscribed to now. A
+            subscription to all topics is one of them; the tokens of clients' echoes do not count. Under rules a topic
+            counts from the moment when one client is granted it until all clients that asked for it have left, up to
+            100,000 topics; a client that asks twice for the same topic, as only a hand-made one does, may leave it behind.
     """
 
     running: bool = False
@@ -82,15 +81,15 @@ class ProxyHealth:
     handshake_failures: HandshakeFailures = HandshakeFailures()
     subscriptions: int = 0
 
-    def after(self, earlier: "ProxyHealth") -> Self:
-        """The same of a proxy that goes on where the earlier one has stopped, and has its `denied` already."""
+    def after(self, previous: "ProxyHealth") -> Self:
+        """Return this health with the counts of the run before added, except `denied`, which already has them."""
         return replace(
             self,
-            uptime=earlier.uptime + self.uptime,
-            from_publishers=earlier.from_publishers + self.from_publishers,
-            to_subscribers=earlier.to_subscribers + self.to_subscribers,
-            from_subscribers=earlier.from_subscribers + self.from_subscribers,
-            to_publishers=earlier.to_publishers + self.to_publishers,
-            refused=earlier.refused + self.refused,
-            handshake_failures=earlier.handshake_failures + self.handshake_failures,
+            uptime=previous.uptime + self.uptime,
+            from_publishers=previous.from_publishers + self.from_publishers,
+            to_subscribers=previous.to_subscribers + self.to_subscribers,
+            from_subscribers=previous.from_subscribers + self.from_subscribers,
+            to_publishers=previous.to_publishers + self.to_publishers,
+            refused=previous.refused + self.refused,
+            handshake_failures=previous.handshake_failures + self.handshake_failures,
         )

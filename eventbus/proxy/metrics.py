@@ -1,4 +1,4 @@
-"""What a proxy counts, as metrics for Prometheus. Needs prometheus-client."""
+"""The counts of a proxy as metrics for Prometheus. Needs prometheus-client."""
 
 from collections.abc import Callable, Iterator
 
@@ -13,11 +13,11 @@ _PREFIX = "eventbus_proxy_"
 
 
 class ProxyCollector(Collector):
-    """The metrics of one proxy, asked for when they are scraped.
+    """The metrics of one proxy, read at each scrape.
 
     Args:
-        health: tells how the proxy is.
-        own: how many of the connections are the proxy's own, and not counted.
+        health: returns the proxy's health.
+        own: returns how many connections are the proxy's own, which do not count.
     """
 
     def __init__(self, health: Callable[[], ProxyHealth], own: Callable[[], Connections] = Connections) -> None:
@@ -25,13 +25,13 @@ class ProxyCollector(Collector):
         self._own = own
 
     def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        """The metrics of this moment."""
+        """Return the metrics of this moment."""
         health, own = self._health(), self._own()
-        yield _gauge("running", "1: it passes messages on; 0: it does not.", float(health.running))
-        yield _gauge("uptime_seconds", "Seconds that it has been running for.", health.uptime)
+        yield _gauge("running", "1: the proxy passes messages on; 0: it does not.", float(health.running))
+        yield _gauge("uptime_seconds", "Seconds since the proxy was started.", health.uptime)
         yield _gauge(
             "subscriptions",
-            "Different topics, or beginnings of topics, that somebody is subscribed to now.",
+            "Different topics, or prefixes of topics, that at least one client is subscribed to now.",
             health.subscriptions,
         )
         connections = GaugeMetricFamily(
@@ -42,8 +42,8 @@ class ProxyCollector(Collector):
         yield connections
         messages = CounterMetricFamily(
             _PREFIX + "messages",
-            "Messages from publishers (in), and those handed on (out: once, however many get them, and also what nobody has "
-            "subscribed to or a full queue drops). Half as many as frames: each message of this bus has two.",
+            "Messages from publishers (in), and messages passed on (out: each once, however many subscribers get it, even "
+            "if none is subscribed or a full queue drops it). Half the number of frames: each message of this bus has two.",
             labels=["direction"],
         )
         size = CounterMetricFamily(_PREFIX + "bytes", "Bytes in the frames of messages.", labels=["direction"])
@@ -54,8 +54,8 @@ class ProxyCollector(Collector):
         yield size
         failures = CounterMetricFamily(
             _PREFIX + "handshake_failures",
-            "Connections that ended before their handshake was through: the other side left or was too slow (no_detail), "
-            "it speaks something else (protocol), or its key is not on the allow-list (auth).",
+            "Connections whose handshake failed: the peer left or was too slow (no_detail), it does not speak ZeroMQ "
+            "(protocol), or its key is not on the allow-list (auth).",
             labels=["reason"],
         )
         failed = health.handshake_failures
@@ -76,11 +76,11 @@ class ProxyCollector(Collector):
 
 
 def metrics_of(collector: ProxyCollector) -> Callable[[], tuple[bytes, str]]:
-    """What returns the text for a scrape, with metrics of this process, and its content type."""
+    """Return a function that returns the text for a scrape, with metrics of this process, and its content type."""
     registry = CollectorRegistry()
     registry.register(collector)
     ProcessCollector(registry=registry)
-    encode, kind = choose_encoder("")  # what every scraper can read
+    encode, kind = choose_encoder("")  # the format that every scraper can read
     return lambda: (encode(registry), kind)
 
 

@@ -1,8 +1,8 @@
-"""The proxy as a process that holds nothing else: what ``eventbus proxy`` becomes.
+"""A process that runs only the proxy: `eventbus proxy` becomes this process.
 
-A process that is killed lets go of its sockets only after its memory, a tenth of a millisecond for each megabyte, and what
-publishers send meanwhile is lost. So this file is run as a script, and imports ZeroMQ and what a proxy needs of this package
-but neither the rest nor pydantic.
+The kernel closes the sockets of a killed process only after it has freed the memory, at a tenth of a millisecond for each
+megabyte, and messages that publishers send in the meantime are lost. So this file runs as a script that imports ZeroMQ and
+the modules that a proxy needs, but neither the rest of this package nor pydantic.
 """
 
 import json
@@ -11,56 +11,67 @@ import os
 import signal
 import sys
 from contextlib import ExitStack
+from dataclasses import fields
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 from types import ModuleType
+from typing import TYPE_CHECKING
 
-_GLANCE = 1.0  # seconds between two looks at whether the proxy still runs
+if TYPE_CHECKING:  # the script imports eventbus later, without its __init__
+    from eventbus.options import ProxyOptions
+
+_CHECK_INTERVAL_S = 1.0  # from one check whether the proxy still runs to the next
 
 
 def command(
     host: str,
     pub_port: int,
     sub_port: int,
+    options: "ProxyOptions",
     *,
-    max_event_bytes: int,
-    settle: float,
-    secret_key: str | None = None,
-    allow_list: str | None = None,
     log_format: str = "text",
     http_port: int | None = None,
     http_host: str = "127.0.0.1",
 ) -> list[str]:
-    """The program and its arguments for a proxy with these arguments; see `EventBusProxy` and, for the log, `LogFormat`.
+    """Return the program and its arguments for a process that runs a proxy.
 
-    With a port for HTTP, 0 for a free one, it serves metrics and probes there; see `serving`.
+    The secret key does not stand in the arguments, because every user of the machine can read those. The process reads it
+    from a pipe, whose descriptor it inherits, so the command can be run once.
 
-    A secret key is no argument, for all users of the machine can see those: the program reads it from a pipe, whose
-    descriptor it inherits. So it can be run once.
+    Args:
+        host: the address to bind.
+        pub_port: the port for publishers; 0 picks a free one.
+        sub_port: the port for subscribers; 0 picks a free one.
+        options: how the proxy behaves.
+        log_format: a value of `LogFormat`.
+        http_port: where it serves metrics and probes, see `serving`; 0 picks a free port, None: nowhere.
+        http_host: the address for those.
     """
     arguments = {
         "host": host,
         "pub_port": pub_port,
         "sub_port": sub_port,
-        "max_event_bytes": max_event_bytes,
-        "settle": settle,
-        "allow_list": allow_list,
+        "options": _plain(options),
+        "secret_key_from": None if options.secret_key is None else _pipe(options.secret_key),
         "log_format": log_format,
         "http_port": http_port,
         "http_host": http_host,
-        "secret_key_from": None if secret_key is None else _pipe(secret_key),
     }
-    return [sys.executable, "-P", __file__, json.dumps(arguments)]
+    return [sys.executable, "-P", __file__, json.dumps(arguments, default=os.fspath)]
 
 
 def run(text: str) -> int:
-    """Run a proxy until SIGTERM or SIGINT, and return the exit status. SIGHUP makes it read its allow-list again."""
+    """Run a proxy until SIGTERM or SIGINT, and return the exit status. On SIGHUP the proxy reads its allow-list again.
+
+    Args:
+        text: the last argument that `command` has made.
+    """
     arguments = json.loads(text)
-    secret_key_from, http_port, http_host = map(arguments.pop, ("secret_key_from", "http_port", "http_host"))
-    # Blocked and waited for rather than handled: so they interrupt nothing, whenever and how often they come.
+    http_port, http_host = arguments["http_port"], arguments["http_host"]
+    # Blocked and waited for rather than handled: so signals interrupt nothing, at any time and in any number.
     signals = {signal.SIGINT, signal.SIGTERM}
-    if arguments["allow_list"] is not None:
+    if arguments["options"]["allow_list"] is not None:
         signals.add(signal.SIGHUP)
     signal.pthread_sigmask(signal.SIG_BLOCK, signals)
     received: SimpleQueue[int] = SimpleQueue()
@@ -70,23 +81,26 @@ def run(text: str) -> int:
             received.put(signal.sigwait(signals))
 
     Thread(target=wait_for_signals, daemon=True).start()
+    from eventbus._base.log import Log
     from eventbus.errors import EventBusError, InvalidSettings
+    from eventbus.options import ProxyOptions
     from eventbus.policies import LogFormat
     from eventbus.proxy.proxy import EventBusProxy
     from eventbus.telemetry import logs
 
-    log_format = LogFormat(arguments.pop("log_format"))
-    # What is printed says the same as the first line of the log, to the same people; but a program reads one of the two.
+    log_format = LogFormat(arguments["log_format"])
+    # The printed line has the same facts as the log's first line. People get only the printed one; programs read either.
     logs.configure(log_format, logging.WARNING if log_format is LogFormat.TEXT else logging.INFO)
     try:
-        secret_key = None if secret_key_from is None else _read(secret_key_from)
+        descriptor = arguments["secret_key_from"]
+        options = ProxyOptions(**arguments["options"], secret_key=None if descriptor is None else _read(descriptor))
         with ExitStack() as stack:
-            proxy = EventBusProxy(**arguments, secret_key=secret_key)
+            proxy = EventBusProxy(arguments["host"], arguments["pub_port"], arguments["sub_port"], options)
             serves = ""
             if http_port is not None:
                 from eventbus.proxy.serving import serving  # half as large again as all the rest
 
-                # Before the proxy: who cannot serve them has not let any client in.
+                # Before the proxy starts: if its HTTP port is taken, it has not let any client in.
                 serves = f"; metrics and probes on {stack.enter_context(serving(proxy, http_port, http_host)).url}"
             stack.enter_context(proxy)
             print(
@@ -98,27 +112,28 @@ def run(text: str) -> int:
             logs.configure(log_format, logging.INFO)
             while True:
                 try:
-                    if received.get(timeout=_GLANCE) != signal.SIGHUP:
+                    if received.get(timeout=_CHECK_INTERVAL_S) != signal.SIGHUP:
                         return 0
                     proxy.reload()
                 except Empty:
                     if not proxy.is_running():
-                        raise EventBusError("the proxy has ended of itself; the log says why") from None
+                        raise EventBusError("the proxy has failed; the log says why") from None
     except (EventBusError, OSError) as error:
         status = 2 if isinstance(error, InvalidSettings) else 1
-        logging.getLogger(logs.COMMAND).error(
-            "%s",
-            getattr(error, "strerror", None) or error,
-            extra={"eventbus_error": type(error).__name__, "eventbus_status": status},
-        )
+        Log(logs.COMMAND).error("%s", getattr(error, "strerror", None) or error, error=type(error).__name__, status=status)
         return status
 
 
+def _plain(options: "ProxyOptions") -> dict[str, object]:
+    """Return the options without the secret key."""
+    return {field.name: getattr(options, field.name) for field in fields(options) if field.name != "secret_key"}
+
+
 def _pipe(secret_key: str) -> int:
-    """The descriptor of a pipe from which a program that inherits it can read the key once."""
+    """Return the descriptor of a pipe from which a program that inherits it can read the key once."""
     reading, writing = os.pipe()
     with open(writing, "w") as stream:
-        stream.write(secret_key)  # no pipe is so short that this would wait
+        stream.write(secret_key)  # does not block: a key is shorter than any pipe
     os.set_inheritable(reading, True)
     return reading
 

@@ -1,4 +1,4 @@
-"""The sockets that a proxy binds: their options, and where they listen."""
+"""The sockets that a proxy binds: their options, and the addresses at which they listen."""
 
 from typing import cast
 
@@ -31,7 +31,18 @@ def socket_for(
 
 
 def bind(socket: "zmq.Socket[bytes]", host: str, port: int, variable: str) -> int:
-    """Bind, and return the port that was bound."""
+    """Bind the socket to a port of a host, and return the port.
+
+    Args:
+        socket: a socket that is not bound yet.
+        host: the address or name to bind.
+        port: the port; 0 picks a free one.
+        variable: the environment variable that sets the port, for the error.
+
+    Raises:
+        AddressInUse: the port is taken.
+        OSError: the host is unknown, or no address of this machine.
+    """
     address = resolve(host)
     socket.set(zmq.IPV6, is_ipv6(address))
     endpoint = tcp_endpoint(address, port or "*")

@@ -1,1 +1,1 @@
-"""What observes a bus for others: Prometheus, OpenTelemetry. Imported only where it is switched on."""
+"""Prometheus, OpenTelemetry, the log and the HTTP server. Each is imported only where it is switched on."""

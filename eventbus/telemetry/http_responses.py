@@ -1,4 +1,4 @@
-"""What a small HTTP server answers, as bytes. Pure, but for the date."""
+"""Responses of the HTTP server as bytes: pure functions, except for the date."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ JSON = "application/json"
 
 
 def head_of(status: HTTPStatus, length: int, kind: str) -> bytes:
-    """All before the content, of which there are `length` bytes of that type; it does not tell who answers."""
+    """Return the status line and the headers for `length` bytes of content; they do not name the server's software."""
     lines = [
         f"HTTP/1.0 {status.value} {status.phrase}",
         f"Date: {formatdate(usegmt=True)}",
@@ -26,10 +26,10 @@ def head_of(status: HTTPStatus, length: int, kind: str) -> bytes:
 
 
 def refusal(reason: str) -> bytes:
-    """The content that says why there is nothing better."""
+    """Return the content of an error: the reason as JSON."""
     return json_of({"ok": False, "reason": printable(reason, 1_000)})
 
 
 def json_of(content: Mapping[str, object]) -> bytes:
-    """Facts as one line of JSON."""
+    """Return facts as one line of JSON."""
     return json.dumps(content).encode() + b"\n"

@@ -1,12 +1,17 @@
-"""A small HTTP server for whoever supervises and scrapes a service or a proxy: /healthz, /readyz and /metrics.
+"""A small read-only HTTP server for orchestrators and scrapers: /healthz, /readyz and /metrics of a service or a proxy.
 
-It is read only. Who can reach it sees how things are, what was counted, and the names of topics, handlers and clients that
-metrics have as labels; no event and no key. Keep it in a network that may know that.
+Its clients see states, counts, and the names of topics, handlers and clients that metrics have as labels; no event and no
+key. Keep it in a network that may know these.
+
+Why it is not `http.server.ThreadingHTTPServer`: that one starts a thread for each connection without a limit, so a few
+thousand silent connections take all threads and descriptors of the service; its timeout, off by default, is for one read and
+not for a request; it reads up to 6 MB of headers, prints to stderr, and names the version of Python in each answer. This one
+has 32 threads at most, ends the oldest idle connection for a new one, and bounds each request in bytes and in seconds.
+tests/eventbus/telemetry/test_http_server.py proves that with silent, slow and hostile connections.
 """
 
 import errno
 import logging
-import os
 import re
 import socket
 import sys
@@ -20,73 +25,110 @@ from threading import Event, Lock, Thread
 from time import monotonic
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakSet
 
-from eventbus._base.addresses import host_and_port, is_ipv6, resolve
+from eventbus._base.addresses import ANY, host_and_port, is_ipv6, resolve
 from eventbus._base.deadline import Deadline
+from eventbus._base.forks import register_fork
+from eventbus._base.log import Log
 from eventbus._base.printable import printable
 from eventbus._base.single_flight import SingleFlight
 from eventbus.errors import ExtraMissing, ProbePortInUse, reason_of
 from eventbus.telemetry.http_responses import JSON, head_of, json_of, refusal
 
-logger = logging.getLogger("eventbus")
+log = Log()
 
 type Facts = Mapping[str, str | float | None]
 type Probe = Callable[[], tuple[bool, Facts]]
 type Metrics = Callable[[], tuple[bytes, str]]
 
-_ANSWER = 2.0  # seconds that a probe may take
-_SCRAPE = 8.0  # that metrics may take; Prometheus waits for ten
-_SILENCE = 5.0  # that a connection may say nothing
-_WHOLE = 15.0  # that it may take altogether
-_FAREWELL = 0.5  # for what still comes after the answer
-_LOOK = 1.0  # between two looks for those that take too long
-_PAUSE = 0.1  # when nobody can be accepted
-_STOP = 1.0  # for threads to come to an end
-_MOST = 32  # connections at a time, and so threads
-_LINE = 8_192  # bytes of the first line of a request
-_HEADERS = 8_192  # bytes of all that follows up to the blank line
+_DRAIN_TIMEOUT_S = 0.5  # for bytes that still arrive after the answer
+_ACCEPT_RETRY_S = 0.1  # after a connection could not be accepted
+_JOIN_TIMEOUT_S = 1.0
+_LISTEN_BACKLOG = 128  # connections
+_MAX_LINE_BYTES = 8_192  # of the request line
+_MAX_HEADERS_BYTES = 8_192  # of all lines after it, up to the blank line
 _VERSION = re.compile(rb"HTTP/[0-9]\.[0-9]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpLimits:
+    """The limits of a `ProbeServer`. Times are seconds.
+
+    Attributes:
+        probe_timeout: for the answer of a probe.
+        metrics_timeout: for the metrics; Prometheus waits for ten seconds.
+        silence_timeout: how long a connection may send nothing.
+        connection_timeout: how long a connection may exist.
+        check_interval: between two checks for connections that exceed `connection_timeout`.
+        max_connections: how many connections, and so threads, are served at a time.
+    """
+
+    probe_timeout: float = 2.0
+    metrics_timeout: float = 8.0
+    silence_timeout: float = 5.0
+    connection_timeout: float = 15.0
+    check_interval: float = 1.0
+    max_connections: int = 32
+
+
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """The functions that the server calls for its answers."""
+
+    live: Probe
+    ready: Probe
+    metrics: Metrics
 
 
 class ProbeServer:
     """Answers GET and HEAD in threads of its own, from `start` to `stop`. Any thread may call any method.
 
-    /healthz and /readyz answer with status 200 or 503, and facts as JSON. /metrics answers with 200, with 500 if that fails,
-    and with 501 if a library is missing. What raises, or takes longer than two seconds (of metrics: eight), is answered with
-    the reason. Slow and silent connections keep nobody else from being answered: there are 32 at most, and for a new one the
-    oldest of those that wait for no answer is ended. If all wait for one, the new one is refused with 503.
-    Headers of requests are read, up to 8 KiB, and mean nothing; each connection is for one request.
+    /healthz and /readyz answer with status 200 or 503, and facts as JSON. /metrics answers with 200, with 500 if the
+    function raises, and with 501 if a library is missing. If a function raises, or takes longer than two seconds (eight for
+    metrics), the answer gives the reason. The server has 32 connections at most. For a new one it ends the oldest that does
+    not wait for an answer; if all do, it refuses the new one with 503. Headers are read, up to 8 KiB, and ignored. Each
+    connection is for one request.
 
     Args:
-        port: where to listen; 0 picks a free one.
+        port: where to listen; 0 picks a free port.
         host: the address to bind.
-        live: asked by /healthz, in a thread of its own and never twice at a time: whether all is well, and the facts.
-        ready: asked by /readyz in the same way.
-        metrics: asked by /metrics: the text, and its content type.
+        live: called for /healthz, in a thread and never twice at a time: returns whether all is well, and the facts.
+        ready: called for /readyz in the same way.
+        metrics: called for /metrics in the same way: returns the text and its content type.
+        limits: timeouts, and how many connections are served at a time.
     """
 
-    def __init__(self, port: int, host: str = "127.0.0.1", *, live: Probe, ready: Probe, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        port: int,
+        host: str = "127.0.0.1",
+        *,
+        live: Probe,
+        ready: Probe,
+        metrics: Metrics,
+        limits: HttpLimits | None = None,
+    ) -> None:
         self.host = host
-        self._asked = port
-        self._live, self._ready, self._metrics = live, ready, metrics
+        self._requested_port = port
+        self._content = _Content(live, ready, metrics)
+        self._limits = limits or HttpLimits()
         self._lock = Lock()
         self._server: _Server | None = None
-        _servers.add(self)
+        register_fork(self)
 
     @property
     def port(self) -> int:
-        """The port: while it runs the bound one, else the one asked for."""
+        """The bound port while it runs, else the requested one."""
         server = self._server
-        return server.server_address[1] if server else self._asked
+        return server.server_address[1] if server else self._requested_port
 
     @property
     def url(self) -> str:
-        """Where it is, without a path."""
+        """The server's URL without a path."""
         return f"http://{host_and_port(self.host, self.port)}"
 
     def start(self) -> None:
-        """Bind the port and answer. Returns when it does. Idempotent.
+        """Bind the port and answer requests from now on. Idempotent.
 
         Raises:
             ProbePortInUse: the port is taken.
@@ -94,23 +136,22 @@ class ProbeServer:
         """
         with self._lock:
             if self._server is None:
-                self._server = _Server(self.host, self._asked, self._live, self._ready, self._metrics)
+                self._server = _Server(self.host, self._requested_port, self._content, self._limits)
 
     def stop(self) -> None:
-        """Answer no more, and free the port; returns when it is free. Idempotent.
+        """Close all connections, also those that wait for an answer, and free the port. Idempotent.
 
-        Whoever waits for an answer gets none. What hangs in a probe hangs on, in a daemon thread.
+        A probe that hangs stays in its daemon thread.
         """
         with self._lock:
             if self._server is not None:
                 self._server.stop()
                 self._server = None
 
-    def forget(self) -> None:
-        """In a forked child: the port is the parent's, and nobody answers here."""
+    def _after_fork(self) -> None:
         self._lock = Lock()
         if self._server is not None:
-            self._server.server_close()
+            self._server.server_close()  # the child's copy of the listening socket; no thread accepts here
             self._server = None
 
     def __enter__(self) -> Self:
@@ -121,49 +162,39 @@ class ProbeServer:
         self.stop()
 
 
-_servers: "WeakSet[ProbeServer]" = WeakSet()
-
-
-def _forget_servers() -> None:
-    for server in list(_servers):
-        server.forget()
-
-
-os.register_at_fork(after_in_child=_forget_servers)
-
-
 @dataclass(eq=False)
 class _Connection:
-    """A connection that has a thread."""
+    """A connection, which has a thread."""
 
     thread: Thread
     since: float
-    answering: bool = False  # its request is whole, and the answer not written yet
-    ended: bool = False  # its thread is to notice
+    answering: bool = False  # its request is complete, and the answer is not written yet
+    ended: bool = False  # shut down; its thread will notice
 
 
 class _Server(TCPServer):
-    """Listens and answers, from its creation to `stop`: each connection one request, in a thread."""
+    """Listens and answers from its creation to `stop`; each connection has one request and one thread."""
 
     allow_reuse_address = True
-    request_queue_size = 128
+    request_queue_size = _LISTEN_BACKLOG
 
-    def __init__(self, host: str, port: int, live: Probe, ready: Probe, metrics: Metrics) -> None:
-        self.probes = {"/healthz": SingleFlight(live), "/readyz": SingleFlight(ready)}
-        self.metrics = SingleFlight(metrics)
+    def __init__(self, host: str, port: int, content: _Content, limits: HttpLimits) -> None:
+        self.probes = {"/healthz": SingleFlight(content.live), "/readyz": SingleFlight(content.ready)}
+        self.metrics = SingleFlight(content.metrics)
+        self.limits = limits
         self._lock = Lock()
-        self._open: dict[socket.socket, _Connection] = {}  # all that have a thread; the oldest first
+        self._open: dict[socket.socket, _Connection] = {}  # all that have a thread, the oldest first
         self._stopped = Event()
         address = resolve(host)
         self.address_family = socket.AF_INET6 if is_ipv6(address) else socket.AF_INET
         try:
-            super().__init__(("" if address == "*" else address, port), _Handler)
+            super().__init__(("" if address == ANY else address, port), _Handler)
         except OSError as error:
             url = f"http://{host_and_port(host, port)}"
             if error.errno == errno.EADDRINUSE:
                 raise ProbePortInUse(url, port) from None
             raise OSError(error.errno, f"cannot serve metrics and probes at {url}: {error.strerror}") from None
-        self._thread = Thread(target=self.serve_forever, args=(_LOOK,), name="eventbus-http", daemon=True)
+        self._thread = Thread(target=self.serve_forever, args=(limits.check_interval,), name="eventbus-http", daemon=True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -174,22 +205,22 @@ class _Server(TCPServer):
         self._thread.join()
         self.server_close()
         for probe in self.probes.values():
-            probe.give_up()
-        self.metrics.give_up()
-        self._cut(older_than=0.0)
-        deadline = Deadline(_STOP)
+            probe.cancel()
+        self.metrics.cancel()
+        self._end_connections(older_than=0.0)
+        deadline = Deadline(_JOIN_TIMEOUT_S)
         with self._lock:
             threads = [connection.thread for connection in self._open.values()]
         for thread in threads:
             thread.join(deadline.left())
 
-    # What the base class calls. `Any`: as it declares them.
+    # The base class calls these; `Any` is how it declares them.
 
     def get_request(self) -> tuple[socket.socket, Any]:
         try:
             return super().get_request()
-        except OSError:  # perhaps there is no descriptor left; the listening socket remains readable, and is tried at once
-            self._stopped.wait(_PAUSE)
+        except OSError:  # perhaps no descriptor is left: the socket stays readable, and the next attempt follows at once
+            self._stopped.wait(_ACCEPT_RETRY_S)
             raise
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -198,18 +229,18 @@ class _Server(TCPServer):
             return
         thread = Thread(target=self._serve, args=(request, client_address), name="eventbus-http-request", daemon=True)
         with self._lock:
-            thread.start()  # unless the process may have no more threads
+            thread.start()  # raises if the process may have no more threads
             self._open[request] = _Connection(thread, monotonic())
 
     def service_actions(self) -> None:
-        self._cut(older_than=_WHOLE)
+        self._end_connections(older_than=self.limits.connection_timeout)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()
-        logger.debug("a connection to the probes has failed", exc_info=error, extra={"eventbus_error": type(error).__name__})
+        log.debug("a connection to the HTTP server has failed", exc_info=error, error=type(error).__name__)
 
     def begin_answer(self, request: socket.socket) -> bool:
-        """Whether a connection, whose request is whole now, may have its answer; it is not ended for a new one then."""
+        """Return whether a connection, whose request is complete, may have its answer; from now on it is not ended early."""
         with self._lock:
             connection = self._open[request]
             connection.answering = not connection.ended
@@ -220,10 +251,10 @@ class _Server(TCPServer):
             self.finish_request(request, client_address)
             with self._lock:
                 self._open[request].answering = False
-            # With anything left unread the connection would be reset, and what was answered be lost on the way.
+            # Unread bytes would reset the connection, and the client could lose the answer.
             request.shutdown(socket.SHUT_WR)
-            request.settimeout(_FAREWELL)
-            while request.recv(_HEADERS):
+            request.settimeout(_DRAIN_TIMEOUT_S)
+            while request.recv(_MAX_HEADERS_BYTES):
                 pass
         except TimeoutError:
             pass
@@ -235,9 +266,9 @@ class _Server(TCPServer):
             request.close()
 
     def _make_room(self) -> bool:
-        """Whether there may be one thread more; if need be, after ending the oldest connection that awaits no answer."""
+        """Return whether one more thread may start; if needed, end the oldest connection that waits for no answer."""
         with self._lock:
-            if len(self._open) < _MOST:
+            if len(self._open) < self.limits.max_connections:
                 return True
             idle = next(
                 ((request, each) for request, each in self._open.items() if not (each.answering or each.ended)), None
@@ -246,21 +277,21 @@ class _Server(TCPServer):
                 return False
             request, connection = idle
             _end(request, connection)
-        connection.thread.join(_STOP)  # it waits for the other side only, and so notices at once
+        connection.thread.join(_JOIN_TIMEOUT_S)  # it waits in recv, which returns at once
         with self._lock:
-            return len(self._open) < _MOST
+            return len(self._open) < self.limits.max_connections
 
     def _refuse(self, request: socket.socket) -> None:
-        """Answer without a thread, as far as that goes without waiting."""
+        """Answer with 503 without a thread, as far as the socket takes it without waiting."""
         content = refusal("too many connections are waiting for an answer")
         request.setblocking(False)
         with suppress(OSError):
             request.send(head_of(HTTPStatus.SERVICE_UNAVAILABLE, len(content), JSON) + content)
-            request.recv(_HEADERS)  # left unread, it would reset the connection
+            request.recv(_MAX_HEADERS_BYTES)  # unread bytes would reset the connection
         self.shutdown_request(request)
 
-    def _cut(self, *, older_than: float) -> None:
-        """End connections; their threads notice."""
+    def _end_connections(self, *, older_than: float) -> None:
+        """Shut down connections that exist for so many seconds; their threads notice."""
         now = monotonic()
         with self._lock:
             for request, connection in self._open.items():
@@ -270,12 +301,12 @@ class _Server(TCPServer):
 
 def _end(request: socket.socket, connection: _Connection) -> None:
     connection.ended = True
-    with suppress(OSError):  # the other side has ended it
+    with suppress(OSError):  # the client has closed it
         request.shutdown(socket.SHUT_RDWR)
 
 
 class _Refused(Exception):
-    """A request is none that can be answered."""
+    """The request cannot be answered."""
 
     def __init__(self, status: HTTPStatus) -> None:
         super().__init__(status.phrase)
@@ -286,7 +317,10 @@ class _Handler(StreamRequestHandler):
     """Answers one request."""
 
     server: _Server
-    timeout = _SILENCE
+
+    def setup(self) -> None:
+        super().setup()
+        self.request.settimeout(self.server.limits.silence_timeout)
 
     def handle(self) -> None:
         self._line = b""
@@ -302,15 +336,15 @@ class _Handler(StreamRequestHandler):
                 self._answer(path)
 
     def _read(self) -> str:
-        """Read the request, keep its first line, and return the path."""
-        self._line = self._read_line(_LINE, HTTPStatus.REQUEST_URI_TOO_LONG)
+        """Read the request, keep its first line, and return its path."""
+        self._line = self._read_line(_MAX_LINE_BYTES, HTTPStatus.REQUEST_URI_TOO_LONG)
         words = self._line.split()
         if len(words) != 3 or not _VERSION.fullmatch(words[2]):
             raise _Refused(HTTPStatus.BAD_REQUEST)
         if not words[2].startswith(b"HTTP/1."):
             raise _Refused(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED)
         self._command = words[0].decode("latin-1")
-        left = _HEADERS
+        left = _MAX_HEADERS_BYTES
         while (line := self._read_line(left, HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)) not in (b"\r\n", b"\n"):
             left -= len(line)
         return words[1].partition(b"?")[0].decode("latin-1")
@@ -335,14 +369,14 @@ class _Handler(StreamRequestHandler):
 
     def _answer_probe(self, probe: SingleFlight[tuple[bool, Facts]]) -> None:
         try:
-            well, facts = probe.answer(_ANSWER)
+            well, facts = probe.call(self.server.limits.probe_timeout)
         except (Exception, CancelledError) as error:
             well, facts = False, {"reason": reason_of(error)}
         self._send(HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE, json_of({"ok": well, **facts}), JSON)
 
     def _answer_metrics(self) -> None:
         try:
-            content, kind = self.server.metrics.answer(_SCRAPE)
+            content, kind = self.server.metrics.call(self.server.limits.metrics_timeout)
         except ExtraMissing as error:
             self._send_error(HTTPStatus.NOT_IMPLEMENTED, str(error))
         except (Exception, CancelledError) as error:
@@ -354,13 +388,8 @@ class _Handler(StreamRequestHandler):
         self._send(status, refusal(reason or status.phrase), JSON)
 
     def _send(self, status: HTTPStatus, content: bytes, kind: str) -> None:
-        if logger.isEnabledFor(logging.DEBUG):
+        if log.isEnabledFor(logging.DEBUG):
             request = printable(self._line.rstrip(b"\r\n").decode("latin-1"))
-            logger.debug(
-                "answered %s with status %d",
-                request,
-                status,
-                extra={"eventbus_request": request, "eventbus_status": int(status)},
-            )
+            log.debug("answered %s with status %d", request, status, request=request, status=int(status))
         head = head_of(status, len(content), kind)
         self.wfile.write(head if self._command == "HEAD" else head + content)

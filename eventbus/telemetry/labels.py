@@ -1,4 +1,4 @@
-"""What telemetry calls things that others have named: printable, and never more than so many different ones."""
+"""Values of labels and attributes: printable, and bounded in number, although strangers may choose the names."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -8,16 +8,16 @@ from eventbus._base.printable import printable
 from eventbus.wire.frames import MAX_TOPIC_BYTES
 
 LIMIT = 100
-OTHER = "_OTHER"  # as OpenTelemetry calls what is on no list; an event's topic may well be called `other`
+OTHER = "_OTHER"  # the name of OpenTelemetry for values that are on no list; a topic may be called `other`
 
 
 class Bounded[Value](dict[str, Value]):
-    """Makes a value for each of the first names that are looked up, and one for all other names together.
+    """A dict that makes a value for each of the first names that are looked up, and one value for all other names.
 
-    A name that is known is looked up as in any dict. Any thread may look up.
+    A known name costs the lookup of a dict. Any thread may look up.
 
     Args:
-        make: makes the value of a name, which is printable and at most 255 characters long, or `OTHER`.
+        make: makes the value of a name; its argument is printable and at most 255 characters long, or `OTHER`.
         limit: how many names have a value of their own.
     """
 
@@ -41,6 +41,6 @@ class Bounded[Value](dict[str, Value]):
 
 
 def error_type(error: BaseException) -> str:
-    """The error's class with its module, as OpenTelemetry has it in ``error.type``."""
+    """Return the error's class with its module, as OpenTelemetry wants it in ``error.type``."""
     cls = type(error)
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"

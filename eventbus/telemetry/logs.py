@@ -1,9 +1,9 @@
-"""The log: how the commands write it, as lines for people or as JSON, and which fields the records of this package have.
+"""The log of the commands, as lines for people or as JSON, and the fields that the records of this package have.
 
-The lean process of a proxy (`eventbus.proxy.process`) uses it, so it imports the standard library and an enum only.
+The lean process of a proxy (`eventbus.proxy.process`) uses it, so it imports little besides the standard library.
 
-Levels: ERROR is for what people must change, or a defect; WARNING for what was lost or refused, or works worse than it
-should, though the bus goes on; INFO for the life of clients and proxies. Nothing is logged of an event that goes well.
+Levels: ERROR says that a person must act, or that there is a defect; WARNING, that events were lost or refused, or that
+the bus works worse than it should; INFO follows the life of clients and proxies. Events that go well are not logged.
 """
 
 import json
@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping
 from types import MappingProxyType
 
+from eventbus._base.log import FIELD_PREFIX
 from eventbus._base.printable import printable
 from eventbus.policies import LogFormat
 
@@ -44,17 +45,16 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "eventbus_type": "an event's type, printable",
     }
 )
-"""Every field of the records of this package. One that is None, or missing, has no meaning in that record."""
+"""Every field of the records of this package. A field that is None, or missing, has no meaning in that record."""
 
 COMMAND = "eventbus.command"
-"""The logger of what a command itself says, such as why it fails. As text such lines begin with ``eventbus:`` alone."""
+"""The logger of a command's own messages, such as why it fails. Its text lines begin with ``eventbus:`` alone."""
 
-_PREFIX = "eventbus_"
-_LONGEST = 10_000  # characters of a line for people
+_MAX_LINE_CHARS = 10_000  # of a line for people
 
 
 def configure(form: LogFormat, level: int = logging.WARNING) -> None:
-    """Write the log of this process to stderr from now on; for commands. Called again, it replaces what it did before.
+    """Write the log of this process to stderr from now on; for commands. A second call replaces the first.
 
     Args:
         form: what lines look like.
@@ -73,11 +73,11 @@ def configure(form: LogFormat, level: int = logging.WARNING) -> None:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object per record, on one line of ASCII, whatever is in the record.
+    """Formats each record as a JSON object on one line of ASCII, whatever the record contains.
 
     It has `time` (RFC 3339, UTC), `level`, `logger`, `message`, the record's `eventbus_…` fields, and `exception`, the text
-    of the traceback, if there is one. Fields are strings, numbers, true or false; what is something else is its `repr`, and
-    None is left out.
+    of the traceback, if there is one. Fields are strings, numbers, true or false; other values are written as their `repr`,
+    and None is left out.
     """
 
     converter = staticmethod(time.gmtime)
@@ -85,7 +85,7 @@ class JsonFormatter(logging.Formatter):
     default_msec_format = "%s.%03dZ"
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, without its end."""
+        """Return the line without a line end."""
         content: dict[str, object] = {
             "time": self.formatTime(record),
             "level": record.levelname,
@@ -93,41 +93,41 @@ class JsonFormatter(logging.Formatter):
             "message": _message(record),
         }
         facts = vars(record).items()
-        content |= {name: value for name, value in facts if name.startswith(_PREFIX) and value is not None}
+        content |= {name: value for name, value in facts if name.startswith(FIELD_PREFIX) and value is not None}
         if record.exc_info and record.exc_info[1] is not None:
             content["exception"] = self.formatException(record.exc_info)
         return json.dumps({_encodable(name): _plain(value) for name, value in content.items()})
 
 
 class TextFormatter(logging.Formatter):
-    """Lines for people: when, how bad, who, and what. What others have sent cannot break a line or pass for one of its own.
+    """Formats each record as a line for people: time, level, logger and message.
 
-    Control characters are escaped, and a traceback is indented below its line.
+    Control characters are escaped and tracebacks are indented, so that no text from other processes can pass for a line.
     """
 
     default_msec_format = None
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the line, and those of the traceback, if there is one, without the end of the last."""
-        text = printable(_message(record), _LONGEST)
+        """Return the line, and the lines of the traceback if there is one, without the last line end."""
+        text = printable(_message(record), _MAX_LINE_CHARS)
         if record.name == COMMAND:
             return f"eventbus: {text}"
         lines = [f"{self.formatTime(record)} {record.levelname} {printable(record.name)}: {text}"]
         if record.exc_info and record.exc_info[1] is not None:
             trace = self.formatException(record.exc_info).splitlines()
-            lines += [f"    {printable(line, _LONGEST)}" for line in trace]
+            lines += [f"    {printable(line, _MAX_LINE_CHARS)}" for line in trace]
         return "\n".join(lines)
 
 
 def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
-    except Exception:  # arguments that do not fit, or whose text fails: of another library, most likely
+    except Exception:  # the arguments do not fit or cannot be shown; most likely another library's
         return f"{_shown(record.msg)} {_shown(record.args)}"
 
 
 def _plain(value: object) -> str | int | float:
-    """What stands for the value in JSON that every parser takes."""
+    """Return the value as strict JSON parsers accept it."""
     match value:
         case str():
             return _encodable(value)
@@ -142,12 +142,12 @@ def _plain(value: object) -> str | int | float:
 
 
 def _encodable(text: str) -> str:
-    """The text with lone surrogates, which few parsers take, as escapes."""
+    """Return the text with lone surrogates, which few parsers accept, as escapes."""
     return str.encode(text, errors="backslashreplace").decode()
 
 
 def _shown(value: object) -> str:
     try:
         return repr(value)
-    except Exception:  # it may be anybody's
+    except Exception:  # any class may have written it
         return f"a {type(value).__name__} whose repr failed"

@@ -1,4 +1,4 @@
-"""What a service answers to those who supervise and scrape it; see `http_server`."""
+"""The HTTP server of a service; see `http_server`."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -13,13 +13,13 @@ if TYPE_CHECKING:  # the process of a proxy imports no client
 
 # Any: whatever classes of events it has.
 def probes_of(client: "EventBusClient[Any, Any, Any]", port: int, host: str = "127.0.0.1") -> ProbeServer:
-    """The server of a service, not started yet: /healthz and /readyz answer from `client.health()`.
+    """Return the server of a service, not started yet: /healthz and /readyz answer from `client.health()`.
 
-    /metrics has prometheus-client's default registry: what `EVENTBUS_METRICS=prometheus` counts, and what the service does.
+    /metrics serves prometheus-client's default registry: the metrics of `EVENTBUS_METRICS=prometheus` and the service's own.
 
     Args:
-        client: the service's.
-        port: where to listen; 0 picks a free one.
+        client: the service's client.
+        port: where to listen; 0 picks a free port.
         host: the address to bind.
     """
 
@@ -32,8 +32,8 @@ def probes_of(client: "EventBusClient[Any, Any, Any]", port: int, host: str = "1
 
         return ask
 
-    live = probe(lambda health: health.live, "the consumer does not get on")
-    ready = probe(lambda health: health.ready, "the way to the proxy and back is not proven")
+    live = probe(lambda health: health.live, "the consumer makes no progress")
+    ready = probe(lambda health: health.ready, "the path to the proxy and back is not proven")
     return ProbeServer(port, host, live=live, ready=ready, metrics=_default_registry)
 
 
@@ -43,10 +43,10 @@ def _default_registry() -> tuple[bytes, str]:
         from prometheus_client.exposition import choose_encoder
     except ImportError:
         raise prometheus_missing() from None
-    encode, kind = choose_encoder("")  # what every scraper can read
+    encode, kind = choose_encoder("")  # the format that every scraper can read
     return encode(REGISTRY), kind
 
 
 def prometheus_missing() -> ExtraMissing:
-    """The error of a service or proxy that is to serve metrics without the library."""
+    """Return the error of a service or a proxy that serves /metrics without the library."""
     return ExtraMissing("prometheus", "EVENTBUS_HTTP_PORT", library="prometheus-client")

@@ -1,10 +1,9 @@
-"""Metrics for Prometheus: a hook that counts and times in a registry of prometheus-client, under the names listed here."""
+"""Metrics for Prometheus: a hook that counts and times in a registry of prometheus-client."""
 
-from collections import Counter as Counts
 from collections.abc import Iterable, Sequence
 from threading import Lock
 from typing import Any
-from weakref import WeakKeyDictionary, WeakSet
+from weakref import WeakKeyDictionary
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily
@@ -14,23 +13,24 @@ from eventbus.events import BaseEvent, BaseEventType
 from eventbus.observe.hooks import EventBusHook
 from eventbus.observe.state import ClientState, StateChange
 from eventbus.observe.stats import DropReason
+from eventbus.telemetry.clients import HasHealth, OpenClients, WatchedClients, WorstHealth
 from eventbus.telemetry.labels import Bounded, error_type
-from eventbus.telemetry.switch import HasHealth
+from eventbus.telemetry.names import (
+    BUSY,
+    CLIENTS,
+    DROPPED,
+    EMITTED_BYTES,
+    EMITTED_EVENTS,
+    HANDLER_DURATION,
+    HANDLER_ERRORS,
+    LOST,
+    RECEIVED_BYTES,
+    RECEIVED_EVENTS,
+    REJECTED,
+    ROUND_TRIP,
+    STATE_CHANGES,
+)
 from eventbus.wire.codec import RejectReason
-
-EMITTED_EVENTS = "eventbus_emitted_events_total"
-EMITTED_BYTES = "eventbus_emitted_bytes_total"
-RECEIVED_EVENTS = "eventbus_received_events_total"
-RECEIVED_BYTES = "eventbus_received_bytes_total"
-HANDLER_DURATION = "eventbus_handler_duration_seconds"
-HANDLER_ERRORS = "eventbus_handler_errors_total"
-REJECTED = "eventbus_rejected_messages_total"
-DROPPED = "eventbus_dropped_events_total"
-LOST = "eventbus_lost_events_total"
-CLIENTS = "eventbus_clients"
-STATE_CHANGES = "eventbus_state_changes_total"
-ROUND_TRIP = "eventbus_echo_round_trip_seconds"
-BUSY = "eventbus_consumer_busy_seconds"
 
 # Labels
 TOPIC, HANDLER, OUTCOME, ERROR_TYPE, REASON, STATE = "topic", "handler", "outcome", "error_type", "reason", "state"
@@ -39,31 +39,30 @@ SUCCESS, ERROR = "success", "error"  # outcomes
 
 MAX_ERROR_TYPES = 20  # of each handler
 
-# Seconds. Most handlers take less than what prometheus-client begins with.
+# Seconds. Most handlers take less than the smallest bucket of prometheus-client's defaults.
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class PrometheusHook(EventBusHook):
-    """Tells a registry what a client does. All hooks of a registry share its metrics, so a process may have many clients.
+    """Counts and times what clients do. All hooks of a registry share its metrics, so a process may have many clients.
 
-    Labels take no more than a hundred topics and a hundred handlers; what comes later counts as ``_OTHER``. The metrics
-    are prometheus-client's own, for its multiprocess mode; only what `watch` adds is missing there.
+    Labels have a hundred topics and a hundred handlers at most; later ones count as ``_OTHER``. prometheus-client's
+    multiprocess mode works, except for the two gauges that `watch` adds.
 
     Args:
-        registry: prometheus-client's default one, or another.
+        registry: the registry of the metrics.
     """
 
     def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
         self._metrics = _metrics_of(registry)
-        self._open = Counts[ClientState]()  # clients that this hook has seen get into a state and not out of it
-        self._changing = Lock()
+        self._open = OpenClients()
 
     def watch(self, client: HasHealth) -> None:
-        """Read the echo's round trip and the consumer's progress from this client's health whenever the registry is scraped.
+        """Read the echo's round trip and the consumer's progress from this client's health at each scrape.
 
-        The client is kept weakly.
+        The hook keeps the client weakly.
         """
-        self._metrics.watched.add(client)
+        self._metrics.watched.add(client, None)
 
     # BaseEvent[Any]: as in `EventBusHook`.
     def emitted(self, topic: str, events: Sequence[BaseEvent[Any] | BaseEventType], size: int) -> None:
@@ -79,41 +78,39 @@ class PrometheusHook(EventBusHook):
         volume.inc(size)
 
     def handled(self, topic: str, event: BaseEvent[Any], handler: str, duration: float) -> None:
-        """Note how long it took."""
+        """Record the duration."""
         self._metrics.succeeded[handler].observe(duration)
 
     def handler_failed(self, topic: str, event: BaseEvent[Any], handler: str, duration: float, error: BaseException) -> None:
-        """Note how long it took, and count the error."""
+        """Record the duration, and count the error."""
         durations, errors = self._metrics.failed[handler]
         durations.observe(duration)
         errors[self._metrics.error_types[error_type(error)]].inc()
 
     def rejected(self, reason: RejectReason, count: int) -> None:
-        """Count them."""
+        """Count."""
         self._metrics.rejected.labels(reason).inc(count)
 
     def dropped(self, reason: DropReason, count: int) -> None:
-        """Count them."""
+        """Count."""
         self._metrics.dropped.labels(reason).inc(count)
 
     def lost(self, topic: str, count: int) -> None:
-        """Count them."""
+        """Count."""
         self._metrics.lost[topic].inc(count)
 
     def state_changed(self, change: StateChange) -> None:
-        """Count the change, and the client to those in its new state; one that is closed to none."""
+        """Count the change, and move the client from its old state to the new one; CLOSED has no gauge."""
         self._metrics.state_changes.labels(change.state).inc()
-        with self._changing:
-            if self._open[change.before]:  # else the hook came later than the client got there
-                self._open[change.before] -= 1
-                self._metrics.clients.labels(change.before).dec()
-            if change.state is not ClientState.CLOSED:
-                self._open[change.state] += 1
-                self._metrics.clients.labels(change.state).inc()
+        left, entered = self._open.move(change)
+        if left is not None:
+            self._metrics.clients.labels(left).dec()
+        if entered is not None:
+            self._metrics.clients.labels(entered).inc()
 
 
 class _Metrics:
-    """What one registry has. Children are looked up once: it costs as much as counting."""
+    """The metrics of one registry. Children are looked up once, because a lookup costs as much as counting."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, unit: str, meaning: str, *labels: str) -> Counter:
@@ -157,53 +154,43 @@ class _Metrics:
             registry=registry,
         )
         self.state_changes = counter(STATE_CHANGES, "changes", "Changes of clients to a state.", STATE)
-        # A series that appears with its first count hides that count from rate() and increase().
+        # All series exist from the start, because rate() and increase() do not see a series' first count.
         for reject in RejectReason:
             self.rejected.labels(reject)
         for drop in DropReason:
-            if drop is not DropReason.UNREAD:  # hooks are not told of those
+            if drop is not DropReason.UNREAD:  # hooks are not called for these
                 self.dropped.labels(drop)
         for state in ClientState:
             self.state_changes.labels(state)
             if state is not ClientState.CLOSED:
                 self.clients.labels(state)
-        self.watched = _Watched()
-        registry.register(self.watched)
+        self.watched = WatchedClients[None]()
+        registry.register(_HealthCollector(self.watched))
 
 
-class _Watched(Collector):
-    """What is read from the health of clients at the moment of a scrape; of several clients, the worst."""
+class _HealthCollector(Collector):
+    """Reads the health of clients at each scrape; of several clients, it exports the worst."""
 
-    def __init__(self) -> None:
-        self._clients: WeakSet[HasHealth] = WeakSet()
-        self._changing = Lock()
-
-    def add(self, client: HasHealth) -> None:
-        with self._changing:
-            self._clients.add(client)
+    def __init__(self, clients: WatchedClients[None]) -> None:
+        self._clients = clients
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
-        """Tell the registry the names without looking at any client."""
-        return _families([], [])
+        """Return the names without reading any client."""
+        return _families(_NO_CLIENT)
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        with self._changing:
-            clients = list(self._clients)
-        healths = [health for client in clients if (health := client.health()).state is not ClientState.CLOSED]
-        return _families(
-            [health.round_trip for health in healths if health.round_trip is not None],
-            [health.busy_for for health in healths if health.consuming],
-        )
+        return _families(self._clients.worst().get(None, _NO_CLIENT))
 
 
-def _families(round_trips: list[float], busy: list[float]) -> list[GaugeMetricFamily]:
-    """Both families; without a sample where there is nothing to tell."""
+_NO_CLIENT = WorstHealth(None, None)
+
+
+def _families(worst: WorstHealth) -> list[GaugeMetricFamily]:
+    """Return both families, each without a sample if it has no value."""
     return [
+        GaugeMetricFamily(ROUND_TRIP, "How long the last echo through the proxy took.", worst.round_trip, unit="seconds"),
         GaugeMetricFamily(
-            ROUND_TRIP, "How long the last echo through the proxy took.", max(round_trips, default=None), unit="seconds"
-        ),
-        GaugeMetricFamily(
-            BUSY, "How long ago the consumer last got on; 0 while it waits.", max(busy, default=None), unit="seconds"
+            BUSY, "How long ago the consumer last made progress; 0 while it waits.", worst.busy_for, unit="seconds"
         ),
     ]
 

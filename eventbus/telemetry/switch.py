@@ -1,21 +1,13 @@
-"""From settings to what they switch on. Libraries are imported for what is switched on, and for nothing else."""
+"""From settings to hooks and middleware. A library is imported only if its telemetry is switched on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 from eventbus.errors import ExtraMissing
 from eventbus.handle.middleware import Middleware
-from eventbus.observe.health import EventBusHealth
 from eventbus.observe.hooks import EventBusHook
 from eventbus.policies import Metrics, Traces
-
-
-class HasHealth(Protocol):
-    """A client, as far as telemetry looks at it."""
-
-    def health(self) -> EventBusHealth:
-        """Tell how the client is. Does not block."""
+from eventbus.telemetry.clients import HasHealth
 
 
 def _unwatched(_: HasHealth) -> None:
@@ -24,12 +16,12 @@ def _unwatched(_: HasHealth) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """What is to be given to one client.
+    """The hooks and middleware of one client.
 
     Attributes:
         hooks: for ``EventBusClient(hooks=…)``.
-        middleware: for ``EventBusClient(middleware=…)``; before the service's own, so that it measures those too.
-        watch: to be called with the client, for what is read from its health; it is kept weakly.
+        middleware: for ``EventBusClient(middleware=…)``, before the service's own, so that it measures those too.
+        watch: call it with the client, for metrics that are read from its health; it keeps the client weakly.
     """
 
     hooks: tuple[EventBusHook, ...] = ()
@@ -45,14 +37,14 @@ def telemetry(
     pub_port: int | None = None,
     sub_port: int | None = None,
 ) -> Telemetry:
-    """Make what observes one client.
+    """Make the hooks and middleware of one client.
 
     Args:
-        metrics: who is told what the client does.
-        traces: whether spans are made, and the trace context travels with events.
-        host: where the proxy runs; None where there is none, such as in memory.
-        pub_port: its port for publishers, for what is said of sending.
-        sub_port: its port for subscribers, for what is said of receiving and handling.
+        metrics: which library counts.
+        traces: whether calls make spans, and the trace context travels with events.
+        host: where the proxy runs; None without a proxy, as in memory.
+        pub_port: the proxy's port for publishers, an attribute of sending.
+        sub_port: the proxy's port for subscribers, an attribute of receiving and handling.
 
     Raises:
         ExtraMissing: a library is not installed; the text names the extra and the variable.
@@ -60,13 +52,13 @@ def telemetry(
     hooks: list[EventBusHook] = []
     middleware: list[Middleware] = []
     watch: Callable[[HasHealth], None] = _unwatched
-    if traces is Traces.OTEL:
+    if traces is not Traces.NONE:
         try:
             from eventbus.telemetry.otel import OpenTelemetryTraces
         except ImportError:
             raise ExtraMissing("otel", "EVENTBUS_TRACES") from None
-        # The outermost: what is measured inside of a span can be told as an example of it.
-        middleware.append(OpenTelemetryTraces(host, pub_port, sub_port))
+        # Traces are outermost, because measurements inside of a span can have it as their exemplar.
+        middleware.append(OpenTelemetryTraces(host, pub_port, sub_port, baggage=traces is Traces.OTEL_WITH_BAGGAGE))
     if metrics is Metrics.OTEL:
         try:
             from eventbus.telemetry.otel import OpenTelemetryMetrics
@@ -75,6 +67,7 @@ def telemetry(
         counted = OpenTelemetryMetrics(host, pub_port, sub_port)
         hooks.append(counted)
         middleware.append(counted)
+        watch = counted.watch
     elif metrics is Metrics.PROMETHEUS:
         try:
             from eventbus.telemetry.prometheus import PrometheusHook

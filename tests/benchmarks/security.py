@@ -15,8 +15,8 @@ from pathlib import Path
 
 import zmq
 
-from eventbus.cli import benchmark as bench
-from eventbus.cli.benchmark import HWM, BenchEvent, BenchTopic, Callback, Contender, Send, publish_events, subscribe_client
+from eventbus.cli import bench
+from eventbus.cli.bench import HWM, BenchEvent, BenchTopic, Callback, Contender, Send, publish_events, subscribe_client
 from eventbus.keys import ClientKeys, write_pair
 
 TOPIC = BenchTopic.plant.value.encode()

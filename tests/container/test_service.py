@@ -192,7 +192,7 @@ def test_one_that_does_not_stop(bus: LifeBus) -> None:
     deaf = Deaf(bus, stop_timeout=0.01)
     deaf.start()
     try:
-        with pytest.raises(ServiceTimeout, match=r"Deaf did not stop within 0.01 s: have `run` look at `self.stopping`"):
+        with pytest.raises(ServiceTimeout, match=r"Deaf did not stop within 0.01 s: let `run` check `self.stopping`"):
             deaf.stop()
         with pytest.raises(TimeoutError):
             deaf.start()
@@ -212,7 +212,7 @@ def test_starting_itself(bus: LifeBus) -> None:
             self.stop()
             self.start()
 
-    with pytest.raises(ServiceFailed, match=r"`run` of service Eager starts it again: .* see `on_end`"):
+    with pytest.raises(ServiceFailed, match=r"`run` of service Eager starts it again, .* see `on_end`"):
         Eager(bus).run_forever()
 
 
@@ -597,7 +597,7 @@ def test_async_one_that_does_not_stop(bus: LifeBus) -> None:
         deaf.go = asyncio.Event()
         await deaf.start()
         await deaf.running.wait()
-        with pytest.raises(ServiceTimeout, match="have `run` end when it is cancelled"):
+        with pytest.raises(ServiceTimeout, match="let `run` end when it is cancelled"):
             await deaf.stop()
         with pytest.raises(ServiceTimeout):
             await deaf.start()
@@ -898,9 +898,7 @@ def test_a_provider_for_a_bus() -> None:
     app = EventBusContainer(event_class=LifeEvent)
     wrong: list[Any] = [EventBusContainer.client, app.client, app, Provide[EventBusContainer.client]]
     for given in wrong:
-        with pytest.raises(
-            TypeError, match=r"service Worker was given a \w+ for its bus, .* `providers\.Singleton\(Worker, "
-        ):
+        with pytest.raises(TypeError, match=r"service Worker got a \w+ as its bus, .* `providers\.Singleton\(Worker, "):
             Worker(given)
 
 

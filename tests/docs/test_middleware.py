@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from eventbus import DropReason, EventBusHook, EventBusProxy, current_headers
+from eventbus import DropReason, EventBusHook, EventBusProxy, current_headers, handle
 from eventbus.container import lifespan
-from eventbus.handle import resilience
 from eventbus.handle.middleware import Middleware
 from tests.docs.pages import modules, path_of, section, write_events
 from tests.support import eventually
@@ -30,7 +29,7 @@ def test_the_hook_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> 
     with section("middleware.md", "Hooks") as part:
         part.write(folder)
     with modules(folder, "alarm") as (alarm,), lifespan(alarm.App()) as app:
-        app.bus.client()._counters.drops.add(DropReason.RECEIVE_BUFFER, 2)
+        app.bus.client()._parts.counters.drops.add(DropReason.RECEIVE_BUFFER, 2)
     assert "paging plant-1: 2 events dropped" in capsys.readouterr().out
 
 
@@ -64,7 +63,7 @@ def test_the_tables() -> None:
     assert set(re.findall(r"^\| `([a-z]\w+)\([a-z, ]*\)` \|", PAGE, flags=re.MULTILINE)) == methods
     ready = {
         name
-        for name, thing in vars(resilience).items()
+        for name, thing in vars(handle).items()
         if isinstance(thing, type) and issubclass(thing, Middleware) and thing is not Middleware
     }
     assert set(re.findall(r"^\| `([A-Z]\w+)\(.*\)` \|", PAGE, flags=re.MULTILINE)) == ready

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from eventbus import HandshakeFailed
-from eventbus.proxy.allow_list import AllowList
+from eventbus.proxy.allow_list import NO_TOPICS, AllowList
 from tests.docs.pages import Reader, path_of, section
 
 PAGE = path_of("security.md").read_text()
@@ -23,13 +23,17 @@ def test_in_a_minute(tmp_path: Path) -> None:
 
 
 def test_the_rules() -> None:
-    """The example of rules is an allow-list that can be read."""
+    """The examples of rules and roles are allow-lists, and mean what the page says."""
     with section("security.md", "Who may do what") as part:
-        example = part.one("toml")
-    (client,) = AllowList.parse(example.replace("…", "x" * 40)).clients.values()
+        rules, roles = part.take("toml")
+    (client,) = AllowList.parse(rules.replace("…", "x" * 40)).clients.values()
     assert client.name == "thermostat"
     assert client.publish.permits(b"alarm-1")
     assert not client.publish.permits(b"plant-1")
+    display, thermostat = AllowList.parse(roles.replace("…", "x" * 40, 1).replace("…", "y" * 40)).clients.values()
+    assert display.publish == NO_TOPICS
+    assert display.subscribe == thermostat.subscribe
+    assert thermostat.publish.permits(b"plant")
 
 
 def test_the_table_of_errors() -> None:

@@ -118,7 +118,7 @@ class Receiver:
         self.client: EventBusClient[Open | Started, MyEventType, MyEventTopic] = EventBusClient(
             adapter, transport=MemoryTransport(hub), max_event_bytes=100_000
         )
-        self.client._consumer._report._throttle = LogThrottle(0.0)
+        self.client._parts.consumer._report._throttle = LogThrottle(0.0)
         self.client.subscribe(None)
         for event_type in MyEventType:
             self.client.attach_callback(event_type, self.fail)

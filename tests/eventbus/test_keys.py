@@ -133,7 +133,7 @@ def test_a_key_from_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "No such file"), (b"", "no CURVE key"), (b"secret = 1", "no CURVE key"), (b"\xff" * 40, "no text")],
+    [(None, "No such file"), (b"", "no CURVE key"), (b"secret = 1", "no CURVE key"), (b"\xff" * 40, "not text")],
 )
 def test_a_file_without_a_key(tmp_path: Path, content: bytes | None, reason: str) -> None:
     """A file that is missing, or holds no key, is named with what it was for and the reason, but not with what it holds."""

@@ -1,6 +1,7 @@
 """Encryption and authentication over real sockets: which clients get in, what the others are told, how they recover."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -288,7 +289,7 @@ def test_check_tells_each_case(
 # Recovery
 
 
-def wait_for_obstacle(client: Bus, error: type[HandshakeFailed]) -> None:
+def wait_for_diagnosis(client: Bus, error: type[HandshakeFailed]) -> None:
     """Return once the client knows why it is not let in."""
 
     def known() -> bool:
@@ -315,7 +316,7 @@ def test_recovery_once_allowed(guarded: Guarded, numbered: bool) -> None:
     recorder = record(client)
     for number in range(10):
         client.emit_event(event(number), TOPIC)
-    wait_for_obstacle(client, UnknownClient)
+    wait_for_diagnosis(client, UnknownClient)
     guarded.set(f"late-{numbered}", keys.public)
     guarded.reload()
     client.wait_ready(PATIENCE)
@@ -357,7 +358,7 @@ def test_recovery_once_the_right_proxy_is_back(
     eventually(lambda: client.state is DEGRADED, PATIENCE)
     with wrong:
         client.emit_event(event(1), TOPIC)
-        wait_for_obstacle(client, error)
+        wait_for_diagnosis(client, error)
         with pytest.raises(error):
             client.connect()
         client.emit_event(event(2), TOPIC)
@@ -423,7 +424,7 @@ def test_the_proxy_gets_a_new_key(directory: Path, stack: ExitStack) -> None:
     with proxy_with(new):
         fresh.connect(PATIENCE)
         recorder = record(fresh)
-        wait_for_obstacle(stale, WrongServerKey)
+        wait_for_diagnosis(stale, WrongServerKey)
         stale.emit_event(event(1), TOPIC)
         passes(fresh, recorder, 2)
         assert recorder.values == [2]
@@ -495,7 +496,7 @@ def test_the_list_is_read_again_by_itself(guarded: Guarded, caplog: pytest.LogCa
         guarded.client(guarded.keys_for(keys)).connect(LONG)
 
 
-@pytest.mark.parametrize("broken", ["[clients.guest\n", "[clients.guest]\npublic_key = 'short'\n", "\0", None])
+@pytest.mark.parametrize("broken", ["[clients.guest\n", "[clients.guest]\npublic_key = 'short'\n", "\0", "", None])
 def test_a_broken_list(guarded: Guarded, broken: str | None, caplog: pytest.LogCaptureFixture) -> None:
     """While the file is broken or away what was read before stays in force, and an error is logged, once."""
     if broken is None:
@@ -511,6 +512,19 @@ def test_a_broken_list(guarded: Guarded, broken: str | None, caplog: pytest.LogC
     assert [entry.levelno for entry in caplog.records if entry.getMessage() == line] == [logging.ERROR]
     guarded.reload()
     guarded.connected(guarded.admit()).close()
+
+
+def test_a_pipe_in_the_place_of_the_list(guarded: Guarded, caplog: pytest.LogCaptureFixture) -> None:
+    """A named pipe that nobody writes to blocks neither clients that connect nor the end of the proxy."""
+    guarded.file.unlink()
+    os.mkfifo(guarded.file)
+    wait_for_line(caplog.records, "it is no regular file; what was read before stays in force")
+    guarded.connected(guarded.keys_for(GUEST)).close()
+    guarded.proxy.reload()
+    guarded.proxy.stop()
+    guarded.write()
+    guarded.proxy.start()
+    guarded.connected(guarded.keys_for(GUEST)).close()
 
 
 def test_the_list_gets_rules(directory: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -554,7 +568,7 @@ def test_the_list_loses_its_rules(directory: Path) -> None:
         recorder, denied = record(client), record(other)
         other.emit_event(event(1), TOPIC)
         eventually(lambda: guarded.proxy.health().denied.get("bound") == 2, PATIENCE)
-        guarded.set("bound", bound.public)
+        guarded.set("bound", bound.public, publish=["*"], subscribe=["*"])
         guarded.reload()
         passes(other, recorder, 2)
         other.close()

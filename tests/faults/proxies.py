@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
+from eventbus.options import ProxyOptions
 from eventbus.proxy import process as proxy_process
 from tests.container.support import free_ports
 from tests.support import PATIENCE, eventually
 
-# A proxy that knows nothing of this package: front first, no time for subscribers to come back, libzmq's own limits.
+# A proxy without this package: frontend first, no time for subscribers to reconnect, libzmq's own limits.
 _PLAIN = """
 import sys
 import zmq
@@ -30,9 +31,9 @@ class ProxyProcess:
 
     Args:
         host: the address to bind.
-        plain: whether it is libzmq's proxy in a few lines, not ours.
-        send_hwm: high-water mark for each subscriber, of a plain one.
-        prefix: what to put before the command, such as to run it elsewhere.
+        plain: run libzmq's proxy in a few lines instead of ours.
+        send_hwm: high-water mark for each subscriber, of a plain proxy.
+        prefix: put before the command, for example to run it in another network namespace.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class ProxyProcess:
         if plain:
             command = [sys.executable, "-c", _PLAIN, *map(str, (self.pub_port, self.sub_port, send_hwm))]
         else:
-            command = proxy_process.command(host, self.pub_port, self.sub_port, max_event_bytes=16_777_216, settle=0.25)
+            command = proxy_process.command(host, self.pub_port, self.sub_port, ProxyOptions())
         self._command = [*prefix, *command]
         self._process: subprocess.Popen[str] | None = None
 
@@ -55,14 +56,14 @@ class ProxyProcess:
         return monotonic()
 
     def kill(self) -> None:
-        """Let it die at once, as after a crash; returns when it is gone."""
+        """Kill it, as a crash would; returns when it is gone."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
             self._process = None
 
     def stop(self) -> None:
-        """Let it hang: it keeps its connections, and does nothing. Returns when it does not."""
+        """Pause the process: it keeps its connections and does nothing. Returns when it is paused."""
         self._signal(signal.SIGSTOP)
         eventually(lambda: self._state() == "T")
 

@@ -205,7 +205,7 @@ def test_an_unreadable_file_of_secrets(mount: Mount) -> None:
     assert refusal() == f"cannot read the secret {file}: No such file or directory"
     file.unlink()
     file.write_bytes(b"\xff" + SECRET.encode())
-    assert refusal() == f"cannot read the secret {file}: it is no text"
+    assert refusal() == f"cannot read the secret {file}: it is not text"
 
 
 def test_a_directory_of_secrets_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -218,7 +218,7 @@ def test_a_directory_of_secrets_that_is_not_there(monkeypatch: pytest.MonkeyPatc
 
 def test_the_directory_of_secrets_is_no_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Where secrets lie is said in the environment: elsewhere, or in other letters, it would be passed over in silence."""
-    complaint = "EVENTBUS_SECRETS_DIR counts in the environment only, and in capitals"
+    complaint = "EVENTBUS_SECRETS_DIR is read from the environment only, and in capitals only"
     (tmp_path / ".env").write_text(f"EVENTBUS_SECRETS_DIR={tmp_path}\n")
     assert refusal() == complaint
     (tmp_path / ".env").unlink()

@@ -90,6 +90,17 @@ def test_what_is_no_topic(run: Run) -> None:
     assert "topic" in complaint(run("emit", "", '{"type": "started"}'), 2)
 
 
+@pytest.mark.parametrize("name", ["EVENTBUS_COUNT", "EVENTBUS_FORMAT"])
+def test_flags_of_a_command_are_no_variables(run: Run, name: str) -> None:
+    """Settings are variables; the flags of one command are not, and would be unknown to the others."""
+    assert f"{name} is unknown" in complaint(run("tail", **{name: "1"}), 2)
+
+
+def test_a_bad_flag_is_named(run: Run) -> None:
+    """An error about a command's own flag names the flag, not a variable."""
+    assert complaint(run("tail", "--count", "0"), 2) == "--count='0': Input should be greater than 0"
+
+
 # settings
 
 
@@ -206,8 +217,9 @@ def test_a_proxy_that_ends_of_itself_ends_the_command() -> None:
     """If libzmq's proxy fails, the command ends with status 1 and says so, and whoever supervises it can start another."""
     done = run_script(
         "import zmq\n"
+        "from eventbus.options import ProxyOptions\n"
         "from eventbus.proxy import process as proxy_process\n"
-        "*_, arguments = proxy_process.command('127.0.0.1', 0, 0, max_event_bytes=2_000, settle=0)\n"
+        "*_, arguments = proxy_process.command('127.0.0.1', 0, 0, ProxyOptions(settle=0))\n"
         "def fail(*sockets):\n"
         "    raise zmq.ZMQError(zmq.EFAULT)\n"
         "zmq.proxy_steerable = fail\n"
@@ -215,7 +227,7 @@ def test_a_proxy_that_ends_of_itself_ends_the_command() -> None:
     )
     assert done.returncode == 1
     assert "Bad address" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("eventbus: the proxy has ended of itself")
+    assert done.stderr.splitlines()[-1].startswith("eventbus: the proxy has failed")
 
 
 def test_a_proxy_without_descriptors() -> None:
@@ -411,6 +423,21 @@ def test_interrupted_tail(bus: Bus, tailing: Start) -> None:
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(PATIENCE) == 130
         assert said(process) == ""
+
+
+def test_interrupted_at_the_start() -> None:
+    """Ctrl-C while the commands are imported gives status 130 and no traceback."""
+    done = run_script(
+        "import os, signal, sys\n"
+        "from eventbus.cli.main import main\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'eventbus.cli.commands':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "sys.exit(main(['settings']))\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_tail_without_a_proxy(run_process: Run, dead_ports: tuple[int, int]) -> None:

@@ -240,6 +240,37 @@ def test_a_proxy_without_its_key(
     assert captured.err.count("\n") == 1
 
 
+def test_check_allow_list(run: Run, tmp_path: Path) -> None:
+    """`proxy --check-allow-list` prints what each client may do, without a key and without running a proxy."""
+    roles = "[roles.reader]\nsubscribe = ['plant', 'alarm*']\n"
+    file = write_list(tmp_path / "allow.toml", roles, listed("client", CLIENT.public, roles=["reader"]))
+    done = run("proxy", "--check-allow-list", **{ALLOW_LIST: str(file)})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == [
+        "client",
+        f"    public key  {CLIENT.public}",
+        "    roles       reader",
+        "    publish     nothing",
+        "    subscribe   alarm*, plant",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "there is no allow-list to check"),
+        ("", "it has no clients"),
+        (listed("a", "x") + listed("b", "y"), "client a: its public_key is no CURVE key: .*; client b: "),
+    ],
+)
+def test_check_a_bad_allow_list(run: Run, tmp_path: Path, content: str | None, reason: str) -> None:
+    """`proxy --check-allow-list` names all that is wrong, with exit status 2."""
+    variables = {} if content is None else {ALLOW_LIST: str(write_list(tmp_path / "allow.toml", content))}
+    line = complaint(run("proxy", "--check-allow-list", **variables), 2)
+    assert ALLOW_LIST in line
+    assert re.search(reason, line)
+
+
 def test_a_proxy_with_keys(start: Start, allow_list: Path) -> None:
     """With keys `proxy` listens anywhere without a warning, shows its secret to nobody and stays small; SIGHUP has it read
     the allow-list again at once, and say each time what is wrong."""
@@ -394,7 +425,7 @@ def test_the_secret_is_nowhere(
     captured = capsys.readouterr()
     assert captured.out.count("ok: ") == 2
     assert f"{SECRET_KEY}=**********" in captured.out
-    expected = ("wrong server key", "unknown client", "not encrypted", "nobody listens", "are both set", "no CURVE key")
+    expected = ("wrong server key", "unknown client", "not encrypted", "nothing listens", "are both set", "no CURVE key")
     assert [text for text in expected if text not in captured.out + captured.err] == []
     everything = "\n".join([*shown, captured.out, captured.err, caplog.text, *(repr(vars(log)) for log in caplog.records)])
     assert PROXY.public in everything

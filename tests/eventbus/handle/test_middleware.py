@@ -260,8 +260,8 @@ def test_only_what_is_overridden_is_around(connected: Callable[..., Bus]) -> Non
     client = connected(middleware=[OnlyEmit()], topics=[TOPIC])
     recorder = Recorder()
     client.attach_callback(UPDATED, recorder)
-    assert client._dispatcher.route_of(b"my_service")[UPDATED] == (recorder,)
-    assert not connected(middleware=[Doubling()])._observed
+    assert client._parts.dispatcher.route_of(b"my_service")[UPDATED] == (recorder,)
+    assert not connected(middleware=[Doubling()])._parts.observed
 
 
 def test_detaching_what_middleware_is_around(connected: Callable[..., Bus]) -> None:

@@ -372,7 +372,7 @@ def test_without_hooks_nothing_is_in_the_way(connected: Callable[..., Bus]) -> N
     """A client without hooks and middleware calls the callbacks themselves, and is not kept alive by them."""
     client = connected(topics=[TOPIC])
     client.attach_callback(UPDATED, handle)
-    assert client._dispatcher.route_of(b"my_service")[UPDATED] == (handle,)
+    assert client._parts.dispatcher.route_of(b"my_service")[UPDATED] == (handle,)
     other = Bus(MyEvent, transport=MemoryTransport())
     gone = weakref.ref(other)
     gc.disable()
@@ -447,11 +447,11 @@ def test_attaching_many_under_hooks(connected: Callable[..., Bus]) -> None:
     """What is made for a callback and a topic is made once, whatever is attached and detached meanwhile."""
     client = connected(hooks=[Told()], topics=[TOPIC])
     client.attach_callback(UPDATED, handle)
-    (before,) = client._dispatcher.route_of(b"my_service")[UPDATED]
+    (before,) = client._parts.dispatcher.route_of(b"my_service")[UPDATED]
     other = Recorder()
     client.attach_callback(UPDATED, other)
     client.detach_callback(UPDATED, other)
-    assert client._dispatcher.route_of(b"my_service")[UPDATED] == (before,)
+    assert client._parts.dispatcher.route_of(b"my_service")[UPDATED] == (before,)
 
 
 def test_a_disabled_client_tells_nothing() -> None:

@@ -1,9 +1,8 @@
-"""Counting, and saying it seldom."""
+"""Counting what happens to events, and logging drops once a minute."""
 
 import logging
 import re
 from dataclasses import FrozenInstanceError
-from threading import Event
 
 import pytest
 
@@ -11,14 +10,8 @@ from eventbus import DropReason, EventBusStats, RejectReason
 from eventbus._base.log_throttle import LogThrottle
 from eventbus.observe.stats import MAX_UNKNOWN_TYPES, Counters, DropLog
 from eventbus.settings import EventBusSettings
+from tests.eventbus._base.test_log_throttle import Clock
 from tests.support import run_threads
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
 
 
 def snapshot(counters: Counters) -> EventBusStats:
@@ -109,78 +102,6 @@ def test_counters_lose_nothing_between_threads() -> None:
     run_threads(4, add)
     stats = snapshot(counters)
     assert (stats.handled, stats.rejected, stats.dropped) == (8_000, 8_000, 8_000)
-
-
-def test_throttle_lets_one_through_per_interval() -> None:
-    """The first of its kind passes, those of the next minute are held back, then one passes and tells how many were not."""
-    clock = Clock()
-    throttle = LogThrottle(60.0, clock)
-    assert throttle.admit("a") == 0
-    clock.now = 59.9
-    assert throttle.admit("a") is None
-    assert throttle.admit("a", 10) is None
-    clock.now = 60.0
-    assert throttle.admit("a", 5) == 11
-    clock.now = 120.0
-    assert throttle.admit("a") == 0
-    assert throttle.counts() == {"a": 18}
-
-
-def test_throttle_counts_from_the_last_that_passed() -> None:
-    """What is held back does not put off the next one."""
-    clock = Clock()
-    throttle = LogThrottle(10.0, clock)
-    passed = []
-    for second in range(31):
-        clock.now = float(second)
-        if throttle.admit("a") is not None:
-            passed.append(second)
-    assert passed == [0, 10, 20, 30]
-
-
-def test_throttle_lets_through_what_has_to_be_said_at_once() -> None:
-    """Such a message passes at any time, and tells what was held back before it; those after it wait as after any other."""
-    clock = Clock()
-    throttle = LogThrottle(60.0, clock)
-    assert [throttle.admit("a"), throttle.admit("a"), throttle.admit("a", at_once=True)] == [0, None, 1]
-    clock.now = 59.9
-    assert throttle.admit("a") is None
-    assert throttle.admit("a", at_once=True) == 1
-    clock.now = 60.0
-    assert throttle.admit("a") is None
-
-
-def test_throttle_keeps_kinds_apart() -> None:
-    """Messages of one kind hold back none of another."""
-    throttle = LogThrottle(60.0, Clock())
-    assert [throttle.admit("a"), throttle.admit("b"), throttle.admit("a"), throttle.admit("b")] == [0, 0, None, None]
-
-
-def test_throttle_gives_the_rest_once() -> None:
-    """What is held back can be asked for, and is then not mentioned again."""
-    clock = Clock()
-    throttle = LogThrottle(60.0, clock)
-    for key, count in (("a", 1), ("b", 1), ("a", 2), ("a", 3)):
-        throttle.admit(key, count)
-    assert throttle.rest() == {"a": 5}
-    assert throttle.rest() == {}
-    clock.now = 60.0
-    assert throttle.admit("a") == 0
-
-
-def test_throttle_lets_only_one_of_many_threads_through() -> None:
-    """However many threads come at once, one message passes, and everything is counted."""
-    pause = Event()
-
-    def slow_clock() -> float:
-        pause.wait(0.001)  # lets the others come to the same place
-        return 0.0
-
-    throttle = LogThrottle(60.0, slow_clock)
-    answers: list[int | None] = []
-    run_threads(4, lambda _: answers.extend([throttle.admit("a") for _ in range(10)]))
-    assert [answer for answer in answers if answer is not None] == [0]
-    assert (throttle.counts(), throttle.rest()) == ({"a": 40}, {"a": 39})
 
 
 def test_a_drop_is_said_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:

@@ -13,9 +13,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus import InvalidSettings
-from eventbus.proxy.allow_list import ALL_TOPICS, AllowedClient, AllowList, AllowListFile, TopicRule
+from eventbus.proxy.allow_list import ALL_TOPICS, NO_TOPICS, AllowedClient, AllowList, AllowListFile, TopicRule, check
 from eventbus.proxy.authorizer import Authorizer
-from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE
+from eventbus.proxy.publisher_ids import PublisherIds
+from eventbus.wire.first_frame import FirstFrame, Head
+from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of
 from tests.keys import listed, pair, write_list
 
 ANN, BOB = pair("ann").public, pair("bob").public
@@ -52,12 +54,10 @@ def test_a_list() -> None:
         parsed.clients["x"] = parsed.clients[ANN]  # type: ignore[index] # it cannot be changed, which is what is tested
 
 
-@pytest.mark.parametrize("text", ["", "\n# nobody yet\n", "[clients]\n", "clients = {}\n"])
+@pytest.mark.parametrize("text", ["", "\n# nobody yet\n", "[clients]\n", "clients = {}\n", "default = 'all'\n"])
 def test_a_list_of_nobody(text: str) -> None:
-    """An allow-list without clients is valid: no client may connect."""
-    parsed = AllowList.parse(text)
-    assert not parsed.clients
-    assert not parsed.has_rules
+    """A list without clients is an error, because a file that was cut off looks the same."""
+    assert refusal(text) == "it has no clients, so nobody could connect"
 
 
 @pytest.mark.parametrize(
@@ -103,8 +103,11 @@ def test_any_name_will_do() -> None:
         ("[clients.ann]\npublic_key = 3", "client ann: its public_key is missing"),
         ("[clients.ann]\npublic_key = ''", "client ann: its public_key is no CURVE key: one has 40 characters"),
         (f'[clients.ann]\npublic_key = "{ANN[1:]}"', "client ann: its public_key is no CURVE key"),
-        (f'[clients.ann.1]\npublic_key = "{ANN}"', "client ann: 1: only public_key, publish and subscribe are known"),
-        (listed("ann", ANN, publsih=["plant"]), "client ann: publsih: only public_key, publish and subscribe are known"),
+        (f'[clients.ann.1]\npublic_key = "{ANN}"', "client ann: 1: only public_key, roles, publish and subscribe are known"),
+        (
+            listed("ann", ANN, publsih=["plant"]),
+            "client ann: publsih: only public_key, roles, publish and subscribe are known",
+        ),
         (listed("ann", ANN) + "publish = 'plant'", r'client ann: publish must be a list of topics, such as \["plant", '),
         (listed("ann", ANN) + "publish = ['plant', 3]", "client ann: publish must be a list of topics"),
         (listed("ann", ANN) + "subscribe = false", "client ann: subscribe must be a list of topics"),
@@ -131,6 +134,96 @@ def test_everything_that_is_wrong_is_named_at_once() -> None:
         "client ann",
         "client bob",
         "client eve",
+    ]
+
+
+# The default, and roles
+
+
+@pytest.mark.parametrize(("default", "expected"), [("all", ALL_TOPICS), ("nothing", NO_TOPICS)])
+def test_what_a_client_without_rules_may_do(default: str, expected: TopicRule) -> None:
+    """`default` says what a rule that is left out permits."""
+    parsed = AllowList.parse(f'default = "{default}"\n' + listed("ann", ANN) + listed("bob", BOB, publish=["plant"]))
+    assert parsed.clients[ANN] == AllowedClient("ann", ANN, expected, expected)
+    assert parsed.clients[BOB] == AllowedClient("bob", BOB, TopicRule(frozenset({b"plant"}), ()), expected)
+    assert parsed.has_rules
+
+
+ROLES = """
+[roles.reader]
+subscribe = ["plant", "alarm*"]
+[roles.writer]
+publish = ["plant"]
+subscribe = ["plant", "other"]
+[roles.boss]
+publish = ["*"]
+subscribe = ["*"]
+[roles.idle]
+"""
+
+
+@pytest.mark.parametrize(
+    ("rules", "publish", "subscribe"),
+    [
+        ({"roles": ["reader"]}, "nothing", "alarm*, plant"),
+        ({"roles": ["reader", "writer"]}, "plant", "alarm*, other, plant"),
+        ({"roles": ["reader"], "publish": ["own*"]}, "own*", "alarm*, plant"),
+        ({"roles": ["reader"], "subscribe": ["own"]}, "nothing", "alarm*, own, plant"),
+        ({"roles": ["reader"], "subscribe": []}, "nothing", "alarm*, plant"),
+        ({"roles": ["reader", "boss"]}, "all topics", "all topics"),
+        ({"roles": ["idle"]}, "nothing", "nothing"),
+        ({"roles": []}, "nothing", "nothing"),
+    ],
+)
+@pytest.mark.parametrize("default", ["", 'default = "all"\n', 'default = "nothing"\n'])
+def test_roles(default: str, rules: dict[str, list[str]], publish: str, subscribe: str) -> None:
+    """A client with roles may do what its roles and its own rules permit, and nothing else, whatever the default."""
+    [client] = AllowList.parse(default + listed("ann", ANN, **rules) + ROLES).clients.values()
+    assert client.roles == tuple(rules["roles"])
+    assert (str(client.publish), str(client.subscribe)) == (publish, subscribe)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            listed("ann", ANN, roles=["reader", "x", "y"]) + ROLES,
+            r"client ann: there is no role x, y: roles stand in \[roles\.NAME",
+        ),
+        (
+            listed("ann", ANN) + "roles = 'reader'" + ROLES,
+            r'client ann: roles must be a list of names, such as \["reader"\]',
+        ),
+        (listed("ann", ANN) + "roles = [1]" + ROLES, "client ann: roles must be a list of names"),
+        (listed("ann", ANN) + "[roles.r]\npublic_key = 'x'", "role r: public_key: only publish and subscribe are known"),
+        (listed("ann", ANN) + "[roles.r]\nroles = ['r']", "role r: roles: only publish and subscribe are known"),
+        (listed("ann", ANN) + "[roles]\nr = ['plant']", r"role r: it must be a table: \[roles\.NAME\]"),
+        (listed("ann", ANN) + "[[roles]]", r"`roles` must be tables: \[roles\.NAME\]"),
+        (listed("ann", ANN) + "[roles.r]\npublish = ['a*b']", r"role r: publish: a \* may stand only at the end"),
+        ("default = 'none'\n" + listed("ann", ANN), 'default must be "all" or "nothing"'),
+        ("default = ['all']\n" + listed("ann", ANN), 'default must be "all" or "nothing"'),
+        (listed("ann", ANN) + "default = 'all'", "client ann: default: only public_key, roles, publish and subscribe"),
+    ],
+)
+def test_what_is_wrong_with_roles(text: str, expected: str) -> None:
+    """The error names the role or the client, and what to write instead."""
+    assert re.search(expected, refusal(text))
+
+
+def test_a_list_for_people() -> None:
+    """As text, a list says of each client what it may do, without characters that do not print."""
+    text = str(AllowList.parse(listed("ann\x1b", ANN) + listed("bob", BOB, roles=["reader", "idle"]) + ROLES))
+    assert text.splitlines() == [
+        "ann\\x1b",
+        f"    public key  {ANN}",
+        "    roles       none",
+        "    publish     all topics",
+        "    subscribe   all topics",
+        "bob",
+        f"    public key  {BOB}",
+        "    roles       reader, idle",
+        "    publish     nothing",
+        "    subscribe   alarm*, plant",
     ]
 
 
@@ -188,6 +281,24 @@ def test_messages_pass_by_topic() -> None:
         assert some.message(ANN, frame) == b""
 
 
+NUMBERED = FirstFrame(b"plant", b"", Head(b"plant", b"\x01another", 1), 7)
+
+
+def test_numbered_messages_pass_with_another_id() -> None:
+    """Each numbered message passes with its own number and the id that its sender's publisher has for receivers."""
+    ids = PublisherIds("secret")
+    some = Authorizer(AllowList.parse(listed("ann", ANN, publish=["plant"]) + listed("bob", BOB)), publisher_ids=ids)
+    frames = [NUMBERED._replace(number=number).encode() for number in range(5)]
+    frames += [NUMBERED._replace(number=number, headers=b"{}").encode() for number in range(5)]
+    for key in (ANN, BOB, ANN):
+        assert [some.message(key, frame) for frame in frames] == [ids.replace(key, frame) for frame in frames]
+    other = FirstFrame(b"other", b"", Head(b"other", b"\x01another", 1), 7).encode()
+    assert [some.message(key, other) for key in (ANN, BOB, ANN)] == [b"", ids.replace(BOB, other), b""]
+    # What has the head of a numbered frame but is another one.
+    for frame in (head_of(NUMBERED.encode()), head_of(NUMBERED.encode()) + b"1234567"):
+        assert some.message(ANN, frame) == frame
+
+
 def test_messages_of_an_exact_topic_get_the_mark() -> None:
     """If a client may have one topic alone, its messages pass with the mark that ends it; others stay as they are."""
     some = authorizer({"publish": ["*"]}, {"subscribe": ["plant"]})
@@ -195,6 +306,31 @@ def test_messages_of_an_exact_topic_get_the_mark() -> None:
     assert some.message(ANN, b"plant" + HEADER) == b"plant" + HEADER
     assert some.message(ANN, b"plant" + MARK) == b"plant" + MARK
     assert some.message(ANN, b"plant2") == b"plant2"
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        b"a\x80",
+        b"a\x1f",
+        b"\x01a",
+        b"{",
+        b"[a",
+        b" a",
+        b"\ta",
+        b"x\x9c",
+        b"(\xb5/\xfd",
+        b"\x04\x22M\x18",
+        b"a" * 256,
+        b"a" * 99_999,
+    ],
+    ids=lambda topic: repr(topic[:10]),
+)
+def test_what_is_no_topic_does_not_pass(topic: bytes) -> None:
+    """Even a client with all rights publishes on nothing but topics that this library has: receivers would take others for
+    payloads."""
+    for frame in (topic, topic + HEADER):
+        assert authorizer({}).message(ANN, frame) == b""
 
 
 @pytest.mark.parametrize("frame", [PRIVATE, PRIVATE + b"token", PRIVATE + HEADER])
@@ -303,7 +439,7 @@ def test_nobody_gets_what_the_rules_deny(ann: dict[str, list[str]], bob: dict[st
         for frame in _FRAMES:
             sent = some.message(key, frame)
             topic = frame.partition(MARK)[0]
-            assert bool(sent) == (topic != b"" and not topic.startswith(PRIVATE) and may(rules.get("publish"), topic))
+            assert bool(sent) == (topic != b"" and topic.isascii() and may(rules.get("publish"), topic))
             assert sent in (b"", frame, topic + MARK)
             passed.add(sent)
     for key, rules in ((ANN, ann), (BOB, bob)):
@@ -406,7 +542,7 @@ def test_a_link_that_is_swapped(tmp_path: Path) -> None:
     assert names(allow_list) == {"bob"}
 
 
-@pytest.mark.parametrize("content", [b"[clients", b"\xff", None, b"[clients.ann]\npublic_key = 'x'"])
+@pytest.mark.parametrize("content", [b"[clients", b"\xff", None, b"[clients.ann]\npublic_key = 'x'", b"", b"# " * 600_000])
 def test_a_file_that_breaks(file: Path, caplog: pytest.LogCaptureFixture, content: bytes | None) -> None:
     """If the file becomes unusable, or is gone, the list in force stays, and one error is logged."""
     allow_list = AllowListFile(file)
@@ -433,10 +569,10 @@ def test_a_file_that_was_only_allowed_to_be_read(file: Path, monkeypatch: pytest
     write_list(file, listed("ann", ANN), listed("bob", BOB))
     with monkeypatch.context() as patch:  # the superuser, as whom tests may run, can read everything
 
-        def refuse(*_: object) -> str:
+        def refuse(*_: object) -> int:
             raise PermissionError(13, "Permission denied")
 
-        patch.setattr(Path, "read_text", refuse)
+        patch.setattr(os, "open", refuse)
         assert not allow_list.refresh()
     before = file.stat().st_ctime_ns
     while file.stat().st_ctime_ns == before:  # the kernel's clock ticks every few milliseconds
@@ -460,7 +596,14 @@ def test_reading_again_on_request(file: Path, caplog: pytest.LogCaptureFixture) 
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [(None, "No such file"), (b"\xff", "it is not UTF-8"), (b"[clients", "no TOML"), (b"[clients.ann]", "client ann: ")],
+    [
+        (None, "No such file"),
+        (b"\xff", "it is not UTF-8"),
+        (b"[clients", "no TOML"),
+        (b"[clients.ann]", "client ann: "),
+        (b"", "it has no clients"),
+        (b"# " * 600_000, "it is larger than 1,048,576 bytes"),
+    ],
 )
 def test_without_a_list_there_is_none(file: Path, content: bytes | None, reason: str) -> None:
     """A file that cannot be used from the start is refused, with its path, its variable and the reason."""
@@ -474,7 +617,99 @@ def test_without_a_list_there_is_none(file: Path, content: bytes | None, reason:
         assert part in str(caught.value)
 
 
-def test_a_folder_is_no_list(tmp_path: Path) -> None:
-    """A folder in the place of the file is named as such."""
-    with pytest.raises(InvalidSettings, match="Is a directory"):
-        AllowListFile(tmp_path)
+def replace_by_pipe(file: Path) -> None:
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+
+
+def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+    """A folder, a device and a named pipe, which would block each reader, are named as such at once."""
+    replace_by_pipe(tmp_path / "pipe")
+    for path, reason in (
+        (tmp_path, "Is a directory"),
+        (Path("/dev/zero"), "it is no regular file"),
+        (tmp_path / "pipe", "it is no regular file"),
+    ):
+        with pytest.raises(InvalidSettings, match=f"{path} .*{reason}"):
+            AllowListFile(path)
+
+
+def test_a_pipe_in_the_place_of_the_file(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A named pipe in the place of the file blocks nobody: the list in force stays, and one error is logged."""
+    allow_list = AllowListFile(file)
+    replace_by_pipe(file)
+    for _ in range(3):
+        assert not allow_list.refresh()
+    assert names(allow_list) == {"ann"}
+    [said] = errors(caplog)
+    assert "it is no regular file; what was read before stays in force" in said
+
+
+@given(cut=st.integers(0, 10_000), rules=st.lists(st.sampled_from(["publish", "subscribe", "roles"]), unique=True))
+def test_a_file_that_is_cut_off_widens_nothing(tmp_path_factory: pytest.TempPathFactory, cut: int, rules: list[str]) -> None:
+    """Wherever the file is cut off, somebody may still connect, and no client may do more than before."""
+    patterns = {"publish": ["plant"], "subscribe": ["alarm*"], "roles": ["reader"]}
+    text = (
+        '[roles.reader]\nsubscribe = ["plant"]\n'
+        + listed("ann", ANN)
+        + listed("bob", BOB, **{rule: patterns[rule] for rule in rules})
+    )
+    file = write_list(tmp_path_factory.mktemp("cut") / "allow.toml", text)
+    allow_list = AllowListFile(file)
+    before = allow_list.current
+    file.write_text(text[: cut % len(text)])
+    allow_list.reread()
+    after = allow_list.current
+    assert after.clients
+    for key, client in after.clients.items():
+        was = before.clients[key]
+        assert (was.publish | client.publish, was.subscribe | client.subscribe) == (was.publish, was.subscribe)
+
+
+def test_a_rule_is_lifted_only_by_name(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A rule that is left out though the client had it may have been cut off: it stays in force, until it is lifted."""
+    write_list(file, listed("ann", ANN, publish=["plant"], subscribe=["plant"]), listed("bob", BOB))
+    allow_list = AllowListFile(file)
+    before = allow_list.current
+    write_list(file, listed("ann", ANN, subscribe=["plant"]), listed("bob", BOB))
+    for _ in range(2):
+        assert not allow_list.refresh()
+    assert allow_list.current is before
+    [said] = errors(caplog)
+    assert 'client ann has lost its publish rule: is the file cut off? To permit everything, write ["*"]' in said
+    for lifted in (
+        [listed("ann", ANN, publish=["*"], subscribe=["plant"])],
+        ["default = 'nothing'", listed("ann", ANN, subscribe=["plant"])],
+        ["default = 'all'", listed("ann", ANN, subscribe=["plant"])],
+        [listed("ann", ANN, roles=[])],
+    ):
+        write_list(file, *lifted)
+        assert allow_list.reread()
+
+
+def test_an_expelled_client_does_not_come_back_with_more(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What the file said of a client counts, too, while the client is expelled."""
+    write_list(file, listed("ann", ANN, publish=["plant"]), listed("bob", BOB))
+    allow_list = AllowListFile(file)
+    allow_list.expel(ANN)
+    write_list(file, listed("ann", ANN), listed("bob", BOB))
+    assert not allow_list.refresh()
+    assert names(allow_list) == {"bob"}
+    assert "client ann has lost its publish rule" in errors(caplog)[0]
+
+
+@pytest.mark.parametrize(("mode", "expected"), [(0o644, 0), (0o664, 0), (0o666, 1)])
+def test_a_file_that_everybody_can_change(file: Path, caplog: pytest.LogCaptureFixture, mode: int, expected: int) -> None:
+    """A warning says that every user of the machine can change the file; it is used all the same."""
+    file.chmod(mode)
+    assert names(AllowListFile(file)) == {"ann"}
+    assert len(errors(caplog)) == expected
+    assert all(str(file) in said and "chmod o-w" in said for said in errors(caplog))
+
+
+def test_check(file: Path) -> None:
+    """`check` returns a list as text, or raises what the proxy would at its start."""
+    assert check(file) == str(AllowListFile(file).current)
+    file.write_text("")
+    with pytest.raises(InvalidSettings, match="it has no clients"):
+        check(file)

@@ -1,4 +1,4 @@
-"""The metrics of a proxy, as Prometheus reads them from a process of its own."""
+"""The metrics of a proxy, as Prometheus scrapes them from a process."""
 
 import re
 import subprocess
@@ -12,6 +12,7 @@ import zmq
 from prometheus_client import CollectorRegistry
 
 from eventbus import ClientKeys
+from eventbus.options import ProxyOptions
 from eventbus.proxy import Connections, HandshakeFailures, ProxyHealth, Traffic
 from eventbus.proxy import process as proxy_process
 from eventbus.proxy.metrics import ProxyCollector
@@ -63,10 +64,7 @@ def served(secret_key: str | None = None, allow_list: Path | None = None) -> Ite
         "127.0.0.1",
         0,
         0,
-        max_event_bytes=100_000,
-        settle=0.25,
-        secret_key=secret_key,
-        allow_list=None if allow_list is None else str(allow_list),
+        ProxyOptions(max_event_bytes=100_000, secret_key=secret_key, allow_list=allow_list),
         http_port=0,
     )
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, close_fds=False) as process:
@@ -108,7 +106,7 @@ def throw(port: int, content: bytes) -> None:
 
 
 def test_traffic_subscriptions_and_connections(plain: Served) -> None:
-    """What passes is counted in messages and bytes; what is open is shown, without the proxy's own probe, and ends."""
+    """Traffic is counted in messages and bytes; open connections are shown, without the proxy's own, until they close."""
     before = plain.await_samples(**{PUBLISHERS: 0, SUBSCRIBERS: 0, SUBSCRIPTIONS: 0, RUNNING: 1})
     assert ask(f"{plain.url}/readyz").status == 200
     with closing(RawPeers(plain.pub_port, plain.sub_port)) as raw:
@@ -129,7 +127,7 @@ def test_traffic_subscriptions_and_connections(plain: Served) -> None:
 
 
 def test_the_process_is_shown(plain: Served) -> None:
-    """The metrics of the process itself are there, under the names that they have everywhere; it imports no pydantic."""
+    """The metrics of the process itself have their usual names; the process imports no pydantic."""
     assert scrape(plain.url)["process_resident_memory_bytes"] > 1_000_000
     maps = Path(f"/proc/{plain.process.pid}/maps").read_text()
     assert "libzmq" in maps
@@ -137,7 +135,7 @@ def test_the_process_is_shown(plain: Served) -> None:
 
 
 def test_a_scanner_shows(plain: Served) -> None:
-    """Connections that are no ZeroMQ are counted as failed handshakes, and none of them stays open."""
+    """Connections that do not speak ZeroMQ are counted as failed handshakes, and none of them stays open."""
     before = plain.await_samples(**{PUBLISHERS: 0, SUBSCRIBERS: 0})
     for port in (plain.pub_port, plain.sub_port):
         for _ in range(10):
@@ -149,7 +147,7 @@ def test_a_scanner_shows(plain: Served) -> None:
 
 
 def test_a_proxy_with_rules(ruled: Served) -> None:
-    """A proxy with keys and rules is live and ready, counts what it refuses and denies, and its own probe as nobody."""
+    """A proxy with keys and rules is live and ready, and counts refusals and denials, but not its own connections."""
     assert ask(f"{ruled.url}/healthz").status == ask(f"{ruled.url}/readyz").status == 200
     samples = ruled.await_samples(**{RUNNING: 1, PUBLISHERS: 0, SUBSCRIBERS: 0, REFUSED: 0, AUTH: 0, SUBSCRIPTIONS: 0})
     assert not [name for name in samples if name.startswith("eventbus_proxy_denied_total")]
@@ -197,7 +195,7 @@ def samples_of(collector: ProxyCollector) -> dict[tuple[str, str], float]:
 
 
 def test_what_is_collected() -> None:
-    """Each fact of a proxy's health is a sample; of frames, which are two for a message, half."""
+    """Each fact of a proxy's health is a sample; a message has two frames."""
     assert samples_of(ProxyCollector(lambda: HEALTH, own=lambda: Connections(1, 1))) == {
         ("running", ""): 1,
         ("uptime_seconds", ""): 12.5,
@@ -218,7 +216,7 @@ def test_what_is_collected() -> None:
 
 
 def test_a_connection_of_its_own_that_has_just_ended() -> None:
-    """There are never less than no connections."""
+    """The number of connections is never negative."""
     samples = samples_of(ProxyCollector(ProxyHealth, own=lambda: Connections(1, 1)))
     assert samples["connections", "publisher"] == samples["connections", "subscriber"] == 0
     assert samples["running", ""] == 0

@@ -20,7 +20,7 @@ from tests.support import MyEventTopic, RawPeers, Recorder, client_of, event, ev
 
 
 def resources() -> tuple[int, int, set[threading.Thread]]:
-    """What this process holds: descriptors, native threads, Python threads."""
+    """What this process has open: descriptors, native threads, Python threads."""
     return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), set(threading.enumerate())
 
 
@@ -30,7 +30,7 @@ def listens(port: int) -> bool:
 
 
 def eventually_no_more_than(before: tuple[int, int, set[threading.Thread]]) -> None:
-    """Return as soon as nothing more is held than before. It may be less: a thread of an earlier test was ending then."""
+    """Return as soon as no more is open than before. It may be less: a thread of an earlier test was ending then."""
 
     def nothing_new() -> bool:
         now = resources()
@@ -40,7 +40,7 @@ def eventually_no_more_than(before: tuple[int, int, set[threading.Thread]]) -> N
 
 
 def test_port_0_picks_free_ports() -> None:
-    """Port 0 means a free one, which the properties tell while it runs; two proxies get different ones."""
+    """Port 0 means a free port, which the properties return while the proxy runs; two proxies get different ones."""
     with EventBusProxy(pub_port=0, sub_port=0) as one, EventBusProxy(pub_port=0, sub_port=0) as two:
         ports = {one.pub_port, one.sub_port, two.pub_port, two.sub_port}
         assert len(ports) == 4
@@ -100,7 +100,7 @@ def test_a_taken_port_is_named(proxy: EventBusProxy, variable: str) -> None:
     eventually_no_more_than(before)
 
 
-def test_a_host_of_elsewhere_is_an_os_error() -> None:
+def test_a_foreign_host_is_an_os_error() -> None:
     """A host that is no address of this machine raises OSError and leaves nothing open."""
     proxy = EventBusProxy("192.0.2.1", 0, 0)
     before = resources()
@@ -136,7 +136,7 @@ def test_plain_messages_flow(raw: RawPeers) -> None:
 
 
 def test_every_one_of_3000_topics_is_live(proxy: EventBusProxy, raw: RawPeers) -> None:
-    """Subscriptions are never forgotten, however many there are: they count against no high-water mark."""
+    """No subscription is lost, however many there are: they count against no high-water mark."""
     topics = [b"topic%04d" % number for number in range(3_000)]
     with zmq.Context() as context, context.socket(zmq.SUB) as subscriber:
         subscriber.set(zmq.SNDHWM, 0)
@@ -203,15 +203,15 @@ def test_health_counts_what_passes(proxy: EventBusProxy, raw: RawPeers) -> None:
 
 
 def test_health_counts_a_message_once(proxy: EventBusProxy, raw: RawPeers) -> None:
-    """What goes to two subscribers counts once, as it is handed on once."""
+    """A message to two subscribers counts once, because the proxy passes it on once."""
     one, two = raw.subscriber(b"t"), raw.subscriber(b"t")
     raw.publisher(b"t").send_multipart([b"t", b"12345"])
     assert one.recv_multipart() == two.recv_multipart() == [b"t", b"12345"]
     assert proxy.health().to_subscribers == Traffic(frames=2, bytes=6)
 
 
-def test_health_of_one_that_does_not_run() -> None:
-    """Before start() nothing runs and nothing has passed; after stop() the last counts stay, until the next start()."""
+def test_health_of_a_proxy_that_does_not_run() -> None:
+    """Before start() nothing runs and no traffic has passed; after stop() the last counts stay until the next start()."""
     proxy = EventBusProxy(pub_port=0, sub_port=0)
     assert proxy.health() == ProxyHealth()
     with proxy:
@@ -229,7 +229,7 @@ def test_health_of_one_that_does_not_run() -> None:
 
 
 def test_health_cannot_be_changed(proxy: EventBusProxy) -> None:
-    """A health is a value of one moment."""
+    """Health is a value of one moment."""
     with pytest.raises(dataclasses.FrozenInstanceError):
         proxy.health().running = False  # type: ignore[misc] # that is what is tested
 
@@ -270,8 +270,8 @@ def test_a_signal_does_not_reset_the_counts(proxy: EventBusProxy, raw: RawPeers)
     assert proxy.health().from_publishers == Traffic(frames=4, bytes=12)
 
 
-def test_health_of_one_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the proxy's thread does not answer, health() says within a second that it does not run, to each of many."""
+def test_health_of_a_proxy_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the proxy's thread does not answer, health() says within a second that it does not run, to each of many threads."""
     go = Event()
     monkeypatch.setattr(zmq, "proxy_steerable", lambda *_: go.wait())
     with EventBusProxy(pub_port=0, sub_port=0) as proxy:
@@ -288,8 +288,8 @@ def test_health_of_one_that_is_stuck(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not proxy.health().running
 
 
-def test_a_proxy_that_ends_of_itself(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    """If libzmq's proxy fails, that is logged and shows, the ports are free, and start() starts anew."""
+def test_a_proxy_that_fails(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """If libzmq's proxy fails, that is logged and shown, the ports are free, and start() starts it again."""
 
     def fail(*_: object) -> None:
         raise zmq.ZMQError(zmq.EFAULT)
@@ -306,7 +306,7 @@ def test_a_proxy_that_ends_of_itself(monkeypatch: pytest.MonkeyPatch, caplog: py
     assert failing.health().uptime == health.uptime
     [logged] = [entry for entry in caplog.records if entry.levelno == logging.ERROR]
     assert "the proxy" in logged.getMessage()
-    assert "has ended" in logged.getMessage()
+    assert "has failed" in logged.getMessage()
     assert logged.exc_info
     eventually(lambda: not any(map(listens, ports)))
     failing.start()
@@ -332,8 +332,8 @@ def test_subscribers_come_first_on_fixed_ports() -> None:
     proxy.stop()
 
 
-def test_nobody_waits_for_a_port_that_was_not_known() -> None:
-    """On a picked port for publishers nobody can have kept anything: start() does not wait."""
+def test_start_does_not_wait_on_a_picked_port() -> None:
+    """No publisher knew a picked port before, so none has kept events for it: start() does not wait."""
     start = time.monotonic()
     with EventBusProxy(pub_port=0, sub_port=0, settle=30):
         assert time.monotonic() - start < 10
@@ -344,7 +344,7 @@ def test_nobody_waits_for_a_port_that_was_not_known() -> None:
 
 @pytest.mark.parametrize("size", [2_000, 2_001])
 def test_the_largest_event(size: int) -> None:
-    """A payload of `max_event_bytes` passes; the publisher of a larger one is disconnected, comes back, and can go on."""
+    """A payload of `max_event_bytes` passes; the publisher of a larger one is disconnected, reconnects, and goes on."""
     with (
         EventBusProxy(pub_port=0, sub_port=0, max_event_bytes=2_000) as proxy,
         closing(RawPeers(proxy.pub_port, proxy.sub_port)) as raw,

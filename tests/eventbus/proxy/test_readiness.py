@@ -19,15 +19,14 @@ from tests.security import Guarded, logged
 from tests.support import PATIENCE, RawPeers, eventually, in_thread, run_script, run_threads
 
 
-@pytest.fixture(autouse=True)
-def no_proof_stands(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each proof is a new one."""
-    monkeypatch.setattr("eventbus.proxy.readiness._STANDS", 0.0)
+def new(proxy: EventBusProxy) -> Readiness:
+    """A readiness whose proofs are not valid any more when they are made: each call makes another."""
+    return Readiness(proxy, valid_for=0.0)
 
 
 @pytest.fixture
 def readiness(proxy: EventBusProxy) -> Iterator[Readiness]:
-    with Readiness(proxy) as made:
+    with new(proxy) as made:
         yield made
 
 
@@ -41,19 +40,19 @@ def guarded(tmp_path: Path) -> Iterator[Guarded]:
 
 
 def proves(readiness: Readiness) -> bool:
-    """Whether an echo comes round, however long that takes."""
+    """Whether an echo arrives, however long that takes."""
     taken = readiness.prove(PATIENCE)
     assert taken is None or 0 < taken < PATIENCE
     return taken is not None
 
 
 def test_a_proxy_that_runs_is_ready(proxy: EventBusProxy, readiness: Readiness) -> None:
-    """An echo comes round, again and again, on the same two connections, which are told apart from clients'."""
+    """An echo arrives, again and again, on the same two connections, which do not count as clients'."""
     assert readiness.connections == 0
     for _ in range(5):
         assert proves(readiness)
     assert readiness.connections == 1
-    assert proxy.health().connections == Connections(1, 1)
+    eventually(lambda: proxy.health().connections == Connections(1, 1), PATIENCE)
     assert proxy.health().subscriptions == 0
     readiness.close()
     assert readiness.connections == 0
@@ -61,7 +60,7 @@ def test_a_proxy_that_runs_is_ready(proxy: EventBusProxy, readiness: Readiness) 
 
 
 def test_many_threads_ask(readiness: Readiness) -> None:
-    """Any thread may ask, at any time; also while others close, which gives up the proofs that are being made."""
+    """Any thread may ask at any time, also while others close, which abandons proofs under way."""
 
     def use(number: int) -> None:
         for _ in range(10):
@@ -74,24 +73,24 @@ def test_many_threads_ask(readiness: Readiness) -> None:
     assert proves(readiness)
 
 
-def test_a_proof_stands_for_a_while(proxy: EventBusProxy, readiness: Readiness, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who asks again soon gets the same answer, and publishers are told nothing; not when the proxy has ended meanwhile."""
-    monkeypatch.setattr("eventbus.proxy.readiness._STANDS", PATIENCE)
-    taken = readiness.prove(PATIENCE)
-    assert taken is not None
-    eventually(lambda: proxy.health().to_publishers.frames == 2)
-    for _ in range(5):
-        assert readiness.prove(PATIENCE) == taken
-    assert proxy.health().to_publishers.frames == 2
-    proxy.stop()
-    assert readiness.prove(0.05) is None
+def test_a_proof_is_valid_for_a_while(proxy: EventBusProxy) -> None:
+    """A second call soon returns the same result and sends publishers nothing, unless the proxy has stopped in between."""
+    with Readiness(proxy, valid_for=PATIENCE) as readiness:
+        taken = readiness.prove(PATIENCE)
+        assert taken is not None
+        eventually(lambda: proxy.health().to_publishers.frames == 2)
+        for _ in range(5):
+            assert readiness.prove(PATIENCE) == taken
+        assert proxy.health().to_publishers.frames == 2
+        proxy.stop()
+        assert readiness.prove(0.05) is None
 
 
-def test_close_gives_up_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
-    """close() does not wait until a proof that comes to nothing has used up its time."""
+def test_close_abandons_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """close() does not wait for the timeout of a proof that fails."""
     go = Event()
     monkeypatch.setattr(zmq, "proxy_steerable", lambda *_: go.wait())
-    with EventBusProxy(pub_port=0, sub_port=0) as proxy, Readiness(proxy) as readiness:
+    with EventBusProxy(pub_port=0, sub_port=0) as proxy, new(proxy) as readiness:
         try:
             with in_thread(lambda: readiness.prove(2 * PATIENCE)):
                 eventually(lambda: readiness._path is not None)
@@ -102,7 +101,7 @@ def test_close_gives_up_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_reader_that_fails(proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If what reads fails in whatever way, there is no proof, and nothing hangs or is left."""
+    """If the reading thread fails, there is no proof, and nothing hangs or is left."""
     receive = zmq.Socket.recv
 
     def fail(socket: zmq.Socket[bytes], *arguments: Any, **named: Any) -> object:
@@ -111,7 +110,7 @@ def test_a_reader_that_fails(proxy: EventBusProxy, monkeypatch: pytest.MonkeyPat
         return receive(socket, *arguments, **named)
 
     monkeypatch.setattr(zmq.Socket, "recv", fail)
-    readiness = Readiness(proxy)
+    readiness = new(proxy)
     with leaving_nothing():
         run_threads(1, lambda _: readiness.prove(0.05))
 
@@ -119,36 +118,36 @@ def test_a_reader_that_fails(proxy: EventBusProxy, monkeypatch: pytest.MonkeyPat
 def test_nothing_is_left(proxy: EventBusProxy) -> None:
     """After close() no thread and no descriptor is left; closing twice is harmless."""
     with leaving_nothing():
-        with Readiness(proxy) as readiness:
+        with new(proxy) as readiness:
             assert proves(readiness)
         readiness.close()
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "*", "::1", "::", "localhost"])
 def test_any_host(host: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It finds the proxy at whatever it is bound to: everywhere, names, either family of addresses."""
-    caplog.set_level(logging.CRITICAL, "eventbus")  # it listens beyond this machine
-    with EventBusProxy(host, 0, 0) as proxy, Readiness(proxy) as readiness:
+    """It connects to whatever the proxy is bound to: all addresses, a name, either family of addresses."""
+    caplog.set_level(logging.CRITICAL, "eventbus")  # the warning that it listens beyond this machine
+    with EventBusProxy(host, 0, 0) as proxy, new(proxy) as readiness:
         assert proves(readiness)
 
 
 def test_a_proxy_that_does_not_run_is_not_ready() -> None:
-    """Before start() and after stop() it is not ready, and in between it is, on whatever ports."""
+    """Before start() and after stop() the proxy is not ready, in between it is, on any ports."""
     proxy = EventBusProxy(pub_port=0, sub_port=0)
-    with Readiness(proxy) as readiness:
+    with new(proxy) as readiness:
         for _ in range(2):
             assert not proves(readiness)
             with proxy:
                 assert proves(readiness)
-            assert readiness.prove(0.05) is None  # its connections have ended
+            assert readiness.prove(0.05) is None  # the proxy has closed the connections
             assert readiness.connections == 0
 
 
-def test_a_proxy_that_is_stuck_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
-    """If its ports are bound, and nothing passes, it is not ready."""
+def test_a_proxy_that_hangs_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    """If its ports are bound and nothing passes, the proxy is not ready."""
     go = Event()
     monkeypatch.setattr(zmq, "proxy_steerable", lambda *_: go.wait())
-    with EventBusProxy(pub_port=0, sub_port=0) as proxy, Readiness(proxy) as readiness:
+    with EventBusProxy(pub_port=0, sub_port=0) as proxy, new(proxy) as readiness:
         try:
             assert proxy.is_running()
             assert readiness.prove(0.05) is None
@@ -158,8 +157,8 @@ def test_a_proxy_that_is_stuck_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_port_that_is_cut_off_is_noticed(proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ports are part of it: if only one of them is reached, the proxy is not ready."""
-    with socket.socket() as silent, Readiness(proxy) as readiness:
+    """If only one of the two ports can be reached, the proxy is not ready."""
+    with socket.socket() as silent, new(proxy) as readiness:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         for port in ("pub_port", "sub_port"):
@@ -171,8 +170,8 @@ def test_a_port_that_is_cut_off_is_noticed(proxy: EventBusProxy, monkeypatch: py
 
 
 def test_with_keys_and_rules(guarded: Guarded) -> None:
-    """With CURVE and rules it is let in without being on the list, and counts as nobody who may connect or is denied."""
-    with Readiness(guarded.proxy) as readiness:
+    """With CURVE and rules its key is admitted without being on the list; nothing is counted as refused or denied."""
+    with new(guarded.proxy) as readiness:
         assert proves(readiness)
         guarded.admit("another")
         assert proves(readiness)
@@ -183,32 +182,32 @@ def test_with_keys_and_rules(guarded: Guarded) -> None:
 
 
 def test_its_key_is_good_for_tokens_only(guarded: Guarded) -> None:
-    """Under rules the probe's key may neither publish nor subscribe to anything but tokens."""
-    assert guarded.proxy.probe_keys is not None
-    probe, boss = guarded.raw(guarded.proxy.probe_keys), guarded.raw(guarded.admit())
+    """Under rules the readiness key may neither publish nor subscribe to anything but tokens."""
+    assert guarded.proxy.readiness_keys is not None
+    prober, boss = guarded.raw(guarded.proxy.readiness_keys), guarded.raw(guarded.admit())
     everything = boss.subscriber(b"")
-    thief = probe.subscriber(b"")
+    thief = prober.subscriber(b"")
     thief.subscribe(b"plant")
-    probe.settle(thief)
+    prober.settle(thief)
     for topic in (b"plant", b"\xff" + bytes(16)):
-        probe.publisher(b"").send_multipart([topic, b"{}"])
+        prober.publisher(b"").send_multipart([topic, b"{}"])
     eventually(lambda: sum(guarded.proxy.health().denied.values()) == 4, PATIENCE)
     boss.publisher(b"").send_multipart([b"plant", b"{}"])
     assert everything.recv_multipart()[0].startswith(b"plant")
-    probe.settle(thief)
+    prober.settle(thief)
     assert not thief.poll(0)
 
 
 def test_a_secret_is_not_shown(guarded: Guarded) -> None:
-    """The probe's secret key is in no repr."""
-    keys = guarded.proxy.probe_keys
+    """No repr contains the readiness keys' secret."""
+    keys = guarded.proxy.readiness_keys
     assert keys is not None
     assert keys.secret_key not in repr(keys)
 
 
-def test_a_proxy_that_begins_anew_is_ready_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """When the first rule makes a proxy begin anew, the same probe goes on with it."""
-    with Guarded(tmp_path) as guarded, Readiness(guarded.proxy) as readiness:
+def test_a_proxy_that_restarts_is_ready_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """When the first rule makes a proxy restart, the same readiness object proves it ready again."""
+    with Guarded(tmp_path) as guarded, new(guarded.proxy) as readiness:
         assert proves(readiness)
         guarded.admit("bound", publish=[])
         eventually(lambda: guarded.proxy.protection.endswith("with rules"), PATIENCE)
@@ -221,7 +220,7 @@ import os, resource
 from eventbus import DescriptorsExhausted, EventBusProxy
 from eventbus.proxy.readiness import Readiness
 
-with EventBusProxy(pub_port=0, sub_port=0) as proxy, Readiness(proxy) as readiness:
+with EventBusProxy(pub_port=0, sub_port=0) as proxy, Readiness(proxy, valid_for=0) as readiness:
     resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
     taken = []
     try:
@@ -251,8 +250,8 @@ def test_without_descriptors() -> None:
     assert 9 <= refused <= 13
 
 
-def test_what_others_say_is_no_proof(proxy: EventBusProxy, readiness: Readiness) -> None:
-    """Subscriptions and tokens of others are nothing to the probe."""
+def test_subscriptions_of_others_are_no_proof(proxy: EventBusProxy, readiness: Readiness) -> None:
+    """Subscriptions and tokens of other clients prove nothing, and do not disturb."""
     with closing(RawPeers(proxy.pub_port, proxy.sub_port)) as raw:
         assert proves(readiness)
         subscriber = raw.subscriber(b"plant")

@@ -403,7 +403,7 @@ def test_a_compressed_batch_is_never_in_memory_as_a_whole(pair: Callable[..., tu
     """Of many messages that are small on their way and large here, few are in memory at once."""
     count, size = 100, 2_000_000
     sender, receiver = pair(receive_buffer=1)
-    receiver._dispatcher.buffer.expect_reader()  # or it keeps a thousand events
+    receiver._parts.dispatcher.buffer.expect_reader()  # or it keeps a thousand events
     handled: list[float] = []
     receiver.attach_callback(MyEventType.updated, lambda each: handled.append(each.value))
     for number in range(count):

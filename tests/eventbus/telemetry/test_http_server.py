@@ -12,8 +12,7 @@ from threading import Event
 import pytest
 
 from eventbus.errors import AddressInUse, ExtraMissing, ProbePortInUse
-from eventbus.telemetry import http_server as http
-from eventbus.telemetry.http_server import Facts, ProbeServer
+from eventbus.telemetry.http_server import Facts, HttpLimits, ProbeServer
 from tests.container.support import leaving_nothing
 from tests.support import PATIENCE, eventually, is_waiting, run_script, run_threads
 from tests.web import ask
@@ -27,8 +26,15 @@ class Subject:
         self.ready: Callable[[], tuple[bool, Facts]] = lambda: (False, {"state": "degraded", "round_trip": None})
         self.metrics: Callable[[], tuple[bytes, str]] = lambda: (b"events_total 1.0\n", "text/plain; version=0.0.4")
 
-    def server(self, port: int = 0, host: str = "127.0.0.1") -> ProbeServer:
-        return ProbeServer(port, host, live=lambda: self.live(), ready=lambda: self.ready(), metrics=lambda: self.metrics())
+    def server(self, port: int = 0, host: str = "127.0.0.1", limits: HttpLimits | None = None) -> ProbeServer:
+        return ProbeServer(
+            port,
+            host,
+            live=lambda: self.live(),
+            ready=lambda: self.ready(),
+            metrics=lambda: self.metrics(),
+            limits=limits,
+        )
 
 
 @pytest.fixture
@@ -147,10 +153,8 @@ def test_what_raises_is_told(server: ProbeServer, subject: Subject) -> None:
     assert ask(f"{server.url}/readyz").status == 200
 
 
-def test_what_hangs_is_told(server: ProbeServer, subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What does not answer in time is 503, of metrics 500. It hangs in one thread, however often it is asked."""
-    monkeypatch.setattr(http, "_ANSWER", 0.05)
-    monkeypatch.setattr(http, "_SCRAPE", 0.05)
+def test_what_hangs_is_told(subject: Subject) -> None:
+    """A probe that does not answer in time is 503, metrics are 500. It hangs in one thread, however often it is asked."""
     go = Event()
     asked: list[threading.Thread] = []
 
@@ -161,19 +165,19 @@ def test_what_hangs_is_told(server: ProbeServer, subject: Subject, monkeypatch: 
 
     subject.live = hang
     subject.metrics = lambda: (bytes(hang()[0]), "text/plain")
-    try:
-        for _ in range(5):
-            answer = ask(f"{server.url}/healthz")
-            assert (answer.status, answer.facts["reason"]) == (503, "TimeoutError: no answer within 0.05 s")
-            assert ask(f"{server.url}/metrics").status == 500
-        assert len(asked) == 2
-        assert ask(f"{server.url}/nowhere").status == 404
-    finally:
-        go.set()
-    for thread in asked:
-        thread.join(PATIENCE)
-    monkeypatch.setattr(http, "_ANSWER", PATIENCE)
-    assert ask(f"{server.url}/healthz").status == 200
+    with subject.server(limits=HttpLimits(probe_timeout=0.05, metrics_timeout=0.05)) as server:
+        try:
+            for _ in range(5):
+                answer = ask(f"{server.url}/healthz")
+                assert (answer.status, answer.facts["reason"]) == (503, "TimeoutError: no answer within 0.05 s")
+                assert ask(f"{server.url}/metrics").status == 500
+            assert len(asked) == 2
+            assert ask(f"{server.url}/nowhere").status == 404
+        finally:
+            go.set()
+        for thread in asked:
+            thread.join(PATIENCE)
+        eventually(lambda: ask(f"{server.url}/healthz").status == 200)
 
 
 def test_many_ask_at_once(server: ProbeServer, subject: Subject) -> None:
@@ -242,12 +246,11 @@ def test_who_waits_for_an_answer_is_not_ended(server: ProbeServer, subject: Subj
         assert read(waiting).startswith(b"HTTP/1.0 200")
 
 
-def test_more_than_can_be_answered(server: ProbeServer, subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_can_be_answered(subject: Subject) -> None:
     """While all that are served wait for an answer, who comes is refused without a thread; those who wait are answered."""
-    monkeypatch.setattr(http, "_MOST", 4)
     go = Event()
     subject.metrics = lambda: (bytes(go.wait(PATIENCE)), "text/plain")
-    with ExitStack() as stack:
+    with subject.server(limits=HttpLimits(max_connections=4)) as server, ExitStack() as stack:
         waiting = []
         for _ in range(4):
             waiting.append(stack.enter_context(connect(server)))
@@ -262,7 +265,7 @@ def test_more_than_can_be_answered(server: ProbeServer, subject: Subject, monkey
         go.set()
         for connection in waiting:
             assert read(connection).startswith(b"HTTP/1.0 200")
-    eventually(lambda: ask(f"{server.url}/healthz").status == 200)
+        eventually(lambda: ask(f"{server.url}/healthz").status == 200)
 
 
 def test_headers_are_thrown_away(server: ProbeServer) -> None:
@@ -311,11 +314,10 @@ def test_a_bad_first_line(server: ProbeServer, line: bytes, status: bytes) -> No
     assert facts["reason"]
 
 
-def test_a_connection_that_takes_for_ever_is_ended(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_connection_that_takes_for_ever_is_ended(subject: Subject) -> None:
     """Who sends a byte now and then, and never comes to an end, is disconnected."""
-    monkeypatch.setattr(http, "_WHOLE", 0.1)
-    monkeypatch.setattr(http, "_LOOK", 0.01)
-    with subject.server() as server, connect(server) as connection:
+    limits = HttpLimits(connection_timeout=0.1, check_interval=0.01)
+    with subject.server(limits=limits) as server, connect(server) as connection:
 
         def is_ended() -> bool:
             try:
@@ -327,10 +329,9 @@ def test_a_connection_that_takes_for_ever_is_ended(subject: Subject, monkeypatch
         eventually(is_ended)
 
 
-def test_nobody_waits_for_silence(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_waits_for_silence(subject: Subject) -> None:
     """Who says nothing at all is disconnected without an answer."""
-    monkeypatch.setattr(http._Handler, "timeout", 0.05)
-    with subject.server() as server, connect(server) as connection:
+    with subject.server(limits=HttpLimits(silence_timeout=0.05)) as server, connect(server) as connection:
         assert read(connection) == b""
 
 

@@ -66,7 +66,7 @@ class Inner:
     [
         (ValueError("no"), "ValueError"),
         (SystemExit(1), "SystemExit"),
-        (SendBufferFull("here", 1), "eventbus.errors.SendBufferFull"),
+        (SendBufferFull("here", 1), "eventbus.SendBufferFull"),
         (Inner.Failed(), f"{__name__}.Inner.Failed"),
     ],
 )

@@ -328,4 +328,4 @@ def test_it_is_light() -> None:
         ROOT / "eventbus",
     )
     modules = set(done.stdout.split()) - {"eventbus._base", "eventbus.telemetry"}
-    assert modules == {"eventbus.telemetry.logs", "eventbus.policies", "eventbus._base.printable"}
+    assert modules == {"eventbus.telemetry.logs", "eventbus.policies", "eventbus._base.log", "eventbus._base.printable"}

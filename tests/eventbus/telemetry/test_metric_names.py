@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping
 
 import pytest
-from opentelemetry.sdk.metrics.export import HistogramDataPoint, NumberDataPoint
+from opentelemetry.sdk.metrics.export import HistogramDataPoint, Metric, NumberDataPoint
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from eventbus import ClientState, DropReason, RejectReason, StateChange
+from eventbus import ClientState, DropReason, EventBusHealth, RejectReason, StateChange
 from eventbus.handle.middleware import Emission
-from eventbus.telemetry import otel, prometheus
+from eventbus.telemetry import names
 from eventbus.telemetry.labels import LIMIT
 from eventbus.telemetry.otel import OpenTelemetryMetrics
 from eventbus.telemetry.prometheus import PrometheusHook
@@ -18,12 +18,20 @@ from tests.support import MyEventTopic, event
 
 type Make = Callable[[CollectorRegistry], object]
 
-# What shared/users.md lists; the conventions' units.
+# The first four are the conventions'; units of all are written as the conventions want them.
 OF_OPENTELEMETRY = {
     "messaging.client.sent.messages": "{message}",
     "messaging.client.consumed.messages": "{message}",
     "messaging.client.operation.duration": "s",
     "messaging.process.duration": "s",
+    "eventbus.client.io": "By",
+    "eventbus.client.rejected.messages": "{message}",
+    "eventbus.client.dropped.messages": "{message}",
+    "eventbus.client.lost.messages": "{message}",
+    "eventbus.client.count": "{client}",
+    "eventbus.client.state.changes": "{change}",
+    "eventbus.client.echo.round_trip": "s",
+    "eventbus.client.consumer.busy": "s",
 }
 ATTRIBUTES = {
     "messaging.system",
@@ -33,6 +41,9 @@ ATTRIBUTES = {
     "error.type",
     "server.address",
     "server.port",
+    "network.io.direction",
+    "eventbus.client.state",
+    "eventbus.reason",
 }
 OF_PROMETHEUS = {
     "eventbus_emitted_events_total",
@@ -69,6 +80,15 @@ def flood(hook: PrometheusHook | OpenTelemetryMetrics) -> None:
             hook.state_changed(StateChange(before, state, "a test"))
 
 
+class Watched:
+    """Something that has a health, as a client has."""
+
+    def health(self) -> EventBusHealth:
+        return EventBusHealth(
+            ready=True, live=True, state=ClientState.READY, round_trip=0.5, echo_age=1.0, consuming=True, busy_for=0.25
+        )
+
+
 def attributes_of(point: object) -> Mapping[str, object]:
     assert isinstance(point, NumberDataPoint | HistogramDataPoint)
     return point.attributes or {}
@@ -81,11 +101,11 @@ def test_prometheus_has_good_names(registry: CollectorRegistry) -> None:
 
 
 def test_prometheus_has_these_names(registry: CollectorRegistry) -> None:
-    """These metrics, and no other, are there; each has its name in the module that makes them."""
+    """These metrics, and no other, are there; each has its name in the module of names."""
     PrometheusHook(registry)
     families = {f"{family.name}_total" if family.type == "counter" else family.name for family in registry.collect()}
     assert families == OF_PROMETHEUS
-    constants = {value for value in vars(prometheus).values() if isinstance(value, str) and value.startswith("eventbus_")}
+    constants = {value for name, value in vars(names).items() if name.isupper() and str(value).startswith("eventbus_")}
     assert constants == OF_PROMETHEUS
 
 
@@ -124,19 +144,65 @@ def test_a_bad_name_is_found(registry: CollectorRegistry, expected: str, make: M
     assert any(expected in complaint for complaint in complaints(registry))
 
 
-def test_opentelemetry_has_the_conventions_names(meters: Meters) -> None:
-    """Every instrument is one of the conventions', has its unit and a text; so has every attribute, and few values."""
+def test_opentelemetry_has_good_names(meters: Meters) -> None:
+    """These instruments, and no other, are there, with their units and texts; attributes are these, and have few values."""
     metrics = OpenTelemetryMetrics("plant-1", 5559, 5560, meter_provider=meters.provider)
     flood(metrics)
     metrics.emit(Emission([event()], MyEventTopic.my_service), lambda _: None)
+    watched = Watched()
+    metrics.watch(watched)
     read = meters.read()
     assert {name: metric.unit for name, metric in read.items()} == OF_OPENTELEMETRY
     for metric in read.values():
         assert metric.description
         seen = [(name, value) for point in metric.data.data_points for name, value in attributes_of(point).items()]
         assert {name for name, _ in seen} <= ATTRIBUTES
-        assert len(set(seen)) <= 2 * (LIMIT + 1) + len(ATTRIBUTES)  # topics, errors, and one value of each of the others
-    constants = {value for value in vars(otel).values() if isinstance(value, str) and value.startswith("messaging.")}
-    assert constants == OF_OPENTELEMETRY.keys() | {name for name in ATTRIBUTES if name.startswith("messaging.")} | {
-        "messaging.batch.message_count"
-    }
+        assert len(set(seen)) <= 2 * (LIMIT + 1) + 20  # topics, errors, and few values of each of the others
+    constants = {value for name, value in vars(names).items() if name.isupper() and isinstance(value, str) and "." in value}
+    assert constants == OF_OPENTELEMETRY.keys() | ATTRIBUTES | {"messaging.batch.message_count", "code.function.name"}
+
+
+def total_of(metric: Metric, attributes: Mapping[str, object]) -> float:
+    """The sum of a metric's data points that have these attributes; histograms count their values."""
+    return sum(
+        point.count if isinstance(point, HistogramDataPoint) else point.value
+        for point in metric.data.data_points
+        if isinstance(point, HistogramDataPoint | NumberDataPoint) and attributes.items() <= attributes_of(point).items()
+    )
+
+
+# Which data points of OpenTelemetry's metric have the fact of Prometheus' metric, where not all have.
+ONLY: dict[str, dict[str, object]] = {
+    names.EMITTED_BYTES: {"network.io.direction": "transmit"},
+    names.RECEIVED_BYTES: {"network.io.direction": "receive"},
+}
+
+
+def test_both_export_the_same(registry: CollectorRegistry, meters: Meters) -> None:
+    """OpenTelemetry exports each fact that Prometheus exports, with the same value."""
+    prometheus, otel = PrometheusHook(registry), OpenTelemetryMetrics(meter_provider=meters.provider)
+    watched = Watched()
+    for hook in (prometheus, otel):
+        hook.watch(watched)
+        hook.emitted("plant", [event(1), event(2)], 300)
+        hook.received("plant", [event(3)], 70)
+        hook.handled("plant", event(), "app.handle", 0.5)
+        hook.handler_failed("plant", event(), "app.handle", 0.5, ValueError("no"))
+        hook.rejected(RejectReason.JSON, 5)
+        hook.dropped(DropReason.SEND_BUFFER, 7)
+        hook.lost("plant", 11)
+        hook.state_changed(StateChange(ClientState.CLOSED, ClientState.CONNECTING, "a test"))
+        hook.state_changed(StateChange(ClientState.CONNECTING, ClientState.READY, "a test"))
+    otel.emit(Emission([event(1), event(2)], MyEventTopic.my_service), lambda _: None)  # where it counts events
+    read = meters.read()
+    assert names.OTEL_OF_PROMETHEUS.keys() == OF_PROMETHEUS
+    assert read.keys() == set(names.OTEL_OF_PROMETHEUS.values()) | {"messaging.client.operation.duration"}
+    values: dict[str, float] = {}
+    for family in registry.collect():
+        total = f"{family.name}_total" if family.type == "counter" else family.name
+        wanted = f"{family.name}_count" if family.type == "histogram" else total
+        values[total] = sum(sample.value for sample in family.samples if sample.name == wanted)
+    values[names.HANDLER_ERRORS] = 2  # OpenTelemetry has them as calls with an `error.type`
+    assert values == {name: total_of(read[same], ONLY.get(name, {})) for name, same in names.OTEL_OF_PROMETHEUS.items()}
+    failed = total_of(read[names.PROCESS_DURATION], {"error.type": "ValueError"})
+    assert failed == registry.get_sample_value(names.HANDLER_ERRORS, {"handler": "app.handle", "error_type": "ValueError"})

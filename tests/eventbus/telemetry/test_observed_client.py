@@ -279,19 +279,32 @@ def number_of(point: object) -> float:
     return point.value if isinstance(point, NumberDataPoint) else point.count
 
 
-def test_opentelemetry_metrics(connected: Callable[..., Bus], meters: Meters) -> None:
-    """What goes through a client is in OpenTelemetry's metrics: sent, consumed, and how long both took."""
+def test_opentelemetry_metrics(raw: RawPeers, connected: Callable[..., Bus], meters: Meters) -> None:
+    """What goes through a client is in OpenTelemetry's metrics: events, bytes, durations, rejects, states, the echo."""
     metrics = OpenTelemetryMetrics("127.0.0.1", 5559, 5560, meter_provider=meters.provider)
     client = connected(hooks=[metrics], middleware=[metrics], topics=[TOPIC])
+    metrics.watch(client)
     recorder = record(client)
+    raw.publisher(b"my_service").send_multipart([b"my_service", b"nonsense"])
+    eventually(lambda: client.stats().rejected == 1)
+    eventually(lambda: client.health().round_trip)
+    assert "eventbus.client.echo.round_trip" in meters.read()
     client.emit_events([event(1), event(2)], TOPIC)
     client.emit_event(event(3), TOPIC)
     recorder.wait_for(3)
     client.close()
-    counts = {name: sum(number_of(point) for point in metric.data.data_points) for name, metric in meters.read().items()}
-    assert counts == {
+
+    def counts() -> dict[str, float]:
+        return {name: sum(number_of(point) for point in metric.data.data_points) for name, metric in meters.read().items()}
+
+    eventually(lambda: counts()["eventbus.client.state.changes"] == 3, what="the thread of states has told all")
+    assert counts() == {
         "messaging.client.sent.messages": 3,
         "messaging.client.operation.duration": 2,
         "messaging.client.consumed.messages": 3,
         "messaging.process.duration": 3,
+        "eventbus.client.io": sum(len(json_of(number)) for number in (1, 2, 3)) * 2 + len("[,]"),
+        "eventbus.client.rejected.messages": 1,
+        "eventbus.client.state.changes": 3,
+        "eventbus.client.count": 0,
     }

@@ -3,13 +3,15 @@
 from collections.abc import Callable
 
 import pytest
+from opentelemetry import baggage, context
 
 from eventbus.errors import ExtraMissing
+from eventbus.handle.middleware import Emission
 from eventbus.policies import Metrics, Traces
 from eventbus.telemetry.otel import OpenTelemetryMetrics, OpenTelemetryTraces
 from eventbus.telemetry.prometheus import PrometheusHook
 from eventbus.telemetry.switch import telemetry
-from tests.support import run_script
+from tests.support import MyEventTopic, event, run_script
 
 
 def test_nothing_is_switched_on_by_itself() -> None:
@@ -34,6 +36,17 @@ def test_opentelemetry() -> None:
     outer, inner = made.middleware
     assert isinstance(outer, OpenTelemetryTraces)
     assert inner is hook
+
+
+@pytest.mark.parametrize(("traces", "travels"), [(Traces.OTEL, False), (Traces.OTEL_WITH_BAGGAGE, True)])
+def test_baggage_has_to_be_asked_for(traces: Traces, travels: bool) -> None:
+    """The caller's baggage travels with events with `otel-with-baggage` only."""
+    [middleware] = telemetry(traces=traces).middleware
+    sent: list[Emission] = []
+    token = context.attach(baggage.set_baggage("plant", "north"))
+    middleware.emit(Emission([event()], MyEventTopic.my_service), sent.append)
+    context.detach(token)
+    assert ("baggage" in sent[0].headers) == travels
 
 
 def test_metrics_and_traces_are_separate() -> None:

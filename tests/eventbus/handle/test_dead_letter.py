@@ -1,6 +1,5 @@
-"""Middleware that ships: trying again, putting aside, not waiting for ever."""
+"""DeadLetter: an event whose handler failed is emitted to another topic."""
 
-import asyncio
 import json
 from collections.abc import Callable
 
@@ -10,110 +9,18 @@ from eventbus import (
     BaseEventTopic,
     DeadLetter,
     Emission,
-    EventBusHook,
     EventBusProxy,
-    HandlerTimeout,
     InvalidTopic,
     Middleware,
     Retry,
-    TimeLimit,
     current_headers,
 )
 from eventbus.handle.middleware import EmitNext
-from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, Recorder, client_of, event, eventually
+from tests.eventbus.handle.failing import Errors, Flaky
+from tests.support import Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, Recorder, client_of, event, eventually
 
 TOPIC, LETTERS = MyEventTopic.my_service, MyEventTopic.other
 UPDATED = MyEventType.updated
-
-
-class Flaky:
-    """A handler that raises so many times on events of value 1, as a function and as a coroutine function."""
-
-    def __init__(self, failures: int, error: BaseException | None = None) -> None:
-        self.calls = 0
-        self._failures = failures
-        self._error = error or ValueError("not yet")
-
-    def handle(self, event: MyEvent) -> None:
-        self.calls += 1
-        if event.value == 1 and self._failures:
-            self._failures -= 1
-            raise self._error
-
-    async def handle_async(self, event: MyEvent) -> None:
-        self.handle(event)
-
-
-class Errors(EventBusHook):
-    """Keeps the errors of handlers."""
-
-    def __init__(self) -> None:
-        self.errors: list[BaseException] = []
-
-    def handler_failed(self, topic: str, event: object, handler: str, duration: float, error: BaseException) -> None:
-        self.errors.append(error)
-
-
-@pytest.fixture(params=["handle", "handle_async"])
-def kind(request: pytest.FixtureRequest) -> str:
-    """Which of the two kinds of handler."""
-    name: str = request.param
-    return name
-
-
-# Retry
-
-
-def test_a_handler_is_tried_again(connected: Callable[..., Bus], kind: str) -> None:
-    """A handler that raises is called again, up to so many times; the last success counts as one handled event."""
-    client = connected(middleware=[Retry(attempts=3, interval=0.001)], topics=[TOPIC])
-    flaky = Flaky(2)
-    client.attach_callback(UPDATED, getattr(flaky, kind))
-    client.start_consumer()
-    client.emit_event(event(1), TOPIC)
-    eventually(lambda: client.stats().handled == 1)
-    assert flaky.calls == 3
-    assert client.stats().handler_errors == 0
-
-
-def test_a_handler_that_never_succeeds(connected: Callable[..., Bus], kind: str) -> None:
-    """After the last attempt the error is the handler's, logged and counted once; the next event is handled."""
-    client = connected(middleware=[Retry(attempts=3, interval=0.001)], topics=[TOPIC])
-    flaky = Flaky(3)
-    client.attach_callback(UPDATED, getattr(flaky, kind))
-    client.start_consumer()
-    client.emit_events([event(1), event(2)], TOPIC)
-    eventually(lambda: (client.stats().handled, client.stats().handler_errors) == (1, 1))
-    assert flaky.calls == 4
-
-
-def test_only_what_is_worth_it_is_tried_again(connected: Callable[..., Bus], kind: str) -> None:
-    """Other exceptions than those named are raised at once."""
-    client = connected(middleware=[Retry(on=(ConnectionError,))], topics=[TOPIC])
-    flaky = Flaky(1)
-    client.attach_callback(UPDATED, getattr(flaky, kind))
-    client.start_consumer()
-    client.emit_event(event(1), TOPIC)
-    eventually(lambda: client.stats().handler_errors == 1)
-    assert flaky.calls == 1
-
-
-def test_the_pauses_double_up_to_the_longest() -> None:
-    """There is one pause less than attempts; each is between half of its interval and all of it."""
-    pauses = list(Retry(attempts=6, interval=1.0, max_interval=5.0)._pauses())
-    for pause, interval in zip(pauses, [1, 2, 4, 5, 5], strict=True):
-        assert interval / 2 <= pause <= interval
-    assert list(Retry(attempts=1)._pauses()) == []
-
-
-@pytest.mark.parametrize("arguments", [{"attempts": 0}, {"interval": -1.0}, {"max_interval": -1.0}])
-def test_retries_that_make_no_sense(arguments: dict[str, float]) -> None:
-    """No attempt at all, or negative seconds, are refused."""
-    with pytest.raises(ValueError, match="Retry"):
-        Retry(**arguments)  # type: ignore[arg-type] # one of them is a float
-
-
-# DeadLetter
 
 
 def test_a_failed_event_is_put_aside(connected: Callable[..., Bus], kind: str) -> None:
@@ -135,7 +42,7 @@ def test_a_failed_event_is_put_aside(connected: Callable[..., Bus], kind: str) -
             {
                 "dead-letter-reason": "ValueError: no \\x1b[2J",
                 "dead-letter-topic": "my_service",
-                "dead-letter-handler": f"{__name__}.Flaky.{kind}",
+                "dead-letter-handler": f"{Flaky.__module__}.Flaky.{kind}",
             },
         )
     ]
@@ -198,7 +105,7 @@ def test_a_letter_that_cannot_be_put_aside(connected: Callable[..., Bus]) -> Non
     client.emit_event(event(1), TOPIC)
     eventually(lambda: errors.errors)
     assert repr(errors.errors[0]) == "ValueError('no')"
-    assert "could not be put aside to other: other: the event is" in errors.errors[0].__notes__[0]
+    assert "could not be emitted to other: other: the event is" in errors.errors[0].__notes__[0]
 
 
 def test_a_letter_without_room_for_all_headers(connected: Callable[..., Bus]) -> None:
@@ -268,70 +175,3 @@ def test_after_the_last_attempt_only(connected: Callable[..., Bus], raw: RawPeer
     _, payload = subscriber.recv_multipart()
     assert (json.loads(payload)["value"], flaky.calls) == (1, 3)
     assert not subscriber.poll(0)
-
-
-# TimeLimit
-
-
-def test_an_async_handler_that_hangs(connected: Callable[..., Bus]) -> None:
-    """It is cancelled after so long, and fails with an error that names it and the limit; others go on meanwhile."""
-    errors = Errors()
-    client = connected(middleware=[TimeLimit(0.01)], topics=[TOPIC], hooks=[errors])
-    cancelled = []
-
-    async def hang(event: MyEvent) -> None:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            cancelled.append(event.value)
-            raise
-
-    async def quick(event: MyEvent) -> None: ...
-
-    client.attach_callback(UPDATED, hang)
-    client.attach_callback(UPDATED, quick)
-    client.start_consumer()
-    client.emit_event(event(1), TOPIC)
-    eventually(lambda: client.stats().handler_errors == 1)
-    assert cancelled == [1]
-    eventually(lambda: client.stats().handled == 1)
-    (error,) = errors.errors
-    assert isinstance(error, HandlerTimeout)
-    assert (error.limit, error.handler) == (0.01, f"{__name__}.test_an_async_handler_that_hangs.<locals>.hang")
-    assert "0.01 s" in str(error)
-
-
-def test_a_handler_s_own_timeout_is_its_own(connected: Callable[..., Bus]) -> None:
-    """A TimeoutError that the handler raises stays what it is; a handler that is not async is left alone."""
-    errors = Errors()
-    client = connected(middleware=[TimeLimit(PATIENCE)], topics=[TOPIC], hooks=[errors])
-    client.attach_callback(UPDATED, Flaky(1, TimeoutError("mine")).handle_async)
-    client.attach_callback(UPDATED, Flaky(0).handle)
-    client.start_consumer()
-    client.emit_event(event(1), TOPIC)
-    eventually(lambda: client.stats().handler_errors == 1 and client.stats().handled == 1)
-    assert [repr(error) for error in errors.errors] == ["TimeoutError('mine')"]
-
-
-def test_each_attempt_has_its_time(connected: Callable[..., Bus]) -> None:
-    """Inside of Retry, an attempt that hangs is given up, and the next one may succeed."""
-    client = connected(middleware=[Retry(interval=0.001), TimeLimit(0.02)], topics=[TOPIC])
-    calls = []
-
-    async def hang_once(event: MyEvent) -> None:
-        calls.append(event)
-        if len(calls) == 1:
-            await asyncio.Event().wait()
-
-    client.attach_callback(UPDATED, hang_once)
-    client.start_consumer()
-    client.emit_event(event(1), TOPIC)
-    eventually(lambda: client.stats().handled == 1)
-    assert len(calls) == 2
-
-
-@pytest.mark.parametrize("seconds", [0, -1])
-def test_no_time_is_no_limit(seconds: float) -> None:
-    """A limit must be some time."""
-    with pytest.raises(ValueError, match="TimeLimit"):
-        TimeLimit(seconds)

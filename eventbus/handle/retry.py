@@ -1,0 +1,79 @@
+"""Retry: call a handler that fails again."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from time import sleep
+
+from eventbus._base.backoff import backoff, jittered
+from eventbus._base.log import Log
+from eventbus.handle.middleware import Delivery, HandleNext, HandleNextAsync, Middleware
+
+_log = Log()
+
+
+@dataclass(frozen=True, slots=True)
+class Retry(Middleware):
+    """Calls a handler that raises again, after a random pause that doubles each time; then raises the last exception.
+
+    Each pause is between half of the interval and all of it. A handler that is not ``async`` blocks the consumer thread
+    during the pauses, and with it all later events of the client.
+
+    Attributes:
+        attempts: the largest number of calls, including the first.
+        interval: seconds before the second call.
+        max_interval: the longest interval, in seconds.
+        on: which exceptions are retried; others are raised at once.
+
+    Raises:
+        ValueError: there is no attempt, or an interval is negative.
+    """
+
+    attempts: int = 3
+    interval: float = 0.1
+    max_interval: float = 5.0
+    on: tuple[type[Exception], ...] = (Exception,)
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1:
+            raise ValueError(f"Retry(attempts={self.attempts}): there must be at least one")
+        if self.interval < 0 or self.max_interval < 0:
+            raise ValueError("Retry: interval and max_interval are seconds, which cannot be negative")
+
+    def handle(self, delivery: Delivery, call_next: HandleNext) -> object:
+        """Call a handler until it succeeds, at most `attempts` times."""
+        for pause in self._pauses():
+            try:
+                return call_next(delivery)
+            except self.on as error:
+                _log_retry(delivery, error, pause)
+            sleep(pause)
+        return call_next(delivery)
+
+    async def handle_async(self, delivery: Delivery, call_next: HandleNextAsync) -> object:
+        """Await an ``async`` handler until it succeeds, at most `attempts` times."""
+        import asyncio  # already loaded, because a loop is running
+
+        for pause in self._pauses():
+            try:
+                return await call_next(delivery)
+            except self.on as error:
+                _log_retry(delivery, error, pause)
+            await asyncio.sleep(pause)
+        return await call_next(delivery)
+
+    def _pauses(self) -> Iterator[float]:
+        """The seconds before each call except the first."""
+        for failures in range(self.attempts - 1):
+            yield jittered(backoff(failures, self.interval, self.max_interval))
+
+
+def _log_retry(delivery: Delivery, error: Exception, pause: float) -> None:
+    _log.debug(
+        "handler %s failed on topic %s with %s, trying again in %.3f s",
+        delivery.handler,
+        delivery.topic,
+        type(error).__name__,
+        pause,
+        handler=delivery.handler,
+        topic=delivery.topic,
+    )

@@ -1,0 +1,45 @@
+# Tasks of this project: `uv run --group lint just` lists them. Each is one command that works without it, too.
+
+# list the tasks
+default:
+    @just --list
+
+# everything that a contributor needs: tests, linters, documentation tools
+setup:
+    uv sync --all-groups
+
+# the fast tests: no process of their own, under a minute on two cores
+fast *arguments:
+    uv run --no-sync pytest -n 2 -m "not slow" {{arguments}}
+
+# all tests, two at a time
+test *arguments:
+    uv run --no-sync pytest -n 2 --dist worksteal {{arguments}}
+
+# format the code
+format:
+    uv run --no-sync ruff format .
+    uv run --no-sync ruff check --fix .
+
+# what CI checks before the tests: format, lint, types
+check:
+    uv run --no-sync ruff format --check .
+    uv run --no-sync ruff check .
+    uv run --no-sync mypy
+
+# branch coverage of the pure rooms, which must be complete
+coverage:
+    uv run --no-sync coverage run -m pytest -q -m pure
+    uv run --no-sync coverage report
+
+# read the documentation at http://127.0.0.1:8000
+docs:
+    uv run --no-sync mkdocs serve
+
+# measure side by side with other ways to do the same; alone on the machine
+bench *arguments:
+    uv run --no-sync python -m tests.benchmarks {{arguments}}
+
+# all that decides whether a change lands
+ci:
+    bash .ci/run

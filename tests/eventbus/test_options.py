@@ -1,0 +1,174 @@
+"""Options are listed once, with their defaults: what else names them agrees with that list, and repeats no default."""
+
+import ast
+from dataclasses import MISSING, fields, replace
+from pathlib import Path
+from typing import Annotated, Any, TypeAliasType, get_args, get_origin, get_type_hints
+
+import pytest
+from pydantic import SecretStr
+
+from eventbus import ClientKeys, Compression, EventBusClient, ReceivePolicy, SendPolicy
+from eventbus.options import (
+    ClientArguments,
+    ClientOptions,
+    ProxyOptions,
+    ZeroMQArguments,
+    ZeroMQOptions,
+)
+from eventbus.settings import EventBusSettings
+from eventbus.transports.zeromq import ZeroMQTransport
+from tests.keys import pair
+from tests.support import Bus, MyEvent
+
+ROOT = Path(__file__).parents[2]
+PROXY, CLIENT = pair("proxy"), pair("client")
+
+DERIVED = {"keys", "settle", "secret_key", "allow_list"}
+"""Options that are derived from several settings, or from nested ones."""
+
+CHANGED: dict[str, Any] = {
+    "enabled": False,
+    "topics": ("a", "b"),
+    "close_timeout": 1.5,
+    "linger": 0.25,
+    "receive_buffer": 11,
+    "receive_policy": ReceivePolicy.BLOCK,
+    "max_event_bytes": 1_000,
+    "packing": False,
+    "compression": Compression.ZLIB,
+    "compression_threshold": 12,
+    "connect_timeout": 2.5,
+    "connect_required": False,
+    "send_timeout": 3.5,
+    "send_policy": SendPolicy.DROP,
+    "send_hwm": 13,
+    "receive_hwm": 14,
+    "echo_interval": 0.0,
+    "echo_timeout": 0.5,
+    "reconnect_interval": 0.01,
+    "reconnect_max_interval": 0.4,
+    "reconnect_attempts": 15,
+    "numbered": True,
+}
+
+
+def plain(hint: Any) -> Any:
+    """A type without what pydantic checks beside it."""
+    if isinstance(hint, TypeAliasType):
+        return plain(hint.__value__)
+    return plain(get_args(hint)[0]) if get_origin(hint) is Annotated else hint
+
+
+def settings_types() -> dict[str, Any]:
+    return {name: plain(hint) for name, hint in get_type_hints(EventBusSettings, include_extras=True).items()}
+
+
+@pytest.mark.parametrize(("options", "arguments"), [(ZeroMQOptions, ZeroMQArguments), (ClientOptions, ClientArguments)])
+def test_keyword_arguments_are_the_options(options: type, arguments: type) -> None:
+    """What type checkers know as keyword arguments are exactly the options, with the same types."""
+    assert get_type_hints(arguments) == get_type_hints(options)
+
+
+@pytest.mark.parametrize("kind", [ClientOptions, ProxyOptions])
+def test_each_option_has_its_setting(kind: type[ClientOptions | ProxyOptions]) -> None:
+    """Each option that is a plain value has a setting of the same name, type and default."""
+    types = settings_types() | {"topics": get_type_hints(ClientOptions)["topics"]}  # a tuple, where any iterable will do
+    for field in fields(kind):
+        if field.name not in DERIVED:
+            assert types[field.name] == get_type_hints(kind)[field.name]
+            assert EventBusSettings.model_fields[field.name].default == field.default
+
+
+def test_no_default_stands_twice() -> None:
+    """Settings name the default of an option by its name, and the client has no argument that is an option."""
+    options = {field.name for kind in (ClientOptions, ProxyOptions) for field in fields(kind)} | {
+        "host",
+        "pub_port",
+        "sub_port",
+    }
+    repeated = [
+        assigned.target.id
+        for assigned in ast.walk(ast.parse((ROOT / "settings" / "model.py").read_text()))
+        if isinstance(assigned, ast.AnnAssign)
+        and isinstance(assigned.target, ast.Name)
+        and assigned.target.id in options - DERIVED
+        and isinstance(assigned.value, ast.Call)
+        for keyword in assigned.value.keywords
+        if keyword.arg == "default" and isinstance(keyword.value, ast.Constant)
+    ]
+    assert repeated == []
+    (constructor,) = (
+        node
+        for node in ast.walk(ast.parse((ROOT / "eventbus" / "client.py").read_text()))
+        if isinstance(node, ast.FunctionDef) and node.name == "__init__"
+    )
+    arguments = {argument.arg for argument in (*constructor.args.args, *constructor.args.kwonlyargs)}
+    assert arguments & options == {"host", "pub_port", "sub_port"}
+    assert not [node for node in constructor.args.defaults if isinstance(node, ast.Constant)]
+
+
+def test_every_option_has_a_default() -> None:
+    """Options without arguments are those of a client and a proxy on this machine."""
+    assert all(field.default is not MISSING for kind in (ClientOptions, ProxyOptions) for field in fields(kind))
+    assert (
+        ClientOptions(**{field.name: getattr(ZeroMQOptions(), field.name) for field in fields(ZeroMQOptions)})
+        == ClientOptions()
+    )
+
+
+def test_from_settings_to_the_options_of_a_client() -> None:
+    """Every setting of a client arrives in its options under the same name."""
+    assert CHANGED.keys() == {field.name for field in fields(ClientOptions)} - {"keys"}
+    assert all(getattr(ClientOptions(), name) != value for name, value in CHANGED.items())
+    assert EventBusSettings(**CHANGED).client_options() == ClientOptions(**CHANGED)
+    assert EventBusSettings().client_options() == ClientOptions()
+
+
+def test_from_settings_to_the_keys_of_a_client() -> None:
+    """The options have the client's keys, unless the client will not connect to the proxy."""
+    settings = EventBusSettings(security={"server_public_key": PROXY.public, "secret_key": SecretStr(CLIENT.secret)})
+    assert settings.client_options().keys == ClientKeys(PROXY.public, CLIENT.secret)
+    assert settings.client_options(encrypted=False).keys is None
+
+
+def test_from_settings_to_the_options_of_a_proxy() -> None:
+    """A proxy waits longer for subscribers than they wait before they reconnect."""
+    settings = EventBusSettings(
+        max_event_bytes=1_000,
+        reconnect_max_interval=2,
+        security={"secret_key": SecretStr(PROXY.secret), "allow_list": "allow.toml"},
+    )
+    options = settings.proxy_options()
+    assert (options.max_event_bytes, options.settle, str(options.allow_list)) == (1_000, 2.5, "allow.toml")
+    assert options.secret_key == PROXY.secret
+    assert EventBusSettings().proxy_options() == ProxyOptions()
+
+
+def test_a_client_takes_options_and_arguments() -> None:
+    """Keyword arguments replace options of the same name."""
+    options = ClientOptions(enabled=False, close_timeout=7, topics=["a"])
+    with Bus(MyEvent, options=options) as client:
+        assert client.topics == {"a"}
+    with Bus(MyEvent, options=options, topics=(name for name in ("b", "c"))) as client:
+        assert client.topics == {"b", "c"}
+    with pytest.raises(TypeError, match="reconnect_tries"):
+        EventBusClient(MyEvent, reconnect_tries=3)  # type: ignore[call-arg] # mypy knows it, too
+
+
+def test_choices_by_value() -> None:
+    """Options take the value of a choice instead of its member, and refuse others."""
+    arguments: dict[str, Any] = {"send_policy": "drop", "receive_policy": "block", "compression": "zlib"}
+    options = ClientOptions(**arguments)
+    assert (options.send_policy, options.receive_policy, options.compression) == (
+        SendPolicy.DROP,
+        ReceivePolicy.BLOCK,
+        Compression.ZLIB,
+    )
+    with pytest.raises(ValueError, match="never"):
+        replace(options, receive_policy="never")  # type: ignore[arg-type] # mypy knows it, too
+
+
+def test_options_of_a_client_are_options_of_its_transport() -> None:
+    """A transport takes a client's options as they are."""
+    ZeroMQTransport(options=ClientOptions(linger=1)).close(0)

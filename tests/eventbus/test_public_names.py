@@ -1,0 +1,71 @@
+"""The public names: what `eventbus` exports, under which module's name, and what importing it costs."""
+
+import ast
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+import eventbus
+from tests.support import run_script
+
+LATE = {"eventbus.proxy", "tomllib", "asyncio"}
+"""What a client does not need, and what comes with it."""
+
+SOURCE = ast.parse(Path(eventbus.__file__).read_text())
+
+
+def test_the_list_is_in_order() -> None:
+    """Each name is exported once, in alphabetical order, and is there."""
+    assert list(eventbus.__all__) == sorted(set(eventbus.__all__))
+    assert set(eventbus.__all__) <= set(dir(eventbus))
+
+
+def test_everything_imported_is_exported() -> None:
+    """What `__init__` imports of this package is public, also what is imported late."""
+    imported = {
+        alias.name
+        for node in ast.walk(SOURCE)
+        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("eventbus.")
+        for alias in node.names
+    }
+    assert imported == set(eventbus.__all__)
+
+
+@pytest.mark.parametrize("name", eventbus.__all__)
+def test_each_name_says_that_it_is_public(name: str) -> None:
+    """Each export calls `eventbus` its module, and is pickled by that name."""
+    exported = getattr(eventbus, name)
+    assert exported.__module__ == "eventbus"
+    assert exported.__qualname__ == name
+    assert pickle.loads(pickle.dumps(exported)) is exported
+
+
+def test_a_pickle_from_before_anything_was_asked_for() -> None:
+    """A process that has not asked for a late name yet reads a pickle that has it."""
+    pickled = pickle.dumps(eventbus.EventBusProxy)
+    done = run_script(f"import pickle\nprint(pickle.loads({pickled!r}))\n")
+    assert done.stdout == "<class 'eventbus.EventBusProxy'>\n"
+
+
+def test_a_name_that_is_not_there() -> None:
+    """Another name raises as with every module."""
+    with pytest.raises(AttributeError, match="module 'eventbus' has no attribute 'EventBusClint'"):
+        eventbus.EventBusClint  # type: ignore[attr-defined] # noqa: B018 # mypy knows it, too
+    with pytest.raises(ImportError, match="cannot import name 'Nothing'"):
+        from eventbus import Nothing  # type: ignore[attr-defined] # noqa: F401 # mypy knows it, too
+
+
+def test_importing_a_client_imports_no_proxy() -> None:
+    """`import eventbus` does not load the proxy until it is asked for."""
+    done = run_script(
+        "import json, sys\n"
+        "from eventbus import EventBusClient\n"
+        "before = list(sys.modules)\n"
+        "from eventbus import EventBusProxy\n"
+        "print(json.dumps([before, list(sys.modules)]))\n"
+    )
+    before, after = json.loads(done.stdout)
+    assert LATE.isdisjoint(before)
+    assert "eventbus.proxy" in after
