@@ -1,10 +1,13 @@
 """`EventBusClient`: the typed client that a service is given. `eventbus.assembly` makes its parts."""
 
 import atexit
+import traceback
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from threading import Thread
 from types import TracebackType
 from typing import Any, Self, Unpack
 
@@ -12,6 +15,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from eventbus._base.deadline import Deadline
 from eventbus._base.forks import register_fork, unregister_fork
+from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
 from eventbus.assembly import Assembly
 from eventbus.emit.topics import Topics
@@ -32,6 +36,8 @@ from eventbus.transports.null import NullTransport
 from eventbus.transports.zeromq.transport import ZeroMQTransport
 from eventbus.wire import frames as wire
 
+log = Log()
+
 _open_clients: "weakref.WeakSet[EventBusClient[Any, Any, Any]]" = weakref.WeakSet()
 
 # A type, a callback and a topic. Any: members of enums that each service brings.
@@ -44,6 +50,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     Every method may be called from any thread and from inside a handler. The client has one thread of its own, the consumer,
     which receives events, decodes them and calls the callbacks one after the other. Emitting happens on the caller's thread.
+    Keep a reference to an open client: when only its own callbacks and hooks refer to it, it is closed, with a
+    ResourceWarning and a warning in the log.
 
     Args:
         event_class: the service's event class; for a discriminated union, a `pydantic.TypeAdapter` of it.
@@ -149,7 +157,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         It is called in a thread of its own, for one change after the other, and may call every method of the client. What it
         raises is logged. Call the function that is returned to end it.
         """
-        return self._transport.status.listen(callback)
+        return self._transport.status.listen(callback, keeper=self._parts.listeners)
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """Return when the state is READY.
@@ -235,8 +243,20 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     def __del__(self) -> None:
         if self._unclosed:
+            # In another thread, because the garbage collector may interrupt any code, even code that holds our locks. It is
+            # no daemon thread, so that it can finish at interpreter exit.
+            with suppress(RuntimeError):  # no thread may start any more: the interpreter ends, and has closed all clients
+                Thread(target=self._close_dropped, name="eventbus-close").start()
             warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=1, source=self)
-            self.close()
+
+    def _close_dropped(self) -> None:
+        log.warning(
+            "%s was never closed, and nothing but its own handlers refers to it: closing it",
+            repr(self),  # a record that somebody keeps must not keep the client
+            endpoints=self._transport.endpoints,
+            event_class=self._parts.codec.name,
+        )
+        self.close()
 
     def _after_fork(self) -> None:
         """In a forked child: what is open belongs to the parent, whose threads may have held the locks."""
@@ -499,7 +519,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 def _close_open_clients() -> None:
     """At interpreter exit: flush what was emitted by clients that are still open."""
     for client in list(_open_clients):
-        warnings.warn(f"{client!r} was never closed", ResourceWarning, stacklevel=1, source=client)
+        try:
+            warnings.warn(f"{client!r} was never closed", ResourceWarning, stacklevel=1, source=client)
+        except ResourceWarning:  # where warnings are errors: nobody could catch this one
+            traceback.print_exc()
         client.close()
 
 

@@ -30,6 +30,7 @@ from eventbus.cli.tail import tail
 from eventbus.cli.tail_filter import EventFilter
 from eventbus.cli.top import top
 from eventbus.errors import InvalidSettings
+from eventbus.keys import masked
 from eventbus.proxy import allow_list
 from eventbus.proxy import process as proxy_process
 from eventbus.settings import EventBusSettings
@@ -239,9 +240,9 @@ def command_of(arguments: Sequence[str]) -> Any:
         chosen = CliApp.run(CommandLine, cli_args=_expanded(arguments) or ["--help"], cli_settings_source=source)
         return get_subcommand(chosen, cli_exit_on_error=False)
     except ValidationError as error:
-        raise InvalidSettings("; ".join(_texts(error))) from None
+        raise InvalidSettings(masked("; ".join(_texts(error)))) from None
     except SettingsError as error:
-        raise InvalidSettings(str(error).removeprefix(_PARSER_PREFIX)) from None
+        raise InvalidSettings(masked(str(error)).removeprefix(_PARSER_PREFIX)) from None
 
 
 def _parse(parser: ArgumentParser, arguments: Sequence[str], namespace: Namespace | None = None) -> Namespace:

@@ -27,7 +27,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "eventbus_endpoints": "where the client's proxy is; tells the clients of one process apart",
         "eventbus_error": "the class of the error",
         "eventbus_event_class": "the class that the client's events have",
-        "eventbus_file": "the path of the allow-list",
+        "eventbus_file": "the path of the allow-list, or of a key",
         "eventbus_handler": "a handler or callback, by its qualified name",
         "eventbus_held_back": "how many more of the same kind there were since the last such line",
         "eventbus_hook": "a hook, by its class and method",
