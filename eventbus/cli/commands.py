@@ -31,6 +31,7 @@ from eventbus.cli.tail import tail
 from eventbus.cli.tail_filter import EventFilter
 from eventbus.cli.top import top
 from eventbus.errors import InvalidSettings
+from eventbus.keys import masked
 from eventbus.proxy import allow_list
 from eventbus.proxy import process as proxy_process
 from eventbus.settings import EventBusSettings
@@ -243,9 +244,9 @@ def command_of(arguments: Sequence[str]) -> Any:
         chosen = CliApp.run(CommandLine, cli_args=_expanded(arguments) or ["--help"], cli_settings_source=source)
         return get_subcommand(chosen, cli_exit_on_error=False)
     except ValidationError as error:
-        raise InvalidSettings("; ".join(_texts(error))) from None
+        raise InvalidSettings(masked("; ".join(_texts(error)))) from None
     except SettingsError as error:
-        text = str(error).removeprefix(_PARSER_PREFIX)
+        text = masked(str(error)).removeprefix(_PARSER_PREFIX)
         raise InvalidSettings(f"{text}; `eventbus {name} --help` lists what it takes") from None
 
 
@@ -255,7 +256,7 @@ def _name_in(arguments: Sequence[str]) -> str:
     Raises:
         InvalidSettings: there is no such command, or a flag stands before it.
     """
-    name = arguments[0] if arguments else ""
+    name = masked(arguments[0]) if arguments else ""
     if name in ("", "-h", "--help"):
         return ""
     if name.startswith("-"):

@@ -14,6 +14,7 @@ import zmq
 from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
 from eventbus._base.log import Log
+from eventbus._base.secret import reveal
 from eventbus._base.zmq_sockets import Context, Socket
 from eventbus.options import ProxyOptions
 from eventbus.proxy import sockets
@@ -214,7 +215,7 @@ class Forwarding:
             self.allow_list,
             self.denials,
             self._expel,
-            self._options.secret_key,
+            reveal(self._options.secret_key),
             readiness_key,
         )
 

@@ -4,6 +4,7 @@ from contextlib import suppress
 from threading import Lock, RLock, Thread, current_thread
 from time import monotonic
 from typing import Any
+from weakref import ref
 
 from eventbus._base.deadline import Deadline
 from eventbus._base.log import Log
@@ -90,7 +91,12 @@ class Consumer[EventClass: BaseEvent[Any]]:
             if self._thread is None or not self._thread.is_alive():
                 self._dispatcher.coroutines.resume()
                 self._dispatcher.buffer.hold()
-                self._thread = Thread(target=self._consume, name="eventbus-consumer", daemon=True)
+                self._thread = Thread(
+                    target=_consume,
+                    args=(ref(self), self._transport, self._receiving),
+                    name="eventbus-consumer",
+                    daemon=True,
+                )
                 self._thread.start()
 
     def stop(self, timeout: float, *, for_good: bool = False) -> None:
@@ -140,28 +146,26 @@ class Consumer[EventClass: BaseEvent[Any]]:
         """See `Unpacker.forget`; to be called once the topic is unsubscribed."""
         self._unpacker.forget(topic)
 
-    def _consume(self) -> None:
-        try:
-            while self._enter():
-                self._busy = None
-                try:
-                    batch = self._transport.receive()
-                finally:
-                    self._receiving.release()
-                if batch is None:
-                    self._dispatcher.end()
-                    break
-                if batch[0]:
-                    self._busy = monotonic(), self._dispatcher.buffer.received
-                    self._take(batch)
-                malformed = self._transport.malformed - self._malformed
-                if malformed:
-                    self._malformed += malformed
-                    self._report.malformed(malformed)
-        except Exception as error:
-            # A defect of ours or of the transport, never a handler's: those are caught one by one.
-            self._log.exception("the consumer of %s has ended", self._transport.endpoints, error=type(error).__name__)
+    def _handle(self, batch: Batch | None) -> bool:
+        """Handle what was received; False if nothing more will come."""
+        if batch is None:
             self._dispatcher.end()
+            return False
+        if batch[0]:
+            self._busy = monotonic(), self._dispatcher.buffer.received
+            self._take(batch)
+        malformed = self._transport.malformed - self._malformed
+        if malformed:
+            self._malformed += malformed
+            self._report.malformed(malformed)
+        self._busy = None
+        return True
+
+    def _fail(self, error: Exception) -> None:
+        """End because of a defect of ours or of the transport, never a handler's: those are caught one by one."""
+        self._busy = None
+        self._log.exception("the consumer of %s has ended", self._transport.endpoints, error=type(error).__name__)
+        self._dispatcher.end()
 
     def _enter(self) -> bool:
         """Wait until no other thread receives; False if this thread is to end.
@@ -202,9 +206,9 @@ class Consumer[EventClass: BaseEvent[Any]]:
             else:
                 if self._hooks.received:
                     self._tell_received(topics, events, payloads)
-                self._dispatcher.dispatch(routes, events, headers=headers)
+                self._dispatcher.dispatch(routes, events, topics, headers=headers)
                 return
-            self._dispatcher.dispatch(routes[:good], events, abandoned, headers and headers[:good])
+            self._dispatcher.dispatch(routes[:good], events, topics[:good], abandoned, headers and headers[:good])
             topics, payloads, headers = topics[good:], payloads[good:], headers and headers[good:]
         self._take_each(topics, payloads, headers, abandoned)
 
@@ -212,11 +216,12 @@ class Consumer[EventClass: BaseEvent[Any]]:
         """Do the same message by message."""
         routes: list[Route[EventClass]] = []
         events: list[EventClass] = []
+        names: list[bytes] = []
         carried: list[bytes] = []  # headers
         size = 0
 
         def dispatch() -> None:
-            self._dispatcher.dispatch(routes, events, abandoned, None if headers is None else carried)
+            self._dispatcher.dispatch(routes, events, names, abandoned, None if headers is None else carried)
 
         for content in self._unpacker.contents(topics, payloads, headers):
             found = self._decode(content.topic, content.json)
@@ -224,11 +229,12 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 self._hooks.received(_text(content.topic), found, content.size)
                 events += found
                 routes += [self._dispatcher.route_of(content.topic)] * len(found)
+                names += [content.topic] * len(found)
                 carried += [content.headers] * len(found)
             size += len(content.json)
             if len(events) >= _SLICE_EVENTS or size >= _SLICE_BYTES:
                 dispatch()
-                routes, events, carried, size = [], [], [], 0
+                routes, events, names, carried, size = [], [], [], [], 0
         dispatch()
 
     def _decode(self, topic: bytes, json: bytes) -> list[EventClass]:
@@ -252,3 +258,28 @@ class Consumer[EventClass: BaseEvent[Any]]:
 
 def _text(topic: bytes) -> str:
     return topic.decode(errors="replace")
+
+
+def _consume(reference: "ref[Consumer[Any]]", transport: Transport, receiving: Lock) -> None:
+    """Receive until the consumer is stopped or collected; the consumer's thread.
+
+    It refers to the consumer only while it handles a batch. While it waits, a client to which only its own handlers refer
+    can be collected.
+    """
+    while (consumer := reference()) is not None:
+        try:
+            if not consumer._enter():
+                return
+            consumer = None
+            try:
+                batch = transport.receive()
+            finally:
+                receiving.release()
+            consumer = reference()
+            if consumer is None or not consumer._handle(batch):
+                return
+        except Exception as error:
+            if (consumer := reference()) is not None:
+                consumer._fail(error)
+            return
+        consumer = None

@@ -92,6 +92,11 @@ class Codec[EventClass: BaseModel]:
         """The event class's name, for messages."""
         return " | ".join(cls.__name__ for cls in self.classes)
 
+    def classes_of(self, event_type: BaseEventType) -> tuple[type[BaseModel], ...]:
+        """The classes whose events may have this type, all that are known to have it or to have any text."""
+        allowed = {cls: list(_values(cls.model_fields["type"].annotation)) for cls in self.classes}
+        return tuple(cls for cls, values in allowed.items() if not values or event_type in values)
+
     def encoder_for(self, event: BaseModel | BaseEventType) -> Callable[[Any], bytes]:
         """Return the encoder of this event or bare type, and keep it in `encoders`.
 
