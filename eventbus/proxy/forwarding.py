@@ -14,6 +14,7 @@ import zmq
 from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
 from eventbus._base.log import Log
+from eventbus._base.secret import reveal
 from eventbus._base.zmq_sockets import Context, Socket
 from eventbus.options import ProxyOptions
 from eventbus.proxy import sockets
@@ -209,8 +210,16 @@ class Forwarding:
     def _make_enforcer(self, readiness_key: str | None) -> Enforcer | None:
         if self.allow_list is None or not self._enforces:
             return None
+        assert self._options.secret_key is not None  # without one there is no allow-list
         return Enforcer(
-            self._frontend, self._backend, self._commands, self.allow_list, self.denials, self._expel, readiness_key
+            self._frontend,
+            self._backend,
+            self._commands,
+            self.allow_list,
+            self.denials,
+            self._expel,
+            reveal(self._options.secret_key),
+            readiness_key,
         )
 
     # Counts

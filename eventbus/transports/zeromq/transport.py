@@ -18,6 +18,7 @@ from eventbus._base.descriptors import require_descriptors
 from eventbus._base.forks import register_fork, unregister_fork
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.native_threads import require_usable_threads
 from eventbus._base.printable import printable
 from eventbus.errors import EventBusError, ForkedClient, NotConnected, ProxyUnreachable, ReconnectFailed
 from eventbus.observe.state import ClientState, Status
@@ -101,6 +102,7 @@ class ZeroMQTransport:
 
     def open(self, timeout: float) -> None:
         self._check_process()
+        require_usable_threads()
         deadline, closings = Deadline(timeout), self._closings
         if not self._opening.acquire(timeout=deadline.left()):
             raise ProxyUnreachable(self.endpoints, timeout, "another thread is still connecting")

@@ -14,15 +14,7 @@ from eventbus.settings import EventBusSettings
 
 def make_proxy(settings: EventBusSettings) -> EventBusProxy:
     """The proxy that these settings describe, not started yet."""
-    return EventBusProxy(
-        settings.host,
-        settings.pub_port,
-        settings.sub_port,
-        max_event_bytes=settings.max_event_bytes,
-        settle=1.25 * settings.reconnect_max_interval,  # longer than subscribers wait before they come back
-        secret_key=settings.security.proxy_secret_key(),
-        allow_list=settings.security.allow_list,
-    )
+    return EventBusProxy(settings.host, settings.pub_port, settings.sub_port, settings.proxy_options())
 
 
 @asynccontextmanager
