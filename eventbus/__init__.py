@@ -32,6 +32,7 @@ from eventbus.errors import (
     SendTimeout,
     ServiceFailed,
     ServiceTimeout,
+    SwappedPorts,
     UnknownClient,
     WrongServerKey,
 )
@@ -108,6 +109,7 @@ __all__ = [
     "ServiceFailed",
     "ServiceTimeout",
     "StateChange",
+    "SwappedPorts",
     "TimeLimit",
     "UnknownClient",
     "WrongServerKey",
