@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import fields
 from typing import Any, cast
 
 from dependency_injector import containers, providers
@@ -75,9 +74,8 @@ def _start_proxy(settings: EventBusSettings, stack: ExitStack) -> None:
             "set EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
         )
     try:
-        options = settings.proxy_options()
-        given = {field.name: getattr(options, field.name) for field in fields(options)}
-        proxy = EventBusProxy(settings.host, settings.pub_port, settings.sub_port, **given)
+        # No limit of memory: most of this process's is the service's own.
+        proxy = EventBusProxy(settings.host, settings.pub_port, settings.sub_port, settings.proxy_options(), max_memory=0)
         stack.enter_context(proxy)
     except AddressInUse:
         pass  # a proxy is running, probably; connecting shows whether it answers

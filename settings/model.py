@@ -11,6 +11,7 @@ from typing import Annotated, Any, Self
 from pydantic import (
     BaseModel,
     BeforeValidator,
+    ByteSize,
     ConfigDict,
     Field,
     PositiveInt,
@@ -32,12 +33,12 @@ from pydantic_settings import (
 
 from eventbus.errors import InvalidSettings
 from eventbus.keys import ClientKeys, bare, checked_key, public_key_of, read_key
-from eventbus.options import HOST, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
+from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
 from eventbus.policies import Compression, LogFormat, Metrics, ReceivePolicy, SendPolicy, Traces
 
 PREFIX = "EVENTBUS_"
 _NESTED = "__"
-_CLIENT = ClientOptions()  # its defaults are those of the settings
+_CLIENT, _PROXY = ClientOptions(), ProxyOptions()  # their defaults are those of the settings
 _SETTLE_FACTOR = 1.25  # a proxy waits longer for subscribers than they wait before they reconnect
 _SECURITY = f"{PREFIX}SECURITY{_NESTED}"
 
@@ -234,6 +235,16 @@ class EventBusSettings(BaseSettings):
     )
     http_host: str = Field(default="127.0.0.1", min_length=1, description="the address that those are served at")
     log_format: LogFormat = Field(default=LogFormat.TEXT, description="text or json: how the commands write their log")
+    proxy_hwm: PositiveInt = Field(
+        default=_PROXY.hwm, description="messages that wait in the proxy for each subscriber; a slow one does not get more"
+    )
+    proxy_max_subscriptions: PositiveInt = Field(
+        default=_PROXY.max_subscriptions, description="subscriptions of a client; one that has more is disconnected"
+    )
+    proxy_max_memory: ByteSize = Field(
+        default=ByteSize(PROCESS_MAX_MEMORY),
+        description="memory of `eventbus proxy`, as 200MiB: before, the connections that hold most are ended; 0: no limit",
+    )
     security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")
 
     # Any: these are pydantic's own arguments beside the fields.
@@ -274,6 +285,9 @@ class EventBusSettings(BaseSettings):
             settle=_SETTLE_FACTOR * self.reconnect_max_interval,
             secret_key=self.security.proxy_secret_key(),
             allow_list=self.security.allow_list,
+            hwm=self.proxy_hwm,
+            max_subscriptions=self.proxy_max_subscriptions,
+            max_memory=self.proxy_max_memory,
         )
 
     @classmethod

@@ -36,7 +36,6 @@ from eventbus.cli.terminal import tolerate_all_signs
 from eventbus.cli.top import top
 from eventbus.cli.variables import print_variables
 from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
-from eventbus.options import ProxyOptions
 from eventbus.policies import LogFormat
 from eventbus.proxy import allow_list
 from eventbus.proxy import process as proxy_process
@@ -80,12 +79,7 @@ class Proxy(_Command):
             self.host,
             self.pub_port,
             self.sub_port,
-            ProxyOptions(
-                max_event_bytes=self.max_event_bytes,
-                settle=1.25 * self.reconnect_max_interval,  # longer than subscribers wait before they reconnect
-                secret_key=self.security.proxy_secret_key(),
-                allow_list=self.security.allow_list,
-            ),
+            self.proxy_options(),
             log_format=self.log_format,
             http_port=self.http_port or None,
             http_host=self.http_host,

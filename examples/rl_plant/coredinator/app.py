@@ -18,10 +18,8 @@ def make_proxy(settings: EventBusSettings) -> EventBusProxy:
         settings.host,
         settings.pub_port,
         settings.sub_port,
-        max_event_bytes=settings.max_event_bytes,
-        settle=1.25 * settings.reconnect_max_interval,  # longer than subscribers wait before they come back
-        secret_key=settings.security.proxy_secret_key(),
-        allow_list=settings.security.allow_list,
+        settings.proxy_options(),
+        max_memory=0,  # that setting is for a process that does nothing else
     )
 
 
