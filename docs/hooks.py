@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from pydantic_settings import CliApp
 
-from eventbus.cli import main as cli
+from eventbus.cli.commands import CommandLine
 from eventbus.settings import EventBusSettings
 
 type Schema = Mapping[str, Any]  # part of a JSON schema
@@ -49,7 +49,7 @@ def commands() -> str:
     """What ``eventbus --help`` says, then the help of each command without the flags that are settings."""
     parts = [f"```text\n{_help().strip()}\n```"]
     of_settings = set(_entries(_help("settings")))  # a command that has no flags of its own
-    for name in cli._EventBus.model_fields:
+    for name in CommandLine.model_fields:
         text = _help(name)
         about = text.split("\n\n")[1]
         entries = list(_entries(text))
@@ -119,7 +119,7 @@ def _help(*command: str) -> str:
     """What ``--help`` prints, each entry on a line, or on two."""
     output = io.StringIO()
     with patch.dict(os.environ, COLUMNS="1000" if command else "100"), redirect_stdout(output), suppress(SystemExit):
-        CliApp.run(cli._EventBus, cli_args=[*command, "--help"])
+        CliApp.run(CommandLine, cli_args=[*command, "--help"])
     return output.getvalue()
 
 

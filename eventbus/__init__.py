@@ -1,10 +1,9 @@
 """A typed ZeroMQ event bus client as a dependency-injected service component.
 
 These are the public names. Each says ``eventbus`` as its module, so that tracebacks and pickles do not depend on the file in
-which it is defined. Names that a client does not need are imported at their first use.
+which it is defined. The proxy is imported at the first use of one of its names.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
 from eventbus.client import EventBusClient
@@ -24,6 +23,7 @@ from eventbus.errors import (
     InvalidHeaders,
     InvalidSettings,
     InvalidTopic,
+    MonkeyPatched,
     NotConnected,
     NotEncrypted,
     ProxyUnreachable,
@@ -36,8 +36,17 @@ from eventbus.errors import (
     WrongServerKey,
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
-from eventbus.handle import DeadLetter, Delivery, Emission, Middleware, Retry, TimeLimit, on
-from eventbus.handle.current import current_headers
+from eventbus.handle import (
+    DeadLetter,
+    Delivery,
+    Emission,
+    Middleware,
+    Retry,
+    TimeLimit,
+    current_headers,
+    current_topic,
+    on,
+)
 from eventbus.keys import ClientKeys
 from eventbus.observe.health import EventBusHealth
 from eventbus.observe.hooks import EventBusHook
@@ -48,8 +57,7 @@ from eventbus.policies import Compression, ReceivePolicy, SendPolicy
 from eventbus.wire.codec import RejectReason
 
 if TYPE_CHECKING:
-    from eventbus.proxy.health import ProxyHealth
-    from eventbus.proxy.proxy import EventBusProxy
+    from eventbus.proxy import EventBusProxy, ProxyHealth
 
 __all__ = [
     "AddressInUse",
@@ -84,6 +92,7 @@ __all__ = [
     "InvalidSettings",
     "InvalidTopic",
     "Middleware",
+    "MonkeyPatched",
     "NotConnected",
     "NotEncrypted",
     "ProxyHealth",
@@ -103,14 +112,12 @@ __all__ = [
     "UnknownClient",
     "WrongServerKey",
     "current_headers",
+    "current_topic",
     "now_iso",
     "on",
 ]
 
-_LATE = {
-    "EventBusProxy": "eventbus.proxy.proxy",
-    "ProxyHealth": "eventbus.proxy.health",
-}
+_LATE = {"EventBusProxy", "ProxyHealth"}  # of the proxy, which a client does not need
 
 for _name in __all__:
     if _name not in _LATE:
@@ -121,7 +128,9 @@ if not TYPE_CHECKING:  # with a __getattr__, type checkers would believe in ever
     def __getattr__(name: str) -> object:
         if name not in _LATE:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        found = getattr(import_module(_LATE[name]), name)
+        from eventbus import proxy
+
+        found = getattr(proxy, name)
         found.__module__ = __name__
         globals()[name] = found
         return found

@@ -27,7 +27,8 @@ EventBusError
 ├── ServiceTimeout           a service did not stop in time                   (also a TimeoutError)
 ├── AddressInUse             the proxy's port is taken                        (also an OSError)
 │   └── ProbePortInUse       the port of metrics and probes is taken
-└── DescriptorsExhausted     the process may open no more files or sockets    (also an OSError)
+├── DescriptorsExhausted     the process may open no more files or sockets    (also an OSError)
+└── MonkeyPatched            gevent or eventlet has replaced Python's threads  (also a RuntimeError)
 """
 
 import errno
@@ -462,6 +463,26 @@ class DescriptorsExhausted(EventBusError, OSError):
             f"{self.needed} more descriptors are needed, and too many of the {self.limit} that this process may have "
             "are in use: raise the limit (`ulimit -n`, or LimitNOFILE= of its systemd unit), or close what is not needed"
         )
+
+
+class MonkeyPatched(EventBusError, RuntimeError):
+    """gevent or eventlet has replaced Python's threads or sockets, and the call would hang or fail.
+
+    The consumer and a proxy wait inside of libzmq. In a greenlet such a wait blocks the whole process.
+
+    Attributes:
+        library: the package that has replaced them.
+    """
+
+    def __init__(self, library: str) -> None:
+        super().__init__(library)
+        self.library = library
+
+    def __str__(self) -> str:
+        remedy = "use another worker class (gunicorn: gthread)"
+        if self.library == "gevent":
+            remedy += ", or call gevent.monkey.patch_all(thread=False)"
+        return f"{self.library} has replaced Python's threads, and waiting for ZeroMQ would block all of them: {remedy}"
 
 
 def reason_of(error: BaseException) -> str:

@@ -6,10 +6,10 @@ takes single options as keyword arguments as well. `eventbus.settings` reads opt
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypedDict
 
-from eventbus.keys import ClientKeys
+from eventbus.keys import ClientKeys, Secret
 from eventbus.policies import Compression, ReceivePolicy, SendPolicy
 
 HOST = "localhost"
@@ -142,7 +142,8 @@ class ProxyOptions:
         settle: how long only subscribers may connect after a start, on ports that are not picked. Publishers send what they
             have kept as soon as they can: subscribers miss none of it if this is longer than their wait between two attempts
             to reconnect.
-        secret_key: the proxy's own CURVE key, as `eventbus keygen` writes it; None: no encryption.
+        secret_key: the proxy's own CURVE key, as `eventbus keygen` writes it, given as text and kept as a `Secret`; None: no
+            encryption.
         allow_list: the path of the file that says who may connect; see `eventbus.proxy.allow_list`. A secret key needs it.
         hwm: high-water mark of the queue of each subscriber, in messages; what a slow one does not get beyond that is
             dropped. Publishers wait when the queue of what they have sent is full.
@@ -155,11 +156,15 @@ class ProxyOptions:
 
     max_event_bytes: int = _MAX_EVENT_BYTES
     settle: float = 0.25
-    secret_key: str | None = field(default=None, repr=False)
+    secret_key: str | Secret | None = None
     allow_list: str | os.PathLike[str] | None = None
     hwm: int = 100_000
     max_subscriptions: int = 10_000
     max_memory: int = 0
+
+    def __post_init__(self) -> None:
+        if self.secret_key is not None:
+            object.__setattr__(self, "secret_key", Secret(self.secret_key))
 
 
 class ProxyArguments(TypedDict, total=False):
@@ -167,7 +172,7 @@ class ProxyArguments(TypedDict, total=False):
 
     max_event_bytes: int
     settle: float
-    secret_key: str | None
+    secret_key: str | Secret | None
     allow_list: str | os.PathLike[str] | None
     hwm: int
     max_subscriptions: int

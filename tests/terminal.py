@@ -1,4 +1,4 @@
-"""A terminal, and what a person sees on it: pexpect runs the command in a pty, pyte is the screen."""
+"""A terminal, and its screen as a person sees it: pexpect runs the command in a pty, pyte draws the screen."""
 
 import os
 import signal
@@ -69,6 +69,12 @@ class Terminal:
     def press_ctrl_c(self) -> None:
         self._child.sendintr()
 
+    def press_ctrl_z(self) -> None:
+        self._child.sendcontrol("z")
+
+    def press_enter(self) -> None:
+        self._child.sendline()
+
     def terminate(self) -> None:
         self._child.kill(signal.SIGTERM)
 
@@ -96,16 +102,29 @@ class Terminal:
 
 @contextmanager
 def terminal(
-    *arguments: object, columns: int = 110, lines: int = 30, cwd: os.PathLike[str], **variables: str
+    *arguments: object,
+    columns: int = 110,
+    lines: int = 30,
+    cwd: os.PathLike[str],
+    script: str = 'exec "$@"',
+    **variables: str,
 ) -> Iterator[Terminal]:
-    """A terminal in which this command runs; it is killed at the end of the block if it still does."""
+    """A terminal in which a shell runs this command, and all is killed at the end of the block.
+
+    Args:
+        arguments: of the command.
+        columns: of the terminal.
+        lines: of the terminal.
+        cwd: the working directory.
+        script: for the shell; ``"$@"`` in it is the command.
+        variables: for the environment.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("EVENTBUS_")}
     for name in ("NO_COLOR", "COLUMNS", "LINES"):
         environment.pop(name, None)
-    program, *rest = command(*arguments)
     child = pexpect.spawn(
-        program,
-        rest,
+        "sh",
+        ["-c", script, "sh", *command(*arguments)],
         env=environment | {"TERM": "xterm-256color"} | variables,
         cwd=os.fspath(cwd),
         dimensions=(lines, columns),

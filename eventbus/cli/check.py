@@ -1,4 +1,4 @@
-"""``eventbus check``: what is wrong with the way to the proxy and what to do, the first thing first."""
+"""``eventbus check``: find the first thing that is wrong between this machine and a working bus, and say what to do."""
 
 import socket
 import statistics
@@ -10,26 +10,26 @@ from threading import Thread
 from eventbus._base.addresses import is_ipv6, tcp_endpoint
 from eventbus._base.printable import printable
 from eventbus._base.zmtp import Answer, ask
+from eventbus.cli.check_steps import CheckFailed, Step, StepStatus, json_object, run_steps, text_line
 from eventbus.cli.connection import transport_for
-from eventbus.cli.report import Step, StepStatus, Trouble, json_object, stepwise, text_line
 from eventbus.cli.terminal import Paint, wants_colours
 from eventbus.errors import EncryptionRequired, HandshakeFailed, NotEncrypted, ProxyUnreachable
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq.transport import ZeroMQTransport
 
-_ROUNDS = 11
-_GLANCE = 1.0  # seconds, for what only makes an explanation better
-_SHOWN = 60  # characters of what a stranger says
+_ROUND_TRIPS = 11
+_SECOND_LOOK_TIMEOUT_S = 1.0  # for attempts that only make an explanation better
+_MAX_QUOTED = 60  # characters of what a peer answers
 _PUBLISHERS, _SUBSCRIBERS = "publishers", "subscribers"
 _KINDS = {_PUBLISHERS: "XSUB", _SUBSCRIBERS: "XPUB"}  # the proxy's sockets
 
 
 def check(settings: EventBusSettings, *, as_json: bool = False) -> bool:
-    """Look at everything that a bus needs and print what was seen; whether all of it is well.
+    """Check each thing that a bus needs and print the results. Return whether all of them are good.
 
     Args:
-        settings: of the command.
-        as_json: one JSON object at the end; False: a line after each step.
+        settings: the settings of the command.
+        as_json: print one JSON object at the end; False: a line after each step.
 
     Raises:
         InvalidSettings: the keys do not go together, or cannot be read.
@@ -50,14 +50,14 @@ def check(settings: EventBusSettings, *, as_json: bool = False) -> bool:
 
 
 class Checkup:
-    """One look at each thing between this machine and a bus that works.
+    """The steps of a check.
 
     Args:
         settings: where the proxy is.
-        transport: to it, not open yet.
+        transport: to that proxy, not open yet.
 
     Attributes:
-        round_trip: seconds that a subscription takes round through the proxy; None as long as that is not known.
+        round_trip: seconds until a subscription has passed through the proxy and come back; None: not measured yet.
     """
 
     def __init__(self, settings: EventBusSettings, transport: ZeroMQTransport) -> None:
@@ -71,76 +71,76 @@ class Checkup:
         self._answers: dict[str, Answer] = {}
 
     def steps(self) -> Iterator[Step]:
-        """Look at one thing after the other, until something is wrong."""
-        looks: dict[str, Callable[[], str]] = {
-            "settings": self._look_at_settings,
-            "host": self._look_at_host,
-            _PUBLISHERS: lambda: self._look_at_port(_PUBLISHERS),
-            _SUBSCRIBERS: lambda: self._look_at_port(_SUBSCRIBERS),
-            "protocol": self._look_at_protocol,
-            "security": self._look_at_security,
-            "round trip": self._look_at_round_trip,
+        """Run the steps in order, until one fails."""
+        steps: dict[str, Callable[[], str]] = {
+            "settings": self._check_settings,
+            "host": self._check_host,
+            _PUBLISHERS: lambda: self._check_port(_PUBLISHERS),
+            _SUBSCRIBERS: lambda: self._check_port(_SUBSCRIBERS),
+            "protocol": self._check_protocol,
+            "security": self._check_security,
+            "round trip": self._check_round_trip,
         }
-        return stepwise(looks)
+        return run_steps(steps)
 
-    def _look_at_settings(self) -> str:
+    def _check_settings(self) -> str:
         settings = self._settings
         keys = "no keys" if self._keys is None else f"the key {self._keys.public_key}"
         return f"host {settings.host}, ports {settings.pub_port} and {settings.sub_port}, {keys}"
 
-    def _look_at_host(self) -> str:
+    def _check_host(self) -> str:
         host, timeout = self._settings.host, self._settings.connect_timeout
         try:
-            # As libzmq does it: IPv6 only where it is written so.
+            # As libzmq resolves it: to IPv6 only if the host is written as an IPv6 address.
             self._address = _address_of(host, socket.AF_INET6 if is_ipv6(host) else socket.AF_INET, timeout)
         except TimeoutError:
-            raise Trouble(
-                f"no name server has told the address of {host!r} within {timeout:g} s",
+            raise CheckFailed(
+                f"no name server answered for {host!r} within {timeout:g} s",
                 "is the network up? Set EVENTBUS_HOST to the proxy's address",
             ) from None
         except (OSError, UnicodeError) as error:
-            raise Trouble(
-                f"{host!r} has no address (IPv4) that this machine knows ({getattr(error, 'strerror', None) or error})",
+            raise CheckFailed(
+                f"this machine cannot find an IPv4 address of {host!r} ({getattr(error, 'strerror', None) or error})",
                 "set EVENTBUS_HOST to the proxy's name or address",
             ) from None
         return self._address if host == self._address else f"{host} is {self._address}"
 
-    def _look_at_port(self, name: str) -> str:
+    def _check_port(self, name: str) -> str:
         try:
             self._connect(name, self._settings.connect_timeout)
         except ConnectionRefusedError:
-            raise self._nobody(name) from None
+            raise self._refused(name) from None
         except TimeoutError:
-            raise Trouble(
+            raise CheckFailed(
                 f"{self._place(name)} does not answer within {self._settings.connect_timeout:g} s",
-                f"is that machine up, and does its firewall let port {self._ports[name]} through? Else set EVENTBUS_HOST",
+                f"is that machine up, and does its firewall let port {self._ports[name]} through? If not, set EVENTBUS_HOST",
             ) from None
         except OSError as error:
-            raise Trouble(
-                f"no way to {self._place(name)} ({error.strerror or error})",
-                f"set EVENTBUS_HOST and {self._variables[name]} to where the proxy is",
+            raise CheckFailed(
+                f"cannot connect to {self._place(name)} ({error.strerror or error})",
+                f"set EVENTBUS_HOST and {self._variables[name]} to where the proxy listens",
             ) from None
-        return f"somebody listens at {self._place(name)}"
+        return f"something listens at {self._place(name)}"
 
-    def _nobody(self, name: str) -> Trouble:
-        """That nobody listens at a port; perhaps somebody does at the other one."""
-        nobody = f"nobody listens at {self._place(name)}"
+    def _refused(self, name: str) -> CheckFailed:
+        """Nothing listens at a port; perhaps something does at the other one."""
+        nothing = f"nothing listens at {self._place(name)}"
         other = _SUBSCRIBERS if name == _PUBLISHERS else _PUBLISHERS
         if self._settings.pub_port != self._settings.sub_port:
             try:
-                self._connect(other, _GLANCE)
+                self._connect(other, _SECOND_LOOK_TIMEOUT_S)
             except OSError:
                 pass
             else:
-                return Trouble(
-                    f"{nobody}, but somebody does at port {self._ports[other]}, where {other} connect",
+                return CheckFailed(
+                    f"{nothing}, but something does at port {self._ports[other]}, which is set for {other}",
                     f"set {self._variables[name]} to the proxy's port for {name}",
                 )
-        return Trouble(
-            nobody, f"start a proxy there with `eventbus proxy`, or set EVENTBUS_HOST and {self._variables[name]}"
+        return CheckFailed(
+            nothing, f"start a proxy there with `eventbus proxy`, or set EVENTBUS_HOST and {self._variables[name]}"
         )
 
-    def _look_at_protocol(self) -> str:
+    def _check_protocol(self) -> str:
         for name in _KINDS:
             self._answers[name] = self._ask(name)
         kinds = {name: answer.kind for name, answer in self._answers.items()}
@@ -148,94 +148,95 @@ class Checkup:
             raise self._swapped()
         for name, kind in kinds.items():
             if kind and kind != _KINDS[name]:
-                raise Trouble(
-                    f"the socket at {self._place(name)} is one of ZeroMQ, but {kind}, where a proxy has {_KINDS[name]}",
+                raise CheckFailed(
+                    f"the ZeroMQ socket at {self._place(name)} is {kind}, but a proxy has {_KINDS[name]} there",
                     f"set {self._variables[name]} to the proxy's port for {name}",
                 )
-        return "both are sockets of ZeroMQ" + (", XSUB and XPUB" if all(kinds.values()) else "")
+        return "both are ZeroMQ sockets" + (", XSUB and XPUB" if all(kinds.values()) else "")
 
     def _ask(self, name: str) -> Answer:
         timeout, place = self._settings.connect_timeout, self._place(name)
         try:
             answer = ask(self._address, self._ports[name], timeout)
         except OSError as error:
-            raise Trouble(f"{place} does not answer any more ({error})", "is the proxy still running?") from None
+            raise CheckFailed(f"{place} has stopped answering ({error})", "is the proxy still running?") from None
         remedy = f"set {self._variables[name]} to the proxy's port for {name}"
         if answer.mechanism:
             return answer
         if answer.said:
-            said = printable(answer.said[:200].decode(errors="backslashreplace").partition("\n")[0].strip(), _SHOWN)
-            raise Trouble(f'what listens at {place} is not ZeroMQ: it says "{said}"', remedy)
+            said = printable(answer.said[:200].decode(errors="backslashreplace").partition("\n")[0].strip(), _MAX_QUOTED)
+            raise CheckFailed(f'the program at {place} does not speak ZeroMQ: it answers "{said}"', remedy)
         if answer.ended:
-            raise Trouble(f"what listens at {place} closes the connection without a word", f"it is no proxy, {remedy}")
-        raise Trouble(
-            f"somebody listens at {place}, but says nothing for {timeout:g} s",
-            f"if that is the proxy, it hangs, and only a restart helps; else {remedy}",
+            raise CheckFailed(f"the program at {place} closes the connection without an answer", f"it is no proxy, {remedy}")
+        raise CheckFailed(
+            f"the program at {place} accepts the connection, but does not answer within {timeout:g} s",
+            f"if that is the proxy, it hangs: restart it; if not, {remedy}",
         )
 
-    def _look_at_security(self) -> str:
+    def _check_security(self) -> str:
         for name, answer in self._answers.items():
             match answer.mechanism:
                 case "CURVE" if self._keys is None:
-                    raise Trouble.of(EncryptionRequired(self._place(name)))
+                    raise CheckFailed.of(EncryptionRequired(self._place(name)))
                 case "NULL" if self._keys is not None:
-                    raise Trouble.of(NotEncrypted(self._place(name)))
+                    raise CheckFailed.of(NotEncrypted(self._place(name)))
                 case "CURVE" | "NULL":
                     pass
                 case other:
-                    raise Trouble(
-                        f"the proxy at {self._place(name)} asks for {other}, which this package does not know",
-                        "run `eventbus proxy`, or a proxy with CURVE or none",
+                    raise CheckFailed(
+                        f"the proxy at {self._place(name)} wants the security mechanism {other}, which this package lacks",
+                        "run `eventbus proxy`, or another proxy with CURVE or without security",
                     )
         if self._keys is None:
             return "no encryption on either side"
         try:
             self._transport.open(self._settings.connect_timeout)
         except HandshakeFailed as error:
-            raise self._swapped() if self._is_swapped() else Trouble.of(error) from None
+            raise self._swapped() if self._is_swapped() else CheckFailed.of(error) from None
         except ProxyUnreachable:
-            pass  # which the next step tells
+            pass  # the next step reports it
         return "CURVE, and the keys fit"
 
-    def _look_at_round_trip(self) -> str:
+    def _check_round_trip(self) -> str:
         times = []
         try:
-            for _ in range(_ROUNDS):
-                self._transport.open(self._settings.connect_timeout)  # unless it is open, it connects
+            for _ in range(_ROUND_TRIPS):
+                self._transport.open(self._settings.connect_timeout)  # connects unless it is open, and measures
                 times.append(self._transport.status.round_trip or 0.0)
         except (ProxyUnreachable, HandshakeFailed) as error:
-            raise self._swapped() if self._is_swapped() else Trouble.of(error) from None
+            raise self._swapped() if self._is_swapped() else CheckFailed.of(error) from None
         self.round_trip = statistics.median(times)
-        return f"a subscription comes round through the proxy in {self.round_trip * 1000:.1f} ms (median of {_ROUNDS})"
+        return (
+            f"a subscription passes through the proxy and back in {self.round_trip * 1000:.1f} ms (median of {_ROUND_TRIPS})"
+        )
 
     def _is_swapped(self) -> bool:
-        """Whether a bus is there with the ports exchanged: encrypted sockets do not tell what they are."""
+        """Whether a bus answers with the ports swapped: encrypted sockets do not tell their type."""
         settings = self._settings
-        exchanged = settings.model_copy(update={"pub_port": settings.sub_port, "sub_port": settings.pub_port})
-        with transport_for(exchanged) as transport:
+        swapped = settings.model_copy(update={"pub_port": settings.sub_port, "sub_port": settings.pub_port})
+        with transport_for(swapped) as transport:
             try:
-                transport.open(_GLANCE)
+                transport.open(_SECOND_LOOK_TIMEOUT_S)
             except (ProxyUnreachable, HandshakeFailed):
                 return False
             return True
 
-    def _swapped(self) -> Trouble:
+    def _swapped(self) -> CheckFailed:
         publishers, subscribers = self._ports.values()
-        return Trouble(
-            f"the ports are swapped, publishers connect to {subscribers} and subscribers to {publishers}",
+        return CheckFailed(
+            f"the ports are swapped (publishers connect to {subscribers} and subscribers to {publishers})",
             f"set {self._variables[_PUBLISHERS]}={subscribers} and {self._variables[_SUBSCRIBERS]}={publishers}",
         )
 
     def _place(self, name: str) -> str:
-        host = self._settings.host
-        return tcp_endpoint(host, self._ports[name])
+        return tcp_endpoint(self._settings.host, self._ports[name])
 
     def _connect(self, name: str, timeout: float) -> None:
         socket.create_connection((self._address, self._ports[name]), timeout).close()
 
 
 def _address_of(host: str, family: socket.AddressFamily, timeout: float) -> str:
-    """The first address of a host, asked in a thread: nothing else limits how long it takes."""
+    """The first address of a host. A thread asks for it, because `getaddrinfo` takes no timeout."""
     answers: SimpleQueue[str | Exception] = SimpleQueue()
 
     def resolve() -> None:

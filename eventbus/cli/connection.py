@@ -1,11 +1,29 @@
-"""The connection of a command to its proxy."""
+"""The connection of a command to its proxy, and the log lines about it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from time import monotonic
 
+from eventbus._base.log import Log
+from eventbus.errors import InvalidSettings
+from eventbus.observe.state import ClientState, StateChange
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq.transport import ZeroMQTransport
+from eventbus.wire.frames import topic_frame
+
+
+def wanted_topics(settings: EventBusSettings, names: Iterable[str]) -> set[bytes]:
+    """The frames of the topics that a command was given, by name and in the settings; empty: all topics.
+
+    Raises:
+        InvalidTopic: a name cannot be a topic.
+        InvalidSettings: a name is empty.
+    """
+    names = [*names, *settings.topics]
+    if "" in names:
+        raise InvalidSettings("a topic is empty: leave it out to get all topics")
+    return set(map(topic_frame, names))
 
 
 @contextmanager
@@ -15,9 +33,38 @@ def transport_for(settings: EventBusSettings) -> Iterator[ZeroMQTransport]:
     Raises:
         InvalidSettings: the keys do not go together, or cannot be read.
     """
-    options = replace(settings.client_options(), connect_required=True)  # a command says so if there is no proxy
+    # A command needs the proxy now: without one it fails and says so.
+    options = replace(settings.client_options(), connect_required=True)
     transport = ZeroMQTransport(settings.host, settings.pub_port, settings.sub_port, options)
     try:
         yield transport
     finally:
         transport.close(settings.linger)
+
+
+class Outage:
+    """Remembers while the proxy is away, and logs when it is back; pass it to `status.listen`.
+
+    The status itself logs that the connection is lost.
+    """
+
+    def __init__(self) -> None:
+        self._log = Log()
+        self._lost: tuple[float, str] | None = None  # when, and why
+
+    def __call__(self, change: StateChange) -> None:
+        """Follow a change of state."""
+        if change.state is ClientState.DEGRADED:
+            self._lost = monotonic(), change.reason
+        elif change.state is ClientState.READY and self._lost is not None:
+            (since, _), self._lost = self._lost, None
+            self._log.warning(
+                "event bus ready again after %.1f s: events emitted in that time may be missing here",
+                monotonic() - since,
+                state=str(change.state),
+            )
+
+    def __str__(self) -> str:
+        """How long the proxy has been away, and why; empty if it is not."""
+        lost = self._lost
+        return "" if lost is None else f"the proxy has been away for {monotonic() - lost[0]:.0f} s: {lost[1]}"

@@ -8,35 +8,47 @@ from pydantic_core import from_json
 from eventbus.cli.connection import transport_for
 from eventbus.errors import EventTooLarge, InvalidSettings
 from eventbus.settings import EventBusSettings
-from eventbus.wire import frames as wire
 from eventbus.wire.compression import Compressor
+from eventbus.wire.frames import topic_frame
+
+_EXAMPLE = '{"type": "started"}'
 
 
 def emit(settings: EventBusSettings, topic: str, text: str) -> None:
     """Check the event, connect and send it.
 
     Args:
-        settings: of the command.
+        settings: the settings of the command.
         topic: the topic's value.
-        text: the event as a JSON object; ``-``: it is read from standard input.
+        text: the event as a JSON object; ``-`` reads it from standard input.
 
     Raises:
-        InvalidTopic: there can be no such topic.
-        InvalidSettings: the text is no event.
-        EventTooLarge: it is larger than it may be.
+        InvalidTopic: the text cannot be a topic.
+        InvalidSettings: the text is not an event.
+        EventTooLarge: the event is larger than `max_event_bytes`.
+        ProxyUnreachable, HandshakeFailed: the event was not sent.
     """
-    frame = wire.topic_frame(topic)
+    if not topic:
+        raise InvalidSettings("the topic is empty")
+    if topic.startswith("{"):
+        raise InvalidSettings("the topic comes before the event: eventbus emit TOPIC EVENT")
+    frame = topic_frame(topic)
+    payload = _json_of(sys.stdin.read() if text == "-" else text)
+    if len(payload) > settings.max_event_bytes:
+        raise EventTooLarge(topic, len(payload), settings.max_event_bytes)
     compressor = Compressor(settings.compression, settings.compression_threshold)
-    try:
-        # What is no UTF-8 stands in it as lone surrogates, and is no JSON; nor are numbers that are none.
-        event = from_json((sys.stdin.read() if text == "-" else text).encode(errors="surrogateescape"))
-        content = json.dumps(event, allow_nan=False).encode()
-    except ValueError as error:
-        raise InvalidSettings(f"the event is not JSON: {error}") from None
-    if not isinstance(event, dict) or "type" not in event:
-        raise InvalidSettings('the event must be a JSON object with a "type"')
-    if len(content) > settings.max_event_bytes:
-        raise EventTooLarge(topic, len(content), settings.max_event_bytes)
     with transport_for(settings) as transport:
         transport.open(settings.connect_timeout)
-        transport.send(frame, compressor.shrink(content))
+        transport.send(frame, compressor.shrink(payload))
+
+
+def _json_of(text: str) -> bytes:
+    try:
+        # Bytes that are not UTF-8 are lone surrogates in an argument; encoded back they are no JSON.
+        event = from_json(text.encode(errors="surrogateescape"))
+        payload = json.dumps(event, allow_nan=False).encode()
+    except ValueError as error:
+        raise InvalidSettings(f"the event is not JSON: {error}. Write it as '{_EXAMPLE}', in single quotes") from None
+    if not isinstance(event, dict) or "type" not in event:
+        raise InvalidSettings(f"the event must be a JSON object with a type, such as '{_EXAMPLE}'")
+    return payload

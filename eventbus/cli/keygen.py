@@ -5,7 +5,7 @@ from pathlib import Path
 
 from eventbus.keys import write_pair
 
-# The quotes are for shells and .env files; the settings do not mind them.
+# The quotes are for shells and .env files; the settings accept values with and without them.
 _TEXT = """\
 The public key of {name}:
 
@@ -23,17 +23,17 @@ If they are the proxy's, put them into its environment
 and into that of every client
     EVENTBUS_SECURITY__SERVER_PUBLIC_KEY='{public_key}'
 
-Keep {file} to yourself: whoever has it can be {name}."""
+Keep {file} secret: anybody who has it can connect as {name}."""
 
-_BARE = re.compile(r"[A-Za-z0-9_-]+")  # what TOML takes for a name without quotes
+_BARE_TOML_KEY = re.compile(r"[A-Za-z0-9_-]+")
 
 
 def keygen(name: str, directory: Path) -> None:
     """Write the two files, and print what to do with them.
 
     Raises:
-        InvalidSettings: the name is not fit for a file, or they cannot be written; see `write_pair`.
+        InvalidSettings: the name is not fit for a file, or the files cannot be written; see `write_pair`.
     """
     made = write_pair(name, directory)
-    table = name if _BARE.fullmatch(name) else f'"{name}"'
+    table = name if _BARE_TOML_KEY.fullmatch(name) else f'"{name}"'
     print(_TEXT.format(name=name, table=table, public_key=made.public_key, file=made.secret_file.absolute()))

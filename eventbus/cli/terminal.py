@@ -1,14 +1,17 @@
-"""What a terminal can do: where colours are wanted, how they are written, and signs that it does not have."""
+"""Writing to a terminal: colours, a progress bar, and characters that the terminal does not have."""
 
 import os
 from collections.abc import Mapping
 from enum import StrEnum
 from io import TextIOWrapper
-from typing import IO
+from typing import IO, Self
+
+_BAR_COLUMNS = 30
+_CLEAR_LINE = "\r\x1b[K"
 
 
 class Style(StrEnum):
-    """How a piece of text looks: the parameters of SGR (ECMA-48)."""
+    """The look of a piece of text: parameters of the control sequence SGR (ECMA-48)."""
 
     BOLD = "1"
     DIM = "2"
@@ -19,31 +22,68 @@ class Style(StrEnum):
 
 
 class Paint:
-    """Writes text in a style, or as it is.
+    """Puts text in a style.
 
     Args:
-        on: whether there are colours.
+        on: False: text stays as it is.
     """
 
     def __init__(self, on: bool) -> None:
         self._on = on
 
     def __call__(self, text: str, style: Style) -> str:
-        """The text, which must be printable, in this style."""
+        """Return the text, which must be printable, in this style."""
         return f"\x1b[{style}m{text}\x1b[0m" if self._on else text
 
 
 def understands_codes(stream: IO[str], environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether this is a terminal that can do more than print one line after the other."""
+    """Whether the stream is a terminal that follows control sequences."""
     return stream.isatty() and environment.get("TERM", "dumb") != "dumb"
 
 
 def wants_colours(stream: IO[str], environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether to write in colours: to a terminal that has them, unless `NO_COLOR` is set (https://no-color.org)."""
+    """Whether to write colours to the stream: it is a terminal that has them, and `NO_COLOR` is not set (https://no-color.org)."""
     return understands_codes(stream, environment) and not environment.get("NO_COLOR")
 
 
-def tolerate_all_signs(stream: IO[str]) -> None:
-    """From now on write what the stream's encoding does not have as an escape: it is no error."""
+def escape_unencodable(stream: IO[str]) -> None:
+    """Let the stream write characters that its encoding does not have as escapes, instead of raising an error."""
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(errors="backslashreplace")
+
+
+class ProgressBar:
+    """Shows progress on one line of a terminal, and clears the line at the end of the block.
+
+    Args:
+        name: shown before the bar.
+        total: the amount of all work.
+        stream: where to show it. If it is no terminal, nothing is written.
+    """
+
+    def __init__(self, name: str, total: int, stream: IO[str]) -> None:
+        self._name = name
+        self._total = total
+        self._stream = stream
+        self._shown = understands_codes(stream)
+
+    def __call__(self, done: int) -> None:
+        """Show that this amount of the work is done."""
+        if self._shown:
+            self._stream.write(_CLEAR_LINE + bar(self._name, done / self._total))
+            self._stream.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._shown:
+            self._stream.write(_CLEAR_LINE)
+            self._stream.flush()
+
+
+def bar(name: str, fraction: float) -> str:
+    """The bar as text, when this fraction of the work is done."""
+    fraction = min(1.0, max(0.0, fraction))
+    full = int(_BAR_COLUMNS * fraction)
+    return f"{name:24}{'█' * full}{'░' * (_BAR_COLUMNS - full)} {100 * fraction:3.0f} %"

@@ -1,4 +1,4 @@
-"""``eventbus top``: what passes through the bus at this moment, by topic and by publisher."""
+"""``eventbus top``: events per second by topic and by publisher, live."""
 
 import json
 from collections.abc import Sequence
@@ -10,33 +10,31 @@ from time import monotonic
 from types import TracebackType
 from typing import Protocol, Self
 
-from eventbus.cli.connection import transport_for
-from eventbus.cli.outage import Outage
-from eventbus.cli.traffic import Line, Snapshot, Traffic
+from eventbus.cli.connection import Outage, transport_for, wanted_topics
+from eventbus.cli.top_meter import Line, Meter, Snapshot
 from eventbus.errors import ExtraMissing
 from eventbus.observe.state import ClientState
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq.transport import ZeroMQTransport
-from eventbus.wire import frames as wire
 
-_LOOK = 0.2  # seconds
+_POLL_INTERVAL_S = 0.2
 
 
 class View(AbstractContextManager["View"], Protocol):
-    """Shows snapshots, one after the other, while it is entered."""
+    """Shows snapshots, inside a `with` block."""
 
     def show(self, snapshot: Snapshot, state: ClientState, heading: str, trouble: str) -> None:
-        """Show this one.
+        """Show a snapshot.
 
         Args:
-            snapshot: what has come.
-            state: how the way to the proxy is.
-            heading: where it is, for people.
-            trouble: what is wrong there, for people; empty: nothing.
+            snapshot: the figures.
+            state: the state of the connection.
+            heading: the proxy and that state, for people.
+            trouble: what is wrong with the connection, for people; empty: nothing.
         """
 
     def adapt(self) -> None:
-        """Show the last one again if there is another size for it. Called several times per second."""
+        """Follow the terminal: a new size, Ctrl-Z. Called several times per second."""
 
 
 def top(
@@ -47,19 +45,20 @@ def top(
     once: bool = False,
     as_json: bool = False,
 ) -> None:
-    """Show what passes, again after each interval, until the transport is closed for good.
+    """Show the figures of each interval, until the client gives up reconnecting or the user interrupts it.
 
     Args:
-        settings: of the command.
-        names: topics, beside those of the settings; if there are none at all: all topics.
-        interval: seconds from one to the next.
-        once: end after the first.
-        as_json: a JSON object on each line; False: tables, which on a terminal replace each other.
+        settings: the settings of the command.
+        names: topics to count beside `settings.topics`; if both are empty, all topics.
+        interval: seconds.
+        once: end after the first interval.
+        as_json: print a JSON object on each line; False: tables, live on a terminal.
 
     Raises:
         ExtraMissing: the library that makes tables is not installed.
+        ProxyUnreachable, HandshakeFailed, ReconnectFailed: there is no connection to the proxy.
     """
-    wanted = {wire.topic_frame(name) for name in (*names, *settings.topics)}
+    wanted = wanted_topics(settings, names)
     view = JsonLines() if as_json else _tables(once)
     outage = Outage()
     with transport_for(settings) as transport:
@@ -67,26 +66,26 @@ def top(
             transport.subscribe(topic)
         transport.status.listen(outage)
         transport.open(settings.connect_timeout)
-        with _Counter(transport, Traffic(monotonic(), wanted)) as counter, view:
+        with _MeterThread(transport, Meter(monotonic(), wanted)) as counting, view:
             due = monotonic() + interval
-            while not counter.ended.wait(min(_LOOK, max(0.0, due - monotonic()))):
+            while not counting.ended.wait(min(_POLL_INTERVAL_S, max(0.0, due - monotonic()))):
+                view.adapt()
                 now = monotonic()
                 if now < due:
-                    view.adapt()
                     continue
                 due += interval
-                if due <= now:  # it was stopped, or is too slow: an interval is never shorter
+                if due <= now:  # the process was stopped, or is too slow: begin a whole interval
                     due = now + interval
                 state = transport.status.state
                 heading = f"{settings.host}, ports {settings.pub_port} and {settings.sub_port}: {state}"
-                view.show(counter.snapshot(), state, heading, str(outage))
+                view.show(counting.snapshot(), state, heading, str(outage))
                 if once:
                     return
         transport.status.raise_failure()
 
 
 class Written:
-    """What views have in common whose snapshots stay, each below the one before."""
+    """The common part of views that print each snapshot below the one before."""
 
     def adapt(self) -> None:
         pass
@@ -133,24 +132,24 @@ def _figures(line: Line) -> dict[str, object]:
 
 def _tables(once: bool) -> View:
     try:
-        from eventbus.cli.table import view  # the only thing that needs rich
+        from eventbus.cli.top_table import view  # needs rich
     except ImportError:
-        raise ExtraMissing("top", "for the tables of `eventbus top`; --json needs nothing", library="rich") from None
+        raise ExtraMissing("top", "for the tables of `eventbus top`; --json works without it", library="rich") from None
     return view(live=not once)
 
 
-class _Counter:
-    """Counts in a thread what a transport receives. The transport is closed at the end of the block.
+class _MeterThread:
+    """Receives from a transport and counts, in a thread of its own. The end of the block closes the transport.
 
     Attributes:
         ended: set when the transport is closed.
     """
 
-    def __init__(self, transport: ZeroMQTransport, traffic: Traffic) -> None:
+    def __init__(self, transport: ZeroMQTransport, meter: Meter) -> None:
         self.ended = Event()
         self._transport = transport
-        self._traffic = traffic
-        self._lock = Lock()  # guards the traffic
+        self._meter = meter
+        self._lock = Lock()  # guards the meter
         self._malformed = 0
         self._thread = Thread(target=self._count, name="eventbus-top", daemon=True)
 
@@ -158,9 +157,9 @@ class _Counter:
         """End an interval."""
         with self._lock:
             malformed = self._transport.malformed
-            self._traffic.reject(malformed - self._malformed)
+            self._meter.reject(malformed - self._malformed)
             self._malformed = malformed
-            return self._traffic.tick(monotonic())
+            return self._meter.tick(monotonic())
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -174,6 +173,6 @@ class _Counter:
         try:
             while (batch := self._transport.receive()) is not None:
                 with self._lock:
-                    self._traffic.count(batch, monotonic())
+                    self._meter.count(batch, monotonic())
         finally:
             self.ended.set()

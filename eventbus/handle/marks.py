@@ -5,13 +5,16 @@ that starts. So a class may have several instances, and a test may import a serv
 """
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial, partialmethod
 from types import ModuleType
 from typing import Any
 
 from eventbus.errors import InvalidHandler
 from eventbus.events import BaseEventTopic, BaseEventType
+from eventbus.handle.annotations import classes_in, evaluated, is_protocol
 
 _MARKS = "__eventbus_marks__"
 
@@ -23,10 +26,25 @@ class Mark:
     Attributes:
         types: the event types that the handler is called for.
         topic: the one topic on which it is called; None for every topic that the client is subscribed to.
+        module: the name of the module in which the decorator stands.
     """
 
     types: tuple[BaseEventType, ...]
     topic: BaseEventTopic | None
+    module: str = field(default="", compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A marked method or function, bound and ready to be called.
+
+    Attributes:
+        callback: takes the event.
+        marks: one for each of its ``@on``, the outermost first.
+    """
+
+    callback: Callable[..., object]
+    marks: tuple[Mark, ...]
 
 
 # `Callable[..., Any]` in the bound, not on a parameter: the decorator hands back exactly the type that it was given.
@@ -35,27 +53,47 @@ def on[Marked: Callable[..., Any]](*types: BaseEventType, topic: BaseEventTopic 
 
     The handler is called with the event as its only argument; it may be ``async``. Decorators may be stacked in any order
     and repeated; a method that overrides a marked one is a handler too. It works on methods, static and class methods, and
-    on functions of wired modules.
+    on functions, partials and callable objects of wired modules.
 
     Args:
         types: one or more members of the service's event type enum.
         topic: call it only for events of this topic. None: for every topic that the client is subscribed to.
 
     Raises:
-        InvalidHandler: no type is given, or something else than event types and a topic.
+        InvalidHandler: no type is given, or something else than event types and a topic; or what is decorated is a class, or
+            cannot be called or marked.
     """
     if not types or not all(isinstance(event_type, BaseEventType) for event_type in types):
         raise InvalidHandler(f"@on needs members of an event type enum, such as @on(MyEventType.started), not {types!r}")
     if topic is not None and not isinstance(topic, BaseEventTopic):
         raise InvalidHandler(f"@on(topic=…) needs a member of a topic enum, not {topic!r}")
-    mark = Mark(types, topic)
 
     def decorate(marked: Marked) -> Marked:
+        # A decorator without functools.wraps hides the module of what it wraps, so the mark keeps that.
+        mark = Mark(types, topic, sys._getframe(1).f_globals.get("__name__", ""))
+        target = _carrier(marked)
+        if isinstance(target, type) or not (callable(target) or isinstance(target, partialmethod)):
+            kind = (
+                "a class: decorate its methods" if isinstance(target, type) else "not a function, method or callable object"
+            )
+            raise InvalidHandler(f"@on cannot mark {callback_name(target)}, which is {kind}")
         # A new tuple each time: wrappers made by functools.wraps share their __dict__ entries with what they wrap.
-        setattr(marked, _MARKS, (mark, *getattr(marked, _MARKS, ())))
+        try:
+            setattr(target, _MARKS, (mark, *_marks(target)))
+        except AttributeError:
+            raise InvalidHandler(
+                f"@on cannot mark {callback_name(target)}, which has no room for attributes: wrap it in a function"
+            ) from None
         return marked
 
     return decorate
+
+
+def handlers_of(target: object) -> list[Handler]:
+    """Return the marked methods of an object, bound, or the marked functions of a module, in the order of definition."""
+    if isinstance(target, ModuleType):
+        return [Handler(function, marks) for function, marks in marked_functions(target)]
+    return [Handler(getattr(target, name), marks) for name, marks in marked_methods(type(target)).items()]
 
 
 def marked_methods(cls: type) -> dict[str, tuple[Mark, ...]]:
@@ -63,25 +101,28 @@ def marked_methods(cls: type) -> dict[str, tuple[Mark, ...]]:
     found: dict[str, tuple[Mark, ...]] = {}
     for base in reversed(cls.__mro__):
         for name, member in vars(base).items():
-            # A static or class method may have the mark on the descriptor or on the function inside of it.
-            marks = _marks(member) or _marks(getattr(member, "__func__", None))
-            if marks:
+            if marks := _marks(_carrier(member)):
                 found[name] = marks
     return found
 
 
 def marked_functions(module: ModuleType) -> Iterator[tuple[Callable[..., Any], tuple[Mark, ...]]]:
-    """Yield the marked functions that are defined in this module (not those it imports), each with its marks."""
-    for function in list(vars(module).values()):
-        if inspect.isroutine(function) and function.__module__ == module.__name__ and (marks := _marks(function)):
-            yield function, marks
+    """Yield the marked functions and callable objects of this module, not those that it imports, each with its marks."""
+    found = {id(member): member for member in vars(module).values()}
+    for member in found.values():
+        marks = _marks(member)
+        if marks and module.__name__ in (getattr(member, "__module__", None), *(mark.module for mark in marks)):
+            yield member, marks
 
 
 def check_callback(callback: Callable[..., object]) -> None:
-    """Raise `InvalidHandler` unless the callback can be called with one event and nothing else."""
+    """Raise `InvalidHandler` unless the callback can be called with one event and nothing else, and then does something."""
     name = callback_name(callback)
     if not callable(callback):
         raise InvalidHandler(f"{callback!r} cannot be called with an event")
+    for called in (callback, getattr(callback, "__call__", None)):  # noqa: B004 # its function, if it is an object
+        if inspect.isgeneratorfunction(called) or inspect.isasyncgenfunction(called):
+            raise InvalidHandler(f"{name} is a generator function, so calling it runs nothing of it: remove its `yield`")
     try:
         # The signature of the callback itself, not of the function that it wraps: a wrapper may supply arguments.
         signature = inspect.signature(callback, follow_wrapped=False)
@@ -93,13 +134,38 @@ def check_callback(callback: Callable[..., object]) -> None:
         raise InvalidHandler(f"{name}{signature} cannot be called with one event: {error}") from None
 
 
+def check_event_class(callback: Callable[..., object], event_classes: tuple[type, ...]) -> None:
+    """Raise `InvalidHandler` if the callback's first parameter is annotated with a class that none of its events has.
+
+    Args:
+        callback: takes an event as its first argument.
+        event_classes: the classes that its events may have.
+    """
+    try:
+        # Again that of the callback itself: a wrapper may hand on something else than the event.
+        parameter = next(iter(inspect.signature(callback, follow_wrapped=False).parameters.values()), None)
+    except ValueError:
+        return
+    if parameter is None or parameter.annotation is parameter.empty:
+        return
+    wanted = list(classes_in(evaluated(parameter.annotation, _function_of(callback))))
+    if any(is_protocol(cls) or issubclass(event_class, cls) for cls in wanted for event_class in event_classes):
+        return
+    shown, known = (" | ".join(cls.__name__ for cls in classes) for classes in (wanted, event_classes))
+    raise InvalidHandler(f"{callback_name(callback)} takes `{parameter.name}: {shown}`, but gets events of class {known}")
+
+
 def callback_name(callback: object) -> str:
     """The callback's qualified name with its module, for messages."""
+    if isinstance(callback, partial):
+        return callback_name(callback.func)
     if bound := getattr(callback, "__self__", None):
         cls = bound if isinstance(bound, type) else type(bound)
         return f"{cls.__module__}.{cls.__qualname__}.{getattr(callback, '__name__', '?')}"
     if name := getattr(callback, "__qualname__", None):
         return f"{getattr(callback, '__module__', None) or '?'}.{name}"
+    if callable(callback):
+        return f"{type(callback).__module__}.{type(callback).__qualname__}"
     return repr(callback)
 
 
@@ -108,9 +174,23 @@ def is_async(callback: Callable[..., object]) -> bool:
     return inspect.iscoroutinefunction(callback) or inspect.iscoroutinefunction(getattr(callback, "__call__", None))  # noqa: B004 # an object whose __call__ is async
 
 
+def _carrier(member: object) -> object:
+    """What carries the marks of a class member. Wiring replaces static and class methods, and keeps the function inside."""
+    return member.__func__ if isinstance(member, staticmethod | classmethod) else member
+
+
 def _marks(member: object) -> tuple[Mark, ...]:
-    # Only of functions and descriptors, because a mock or a proxy has every attribute.
-    marks = (
-        getattr(member, _MARKS, ()) if inspect.isroutine(member) or isinstance(member, staticmethod | classmethod) else ()
-    )
+    # Only its own: a mock or a proxy has every attribute, and an instance has those of its class.
+    try:
+        marks = vars(member).get(_MARKS, ())
+    except Exception:  # TypeError if it has no attributes; a module may contain a proxy of another library, which raises
+        return ()
     return marks if isinstance(marks, tuple) else ()
+
+
+def _function_of(callback: object) -> object:
+    """The Python function that a callback calls, as far as that is known."""
+    while isinstance(callback, partial):
+        callback = callback.func
+    callback = getattr(callback, "__func__", callback)
+    return callback if hasattr(callback, "__globals__") else getattr(type(callback), "__call__", callback)  # noqa: B004 # its function

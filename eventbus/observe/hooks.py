@@ -86,9 +86,6 @@ class Hooks:
         """Call this hook too from now on."""
         self._set((*self.all, hook))
 
-    def forget_parent(self) -> None:
-        """Do nothing: the throttle renews its own lock in a forked child."""
-
     def _set(self, hooks: tuple[EventBusHook, ...]) -> None:
         self.all = hooks
         self.emitted = self._methods("emitted")

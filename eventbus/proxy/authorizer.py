@@ -1,7 +1,10 @@
 """Applies the rules of the allow-list to messages and subscriptions. Pure."""
 
+from eventbus.errors import InvalidTopic
 from eventbus.proxy.allow_list import AllowList
-from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE
+from eventbus.proxy.publisher_ids import PublisherIds
+from eventbus.wire.first_frame import parse_head
+from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of, topic_frame
 
 _TOKEN_BYTES = 17  # `PRIVATE` and a random UUID
 _MAX_CACHED = 10_000  # decisions; a client can invent any number of topics
@@ -10,6 +13,17 @@ _MAX_CACHED = 10_000  # decisions; a client can invent any number of topics
 def is_token(topic: bytes) -> bool:
     """Whether this can be a token, to which each client may subscribe to prove that its path is live."""
     return topic.startswith(PRIVATE) and len(topic) == _TOKEN_BYTES
+
+
+def is_topic(topic: bytes) -> bool:
+    """Whether a topic of this library can be named so. What begins like a payload, for example, is none."""
+    if len(topic) > MAX_TOPIC_BYTES:  # perhaps megabytes
+        return False
+    try:
+        topic_frame(topic.decode())
+    except (UnicodeDecodeError, InvalidTopic):
+        return False
+    return True
 
 
 class Authorizer:
@@ -23,15 +37,27 @@ class Authorizer:
         allow_list: the rules.
         marked: topics that stay marked although these rules do not ask for it, because subscriptions made under earlier
             rules expect the mark.
-        probe: the public key with which the proxy itself checks whether it is ready. It may subscribe to tokens only.
+        publisher_ids: replaces the ids in numbered messages; None: they pass as they are.
+        readiness_key: the public key with which the proxy itself checks whether it is ready. It may subscribe to tokens
+            only.
     """
 
-    def __init__(self, allow_list: AllowList, marked: frozenset[bytes] = frozenset(), probe: str | None = None) -> None:
-        self._probe = probe
+    def __init__(
+        self,
+        allow_list: AllowList,
+        *,
+        marked: frozenset[bytes] = frozenset(),
+        publisher_ids: PublisherIds | None = None,
+        readiness_key: str | None = None,
+    ) -> None:
+        self._publisher_ids = publisher_ids
+        self._readiness_key = readiness_key
         self._clients = allow_list.clients
         self.marked = allow_list.exact | marked
         """Topics whose messages pass with a mark."""
+        # What passes by key and first frame, or by key and head of a numbered frame without headers.
         self._passed: dict[tuple[str, bytes], bytes] = {}
+        self._heads: dict[tuple[str, bytes], bytes] = {}
 
     def message(self, key: str, frame: bytes) -> bytes:
         """Return the first frame with which a message passes, empty if the message is denied.
@@ -43,11 +69,23 @@ class Authorizer:
         known = self._passed.get((key, frame))
         if known is not None:
             return known
+        head = head_of(frame)
+        known = self._heads.get((key, head))
+        if known is not None:
+            return known + frame[len(head) :]
         topic, mark, _ = frame.partition(MARK)
         if mark:  # with a header, each frame is another one
-            return frame if self.message(key, topic) else b""
+            if not self.message(key, topic):
+                return b""
+            passed = frame if self._publisher_ids is None else self._publisher_ids.replace(key, frame)
+            if parse_head(head) is not None:  # which repeats from message to message
+                if len(self._heads) >= _MAX_CACHED:
+                    self._heads.clear()
+                self._heads[key, head] = head_of(passed)
+            return passed
         client = self._clients.get(key)
-        if client is None or not topic or topic.startswith(PRIVATE) or not client.publish.permits(topic):
+        # Receivers take what is no topic for part of another message.
+        if client is None or not client.publish.permits(topic) or not is_topic(topic):
             passed = b""
         else:
             passed = topic + MARK if topic in self.marked else topic
@@ -65,7 +103,7 @@ class Authorizer:
             prefix: the prefix for which the client asks.
         """
         client = self._clients.get(key)
-        if client is None and key != self._probe:
+        if client is None and key != self._readiness_key:
             return None
         if prefix.startswith(PRIVATE):
             return prefix if is_token(prefix) else None

@@ -15,7 +15,7 @@ _OTHER_TOPICS = "…".encode()  # stands for the topics beyond that
 
 
 class Denials:
-    """Counts denials by client, and logs them once a minute for each client and action. Any thread may use it."""
+    """Counts denials by client, and logs them once a minute for each client, action and reason. Any thread may use it."""
 
     def __init__(self) -> None:
         self._lock = Lock()
@@ -35,12 +35,31 @@ class Denials:
 
     def add(self, name: str, action: Action, topic: bytes) -> None:
         """Count one more denial, and log it if its turn has come."""
+        self._add(
+            "denied client %s to %s on topic %r: the allow-list does not permit it; %d more since the last such line",
+            name,
+            action,
+            topic,
+            "not permitted",
+        )
+
+    def add_malformed(self, name: str, topic: bytes) -> None:
+        """Count one more message that does not have exactly two frames, and log it if its turn has come."""
+        self._add(
+            "denied client %s to %s on topic %r: the message does not have two frames; %d more since the last such line",
+            name,
+            Action.PUBLISH,
+            topic,
+            "malformed",
+        )
+
+    def _add(self, text: str, name: str, action: Action, topic: bytes, reason: str) -> None:
         self.count(name)
-        held_back = self._throttle.admit(f"{action} {name}")
+        held_back = self._throttle.admit(f"{reason} {action} {name}")
         if held_back is not None:
             topic = topic[:MAX_TOPIC_BYTES]
             log.warning(
-                "denied client %s to %s on topic %r: the allow-list does not permit it; %d more since the last such line",
+                text,
                 name,
                 action,
                 topic,
@@ -48,6 +67,7 @@ class Denials:
                 client=name,
                 action=str(action),
                 topic=printable(topic.decode(errors="backslashreplace"), MAX_TOPIC_BYTES),
+                reason=reason,
                 held_back=held_back,
             )
 

@@ -7,9 +7,10 @@ from typing import cast
 
 import zmq
 
-from eventbus.proxy.allow_list import AllowListFile
+from eventbus.proxy.allow_list import AllowList, AllowListFile
 from eventbus.proxy.authorizer import Authorizer, is_token
 from eventbus.proxy.denials import Denials, PendingNotices
+from eventbus.proxy.publisher_ids import PublisherIds
 from eventbus.proxy.subscribers import Subscribers
 from eventbus.proxy.tcp import Connection
 from eventbus.wire.frames import MARK, PRIVATE, topic_of
@@ -80,7 +81,8 @@ class Enforcer:
         allow_list: the rules to enforce; new rules hold from the next message on.
         denials: counts and logs what was denied.
         expel: called, before `run` ends, with the public key of a client that has sent what no subscriber sends.
-        probe: the public key with which the proxy itself checks whether it is ready.
+        secret_key: the proxy's own, which makes the ids of publishers unpredictable.
+        readiness_key: the public key with which the proxy itself checks whether it is ready.
         subscribers: counts the subscriptions of each client; None: there may be any number.
         on_excess: called with the public key and the connection of a client that has too many subscriptions.
     """
@@ -93,7 +95,8 @@ class Enforcer:
         allow_list: AllowListFile,
         denials: Denials,
         expel: Callable[[str], None],
-        probe: str | None = None,
+        secret_key: str,
+        readiness_key: str | None = None,
         *,
         subscribers: Subscribers | None = None,
         on_excess: Callable[[str, Connection], None] = lambda key, connection: None,
@@ -106,11 +109,13 @@ class Enforcer:
         self._allow_list = allow_list
         self._denials = denials
         self._expel = expel
-        self._probe = probe
+        self._publisher_ids = PublisherIds(secret_key)
+        self._readiness_key = readiness_key
         self._rules = allow_list.current
-        self._authorizer = Authorizer(self._rules, probe=probe)
+        self._authorizer = self._authorizer_of(self._rules)
         self._notices = PendingNotices()
         self._subscriptions = SubscriptionCounter()
+        self._skipping = False  # whether the next frame belongs to a message that was dropped
         self.traffic = [0] * 8
         """Frames and bytes in turn: from publishers, to publishers, from subscribers, to subscribers."""
         # The methods in C, without what pyzmq's Python layer adds to each call.
@@ -151,45 +156,61 @@ class Enforcer:
     def _follow_rules(self) -> None:
         rules = self._allow_list.current
         if rules is not self._rules:
-            self._rules, self._authorizer = rules, Authorizer(rules, self._authorizer.marked, self._probe)
+            self._rules, self._authorizer = rules, self._authorizer_of(rules, self._authorizer.marked)
+
+    def _authorizer_of(self, rules: AllowList, marked: frozenset[bytes] = frozenset()) -> Authorizer:
+        return Authorizer(rules, marked=marked, publisher_ids=self._publisher_ids, readiness_key=self._readiness_key)
 
     def _deny(self, key: str, action: Action, topic: bytes) -> None:
         self._denials.add(self._rules.name(key), action, topic)
         self._notices.add(key, action, topic)
 
     def _pass_on(self) -> None:
-        """Pass a batch of messages on to subscribers."""
+        """Pass a batch of messages on to subscribers.
+
+        Only messages of exactly two frames pass. Receivers tell by content where a message ends, and could take more frames
+        for another message, on a topic that its sender may not publish.
+        """
         receive, send, pass_frame = self._receive, self._send, self._authorizer.message
         received = sent = received_bytes = sent_bytes = 0
         try:
             for _ in range(_BATCH):
                 frame = receive(_NOWAIT, False)
+                received += 1
+                if self._skipping:  # over what is left of a message, which may have any number of frames
+                    received_bytes += len(frame)
+                    self._skipping = frame.more
+                    continue
                 key = _user_of(frame) or ""  # of the whole message
                 first = frame.bytes
-                passed = pass_frame(key, first)
-                received += 1
                 received_bytes += len(first)
-                more = frame.more
+                if not frame.more:
+                    self._drop_malformed(key, first)
+                    continue
+                payload = receive(_NOWAIT, False)
+                received += 1
+                received_bytes += len(payload)
+                if payload.more:
+                    self._skipping = True
+                    self._drop_malformed(key, first)
+                    continue
+                passed = pass_frame(key, first)
                 if passed:
-                    send(passed, _MORE if more else _NOWAIT)
-                    sent += 1
-                    sent_bytes += len(passed)
+                    send(passed, _MORE)
+                    send(payload, _NOWAIT, False)
+                    sent += 2
+                    sent_bytes += len(passed) + len(payload)
                 else:
                     self._deny(key, Action.PUBLISH, topic_of(first))
-                while more:
-                    frame = receive(_NOWAIT, False)
-                    more = frame.more
-                    received += 1
-                    received_bytes += len(frame)
-                    if passed:
-                        send(frame, _MORE if more else _NOWAIT, False)
-                        sent += 1
-                        sent_bytes += len(frame)
         except zmq.Again:
             pass
         finally:
             for index, count in ((0, received), (1, received_bytes), (6, sent), (7, sent_bytes)):
                 self.traffic[index] += count
+
+    def _drop_malformed(self, key: str, first: bytes) -> None:
+        # Without a notice, because no client of this library sends such messages.
+        self._denials.add_malformed(self._rules.name(key), topic_of(first))
 
     def _follow_subscriptions(self) -> str | None:
         """Do what subscribers ask for; return the public key of a client that has sent anything but a subscription."""

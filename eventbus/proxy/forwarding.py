@@ -14,6 +14,7 @@ import zmq
 from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
 from eventbus._base.log import Log
+from eventbus._base.secret import reveal
 from eventbus._base.zmq_sockets import Context, Socket
 from eventbus.options import ProxyOptions
 from eventbus.proxy import sockets
@@ -26,6 +27,7 @@ from eventbus.proxy.health import ProxyHealth, Traffic
 from eventbus.proxy.subscribers import Subscribers
 from eventbus.proxy.tcp import Connection
 from eventbus.proxy.zap import Authenticator
+from eventbus.wire.notices import MIN_PAYLOAD_LIMIT, LimitNotice
 
 # Messages of a publisher that wait to be passed on; then it must wait itself, and loses none. A few are enough, because
 # whatever waits here is lost if the process is killed.
@@ -41,7 +43,7 @@ _DESCRIPTORS, _DESCRIPTORS_WITH_KEYS = 5 + 4 + 2 + 5 + 2, 2 + 3 + 1
 # libzmq keeps a node for each byte of a subscription and walks them recursively: a long one costs 60 times its size, and a
 # very long one overflows the stack. A topic has at most 255 bytes.
 _MAX_SUBSCRIPTION_BYTES = 4_096
-_MIN_EVENT_BYTES = 1_024  # a smaller limit would refuse topics, and even the handshake
+_CURVE_BYTES = 33  # that encryption adds to a frame, and that libzmq counts
 
 
 class Forwarding:
@@ -186,10 +188,12 @@ class Forwarding:
         Queues of data are bounded. Subscriptions count against high-water marks too, and none may be lost: those are 0.
         """
         secret_key = self._options.secret_key
-        largest = max(self._options.max_event_bytes, _MIN_EVENT_BYTES)
+        limit = max(self._options.max_event_bytes, MIN_PAYLOAD_LIMIT)
+        largest = limit + (_CURVE_BYTES if secret_key else 0)
         frontend = sockets.socket_for(
             self._context, zmq.XSUB, receive_hwm=_RECEIVE_HWM, largest=largest, secret_key=secret_key
         )
+        frontend.send(LimitNotice(limit, uuid.uuid4().hex).frame())  # which the socket repeats to each publisher
         backend = sockets.socket_for(
             self._context, zmq.XPUB, send_hwm=self._options.hwm, largest=_MAX_SUBSCRIPTION_BYTES, secret_key=secret_key
         )
@@ -222,6 +226,7 @@ class Forwarding:
     def _make_enforcer(self, readiness_key: str | None) -> Enforcer | None:
         if self.allow_list is None or not self._enforces:
             return None
+        assert self._options.secret_key is not None  # without one there is no allow-list
         return Enforcer(
             self._frontend,
             self._backend,
@@ -229,6 +234,7 @@ class Forwarding:
             self.allow_list,
             self.denials,
             self._expel,
+            reveal(self._options.secret_key),
             readiness_key,
             subscribers=self._subscribers,
             on_excess=self._expel_for_subscriptions,

@@ -7,6 +7,7 @@ from typing import Self, Unpack
 
 from eventbus._base.addresses import is_loopback
 from eventbus._base.log import Log
+from eventbus._base.native_threads import require_native_threads
 from eventbus.errors import InvalidSettings
 from eventbus.keys import ClientKeys, checked_key, new_pair, public_key_of
 from eventbus.options import ProxyArguments, ProxyOptions
@@ -97,8 +98,10 @@ class EventBusProxy:
             AddressInUse: a port is taken.
             InvalidSettings: the allow-list cannot be read.
             DescriptorsExhausted: the process may not open as many sockets as a proxy needs.
+            MonkeyPatched: gevent or eventlet has replaced Python's threads.
             OSError: the host cannot be bound.
         """
+        require_native_threads()
         with self._lock:
             if self._running is not None and not self._running.is_alive():
                 self._stop()  # the run has failed

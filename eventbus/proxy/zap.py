@@ -30,7 +30,7 @@ class Authenticator:
         context: the context of the proxy's sockets. Bind them after this is created, and close them before `stop`.
         allow_list: the clients that may connect.
         on_change: called in the authenticator's thread when a new list is in force.
-        probe: the public key with which the proxy itself checks whether it is ready; it is admitted, too.
+        readiness_key: the public key with which the proxy itself checks whether it is ready; it is admitted, too.
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class Authenticator:
         context: "zmq.Context[zmq.Socket[bytes]]",
         allow_list: AllowListFile,
         on_change: Callable[[], None],
-        probe: str | None = None,
+        readiness_key: str | None = None,
     ) -> None:
         self.refused = 0
         """How many connections were refused because their keys are not on the list."""
         self._allow_list = allow_list
         self._on_change = on_change
-        self._probe = probe
+        self._readiness_key = readiness_key
         self._throttle = LogThrottle()
         self._stopped = False
         self._waker = Waker()
@@ -99,7 +99,7 @@ class Authenticator:
             return [_VERSION, request[1] if len(request) > 1 else b"", _REFUSED, b"not CURVE", b"", b""]
         _, request_id, _, address, _, _, raw_key = request
         key = z85.encode(raw_key)
-        if key.decode() == self._probe or key.decode() in self._allow_list.current.clients:
+        if key.decode() == self._readiness_key or key.decode() in self._allow_list.current.clients:
             # The user id is the key, not the name, because the list may call the client something else later.
             return [_VERSION, request_id, _ALLOWED, b"OK", key, b""]
         self.refused += 1

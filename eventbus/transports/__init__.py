@@ -1,4 +1,4 @@
-"""Transports, which carry messages between clients, and the contract that each of them fulfils."""
+"""Transports carry messages between clients; each fulfils the same contract."""
 
 from eventbus.transports.contract import Transport
 

@@ -1,7 +1,8 @@
-"""The contract between the client and whatever carries messages: ZeroMQ, memory, or an engine yet to come.
+"""The contract between a client and what carries its messages: ZeroMQ, memory, or an engine of your own.
 
-A transport moves ``(topic frame, payload)`` pairs and knows nothing of events. ``tests/conformance`` is the suite that every
-transport passes; a new one is a constructor and a line there.
+A transport moves messages of two frames, topic and payload, and knows nothing of events: `wire` says what is in the frames.
+To write a transport, fulfil this protocol and add it to the candidates of ``tests/conformance``, the suite that every
+transport passes.
 """
 
 from typing import Protocol
@@ -12,25 +13,31 @@ from eventbus.wire.frames import Batch
 
 
 class Transport(Protocol):
-    """Carries messages from every client that sends to a topic to every client that subscribes to it.
+    """Carries each message to all transports that subscribe to its topic.
 
-    Threads: every method may be called from any thread at any time, except that `receive` belongs to one thread at a time.
+    **Threads.** Any thread may call any method at any time; `receive` is for one thread at a time. So may a signal handler,
+    except that `send` refuses with an EventBusError if the handler has interrupted a `send` of its own thread.
 
-    Delivery: messages of one sending thread arrive in the order in which they were sent. None is lost between an `open` that
-    has returned and `close`, as long as the path stays up and no queue overflows; `send` says so when its own does.
+    **Life.** A new transport is closed. `open` and `close` may alternate any number of times. Subscriptions and counts
+    outlive `close`. In a forked child an open transport refuses all calls with ForkedClient: the child makes its own.
+
+    **Delivery.** Messages that one thread sends arrive in the order in which it sent them. Between the return of `open` and
+    `close` none is lost as long as the connection is up and no queue is full. If the connection goes down, the transport
+    reconnects by itself, with its subscriptions. Meanwhile it holds what is sent, up to the size of its send buffer. What it
+    drops nevertheless it counts in `drops`.
     """
 
     @property
     def status(self) -> Status:
-        """The state, which the transport keeps up to date: CLOSED before `open` and after `close`."""
+        """The state of the connection, which the transport keeps up to date: CLOSED before `open` and after `close`."""
 
     @property
     def endpoints(self) -> str:
-        """Where it connects to, for messages to people."""
+        """Where the transport connects to, for people: it stands in errors and log lines."""
 
     @property
     def sent(self) -> int:
-        """How many events `send` has taken since the transport was created."""
+        """How many events `send` has taken since the transport was created, those with which it returned True."""
 
     @property
     def malformed(self) -> int:
@@ -38,61 +45,81 @@ class Transport(Protocol):
 
     @property
     def drops(self) -> DropLog:
-        """Counts the events that `send` has taken and that were dropped before they were sent."""
+        """Counts events that were dropped, by reason: those that `send` did not take, and those that it took in vain."""
 
     def open(self, timeout: float) -> None:
-        """Open the path with all subscriptions, and return when it is proven live in both directions: READY.
+        """Connect with all subscriptions, and return when messages pass in both directions: the state is READY.
 
-        Blocks for up to `timeout` seconds. On an open transport it proves the path again. From then on the transport
-        recovers by itself when the path goes down, with its subscriptions and what was sent meanwhile.
+        Blocks for up to `timeout` seconds. On an open transport it checks again that messages pass. A transport that needs
+        no connection yet returns as soon as the first attempt has failed, and becomes READY later.
 
         Raises:
-            ProxyUnreachable: the path was not live in time. Everything that this call has opened is closed again.
-            HandshakeFailed: the proxy does not let this client in, or is not the one that it expects; likewise.
-            NotConnected: it was closed meanwhile.
+            ProxyUnreachable: messages did not pass in time. The transport is closed again.
+            HandshakeFailed: the proxy does not let this client in, or is another one. The transport is closed again.
+            NotConnected: `close` was called meanwhile.
+            DescriptorsExhausted: the process may open no more files or sockets.
+            ForkedClient: the transport was opened by the parent process.
         """
 
     def ensure_open(self) -> None:
-        """Return if the transport is open.
+        """Return if the transport is open; does not block.
 
         Raises:
-            NotConnected: it is not.
-            ReconnectFailed: it has given up.
+            NotConnected: it is not open.
+            ReconnectFailed: it has given up reconnecting, and is closed.
+            ForkedClient: it was opened by the parent process.
         """
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
-        """Send one message that carries `count` events; False if it was dropped and counted, as the transport was told to.
+        """Send one message; return False if it was dropped and counted, because the send buffer is full.
 
-        The topic's frame may go on with headers (see `headers`), which arrive with it. While the path is down the message
-        waits in the send buffer. Blocks only while that is full, up to the transport's send timeout.
+        Blocks only while the send buffer is full, for up to the transport's send timeout. What happens then is the
+        transport's send policy: it raises or drops.
+
+        Args:
+            topic: the first frame: a topic, perhaps with headers behind it, which arrive as they are (see `wire.headers`).
+            payload: the second frame.
+            count: how many events the message carries, for the counts.
 
         Raises:
             NotConnected: the transport is not open, or has given up.
-            SendBufferFull: the buffer is full, or stayed full (SendTimeout); nothing was sent.
+            SendBufferFull: the send buffer is full; nothing was sent.
+            SendTimeout: the send buffer stayed full; nothing was sent.
+            ForkedClient: the transport was opened by the parent process.
         """
 
     def subscribe(self, topic: bytes) -> None:
-        """Receive messages whose topic frame starts with `topic`; an empty one matches all.
+        """Receive messages whose first frame starts with `topic`; an empty one matches all messages.
 
-        Idempotent, and remembered while closed.
-        On an open transport it returns when messages that this transport sends from then on are sure to arrive, or after the
-        connect timeout; the subscription stays in force either way, across reconnections.
+        Idempotent. A closed transport keeps the subscription for the next `open`. A READY one returns as soon as messages
+        that it sends from then on are sure to arrive, or after its connect timeout. The subscription stays in force either
+        way, across reconnections.
+
+        Raises:
+            ForkedClient: the transport was opened by the parent process.
         """
 
     def unsubscribe(self, topic: bytes) -> None:
-        """Forget this subscription, however often it was made. Messages under way may still arrive."""
+        """Undo all calls of `subscribe` with this topic. Messages that are under way may still arrive.
+
+        Raises:
+            ForkedClient: the transport was opened by the parent process.
+        """
 
     def receive(self) -> Batch | None:
-        """Wait for messages and return those that are there, oldest first; an empty batch after `wake`, None once closed."""
+        """Wait for messages, and return those that are there, oldest first.
+
+        Returns an empty batch after `wake`, and None as soon as the transport is closed. One thread at a time.
+        """
 
     def wake(self) -> None:
-        """Make a `receive` that is waiting, or else the next one, return at once."""
+        """Make a `receive` that waits, or else the next one, return at once; does not block."""
 
     def is_connected(self) -> bool:
-        """Whether both directions of the path are up, as far as the transport knows at this moment. Does not block."""
+        """Whether both directions are up, as far as the transport knows at this moment; does not block."""
 
     def close(self, timeout: float) -> None:
-        """Flush what was sent and close, within `timeout` seconds; what could not be flushed by then is lost.
+        """Send what was held and flush, for up to `timeout` seconds, and close. The rest is dropped.
 
-        Idempotent. A `receive` that is waiting returns None. The transport can be opened again.
+        Idempotent. A `receive` that waits returns None, a `send` that waits raises NotConnected.
         """

@@ -1,4 +1,4 @@
-"""Messages within one process, without sockets: for tests, and for services that are put together into one program."""
+"""Messages within one process, without sockets: for tests, and for several services in one program."""
 
 from collections import deque
 from threading import Condition, RLock
@@ -8,29 +8,29 @@ from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog
 from eventbus.wire.frames import Batch
 
-_BATCH = 256  # messages
+_MAX_BATCH = 256  # messages
 
 
 class MemoryHub:
-    """What a proxy is to the ZeroMQ transport: transports of the same hub hear each other. Any thread may use it."""
+    """Connects memory transports, as a proxy connects those of ZeroMQ. Any thread may use it."""
 
     def __init__(self) -> None:
         self._changed = Condition()  # guards all members' queues as well
         self._members: list[_Member] = []
 
     def join(self, member: "_Member") -> None:
-        """Let a member hear what is sent from now on."""
+        """Let a member receive what is sent from now on."""
         with self._changed:
             self._members.append(member)
 
     def leave(self, member: "_Member") -> None:
-        """Undo `join`; whoever waits for the member goes on."""
+        """Undo `join`, and wake the threads that wait for room in the member's queue."""
         with self._changed:
             self._members.remove(member)
             self._changed.notify_all()
 
     def send(self, topic: bytes, payload: bytes, timeout: float) -> bool:
-        """Hand a message to every member that subscribes to it; False, and nobody has it, if one stays full."""
+        """Give a message to each member that subscribes to it; return False, and give it to none, if a queue stays full."""
 
         def interested() -> list[_Member]:
             return [member for member in self._members if topic.startswith(tuple(member.topics))]
@@ -50,7 +50,7 @@ class MemoryHub:
             if member not in self._members:
                 return None
             member.woken = False
-            batch = [member.messages.popleft() for _ in range(min(len(member.messages), _BATCH))]
+            batch = [member.messages.popleft() for _ in range(min(len(member.messages), _MAX_BATCH))]
             self._changed.notify_all()
             return [topic for topic, _ in batch], [payload for _, payload in batch]
 
@@ -62,7 +62,7 @@ class MemoryHub:
 
 
 class _Member:
-    """One open transport, as its hub sees it."""
+    """An open transport, as its hub sees it."""
 
     def __init__(self, topics: frozenset[bytes], limit: int) -> None:
         self.topics = topics
@@ -75,12 +75,12 @@ class _Member:
 
 
 class MemoryTransport:
-    """Fulfils `eventbus.transports.Transport` within one process. A full queue holds back its senders; nothing is dropped.
+    """Fulfils `eventbus.transports.Transport` within one process. A full queue makes its senders wait; nothing is dropped.
 
     Args:
-        hub: what connects it with others; None for a hub of its own, where it hears only itself.
+        hub: transports of the same hub receive from each other; None: a hub of its own.
         queue: how many messages wait for `receive`.
-        send_timeout: how many seconds `send` waits for room in a receiver's queue.
+        send_timeout: how many seconds `send` waits while a receiver's queue is full.
     """
 
     endpoints = "memory"
@@ -90,7 +90,7 @@ class MemoryTransport:
         self._hub = hub or MemoryHub()
         self._limit = queue
         self._send_timeout = send_timeout
-        self._lock = RLock()  # a signal handler may close what it has interrupted
+        self._lock = RLock()  # reentrant: a signal handler may close the transport whose method it has interrupted
         self._topics: frozenset[bytes] = frozenset()
         self._member: _Member | None = None
         self._sent = 0

@@ -1,4 +1,4 @@
-"""Nothing is carried anywhere: what a client with ``enabled=False`` runs on."""
+"""A transport that carries nothing: that of a client with ``enabled=False``."""
 
 from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog
@@ -6,7 +6,7 @@ from eventbus.wire.frames import Batch
 
 
 class NullTransport:
-    """Has the methods of `eventbus.transports.contract.Transport`, opens nothing, takes every message and delivers none."""
+    """Has the methods of `eventbus.transports.Transport`, opens nothing, takes each message and delivers none."""
 
     endpoints = "nowhere"
     sent = 0
@@ -17,7 +17,7 @@ class NullTransport:
         self.drops = DropLog(endpoints=self.endpoints)
 
     def open(self, timeout: float) -> None:
-        self.status.change(ClientState.READY, "disabled: there is nothing to wait for")
+        self.status.change(ClientState.READY, "the client is disabled")
 
     def ensure_open(self) -> None: ...
 

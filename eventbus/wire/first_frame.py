@@ -25,7 +25,7 @@ All but the last eight bytes, the frame's head, repeats from message to message.
 
 from typing import NamedTuple
 
-from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, NUMBER_BYTES, head_of
+from eventbus.wire.frames import MARK, MAX_PACKED_EVENTS, MAX_TOPIC_BYTES, NUMBER_BYTES, head_of
 
 PUBLISHER_BYTES = 8
 COUNT_BYTES = 4
@@ -86,14 +86,15 @@ def parse(frame: bytes) -> FirstFrame:
 
 
 def parse_head(head: bytes) -> Head | None:
-    """Read the head of a frame without headers; None if the frame is not numbered, or has no topic that can be one."""
+    """Read the head of a frame without headers; None if it is not one that a publisher writes."""
     topic, _, rest = head.partition(MARK)
     publisher, count = rest[:PUBLISHER_BYTES], rest[PUBLISHER_BYTES:]
     if len(publisher) < PUBLISHER_BYTES or publisher[:1] == MARK or not 0 < len(topic) <= MAX_TOPIC_BYTES:
         return None
     if not count:
         return Head(topic, publisher, 1)
-    return Head(topic, publisher, int.from_bytes(count)) if len(count) == COUNT_BYTES else None
+    events = int.from_bytes(count)
+    return Head(topic, publisher, events) if len(count) == COUNT_BYTES and 0 < events <= MAX_PACKED_EVENTS else None
 
 
 def number_of(frame: bytes) -> int:

@@ -32,6 +32,7 @@ PRIVATE = b"\xff"
 
 MAX_TOPIC_BYTES = 255
 MAX_PACKED_BYTES = 65_536  # no publisher makes an array of events larger than this
+MAX_PACKED_EVENTS = MAX_PACKED_BYTES // 3  # an event in an array takes three bytes at least
 
 # A payload that begins with one of these is not a single event as plain JSON, which nearly all payloads are.
 NOT_ONE_EVENT = frozenset([ARRAY, *(FIRST_BYTES[index : index + 1] for index in range(len(FIRST_BYTES)))])

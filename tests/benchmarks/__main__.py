@@ -12,9 +12,9 @@ import sys
 import threading
 import time
 
-from eventbus.cli import benchmark as bench
-from eventbus.cli.benchmark import EVENT_BY_EVENT, NUMBERED, PACKED
-from tests.benchmarks.contenders import BY_HAND, IN_C, OBVIOUS
+from eventbus.cli import bench
+from eventbus.cli.bench import EVENT_BY_EVENT, PACKED
+from tests.benchmarks.contenders import BY_HAND, IN_C, NUMBERED, OBVIOUS
 
 
 def main() -> None:

@@ -8,11 +8,12 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import cast
 
 import zmq
 
-from eventbus.cli.benchmark import HWM, BenchEvent, Callback, Contender, Send
+from eventbus.cli.bench import HWM, BenchEvent, Callback, Contender, Send, publish_events, subscribe_client
 
 TOPIC = b"plant"
 NO_WAIT = int(zmq.DONTWAIT)
@@ -120,3 +121,4 @@ def subscribe_obviously(pub_port: int, sub_port: int, callback: Callback, ready:
 BY_HAND = Contender("hand-tuned loop", publish_by_hand, subscribe_by_hand)
 IN_C = Contender("the same past pyzmq's API", publish_in_c, subscribe_in_c)
 OBVIOUS = Contender("obvious design", publish_obviously, subscribe_obviously)
+NUMBERED = Contender("eventbus, numbered", partial(publish_events, numbered=True), subscribe_client)

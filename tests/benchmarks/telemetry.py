@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from eventbus import EventBusClient
-from eventbus.cli import benchmark as bench
-from eventbus.cli.benchmark import HWM, BenchEvent, BenchTopic, BenchType, Callback, Client, Contender, Send
+from eventbus.cli import bench
+from eventbus.cli.bench import HWM, BenchEvent, BenchTopic, BenchType, Callback, Client, Contender, Send
 from eventbus.policies import Metrics, Traces
 from eventbus.telemetry.switch import telemetry
 

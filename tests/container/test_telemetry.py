@@ -102,7 +102,8 @@ with lifespan(App()) as app:
     eventually(lambda: app.listener().values == [1])
 for scope in reader.get_metrics_data().resource_metrics[0].scope_metrics:
     for metric in scope.metrics:
-        print(metric.name, metric.data.data_points[0].attributes["server.port"])
+        if metric.name.startswith("messaging."):
+            print(metric.name, metric.data.data_points[0].attributes["server.port"])
 for span in exporter.get_finished_spans():
     print(span.name, span.attributes["server.port"])
 """

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import zmq
 
 from eventbus import EventBusProxy
@@ -18,10 +19,11 @@ from tests.web import ask
 
 
 @contextmanager
-def gunicorn(folder: Path, proxy: EventBusProxy, port: int) -> Iterator[Program]:
+def gunicorn(folder: Path, proxy: EventBusProxy, port: int, worker_class: str = "") -> Iterator[Program]:
     """Run gunicorn as its configuration in the folder says, at a port."""
     # Its home, too: it listens there for commands, and other tests run others.
-    environment = surroundings(proxy, GUNICORN_CMD_ARGS=f"--bind=127.0.0.1:{port}", HOME=folder)
+    arguments = f"--bind=127.0.0.1:{port}" + (f" --worker-class={worker_class}" if worker_class else "")
+    environment = surroundings(proxy, GUNICORN_CMD_ARGS=arguments, HOME=folder)
     with running(["gunicorn"], folder, environment) as master:
         yield master
 
@@ -47,10 +49,12 @@ def answers_of_each(workers: list[int], url: str) -> list[int]:
     return statuses
 
 
-def check_each_worker_emits(part: Section, proxy: EventBusProxy, subscriber: "zmq.Socket[bytes]", folder: Path) -> None:
+def check_each_worker_emits(
+    part: Section, proxy: EventBusProxy, subscriber: "zmq.Socket[bytes]", folder: Path, worker_class: str = ""
+) -> None:
     part.write(folder)
     port = free_port()
-    with gunicorn(folder, proxy, port) as master:
+    with gunicorn(folder, proxy, port, worker_class) as master:
         eventually(lambda: proxy.health().connections.publishers == 3, PATIENCE, "three workers, and nobody else")
         assert answers_of_each(workers_of(master), f"http://127.0.0.1:{port}/") == [204, 204, 204]
         received = [subscriber.recv_multipart() for _ in range(3)]
@@ -60,10 +64,11 @@ def check_each_worker_emits(part: Section, proxy: EventBusProxy, subscriber: "zm
     assert "never closed" not in master.text
 
 
-def test_with_a_client(proxy: EventBusProxy, raw: RawPeers, tmp_path: Path) -> None:
+@pytest.mark.parametrize("worker_class", ["sync", "gthread"])
+def test_with_a_client(proxy: EventBusProxy, raw: RawPeers, tmp_path: Path, worker_class: str) -> None:
     """The hooks connect and close a client in each of three workers, and the master has none."""
     with section("prefork.md", "With a client") as part:
-        check_each_worker_emits(part, proxy, raw.subscriber(b"web"), tmp_path)
+        check_each_worker_emits(part, proxy, raw.subscriber(b"web"), tmp_path, worker_class)
 
 
 def test_with_a_container(proxy: EventBusProxy, raw: RawPeers, tmp_path: Path) -> None:

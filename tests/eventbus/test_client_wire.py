@@ -372,8 +372,8 @@ def test_a_client_that_only_emits_keeps_no_subscriptions_of_others(proxy: EventB
     with Bus(MyEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port) as client:
         transport = client._transport
         assert isinstance(transport, ZeroMQTransport)
-        assert transport._path
-        upstream = transport._path.publisher._socket
+        assert transport._link
+        upstream = transport._link.publisher._socket
         for number in range(10):
             other.subscribe(b"topic-%d" % number)
         eventually(lambda: upstream.poll(0))

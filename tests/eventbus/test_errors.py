@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from eventbus import EventBusProxy, errors
-from eventbus.cli.report import Trouble
+from eventbus.cli.check_steps import CheckFailed
 from eventbus.errors import (
     AddressInUse,
     CompressionMissing,
@@ -33,6 +33,7 @@ from eventbus.errors import (
     InvalidHeaders,
     InvalidSettings,
     InvalidTopic,
+    MonkeyPatched,
     NotConnected,
     NotEncrypted,
     PayloadDamaged,
@@ -215,9 +216,15 @@ EXAMPLES = [
         {"needed": 8, "limit": 1_024, "errno": errno.EMFILE},
     ),
     Example(
-        Trouble(detail="nobody listens", remedy="start a proxy"),
-        "nobody listens: start a proxy",
-        {"detail": "nobody listens", "remedy": "start a proxy"},
+        MonkeyPatched(library="gevent"),
+        "gevent has replaced Python's threads, and waiting for ZeroMQ would block all of them: "
+        "use another worker class (gunicorn: gthread), or call gevent.monkey.patch_all(thread=False)",
+        {"library": "gevent"},
+    ),
+    Example(
+        CheckFailed(detail="nothing listens", remedy="start a proxy"),
+        "nothing listens: start a proxy",
+        {"detail": "nothing listens", "remedy": "start a proxy"},
     ),
 ]
 

@@ -286,7 +286,7 @@ def test_importing_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("EVENTBUS_PUB_PORT", "many")
     monkeypatch.setenv("EVENTBUS_HOTS", "x")
     done = run_script(
-        "import eventbus, eventbus.settings, eventbus.container, eventbus.cli.main\n"
+        "import eventbus, eventbus.settings, eventbus.container, eventbus.cli.commands\n"
         "print('imported')\n"
         "try:\n"
         "    eventbus.settings.EventBusSettings()\n"

@@ -1,4 +1,4 @@
-"""Why a proxy does not let a client in, told from what becomes of the handshakes."""
+"""Why a proxy does not let a client in: told from its failed handshakes, and by asking what listens there."""
 
 from collections.abc import Callable
 from functools import partial
@@ -9,40 +9,40 @@ from eventbus.errors import EncryptionRequired, EventBusError, NotEncrypted, Unk
 from eventbus.keys import ClientKeys
 from eventbus.transports.zeromq.policy import ConnectionStatus
 
-_ANSWER = 0.5  # seconds
+_GREETING_TIMEOUT_S = 0.5
 
 
-def diagnosis(endpoint: str, leg: ConnectionStatus, keys: ClientKeys | None) -> Callable[[], EventBusError] | None:
-    """What makes the error that says why the proxy does not let us in; None if there is nothing that only people can change.
+def diagnose(endpoint: str, status: ConnectionStatus, keys: ClientKeys | None) -> Callable[[], EventBusError] | None:
+    """Return what makes the error that says why the proxy does not let this client in; None if only waiting helps.
 
-    Takes up to half a second, for it may have to ask who listens there.
+    Takes up to half a second, because it may have to ask what listens there.
 
     Args:
         endpoint: the proxy's port.
-        leg: the connection to it.
-        keys: what the client shows.
+        status: the connection to it.
+        keys: the client's.
     """
-    if leg.refused and keys is not None:
+    if status.refused and keys is not None:
         return partial(UnknownClient, endpoint, keys.public_key)
-    if not leg.broken_off:
+    if not status.broken_off:
         return None
     match _mechanism_at(endpoint):
         case "CURVE" if keys is None:
             return partial(EncryptionRequired, endpoint)
         case "NULL" if keys is not None:
             return partial(NotEncrypted, endpoint)
-        case "CURVE" if keys is not None and leg.broken_off > 1:  # a proxy that dies breaks off one
+        case "CURVE" if keys is not None and status.broken_off > 1:  # a proxy that ends breaks off one handshake
             return partial(WrongServerKey, endpoint, keys.server_public_key)
         case _:
             return None
 
 
 def _mechanism_at(endpoint: str) -> str:
-    """The security mechanism of what listens at an endpoint; empty if nothing does, or it is no ZeroMQ socket."""
+    """Return the security mechanism of the ZeroMQ socket that listens at an endpoint; empty if there is none."""
     address = urlsplit(endpoint)
     assert address.hostname is not None
     assert address.port is not None
     try:
-        return greet(address.hostname, address.port, _ANSWER).mechanism
+        return greet(address.hostname, address.port, _GREETING_TIMEOUT_S).mechanism
     except OSError:
         return ""

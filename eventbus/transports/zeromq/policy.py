@@ -1,25 +1,27 @@
-"""When a path is ready, when it is degraded, and what is to be done about it: decided from what is seen, without sockets."""
+"""When the link to a proxy is ready or degraded, and what is done about it: decided without sockets or threads."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from eventbus._base.backoff import backoff, jittered
 from eventbus.observe.state import ClientState
 from eventbus.options import ZeroMQOptions
 
-_SILENT_ECHOES = 24  # echo intervals without one, after which the sockets are made anew
+_MAX_SILENT_ECHOES = 24  # after an echo was awaited for so many echo intervals, both sockets are replaced
+_MIN_ECHO_POLL_S, _MAX_ECHO_POLL_S = 0.0005, 0.05  # between two looks for an echo
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionStatus:
-    """One of the two connections, as far as it is known.
+    """What is known of one of the two connections to the proxy.
 
     Attributes:
         up: whether it is connected.
-        handshakes: how often it has been, so that two looks tell whether it was away in between.
+        handshakes: how many handshakes have succeeded; if the number has grown between two looks, it was down meanwhile.
         failures: how many attempts to connect have failed since it was up.
-        abandoned: whether libzmq will not try again by itself: only a new socket helps.
-        refused: whether the other side answered, and did not let us in.
-        broken_off: how many handshakes the other side has broken off without a word since it was up.
+        abandoned: whether libzmq does not try again by itself: only a new socket helps.
+        refused: whether the proxy answered and did not let this client in.
+        broken_off: how many handshakes the proxy has broken off without a reason since the connection was up.
     """
 
     up: bool = False
@@ -30,7 +32,61 @@ class ConnectionStatus:
     broken_off: int = 0
 
 
-type ConnectionStatuses = tuple[ConnectionStatus, ConnectionStatus]  # publishing, subscribing
+class ConnectionStatuses(NamedTuple):
+    """Both connections to the proxy at one moment."""
+
+    publishing: ConnectionStatus = ConnectionStatus()
+    subscribing: ConnectionStatus = ConnectionStatus()
+
+    @property
+    def are_up(self) -> bool:
+        """Whether both are connected."""
+        return self.publishing.up and self.subscribing.up
+
+    @property
+    def handshakes(self) -> int:
+        """How many handshakes of both have succeeded."""
+        return self.publishing.handshakes + self.subscribing.handshakes
+
+    @property
+    def failures(self) -> int:
+        """The failed attempts of the one that has more of them."""
+        return max(self.publishing.failures, self.subscribing.failures)
+
+
+class Renewal(NamedTuple):
+    """Which sockets are to be replaced by new ones."""
+
+    publishing: bool = False
+    subscribing: bool = False
+
+
+_NOTHING = Renewal()
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyState:
+    """What `decide` remembers from one step to the next. Times are those of `now`, in seconds.
+
+    Attributes:
+        echo_due: when the next echo begins.
+        state: the state of the client.
+        handshakes: those of both connections at the last step.
+        echo_began: when the echo under way began; None: there is none.
+        publishing_due: when the abandoned publishing socket is replaced; None: it is not to be replaced.
+        subscribing_due: the same of the subscribing socket.
+    """
+
+    echo_due: float
+    state: ClientState = ClientState.CONNECTING
+    handshakes: int = 0
+    echo_began: float | None = None
+    publishing_due: float | None = None
+    subscribing_due: float | None = None
+
+    def has_missed(self, statuses: ConnectionStatuses) -> bool:
+        """Whether a connection was lost and is back since the last step, of a link that had been ready."""
+        return self.state is not ClientState.CONNECTING and statuses.handshakes != self.handshakes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,130 +94,128 @@ class Step:
     """What is to be done now.
 
     Attributes:
-        state: the state of the path from now on.
-        reason: why, if it has changed.
+        after: what to hand to the next call of `decide`; it has the client's state from now on.
+        reason: why the state has changed, for people, if it has.
         echo: begin a new echo.
-        cancel: stop looking out for the one under way.
-        renew: which sockets are to be made anew, publishing and subscribing.
+        cancel: give up the echo under way.
+        renew: which sockets to replace.
         give_up: stop trying for good.
-        look_again: when the next step is due at the latest, on the clock of `now`.
+        look_again: when the next step is due at the latest.
     """
 
-    state: ClientState
-    reason: str
+    after: PolicyState
+    reason: str = ""
     echo: bool = False
     cancel: bool = False
-    renew: tuple[bool, bool] = (False, False)
+    renew: Renewal = _NOTHING
     give_up: bool = False
     look_again: float = float("inf")
 
+    @property
+    def state(self) -> ClientState:
+        """The client's state from now on."""
+        return self.after.state
 
-class Watch:
-    """Looks after one path from its opening to its end. One thread at a time; `now` never goes back."""
 
-    def __init__(self, options: ZeroMQOptions, now: float) -> None:
-        self._options = options
-        self.state = ClientState.CONNECTING
-        self._generation = 0  # handshakes of both legs at the last look
-        self._echo_began: float | None = None  # of the one under way
-        self._echo_due = now  # the next one's beginning
-        self._renew_due: list[float | None] = [None, None]
+def decide(
+    before: PolicyState, now: float, statuses: ConnectionStatuses, options: ZeroMQOptions, *, arrived: bool = False
+) -> Step:
+    """Decide what is to be done.
 
-    def proven(self, now: float, legs: ConnectionStatuses) -> None:
-        """Note that an echo has just come round, begun when the legs were as they are."""
-        self.state = ClientState.READY
-        self._generation = _generation(legs)
-        self._echo_began = None
-        self._echo_due = now + (self._options.echo_interval or float("inf"))
-        self._renew_due = [None, None]
+    Args:
+        before: what the last step has left; the first one is ``PolicyState(echo_due=now)``.
+        now: the time in seconds, which never goes back.
+        statuses: both connections.
+        options: how long to wait for what.
+        arrived: whether the echo under way has come back.
+    """
+    if 0 <= options.reconnect_attempts < statuses.failures:
+        return Step(replace(before, handshakes=statuses.handshakes), cancel=True, give_up=True)
+    if not statuses.are_up:
+        return _await_connections(before, now, statuses, options)
+    current = replace(before, handshakes=statuses.handshakes, publishing_due=None, subscribing_due=None)
+    if statuses.handshakes != before.handshakes:
+        return _begin_echo(_degraded(current), now, "the connection was lost and is back")
+    if current.echo_began is not None:
+        return _await_echo(current, now, current.echo_began, statuses, options, arrived=arrived)
+    if now >= current.echo_due:
+        return _begin_echo(current, now)
+    return Step(current, look_again=current.echo_due)
 
-    def has_missed(self, legs: ConnectionStatuses) -> bool:
-        """Whether a connection has been lost and was made again since the last step, once it had been ready."""
-        return self.state is not ClientState.CONNECTING and _generation(legs) != self._generation
 
-    def step(self, now: float, legs: ConnectionStatuses, *, arrived: bool) -> Step:
-        """Decide what is to be done.
-
-        Args:
-            now: the time.
-            legs: how both connections are.
-            arrived: whether the echo under way has come round.
-        """
-        reborn = _generation(legs) != self._generation
-        self._generation = _generation(legs)
-        limit = self._options.reconnect_attempts
-        if 0 <= limit < max(leg.failures for leg in legs):
-            return Step(self.state, "", cancel=True, give_up=True)
-        if not all(leg.up for leg in legs):
-            return self._wait_for_legs(now, legs)
-        self._renew_due = [None, None]
-        if reborn:
-            return self._begin_echo(now, "the connection was lost and is back")
-        if self._echo_began is not None:
-            return self._wait_for_echo(now, legs, self._echo_began, arrived)
-        if now >= self._echo_due:
-            return self._begin_echo(now)
-        return Step(self.state, "", look_again=self._echo_due)
-
-    def _wait_for_legs(self, now: float, legs: ConnectionStatuses) -> Step:
-        cancel, self._echo_began, self._echo_due = self._echo_began is not None, None, now
-        renew = [False, False]
-        for index, leg in enumerate(legs):
-            due = self._renew_due[index]
-            if not leg.abandoned:
-                self._renew_due[index] = None
-            elif due is None:
-                self._renew_due[index] = now + pause_before_attempt(self._options, leg.failures)
-            elif now >= due:
-                renew[index], self._renew_due[index] = True, None
-        self._degrade()
-        # After a renewal at once: if no socket could be made, nothing else will tell.
-        due = now if any(renew) else min((due for due in self._renew_due if due is not None), default=float("inf"))
-        return Step(self.state, _down(legs), cancel=cancel, renew=(renew[0], renew[1]), look_again=due)
-
-    def _begin_echo(self, now: float, why_degraded: str = "") -> Step:
-        if why_degraded:
-            self._degrade()
-        cancel = self._echo_began is not None
-        self._echo_began = now
-        return Step(self.state, why_degraded, echo=True, cancel=cancel, look_again=now)
-
-    def _wait_for_echo(self, now: float, legs: ConnectionStatuses, began: float, arrived: bool) -> Step:
-        if arrived:
-            self.proven(now, legs)
-            return Step(self.state, "an echo has come back through the proxy", cancel=True, look_again=self._echo_due)
-        waited = now - began
-        if waited < self._options.echo_timeout:
-            return Step(self.state, "", look_again=now + min(_pause(waited), self._options.echo_timeout - waited))
-        self._degrade()
-        reason = f"no echo has come back through the proxy for {waited:.1f} s, although both connections are up"
-        if waited >= _SILENT_ECHOES * self._options.echo_interval > 0:
-            self._echo_began, self._echo_due = None, now
-            return Step(self.state, reason, cancel=True, renew=(True, True), look_again=now)
-        return Step(self.state, reason, look_again=now + _pause(waited))
-
-    def _degrade(self) -> None:
-        if self.state is ClientState.READY:
-            self.state = ClientState.DEGRADED
+def proven(now: float, statuses: ConnectionStatuses, options: ZeroMQOptions) -> PolicyState:
+    """Return what to hand to `decide` after an echo came back that began when the connections were as they are."""
+    next_echo = now + options.echo_interval if options.echo_interval else float("inf")
+    return PolicyState(next_echo, ClientState.READY, statuses.handshakes)
 
 
 def pause_before_attempt(options: ZeroMQOptions, failures: int) -> float:
-    """Return the seconds to wait before the next attempt to connect; random, so that a fleet does not come back in step."""
+    """Return the seconds before the next attempt to connect; random, so that many clients do not come back in step."""
     return jittered(backoff(failures, options.reconnect_interval, options.reconnect_max_interval))
 
 
-def _generation(legs: ConnectionStatuses) -> int:
-    return sum(leg.handshakes for leg in legs)
+def _await_connections(before: PolicyState, now: float, statuses: ConnectionStatuses, options: ZeroMQOptions) -> Step:
+    publishing_due, renew_publishing = _renewal(before.publishing_due, now, statuses.publishing, options)
+    subscribing_due, renew_subscribing = _renewal(before.subscribing_due, now, statuses.subscribing, options)
+    after = PolicyState(now, before.state, statuses.handshakes, None, publishing_due, subscribing_due)
+    renew = Renewal(renew_publishing, renew_subscribing)
+    # After a renewal look again at once: if no socket could be made, no event tells of it.
+    due = (
+        now
+        if any(renew)
+        else min((due for due in (publishing_due, subscribing_due) if due is not None), default=float("inf"))
+    )
+    return Step(_degraded(after), _what_is_down(statuses), cancel=before.echo_began is not None, renew=renew, look_again=due)
 
 
-def _pause(waited: float) -> float:
-    """How long until the next look for an echo that was awaited so long: it should cost little and be found soon."""
-    return min(max(0.0005, waited / 4), 0.05)
+def _renewal(due: float | None, now: float, status: ConnectionStatus, options: ZeroMQOptions) -> tuple[float | None, bool]:
+    """Return when an abandoned socket is due to be replaced, and whether it is to be replaced now."""
+    if not status.abandoned:
+        return None, False
+    if due is None:
+        return now + pause_before_attempt(options, status.failures), False
+    return (None, True) if now >= due else (due, False)
 
 
-def _down(legs: ConnectionStatuses) -> str:
+def _begin_echo(current: PolicyState, now: float, reason: str = "") -> Step:
+    return Step(replace(current, echo_began=now), reason, echo=True, cancel=current.echo_began is not None, look_again=now)
+
+
+def _await_echo(
+    current: PolicyState,
+    now: float,
+    began: float,
+    statuses: ConnectionStatuses,
+    options: ZeroMQOptions,
+    *,
+    arrived: bool,
+) -> Step:
+    if arrived:
+        after = proven(now, statuses, options)
+        return Step(after, "an echo has come back through the proxy", cancel=True, look_again=after.echo_due)
+    waited = now - began
+    if waited < options.echo_timeout:
+        return Step(current, look_again=now + min(_echo_poll(waited), options.echo_timeout - waited))
+    reason = f"no echo has come back through the proxy for {waited:.1f} s, although both connections are up"
+    degraded = _degraded(current)
+    if waited >= _MAX_SILENT_ECHOES * options.echo_interval > 0:
+        after = replace(degraded, echo_began=None, echo_due=now)
+        return Step(after, reason, cancel=True, renew=Renewal(publishing=True, subscribing=True), look_again=now)
+    return Step(degraded, reason, look_again=now + _echo_poll(waited))
+
+
+def _degraded(current: PolicyState) -> PolicyState:
+    return replace(current, state=ClientState.DEGRADED) if current.state is ClientState.READY else current
+
+
+def _echo_poll(waited: float) -> float:
+    """Return the seconds until the next look for an echo that was awaited for `waited` seconds: often at first."""
+    return min(max(_MIN_ECHO_POLL_S, waited / 4), _MAX_ECHO_POLL_S)
+
+
+def _what_is_down(statuses: ConnectionStatuses) -> str:
     """Which connections are down, for people."""
-    names = [name for name, leg in zip(("publishing", "subscribing"), legs, strict=True) if not leg.up]
-    are = "connections are" if len(names) == 2 else "connection is"
-    refused = any(leg.refused for leg in legs if not leg.up)
-    return f"the {' and the '.join(names)} {are} {'refused by the proxy' if refused else 'down'}"
+    down = [(name, status) for name, status in statuses._asdict().items() if not status.up]
+    are = "connections are" if len(down) == 2 else "connection is"
+    refused = any(status.refused for _, status in down)
+    return f"the {' and the '.join(name for name, _ in down)} {are} {'refused by the proxy' if refused else 'down'}"

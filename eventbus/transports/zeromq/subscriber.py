@@ -10,9 +10,10 @@ import zmq
 from eventbus._base.waker import Waker
 from eventbus._base.zmq_sockets import Context
 from eventbus.options import ZeroMQOptions
+from eventbus.transports.zeromq.context import unless_closed
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.policy import ConnectionStatus
-from eventbus.transports.zeromq.sockets import socket_for, unless_closed
+from eventbus.transports.zeromq.sockets import connecting_socket
 from eventbus.wire import frames as wire
 from eventbus.wire.frames import Batch
 
@@ -22,36 +23,42 @@ _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _MORE_FRAMES = int(zmq.RCVMORE)
 
-_FLAGS = [_NOWAIT] * 2 * 512  # for the frames of a batch
-_CAREFUL = 1_000  # messages
-_LOOK = 0.02  # seconds
-_UNACKNOWLEDGED = 10  # seconds; all that is ever sent are subscriptions, which every proxy has room for
+_FLAGS = [_NOWAIT] * 2 * 512  # one for each frame of the longest batch
+_CAREFUL_MESSAGES = 1_000  # are read one by one after a malformed one
+_ENTRY_POLL_S = 0.02
+_UNACKNOWLEDGED_S = 10  # a subscriber sends only subscriptions, for which every proxy has room
 
 
 class Subscriber:
     """Receives messages. Open from its creation to `close`; any thread may use it, but only one at a time may `receive`.
+
+    Two locks. The thread that uses the socket holds `_socket_lock`; the receiver holds it while it waits for messages. So
+    a thread that changes the socket takes `_change_lock` first, wakes the receiver, and then takes `_socket_lock`. The
+    receiver does not enter again while `_change_lock` is taken. Both are reentrant, because a signal handler may close the
+    client whose method it has interrupted.
 
     Args:
         context: the ZeroMQ context.
         endpoint: the proxy's XPUB port.
         options: how many messages wait to be received.
         topics: what to subscribe to before connecting.
+
+    Attributes:
+        malformed: how many messages were skipped, because they were not two frames.
     """
 
     def __init__(self, context: Context, endpoint: str, options: ZeroMQOptions, topics: Iterable[bytes]) -> None:
         self.malformed = 0
-        self._careful = 0
+        self._careful = 0  # how many messages are still read one by one
         self._context = context
         self._endpoint = endpoint
         self._options = options
-        # Whoever touches the socket holds `_lock`. The receiver waits for messages inside it, so others take `_turn` first,
-        # wake it, and find that it cannot come back before they are through. A signal handler may close in between.
-        self._lock = RLock()
-        self._turn = RLock()
+        self._socket_lock = RLock()
+        self._change_lock = RLock()
         self._closed = False
         self._woken = False
         self._topics = set(topics)
-        self._prefixes: wire.Prefixes | None = None  # of the topics; made when needed
+        self._prefixes: wire.Prefixes | None = None  # of the topics, made when needed
         self._unread: list[bytes] = []  # frames of whole messages that an earlier socket had received
         self._monitor = Monitor(context)
         self._waker = Waker()
@@ -65,15 +72,15 @@ class Subscriber:
         self._poller.register(self._waker.fileno(), zmq.POLLIN)
 
     def _connect(self) -> None:
-        # Subscriptions count against high-water marks too: without a limit here, none is ever forgotten.
-        self._socket = socket_for(
+        # Subscriptions count against high-water marks too, and must never be lost: no limit for what is sent.
+        self._socket = connecting_socket(
             self._endpoint,
             self._context,
             zmq.SUB,
             send_hwm=0,
             receive_hwm=self._options.receive_hwm,
             options=self._options,
-            unacknowledged=_UNACKNOWLEDGED,
+            unacknowledged=_UNACKNOWLEDGED_S,
         )
         try:
             self._monitor.attach(self._socket)
@@ -89,8 +96,8 @@ class Subscriber:
         self._get = cast(Callable[[int], int], super(zmq.Socket, self._socket).get)
 
     def receive(self) -> Batch | None:
-        """Wait for messages or for `wake`; return what is there, or None once closed."""
-        if not self._enter():
+        """Wait for messages or for `wake`; return the messages that are there, or None once closed."""
+        if not self._enter_as_receiver():
             return None if self._closed else ([], [])
         try:
             if self._closed:
@@ -107,27 +114,27 @@ class Subscriber:
                     self._woken = False
             return batch
         finally:
-            self._lock.release()
+            self._socket_lock.release()
 
-    def pump(self) -> None:
-        """Let libzmq do what it does only in the thread that uses a socket: after a reconnection, subscribe again.
+    def process_commands(self) -> None:
+        """Let libzmq do the work that it leaves to the thread that uses a socket: subscribe again after a reconnection.
 
-        To be called while an answer is awaited and when the leg has changed, for the receiver may be busy or absent.
+        Call it while a token is awaited and when the status has changed, because the receiver may be busy or absent.
         """
-        if self._lock.acquire(blocking=False):  # else the receiver is in there, which does as well
+        if self._socket_lock.acquire(blocking=False):  # else the receiver uses the socket, which has the same effect
             try:
                 with unless_closed(self._socket):
                     self._get(_EVENTS)
             finally:
-                self._lock.release()
+                self._socket_lock.release()
 
     def wake(self) -> None:
-        """Make `receive` return at once."""
+        """Make a `receive` that waits, or else the next one, return at once."""
         self._woken = True
         self._waker.wake()
 
     def subscribe(self, topic: bytes) -> None:
-        """Subscribe to a prefix that is not subscribed."""
+        """Subscribe to a prefix that is not subscribed yet."""
 
         def subscribe() -> None:
             self._topics.add(topic)
@@ -149,10 +156,10 @@ class Subscriber:
         self._change(unsubscribe)
 
     def renew(self) -> None:
-        """Replace the socket by a new one, with all subscriptions; what the old one has received is not lost.
+        """Replace the socket by a new one with all subscriptions. Messages that the old one has received are kept.
 
         Raises:
-            zmq.ZMQError: there is no descriptor left; the leg stays abandoned.
+            zmq.ZMQError: there is no descriptor left; the connection stays abandoned.
         """
 
         def renew() -> None:
@@ -170,52 +177,52 @@ class Subscriber:
 
         self._change(renew)
 
-    def leg(self) -> ConnectionStatus:
-        """How the connection to the proxy is."""
-        return self._monitor.look()
+    def status(self) -> ConnectionStatus:
+        """Return the status of the connection to the proxy."""
+        return self._monitor.status()
 
     def fileno(self) -> int:
-        """The descriptor that tells of changes of `leg`; see `Monitor.fileno`."""
+        """Return the descriptor that tells of changes of `status`; see `Monitor.fileno`."""
         return self._monitor.fileno()
 
     def close(self) -> None:
-        """Close the socket. Messages that were not received are gone."""
-
-        # Without its turn: whoever has that may wait for what a signal handler that closes has interrupted. The receiver
-        # cannot come back all the same.
+        """Close the socket. Messages that were not received are lost."""
+        # Without the change lock: a signal handler that closes may have interrupted a thread that its holder waits for. The
+        # receiver does not enter again all the same.
         self._closed = True
         self._waker.wake()
-        with self._lock:
+        with self._socket_lock:
             self._monitor.detach()
             self._waker.close()
             self._socket.close(linger=0)
 
-    def _enter(self) -> bool:
-        """Take the lock when it is the receiver's turn; False if it is woken before that.
+    def _enter_as_receiver(self) -> bool:
+        """Take the socket lock as soon as no other thread changes the socket; return False if woken before that.
 
-        Whoever has the turn may have been interrupted by a signal handler that wakes the receiver and waits for its thread.
+        It polls, because the thread that changes the socket may be interrupted by a signal handler that wakes the receiver
+        and waits for its thread.
         """
         while not self._woken:
-            if self._turn.acquire(timeout=_LOOK):
-                self._turn.release()
-                if self._lock.acquire(timeout=_LOOK):
+            if self._change_lock.acquire(timeout=_ENTRY_POLL_S):
+                self._change_lock.release()
+                if self._socket_lock.acquire(timeout=_ENTRY_POLL_S):
                     return True
         self._woken = False
         return False
 
     def _change(self, action: Callable[[], object]) -> None:
-        """Do something with the socket while the receiver is out of it."""
-        with self._turn:
+        """Call the action while the receiver does not use the socket."""
+        with self._change_lock:
             self._waker.wake()
-            with self._lock:
+            with self._socket_lock:
                 if not self._closed:
                     try:
                         action()
                     except zmq.ZMQError:
-                        if not self._closed:  # by a signal handler, in the midst of it
+                        if not self._closed:  # else a signal handler has closed the socket meanwhile
                             raise
 
-    # Reading; the caller holds the lock and has seen that there is something.
+    # Reading. The caller holds the socket lock and knows that a message is there.
 
     def _read(self) -> Batch:
         frames, malformed = self._read_message()
@@ -232,19 +239,19 @@ class Subscriber:
             batch = frames[0::2], frames[1::2]
         if malformed:
             self.malformed += malformed
-            self._careful = _CAREFUL
+            self._careful = _CAREFUL_MESSAGES
         return batch
 
     def _read_fast(self, frames: list[bytes]) -> None:
-        """Read the frames of a batch, without asking where messages end but for the last one."""
-        # The loop is map's, in C. It ends with Again when nothing is left; what was read by then is in the list.
+        """Read the frames of a batch, asking only for the last message where it ends."""
+        # map loops in C. When no frame is left Again ends the loop, and the list has all frames that were read.
         with suppress(zmq.Again):
             frames.extend(map(self._receive_frame, _FLAGS))
             while self._get(_MORE_FRAMES):
                 frames.append(self._receive_frame(_NOWAIT))
 
     def _read_carefully(self, frames: list[bytes]) -> int:
-        """Read a batch without guessing where messages end: after a malformed one, more may come."""
+        """Read a batch message by message: after a malformed one, more may come."""
         malformed = 0
         while len(frames) < len(_FLAGS) and self._get(_EVENTS) & _POLLIN:
             message, wrong = self._read_message()
@@ -254,14 +261,14 @@ class Subscriber:
         return malformed
 
     def _read_rest(self) -> None:
-        """Keep all that is there for the next `receive`."""
+        """Keep all messages that are there for the next `receive`."""
         while self._get(_EVENTS) & _POLLIN:
             message, wrong = self._read_message()
             self._unread += message
             self.malformed += wrong
 
     def _read_message(self) -> tuple[list[bytes], int]:
-        """Read one message, asking libzmq after each frame whether it was the last; nothing and 1 if it is malformed."""
+        """Read one message, asking after each frame whether it was the last; return no frame and 1 if it is malformed."""
         frames = [self._receive_frame(_NOWAIT)]
         while self._get(_MORE_FRAMES):
             frames.append(self._receive_frame(_NOWAIT))

@@ -1,44 +1,45 @@
-"""One thread for the whole process that looks after all open paths: it follows their connections and sends their echoes."""
+"""One thread for the whole process that supervises all links: it follows their connections and sends their echoes."""
 
-import logging
-import os
 import select
 from threading import RLock, Thread
 from time import monotonic
 from typing import Protocol
 
+from eventbus._base.forks import register_fork
+from eventbus._base.log import Log
 from eventbus._base.waker import Waker
 
-logger = logging.getLogger("eventbus")
-
-_LONGEST = 3600.0  # seconds
+_MAX_SLEEP_S = 3600.0  # poll() takes no longer timeout than some weeks
 _NOW = float("-inf")
+_RETRY_S = 1.0  # after a defect of ours
 
 
 class Supervised(Protocol):
-    """What the supervisor looks after."""
+    """What the supervisor takes care of."""
 
     def filenos(self) -> tuple[int, ...]:
-        """Descriptors that become readable when there is something to do; negative ones are ignored."""
+        """Return descriptors that become readable when there is something to do; negative ones are ignored."""
 
-    def keep(self, now: float) -> float:
-        """Do what is due, without waiting; return when to be called again at the latest. `now` is `time.monotonic`'s."""
+    def supervise(self, now: float) -> float:
+        """Do what is due, without waiting; return when to be called again at the latest. Times are those of `monotonic`."""
 
 
 class ConnectionSupervisor:
-    """Calls `keep` of each connection that it supervises when it is due, in one thread. Any thread may call it."""
+    """Calls `supervise` of each registered object when it is due, in one thread. Any thread may use it."""
 
     def __init__(self) -> None:
-        self._lock = RLock()  # collecting a forgotten client closes it, wherever a thread happens to be
-        self._due: dict[Supervised, float] = {}  # when each is to be kept at the latest
+        self._lock = RLock()  # reentrant: any thread may collect a forgotten client, which closes it
+        self._due: dict[Supervised, float] = {}  # when each is called at the latest
         self._waker: Waker | None = None
+        self._log = Log()
+        register_fork(self)
 
     def watch(self, supervised: Supervised) -> None:
-        """Look after it from now on.
+        """Supervise this object from now on.
 
         Raises:
             OSError: there is no descriptor left.
-            RuntimeError: the system lets no thread start any more.
+            RuntimeError: the system lets no more threads start.
         """
         with self._lock:
             waker = self._waker or self._start()
@@ -46,24 +47,28 @@ class ConnectionSupervisor:
             waker.wake()
 
     def forget(self, supervised: Supervised) -> None:
-        """Look after it no more. A call of its `keep` may still be running."""
+        """Undo `watch`. A call of its `supervise` may still be running."""
         with self._lock:
             self._due.pop(supervised, None)
             if self._waker is not None:
                 self._waker.wake()
 
     def wake(self, supervised: Supervised) -> None:
-        """Keep it now, or once more if that is being done, if it is looked after."""
+        """Call its `supervise` now, or once more if it is running; does nothing if the object is not watched."""
         with self._lock:
             if supervised in self._due and self._waker is not None:
                 self._due[supervised] = _NOW
                 self._waker.wake()
 
+    def _after_fork(self) -> None:
+        """Begin anew: the thread and all links are the parent's."""
+        self._lock, self._due, self._waker = RLock(), {}, None
+
     def _start(self) -> Waker:
         waker = self._waker = Waker()
         try:
             Thread(target=self._run, args=(waker,), name="eventbus-supervisor", daemon=True).start()
-        except BaseException:  # after an interrupt it may run all the same, and ends when it gets the lock
+        except BaseException:  # after an interrupt the thread may run all the same: it ends when it gets the lock
             self._waker = None
             waker.close()
             raise
@@ -85,15 +90,14 @@ class ConnectionSupervisor:
                     waker.close()
                     return
                 now = monotonic()
-                turn = [supervised for supervised, due in self._due.items() if due <= now or supervised in ready]
-                self._due.update(dict.fromkeys(turn, float("inf")))
-            for supervised in turn:
-                due = self._keep(supervised, now)
-                # Keeping may have given it new ones.
-                filenos[supervised] = set(supervised.filenos()) - {-1}
+                due_now = [supervised for supervised, due in self._due.items() if due <= now or supervised in ready]
+                self._due.update(dict.fromkeys(due_now, float("inf")))
+            for supervised in due_now:
+                due = self._supervise(supervised, now)
+                filenos[supervised] = set(supervised.filenos()) - {-1}  # the call may have replaced its sockets
                 with self._lock:
                     if supervised in self._due:
-                        self._due[supervised] = min(self._due[supervised], due)  # somebody may have woken it meanwhile
+                        self._due[supervised] = min(self._due[supervised], due)  # another thread may have woken it
             with self._lock:
                 filenos = {supervised: filenos.get(supervised, set()) for supervised in self._due}
                 due = min(self._due.values(), default=_NOW)
@@ -103,18 +107,17 @@ class ConnectionSupervisor:
             for fileno in wanted.keys() - owners.keys():
                 poll.register(fileno, select.POLLIN)
             owners = wanted
-            found = poll.poll(1000 * max(0.0, min(due - monotonic(), _LONGEST)))
+            found = poll.poll(1000 * max(0.0, min(due - monotonic(), _MAX_SLEEP_S)))
             ready = {owners[fileno] for fileno, _ in found if fileno in owners}
             waker.drain()
 
-    def _keep(self, supervised: Supervised, now: float) -> float:
+    def _supervise(self, supervised: Supervised, now: float) -> float:
         try:
-            return supervised.keep(now)
+            return supervised.supervise(now)
         except Exception as error:
-            # A defect of ours, which must not leave the others alone.
-            logger.exception("looking after %r failed", supervised, extra={"eventbus_error": type(error).__name__})
-            return now + 1.0
+            # A defect of ours. The other links must not suffer from it.
+            self._log.exception("supervising %r failed", supervised, error=type(error).__name__)
+            return now + _RETRY_S
 
 
 supervisor = ConnectionSupervisor()
-os.register_at_fork(after_in_child=supervisor.__init__)  # type: ignore[misc] # the thread is the parent's

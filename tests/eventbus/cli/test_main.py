@@ -7,6 +7,7 @@ import signal
 import socket
 import zlib
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,30 @@ def test_help_lists_the_commands(run: Run, arguments: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ") and line.strip()]
     assert [name for name in listed if name in COMMANDS] == COMMANDS
+
+
+def test_version(run: Run) -> None:
+    """`eventbus --version` prints the version of the package."""
+    done = run("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"eventbus {version('eventbus')}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("chek",), "there is no command 'chek': did you mean check?"),
+        (("nonsense",), "there is no command 'nonsense': `eventbus --help` lists them"),
+        (("--pub-port=1", "check"), "--pub-port=1 stands before the command: write `eventbus COMMAND --pub-port=1 …`"),
+        (("check", "--hots", "x"), "unrecognized arguments: --hots x; `eventbus check --help` lists what it takes"),
+        (("emit", "plant"), "the following arguments are required: EVENT; `eventbus emit --help` lists what it takes"),
+        (("emit", '{"type": "started"}', "plant"), "the topic comes before the event: eventbus emit TOPIC EVENT"),
+        (("emit", "", '{"type": "started"}'), "the topic is empty"),
+        (("tail", ""), "a topic is empty: leave it out to get all topics"),
+    ],
+)
+def test_mistakes_are_told_with_their_remedy(run: Run, arguments: tuple[str, ...], expected: str) -> None:
+    """A mistake in the arguments is told in the words of a person who typed them."""
+    assert complaint(run(*arguments), 2) == expected
 
 
 def test_help_tells_the_exit_statuses(run: Run) -> None:
@@ -88,6 +113,17 @@ def test_what_is_no_event(run: Run, text: str) -> None:
 def test_what_is_no_topic(run: Run) -> None:
     """An empty topic would stand for all of them, and cannot be emitted to: one line, status 2."""
     assert "topic" in complaint(run("emit", "", '{"type": "started"}'), 2)
+
+
+@pytest.mark.parametrize("name", ["EVENTBUS_COUNT", "EVENTBUS_FORMAT"])
+def test_flags_of_a_command_are_no_variables(run: Run, name: str) -> None:
+    """Settings are variables; the flags of one command are not, and would be unknown to the others."""
+    assert f"{name} is unknown" in complaint(run("tail", **{name: "1"}), 2)
+
+
+def test_a_bad_flag_is_named(run: Run) -> None:
+    """An error about a command's own flag names the flag, not a variable."""
+    assert complaint(run("tail", "--count", "0"), 2) == "--count='0': Input should be greater than 0"
 
 
 # settings
@@ -412,6 +448,21 @@ def test_interrupted_tail(bus: Bus, tailing: Start) -> None:
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(PATIENCE) == 130
         assert said(process) == ""
+
+
+def test_interrupted_at_the_start() -> None:
+    """Ctrl-C while the commands are imported gives status 130 and no traceback."""
+    done = run_script(
+        "import os, signal, sys\n"
+        "from eventbus.cli.main import main\n"
+        "class Interrupt:\n"
+        "    def find_spec(self, name, path, target=None):\n"
+        "        if name == 'eventbus.cli.commands':\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "sys.meta_path.insert(0, Interrupt())\n"
+        "sys.exit(main(['settings']))\n"
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_tail_without_a_proxy(run_process: Run, dead_ports: tuple[int, int]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from eventbus import EventBusProxy
-from eventbus.cli.terminal import Paint, Style, understands_codes, wants_colours
+from eventbus.cli.terminal import Paint, ProgressBar, Style, bar, understands_codes, wants_colours
 from tests.commands import ports
 from tests.support import MyEventTopic, RawPeers, client_of, event, in_thread, json_of
 from tests.terminal import Terminal, terminal
@@ -190,14 +190,31 @@ def test_top_is_terminated(open_terminal: Open, flowing: None) -> None:
         assert screen.written.count(LEAVE) == 1
 
 
+def test_top_is_suspended(open_terminal: Open, flowing: None) -> None:
+    """Ctrl-Z gives the shell its screen and the cursor; `fg` shows the tables again."""
+    script = 'set -m; "$@"; echo "the shell is back"; read answer; fg; exit $?'
+    with open_terminal("top", "--interval=0.1", script=script) as screen:
+        screen.wait_for_text("TOPIC")
+        screen.press_ctrl_z()
+        screen.wait_for_text("the shell is back")
+        assert not screen.cursor_is_hidden
+        assert screen.written.count(ENTER) == screen.written.count(LEAVE) == 1
+        screen.press_enter()
+        screen.wait_for(lambda: screen.written.count(ENTER) == 2 and "TOPIC" in screen.text, "the tables")
+        screen.press_ctrl_c()
+        assert screen.wait() == 130
+        assert not screen.cursor_is_hidden
+        assert screen.written.count(LEAVE) == 2
+
+
 def test_top_while_the_proxy_is_away(open_terminal: Open, proxy: EventBusProxy) -> None:
     """That the proxy is away is said on the screen, with the reason; nothing that is logged falls into the midst of it."""
     with open_terminal("top", "--interval=0.2") as screen:
         screen.wait_for_text("ready")
         proxy.stop()
-        screen.wait_for_text("degraded", "the proxy is away for", "down")
+        screen.wait_for_text("degraded", "the proxy has been away for", "down")
         assert screen.lines[0].startswith("127.0.0.1, ports ")
-        assert screen.colour_of("the proxy is away") == "red"
+        assert screen.colour_of("the proxy has been away") == "red"
         assert screen.colour_of("event bus degraded") == "brown"  # as pyte calls yellow
         screen.press_ctrl_c()
         assert screen.wait() == 130
@@ -242,13 +259,29 @@ def test_check_tells_trouble_in_colour(tmp_path: Path, dead_ports: tuple[int, in
     with terminal("check", *flags, cwd=tmp_path, columns=200) as screen:
         assert screen.wait() == 1
         assert screen.colour_of("FAIL") == "red"
-        assert "FAIL  publishers   nobody listens" in screen.text
+        assert "FAIL  publishers   nothing listens" in screen.text
     with terminal("check", *flags, cwd=tmp_path, columns=200, NO_COLOR="1") as screen:
         assert screen.wait() == 1
         assert b"\x1b" not in screen.written
 
 
 # bench
+
+
+def test_a_progress_bar() -> None:
+    """A name, a bar and how much of all is done; never less than nothing or more than all."""
+    assert bar("throughput", 0) == f"{'throughput':24}{'░' * 30}   0 %"
+    assert bar("throughput", 0.5) == f"{'throughput':24}{'█' * 15}{'░' * 15}  50 %"
+    assert bar("throughput", 1) == bar("throughput", 1.5) == f"{'throughput':24}{'█' * 30} 100 %"
+    assert bar("throughput", -1) == bar("throughput", 0)
+
+
+def test_no_progress_bar_without_a_terminal() -> None:
+    """In a pipe or a file not a byte is written."""
+    stream = io.StringIO()
+    with ProgressBar("throughput", 100, stream) as progress:
+        progress(50)
+    assert stream.getvalue() == ""
 
 
 def test_bench_shows_a_bar(tmp_path: Path) -> None:

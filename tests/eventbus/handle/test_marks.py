@@ -2,12 +2,21 @@
 
 import functools
 import types
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Annotated, Any, Literal, NewType, Protocol
 
 import pytest
 
 from eventbus import InvalidHandler, on
-from eventbus.handle.marks import Mark, callback_name, check_callback, marked_functions, marked_methods
+from eventbus.handle.marks import (
+    Mark,
+    callback_name,
+    check_callback,
+    check_event_class,
+    handlers_of,
+    marked_functions,
+    marked_methods,
+)
 from tests.support import MyEvent, MyEventTopic, MyEventType
 
 STARTED, STOPPED = MyEventType.started, MyEventType.stopped
@@ -106,10 +115,9 @@ def test_functions_of_a_module_but_not_its_imports() -> None:
     @on(STARTED)
     def own(event: MyEvent) -> None: ...
 
-    @on(STARTED)
-    def imported(event: MyEvent) -> None: ...
-
-    imported.__module__ = "elsewhere"
+    elsewhere = {"__name__": "elsewhere", "on": on, "STARTED": STARTED}
+    exec("@on(STARTED)\ndef imported(event): ...", elsewhere)
+    imported = elsewhere["imported"]
     module = types.ModuleType(__name__)
     module.own, module.imported, module.number = own, imported, 3  # type: ignore[attr-defined] # a module made by hand
     assert [function for function, _ in marked_functions(module)] == [own]
@@ -151,8 +159,157 @@ def test_what_cannot_be_called_with_one_event_is_refused(wrong: Any) -> None:
         check_callback(wrong)
 
 
+@pytest.mark.parametrize("decorators", [(), (staticmethod,), (classmethod,)])
+def test_what_is_in_a_class_body_is_marked_through_its_descriptor(decorators: tuple[Any, ...]) -> None:
+    """The mark of a static or class method is on the function inside, which wiring keeps when it replaces the descriptor."""
+
+    def handle(*_: object) -> None: ...
+
+    marked: Any = handle
+    for decorate in decorators:
+        marked = decorate(marked)
+    on(STARTED)(marked)
+    rewired = decorators[0](handle) if decorators else handle
+    assert marked_methods(type("Rewired", (), {"handle": rewired}))["handle"] == (Mark((STARTED,), None),)
+
+
+def test_partials_and_callable_objects_are_marked() -> None:
+    """@on marks a partial, a callable object and a partial method, in a module and in a class."""
+
+    class Called:
+        def __call__(self, event: MyEvent) -> None: ...
+
+    def two(first: object, event: MyEvent) -> None: ...
+
+    class Holder:
+        of_class = on(STARTED)(Called())
+        method = on(STARTED)(functools.partialmethod(two))  # type: ignore[type-var] # a descriptor
+
+    module = types.ModuleType(__name__)
+    module.called, module.part = on(STARTED)(Called()), on(STARTED)(functools.partial(two, 1))  # type: ignore[attr-defined] # by hand
+    assert [function for function, _ in marked_functions(module)] == [module.called, module.part]
+    assert [handler.callback for handler in handlers_of(module)] == [module.called, module.part]
+    assert marked_methods(Holder).keys() == {"of_class", "method"}
+    assert not marked_methods(Called)
+    for handler in handlers_of(Holder()):
+        check_callback(handler.callback)
+
+
+def test_a_decorator_that_hides_what_it_wraps() -> None:
+    """A function belongs to the module where @on stands, also if a decorator of another module has replaced it."""
+    elsewhere: dict[str, Any] = {"__name__": "elsewhere"}
+    exec("def decorate(function):\n    return lambda event: function(event)", elsewhere)
+    decorate: Callable[[Callable[[MyEvent], None]], Callable[[MyEvent], None]] = elsewhere["decorate"]
+
+    @on(STARTED)
+    @decorate
+    def handle(event: MyEvent) -> None: ...
+
+    assert handle.__module__ == "elsewhere"
+    module = types.ModuleType(__name__)
+    module.handle = module.again = handle  # type: ignore[attr-defined] # a module made by hand
+    assert [function for function, _ in marked_functions(module)] == [handle]
+
+
+def test_a_proxy_in_a_module_is_left_alone() -> None:
+    """A module may contain an object that raises when one looks into it."""
+
+    class Proxy:
+        def __getattribute__(self, name: str) -> Any:
+            raise RuntimeError(name)
+
+    module = types.ModuleType(__name__)
+    module.proxy = Proxy()  # type: ignore[attr-defined] # a module made by hand
+    assert list(marked_functions(module)) == []
+
+
+class Slotted:
+    __slots__ = ()
+
+    def __call__(self, event: MyEvent) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        (Service, "a class: decorate its methods"),
+        (property(lambda self: None), "not a function"),
+        (3, "not a function"),
+        (Slotted(), "no room for attributes"),
+        ([].append, "no room for attributes"),
+    ],
+)
+def test_what_cannot_be_marked_is_refused(wrong: Any, reason: str) -> None:
+    """@on over a class, a property, no callable, or what has no attributes raises InvalidHandler with the reason."""
+    with pytest.raises(InvalidHandler, match=reason):
+        on(STARTED)(wrong)
+
+
+def generator(event: MyEvent) -> Iterator[None]:
+    yield
+
+
+async def async_generator(event: MyEvent) -> AsyncIterator[None]:
+    yield
+
+
+class Generating:
+    def __call__(self, event: MyEvent) -> Iterator[None]:
+        yield
+
+
+@pytest.mark.parametrize("wrong", [generator, async_generator, Generating(), functools.partial(generator)])
+def test_a_generator_function_is_refused(wrong: Callable[..., object]) -> None:
+    """Calling a generator function runs nothing of its body, so it handles nothing."""
+    with pytest.raises(InvalidHandler, match="is a generator function"):
+        check_callback(wrong)
+
+
+class OtherEvent(MyEvent):
+    more: str = ""
+
+
+class HasValue(Protocol):
+    value: float
+
+
+type Either = OtherEvent | Annotated[MyEvent, "the usual one"]
+New = NewType("New", MyEvent)
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [MyEvent, "MyEvent", object, Any, HasValue, Either, OtherEvent | MyEvent, New, "Unknown", Annotated[MyEvent, 1]],
+    ids=str,
+)
+def test_annotations_that_fit_the_event_class(annotation: object) -> None:
+    """The event's class, a base, a union with it, or what says nothing of the class is accepted."""
+
+    def handle(event): ...  # type: ignore[no-untyped-def] # annotated in the next line
+
+    handle.__annotations__["event"] = annotation
+    check_event_class(handle, (MyEvent,))
+
+
+@pytest.mark.parametrize("annotation", [int, "OtherEvent", OtherEvent | None, Literal[3]], ids=str)
+def test_annotations_of_another_class_are_refused(annotation: object) -> None:
+    """A class that the events do not have is refused, and the error names both."""
+
+    class Called:
+        def __call__(self, event): ...  # type: ignore[no-untyped-def] # annotated in the next line
+
+    Called.__call__.__annotations__["event"] = annotation
+    if annotation == Literal[3]:  # names no class
+        check_event_class(Called(), (MyEvent,))
+        return
+    with pytest.raises(InvalidHandler, match=r"Called takes `event: .*`, but gets events of class MyEvent"):
+        check_event_class(Called(), (MyEvent,))
+
+
 def test_callback_names_lead_to_the_code() -> None:
     """A callback's name in a message has its module and qualified name."""
     assert callback_name(Service().plain).endswith("test_marks.Service.plain")
     assert callback_name(test_callback_names_lead_to_the_code).endswith("test_marks.test_callback_names_lead_to_the_code")
+    assert callback_name(functools.partial(Service().plain)).endswith("test_marks.Service.plain")
+    assert callback_name(Slotted()).endswith("test_marks.Slotted")
     assert callback_name(3) == "3"

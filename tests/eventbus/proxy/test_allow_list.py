@@ -15,7 +15,9 @@ from hypothesis import strategies as st
 from eventbus import InvalidSettings
 from eventbus.proxy.allow_list import ALL_TOPICS, NO_TOPICS, AllowedClient, AllowList, AllowListFile, TopicRule, check
 from eventbus.proxy.authorizer import Authorizer
-from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE
+from eventbus.proxy.publisher_ids import PublisherIds
+from eventbus.wire.first_frame import FirstFrame, Head
+from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of
 from tests.keys import listed, pair, write_list
 
 ANN, BOB = pair("ann").public, pair("bob").public
@@ -279,6 +281,24 @@ def test_messages_pass_by_topic() -> None:
         assert some.message(ANN, frame) == b""
 
 
+NUMBERED = FirstFrame(b"plant", b"", Head(b"plant", b"\x01another", 1), 7)
+
+
+def test_numbered_messages_pass_with_another_id() -> None:
+    """Each numbered message passes with its own number and the id that its sender's publisher has for receivers."""
+    ids = PublisherIds("secret")
+    some = Authorizer(AllowList.parse(listed("ann", ANN, publish=["plant"]) + listed("bob", BOB)), publisher_ids=ids)
+    frames = [NUMBERED._replace(number=number).encode() for number in range(5)]
+    frames += [NUMBERED._replace(number=number, headers=b"{}").encode() for number in range(5)]
+    for key in (ANN, BOB, ANN):
+        assert [some.message(key, frame) for frame in frames] == [ids.replace(key, frame) for frame in frames]
+    other = FirstFrame(b"other", b"", Head(b"other", b"\x01another", 1), 7).encode()
+    assert [some.message(key, other) for key in (ANN, BOB, ANN)] == [b"", ids.replace(BOB, other), b""]
+    # What has the head of a numbered frame but is another one.
+    for frame in (head_of(NUMBERED.encode()), head_of(NUMBERED.encode()) + b"1234567"):
+        assert some.message(ANN, frame) == frame
+
+
 def test_messages_of_an_exact_topic_get_the_mark() -> None:
     """If a client may have one topic alone, its messages pass with the mark that ends it; others stay as they are."""
     some = authorizer({"publish": ["*"]}, {"subscribe": ["plant"]})
@@ -286,6 +306,31 @@ def test_messages_of_an_exact_topic_get_the_mark() -> None:
     assert some.message(ANN, b"plant" + HEADER) == b"plant" + HEADER
     assert some.message(ANN, b"plant" + MARK) == b"plant" + MARK
     assert some.message(ANN, b"plant2") == b"plant2"
+
+
+@pytest.mark.parametrize(
+    "topic",
+    [
+        b"a\x80",
+        b"a\x1f",
+        b"\x01a",
+        b"{",
+        b"[a",
+        b" a",
+        b"\ta",
+        b"x\x9c",
+        b"(\xb5/\xfd",
+        b"\x04\x22M\x18",
+        b"a" * 256,
+        b"a" * 99_999,
+    ],
+    ids=lambda topic: repr(topic[:10]),
+)
+def test_what_is_no_topic_does_not_pass(topic: bytes) -> None:
+    """Even a client with all rights publishes on nothing but topics that this library has: receivers would take others for
+    payloads."""
+    for frame in (topic, topic + HEADER):
+        assert authorizer({}).message(ANN, frame) == b""
 
 
 @pytest.mark.parametrize("frame", [PRIVATE, PRIVATE + b"token", PRIVATE + HEADER])
@@ -394,7 +439,7 @@ def test_nobody_gets_what_the_rules_deny(ann: dict[str, list[str]], bob: dict[st
         for frame in _FRAMES:
             sent = some.message(key, frame)
             topic = frame.partition(MARK)[0]
-            assert bool(sent) == (topic != b"" and not topic.startswith(PRIVATE) and may(rules.get("publish"), topic))
+            assert bool(sent) == (topic != b"" and topic.isascii() and may(rules.get("publish"), topic))
             assert sent in (b"", frame, topic + MARK)
             passed.add(sent)
     for key, rules in ((ANN, ann), (BOB, bob)):

@@ -2,7 +2,9 @@
 
 import asyncio
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from eventbus.errors import UnknownClient
 from eventbus.keys import ClientKeys
 from eventbus.proxy.allow_list import AllowedClient, AllowList, TopicRule
 from eventbus.proxy.authorizer import Authorizer
+from eventbus.wire.first_frame import FirstFrame, Head, parse
 from tests.security import Guarded, logged, wait_for_line
 from tests.support import (
     PATIENCE,
@@ -270,23 +273,109 @@ def test_what_must_not_be_published(guarded: Guarded, boss: ClientKeys, hostile:
     assert denied(guarded, name) == 1
 
 
-@pytest.mark.parametrize("frames", [1, 2, 3, 10])
-def test_what_may_be_published_has_any_number_of_frames(
-    guarded: Guarded, boss: ClientKeys, hostile: ClientKeys, name: str, frames: int
+MALFORMED: dict[str, list[bytes]] = {
+    "one frame": [b"mine"],
+    "one numbered frame": [b"mine\0" + bytes(range(1, 17))],
+    "three frames": [b"mine", json_of(1), b"my_service"],
+    "another message behind it": [b"mine", json_of(1), b"my_service", json_of(666)],
+    "another message behind a numbered one": [b"mine\0" + bytes(range(1, 17)), json_of(1), b"my_service", json_of(666)],
+    "another message in it": [b"mine", b"my_service", json_of(666)],
+    "two messages in it": [b"mine", b"my_service", json_of(666), b"my_service", json_of(666)],
+    "empty frames": [b"mine", b"", b"", b""],
+    "ten thousand frames": [b"mine", *[b"my_service", json_of(666)] * 5_000],
+}
+
+
+@pytest.mark.parametrize("what", MALFORMED)
+def test_nothing_passes_but_two_frames(
+    guarded: Guarded, boss: ClientKeys, hostile: ClientKeys, name: str, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """On a topic of its own a client may send any number of frames, which hurt nobody: clients skip what is malformed."""
+    """On a topic of its own a client smuggles no event of another topic to subscribers of both, even in a burst: a message
+    that does not have two frames is dropped whole, counted and logged. What it sends before and after passes."""
     client = guarded.connected(boss, topics=["my_service", "my_service_scheduler"])
     client.subscribe(None)
     recorder = record(client)
+    observer = guarded.raw(boss).subscriber(b"mine")
     publisher = guarded.raw(hostile).publisher(b"")
-    publisher.send_multipart([b"mine", *[b"my_service"] * (frames - 1)])
-    publisher.send_multipart([b"mine\0" + bytes(20), *[b"my_service", json_of(666)][: frames - 1]])
-    publisher.send_multipart([END, json_of(0)])
-    client.emit_event(event(1), TOPIC)
-    # Subscribed to everything, it may take a part of what is malformed for an event.
-    eventually(lambda: sorted(value for value in recorder.values if value < 100) == [0, 1])
-    assert denied(guarded, name) == 0
+    for _ in range(20):
+        publisher.send_multipart([b"mine", json_of(1)])
+        publisher.send_multipart(MALFORMED[what])
+    publisher.send_multipart([b"mine", b"end"])
+    for payload in [json_of(1)] * 20 + [b"end"]:
+        assert observer.recv_multipart() == [b"mine\0", payload]
+    client.emit_event(event(2), TOPIC)
+    eventually(lambda: recorder.values[-1:] == [2])
+    assert 666 not in recorder.values
+    assert denied(guarded, name) == 20
+    [line] = logged(caplog.records, "does not have two frames")
+    assert line.startswith(f"denied client {name} to publish on topic b'mine'")
     client.close()
+
+
+def test_nothing_passes_on_what_is_no_topic(guarded: Guarded, boss: ClientKeys, name: str) -> None:
+    """Receivers take a frame that begins as a compressed payload does, and is no topic, for the payload of the frame before
+    it: a client with a rule that matches it would publish on any topic so."""
+    compressed = zlib.compress(json_of(666))
+    assert compressed.startswith(b"x\x9c")
+    client = guarded.connected(boss, topics=["my_service"])
+    client.subscribe(None)
+    recorder = record(client)
+    publisher = guarded.raw(guarded.admit(name, publish=["x*"])).publisher(b"")
+    for _ in range(100):
+        publisher.send_multipart([b"x", b"my_service"])
+        publisher.send_multipart([compressed, b""])
+    await_denied(guarded, name, 100)
+    client.emit_event(event(2), TOPIC)
+    assert recorder.wait_for(1) == [2]
+    client.close()
+
+
+def numbered(publisher: bytes, number: int, topic: bytes = b"my_service") -> bytes:
+    """The first frame of a numbered message with one event."""
+    return FirstFrame(topic, head=Head(topic, publisher, 1), number=number).encode()
+
+
+def test_nobody_uses_the_numbers_of_another(guarded: Guarded, boss: ClientKeys, name: str) -> None:
+    """Numbers far ahead cost another client no event: with the id that the other sends, and with the one that receivers see,
+    a client is still another publisher."""
+    raw = guarded.raw(guarded.admit(name))
+    observer, victim, forger = (
+        guarded.raw(boss).subscriber(b"my_service"),
+        guarded.raw(boss).publisher(b""),
+        raw.publisher(b""),
+    )
+    client = guarded.connected(boss, topics=["my_service"])
+    recorder = record(client)
+    sent = b"\x01victims"
+    victim.send_multipart([numbered(sent, 1), json_of(1)])
+    seen = parse(observer.recv_multipart()[0])
+    assert seen.head is not None
+    assert (seen.topic, seen.head.events, seen.number) == (b"my_service", 1, 1)
+    for publisher in (sent, seen.head.publisher):
+        forger.send_multipart([numbered(publisher, 900_000), json_of(2)])
+        forged = parse(observer.recv_multipart()[0])
+        assert forged.head is not None
+        assert forged.head.publisher not in (sent, seen.head.publisher)
+    for number in range(2, 100):
+        victim.send_multipart([numbered(sent, number), json_of(1)])
+    assert recorder.wait_for(101).count(1) == 99
+    assert client.stats().lost == client.stats().repeated == 0
+    client.close()
+
+
+def test_a_publisher_stays_the_same_across_restarts(tmp_path: Path) -> None:
+    """A publisher has the same id for receivers after a restart of the proxy, so that they know what they have."""
+    with started(tmp_path) as guarded:
+        keys = guarded.admit()
+        seen = []
+        for _ in range(2):
+            with closing(guarded.raw(keys)) as raw:
+                observer = raw.subscriber(b"my_service")
+                raw.publisher(b"").send_multipart([numbered(b"\x01another", 1), json_of(1)])
+                seen.append(observer.recv_multipart())
+            guarded.proxy.stop()
+            guarded.proxy.start()
+        assert seen[0] == seen[1]
 
 
 def test_ten_thousand_topics(guarded: Guarded, boss: ClientKeys, hostile: ClientKeys, name: str) -> None:
@@ -310,6 +399,7 @@ def test_the_memory_of_decisions_is_bounded() -> None:
     try:
         for number in range(30_000):
             authorizer.message("k" * 40, b"topic%d" % number)
+            authorizer.message("k" * 40, numbered(b"\x01%07d" % number, 1, b"mine"))
         for number in range(200):
             authorizer.message("k" * 40, b"%d" % number + bytes([120]) * 100_000)
             authorizer.message("k" * 40, b"%d" % number + bytes([120]) * 100_000 + b"\0header")

@@ -17,7 +17,7 @@ from eventbus._base.zmq_sockets import ZAP_DOMAIN, Context, Socket
 from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.policy import ConnectionStatus
-from eventbus.transports.zeromq.sockets import socket_for
+from eventbus.transports.zeromq.sockets import connecting_socket
 from tests.container.support import free_ports
 from tests.support import PATIENCE, eventually, in_thread, proxy_process
 
@@ -45,7 +45,7 @@ class Connection:
         self.socket = self.connect()
 
     def connect(self) -> Socket:
-        made = socket_for(
+        made = connecting_socket(
             self.endpoint, self.context, self.kind, send_hwm=0, receive_hwm=0, options=QUICK, unacknowledged=10
         )
         self.monitor.attach(made)
@@ -62,12 +62,12 @@ class Connection:
         self.socket.close(linger=0)
 
     def is_up(self) -> bool:
-        return self.monitor.look().up
+        return self.monitor.status().up
 
     def wait_for(self, condition: Callable[[ConnectionStatus], object]) -> ConnectionStatus:
-        """Return the leg once the condition holds of it."""
-        eventually(lambda: condition(self.monitor.look()), PATIENCE, f"{self.monitor.look()}")
-        return self.monitor.look()
+        """Return the status once the condition holds of it."""
+        eventually(lambda: condition(self.monitor.status()), PATIENCE, f"{self.monitor.status()}")
+        return self.monitor.status()
 
 
 type Connect = Callable[..., Connection]
@@ -151,92 +151,92 @@ def test_a_look_that_was_broken_off(connect: Connect) -> None:
         assert events is not None
         assert events.poll(round(PATIENCE * 1000))
         events.recv()  # half of the event that it is up
-    connection.wait_for(lambda leg: leg.failures or leg.abandoned)
+    connection.wait_for(lambda status: status.failures or status.abandoned)
 
 
 @pytest.mark.parametrize("kind", [zmq.XPUB, zmq.SUB])
 def test_a_connection_that_succeeds_is_up(proxy: EventBusProxy, connect: Connect, kind: int) -> None:
-    """A leg is down before its connection, and up after the handshake."""
+    """A status is down before its connection, and up after the handshake."""
     connection = connect(proxy.pub_port if kind == zmq.XPUB else proxy.sub_port, kind)
-    assert connection.wait_for(lambda leg: leg.up) == ConnectionStatus(up=True, handshakes=1)
+    assert connection.wait_for(lambda status: status.up) == ConnectionStatus(up=True, handshakes=1)
 
 
-def test_a_leg_that_nobody_follows_is_down(context: Context) -> None:
-    """Before a socket is attached the leg is that of no connection, and there is no descriptor."""
+def test_a_connection_that_nobody_follows_is_down(context: Context) -> None:
+    """Before a socket is attached the status is that of no connection, and there is no descriptor."""
     monitor = Monitor(context)
-    assert (monitor.look(), monitor.fileno()) == (ConnectionStatus(), -1)
+    assert (monitor.status(), monitor.fileno()) == (ConnectionStatus(), -1)
     monitor.detach()
-    assert monitor.look() == ConnectionStatus()
+    assert monitor.status() == ConnectionStatus()
 
 
 def test_a_refused_port_is_tried_again(dead_ports: tuple[int, int], connect: Connect) -> None:
     """At a port where nobody listens each attempt is a failure, and libzmq goes on by itself."""
     connection = connect(dead_ports[0])
-    first = connection.wait_for(lambda leg: leg.failures)
-    later = connection.wait_for(lambda leg: leg.failures >= first.failures + 5)
-    for leg in (first, later):
-        assert (leg.up, leg.handshakes, leg.refused) == (False, 0, False)
-    connection.wait_for(lambda leg: not leg.abandoned)
+    first = connection.wait_for(lambda status: status.failures)
+    later = connection.wait_for(lambda status: status.failures >= first.failures + 5)
+    for status in (first, later):
+        assert (status.up, status.handshakes, status.refused) == (False, 0, False)
+    connection.wait_for(lambda status: not status.abandoned)
 
 
 def test_failures_end_with_a_connection(connect: Connect) -> None:
-    """Once somebody listens the leg comes up, and the failures count from 0 again."""
+    """Once somebody listens the status comes up, and the failures count from 0 again."""
     ports = free_ports()
     connection = connect(ports[0])
-    connection.wait_for(lambda leg: leg.failures >= 3)
+    connection.wait_for(lambda status: status.failures >= 3)
     with EventBusProxy("127.0.0.1", *ports):
-        assert connection.wait_for(lambda leg: leg.up) == ConnectionStatus(up=True, handshakes=1)
+        assert connection.wait_for(lambda status: status.up) == ConnectionStatus(up=True, handshakes=1)
 
 
 def test_each_reconnection_is_a_handshake(connect: Connect) -> None:
-    """A leg whose other side goes and comes back is down and up, with one handshake more each time."""
+    """A status whose other side goes and comes back is down and up, with one handshake more each time."""
     ports = free_ports()
     connection = connect(ports[0])
     for number in range(1, 4):
         with EventBusProxy("127.0.0.1", *ports):
-            assert connection.wait_for(lambda leg: leg.up) == ConnectionStatus(up=True, handshakes=number)
-        leg = connection.wait_for(lambda leg: leg.failures)
-        assert (leg.up, leg.handshakes) == (False, number)
+            assert connection.wait_for(lambda status: status.up) == ConnectionStatus(up=True, handshakes=number)
+        status = connection.wait_for(lambda status: status.failures)
+        assert (status.up, status.handshakes) == (False, number)
 
 
 def test_a_killed_proxy_is_noticed(connect: Connect) -> None:
-    """A leg goes down when the other side's process is killed, and is tried again by libzmq."""
+    """A status goes down when the other side's process is killed, and is tried again by libzmq."""
     with proxy_process() as (process, pub_port, _):
         connection = connect(pub_port)
-        connection.wait_for(lambda leg: leg.up)
+        connection.wait_for(lambda status: status.up)
         process.send_signal(signal.SIGKILL)
-        leg = connection.wait_for(lambda leg: leg.failures >= 2)
-        assert not leg.up
+        status = connection.wait_for(lambda status: status.failures >= 2)
+        assert not status.up
 
 
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n" * 3, b"\xff" * 200])
 @pytest.mark.parametrize("kind", [zmq.XPUB, zmq.SUB])
 def test_a_stranger_is_abandoned(connect: Connect, answer: bytes, kind: int) -> None:
-    """Where something answers that does not speak ZeroMQ, the leg is never up, and libzmq abandons it."""
+    """Where something answers that does not speak ZeroMQ, the status is never up, and libzmq abandons it."""
     with answering(answer) as port:
         connection = connect(port, kind)
-        leg = connection.wait_for(lambda leg: leg.abandoned)
-        assert replace(leg, broken_off=0) == ConnectionStatus(abandoned=True)  # handshakes depend on it
+        status = connection.wait_for(lambda status: status.abandoned)
+        assert replace(status, broken_off=0) == ConnectionStatus(abandoned=True)  # handshakes depend on it
 
 
 def test_one_that_hangs_up_is_tried_again(connect: Connect) -> None:
-    """Where connections are accepted and closed without a word, the leg is never up, and each is a failure."""
+    """Where connections are accepted and closed without a word, the status is never up, and each is a failure."""
     with answering(b"") as port:
         connection = connect(port)
-        leg = connection.wait_for(lambda leg: leg.failures >= 3)
-        assert (leg.up, leg.handshakes, leg.refused) == (False, 0, False)
+        status = connection.wait_for(lambda status: status.failures >= 3)
+        assert (status.up, status.handshakes, status.refused) == (False, 0, False)
 
 
-def is_refused(leg: ConnectionStatus) -> bool:
+def is_refused(status: ConnectionStatus) -> bool:
     """Whether libzmq has given it up. Now and then the connection ends before the refusal is read, and it tries again."""
-    return leg.refused and leg.abandoned
+    return status.refused and status.abandoned
 
 
 def test_a_refusal_is_abandoned(gatekeeper: Gatekeeper, connect: Connect) -> None:
-    """Where the other side's ZAP handler says no the leg is refused and abandoned: libzmq does not try again."""
+    """Where the other side's ZAP handler says no the status is refused and abandoned: libzmq does not try again."""
     connection = connect(gatekeeper.port)
-    leg = connection.wait_for(is_refused)
-    assert (leg.up, leg.handshakes) == (False, 0)
+    status = connection.wait_for(is_refused)
+    assert (status.up, status.handshakes) == (False, 0)
     gatekeeper.status = b"200"
     with pytest.raises(AssertionError):
         eventually(connection.is_up, 0.3)
@@ -247,36 +247,36 @@ def test_a_new_socket_after_a_refusal(gatekeeper: Gatekeeper, connect: Connect) 
     connection = connect(gatekeeper.port)
     failures = -1
     for _ in range(5):
-        leg = connection.wait_for(is_refused)
-        assert leg.failures > failures
-        failures = leg.failures
+        status = connection.wait_for(is_refused)
+        assert status.failures > failures
+        failures = status.failures
         connection.renew()
     connection.wait_for(is_refused)
     gatekeeper.status = b"200"
     connection.renew()
-    assert connection.wait_for(lambda leg: leg.up) == ConnectionStatus(up=True, handshakes=1)
+    assert connection.wait_for(lambda status: status.up) == ConnectionStatus(up=True, handshakes=1)
 
 
-def test_a_new_socket_of_a_live_leg(proxy: EventBusProxy, connect: Connect) -> None:
-    """A leg that is up goes down with its socket, which is no failure, and its handshakes are counted over all sockets."""
+def test_a_new_socket_of_a_live_connection(proxy: EventBusProxy, connect: Connect) -> None:
+    """A connection goes down with its socket, which is no failure, and its handshakes are counted over all sockets."""
     connection = connect(proxy.pub_port)
     for number in range(1, 4):
-        connection.wait_for(lambda leg: leg.up)
+        connection.wait_for(lambda status: status.up)
         connection.monitor.detach()
-        assert connection.monitor.look() == ConnectionStatus(handshakes=number)
+        assert connection.monitor.status() == ConnectionStatus(handshakes=number)
         assert connection.monitor.fileno() == -1
         connection.renew()
 
 
 def test_no_socket_is_abandoned(proxy: EventBusProxy, connect: Connect) -> None:
-    """A leg without a socket counts as abandoned, and one more failure when it gets one."""
+    """A status without a socket counts as abandoned, and one more failure when it gets one."""
     connection = connect(proxy.pub_port)
-    connection.wait_for(lambda leg: leg.up)
+    connection.wait_for(lambda status: status.up)
     connection.close()
     connection.monitor.abandon()
-    assert connection.monitor.look() == ConnectionStatus(handshakes=1, abandoned=True)
+    assert connection.monitor.status() == ConnectionStatus(handshakes=1, abandoned=True)
     connection.monitor.detach()
-    assert connection.monitor.look() == ConnectionStatus(handshakes=1, failures=1)
+    assert connection.monitor.status() == ConnectionStatus(handshakes=1, failures=1)
 
 
 def test_the_descriptor_tells_of_changes(connect: Connect) -> None:
@@ -292,13 +292,13 @@ def test_the_descriptor_tells_of_changes(connect: Connect) -> None:
                 assert poll.poll(1000 * PATIENCE)
 
         settle(up=True)
-        connection.monitor.look()
+        connection.monitor.status()
         assert not poll.poll(0)
     settle(up=False)
 
 
 def test_any_thread_may_look(connect: Connect) -> None:
-    """Threads that look while a socket is replaced again and again find a leg, and nothing breaks."""
+    """Threads that look while a socket is replaced again and again find one, and nothing breaks."""
     ports = free_ports()
     with EventBusProxy("127.0.0.1", *ports):
         connection = connect(ports[0])
@@ -306,20 +306,20 @@ def test_any_thread_may_look(connect: Connect) -> None:
 
         def look() -> None:
             while not done:
-                connection.monitor.look()
+                connection.monitor.status()
                 connection.monitor.fileno()
 
         with in_thread(look), in_thread(look):
             for _ in range(50):
                 connection.renew()
-            connection.wait_for(lambda leg: leg.up)
+            connection.wait_for(lambda status: status.up)
             done = True
 
 
 def test_following_leaves_no_descriptor(dead_ports: tuple[int, int], connect: Connect) -> None:
     """What was attached and detached leaves nothing open."""
     connection = connect(dead_ports[0])
-    connection.wait_for(lambda leg: leg.failures)
+    connection.wait_for(lambda status: status.failures)
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(20):
         connection.renew()

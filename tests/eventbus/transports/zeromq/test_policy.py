@@ -1,4 +1,4 @@
-"""`Watch`: when a path is ready and what is done about it when it is not, from legs and times alone."""
+"""`decide`: when a link is ready and what is done about it when it is not, from statuses and times alone."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -10,7 +10,15 @@ from hypothesis import strategies as st
 
 from eventbus.observe.state import ClientState
 from eventbus.options import ZeroMQOptions
-from eventbus.transports.zeromq.policy import ConnectionStatus, ConnectionStatuses, Step, Watch, pause_before_attempt
+from eventbus.transports.zeromq.policy import (
+    ConnectionStatus,
+    ConnectionStatuses,
+    PolicyState,
+    Step,
+    decide,
+    pause_before_attempt,
+    proven,
+)
 
 CONNECTING, READY, DEGRADED = ClientState.CONNECTING, ClientState.READY, ClientState.DEGRADED
 
@@ -23,65 +31,67 @@ TICK = 2**-10  # seconds; all times here are sums of powers of two, which floats
 type Change = Callable[[ConnectionStatus], ConnectionStatus]
 
 
-# What may become of a leg, as `Monitor` tells it.
+# What may happen to a connection, as `Monitor` tells it.
 
 
-def up(leg: ConnectionStatus) -> ConnectionStatus:
-    return ConnectionStatus(up=True, handshakes=leg.handshakes + 1)
+def up(connection: ConnectionStatus) -> ConnectionStatus:
+    return ConnectionStatus(up=True, handshakes=connection.handshakes + 1)
 
 
-def retried(leg: ConnectionStatus) -> ConnectionStatus:
-    return replace(leg, up=False, failures=leg.failures + 1, abandoned=False)
+def retried(connection: ConnectionStatus) -> ConnectionStatus:
+    return replace(connection, up=False, failures=connection.failures + 1, abandoned=False)
 
 
-def refused(leg: ConnectionStatus) -> ConnectionStatus:
-    return replace(leg, up=False, refused=True, abandoned=True)
+def refused(connection: ConnectionStatus) -> ConnectionStatus:
+    return replace(connection, up=False, refused=True, abandoned=True)
 
 
-def abandoned(leg: ConnectionStatus) -> ConnectionStatus:
-    return replace(leg, up=False, abandoned=True)
+def abandoned(connection: ConnectionStatus) -> ConnectionStatus:
+    return replace(connection, up=False, abandoned=True)
 
 
-def renewed(leg: ConnectionStatus) -> ConnectionStatus:
-    return replace(leg, up=False, failures=leg.failures + leg.abandoned, abandoned=False)
+def renewed(connection: ConnectionStatus) -> ConnectionStatus:
+    return replace(connection, up=False, failures=connection.failures + connection.abandoned, abandoned=False)
 
 
 class World:
-    """A path as the watch sees it, whose legs the test moves; it knows whether an echo is under way."""
+    """A link as the policy sees it, whose connections the test moves; it knows whether an echo is under way."""
 
     def __init__(self, options: ZeroMQOptions = OPTIONS) -> None:
         self.now = 1_024.0
         self.publishing = self.subscribing = ConnectionStatus()
-        self.watch = Watch(options, self.now)
+        self.options = options
+        self.policy = PolicyState(echo_due=self.now)
         self.echoing = False
 
     @property
-    def legs(self) -> ConnectionStatuses:
-        return self.publishing, self.subscribing
+    def statuses(self) -> ConnectionStatuses:
+        return ConnectionStatuses(self.publishing, self.subscribing)
 
     @property
     def is_up(self) -> bool:
-        return self.publishing.up and self.subscribing.up
+        return self.statuses.are_up
 
     def connect(self) -> None:
-        """Both legs come up."""
+        """Both connections come up."""
         self.publishing, self.subscribing = up(self.publishing), up(self.subscribing)
 
     def look(self, after: float = 0.0, *, arrived: bool = False) -> Step:
         """The next step, so many seconds later."""
         self.now += after
-        step = self.watch.step(self.now, self.legs, arrived=arrived and self.echoing)
+        step = decide(self.policy, self.now, self.statuses, self.options, arrived=arrived and self.echoing)
+        self.policy = step.after
         self.echoing = step.echo or (self.echoing and not step.cancel)
         return step
 
     def prove(self) -> None:
-        """An echo that the client itself has begun comes round."""
-        self.watch.proven(self.now, self.legs)
+        """An echo that the client itself has begun comes back."""
+        self.policy = proven(self.now, self.statuses, self.options)
         self.echoing = False
 
 
 def ready(options: ZeroMQOptions = OPTIONS) -> World:
-    """A path that is up and proven."""
+    """A link that is up and proven."""
     world = World(options)
     world.connect()
     assert world.look().echo
@@ -92,8 +102,8 @@ def ready(options: ZeroMQOptions = OPTIONS) -> World:
 # From state to state
 
 
-def test_a_path_begins_connecting() -> None:
-    """Until both legs are up the path is CONNECTING, and no time is waited for: the next event tells."""
+def test_a_link_begins_connecting() -> None:
+    """Until both connections are up the link is CONNECTING, and no time is waited for: the next event tells."""
     world = World()
     for _ in range(3):
         step = world.look(10)
@@ -106,7 +116,7 @@ def test_a_path_begins_connecting() -> None:
 
 
 def test_an_echo_makes_it_ready() -> None:
-    """When both legs are up an echo is begun at once; once it has come round the path is READY, before that it is not."""
+    """When both connections are up an echo begins at once; when it has come back the link is READY, not sooner."""
     world = World()
     world.connect()
     step = world.look()
@@ -127,7 +137,7 @@ def test_an_echo_of_the_client_makes_it_ready() -> None:
 
 
 def test_connecting_never_degrades() -> None:
-    """A path that was never ready stays CONNECTING, however long the echo stays away and the legs come and go."""
+    """A link that was never ready stays CONNECTING, however long the echo stays away and the connections come and go."""
     world = World()
     world.connect()
     assert world.look().echo
@@ -138,23 +148,23 @@ def test_connecting_never_degrades() -> None:
     assert world.look().state is CONNECTING
 
 
-@pytest.mark.parametrize("leg", ["publishing", "subscribing"])
+@pytest.mark.parametrize("connection", ["publishing", "subscribing"])
 @pytest.mark.parametrize("change", [retried, abandoned, refused])
-def test_a_leg_that_goes_down_degrades(leg: str, change: Change) -> None:
-    """Either leg going down, in whatever way, is DEGRADED at once; READY again once an echo has come after its return."""
+def test_a_connection_that_goes_down_degrades(connection: str, change: Change) -> None:
+    """Either connection going down, in any way, is DEGRADED at once; READY again when an echo has come after its return."""
     world = ready()
-    setattr(world, leg, change(getattr(world, leg)))
+    setattr(world, connection, change(getattr(world, connection)))
     step = world.look()
     assert (step.state, step.echo) == (DEGRADED, False)
-    assert step.reason == f"the {leg} connection is {'refused by the proxy' if change is refused else 'down'}"
-    setattr(world, leg, up(getattr(world, leg)))
+    assert step.reason == f"the {connection} connection is {'refused by the proxy' if change is refused else 'down'}"
+    setattr(world, connection, up(getattr(world, connection)))
     step = world.look(0.125)
     assert (step.state, step.echo) == (DEGRADED, True)
     assert world.look(TICK, arrived=True).state is READY
 
 
 def test_an_absence_between_two_looks_is_noticed() -> None:
-    """A leg that was away and is back when it is looked at is DEGRADED until a new echo has come."""
+    """A connection that was away and is back when it is looked at is DEGRADED until a new echo has come."""
     world = ready()
     world.subscribing = up(retried(world.subscribing))
     step = world.look()
@@ -181,7 +191,7 @@ def test_an_absence_during_an_echo_begins_it_anew(state: ClientState) -> None:
 
 
 def test_an_echo_is_dropped_when_a_leg_goes_down() -> None:
-    """An echo under way is cancelled with the connection, once, also if it has just come round."""
+    """An echo under way is cancelled with the connection, once, also if it has just come back."""
     world = ready()
     assert world.look(OPTIONS.echo_interval).echo
     world.publishing = retried(world.publishing)
@@ -194,7 +204,7 @@ def test_an_echo_is_dropped_when_a_leg_goes_down() -> None:
 
 
 def test_an_echo_is_begun_at_each_interval() -> None:
-    """A ready path begins an echo when the interval since the last one's arrival has passed, not before."""
+    """A ready link begins an echo when the interval since the last one's arrival has passed, not before."""
     world = ready()
     for _ in range(3):
         step = world.look(OPTIONS.echo_interval - 0.5)
@@ -222,7 +232,7 @@ def test_an_awaited_echo_is_looked_for_often_at_first() -> None:
 
 
 def test_a_missed_echo_degrades_and_a_late_one_heals() -> None:
-    """An echo that stays away for echo_timeout is DEGRADED, not sooner; when it comes after all the path is READY."""
+    """An echo that stays away for echo_timeout is DEGRADED, not sooner; when it comes after all the link is READY."""
     world = ready()
     assert world.look(OPTIONS.echo_interval).echo
     assert world.look(OPTIONS.echo_timeout - TICK).state is READY
@@ -276,8 +286,8 @@ def test_without_an_interval_only_a_connection_is_proven() -> None:
 
 
 @pytest.mark.parametrize("change", [abandoned, refused])
-def test_an_abandoned_leg_is_renewed_after_a_pause(change: Change) -> None:
-    """A leg that libzmq has given up is made anew after a random pause up to reconnect_interval; the other one stays."""
+def test_an_abandoned_connection_is_renewed_after_a_pause(change: Change) -> None:
+    """A socket that libzmq has abandoned is replaced after a random pause up to reconnect_interval; the other one stays."""
     pauses = set()
     for _ in range(20):
         world = ready()
@@ -293,7 +303,7 @@ def test_an_abandoned_leg_is_renewed_after_a_pause(change: Change) -> None:
 
 
 def test_the_pause_grows_up_to_a_limit() -> None:
-    """The pause before a leg is made anew doubles with each failure, up to a limit, and half of it is chance."""
+    """The pause before a connection is made anew doubles with each failure, up to a limit, and half of it is chance."""
     for failures, longest in enumerate([0.05, 0.1, 0.2, 0.2, 0.2]):
         pauses = [pause_before_attempt(OPTIONS, failures) for _ in range(200)]
         assert 0.5 * longest <= min(pauses) < 0.6 * longest
@@ -301,7 +311,7 @@ def test_the_pause_grows_up_to_a_limit() -> None:
     assert pause_before_attempt(OPTIONS, 10_000) <= OPTIONS.reconnect_max_interval
 
 
-def test_a_leg_that_is_abandoned_each_time_is_renewed_each_time() -> None:
+def test_a_connection_that_is_abandoned_each_time_is_renewed_each_time() -> None:
     """Every new socket that is refused again is replaced, after longer and longer pauses."""
     world = ready(replace(OPTIONS, reconnect_max_interval=1_000.0))
     longest = OPTIONS.reconnect_interval
@@ -316,8 +326,8 @@ def test_a_leg_that_is_abandoned_each_time_is_renewed_each_time() -> None:
         longest *= 2
 
 
-def test_both_legs_wait_for_their_own_time() -> None:
-    """Two abandoned legs are renewed each after its own pause, and the next look is at the earlier one."""
+def test_both_connections_wait_for_their_own_time() -> None:
+    """Two abandoned connections are renewed each after its own pause, and the next look is at the earlier one."""
     world = ready()
     world.publishing = abandoned(world.publishing)
     first = world.look().look_again
@@ -332,7 +342,7 @@ def test_both_legs_wait_for_their_own_time() -> None:
 
 
 def test_a_socket_that_could_not_be_made_is_tried_again() -> None:
-    """If no socket can be made the leg stays abandoned: the next look is at once, and brings the next pause."""
+    """If no socket can be made the connection stays abandoned: the next look is at once, and brings the next pause."""
     world = ready()
     world.subscribing = abandoned(world.subscribing)
     for _ in range(5):
@@ -340,8 +350,8 @@ def test_a_socket_that_could_not_be_made_is_tried_again() -> None:
         assert (step.renew, step.look_again) == ((False, True), world.now)
 
 
-def test_a_leg_that_tries_again_by_itself_is_left_alone() -> None:
-    """A leg that was seen between its end and libzmq's next attempt is not renewed, however late the next look is."""
+def test_a_connection_that_tries_again_by_itself_is_left_alone() -> None:
+    """A connection that was seen between its end and libzmq's next attempt is not renewed, however late the next look is."""
     world = ready()
     world.publishing = abandoned(world.publishing)
     assert world.look().look_again < inf
@@ -351,7 +361,7 @@ def test_a_leg_that_tries_again_by_itself_is_left_alone() -> None:
 
 
 def test_each_end_has_its_own_pause() -> None:
-    """A leg that has come back and is abandoned again waits as long as it did the first time."""
+    """A connection that has come back and is abandoned again waits as long as it did the first time."""
     world = ready()
     world.publishing = abandoned(world.publishing)
     world.look()
@@ -366,21 +376,21 @@ def test_each_end_has_its_own_pause() -> None:
 
 
 @pytest.mark.parametrize("limit", [0, 1, 2, 7])
-@pytest.mark.parametrize("leg", ["publishing", "subscribing"])
-@pytest.mark.parametrize("change", [retried, lambda leg: renewed(abandoned(leg))], ids=["retried", "renewed"])
-def test_it_gives_up_after_the_last_attempt(limit: int, leg: str, change: Change) -> None:
+@pytest.mark.parametrize("connection", ["publishing", "subscribing"])
+@pytest.mark.parametrize("change", [retried, lambda connection: renewed(abandoned(connection))], ids=["retried", "renewed"])
+def test_it_gives_up_after_the_last_attempt(limit: int, connection: str, change: Change) -> None:
     """After its end a connection is tried again `reconnect_attempts` times; when the last one fails, that is all."""
     world = ready(replace(OPTIONS, reconnect_attempts=limit))
     for _ in range(limit):
-        setattr(world, leg, change(getattr(world, leg)))
+        setattr(world, connection, change(getattr(world, connection)))
         assert not world.look(0.125).give_up
-    setattr(world, leg, change(getattr(world, leg)))
+    setattr(world, connection, change(getattr(world, connection)))
     step = world.look(0.125)
     assert (step.give_up, step.echo, step.renew) == (True, False, (False, False))
 
 
 def test_attempts_are_counted_in_a_row() -> None:
-    """A connection that comes back begins to count anew; so does one of which each leg fails now and then."""
+    """A connection that comes back begins to count anew; so does one of which each connection fails now and then."""
     world = ready(replace(OPTIONS, reconnect_attempts=2))
     for _ in range(10):
         world.publishing = retried(retried(world.publishing))
@@ -412,9 +422,9 @@ def test_an_echo_under_way_ends_with_it() -> None:
 # Whatever happens
 
 CHANGES: dict[str, Change] = {
-    "nothing": lambda leg: leg,
+    "nothing": lambda connection: connection,
     "up": up,
-    "up again": lambda leg: up(retried(leg)),
+    "up again": lambda connection: up(retried(connection)),
     "retried": retried,
     "refused": refused,
     "abandoned": abandoned,
@@ -435,10 +445,10 @@ looks = st.tuples(pauses, changes, changes, st.sampled_from(["", "arrived", "pro
 def test_it_always_comes_back(
     story: list[tuple[float, str, str, str, bool]], echo_interval: float, echo_timeout: float, without_sockets: int
 ) -> None:
-    """Whatever has happened, and whenever it was looked at: once connections succeed and echoes arrive, the path is READY.
+    """Whatever has happened, and whenever it was looked at: once connections succeed and echoes arrive, the link is READY.
 
-    On the way there an echo is never begun while a leg is down, a look is never due in the past, and whatever has to happen
-    without an event has its time.
+    On the way there no echo begins while a connection is down, no look is due in the past, and what has to happen without an
+    event has its time.
     """
     world = World(replace(OPTIONS, echo_interval=echo_interval, echo_timeout=echo_timeout))
     step = world.look()
@@ -456,7 +466,7 @@ def test_it_always_comes_back(
             world.publishing = up(world.publishing)
         elif not world.subscribing.abandoned and not world.subscribing.up:
             world.subscribing = up(world.subscribing)
-        elif world.watch.state is not READY:
+        elif world.policy.state is not READY:
             assert step.look_again < inf, "nobody would ever look again"
             world.now = max(world.now, step.look_again)
         else:
@@ -467,10 +477,10 @@ def test_it_always_comes_back(
 
 
 def renew(world: World, step: Step, *, fails: bool) -> None:
-    """Do as the step says; if it fails the leg is abandoned."""
-    if step.renew[0]:
+    """Do as the step says; if it fails the connection is abandoned."""
+    if step.renew.publishing:
         world.publishing = abandoned(renewed(world.publishing)) if fails else renewed(world.publishing)
-    if step.renew[1]:
+    if step.renew.subscribing:
         world.subscribing = abandoned(renewed(world.subscribing)) if fails else renewed(world.subscribing)
 
 
@@ -480,7 +490,7 @@ def check(world: World, step: Step, echo_interval: float) -> None:
     assert world.is_up or not step.echo
     assert world.is_up or not world.echoing
     assert world.is_up or step.state is not READY
-    waits = world.echoing or any(leg.abandoned for leg in world.legs) or any(step.renew)
+    waits = world.echoing or any(connection.abandoned for connection in world.statuses) or any(step.renew)
     proven_again = world.is_up and echo_interval > 0
     if waits or proven_again or (world.is_up and step.state is not READY):
         assert step.look_again < inf, "nobody would ever look again"

@@ -16,8 +16,9 @@ from eventbus._base.zmq_sockets import Context, Socket
 from eventbus.observe.stats import DropLog, DropReason
 from eventbus.options import ZeroMQOptions
 from eventbus.policies import SendPolicy
-from eventbus.transports.zeromq.publisher import NumberedPublisher, Publisher
-from eventbus.transports.zeromq.sockets import shared_context
+from eventbus.transports.zeromq.context import shared_context
+from eventbus.transports.zeromq.numbered_publisher import NumberedPublisher
+from eventbus.transports.zeromq.publisher import Publisher
 from tests.container.support import leaving_nothing
 from tests.support import PATIENCE, eventually, in_thread, run_threads
 
@@ -393,8 +394,8 @@ def test_a_socket_that_cannot_be_made(context: Context, make: Make, peer: Peer) 
     # The places of its old sockets are free for an instant: it may get those again.
     eventually(lambda: exhaust(context, sockets) and not renews(publisher))
     for failures in range(3):
-        leg = publisher.leg()
-        assert (leg.up, leg.abandoned, leg.failures) == (False, True, failures)
+        status = publisher.status()
+        assert (status.up, status.abandoned, status.failures) == (False, True, failures)
         publisher.send(TOPIC, number(failures + 1))
         eventually(lambda: exhaust(context, sockets) == SOCKETS - 1)  # all but the peer's
         assert not renews(publisher)
@@ -457,7 +458,7 @@ def test_closed_is_closed(make: Make, drops: DropLog) -> None:
         publisher.send(TOPIC, number(3))
     publisher.close(0)
     assert drops.counts == {DropReason.CLOSED: 2}
-    assert (publisher.sent, publisher.fileno(), publisher.leg().up) == (2, -1, False)
+    assert (publisher.sent, publisher.fileno(), publisher.status().up) == (2, -1, False)
 
 
 def test_closing_ends_a_send_that_waits(make: Make, drops: DropLog) -> None:

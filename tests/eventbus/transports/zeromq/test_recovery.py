@@ -275,7 +275,7 @@ class Busy:
     def filenos(self) -> tuple[int, ...]:
         return ()
 
-    def keep(self, now: float) -> float:
+    def supervise(self, now: float) -> float:
         self.entered.set()
         assert self.go.wait(PATIENCE)
         return inf

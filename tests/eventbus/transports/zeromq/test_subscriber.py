@@ -131,13 +131,13 @@ def test_a_socket_that_cannot_be_made(subscriber: Subscriber, peer: Peer, contex
     # The places of its old sockets are free for an instant: it may get those again.
     eventually(lambda: exhaust(context, sockets) and not renews(subscriber))
     for failures in range(3):
-        leg = subscriber.leg()
-        assert (leg.up, leg.abandoned, leg.failures) == (False, True, failures)
+        status = subscriber.status()
+        assert (status.up, status.abandoned, status.failures) == (False, True, failures)
         eventually(lambda: exhaust(context, sockets) == SOCKETS - 1)  # all but the peer's
         assert not renews(subscriber)
     assert read(subscriber, 1) == [0]
     subscriber.subscribe(b"new")
-    subscriber.pump()
+    subscriber.process_commands()
     subscriber.wake()
     assert subscriber.receive() == ([], [])
     for socket in sockets:
@@ -174,10 +174,10 @@ def test_closed_is_closed(subscriber: Subscriber) -> None:
     subscriber.subscribe(b"new")
     subscriber.unsubscribe(b"t")
     subscriber.renew()
-    subscriber.pump()
+    subscriber.process_commands()
     subscriber.wake()
     subscriber.close()
-    assert (subscriber.receive(), subscriber.fileno(), subscriber.leg().up) == (None, -1, False)
+    assert (subscriber.receive(), subscriber.fileno(), subscriber.status().up) == (None, -1, False)
 
 
 def receive_to_the_end(subscriber: Subscriber) -> None:

@@ -1,4 +1,4 @@
-"""`ConnectionSupervisor`: one thread that looks after supervised when they are due, from the first to the last of them."""
+"""`ConnectionSupervisor`: one thread that calls each supervised object when it is due, from the first to the last."""
 
 import os
 import socket
@@ -17,20 +17,20 @@ from tests.support import PATIENCE, eventually, run_script, run_threads
 
 @pytest.fixture
 def supervisor() -> Iterator[ConnectionSupervisor]:
-    """A supervisor of the test's own, without supervised."""
+    """A supervisor of the test's own, without supervised objects."""
     made = ConnectionSupervisor()
-    before = keepers()
+    before = supervisor_threads()
     yield made
-    eventually(lambda: keepers() == before, what="its thread ends with its last supervised")
+    eventually(lambda: supervisor_threads() == before, what="its thread ends with its last supervised")
 
 
-def keepers() -> set[Thread]:
-    """The threads of all keepers."""
+def supervisor_threads() -> set[Thread]:
+    """The threads of all supervisors."""
     return {thread for thread in threading.enumerate() if thread.name == "eventbus-supervisor"}
 
 
 class Supervised:
-    """Something to look after, which notes when it was, and is due again so many seconds later."""
+    """An object that notes when it was supervised, and is due again after a pause."""
 
     def __init__(self, pause: float = inf) -> None:
         self.pause = pause
@@ -42,7 +42,7 @@ class Supervised:
     def filenos(self) -> tuple[int, ...]:
         return self.descriptors
 
-    def keep(self, now: float) -> float:
+    def supervise(self, now: float) -> float:
         self.looks.append(monotonic())
         self.worked.append(thread_time())
         self.threads.add(threading.current_thread())
@@ -53,10 +53,10 @@ class Supervised:
 
 
 class Failing(Supervised):
-    """A supervised whose looking after fails."""
+    """A supervised object whose supervision fails."""
 
-    def keep(self, now: float) -> float:
-        super().keep(now)
+    def supervise(self, now: float) -> float:
+        super().supervise(now)
         raise ZeroDivisionError("on purpose")
 
 
@@ -74,23 +74,23 @@ def test_an_interrupt_while_its_thread_starts(supervisor: ConnectionSupervisor, 
             interrupted.wait(PATIENCE)
             super().run()
 
-    before = keepers()
+    before = supervisor_threads()
     supervised = Supervised()
     with monkeypatch.context() as patch:
         patch.setattr("eventbus.transports.zeromq.supervisor.Thread", Interrupted)
         with pytest.raises(KeyboardInterrupt):
             supervisor.watch(supervised)
     interrupted.set()
-    eventually(lambda: keepers() == before)
+    eventually(lambda: supervisor_threads() == before)
     assert supervised.looks == []
     supervisor.watch(supervised)
     supervised.wait_for(1)
     supervisor.forget(supervised)
 
 
-def test_its_thread_is_there_while_there_are_wards(supervisor: ConnectionSupervisor) -> None:
+def test_its_thread_is_there_while_there_are_supervised(supervisor: ConnectionSupervisor) -> None:
     """The thread starts with the first supervised and ends with the last; as often as there is a first one."""
-    before = keepers()
+    before = supervisor_threads()
     for _ in range(3):
         one, two = Supervised(), Supervised()
         supervisor.watch(one)
@@ -98,13 +98,13 @@ def test_its_thread_is_there_while_there_are_wards(supervisor: ConnectionSupervi
         one.wait_for(1)
         two.wait_for(1)
         assert one.threads == two.threads
-        assert keepers() - before == one.threads
+        assert supervisor_threads() - before == one.threads
         supervisor.forget(one)
         supervisor.wake(two)
         two.wait_for(2)
-        assert keepers() > before
+        assert supervisor_threads() > before
         supervisor.forget(two)
-        eventually(lambda: keepers() == before)
+        eventually(lambda: supervisor_threads() == before)
 
 
 def test_it_leaves_no_descriptor(supervisor: ConnectionSupervisor) -> None:
@@ -118,15 +118,15 @@ def test_it_leaves_no_descriptor(supervisor: ConnectionSupervisor) -> None:
 
 
 def test_forgetting_a_stranger_is_harmless(supervisor: ConnectionSupervisor) -> None:
-    """forget() and wake() of what is not looked after do nothing."""
-    before = keepers()
+    """forget() and wake() of an object that is not watched do nothing."""
+    before = supervisor_threads()
     supervisor.forget(Supervised())
     supervisor.wake(Supervised())
-    assert keepers() == before
+    assert supervisor_threads() == before
 
 
-def test_a_ward_is_looked_after_when_it_is_due(supervisor: ConnectionSupervisor) -> None:
-    """A supervised is looked after at once, and again when it said, not sooner; others are left alone meanwhile."""
+def test_each_is_called_when_it_is_due(supervisor: ConnectionSupervisor) -> None:
+    """An object is called at once, and again when it is due, not sooner; others are not called meanwhile."""
     often, seldom, never = Supervised(0.02), Supervised(3_600), Supervised()
     for supervised in (never, often, seldom):
         supervisor.watch(supervised)
@@ -149,7 +149,7 @@ def test_any_time_may_be_due(supervisor: ConnectionSupervisor, due: float) -> No
 
 
 def test_waking_one(supervisor: ConnectionSupervisor) -> None:
-    """wake() has its supervised looked after, as often as it is called, and no other one."""
+    """wake() has its object called, each time, and no other one."""
     supervised, other = Supervised(), Supervised()
     supervisor.watch(other)
     supervisor.watch(supervised)
@@ -162,14 +162,14 @@ def test_waking_one(supervisor: ConnectionSupervisor) -> None:
     supervisor.forget(other)
 
 
-def test_waking_one_that_is_being_looked_after(supervisor: ConnectionSupervisor) -> None:
-    """A supervised that is woken while it is being looked after, also by itself, is looked after once more."""
+def test_waking_one_that_is_being_called(supervisor: ConnectionSupervisor) -> None:
+    """An object that is woken while it is being called, also by itself, is called once more."""
 
     class Restless(Supervised):
-        def keep(self, now: float) -> float:
+        def supervise(self, now: float) -> float:
             if len(self.looks) < 5:
                 supervisor.wake(self)
-            return super().keep(now)
+            return super().supervise(now)
 
     supervised = Restless()
     supervisor.watch(supervised)
@@ -179,16 +179,16 @@ def test_waking_one_that_is_being_looked_after(supervisor: ConnectionSupervisor)
 
 
 def test_a_descriptor_wakes_it(supervisor: ConnectionSupervisor) -> None:
-    """When a supervised's descriptor becomes readable it is looked after; one that it has dropped does nothing."""
+    """When an object's descriptor becomes readable it is called; one that it does not have any more does nothing."""
     here, there = socket.socketpair()
     with here, there:
         here.setblocking(False)
 
         class Reading(Supervised):
-            def keep(self, now: float) -> float:
+            def supervise(self, now: float) -> float:
                 with suppress(BlockingIOError):
                     here.recv(1)
-                return super().keep(now)
+                return super().supervise(now)
 
         supervised = Reading()
         supervised.descriptors = (-1, here.fileno())
@@ -212,8 +212,10 @@ def test_a_descriptor_wakes_it(supervisor: ConnectionSupervisor) -> None:
         assert other.worked[-1] - other.worked[0] < 0.5 * (other.looks[-1] - other.looks[0])  # it slept in between
 
 
-def test_a_failing_ward_leaves_the_others_alone(supervisor: ConnectionSupervisor, caplog: pytest.LogCaptureFixture) -> None:
-    """What a supervised raises is logged, the others are looked after as ever, and it is tried again, a second later."""
+def test_a_failing_supervised_leaves_the_others_alone(
+    supervisor: ConnectionSupervisor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """When a call fails that is logged, the others are called as ever, and it is called again a second later."""
     failing, other = Failing(), Supervised(0.01)
     supervisor.watch(failing)
     supervisor.watch(other)
@@ -224,15 +226,15 @@ def test_a_failing_ward_leaves_the_others_alone(supervisor: ConnectionSupervisor
     assert "on purpose" in caplog.text
 
 
-def test_a_ward_may_forget_itself(supervisor: ConnectionSupervisor) -> None:
-    """From inside `keep` a supervised may leave, and watch another one: the thread goes on with that."""
+def test_a_supervised_may_forget_itself(supervisor: ConnectionSupervisor) -> None:
+    """From inside `supervise` a supervised may leave, and watch another one: the thread goes on with that."""
     other = Supervised()
 
     class Leaving(Supervised):
-        def keep(self, now: float) -> float:
+        def supervise(self, now: float) -> float:
             supervisor.watch(other)
             supervisor.forget(self)
-            return super().keep(now)
+            return super().supervise(now)
 
     leaving = Leaving(0.0)
     supervisor.watch(leaving)
@@ -247,10 +249,10 @@ def test_one_that_is_slow_holds_up_no_caller(supervisor: ConnectionSupervisor) -
     entered, go = Event(), Event()
 
     class Slow(Supervised):
-        def keep(self, now: float) -> float:
+        def supervise(self, now: float) -> float:
             entered.set()
             assert go.wait(PATIENCE)
-            return super().keep(now)
+            return super().supervise(now)
 
     slow, late, other = Slow(), Slow(), Supervised()
     supervisor.watch(slow)
@@ -268,8 +270,8 @@ def test_one_that_is_slow_holds_up_no_caller(supervisor: ConnectionSupervisor) -
 
 
 def test_many_threads_watch_and_forget(supervisor: ConnectionSupervisor) -> None:
-    """Connections come and go, each that stays is looked after, and there is never more than one thread."""
-    before = keepers()
+    """Objects come and go, each that stays is called, and there is never more than one thread."""
+    before = supervisor_threads()
 
     def come_and_go(thread: int) -> None:
         for number in range(50):
@@ -280,7 +282,7 @@ def test_many_threads_watch_and_forget(supervisor: ConnectionSupervisor) -> None
             supervisor.forget(supervised)
 
     run_threads(4, come_and_go)
-    eventually(lambda: keepers() == before)
+    eventually(lambda: supervisor_threads() == before)
 
 
 FORK = """
@@ -293,7 +295,7 @@ class Supervised:
         self.looked = Event()
     def filenos(self):
         return ()
-    def keep(self, now):
+    def supervise(self, now):
         self.looked.set()
         return now + 3600
 
@@ -315,7 +317,7 @@ print("done")
 """
 
 
-def test_a_forked_child_begins_without_wards() -> None:
+def test_a_forked_child_begins_without_supervised() -> None:
     """In a forked child the supervisor has no supervised and no thread, and works as a new one; the parent's goes on."""
     done = run_script(FORK)
     assert (done.returncode, done.stdout) == (0, "done\n"), done.stderr

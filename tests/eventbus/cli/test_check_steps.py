@@ -2,22 +2,22 @@
 
 import json
 
-from eventbus.cli.report import Step, StepStatus, Trouble, json_object, stepwise, text_line
+from eventbus.cli.check_steps import CheckFailed, Step, StepStatus, json_object, run_steps, text_line
 from eventbus.cli.terminal import Paint
 from eventbus.errors import EncryptionRequired
 
 OK = Step("host", StepStatus.OK, "localhost is 127.0.0.1")
-FAILED = Step("publishers", StepStatus.FAILED, "nobody listens", "start a proxy")
+FAILED = Step("publishers", StepStatus.FAILED, "nothing listens", "start a proxy")
 NOT_TRIED = Step("subscribers", StepStatus.NOT_TRIED)
 
 
 def fails() -> str:
-    raise Trouble("nobody listens", "start a proxy")
+    raise CheckFailed("nothing listens", "start a proxy")
 
 
 def test_steps_end_with_the_first_trouble() -> None:
     """Looks are taken in order; after one that has failed, the others are listed and not taken."""
-    steps = stepwise({"host": lambda: "localhost is 127.0.0.1", "publishers": fails, "subscribers": fails})
+    steps = run_steps({"host": lambda: "localhost is 127.0.0.1", "publishers": fails, "subscribers": fails})
     assert list(steps) == [OK, FAILED, NOT_TRIED]
 
 
@@ -29,7 +29,7 @@ def test_each_step_is_told_before_the_next_is_taken() -> None:
         taken.append("look")
         return "seen"
 
-    steps = stepwise({"first": look, "second": look})
+    steps = run_steps({"first": look, "second": look})
     next(steps)
     assert taken == ["look"]
 
@@ -37,7 +37,7 @@ def test_each_step_is_told_before_the_next_is_taken() -> None:
 def test_an_error_of_ours_is_trouble() -> None:
     """What its text says and what it recommends are told apart, and nothing is lost."""
     error = EncryptionRequired("tcp://localhost:5559")
-    trouble = Trouble.of(error)
+    trouble = CheckFailed.of(error)
     assert trouble.remedy.startswith("set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY")
     assert str(trouble) == str(error)
 
@@ -46,7 +46,7 @@ def test_lines_for_people() -> None:
     """A mark, the name, and what was seen; what failed has its remedy on the same line."""
     paint = Paint(False)
     assert text_line(OK, paint) == "ok    host         localhost is 127.0.0.1"
-    assert text_line(FAILED, paint) == "FAIL  publishers   nobody listens: start a proxy"
+    assert text_line(FAILED, paint) == "FAIL  publishers   nothing listens: start a proxy"
     assert text_line(NOT_TRIED, paint) == "-     subscribers  not tried"
 
 

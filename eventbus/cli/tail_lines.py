@@ -1,6 +1,6 @@
-"""An event as one line: JSON for programs, or text for people. Pure.
+"""The output of ``eventbus tail``: an event as one line, JSON for programs or text for people. Pure.
 
-What was received is escaped in both, so that it cannot tell a terminal what to do.
+Received text is escaped in both, so that it cannot control a terminal.
 """
 
 import json
@@ -14,18 +14,18 @@ from eventbus._base.printable import printable
 from eventbus.cli.terminal import Paint, Style
 from eventbus.wire.headers import NO_HEADERS, Headers
 
-_LONGEST = 4_000  # characters of a line for people
+_MAX_LINE = 4_000  # characters of a line for people
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """An event, as it has come.
+    """A received event.
 
     Attributes:
         topic: its topic.
-        event: what was emitted, as JSON is in Python: mostly an object with a type.
-        headers: what travelled beside it.
-        since_start: seconds from when the subscriptions were in force; None if nobody wants to know.
+        event: its JSON as Python reads it, usually a dict with a type.
+        headers: its headers.
+        since_start: seconds since the subscriptions took effect; None: not to be shown.
     """
 
     topic: str
@@ -37,7 +37,7 @@ class Received:
 def json_line(received: Received) -> str:
     """One JSON object: ``topic``, ``event``, and ``headers`` and ``since_start`` if there are any.
 
-    Numbers that JSON does not have, such as NaN, are null in it: every parser must be able to go on.
+    Numbers that JSON does not have, such as NaN, become null, because other parsers refuse them.
     """
     content: dict[str, object] = {"topic": received.topic, "event": received.event}
     if received.headers:
@@ -51,14 +51,14 @@ def json_line(received: Received) -> str:
 
 
 def text_line(received: Received, clock: str, paint: Paint) -> str:
-    """One line for people: when, topic, type and fields. A very long one is cut off.
+    """One line for people: time, topic, type and fields, cut off at 4,000 characters.
 
-    Fields are written as `--where` takes them: nested ones with dots, and texts in quotes only where they need some.
+    Fields are written as `--where` reads them: nested names with dots, texts in quotes only where quotes are needed.
 
     Args:
         received: the event.
-        clock: the time of day, shown unless `since_start` is.
-        paint: its colours.
+        clock: the time of day, shown if there is no `since_start`.
+        paint: writes the colours.
     """
     when = clock if received.since_start is None else f"+{received.since_start:.3f}s"
     pieces = [paint(when, Style.DIM), paint(printable(received.topic), Style.CYAN)]
@@ -66,7 +66,7 @@ def text_line(received: Received, clock: str, paint: Paint) -> str:
     if isinstance(fields, dict) and isinstance(fields.get("type"), str):
         pieces.append(paint(printable(fields["type"]), Style.GREEN))
         fields = {name: value for name, value in fields.items() if name != "type"}
-    left = _LONGEST
+    left = _MAX_LINE
     headers = ((f"@{name}", _text(value)) for name, value in received.headers.items())
     for name, value in chain(_flat("", fields), headers):
         start = printable(f"{name}=" if name else "", max(1, left))
@@ -79,7 +79,7 @@ def text_line(received: Received, clock: str, paint: Paint) -> str:
 
 
 def _flat(path: str, value: object) -> Iterator[tuple[str, str]]:
-    """The fields in a value, each with its path."""
+    """The fields of a value, each with its path."""
     if isinstance(value, dict) and (value or not path):
         for name, inner in value.items():
             yield from _flat(f"{path}.{name}" if path else name, inner)
@@ -88,10 +88,10 @@ def _flat(path: str, value: object) -> Iterator[tuple[str, str]]:
 
 
 def _text(value: str) -> str:
-    """A text as it is, or in quotes where it would be read as something else."""
+    """A text as it is, or in quotes if it would be read as something else without them."""
     try:
         from_json(value, allow_inf_nan=False)
-    except (ValueError, TypeError):  # half a character is no text to it
-        if value and not any(sign.isspace() or sign in "\"'=" for sign in value):
+    except (ValueError, TypeError):  # TypeError: a lone surrogate
+        if value and not any(char.isspace() or char in "\"'=" for char in value):
             return value
     return json.dumps(value, ensure_ascii=False)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.cli.traffic import HISTORY, Line, Snapshot, Traffic
+from eventbus.cli.top_meter import HISTORY, Line, Meter, Snapshot
 from eventbus.wire import frames as wire
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.headers import encode_headers
@@ -18,41 +18,41 @@ PUBLISHER, OTHER = b"\x01publish", b"\x01another"
 
 
 @pytest.fixture
-def traffic() -> Traffic:
+def meter() -> Meter:
     """One that has begun at 0 s."""
-    return Traffic(0.0)
+    return Meter(0.0)
 
 
-def count(traffic: Traffic, frame: bytes, payload: bytes = EVENT, times: int = 1, now: float = 0.5) -> None:
-    traffic.count(([frame] * times, [payload] * times), now)
+def count(meter: Meter, frame: bytes, payload: bytes = EVENT, times: int = 1, now: float = 0.5) -> None:
+    meter.count(([frame] * times, [payload] * times), now)
 
 
 def events(lines: tuple[Line, ...]) -> dict[str, int]:
     return {line.name: line.events for line in lines}
 
 
-def test_nothing_has_come(traffic: Traffic) -> None:
+def test_nothing_has_come(meter: Meter) -> None:
     """A snapshot of nothing has no lines."""
-    assert traffic.tick(1.0) == Snapshot(1.0, Line("", 0.0, 0.0, 0, 0, None, (0.0,)), (), None, (), None, None, 0)
+    assert meter.tick(1.0) == Snapshot(1.0, Line("", 0.0, 0.0, 0, 0, None, (0.0,)), (), None, (), None, None, 0)
 
 
-def test_rates_are_of_the_last_interval(traffic: Traffic) -> None:
+def test_rates_are_of_the_last_interval(meter: Meter) -> None:
     """Rates belong to the interval that has just ended, as long as it was; totals to all of them."""
-    count(traffic, b"plant", times=10)
-    assert traffic.tick(2.0).topics[0].events_per_second == 5.0
-    count(traffic, b"plant", times=3, now=2.25)
-    [line] = traffic.tick(2.5).topics
+    count(meter, b"plant", times=10)
+    assert meter.tick(2.0).topics[0].events_per_second == 5.0
+    count(meter, b"plant", times=3, now=2.25)
+    [line] = meter.tick(2.5).topics
     size = len(b"plant" + EVENT)
     assert line == Line("plant", 6.0, 6.0 * size, 13, 13 * size, 0.25, (5.0, 6.0))
-    [line] = traffic.tick(3.5).topics
+    [line] = meter.tick(3.5).topics
     assert (line.events_per_second, line.events, line.last_seen, line.history) == (0.0, 13, 1.25, (5.0, 6.0, 0.0))
 
 
-def test_the_fastest_is_the_first(traffic: Traffic) -> None:
+def test_the_fastest_is_the_first(meter: Meter) -> None:
     """Lines are in the order of their rates, and in that of their names where they are the same."""
     for name, times in ((b"c", 1), (b"b", 1), (b"a", 1), (b"d", 5)):
-        count(traffic, name, times=times)
-    assert [line.name for line in traffic.tick(1.0).topics] == ["d", "a", "b", "c"]
+        count(meter, name, times=times)
+    assert [line.name for line in meter.tick(1.0).topics] == ["d", "a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_the_fastest_is_the_first(traffic: Traffic) -> None:
     ],
     ids=range(10),
 )
-def test_events_are_counted_not_messages(traffic: Traffic, payload: bytes, expected: int) -> None:
+def test_events_are_counted_not_messages(meter: Meter, payload: bytes, expected: int) -> None:
     """What is packed counts as its events, inflated too; what is longer than any array of ours counts as one."""
-    count(traffic, b"plant", payload)
-    snapshot = traffic.tick(1.0)
+    count(meter, b"plant", payload)
+    snapshot = meter.tick(1.0)
     assert (snapshot.total.events, snapshot.malformed) == (expected, 0)
     assert snapshot.total.bytes == (len(b"plant" + payload) if expected else 0)
 
@@ -94,25 +94,25 @@ def test_events_are_counted_not_messages(traffic: Traffic, payload: bytes, expec
         (b"\0\0{}\0", EVENT),
     ],
 )
-def test_what_is_malformed(traffic: Traffic, frame: bytes, payload: bytes) -> None:
+def test_what_is_malformed(meter: Meter, frame: bytes, payload: bytes) -> None:
     """What is no event, or on no topic, is counted apart, and makes no line."""
-    count(traffic, frame, payload)
-    snapshot = traffic.tick(1.0)
+    count(meter, frame, payload)
+    snapshot = meter.tick(1.0)
     assert (snapshot.malformed, snapshot.total.events, snapshot.topics) == (1, 0, ())
 
 
-def test_publishers_are_told_apart_by_their_numbers(traffic: Traffic) -> None:
+def test_publishers_are_told_apart_by_their_numbers(meter: Meter) -> None:
     """Who numbers messages has a line, whatever the topic, how much is packed, and which headers are there."""
     one, two = Numbering(PUBLISHER), Numbering(OTHER)
-    count(traffic, one.next(b"a"))
-    count(traffic, one.next(b"a", 2), b"[" + EVENT + b"," + EVENT + b"]")
+    count(meter, one.next(b"a"))
+    count(meter, one.next(b"a", 2), b"[" + EVENT + b"," + EVENT + b"]")
     for number in range(3):
-        count(traffic, with_headers(one.next(b"b"), encode_headers({"trace": str(number)})))
-    count(traffic, two.next(b"a"))
-    count(traffic, b"a")
-    count(traffic, with_headers(b"a", encode_headers({"trace": "x"})))
-    count(traffic, b"a\0", times=2)
-    snapshot = traffic.tick(1.0)
+        count(meter, with_headers(one.next(b"b"), encode_headers({"trace": str(number)})))
+    count(meter, two.next(b"a"))
+    count(meter, b"a")
+    count(meter, with_headers(b"a", encode_headers({"trace": "x"})))
+    count(meter, b"a\0", times=2)
+    snapshot = meter.tick(1.0)
     assert events(snapshot.publishers) == {PUBLISHER.hex(): 6, OTHER.hex(): 1}
     assert snapshot.not_numbered is not None
     assert snapshot.not_numbered.events == 4
@@ -120,75 +120,75 @@ def test_publishers_are_told_apart_by_their_numbers(traffic: Traffic) -> None:
     assert snapshot.total.events == 11
 
 
-def test_a_topic_is_not_taken_for_another_one(traffic: Traffic) -> None:
+def test_a_topic_is_not_taken_for_another_one(meter: Meter) -> None:
     """A topic that is eight letters longer than another one is no numbered message of that."""
-    count(traffic, b"plant", times=2)
-    count(traffic, b"plantation-12")
-    assert events(traffic.tick(1.0).topics) == {"plant": 2, "plantation-12": 1}
+    count(meter, b"plant", times=2)
+    count(meter, b"plantation-12")
+    assert events(meter.tick(1.0).topics) == {"plant": 2, "plantation-12": 1}
 
 
 def test_only_wanted_topics_count() -> None:
     """Subscriptions are prefixes: what else comes is neither counted nor malformed."""
-    traffic = Traffic(0.0, [b"plant"])
+    meter = Meter(0.0, [b"plant"])
     for frame in (b"plant", b"plant-2", Numbering().next(b"plant-2"), Numbering().next(b"plant")):
-        count(traffic, frame)
-    snapshot = traffic.tick(1.0)
+        count(meter, frame)
+    snapshot = meter.tick(1.0)
     assert (events(snapshot.topics), snapshot.total.events, snapshot.malformed) == ({"plant": 2}, 2, 0)
 
 
 def test_strangers_cannot_fill_the_memory() -> None:
     """Beyond the limit topics and publishers are counted together, and nothing is lost of the sums."""
-    traffic = Traffic(0.0, limit=3)
+    meter = Meter(0.0, limit=3)
     for number in range(30_000):
-        count(traffic, Numbering(b"\x01" + number.to_bytes(7)).next(b"topic-%d" % number))
-    snapshot = traffic.tick(1.0)
+        count(meter, Numbering(b"\x01" + number.to_bytes(7)).next(b"topic-%d" % number))
+    snapshot = meter.tick(1.0)
     assert (len(snapshot.topics), len(snapshot.publishers)) == (3, 3)
     assert snapshot.other_topics is not None
     assert snapshot.other_publishers is not None
     assert snapshot.other_topics.events == snapshot.other_publishers.events == 29_997
     assert snapshot.total.events == 30_000
-    assert len(traffic._plain) + len(traffic._numbered) <= 10_000
+    assert len(meter._plain) + len(meter._numbered) <= 10_000
 
 
 def test_the_silent_make_room() -> None:
     """When there is no room, topics without an event in all remembered intervals give up their lines to new ones."""
-    traffic = Traffic(0.0, limit=2)
-    count(traffic, b"old", times=7)
+    meter = Meter(0.0, limit=2)
+    count(meter, b"old", times=7)
     now = 0.0
     for _ in range(HISTORY + 1):
-        count(traffic, b"busy")
+        count(meter, b"busy")
         now += 1.0
-        traffic.tick(now)
-    count(traffic, b"new", times=2, now=now)
-    snapshot = traffic.tick(now + 1.0)
+        meter.tick(now)
+    count(meter, b"new", times=2, now=now)
+    snapshot = meter.tick(now + 1.0)
     assert events(snapshot.topics) == {"busy": HISTORY + 1, "new": 2}
     assert snapshot.other_topics is not None
     assert (snapshot.other_topics.events, snapshot.other_topics.events_per_second) == (7, 0.0)
     assert snapshot.other_topics.last_seen == now + 0.5
 
 
-def test_without_need_nobody_makes_room(traffic: Traffic) -> None:
+def test_without_need_nobody_makes_room(meter: Meter) -> None:
     """As long as there is room, a topic that has fallen silent stays."""
-    count(traffic, b"old")
+    count(meter, b"old")
     for now in range(1, 3 * HISTORY):
-        snapshot = traffic.tick(float(now))
+        snapshot = meter.tick(float(now))
     assert events(snapshot.topics) == {"old": 1}
     assert len(snapshot.topics[0].history) == HISTORY
 
 
-def test_what_is_no_message(traffic: Traffic) -> None:
+def test_what_is_no_message(meter: Meter) -> None:
     """Others may have seen what was malformed before it came here."""
-    traffic.reject(3)
-    assert traffic.tick(1.0).malformed == 3
+    meter.reject(3)
+    assert meter.tick(1.0).malformed == 3
 
 
 @given(st.lists(st.tuples(st.binary(max_size=40), st.binary(max_size=40))))
 def test_any_message(messages: list[tuple[bytes, bytes]]) -> None:
     """Whatever comes, it is counted or not, and the sums are right."""
-    traffic = Traffic(0.0, limit=3)
+    meter = Meter(0.0, limit=3)
     for frame, payload in messages:
-        count(traffic, frame, payload)
-    snapshot = traffic.tick(1.0)
+        count(meter, frame, payload)
+    snapshot = meter.tick(1.0)
     others = (snapshot.other_topics, snapshot.not_numbered, snapshot.other_publishers)
     assert sum(line.events for line in (*snapshot.topics, *others[:1]) if line) == snapshot.total.events
     assert sum(line.events for line in (*snapshot.publishers, *others[1:]) if line) == snapshot.total.events
@@ -197,7 +197,7 @@ def test_any_message(messages: list[tuple[bytes, bytes]]) -> None:
 @given(st.lists(st.sampled_from([b"a", b"a\0", b"ab"]), max_size=30), st.integers(1, 5))
 def test_arrays_of_any_length(topics: list[bytes], length: int) -> None:
     """As many events as were sent are counted, whatever the topics and however they are packed."""
-    traffic = Traffic(0.0)
-    traffic.count((topics, [json.dumps([{}] * length).encode()] * len(topics)), 0.5)
-    assert traffic.tick(1.0).total.events == length * len(topics)
-    assert all(wire.is_text(line.name.encode()) for line in traffic.tick(2.0).topics)
+    meter = Meter(0.0)
+    meter.count((topics, [json.dumps([{}] * length).encode()] * len(topics)), 0.5)
+    assert meter.tick(1.0).total.events == length * len(topics)
+    assert all(wire.is_text(line.name.encode()) for line in meter.tick(2.0).topics)

@@ -1,4 +1,4 @@
-"""What `check` found, step by step: as lines for people, or as one JSON object. Pure."""
+"""The steps of ``eventbus check`` and their results, as lines for people or as one JSON object. Pure."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,12 +11,12 @@ from eventbus.errors import EventBusError
 
 
 class StepStatus(StrEnum):
-    """What came of a step."""
+    """The result of a step."""
 
     OK = "ok"
     FAILED = "failed"
     NOT_TRIED = "not_tried"
-    """One before it has failed."""
+    """A step before it has failed."""
 
 
 _MARKS = {
@@ -24,16 +24,18 @@ _MARKS = {
     StepStatus.FAILED: ("FAIL", Style.RED),
     StepStatus.NOT_TRIED: ("-", Style.DIM),
 }
+_NAME_COLUMNS = 13
+_MAX_TEXT = 2_000  # characters
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was looked at, or was to be.
+    """One step and its result.
 
     Attributes:
-        name: what it was.
-        status: what came of it.
-        detail: what was seen.
+        name: the part of the bus that it checks.
+        status: its result.
+        detail: what it found.
         remedy: what to do, if it has failed.
     """
 
@@ -43,11 +45,11 @@ class Step:
     remedy: str = ""
 
 
-class Trouble(EventBusError):
+class CheckFailed(EventBusError):
     """A step has failed.
 
     Attributes:
-        detail: what was seen.
+        detail: what it found.
         remedy: what to do.
     """
 
@@ -61,24 +63,24 @@ class Trouble(EventBusError):
         return f"{self.detail}: {self.remedy}"
 
     @classmethod
-    def of(cls, error: EventBusError) -> "Trouble":
-        """The trouble that an error of ours tells of: in its text the remedy comes last, after a colon."""
+    def of(cls, error: EventBusError) -> "CheckFailed":
+        """Split the text of another error of ours: the remedy comes last, after a colon."""
         detail, _, remedy = str(error).rpartition(": ")
         return cls(detail, remedy)
 
 
-def stepwise(looks: Mapping[str, Callable[[], str]]) -> Iterator[Step]:
-    """Take one look after the other, each of which returns what it has seen, until one raises `Trouble`."""
+def run_steps(steps: Mapping[str, Callable[[], str]]) -> Iterator[Step]:
+    """Run the functions in order, each of which returns what it found, until one raises `CheckFailed`."""
     failed = False
-    for name, look in looks.items():
+    for name, run in steps.items():
         if failed:
             yield Step(name, StepStatus.NOT_TRIED)
             continue
         try:
-            yield Step(name, StepStatus.OK, look())
-        except Trouble as trouble:
+            yield Step(name, StepStatus.OK, run())
+        except CheckFailed as failure:
             failed = True
-            yield Step(name, StepStatus.FAILED, trouble.detail, trouble.remedy)
+            yield Step(name, StepStatus.FAILED, failure.detail, failure.remedy)
 
 
 def text_line(step: Step, paint: Paint) -> str:
@@ -89,7 +91,7 @@ def text_line(step: Step, paint: Paint) -> str:
         StepStatus.FAILED: f"{step.detail}: {step.remedy}",
         StepStatus.NOT_TRIED: "not tried",
     }[step.status]
-    line = f"{step.name:<13}{printable(text, 2_000)}"
+    line = f"{step.name:<{_NAME_COLUMNS}}{printable(text, _MAX_TEXT)}"
     return f"{paint(f'{mark:<6}', style)}{paint(line, style) if step.status is StepStatus.NOT_TRIED else line}"
 
 
@@ -97,8 +99,8 @@ def json_object(steps: Sequence[Step], round_trip: float | None) -> str:
     """All steps as one JSON object: ``ok``, ``steps`` and ``round_trip_ms``.
 
     Args:
-        steps: what was looked at.
-        round_trip: seconds; None if it is not known.
+        steps: in order.
+        round_trip: seconds; None if it was not measured.
     """
     return json.dumps(
         {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from eventbus.cli.selection import Condition, Selection
+from eventbus.cli.tail_filter import Condition, EventFilter
 from eventbus.errors import InvalidSettings
 
 EVENT: dict[str, object] = {
@@ -37,7 +37,7 @@ EVENT: dict[str, object] = {
 )
 def test_a_condition_that_holds(text: str) -> None:
     """A value is compared as JSON if it is JSON, else as text; a path leads into objects, and a name may have dots."""
-    assert Condition.parse(text).holds(EVENT)
+    assert Condition.parse(text).matches(EVENT)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_a_condition_that_holds(text: str) -> None:
 )
 def test_a_condition_that_does_not_hold(text: str) -> None:
     """Another value, another kind of value, and a field that is not there: none of them is what was asked for."""
-    assert not Condition.parse(text).holds(EVENT)
+    assert not Condition.parse(text).matches(EVENT)
 
 
 def test_the_value_may_hold_anything() -> None:
@@ -73,8 +73,8 @@ def test_the_value_may_hold_anything() -> None:
 
 def test_what_only_python_takes_for_json_is_text() -> None:
     """NaN and Infinity are no JSON."""
-    assert Condition.parse("name=NaN").holds({"name": "NaN"})
-    assert Condition.parse("name=Infinity").holds({"name": "Infinity"})
+    assert Condition.parse("name=NaN").matches({"name": "NaN"})
+    assert Condition.parse("name=Infinity").matches({"name": "Infinity"})
 
 
 @pytest.mark.parametrize("text", ["", "id", "=3", ".id=3", "sensor.=3", "sensor..id=3", "."])
@@ -85,20 +85,20 @@ def test_what_is_no_condition(text: str) -> None:
 
 
 def test_without_a_wish_everything_is_wanted() -> None:
-    """A selection of nothing in particular admits whatever came, objects or not."""
-    assert all(map(Selection().admits, [EVENT, {}, [], "text", 3, None]))
+    """A event_filter of nothing in particular admits whatever came, objects or not."""
+    assert all(map(EventFilter().matches, [EVENT, {}, [], "text", 3, None]))
 
 
 def test_types() -> None:
     """Of several types any will do; what has none, or one that is no text, has not the right one."""
-    selection = Selection(["started", "stopped"])
-    assert selection.admits({"type": "stopped"})
-    assert not any(map(selection.admits, [{"type": "updated"}, {}, {"type": 1}, {"type": ["started"]}, "started", None]))
+    event_filter = EventFilter(["started", "stopped"])
+    assert event_filter.matches({"type": "stopped"})
+    assert not any(map(event_filter.matches, [{"type": "updated"}, {}, {"type": 1}, {"type": ["started"]}, "started", None]))
 
 
 def test_all_conditions_must_hold() -> None:
     """Of several conditions, and a type beside them, none may fail."""
-    assert Selection(["started"], ["id=3", "sensor.id=7"]).admits(EVENT)
-    assert not Selection(["started"], ["id=3", "sensor.id=8"]).admits(EVENT)
-    assert not Selection(["stopped"], ["id=3"]).admits(EVENT)
-    assert not Selection((), ["id=3"]).admits([3])
+    assert EventFilter(["started"], ["id=3", "sensor.id=7"]).matches(EVENT)
+    assert not EventFilter(["started"], ["id=3", "sensor.id=8"]).matches(EVENT)
+    assert not EventFilter(["stopped"], ["id=3"]).matches(EVENT)
+    assert not EventFilter((), ["id=3"]).matches([3])

@@ -1,6 +1,6 @@
-"""Counting what passes: events and bytes by topic and by publisher, now and over the last intervals. Pure.
+"""The meter of ``eventbus top``: events and bytes by topic and by publisher, in total and per second. Pure.
 
-Nothing is decoded that need not be, so that it keeps up; and whatever strangers send, memory is bounded.
+It decodes only what it must, so that it keeps up, and its memory is bounded whatever peers send.
 """
 
 from collections import deque
@@ -14,22 +14,22 @@ from eventbus.wire.compression import inflate, is_compressed
 from eventbus.wire.first_frame import FirstFrame, parse
 from eventbus.wire.frames import ARRAY, MARK, MAX_PACKED_BYTES, MAX_TOPIC_BYTES, Batch, head_of, is_text
 
-HISTORY = 30  # intervals that are remembered
-_LIMIT = 1_000  # topics, and publishers
-_STREAMS = 10_000  # of which topic and publisher are known by heart
+HISTORY = 30  # intervals in a trend
+_MAX_ROWS = 1_000  # topics, and as many publishers
+_MAX_CACHED_FRAMES = 10_000  # first frames whose rows are looked up in one step
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What has come of one topic or publisher.
+    """The figures of one topic or publisher.
 
     Attributes:
-        name: the topic; the publisher's id in hexadecimal digits; empty for several together.
+        name: the topic, or the publisher's id in hexadecimal digits; empty for several together.
         events_per_second: in the last interval.
-        bytes_per_second: in the last interval; bytes are those of both frames, as they travel.
+        bytes_per_second: in the last interval; the bytes of both frames as they travel.
         events: since the start.
         bytes: since the start.
-        last_seen: seconds since the last event; None if there was none.
+        last_seen: seconds since the last event; None: there was none.
         history: events per second in the last intervals, oldest first.
     """
 
@@ -44,17 +44,17 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What has come, at the end of an interval. The fastest of a kind is the first.
+    """All figures at the end of an interval. Topics and publishers are sorted, the fastest first.
 
     Attributes:
-        interval: how long the last interval was, in seconds.
-        total: of all together.
-        topics: each.
-        other_topics: those that are too many to be told apart; None if there are none.
-        publishers: each that numbers its messages.
-        not_numbered: all those that do not, and cannot be told apart; None if nothing has come of any.
-        other_publishers: those that are too many to be told apart; None if there are none.
-        malformed: how many messages were no events, since the start.
+        interval: the length of the last interval, in seconds.
+        total: all topics together.
+        topics: one line for each topic, up to the limit.
+        other_topics: the topics beyond the limit; None if there are none.
+        publishers: one line for each publisher that numbers its messages, up to the limit.
+        not_numbered: the publishers without numbers, which cannot be told apart; None if they have sent nothing.
+        other_publishers: the publishers beyond the limit; None if there are none.
+        malformed: messages since the start that were no events.
     """
 
     interval: float
@@ -67,29 +67,29 @@ class Snapshot:
     malformed: int
 
 
-class Traffic:
-    """Counts messages. One thread at a time. Times are seconds on a clock that never goes back.
+class Meter:
+    """Counts messages. Only one thread may call it at a time. Times are seconds on a monotonic clock.
 
     Args:
-        now: when it starts.
-        wanted: topics that count; if there are none, all do.
-        limit: how many topics, and how many publishers, are told apart. Those that have been silent for all of the
-            remembered intervals make room for new ones.
+        now: the start of the first interval.
+        wanted: the topics to count; empty: all.
+        limit: the largest number of topics, and of publishers, with a line of their own. Those that were silent in all
+            intervals of a trend make room for new ones.
     """
 
-    def __init__(self, now: float, wanted: Collection[bytes] = (), limit: int = _LIMIT) -> None:
+    def __init__(self, now: float, wanted: Collection[bytes] = (), limit: int = _MAX_ROWS) -> None:
         self._wanted = frozenset(wanted)
         self._ticked = now
         self._malformed = 0
         self._total = _Row()
         self._topics, self._publishers = _Rows(limit), _Rows(limit)
         self._not_numbered = _Row()
-        # What each first frame leads to: by the whole of a plain one, and by all but the number of a numbered one.
+        # The rows of each first frame, by the whole of a plain one and by all but the number of a numbered one.
         self._plain: dict[bytes, _Stream] = {}
         self._numbered: dict[bytes, _Stream] = {}
 
     def count(self, batch: Batch, now: float) -> None:
-        """Count a batch that has come just now."""
+        """Count a batch that has just been received."""
         plain, numbered = self._plain, self._numbered
         for frame, payload in zip(*batch, strict=True):
             stream = plain.get(frame) or numbered.get(head_of(frame)) or self._stream(frame)
@@ -104,7 +104,7 @@ class Traffic:
                     row.last_seen = now
 
     def reject(self, count: int) -> None:
-        """Count messages that were no messages of a bus."""
+        """Count messages that the transport has refused as malformed."""
         self._malformed += count
 
     def tick(self, now: float) -> Snapshot:
@@ -128,7 +128,7 @@ class Traffic:
         )
 
     def _stream(self, frame: bytes) -> "_Stream | None":
-        """What a first frame leads to that is not known by heart; None if it does not count."""
+        """The rows of a first frame that is not cached; None if it does not count."""
         topic, headers, head, number = parse(frame)
         if not 0 < len(topic) <= MAX_TOPIC_BYTES or not is_text(topic):
             self._malformed += 1
@@ -141,7 +141,7 @@ class Traffic:
             return known
         publisher = self._not_numbered if head is None else self._publishers.row(head.publisher)
         stream = self._topics.row(topic), publisher, self._total
-        if len(self._plain) + len(self._numbered) >= _STREAMS:
+        if len(self._plain) + len(self._numbered) >= _MAX_CACHED_FRAMES:
             self._plain.clear()
             self._numbered.clear()
         if known_by is not None:
@@ -151,14 +151,14 @@ class Traffic:
         return stream
 
     def _events_in(self, payload: bytes) -> int:
-        """How many events a payload holds that does not begin as one alone does; 0 if it is malformed.
+        """The number of events in a payload that does not begin like a single one; 0 if it is malformed.
 
-        No array of events is longer than the limit: what is longer, or holds more, counts as one event.
+        Clients never make an array longer than the limit, so that a longer one counts as one event.
         """
         if is_compressed(payload):
             try:
                 payload = inflate(payload, MAX_PACKED_BYTES)
-            except (PayloadTooLarge, CompressionMissing):  # what cannot be inflated here others may read
+            except (PayloadTooLarge, CompressionMissing):  # others may be able to inflate it
                 return 1
             except PayloadDamaged:
                 self._malformed += 1
@@ -177,7 +177,7 @@ class Traffic:
 
 
 class _Row:
-    """Counts of one topic or publisher, or of several together."""
+    """The counts of one topic or publisher, or of several together."""
 
     __slots__ = ("_rates", "_ticked", "bytes", "events", "history", "last_seen")
 
@@ -196,11 +196,11 @@ class _Row:
         self.history.append(self._rates[0])
 
     def is_silent(self) -> bool:
-        """Whether nothing has come in any of the remembered intervals."""
+        """Whether there was no event in any interval of its history."""
         return len(self.history) == HISTORY and not any(self.history)
 
     def absorb(self, other: "_Row") -> None:
-        """Add what was counted by another one that has been silent."""
+        """Add the counts of a row that is silent."""
         self.events += other.events
         self.bytes += other.bytes
         self._ticked = self._ticked[0] + other.events, self._ticked[1] + other.bytes
@@ -214,11 +214,11 @@ class _Row:
         return self.line("", now) if self.events else None
 
 
-type _Stream = tuple[_Row, _Row, _Row]  # of the topic, of the publisher, and of all
+type _Stream = tuple[_Row, _Row, _Row]  # the rows of the topic, of the publisher, and of all
 
 
 class _Rows:
-    """Rows by name, of which there are no more than a limit."""
+    """Rows by name, up to a limit."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -226,7 +226,7 @@ class _Rows:
         self.others = _Row()
 
     def row(self, name: bytes) -> _Row:
-        """The row of this name, or that of all others."""
+        """The row of this name; beyond the limit, the row of all others."""
         row = self._rows.get(name)
         if row is None:
             if len(self._rows) >= self._limit:
@@ -235,7 +235,7 @@ class _Rows:
         return row
 
     def tick(self, interval: float) -> bool:
-        """End an interval; whether rows that were silent have made room."""
+        """End an interval. Return whether silent rows were removed to make room."""
         for row in (*self._rows.values(), self.others):
             row.tick(interval)
         if len(self._rows) < self._limit:
@@ -246,6 +246,6 @@ class _Rows:
         return bool(silent)
 
     def lines(self, as_text: Callable[[bytes], str], now: float) -> tuple[Line, ...]:
-        """All of them, the fastest first, by name where they are equally fast."""
+        """All rows, the fastest first; equally fast ones by name."""
         lines = (row.line(as_text(name), now) for name, row in self._rows.items() if row.events)
         return tuple(sorted(lines, key=lambda line: (-line.events_per_second, line.name)))

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from eventbus.cli.main import command_of
+from eventbus.cli.commands import command_of
 
 ANY_TEXT = st.text(st.characters(codec="utf-8", exclude_characters="\0") | st.sampled_from(',[]{}"\\=\udc80'), max_size=20)
 

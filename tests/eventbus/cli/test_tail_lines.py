@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.cli.lines import Received, json_line, text_line
-from eventbus.cli.selection import Condition
+from eventbus.cli.tail_filter import Condition
+from eventbus.cli.tail_lines import Received, json_line, text_line
 from eventbus.cli.terminal import Paint
 
 CLOCK = "12:00:00.123"
@@ -97,4 +97,4 @@ def test_what_is_shown_can_be_asked_for(fields: dict[str, object]) -> None:
     for name, value in fields.items():
         shown = text(Received("plant", {name: value}))
         if name != "type" and not (isinstance(value, str) and not value.isprintable()):
-            assert Condition.parse(shown.removeprefix(f"{CLOCK} plant ")).holds({name: value})
+            assert Condition.parse(shown.removeprefix(f"{CLOCK} plant ")).matches({name: value})

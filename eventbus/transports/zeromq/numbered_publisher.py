@@ -1,0 +1,104 @@
+"""A publisher that numbers its messages, and sends again what a lost connection may have lost."""
+
+from collections.abc import Callable
+from time import monotonic
+
+from eventbus._base.zmq_sockets import Context
+from eventbus.errors import EventBusError
+from eventbus.observe.stats import DropLog
+from eventbus.options import ZeroMQOptions
+from eventbus.transports.zeromq.outbox import ResendBuffer
+from eventbus.transports.zeromq.publisher import MESSAGES_PER_FLUSH, Publisher, emitting_already
+from eventbus.wire.first_frame import split_headers, with_headers
+from eventbus.wire.frames import MARK
+from eventbus.wire.numbering import Numbering
+
+# Longer than a message stays in a running proxy, and longer than it takes to notice the end of a connection.
+_UNDER_WAY_S = 1.0
+
+
+class NumberedPublisher(Publisher):
+    """Numbers its messages, so that receivers see which are missing, and loses none with a connection.
+
+    When the connection is lost, it sends the messages that may have been under way again on a new socket, before all others
+    and with the same numbers. By the numbers receivers recognise the messages that they have already.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        endpoint: str,
+        options: ZeroMQOptions,
+        drops: DropLog,
+        refusal: Callable[[], EventBusError] | None = None,
+        on_notice: Callable[[bytes], None] = lambda frame: None,
+    ) -> None:
+        super().__init__(context, endpoint, options, drops, refusal, on_notice)
+        self._numbering = Numbering()
+        # It takes so long to notice that a link is down without a sign.
+        period = options.echo_interval + options.echo_timeout + _UNDER_WAY_S
+        self._resend = ResendBuffer(options.send_hwm, period)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether `flush` has anything to send, for the first time or again."""
+        return bool(self._outbox or self._resend.has_more)
+
+    def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
+        """Send one message that carries `count` events; see `Transport.send`."""
+        if self._sending and self._is_owned():
+            raise emitting_already()
+        return self._try_to_send(topic, payload, count) or self._send_later(topic, payload, count)
+
+    def hold(self, unproven: float = 0.0) -> None:
+        """Let messages wait from now on, and forget those that were sent so long ago that they have passed the proxy."""
+        with self._lock:
+            super().hold(unproven)
+            self._resend.forget_before(monotonic() - unproven - _UNDER_WAY_S)
+
+    def connection_lost(self) -> None:
+        """Continue with a new socket. The old one would send its queue, but not what was lost with the connection."""
+        self.renew()
+
+    def renew(self) -> None:
+        """Replace the socket by a new one, to which `flush` gives again what may have been under way."""
+        with self._lock:
+            self._resend.connection_lost()
+            super().renew()
+
+    def flush(self) -> bool:
+        """Send some of the messages that were under way and of those that wait, in order; return True when none is left."""
+        with self._lock:
+            for _ in range(MESSAGES_PER_FLUSH):
+                if not self._resend.has_more or self._closed:
+                    return super().flush()
+                _, first, payload = self._resend.oldest()
+                if not self._put_frames(first, payload):
+                    break
+                self._resend.sent_again(monotonic())
+            return False
+
+    def _put(self, topic: bytes, payload: bytes, count: int) -> bool:
+        self._sending = True  # a signal handler that emits meanwhile would get the same number
+        try:
+            headers = b""
+            if MARK in topic:
+                topic, headers = split_headers(topic)
+            first = self._numbering.next(topic, count)
+            if headers:
+                first = with_headers(first, headers)
+            try:
+                taken = self._put_frames(first, payload)
+            except BaseException:
+                # The socket may have it. Better that this message counts as lost than that the next one counts as repeated.
+                self._numbering.taken(topic, count)
+                raise
+            if taken:
+                self._numbering.taken(topic, count)
+                self._resend.sent(monotonic(), first, payload)
+            return taken
+        finally:
+            self._sending = False
+
+    def _drop_unproven(self) -> None:
+        """Drop nothing: it is sent again."""
