@@ -33,6 +33,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "eventbus_hook": "a hook, by its class and method",
         "eventbus_host": "the address that the proxy listens at",
         "eventbus_key": "the public key of a client that was refused",
+        "eventbus_provider": "a provider of a container, by its dotted name",
         "eventbus_pub_port": "the proxy's port for publishers",
         "eventbus_reason": "why; of a drop or a reject as `stats()` counts it",
         "eventbus_request": "the first line of an HTTP request, printable",
