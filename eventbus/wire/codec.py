@@ -8,12 +8,13 @@ from typing import Any, Literal, get_args, get_origin
 
 from pydantic import AliasChoices, AliasPath, BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, SchemaValidator, core_schema, from_json, to_json
+from pydantic_core import ErrorDetails, core_schema, from_json, to_json
 
 from eventbus._base.log import Log
 from eventbus._base.printable import printable
 from eventbus.errors import EventBusError, InvalidEvent
 from eventbus.events import BaseEventType
+from eventbus.wire.decoders import decoder_of
 from eventbus.wire.encoders import encoder_of
 from eventbus.wire.frames import ARRAY
 
@@ -88,12 +89,12 @@ class Codec[EventClass: BaseModel]:
         self.encoders: dict[type, Callable[[Any], bytes]] = {}
         self._log = Log()
         # Both raise pydantic's ValidationError; `salvage` then tells what was wrong.
-        self.decode_one: Callable[[bytes], EventClass] = adapter.validator.validate_json
-        self.decode_many: Callable[[bytes], list[EventClass]] = SchemaValidator(
-            core_schema.list_schema(adapter.core_schema, fail_fast=True)  # `salvage` then looks at each
+        self.decode_one: Callable[[bytes], EventClass] = decoder_of(adapter.core_schema).validate_json
+        self.decode_many: Callable[[bytes], list[EventClass]] = decoder_of(
+            core_schema.list_schema(adapter.core_schema)  # `salvage` then looks at each
         ).validate_json
         # Leaves out what is no event, without saying why.
-        self._decode_good: Callable[[bytes], list[EventClass]] = SchemaValidator(
+        self._decode_good: Callable[[bytes], list[EventClass]] = decoder_of(
             core_schema.list_schema(core_schema.with_default_schema(adapter.core_schema, on_error="omit"))
         ).validate_json
         self._validate: Callable[[dict[str, BaseEventType]], EventClass] = adapter.validator.validate_python
