@@ -93,6 +93,8 @@ class EventBusContainer(containers.DeclarativeContainer):
             bus = providers.Container(EventBusContainer, event_class=MyEvent)
             thermostat = providers.Singleton(Thermostat, bus=bus.client)
 
+    `event_bus` does the same with types: to type checkers the client of the above can be anything.
+
     The client gets every `EventBusHook` that a provider of the tree provides.
 
     Starting the service's container (`lifespan`, or its own `init_resources()`) connects the client, then starts every other
