@@ -19,7 +19,7 @@ from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
 from eventbus.assembly import Assembly
 from eventbus.emit.topics import Topics
-from eventbus.errors import InvalidHandler, NotConnected, ProxyUnreachable
+from eventbus.errors import EventBusError, InvalidHandler, NotConnected, ProxyUnreachable
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handle.coroutines import running_loop
 from eventbus.handle.marks import check_callback, check_event_class, handlers_of
@@ -318,7 +318,12 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         known, frame = self._topics.last
         if topic is not known:
             frame = self._topics.admit(topic)
-        payload = encode(event)
+        try:
+            payload = encode(event)
+        except EventBusError:
+            raise
+        except Exception as error:
+            raise self._parts.codec.refusal(event, error) from error
         if len(payload) > self._sent_as_it_is:
             payload = self._parts.emitter.shrink(frame, payload)
         self._transport.send(frame, payload)

@@ -98,6 +98,9 @@ class EventBusSettings(BaseSettings):
     max_event_bytes: PositiveInt = Field(
         default=_CLIENT.max_event_bytes, lt=2**31, description="the largest payload of a message; a larger one is refused"
     )
+    resend_bytes: PositiveInt = Field(
+        default=_CLIENT.resend_bytes, description="bytes of sent payloads that a numbering client keeps to send them again"
+    )
     numbered: bool = Field(
         default=_CLIENT.numbered,
         description="true: receivers see what is missing, and what a lost connection took is sent again",
