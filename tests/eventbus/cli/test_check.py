@@ -155,7 +155,7 @@ def test_the_same_kind_of_port_twice(run: Run, proxy: EventBusProxy) -> None:
     """A port that is the wrong one of a proxy's is told with the kind of its socket."""
     with EventBusProxy(pub_port=0, sub_port=0) as other:
         said = failure(run("check", *at(proxy.pub_port, other.pub_port)), "protocol")
-    assert f"the ZeroMQ socket at tcp://127.0.0.1:{other.pub_port} is XSUB, but a proxy has XPUB there" in said
+        assert f"the ZeroMQ socket at tcp://127.0.0.1:{other.pub_port} is XSUB, but a proxy has XPUB there" in said
     assert "set EVENTBUS_SUB_PORT" in said
 
 
