@@ -8,7 +8,7 @@ from dependency_injector import containers, providers
 
 from eventbus.client import EventBusClient
 from eventbus.container.discovery import early_hooks
-from eventbus.container.resources import AnyClient, Found, LastResource
+from eventbus.container.resources import AnyClient, Found, LastResource, OwnContainer
 from eventbus.container.subscriptions import Subscriptions, open_subscriptions
 from eventbus.errors import AddressInUse, DescriptorsExhausted, InvalidSettings
 from eventbus.events import BaseEvent
@@ -93,20 +93,32 @@ class EventBusContainer(containers.DeclarativeContainer):
             bus = providers.Container(EventBusContainer, event_class=MyEvent)
             thermostat = providers.Singleton(Thermostat, bus=bus.client)
 
+    `event_bus` does the same with types: to type checkers the client of the above can be anything.
+
     The client gets every `EventBusHook` that a provider of the tree provides.
 
     Starting the service's container (`lifespan`, or its own `init_resources()`) connects the client, then starts every other
     resource, then collects the ``@on`` handlers of all providers in the tree and of all wired modules, subscribes to their
     topics and starts the consumer. Stopping goes in reverse. Any provider can be overridden, in tests for example
     ``transport`` by a `MemoryTransport`, or ``settings`` by an `EventBusSettings` with arguments.
+
+    A subclass, and a container that copies this one by ``containers.copy``, may declare some of the providers anew; then
+    the others use those.
     """
 
-    __self__ = providers.Self()
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        for base in cls.__bases__:
+            if issubclass(base, EventBusContainer):
+                # As `containers.copy` does: else what is inherited would go on using the providers of the base class.
+                containers.copy(base)(cls)
+
+    _own_container = OwnContainer()
 
     settings = providers.Singleton(EventBusSettings)
     """Read from the environment when the container starts."""
 
-    event_class: providers.Dependency[Any] = providers.Dependency()
+    event_class: providers.Provider[Any] = providers.Dependency()
     """The service's event class, or a `pydantic.TypeAdapter` of a union of event classes; required."""
 
     client_class: providers.Object[type[AnyClient]] = providers.Object(EventBusClient)
@@ -118,7 +130,7 @@ class EventBusContainer(containers.DeclarativeContainer):
     middleware: providers.Object[Iterable[Middleware]] = providers.Object(())
     """Middleware around handlers and around emitting, the outermost first, for example a ``providers.List(…)``."""
 
-    hooks = Found(early_hooks, __self__)
+    hooks = Found(early_hooks, _own_container)
     """Every `EventBusHook` of the tree that needs no client. Those that need one are added when the client is connected."""
 
     client: providers.Resource[AnyClient] = providers.Resource(
@@ -134,7 +146,7 @@ class EventBusContainer(containers.DeclarativeContainer):
 
     subscriptions: LastResource[Subscriptions] = LastResource(
         cast(Callable[..., AbstractContextManager[Subscriptions]], open_subscriptions),  # or an async one
-        __self__,
+        _own_container,
         client,
     )
     """The attached handlers: starts after and stops before every other resource of the whole tree."""

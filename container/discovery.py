@@ -5,43 +5,32 @@ import sys
 import typing
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from types import ModuleType, SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from types import MethodType, ModuleType
+from typing import Never
 
 from dependency_injector import containers, providers, wiring
 
-from eventbus.container.resources import AnyProvider, is_async, last_resources, root_of, walk
+from eventbus._base.log import Log
+from eventbus.container.classes import NOTHING, existing_object, many_objects, objects_in, possible_classes, source_of
+from eventbus.container.resources import AnyProvider, declared, is_async, last_resources, name_of, root_of, walk
 from eventbus.errors import InvalidHandler
-from eventbus.handle.marks import Mark, callback_name, marked_functions, marked_methods
+from eventbus.handle.marks import Handler, callback_name, marked_functions, marked_methods
 from eventbus.observe.hooks import EventBusHook
 
-if TYPE_CHECKING:
-    import asyncio
-
-
-@dataclass(frozen=True, slots=True)
-class Handler:
-    """A marked method or function, bound and ready to be called.
-
-    Attributes:
-        callback: takes the event.
-        marks: one for each of its ``@on``, the outermost first.
-    """
-
-    callback: Callable[..., object]
-    marks: tuple[Mark, ...]
+_log = Log()
 
 
 @dataclass(frozen=True, slots=True)
 class Provided:
-    """The object of a provider, or an awaitable of it, and the marked methods of its class.
+    """The object of a provider, or an awaitable of it.
 
     Attributes:
-        is_hook: whether it is a hook that the client has to get unless it has it already.
+        classes: that the object was expected to have.
+        is_hook: whether it may be a hook that the client has to get unless it has it already.
     """
 
     instance: object
-    methods: dict[str, tuple[Mark, ...]]
+    classes: tuple[type, ...]
     is_hook: bool = False
 
     @property
@@ -53,28 +42,54 @@ class Provided:
         """A copy with the awaited instance."""
         return replace(self, instance=await self.instance) if inspect.isawaitable(self.instance) else self
 
-    def handlers(self) -> Iterator[Handler]:
-        """The bound methods."""
-        for name, marks in self.methods.items():
-            yield Handler(getattr(self.instance, name), marks)
+    def hooks(self) -> list[EventBusHook]:
+        """The instance, if it is a hook."""
+        return [self.instance] if self.is_hook and isinstance(self.instance, EventBusHook) else []
+
+    def handlers(self) -> dict[int, list[Handler]]:
+        """The handlers of each object that was provided, by the identity of the object."""
+        return {id(one): list(self._handlers_of(one)) for one in objects_in(self.instance)}
+
+    def _handlers_of(self, one: object) -> Iterator[Handler]:
+        methods = marked_methods(type(one))
+        if not methods and one is self.instance:  # a stand-in for an object of an expected class, such as a proxy
+            expected = [cls for cls in self.classes if not isinstance(one, cls)]
+            methods = {name: marks for cls in expected for name, marks in marked_methods(cls).items() if hasattr(one, name)}
+        for name, marks in methods.items():
+            yield Handler(getattr(one, name), marks)
 
 
-def provide_handlers(container: containers.Container) -> list[Provided]:
-    """Return the objects of the whole tree that have marked methods, and the hooks.
+@dataclass(frozen=True, slots=True)
+class Discovery:
+    """What the providers of a tree have provided, and the providers whose classes cannot be told."""
 
-    Only their providers are called. A factory makes one instance for this. Factories of hooks that clients already had when
-    they connected are not called again.
+    provided: list[Provided]
+    unknown: list[AnyProvider]
+
+
+def discover(container: containers.Container) -> Discovery:
+    """Call the providers of the whole tree that provide objects with handlers, or hooks; no others.
+
+    Factories of hooks that clients already had when they connected are not called again.
+
+    Raises:
+        InvalidHandler: a provider of more than one object provides handlers.
     """
-    found = []
+    found, unknown = [], []
     early = early_hooks(container)
-    for provider in walk(root_of(container).providers.values(), selected_only=True):
-        methods = marked_methods(provided_class(provider))
+    for provider in walk(declared(container), selected_only=True):
+        classes = possible_classes(provider)
+        marked = [cls for cls in classes if marked_methods(cls)]
+        if marked and many_objects(provider) and not _is_handed_on(provider, marked):
+            _refuse(provider, marked[0], container)
         # A client ignores a hook that it already has, but each call of these makes a new one.
         makes_one_each = isinstance(provider, providers.Factory | providers.Callable)
-        is_hook = issubclass(_hook_class(provider), EventBusHook) and not (makes_one_each and provider in early)
-        if methods or is_hook:
-            found.append(Provided(provider(), methods, is_hook))
-    return found
+        is_hook = any(issubclass(cls, EventBusHook) for cls in classes) and not (makes_one_each and provider in early)
+        if is_hook or (marked and not many_objects(provider)):
+            found.append(Provided(provider(), classes, is_hook))
+        elif object in classes:
+            unknown.append(provider)
+    return Discovery(found, unknown)
 
 
 def early_hooks(container: containers.Container) -> list[AnyProvider]:
@@ -85,23 +100,39 @@ def early_hooks(container: containers.Container) -> list[AnyProvider]:
     clients = {resource.client_provider for resource in last_resources(container)}
     return [
         provider
-        for provider in walk(root_of(container).providers.values(), selected_only=True)
-        if issubclass(_hook_class(provider), EventBusHook)
+        for provider in walk(declared(container), selected_only=True)
+        if any(issubclass(cls, EventBusHook) for cls in possible_classes(provider))
         and not any(needed in clients or _is_awaited(needed) for needed in walk([provider]))
     ]
 
 
-def provided_class(provider: AnyProvider) -> type:
-    """The class of the provider's objects, as far as it can be known without calling it; else `object`."""
-    match provider:
-        case providers.BaseResource() if provider.initialized:
-            return _class_of_started(provider())
-        case providers.Object():
-            return type(provider())
-        case providers.Factory() | providers.BaseSingleton():
-            return provider.provides if isinstance(provider.provides, type) else _returned_class(provider.provides)
-        case _:
-            return object
+def collect_handlers(container: containers.Container, discovery: Discovery, *, warn: bool) -> list[Handler]:
+    """Return the handlers of wired modules, then those of provided objects, each once, in the order of declaration.
+
+    Args:
+        container: any of the tree.
+        discovery: what was provided, awaited.
+        warn: whether to log a WARNING for each provider whose handlers, if it has any, cannot be found.
+    """
+    handlers = list(wired_handlers(container))
+    names = declared(container)
+    provided = list(discovery.provided)
+    for provider in discovery.unknown:
+        existing = existing_object(provider)
+        if existing is not NOTHING:  # it was made for one of the others
+            provided.append(Provided(existing, ()))
+        elif warn and (provider in names or not (many_objects(provider) or source_of(provider) is not provider)):
+            _log.warning(
+                "handlers of %s are not found, if there are any: annotate the class of what it provides (%s)",
+                name_of(provider, container),
+                provider,
+                provider=name_of(provider, container),
+            )
+    found: dict[int, list[Handler]] = {}
+    for one in provided:
+        for identity, of_one in one.handlers().items():
+            found.setdefault(identity, of_one)
+    return [*handlers, *(handler for of_one in found.values() for handler in of_one)]
 
 
 def wired_handlers(container: containers.Container) -> Iterator[Handler]:
@@ -109,6 +140,15 @@ def wired_handlers(container: containers.Container) -> Iterator[Handler]:
     for module in _wired_modules(container):
         for function, marks in marked_functions(module):
             yield Handler(function, marks)
+
+
+def undecorated(callback: Callable[..., object]) -> Callable[..., object]:
+    """The function that ``@inject`` or wiring has wrapped, bound as the callback is; any other callback itself."""
+    function = getattr(callback, "__func__", callback)
+    patched = wiring._patched_registry.get_callable(function)
+    if patched is None or patched.original is None:
+        return callback
+    return MethodType(patched.original, callback.__self__) if isinstance(callback, MethodType) else patched.original
 
 
 def check_injections(callback: Callable[..., object]) -> None:
@@ -144,47 +184,33 @@ def _has_marker(parameter: inspect.Parameter) -> bool:
     return any(getattr(type(candidate), "__IS_MARKER__", False) for candidate in candidates)
 
 
-def _class_of_started(resource: object) -> type:
-    """The class of a started resource's object; `object` while that is not awaited."""
-    if not inspect.isawaitable(resource):
-        return type(resource)
-    future = cast("asyncio.Future[object]", resource)  # it can be awaited again
-    return type(future.result()) if future.done() and not future.cancelled() and not future.exception() else object
-
-
 def _is_awaited(provider: AnyProvider) -> bool:
     if isinstance(provider, providers.BaseResource):
         return is_async(provider)
     return inspect.iscoroutinefunction(getattr(provider, "provides", None))
 
 
-def _hook_class(provider: AnyProvider) -> type:
-    """The class of the provider's objects, also of a callable, as far as its annotation names it."""
-    if isinstance(provider, providers.Callable):
-        return _returned_class(provider.provides)
-    return provided_class(provider)
+def _is_handed_on(provider: AnyProvider, marked: list[type]) -> bool:
+    """Whether a callable can get such objects from other providers, which are found themselves."""
+    if not isinstance(provider, providers.Callable) or isinstance(provider.provides, type):
+        return False
+    others = [one for one in walk([provider]) if one is not provider]
+    return any(issubclass(cls, tuple(marked)) for one in others for cls in possible_classes(one))
 
 
-def _returned_class(function: object) -> type:
-    """The class that the annotation of a function names as its result."""
-    if not inspect.isroutine(function):
-        return object
-    function = inspect.unwrap(function)
-    # Alone, because other annotations may use names that are imported for type checkers only.
-    alone = SimpleNamespace(__annotations__={"return": getattr(function, "__annotations__", {}).get("return")})
-    try:
-        annotated = typing.get_type_hints(alone, globalns=getattr(function, "__globals__", None)).get("return")
-    except NameError:
-        return object
-    if annotated is typing.Self:
-        annotated = getattr(function, "__self__", None)
-    return annotated if isinstance(annotated, type) else object
+def _refuse(provider: AnyProvider, cls: type, container: containers.Container) -> Never:
+    name = next(iter(marked_methods(cls)))
+    raise InvalidHandler(
+        f"{name_of(provider, container)} is a {many_objects(provider)} and provides {cls.__module__}.{cls.__qualname__}, "
+        f"which has the handler {name}: each call may make another object, and a handler is a method of one object: "
+        "use providers.Singleton"
+    )
 
 
 def _wired_modules(container: containers.Container) -> Iterator[ModuleType]:
     """Yield the modules that any container of the tree was wired to, each once."""
     root = root_of(container)
-    nested = (provider.container for provider in walk(root.providers.values()) if isinstance(provider, providers.Container))
+    nested = (provider.container for provider in walk(declared(root)) if isinstance(provider, providers.Container))
     found: dict[str, ModuleType] = {}
     for wired in (root, *nested):
         for module in wired.wired_to_modules:

@@ -2,14 +2,18 @@
 
 import asyncio
 import inspect
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
+from weakref import WeakKeyDictionary
 
 from dependency_injector import containers
 
-from eventbus.container.resources import is_async, last_resources, others, stop_resources
+from eventbus.container.resources import is_async, last_resources, others, root_of, stop_resources
 from eventbus.container.subscriptions import Subscriptions
+
+_running: "WeakKeyDictionary[containers.Container, int]" = WeakKeyDictionary()  # by root, with the process that started it
 
 
 class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function, as contextlib.suppress is
@@ -27,6 +31,7 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
 
     Raises:
         ExceptionGroup: one or more resources failed to stop.
+        RuntimeError: the container is running already.
         TypeError: a resource is async and this is a plain ``with``.
     """
 
@@ -37,6 +42,7 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
         asynchronous = [resource for resource in others(self._container) if is_async(resource)]
         if asynchronous:
             raise TypeError(f"{asynchronous[0]} is async: use `async with lifespan(…)`")
+        self._begin()
         try:
             self._container.init_resources()
         except BaseException as error:
@@ -49,9 +55,10 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
         try:
             stop_resources(self._container)
         finally:
-            self._container.reset_singletons()
+            self._end()
 
     async def __aenter__(self) -> Root:
+        self._begin()
         try:
             starting = self._container.init_resources()
             if inspect.isawaitable(starting):
@@ -80,7 +87,26 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
                 if inspect.isawaitable(stopping):
                     await stopping
             finally:
-                self._container.reset_singletons()
+                self._end()
+
+    def _begin(self) -> None:
+        """Refuse a container that is running, because the end of this block would stop it for the other one, too."""
+        root = root_of(self._container)
+        process = _running.get(root)
+        if process == os.getpid() or any(resource.initialized for resource in last_resources(root)):
+            match process:
+                case None:
+                    where = "started by init_resources()"
+                case running if running == os.getpid():
+                    where = "in another `lifespan`"
+                case _:
+                    where = "started by the parent process before the fork"
+            raise RuntimeError(f"this container is running already, {where}: use that one, or make another container")
+        _running[root] = os.getpid()
+
+    def _end(self) -> None:
+        self._container.reset_singletons()
+        _running.pop(root_of(self._container), None)
 
     async def _settle(self) -> None:
         """After a failed start, wait for resources that are still starting: only a started one can be stopped."""

@@ -6,6 +6,7 @@ dependencies.
 """
 
 import inspect
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from typing import Any, cast
 
@@ -20,11 +21,27 @@ type AnyClient = EventBusClient[Any, Any, Any]
 type AnyResource = providers.BaseResource[Any]
 
 
+class OwnContainer(providers.Dependency[containers.Container]):
+    """Provides the container that declares it, or that inherits or copies it.
+
+    `providers.Self` stays that of the base class in a container that inherits it. A dependency is given its parent in each.
+    """
+
+    # Any: as dependency_injector declares it.
+    def __call__(self, *_args: Any, **_more: Any) -> Any:
+        """The container."""
+        return self.parent
+
+    @property
+    def is_defined(self) -> bool:
+        """True, because the container is never missing."""
+        return True
+
+
 class LastResource[Provided](providers.Resource[Provided]):
     """A resource that starts after and stops before every other resource of the tree, and stops the others in order.
 
-    Its first two arguments are ``providers.Self()`` of its container, and the provider of the client whose handlers it
-    attaches.
+    Its first two arguments are an `OwnContainer`, and the provider of the client whose handlers it attaches.
     """
 
     @property
@@ -66,7 +83,7 @@ class LastResource[Provided](providers.Resource[Provided]):
 class Found(providers.Callable):
     """Provides a list of what other providers of the tree provide, and counts as depending on them.
 
-    Its arguments are a function that finds these providers in a container, and ``providers.Self()`` of its container.
+    Its arguments are a function that finds these providers in a container, and an `OwnContainer`.
     """
 
     @property
@@ -114,21 +131,21 @@ def root_of(container: containers.Container) -> containers.Container:
     """The outermost container of the tree that this one is nested in."""
     # The parent of a nested container is its provider, whose parent is the outer container.
     parent: Any = container.parent
-    while parent is not None:
+    while parent is not None and not isinstance(parent, type):  # a class: declared there, and replaced in a derived class
         container = parent if isinstance(parent, containers.Container) else container
         parent = parent.parent
     return container
 
 
 def in_force(provider: AnyProvider) -> AnyProvider:
-    """The provider itself, or the last one that overrides it."""
-    while provider.last_overriding is not None:
+    """The provider itself, or the last one that overrides it. Of a nested container the providers inside are overridden."""
+    while provider.last_overriding is not None and not isinstance(provider, providers.Container):
         provider = provider.last_overriding
     return provider
 
 
 def walk(roots: Iterable[AnyProvider], *, selected_only: bool = False, follow_found: bool = False) -> Iterator[AnyProvider]:
-    """Yield these providers and all that they depend on, each once; overriding providers in place of overridden ones.
+    """Yield these providers, then all that they depend on, each once; overriding providers in place of overridden ones.
 
     A `LastResource` is yielded, but not followed, because every other resource is related to it.
 
@@ -138,9 +155,9 @@ def walk(roots: Iterable[AnyProvider], *, selected_only: bool = False, follow_fo
         follow_found: also follow what a `Found` finds, which walks the tree itself.
     """
     visited: set[AnyProvider] = set()
-    waiting = list(roots)
+    waiting = deque(roots)
     while waiting:
-        provider = in_force(waiting.pop())
+        provider = in_force(waiting.popleft())
         if provider in visited:
             continue
         visited.add(provider)
@@ -150,6 +167,32 @@ def walk(roots: Iterable[AnyProvider], *, selected_only: bool = False, follow_fo
             waiting += [selected for key, selected in provider.providers.items() if key == name]
         elif not isinstance(provider, LastResource) and (follow_found or not isinstance(provider, Found)):
             waiting += provider.related
+
+
+def declared(container: containers.Container) -> dict[AnyProvider, str]:
+    """The providers that the whole tree declares, in that order and as they are in force, with their dotted names."""
+    found: dict[AnyProvider, str] = {}
+
+    def collect(inside: containers.Container, prefix: str) -> None:
+        for name, provider in inside.providers.items():
+            found.setdefault(in_force(provider), prefix + name)
+            if isinstance(provider, providers.Container):
+                collect(provider.container, f"{prefix}{name}.")
+
+    collect(root_of(container), "")
+    return found
+
+
+def name_of(provider: AnyProvider, container: containers.Container) -> str:
+    """What a provider of the tree is called there; one without a name by that of a provider that depends on it."""
+    names = declared(container)
+    if provider in names:
+        return f"`{names[provider]}`"
+    # The last ones first: a container depends on everything inside.
+    for user, name in reversed(names.items()):
+        if not isinstance(user, LastResource | providers.Container) and provider in walk([user]):
+            return f"what `{name}` depends on"
+    return repr(provider)
 
 
 def others(container: containers.Container) -> list[AnyResource]:
@@ -173,7 +216,7 @@ def stopping_order[Stopped: AnyProvider](stopped: list[Stopped]) -> Iterator[Sto
 
 
 def _resources(container: containers.Container) -> Iterator[AnyResource]:
-    for provider in walk(root_of(container).providers.values()):
+    for provider in walk(declared(container)):
         if isinstance(provider, providers.BaseResource):
             yield provider
 

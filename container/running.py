@@ -10,10 +10,10 @@ from typing import Any
 
 from dependency_injector import containers, providers
 
-from eventbus.container.discovery import provided_class
+from eventbus.container.classes import many_objects, objects_in, possible_classes
 from eventbus.container.lifecycle import Lifecycle
 from eventbus.container.lifespan import lifespan
-from eventbus.container.resources import AnyProvider, root_of, stopping_order, walk
+from eventbus.container.resources import AnyProvider, declared, name_of, stopping_order, walk
 from eventbus.container.service import AsyncService, Service
 from eventbus.container.signals import on_interrupt, waking_loop
 from eventbus.handle.coroutines import running_loop
@@ -85,7 +85,8 @@ async def _run(container: containers.Container, interruption: _Interruption) -> 
     with suppress(_Interrupted), waking_loop():
         async with lifespan(container), AsyncExitStack() as stack:
             providing = list(stopping_order(_service_providers(container)))
-            services += [await _provided(provider) for provider in reversed(providing)]
+            for provider in reversed(providing):
+                services += [service for service in await _provided(provider) if service not in services]
             # From here on a signal does not interrupt: it is noticed when all services have started.
             interruption.end = interrupt
             for service in services:
@@ -128,19 +129,26 @@ async def _in_thread(action: Callable[[], object]) -> None:
 
 
 def _service_providers(container: containers.Container) -> list[AnyProvider]:
+    """The providers of services in the whole tree, the last declared first."""
     found = []
-    for provider in walk(root_of(container).providers.values(), selected_only=True):
-        # A callable may only hand on what others provide, unless it calls a class.
-        provided = provider.provides if isinstance(provider, providers.Callable) else provided_class(provider)
-        if isinstance(provided, type) and issubclass(provided, Lifecycle):
-            if isinstance(provider, providers.Factory | providers.Callable):
-                kind = "factory" if isinstance(provider, providers.Factory) else "callable"
-                raise TypeError(f"a {kind} provides {provided.__name__}: a service is one object, use providers.Singleton")
+    for provider in walk(declared(container), selected_only=True):
+        # A callable with another function than a class may only hand on what other providers provide.
+        if isinstance(provider, providers.Callable) and not isinstance(provider.provides, type):
+            continue
+        services = [cls for cls in possible_classes(provider) if issubclass(cls, Lifecycle)]
+        if services and (kind := many_objects(provider)):
+            raise TypeError(
+                f"{name_of(provider, container)} is a {kind} and provides {services[0].__name__}: a service is one object, "
+                "use providers.Singleton"
+            )
+        if services:
             found.append(provider)
-    return found
+    return found[::-1]
 
 
-async def _provided(provider: AnyProvider) -> AnyService:
+async def _provided(provider: AnyProvider) -> list[AnyService]:
+    """The services that a provider provides: one, or none if another class was possible."""
     provided = provider()
-    service: AnyService = await provided if inspect.isawaitable(provided) else provided
-    return service
+    if inspect.isawaitable(provided):
+        provided = await provided
+    return [one for one in objects_in(provided) if isinstance(one, Service | AsyncService)]

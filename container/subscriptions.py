@@ -3,16 +3,22 @@
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any
 
 from dependency_injector import containers
 
-from eventbus.container.discovery import Handler, Provided, check_injections, provide_handlers, wired_handlers
+from eventbus._base.log import Log
+from eventbus.container.discovery import Discovery, check_injections, collect_handlers, discover, undecorated
 from eventbus.container.resources import AnyClient, last_resources, others
 from eventbus.errors import InvalidHandler
 from eventbus.events import BaseEventTopic, BaseEventType
-from eventbus.handle.marks import callback_name
+from eventbus.handle.marks import Handler, callback_name, check_event_class
 from eventbus.observe.hooks import EventBusHook
+
+_log = Log()
+
+type Wanted = tuple[BaseEventType, Handler, BaseEventTopic | None]
 
 
 class Subscriptions:
@@ -21,14 +27,14 @@ class Subscriptions:
     def __init__(self, container: containers.Container, client: AnyClient) -> None:
         self._client = client
         self._all_types = {enum for resource in last_resources(container) for enum in resource.client.event_types}
-        self._attached: list[tuple[BaseEventType, Handler, BaseEventTopic | None]] = []
+        self._attached: list[Wanted] = []
 
     def start(self, handlers: list[Handler], hooks: list[EventBusHook]) -> None:
         """Add the hooks, attach the handlers of this client's types, subscribe to their topics and start consuming.
 
         Raises:
-            InvalidHandler: a handler cannot be called with one event, lacks an injection, or is for a type that no client of
-                the tree has. Then nothing is attached.
+            InvalidHandler: a handler cannot be called with one event, lacks an injection, is for a type that no client of
+                the tree has, or is annotated with another class than its events have. Then nothing is attached.
         """
         wanted = [wanted for handler in handlers for wanted in self._wanted(handler)]
         for hook in hooks:
@@ -46,6 +52,8 @@ class Subscriptions:
         except BaseException:
             self.stop()
             raise
+        for handler in handlers:
+            self._log_handler(handler, [one for one in wanted if one[1] is handler])
 
     def stop(self) -> None:
         """Stop the consumer, wait for running handlers, and detach all. Idempotent."""
@@ -54,13 +62,30 @@ class Subscriptions:
             event_type, handler, topic = self._attached.pop()
             self._client.detach_callback(event_type, handler.callback, topic=topic)
 
-    def _wanted(self, handler: Handler) -> Iterator[tuple[BaseEventType, Handler, BaseEventTopic | None]]:
+    def _log_handler(self, handler: Handler, wanted: list[Wanted]) -> None:
+        """Say which events a handler handles, in the order of its marks."""
+        if not wanted:  # it is for another bus
+            return
+        types_on: dict[str, list[str]] = {}
+        for event_type, _, topic in wanted:
+            types_on.setdefault("every subscribed topic" if topic is None else topic.value, []).append(event_type.value)
+        _log.info(
+            "handler %s: %s",
+            callback_name(handler.callback),
+            "; ".join(f"{', '.join(types)} on {topic}" for topic, types in types_on.items()),
+            handler=callback_name(handler.callback),
+            type=", ".join(event_type.value for event_type, _, _ in wanted),
+            topic=", ".join(types_on),
+        )
+
+    def _wanted(self, handler: Handler) -> Iterator[Wanted]:
         """Check the handler; yield its types that this client has, with their topics."""
         check_injections(handler.callback)
         for mark in handler.marks:
             for event_type in mark.types:
                 enum = type(event_type)
                 if enum in self._client.event_types or not self._all_types:
+                    self._check_class(handler, event_type)
                     yield event_type, handler, mark.topic
                 elif enum not in self._all_types:
                     known = " or ".join(sorted(known.__name__ for known in self._all_types))
@@ -69,23 +94,33 @@ class Subscriptions:
                         f"but the types on this bus are of {known}"
                     )
 
+    def _check_class(self, handler: Handler, event_type: BaseEventType) -> None:
+        classes = self._client.event_classes(event_type)
+        if not classes:
+            raise InvalidHandler(
+                f"{callback_name(handler.callback)} is for {type(event_type).__name__}.{event_type.name}, "
+                "and no event class of this bus has that type"
+            )
+        check_event_class(undecorated(handler.callback), classes)
+
 
 def open_subscriptions(
     container: containers.Container, client: AnyClient
 ) -> AbstractContextManager[Subscriptions] | AbstractAsyncContextManager[Subscriptions]:
     """Start all other resources of the tree. Returns a context that attaches the handlers; async if it has to await."""
     pending = [started for resource in others(container) if inspect.isawaitable(started := resource.init())]
-    provided = None if pending else provide_handlers(container)
-    if provided is None or any(one.is_pending for one in provided):
-        return _run_async(container, client, pending, provided)
-    return _run(container, client, provided)
+    discovery = None if pending else discover(container)
+    if discovery is None or any(one.is_pending for one in discovery.provided):
+        return _run_async(container, client, pending, discovery)
+    return _run(container, client, discovery)
 
 
 @contextmanager
-def _run(container: containers.Container, client: AnyClient, provided: list[Provided]) -> Iterator[Subscriptions]:
+def _run(container: containers.Container, client: AnyClient, discovery: Discovery) -> Iterator[Subscriptions]:
     subscriptions = Subscriptions(container, client)
-    handlers = [*wired_handlers(container), *(handler for one in provided for handler in one.handlers())]
-    subscriptions.start(handlers, [cast(EventBusHook, one.instance) for one in provided if one.is_hook])
+    is_first = last_resources(container)[0].client is client  # of several buses in one tree
+    handlers = collect_handlers(container, discovery, warn=is_first)
+    subscriptions.start(handlers, [hook for one in discovery.provided for hook in one.hooks()])
     try:
         yield subscriptions
     finally:
@@ -94,12 +129,13 @@ def _run(container: containers.Container, client: AnyClient, provided: list[Prov
 
 @asynccontextmanager
 async def _run_async(
-    container: containers.Container, client: AnyClient, pending: list[Awaitable[Any]], provided: list[Provided] | None
+    container: containers.Container, client: AnyClient, pending: list[Awaitable[Any]], discovery: Discovery | None
 ) -> AsyncIterator[Subscriptions]:
     import asyncio  # already loaded, because a loop is running
 
     await asyncio.gather(*pending)
-    ready = [await one.awaited() for one in (provide_handlers(container) if provided is None else provided)]
+    discovery = discover(container) if discovery is None else discovery
+    ready = replace(discovery, provided=[await one.awaited() for one in discovery.provided])
     with _run(container, client, ready) as subscriptions:
         try:
             yield subscriptions

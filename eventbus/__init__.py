@@ -36,8 +36,17 @@ from eventbus.errors import (
     WrongServerKey,
 )
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
-from eventbus.handle import DeadLetter, Delivery, Emission, Middleware, Retry, TimeLimit, on
-from eventbus.handle.current import current_headers
+from eventbus.handle import (
+    DeadLetter,
+    Delivery,
+    Emission,
+    Middleware,
+    Retry,
+    TimeLimit,
+    current_headers,
+    current_topic,
+    on,
+)
 from eventbus.keys import ClientKeys
 from eventbus.observe.health import EventBusHealth
 from eventbus.observe.hooks import EventBusHook
@@ -103,6 +112,7 @@ __all__ = [
     "UnknownClient",
     "WrongServerKey",
     "current_headers",
+    "current_topic",
     "now_iso",
     "on",
 ]

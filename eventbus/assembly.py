@@ -1,5 +1,6 @@
 """The parts of a client: made, connected to each other, and made anew in a forked child."""
 
+import weakref
 from collections.abc import Callable, Iterable
 from threading import RLock
 from typing import Any
@@ -12,8 +13,8 @@ from eventbus.events import BaseEvent
 from eventbus.handle.middleware import Middleware, overrides
 from eventbus.handle.wrapped import WrappedHandler
 from eventbus.observe.hooks import EventBusHook, Hooks
-from eventbus.observe.state import Status
-from eventbus.observe.stats import Counters
+from eventbus.observe.state import Listener, Status
+from eventbus.observe.stats import Counters, DropReason
 from eventbus.options import ClientOptions
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.consumer import Consumer
@@ -27,7 +28,8 @@ from eventbus.wire.compression import Compressor
 class Assembly[EventClass: BaseEvent[Any]]:
     """Makes the parts of one client. Any thread may call any method.
 
-    No part refers to the client, because the consumer's thread refers to the parts and would keep the client alive.
+    No thread refers for long to a part that refers to callbacks or hooks, because these may refer to the client: then the
+    client, with its callbacks, could never be collected. Threads refer to the transport, which has weak references only.
 
     Args:
         event_class: the service's event class, or a `pydantic.TypeAdapter` of a union of them.
@@ -49,6 +51,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         consumer: the thread that receives.
         emitter: sends events.
         observed: whether middleware or hooks take part in emitting.
+        listeners: keeps the callbacks that listen to the state of the transport.
         encoders: what encodes an event, by its class; always empty if `observed`. The short way of `emit_event` looks only
             here, and asks whether it is observed when it finds none: without an observer it need not ask.
     """
@@ -78,6 +81,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         # A disabled client emits and handles nothing, so there is nothing to observe.
         self.hooks = Hooks(hooks if options.enabled else ())
         self.middleware = tuple(middleware if options.enabled else ())
+        self.listeners: set[Listener] = set()
         self._listened_to: Status | None = None
         self._assemble()
 
@@ -148,9 +152,21 @@ class Assembly[EventClass: BaseEvent[Any]]:
         self.dispatcher.instrument(instrument if wanted else None)
         self.observed = self.emitter.is_wrapped or bool(hooks.emitted)
         self.encoders = {} if self.observed else self.codec.encoders
-        for drops in (self.counters.drops, self.transport.drops):
-            drops.listener = hooks.dropped or None
+        self.counters.drops.listener = hooks.dropped or None
+        self.transport.drops.listener = _weakly(hooks) if hooks.dropped else None
         status = self.transport.status
         if hooks.state_changed and status is not self._listened_to:
             self._listened_to = status  # once, because a change that is still to be told must find its listener
-            status.listen(lambda change: hooks.state_changed(change))  # looked up then, because hooks may be added
+            # Looked up at each change, because hooks may be added.
+            status.listen(lambda change: hooks.state_changed(change), keeper=self.listeners)
+
+
+def _weakly(hooks: Hooks) -> Callable[[DropReason, int], None]:
+    """Return what calls the hooks about drops, without keeping them alive."""
+    reference = weakref.ref(hooks)
+
+    def dropped(reason: DropReason, count: int) -> None:
+        if (alive := reference()) is not None:
+            alive.dropped(reason, count)
+
+    return dropped

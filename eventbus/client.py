@@ -1,24 +1,28 @@
 """`EventBusClient`: the typed client that a service is given. `eventbus.assembly` makes its parts."""
 
 import atexit
+import traceback
 import warnings
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import replace
+from threading import Thread
 from types import TracebackType
 from typing import Any, Self, Unpack
 
-from pydantic import TypeAdapter
+from pydantic import BaseModel, TypeAdapter
 
 from eventbus._base.deadline import Deadline
 from eventbus._base.forks import register_fork, unregister_fork
+from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
 from eventbus.assembly import Assembly
 from eventbus.emit.topics import Topics
 from eventbus.errors import InvalidHandler, NotConnected, ProxyUnreachable
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handle.coroutines import running_loop
-from eventbus.handle.marks import check_callback
+from eventbus.handle.marks import check_callback, check_event_class, handlers_of
 from eventbus.handle.middleware import Emission, Middleware
 from eventbus.handle.wrapped import check_middleware
 from eventbus.observe.health import EventBusHealth
@@ -32,7 +36,12 @@ from eventbus.transports.null import NullTransport
 from eventbus.transports.zeromq.transport import ZeroMQTransport
 from eventbus.wire import frames as wire
 
+log = Log()
+
 _open_clients: "weakref.WeakSet[EventBusClient[Any, Any, Any]]" = weakref.WeakSet()
+
+# A type, a callback and a topic. Any: members of enums that each service brings.
+type _Attachment = tuple[Any, Callable[..., object], Any]
 
 
 # BaseEvent[Any]: it is invariant in its type enum, which each service brings.
@@ -41,6 +50,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     Every method may be called from any thread and from inside a handler. The client has one thread of its own, the consumer,
     which receives events, decodes them and calls the callbacks one after the other. Emitting happens on the caller's thread.
+    Keep a reference to an open client: when only its own callbacks and hooks refer to it, it is closed, with a
+    ResourceWarning and a warning in the log.
 
     Args:
         event_class: the service's event class; for a discriminated union, a `pydantic.TypeAdapter` of it.
@@ -81,6 +92,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             transport = ZeroMQTransport(host, pub_port, sub_port, options)
         self._options = options
         self._closings = 0  # how often; two at once may count as one
+        # What `attach_handlers` has attached, by the identity of the object.
+        self._handlers: dict[int, tuple[object, list[_Attachment]]] = {}
         self._topics = Topics(self, EventBusClient)
         self._parts = Assembly(event_class, transport, self._topics, options, hooks, middleware)
         # What emit_event needs for each event, within reach.
@@ -144,7 +157,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         It is called in a thread of its own, for one change after the other, and may call every method of the client. What it
         raises is logged. Call the function that is returned to end it.
         """
-        return self._transport.status.listen(callback)
+        return self._transport.status.listen(callback, keeper=self._parts.listeners)
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """Return when the state is READY.
@@ -230,12 +243,25 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     def __del__(self) -> None:
         if self._unclosed:
+            # In another thread, because the garbage collector may interrupt any code, even code that holds our locks. It is
+            # no daemon thread, so that it can finish at interpreter exit.
+            with suppress(RuntimeError):  # no thread may start any more: the interpreter ends, and has closed all clients
+                Thread(target=self._close_dropped, name="eventbus-close").start()
             warnings.warn(f"{self!r} was never closed", ResourceWarning, stacklevel=1, source=self)
-            self.close()
+
+    def _close_dropped(self) -> None:
+        log.warning(
+            "%s was never closed, and nothing but its own handlers refers to it: closing it",
+            repr(self),  # a record that somebody keeps must not keep the client
+            endpoints=self._transport.endpoints,
+            event_class=self._parts.codec.name,
+        )
+        self.close()
 
     def _after_fork(self) -> None:
         """In a forked child: what is open belongs to the parent, whose threads may have held the locks."""
         self._parts.after_fork()
+        self._handlers.clear()
         self._unclosed = False
         _open_clients.discard(self)
 
@@ -243,6 +269,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def event_types(self) -> frozenset[type[BaseEventType]]:
         """The enums that the event class's types are members of."""
         return self._parts.codec.event_types
+
+    def event_classes(self, event_type: EventTypeClass) -> tuple[type[BaseModel], ...]:
+        """The classes that events of a type may have: the event class, or those of a union that have the type."""
+        return self._parts.codec.classes_of(event_type)
 
     @property
     def topics(self) -> frozenset[str]:
@@ -357,6 +387,47 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """Undo `attach_callback` with the same arguments. Idempotent."""
         self._parts.dispatcher.detach(event_type, callback, None if topic is None else self._frame(topic))
 
+    def attach_handlers(self, target: object) -> None:
+        """Attach every method of an object that is marked with `@on`, and subscribe to their topics. Idempotent.
+
+        For services without a container: a program's own wiring, another library for dependency injection, a test. If no
+        handler names a topic and none is subscribed, it subscribes to every topic, as a container does.
+
+        Args:
+            target: an object; or a module, of which every function that it marks is attached.
+
+        Raises:
+            InvalidHandler: it has no such method, or one of them cannot be attached (see `attach_callback`). Nothing is
+                attached then.
+            InvalidTopic: as `subscribe`.
+        """
+        with self._parts.changing:
+            if id(target) in self._handlers:
+                return
+            marked = [(handler, mark) for handler in handlers_of(target) for mark in handler.marks]
+            wanted: list[_Attachment] = [
+                (event_type, handler.callback, mark.topic) for handler, mark in marked for event_type in mark.types
+            ]
+            if not wanted:
+                raise InvalidHandler(f"{target!r} has no handlers: mark its methods with @on")
+            for event_type, callback, _ in wanted:
+                self._check_callback(event_type, callback)
+            topics = {topic: self._frame(topic) for _, _, topic in wanted if topic is not None}
+            self._handlers[id(target)] = target, wanted
+            for event_type, callback, topic in wanted:
+                self._parts.dispatcher.attach(event_type, callback, None if topic is None else topics[topic])
+            for frame in topics.values():
+                self._parts.subscribe(frame)
+            if not self.topics:
+                self._parts.subscribe(b"")
+
+    def detach_handlers(self, target: object) -> None:
+        """Detach what `attach_handlers` has attached. Idempotent. Topics stay subscribed; see `unsubscribe`."""
+        with self._parts.changing:
+            _, wanted = self._handlers.pop(id(target), (target, []))
+            for event_type, callback, topic in wanted:
+                self._parts.dispatcher.detach(event_type, callback, None if topic is None else self._frame(topic))
+
     def start_consumer(self) -> None:
         """Start the thread that receives events and calls the callbacks. Returns when it runs. Idempotent.
 
@@ -440,13 +511,18 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             names = " or ".join(sorted(enum.__name__ for enum in known)) or "an enum derived from eventbus.BaseEventType"
             raise InvalidHandler(f"{event_type!r} is not a type of {self._parts.codec.name}: use a member of {names}")
         check_callback(callback)
+        if classes := self.event_classes(event_type):
+            check_event_class(callback, classes)
         check_middleware(self._parts.middleware, callback)
 
 
 def _close_open_clients() -> None:
     """At interpreter exit: flush what was emitted by clients that are still open."""
     for client in list(_open_clients):
-        warnings.warn(f"{client!r} was never closed", ResourceWarning, stacklevel=1, source=client)
+        try:
+            warnings.warn(f"{client!r} was never closed", ResourceWarning, stacklevel=1, source=client)
+        except ResourceWarning:  # where warnings are errors: nobody could catch this one
+            traceback.print_exc()
         client.close()
 
 

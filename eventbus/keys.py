@@ -6,19 +6,51 @@ is never part of an error or a `repr`.
 
 import os
 import re
-from dataclasses import dataclass, field
+import resource
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from stat import S_IRWXG, S_IRWXO, S_ISREG
 
+from eventbus._base.log import Log
+from eventbus._base.secret import Secret, reveal
 from eventbus.errors import InvalidSettings
+
+__all__ = [
+    "PUBLIC_SUFFIX",
+    "SECRET_SUFFIX",
+    "ClientKeys",
+    "KeyFiles",
+    "Secret",
+    "bare",
+    "checked_key",
+    "forbid_core_dumps",
+    "is_key",
+    "masked",
+    "new_pair",
+    "public_key_of",
+    "read_key",
+    "reveal",
+    "write_pair",
+]
 
 _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
 _GROUP_DIGITS = 5  # which encode four bytes
-_KEY = re.compile(f"[{re.escape(_DIGITS)}]{{40}}")
+_DIGIT = f"[{re.escape(_DIGITS)}]"
+_KEY = re.compile(f"{_DIGIT}{{40}}")
+# A key within a text: a run of its characters, where those may stand next to it that divide a name from a value.
+_KEY_INSIDE = re.compile(rf"((?<=[=:])|(?<!{_DIGIT})){_DIGIT}{{40}}((?=[=:])|(?!{_DIGIT}))")
+_NAME_OR_PATH = re.compile(r"[a-z0-9./:-]*")  # not one key in 10**13 has only these characters
+_MASK = "(a key, not shown)"
 _ENVELOPE = " \t\r\n'\""
 _VARIABLE_SIGN = "$"  # .env files, also those of Compose, replace it and the word that follows
 
-_PUBLIC_SUFFIX, _SECRET_SUFFIX = ".pub", ".secret"
+PUBLIC_SUFFIX, SECRET_SUFFIX = ".pub", ".secret"
 _NAME = re.compile(r"\w[\w.-]*")
+
+_MAX_KEY_FILE_BYTES = 1_000
+
+_log = Log()
 
 
 def bare(text: str) -> str:
@@ -26,7 +58,26 @@ def bare(text: str) -> str:
     return text.strip(_ENVELOPE)
 
 
-def checked_key(text: str, name: str) -> str:
+def is_key(text: str) -> bool:
+    """Whether this is a CURVE key and nothing else."""
+    return _KEY.fullmatch(text) is not None and all(
+        _number(text[at : at + _GROUP_DIGITS]) < 2**32 for at in range(0, len(text), _GROUP_DIGITS)
+    )
+
+
+def masked(text: str) -> str:
+    """Return a text for people, without the keys in it: somebody may have given a key where another value belongs.
+
+    A name or path in lower case that could be a key by its length is left.
+    """
+
+    def mask(found: re.Match[str]) -> str:
+        return _MASK if is_key(found[0]) and not _NAME_OR_PATH.fullmatch(found[0]) else found[0]
+
+    return _KEY_INSIDE.sub(mask, text)
+
+
+def checked_key(text: str | Secret, name: str) -> str:
     """Return a key without white space and quotes around it.
 
     Args:
@@ -36,10 +87,8 @@ def checked_key(text: str, name: str) -> str:
     Raises:
         InvalidSettings: the text is not a key.
     """
-    key = bare(text)
-    if _KEY.fullmatch(key) is None or any(
-        _number(key[at : at + _GROUP_DIGITS]) >= 2**32 for at in range(0, len(key), _GROUP_DIGITS)
-    ):
+    key = bare(reveal(text))
+    if not is_key(key):
         raise InvalidSettings(f"{name} is no CURVE key: one has 40 characters, as `eventbus keygen` writes it")
     return key
 
@@ -51,7 +100,7 @@ def _number(digits: str) -> int:
     return number
 
 
-def public_key_of(secret_key: str) -> str:
+def public_key_of(secret_key: str | Secret) -> str:
     """Return the public key that belongs to a secret one.
 
     Raises:
@@ -60,7 +109,7 @@ def public_key_of(secret_key: str) -> str:
     import zmq  # late, because checking settings does not need it
 
     try:
-        return zmq.curve_public(secret_key.encode()).decode()
+        return zmq.curve_public(reveal(secret_key).encode()).decode()
     except (ValueError, zmq.ZMQError):
         raise InvalidSettings("the secret key is no CURVE key: make one with `eventbus keygen`") from None
 
@@ -71,18 +120,19 @@ class ClientKeys:
 
     Attributes:
         server_public_key: the proxy's public key; the client connects to no other proxy.
-        secret_key: the client's own secret key; the proxy identifies the client by the public key that belongs to it.
+        secret_key: the client's own secret key, given as text and kept as a `Secret`; the proxy identifies the client by the
+            public key that belongs to it.
 
     Raises:
         InvalidSettings: one of them is not a key.
     """
 
     server_public_key: str
-    secret_key: str = field(repr=False)
+    secret_key: str | Secret
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "server_public_key", checked_key(self.server_public_key, "the proxy's public key"))
-        object.__setattr__(self, "secret_key", checked_key(self.secret_key, "the client's secret key"))
+        object.__setattr__(self, "secret_key", Secret(checked_key(self.secret_key, "the client's secret key")))
         public_key_of(self.secret_key)
 
     @property
@@ -106,22 +156,34 @@ class KeyFiles:
     secret_file: Path
 
 
-def read_key(file: Path, name: str) -> str:
-    """Return the key in a file.
+def read_key(file: Path, name: str, *, secret: bool = False) -> str:
+    """Return the key in a file. Does not wait: a file that is not a regular one is refused.
 
     Args:
         file: the file.
         name: what the error calls the key.
+        secret: warn, as ssh does, if the file is this user's and other users may read or change it.
 
     Raises:
         InvalidSettings: the file cannot be read, or does not hold a key.
     """
+    path = masked(str(file))
     try:
-        text = file.read_text()
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK)
+        try:
+            found = os.fstat(descriptor)
+            content = os.read(descriptor, _MAX_KEY_FILE_BYTES) if S_ISREG(found.st_mode) else None
+        finally:
+            os.close(descriptor)
+        text = "" if content is None else content.decode()
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
-        raise InvalidSettings(f"cannot read {name} from {file}: {reason}") from None
-    return checked_key(text, f"{name} in {file}")
+        raise InvalidSettings(f"cannot read {name} from {path}: {reason}") from None
+    if content is None:
+        raise InvalidSettings(f"cannot read {name} from {path}: it is not a regular file")
+    if secret and found.st_uid == os.geteuid() and found.st_mode & (S_IRWXG | S_IRWXO):
+        _log.warning("other users may read the secret key in %s: chmod 600 it", path, file=path)
+    return checked_key(text, f"{name} in {path}")
 
 
 def write_pair(name: str, directory: Path) -> KeyFiles:
@@ -132,15 +194,15 @@ def write_pair(name: str, directory: Path) -> KeyFiles:
             left behind.
     """
     if _NAME.fullmatch(name) is None:
-        raise InvalidSettings(f"{name!r} cannot be the name of keys: use letters, digits, '_', '-' and '.'")
-    public_file, secret_file = directory / (name + _PUBLIC_SUFFIX), directory / (name + _SECRET_SUFFIX)
+        raise InvalidSettings(f"{masked(name)!r} cannot be the name of keys: use letters, digits, '_', '-' and '.'")
+    public_file, secret_file = directory / (name + PUBLIC_SUFFIX), directory / (name + SECRET_SUFFIX)
     for file in (public_file, secret_file):
         if file.exists():
             raise InvalidSettings(f"{file} exists already: peers that use its key would be locked out; move it away first")
     public, secret = new_pair()
     try:
-        directory.mkdir(parents=True, exist_ok=True)
-        _write(secret_file, secret, 0o600)
+        _make(directory)
+        _write(secret_file, secret.reveal(), 0o600)
         try:
             _write(public_file, public, 0o644)
         except BaseException:
@@ -151,18 +213,43 @@ def write_pair(name: str, directory: Path) -> KeyFiles:
     return KeyFiles(public, public_file, secret_file)
 
 
-def new_pair() -> tuple[str, str]:
+def new_pair() -> tuple[str, Secret]:
     """Return a new public key and its secret one, without characters that .env files replace."""
     import zmq
 
     while True:
         public, secret = (key.decode() for key in zmq.curve_keypair())
         if _VARIABLE_SIGN not in public + secret:
-            return public, secret
+            return public, Secret(secret)
+
+
+def forbid_core_dumps() -> None:
+    """Let this process, and those that it starts, write no core dump, which would hold the secret key."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def _make(directory: Path) -> None:
+    """Make a directory, and those around it that are missing, for this user only."""
+    for missing in reversed([one for one in (directory, *directory.parents) if not one.exists()]):
+        missing.mkdir(0o700, exist_ok=True)
 
 
 def _write(file: Path, key: str, mode: int) -> None:
-    """Write a new file, which has this mode from the start."""
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with open(descriptor, "w") as stream:
-        stream.write(key + "\n")
+    """Write a new file, which is there as a whole with this mode or not at all."""
+    unfinished = file.with_name(f".{file.name}.{os.urandom(8).hex()}")
+    try:
+        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "w") as stream:
+            stream.write(key + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        try:
+            os.link(unfinished, file)  # unlike rename(), it does not replace a file that has appeared in the meantime
+        except FileExistsError:
+            raise
+        except OSError:  # the file system has no hard links
+            unfinished.rename(file)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(file)) from None
+    finally:
+        with suppress(OSError):
+            unfinished.unlink()

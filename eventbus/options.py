@@ -6,10 +6,10 @@ takes single options as keyword arguments as well. `eventbus.settings` reads opt
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypedDict
 
-from eventbus.keys import ClientKeys
+from eventbus.keys import ClientKeys, Secret
 from eventbus.policies import Compression, ReceivePolicy, SendPolicy
 
 HOST = "localhost"
@@ -140,14 +140,19 @@ class ProxyOptions:
         settle: how long only subscribers may connect after a start, on ports that are not picked. Publishers send what they
             have kept as soon as they can: subscribers miss none of it if this is longer than their wait between two attempts
             to reconnect.
-        secret_key: the proxy's own CURVE key, as `eventbus keygen` writes it; None: no encryption.
+        secret_key: the proxy's own CURVE key, as `eventbus keygen` writes it, given as text and kept as a `Secret`; None: no
+            encryption.
         allow_list: the path of the file that says who may connect; see `eventbus.proxy.allow_list`. A secret key needs it.
     """
 
     max_event_bytes: int = _MAX_EVENT_BYTES
     settle: float = 0.25
-    secret_key: str | None = field(default=None, repr=False)
+    secret_key: str | Secret | None = None
     allow_list: str | os.PathLike[str] | None = None
+
+    def __post_init__(self) -> None:
+        if self.secret_key is not None:
+            object.__setattr__(self, "secret_key", Secret(self.secret_key))
 
 
 class ProxyArguments(TypedDict, total=False):
@@ -155,5 +160,5 @@ class ProxyArguments(TypedDict, total=False):
 
     max_event_bytes: int
     settle: float
-    secret_key: str | None
+    secret_key: str | Secret | None
     allow_list: str | os.PathLike[str] | None

@@ -3,7 +3,7 @@
 import difflib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -31,7 +31,18 @@ from pydantic_settings import (
 )
 
 from eventbus.errors import InvalidSettings
-from eventbus.keys import ClientKeys, bare, checked_key, public_key_of, read_key
+from eventbus.keys import (
+    PUBLIC_SUFFIX,
+    SECRET_SUFFIX,
+    ClientKeys,
+    Secret,
+    bare,
+    checked_key,
+    is_key,
+    masked,
+    public_key_of,
+    read_key,
+)
 from eventbus.options import HOST, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
 from eventbus.policies import Compression, LogFormat, Metrics, ReceivePolicy, SendPolicy, Traces
 
@@ -87,21 +98,44 @@ class SecuritySettings(BaseModel):
     def _check_secret_key(cls, value: SecretStr | None) -> SecretStr | None:
         return None if value is None else SecretStr(checked_key(value.get_secret_value(), "it"))
 
+    @field_validator("secret_key_file", "allow_list", mode="before")
+    @classmethod
+    def _check_file(cls, value: object) -> object:
+        # A path of a key's length may look like one, but then there is such a file.
+        if isinstance(value, str) and is_key(bare(value)) and not Path(value).exists():
+            raise InvalidSettings(
+                f"it is a key, where the name of a file belongs: a key goes into {_SECURITY}SECRET_KEY, "
+                f"or into a file that {_SECURITY}SECRET_KEY_FILE names"
+            )
+        return value
+
+    @field_validator("secret_key_file")
+    @classmethod
+    def _check_secret_file(cls, value: Path | None) -> Path | None:
+        if value is not None and value.suffix == PUBLIC_SUFFIX:
+            raise InvalidSettings(
+                f"{value} is the file of a public key: name that of the secret one, {value.with_suffix(SECRET_SUFFIX)}"
+            )
+        return value
+
     @model_validator(mode="after")
     def _check_one_secret(self) -> Self:
         if self.secret_key is not None and self.secret_key_file is not None:
             raise InvalidSettings(f"{_SECURITY}SECRET_KEY and {_SECURITY}SECRET_KEY_FILE are both set: unset one of them")
         return self
 
-    def own_secret_key(self) -> str | None:
+    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
+        return _masked_arguments(super().__repr_args__())
+
+    def own_secret_key(self) -> Secret | None:
         """Return the secret key, from its file if there is one; None: there is no secret key.
 
         Raises:
             InvalidSettings: the file cannot be read, or does not hold a key.
         """
         if self.secret_key_file is not None:
-            return read_key(self.secret_key_file, f"{_SECURITY}SECRET_KEY_FILE")
-        return None if self.secret_key is None else self.secret_key.get_secret_value()
+            return Secret(read_key(self.secret_key_file, f"{_SECURITY}SECRET_KEY_FILE", secret=True))
+        return None if self.secret_key is None else Secret(self.secret_key.get_secret_value())
 
     def client_keys(self) -> ClientKeys | None:
         """Return the keys of a client; None: it does not encrypt.
@@ -121,9 +155,13 @@ class SecuritySettings(BaseModel):
                 f"{_SECURITY}SERVER_PUBLIC_KEY needs a secret key of the client's own: "
                 f"set {_SECURITY}SECRET_KEY_FILE (`eventbus keygen` makes one)"
             )
+        if secret_key == Secret(self.server_public_key):
+            raise InvalidSettings(
+                f"{_SECURITY}SERVER_PUBLIC_KEY is the client's secret key: set it to the public key of the proxy"
+            )
         return ClientKeys(self.server_public_key, secret_key)
 
-    def proxy_secret_key(self) -> str | None:
+    def proxy_secret_key(self) -> Secret | None:
         """Return the proxy's secret key; None: it does not encrypt.
 
         Raises:
@@ -250,6 +288,9 @@ class EventBusSettings(BaseSettings):
         if complaints:
             raise InvalidSettings("; ".join(complaints))
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
+        return _masked_arguments(super().__repr_args__())
+
     def client_options(self, *, encrypted: bool = True) -> ClientOptions:
         """How a client with these settings behaves.
 
@@ -312,6 +353,13 @@ def _options[Options: (ClientOptions, ProxyOptions)](
     return kind(**{name: getattr(settings, name) for name in names}, **derived)
 
 
+def _masked_arguments(arguments: Iterable[tuple[str | None, object]]) -> Iterator[tuple[str | None, object]]:
+    """Yield what a `repr` shows, without keys that were given where another value belongs."""
+    for name, value in arguments:
+        shown = "" if name == "server_public_key" or isinstance(value, BaseModel) else str(value)
+        yield name, value if masked(shown) == shown else masked(shown)
+
+
 class _Secrets(EnvSettingsSource):
     """Files of a directory as variables: the name of each is that of a variable, in any case."""
 
@@ -330,14 +378,14 @@ def _secret_files() -> Iterator[tuple[str, str]]:
         files = [file for file in directory.iterdir() if file.name.upper().startswith(PREFIX) and not file.is_dir()]
     except OSError as error:
         if os.environ.get(_SECRETS_DIR):
-            raise InvalidSettings(f"cannot read {_SECRETS_DIR}={directory}: {error.strerror}") from None
+            raise InvalidSettings(f"cannot read {_SECRETS_DIR}={masked(str(directory))}: {error.strerror}") from None
         return
     for file in files:
         try:
             yield file.name, file.read_text().strip()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise InvalidSettings(f"cannot read the secret {file}: {reason}") from None
+            raise InvalidSettings(f"cannot read the secret {masked(str(file))}: {reason}") from None
 
 
 def _unknown_variables(settings: type[EventBusSettings]) -> Iterator[str]:
@@ -367,4 +415,4 @@ def _explain(settings: type[EventBusSettings], error: ValidationError) -> Iterat
         if path[0] == "security":  # the value may be a secret, also that of another field
             yield f"{PREFIX}{_NESTED.join(path).upper()}: {text}" if len(path) > 1 else text
         else:
-            yield f"{settings.variable(*path)}={part['input']!r}: {text}"
+            yield masked(f"{settings.variable(*path)}={part['input']!r}: {text}")

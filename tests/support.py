@@ -16,7 +16,7 @@ import zmq
 
 import eventbus
 from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy
-from eventbus.keys import ClientKeys
+from eventbus.keys import ClientKeys, reveal
 
 PATIENCE = 20.0  # seconds; only ever used up by a failing test
 
@@ -196,7 +196,7 @@ class RawPeers:
         if self._keys is not None:
             made.set(zmq.CURVE_SERVERKEY, self._keys.server_public_key.encode())
             made.set(zmq.CURVE_PUBLICKEY, self._keys.public_key.encode())
-            made.set(zmq.CURVE_SECRETKEY, self._keys.secret_key.encode())
+            made.set(zmq.CURVE_SECRETKEY, reveal(self._keys.secret_key).encode())
         self._sockets.append(made)
         return made
 

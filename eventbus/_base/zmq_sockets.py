@@ -4,6 +4,8 @@ from typing import Protocol
 
 import zmq
 
+from eventbus._base.secret import Secret, reveal
+
 type Context = zmq.Context[zmq.Socket[bytes]]
 type Socket = zmq.Socket[bytes]
 
@@ -30,7 +32,7 @@ class CurveKeys(Protocol):
         """The client's own public key."""
 
     @property
-    def secret_key(self) -> str:
+    def secret_key(self) -> str | Secret:
         """The client's own secret key."""
 
 
@@ -42,7 +44,7 @@ def new_socket(
     receive_hwm: int = 0,
     linger: float = _LINGER_S,
     client_keys: CurveKeys | None = None,
-    server_key: str | None = None,
+    server_key: str | Secret | None = None,
 ) -> Socket:
     """Return a new socket, neither bound nor connected.
 
@@ -70,10 +72,10 @@ def new_socket(
         if client_keys is not None:
             made.set(zmq.CURVE_SERVERKEY, client_keys.server_public_key.encode())
             made.set(zmq.CURVE_PUBLICKEY, client_keys.public_key.encode())
-            made.set(zmq.CURVE_SECRETKEY, client_keys.secret_key.encode())
+            made.set(zmq.CURVE_SECRETKEY, reveal(client_keys.secret_key).encode())
         if server_key is not None:
             made.set(zmq.CURVE_SERVER, 1)
-            made.set(zmq.CURVE_SECRETKEY, server_key.encode())
+            made.set(zmq.CURVE_SECRETKEY, reveal(server_key).encode())
             made.set(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without a ZAP handler nobody may connect
     except BaseException:
         made.close(linger=0)

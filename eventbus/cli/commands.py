@@ -1,5 +1,6 @@
 """The commands with their arguments and flags. All settings are flags too; a flag takes precedence over its variable."""
 
+import difflib
 import json
 import os
 import sys
@@ -30,6 +31,7 @@ from eventbus.cli.tail import tail
 from eventbus.cli.tail_filter import EventFilter
 from eventbus.cli.top import top
 from eventbus.errors import InvalidSettings
+from eventbus.keys import masked
 from eventbus.proxy import allow_list
 from eventbus.proxy import process as proxy_process
 from eventbus.settings import EventBusSettings
@@ -208,6 +210,8 @@ class Demo(Command):
 class CommandLine(BaseSettings):
     """A typed event bus over ZeroMQ. All settings are flags, and variables: --pub-port is EVENTBUS_PUB_PORT.
 
+    `eventbus --version` prints the version.
+
     Exit status: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arguments or settings; 130 interrupted.
     """
 
@@ -234,14 +238,35 @@ def command_of(arguments: Sequence[str]) -> Any:
         InvalidSettings: an argument or a setting is wrong.
         SystemExit: after printing the help.
     """
+    name = _name_in(arguments)
     source = CliSettingsSource[Any](CommandLine, parse_args_method=_parse)
     try:
         chosen = CliApp.run(CommandLine, cli_args=_expanded(arguments) or ["--help"], cli_settings_source=source)
         return get_subcommand(chosen, cli_exit_on_error=False)
     except ValidationError as error:
-        raise InvalidSettings("; ".join(_texts(error))) from None
+        raise InvalidSettings(masked("; ".join(_texts(error)))) from None
     except SettingsError as error:
-        raise InvalidSettings(str(error).removeprefix(_PARSER_PREFIX)) from None
+        text = masked(str(error)).removeprefix(_PARSER_PREFIX)
+        raise InvalidSettings(f"{text}; `eventbus {name} --help` lists what it takes") from None
+
+
+def _name_in(arguments: Sequence[str]) -> str:
+    """The name of the command; empty if help is asked for.
+
+    Raises:
+        InvalidSettings: there is no such command, or a flag stands before it.
+    """
+    name = masked(arguments[0]) if arguments else ""
+    if name in ("", "-h", "--help"):
+        return ""
+    if name.startswith("-"):
+        raise InvalidSettings(f"{name} stands before the command: write `eventbus COMMAND {name} …`")
+    if name not in CommandLine.model_fields:
+        close = difflib.get_close_matches(name, CommandLine.model_fields, n=1)
+        raise InvalidSettings(
+            f"there is no command {name!r}: {f'did you mean {close[0]}?' if close else '`eventbus --help` lists them'}"
+        )
+    return name
 
 
 def _parse(parser: ArgumentParser, arguments: Sequence[str], namespace: Namespace | None = None) -> Namespace:

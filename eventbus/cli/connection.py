@@ -1,14 +1,29 @@
 """The connection of a command to its proxy, and the log lines about it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic
 
 from eventbus._base.log import Log
+from eventbus.errors import InvalidSettings
 from eventbus.observe.state import ClientState, StateChange
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq.transport import ZeroMQTransport
+from eventbus.wire.frames import topic_frame
+
+
+def wanted_topics(settings: EventBusSettings, names: Iterable[str]) -> set[bytes]:
+    """The frames of the topics that a command was given, by name and in the settings; empty: all topics.
+
+    Raises:
+        InvalidTopic: a name cannot be a topic.
+        InvalidSettings: a name is empty.
+    """
+    names = [*names, *settings.topics]
+    if "" in names:
+        raise InvalidSettings("a topic is empty: leave it out to get all topics")
+    return set(map(topic_frame, names))
 
 
 @contextmanager

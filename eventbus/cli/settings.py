@@ -2,6 +2,7 @@
 
 import functools
 
+from eventbus.keys import masked
 from eventbus.settings import EventBusSettings
 
 
@@ -9,7 +10,8 @@ def print_settings(settings: EventBusSettings) -> None:
     """Print each variable with its value, and on the line before it its meaning. The output is a valid ``.env`` file."""
     for path, field in EventBusSettings.fields():
         print(f"# {field.description}")
-        print(f"{settings.variable(*path)}={_as_text(functools.reduce(getattr, path, settings))}")
+        value = _as_text(functools.reduce(getattr, path, settings))
+        print(f"{settings.variable(*path)}={value if path[-1] == 'server_public_key' else masked(value)}")
 
 
 def _as_text(value: object) -> str:

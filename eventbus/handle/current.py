@@ -1,10 +1,16 @@
 """What a handler can ask about the event that it is called with."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from operator import length_hint
+from typing import Any
 
 from eventbus.wire.headers import Headers, decode_headers
+
+# The topics of the events that are dispatched, and the iterator through those: it knows which one is being handled, so that
+# nothing has to be set for each event. Or the topic itself, for a coroutine. Any: of whatever class the events are.
+_topics: ContextVar[tuple[list[bytes], Iterator[Any]] | str | None] = ContextVar("eventbus_topics", default=None)
 
 _encoded_headers: ContextVar[bytes] = ContextVar("eventbus_headers", default=b"")
 
@@ -15,6 +21,38 @@ def current_headers() -> Headers:
     Works in ``async`` handlers too, and in what they await. Names and values are what others have sent.
     """
     return decode_headers(_encoded_headers.get())
+
+
+def current_topic() -> str | None:
+    """Return the topic of the event that the calling handler handles; None outside of handlers.
+
+    Works in ``async`` handlers too, and in what they await.
+    """
+    topics = _topics.get()
+    if topics is None or isinstance(topics, str):
+        return topics
+    names, events = topics
+    return names[len(names) - length_hint(events) - 1].decode(errors="replace")
+
+
+def set_topics(topics: list[bytes], events: Iterator[Any]) -> None:
+    """Make these the topics of the events that this thread handles, in the order of the iterator, until `clear_topics`."""
+    _topics.set((topics, events))
+
+
+def clear_topics() -> None:
+    """Leave this thread without a current topic."""
+    _topics.set(None)
+
+
+@contextmanager
+def keeping_topic() -> Iterator[None]:
+    """Let a coroutine that is started within the block keep the topic of the event at hand."""
+    token = _topics.set(current_topic())
+    try:
+        yield
+    finally:
+        _topics.reset(token)
 
 
 class WithHeaders[Event](Iterator[Event]):

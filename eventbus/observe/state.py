@@ -1,6 +1,7 @@
 """A client's state: waiting for it to be READY, and callbacks on its changes."""
 
 import logging
+import weakref
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,8 +72,9 @@ class Status:
         self._state = ClientState.CLOSED
         self._failure = failure
         self._proven_at: float | None = None
-        self._listeners: tuple[_Listener, ...] = ()
-        self._unreported: deque[tuple[StateChange, tuple[_Listener, ...]]] = deque()
+        self._listeners: tuple[weakref.ref[Listener], ...] = ()
+        self._kept: set[Listener] = set()
+        self._unreported: deque[tuple[StateChange, list[Listener]]] = deque()
         self._reporting = False
 
     @property
@@ -144,16 +146,27 @@ class Status:
             self._changed.wait_for(lambda: self._state in settled, deadline.left())
             return self._state is ClientState.READY
 
-    def listen(self, callback: StateCallback) -> Callable[[], None]:
-        """Call the callback with every change from now on, until the returned function is called."""
-        listener = _Listener(callback)
+    def listen(self, callback: StateCallback, *, keeper: set["Listener"] | None = None) -> Callable[[], None]:
+        """Call the callback with every change from now on, until the returned function is called.
+
+        Args:
+            callback: called with each change.
+            keeper: a set of the caller's, which keeps the callback alive instead of this object. Threads refer to the state
+                of an open transport, and would keep alive everything that the callback refers to.
+        """
+        listener = Listener(callback)
+        listening = weakref.ref(listener)
+        keeper = self._kept if keeper is None else keeper
 
         def stop() -> None:
             with self._changed:
-                self._listeners = tuple(other for other in self._listeners if other is not listener)
+                self._listeners = tuple(other for other in self._listeners if other is not listening)
+                if (kept := listening()) is not None:
+                    keeper.discard(kept)
 
         with self._changed:
-            self._listeners = (*self._listeners, listener)
+            keeper.add(listener)
+            self._listeners = (*self._listeners, listening)
         return stop
 
     def _set(
@@ -179,8 +192,9 @@ class Status:
             return before
 
     def _report(self, change: StateChange) -> None:
-        if self._listeners:
-            self._unreported.append((change, self._listeners))
+        listeners = [listener for listening in self._listeners if (listener := listening()) is not None]
+        if listeners:
+            self._unreported.append((change, listeners))
             if not self._reporting:
                 self._reporting = True  # first, because a signal handler may come here while the thread starts
                 try:
@@ -196,7 +210,7 @@ class Status:
                     return
                 change, listeners = self._unreported.popleft()
             for listener in listeners:
-                if listener in self._listeners:  # else it was stopped meanwhile
+                if weakref.ref(listener) in self._listeners:  # else it was stopped meanwhile
                     try:
                         listener.callback(change)
                     except BaseException as error:  # SystemExit too: it must not end this thread
@@ -208,7 +222,7 @@ class Status:
                         )
 
 
-class _Listener:
+class Listener:
     """One call of `listen`: the same callback may listen twice."""
 
     def __init__(self, callback: StateCallback) -> None:

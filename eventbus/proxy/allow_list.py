@@ -36,7 +36,7 @@ from typing import Self
 from eventbus._base.log import Log
 from eventbus._base.printable import printable
 from eventbus.errors import InvalidSettings, InvalidTopic
-from eventbus.keys import checked_key
+from eventbus.keys import checked_key, masked
 from eventbus.wire.frames import topic_frame
 
 log = Log()
@@ -325,7 +325,7 @@ class AllowListFile:
 
     @property
     def _named(self) -> str:
-        return f"allow-list {self._path} (EVENTBUS_SECURITY__ALLOW_LIST)"
+        return f"allow-list {masked(str(self._path))} (EVENTBUS_SECURITY__ALLOW_LIST)"
 
     def _read(self) -> AllowList:
         try:

@@ -14,6 +14,7 @@ import zmq
 from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
 from eventbus._base.log import Log
+from eventbus._base.secret import reveal
 from eventbus._base.zmq_sockets import Context, Socket
 from eventbus.options import ProxyOptions
 from eventbus.proxy import sockets
@@ -23,6 +24,7 @@ from eventbus.proxy.denials import Denials
 from eventbus.proxy.enforcer import Enforcer
 from eventbus.proxy.health import ProxyHealth, Traffic
 from eventbus.proxy.zap import Authenticator
+from eventbus.wire.notices import MIN_PAYLOAD_LIMIT, LimitNotice
 
 _HWM = 100_000  # messages, per connection
 _ANSWER_TIMEOUT_S = 1.0  # a healthy proxy answers with its counts within a millisecond
@@ -34,7 +36,7 @@ _DESCRIPTORS, _DESCRIPTORS_WITH_KEYS = 5 + 4 + 2 + 5 + 2, 2 + 3 + 1
 # libzmq keeps a node for each byte of a subscription and walks them recursively: a long one costs 60 times its size, and a
 # very long one overflows the stack. A topic has at most 255 bytes.
 _MAX_SUBSCRIPTION_BYTES = 4_096
-_MIN_EVENT_BYTES = 1_024  # a smaller limit would refuse topics, and even the handshake
+_CURVE_BYTES = 33  # that encryption adds to a frame, and that libzmq counts
 
 
 class Forwarding:
@@ -174,8 +176,10 @@ class Forwarding:
         Queues of data are bounded. Subscriptions count against high-water marks too, and none may be lost: those are 0.
         """
         secret_key = self._options.secret_key
-        largest = max(self._options.max_event_bytes, _MIN_EVENT_BYTES)
+        limit = max(self._options.max_event_bytes, MIN_PAYLOAD_LIMIT)
+        largest = limit + (_CURVE_BYTES if secret_key else 0)
         frontend = sockets.socket_for(self._context, zmq.XSUB, receive_hwm=_HWM, largest=largest, secret_key=secret_key)
+        frontend.send(LimitNotice(limit, uuid.uuid4().hex).frame())  # which the socket repeats to each publisher
         backend = sockets.socket_for(
             self._context, zmq.XPUB, send_hwm=_HWM, largest=_MAX_SUBSCRIPTION_BYTES, secret_key=secret_key
         )
@@ -214,7 +218,7 @@ class Forwarding:
             self.allow_list,
             self.denials,
             self._expel,
-            self._options.secret_key,
+            reveal(self._options.secret_key),
             readiness_key,
         )
 

@@ -48,12 +48,14 @@ def command(
         http_port: where it serves metrics and probes, see `serving`; 0 picks a free port, None: nowhere.
         http_host: the address for those.
     """
+    from eventbus.keys import reveal
+
     arguments = {
         "host": host,
         "pub_port": pub_port,
         "sub_port": sub_port,
         "options": _plain(options),
-        "secret_key_from": None if options.secret_key is None else _pipe(options.secret_key),
+        "secret_key_from": None if options.secret_key is None else _pipe(reveal(options.secret_key)),
         "log_format": log_format,
         "http_port": http_port,
         "http_host": http_host,
@@ -83,6 +85,7 @@ def run(text: str) -> int:
     Thread(target=wait_for_signals, daemon=True).start()
     from eventbus._base.log import Log
     from eventbus.errors import EventBusError, InvalidSettings
+    from eventbus.keys import forbid_core_dumps
     from eventbus.options import ProxyOptions
     from eventbus.policies import LogFormat
     from eventbus.proxy.proxy import EventBusProxy
@@ -93,6 +96,8 @@ def run(text: str) -> int:
     logs.configure(log_format, logging.WARNING if log_format is LogFormat.TEXT else logging.INFO)
     try:
         descriptor = arguments["secret_key_from"]
+        if descriptor is not None:
+            forbid_core_dumps()
         options = ProxyOptions(**arguments["options"], secret_key=None if descriptor is None else _read(descriptor))
         with ExitStack() as stack:
             proxy = EventBusProxy(arguments["host"], arguments["pub_port"], arguments["sub_port"], options)

@@ -5,6 +5,7 @@ from typing import cast
 import zmq
 
 from eventbus._base.addresses import is_ipv6, resolve, tcp_endpoint
+from eventbus._base.secret import Secret
 from eventbus._base.zmq_sockets import Context, Socket, new_socket
 from eventbus.errors import AddressInUse
 
@@ -12,7 +13,13 @@ _BACKLOG = 1_024  # connections that wait to be accepted: a fleet of clients com
 
 
 def socket_for(
-    context: Context, kind: int, *, send_hwm: int = 0, receive_hwm: int = 0, largest: int = -1, secret_key: str | None = None
+    context: Context,
+    kind: int,
+    *,
+    send_hwm: int = 0,
+    receive_hwm: int = 0,
+    largest: int = -1,
+    secret_key: str | Secret | None = None,
 ) -> Socket:
     """Return a new socket of a proxy, not bound yet.
 

@@ -4,6 +4,7 @@ from contextlib import suppress
 from threading import Lock, RLock, Thread, current_thread
 from time import monotonic
 from typing import Any
+from weakref import ref
 
 from eventbus._base.deadline import Deadline
 from eventbus._base.log import Log
@@ -18,7 +19,7 @@ from eventbus.receive.stall_detector import Progress, StallDetector
 from eventbus.receive.unpacking import Unpacker
 from eventbus.transports.contract import Transport
 from eventbus.wire.codec import Codec, Reject
-from eventbus.wire.frames import ARRAY, NOT_ONE_EVENT, Batch, any_header
+from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, NOT_ONE_EVENT, Batch, any_header
 
 _POLL_INTERVAL_S = 0.05  # between two looks whether the thread before has ended
 # Events are dispatched in slices: what was just decoded is still in the processor's cache, and compressed messages are never
@@ -56,7 +57,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._dispatcher = dispatcher
         self._counters = counters
         self._hooks = hooks
-        self._max_event_bytes = max_event_bytes
+        # Larger payloads are looked at one by one: they may be arrays, which must not be so large.
+        self._max_bytes_at_once = MAX_PACKED_BYTES if max_event_bytes is None else min(max_event_bytes, MAX_PACKED_BYTES)
         self._log = Log(endpoints=transport.endpoints)
         self._report = ConsumerReport(counters, hooks, codec.name, transport.endpoints, throttle)
         self._unpacker = Unpacker(dispatcher.takes, self._report, max_event_bytes)
@@ -90,7 +92,12 @@ class Consumer[EventClass: BaseEvent[Any]]:
             if self._thread is None or not self._thread.is_alive():
                 self._dispatcher.coroutines.resume()
                 self._dispatcher.buffer.hold()
-                self._thread = Thread(target=self._consume, name="eventbus-consumer", daemon=True)
+                self._thread = Thread(
+                    target=_consume,
+                    args=(ref(self), self._transport, self._receiving),
+                    name="eventbus-consumer",
+                    daemon=True,
+                )
                 self._thread.start()
 
     def stop(self, timeout: float, *, for_good: bool = False) -> None:
@@ -140,28 +147,26 @@ class Consumer[EventClass: BaseEvent[Any]]:
         """See `Unpacker.forget`; to be called once the topic is unsubscribed."""
         self._unpacker.forget(topic)
 
-    def _consume(self) -> None:
-        try:
-            while self._enter():
-                self._busy = None
-                try:
-                    batch = self._transport.receive()
-                finally:
-                    self._receiving.release()
-                if batch is None:
-                    self._dispatcher.end()
-                    break
-                if batch[0]:
-                    self._busy = monotonic(), self._dispatcher.buffer.received
-                    self._take(batch)
-                malformed = self._transport.malformed - self._malformed
-                if malformed:
-                    self._malformed += malformed
-                    self._report.malformed(malformed)
-        except Exception as error:
-            # A defect of ours or of the transport, never a handler's: those are caught one by one.
-            self._log.exception("the consumer of %s has ended", self._transport.endpoints, error=type(error).__name__)
+    def _handle(self, batch: Batch | None) -> bool:
+        """Handle what was received; False if nothing more will come."""
+        if batch is None:
             self._dispatcher.end()
+            return False
+        if batch[0]:
+            self._busy = monotonic(), self._dispatcher.buffer.received
+            self._take(batch)
+        malformed = self._transport.malformed - self._malformed
+        if malformed:
+            self._malformed += malformed
+            self._report.malformed(malformed)
+        self._busy = None
+        return True
+
+    def _fail(self, error: Exception) -> None:
+        """End because of a defect of ours or of the transport, never a handler's: those are caught one by one."""
+        self._busy = None
+        self._log.exception("the consumer of %s has ended", self._transport.endpoints, error=type(error).__name__)
+        self._dispatcher.end()
 
     def _enter(self) -> bool:
         """Wait until no other thread receives; False if this thread is to end.
@@ -188,7 +193,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
             routes is not None
             and payloads
             and payloads[0][:1] not in NOT_ONE_EVENT
-            and (self._max_event_bytes is None or max(map(len, payloads)) <= self._max_event_bytes)
+            and max(map(len, payloads)) <= self._max_bytes_at_once
         ):
             # Nearly always: all messages are for this client, and each is one good event. The loop is map's, in C.
             events: list[EventClass] = []
@@ -202,9 +207,9 @@ class Consumer[EventClass: BaseEvent[Any]]:
             else:
                 if self._hooks.received:
                     self._tell_received(topics, events, payloads)
-                self._dispatcher.dispatch(routes, events, headers=headers)
+                self._dispatcher.dispatch(routes, events, topics, headers=headers)
                 return
-            self._dispatcher.dispatch(routes[:good], events, abandoned, headers and headers[:good])
+            self._dispatcher.dispatch(routes[:good], events, topics[:good], abandoned, headers and headers[:good])
             topics, payloads, headers = topics[good:], payloads[good:], headers and headers[good:]
         self._take_each(topics, payloads, headers, abandoned)
 
@@ -212,11 +217,12 @@ class Consumer[EventClass: BaseEvent[Any]]:
         """Do the same message by message."""
         routes: list[Route[EventClass]] = []
         events: list[EventClass] = []
+        names: list[bytes] = []
         carried: list[bytes] = []  # headers
         size = 0
 
         def dispatch() -> None:
-            self._dispatcher.dispatch(routes, events, abandoned, None if headers is None else carried)
+            self._dispatcher.dispatch(routes, events, names, abandoned, None if headers is None else carried)
 
         for content in self._unpacker.contents(topics, payloads, headers):
             found = self._decode(content.topic, content.json)
@@ -224,20 +230,21 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 self._hooks.received(_text(content.topic), found, content.size)
                 events += found
                 routes += [self._dispatcher.route_of(content.topic)] * len(found)
+                names += [content.topic] * len(found)
                 carried += [content.headers] * len(found)
             size += len(content.json)
             if len(events) >= _SLICE_EVENTS or size >= _SLICE_BYTES:
                 dispatch()
-                routes, events, carried, size = [], [], [], 0
+                routes, events, names, carried, size = [], [], [], [], 0
         dispatch()
 
     def _decode(self, topic: bytes, json: bytes) -> list[EventClass]:
         """The events in one message: one, or several in an array."""
         try:
             return self._codec.decode_many(json) if json[:1] == ARRAY else [self._codec.decode_one(json)]
-        except Exception:
+        except Exception as error:
             events: list[EventClass] = []
-            for found in self._codec.salvage(json):
+            for found in self._codec.salvage(json, error):
                 if isinstance(found, Reject):
                     self._report.rejected(topic, found)
                 else:
@@ -252,3 +259,28 @@ class Consumer[EventClass: BaseEvent[Any]]:
 
 def _text(topic: bytes) -> str:
     return topic.decode(errors="replace")
+
+
+def _consume(reference: "ref[Consumer[Any]]", transport: Transport, receiving: Lock) -> None:
+    """Receive until the consumer is stopped or collected; the consumer's thread.
+
+    It refers to the consumer only while it handles a batch. While it waits, a client to which only its own handlers refer
+    can be collected.
+    """
+    while (consumer := reference()) is not None:
+        try:
+            if not consumer._enter():
+                return
+            consumer = None
+            try:
+                batch = transport.receive()
+            finally:
+                receiving.release()
+            consumer = reference()
+            if consumer is None or not consumer._handle(batch):
+                return
+        except Exception as error:
+            if (consumer := reference()) is not None:
+                consumer._fail(error)
+            return
+        consumer = None

@@ -11,7 +11,7 @@ from eventbus._base.log import Log
 from eventbus._base.printable import printable
 from eventbus.events import BaseEvent, BaseEventType
 from eventbus.handle.coroutines import CoroutineRunner
-from eventbus.handle.current import WithHeaders, clear_headers
+from eventbus.handle.current import WithHeaders, clear_headers, clear_topics, keeping_topic, set_topics
 from eventbus.handle.marks import callback_name, is_async
 from eventbus.handle.wrapped import WrappedHandler
 from eventbus.observe.stats import Counters, DropReason
@@ -149,6 +149,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self,
         routes: list[Route[EventClass]],
         events: list[EventClass],
+        topics: list[bytes],
         abandoned: int | None = None,
         headers: list[bytes] | None = None,
     ) -> None:
@@ -157,11 +158,13 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         Args:
             routes: the route of each event.
             events: as many.
+            topics: the topic of each.
             abandoned: if these are a part of a batch, how often `abandon` had been called when that began; None: until now.
             headers: the encoded headers of each; None if none has any.
         """
         running = self._running = iter(events) if headers is None else WithHeaders(events, headers)
         self.buffer.extend(events)
+        set_topics(topics, running)
         handled = handler_errors = 0
         if abandoned is None:
             abandoned = self.abandoned
@@ -185,6 +188,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
                     else:
                         handled += 1
         self._counters.add(handled=handled, handler_errors=handler_errors)
+        clear_topics()
         if headers is not None:
             clear_headers()
 
@@ -211,7 +215,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
                 self._counters.add(handler_errors=1)
                 self._report(callback, event, error)
 
-        self.coroutines.submit(coroutine, done)
+        with keeping_topic():
+            self.coroutines.submit(coroutine, done)
 
     def _report(self, callback: Callback[EventClass], event: EventClass, error: BaseException) -> None:
         name = callback.name if isinstance(callback, WrappedHandler) else callback_name(callback)

@@ -1,6 +1,7 @@
 """The codec: events to JSON and back, through pydantic's core."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 from functools import partial
@@ -17,6 +18,7 @@ from eventbus.wire.frames import ARRAY
 
 MAX_TYPE_LENGTH = 64  # characters of an unknown type
 
+_MAX_EXPLAINED = 1_000  # elements of one array that are rejected one by one, each with what is wrong
 _MAX_LISTED_ERRORS = 1_000  # two bytes of a payload may make an error, which takes 400 bytes in a list
 
 
@@ -41,17 +43,19 @@ class RejectReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A payload, or one element of an array of events, that was rejected.
+    """A payload, or elements of an array of events, that were rejected.
 
     Attributes:
         reason: why.
         detail: more about it, for people; may contain what was received, as it is.
         unknown_type: the received type, if that is the reason; printable, at most `MAX_TYPE_LENGTH` characters.
+        count: how many elements.
     """
 
     reason: RejectReason
     detail: str
     unknown_type: str | None = None
+    count: int = 1
 
 
 class Codec[EventClass: BaseModel]:
@@ -85,12 +89,21 @@ class Codec[EventClass: BaseModel]:
         self.decode_many: Callable[[bytes], list[EventClass]] = SchemaValidator(
             core_schema.list_schema(adapter.core_schema, fail_fast=True)  # `salvage` then looks at each
         ).validate_json
+        # Leaves out what is no event, without saying why.
+        self._decode_good: Callable[[bytes], list[EventClass]] = SchemaValidator(
+            core_schema.list_schema(core_schema.with_default_schema(adapter.core_schema, on_error="omit"))
+        ).validate_json
         self._validate: Callable[[dict[str, BaseEventType]], EventClass] = adapter.validator.validate_python
 
     @property
     def name(self) -> str:
         """The event class's name, for messages."""
         return " | ".join(cls.__name__ for cls in self.classes)
+
+    def classes_of(self, event_type: BaseEventType) -> tuple[type[BaseModel], ...]:
+        """The classes whose events may have this type, all that are known to have it or to have any text."""
+        allowed = {cls: list(_values(cls.model_fields["type"].annotation)) for cls in self.classes}
+        return tuple(cls for cls, values in allowed.items() if not values or event_type in values)
 
     def encoder_for(self, event: BaseModel | BaseEventType) -> Callable[[Any], bytes]:
         """Return the encoder of this event or bare type, and keep it in `encoders`.
@@ -113,28 +126,50 @@ class Codec[EventClass: BaseModel]:
         encoders = self.encoders
         return [encoders[type(event)](event) for event in events]
 
-    def salvage(self, payload: bytes) -> Iterator[EventClass | Reject]:
-        """Yield the good events in a payload that `decode_one` or `decode_many` refused, and a reject for each other one."""
+    def salvage(self, payload: bytes, error: Exception | None = None) -> Iterator[EventClass | Reject]:
+        """Yield the good events in a payload that `decode_one` or `decode_many` refused, in order, and rejects for the rest.
+
+        Of an array, so many elements are looked at one by one until a thousand have been rejected. The rest is decoded at
+        once; what is no event there is one more reject, for the reason of the last one.
+
+        Args:
+            payload: what was refused.
+            error: what `decode_one` raised, if it was called for this payload: a large one is not decoded again.
+        """
         if payload.lstrip()[:1] != ARRAY:
-            yield self._salvage_one(payload)
+            yield self._salvage_one(payload) if error is None else self._reject(error, payload)
             return
         try:
             elements = from_json(payload)
         except ValueError as error:
             yield Reject(RejectReason.JSON, str(error))
             return
-        for element in elements:
-            yield self._salvage_one(to_json(element))
+        explained = 0
+        for index, element in enumerate(elements):
+            found = self._salvage_one(to_json(element))
+            yield found
+            explained += isinstance(found, Reject)
+            if isinstance(found, Reject) and explained == _MAX_EXPLAINED:
+                yield from self._salvage_rest(elements[index + 1 :], found.reason)
+                return
+
+    def _salvage_rest(self, elements: list[object], reason: RejectReason) -> Iterator[EventClass | Reject]:
+        good: list[EventClass] = []
+        with suppress(Exception):  # a validator of the service may raise anything
+            good = self._decode_good(to_json(elements))
+        yield from good
+        if bad := len(elements) - len(good):
+            yield Reject(reason, f"as the {_MAX_EXPLAINED} before them in the same message", count=bad)
 
     def _salvage_one(self, payload: bytes) -> EventClass | Reject:
         try:
             return self.decode_one(payload)
-        except ValidationError as error:
+        except Exception as error:
             return self._reject(error, payload)
-        except Exception as error:  # a validator of the service may raise anything
-            return Reject(RejectReason.SCHEMA, f"{type(error).__name__}: {error}")
 
-    def _reject(self, error: ValidationError, payload: bytes) -> Reject:
+    def _reject(self, error: Exception, payload: bytes) -> Reject:
+        if not isinstance(error, ValidationError):  # a validator of the service may raise anything
+            return Reject(RejectReason.SCHEMA, f"{type(error).__name__}: {error}")
         count = error.error_count()
         errors = (
             error.errors(include_url=False, include_input=False, include_context=False)

@@ -17,7 +17,7 @@ import zmq
 
 from eventbus.cli import bench
 from eventbus.cli.bench import HWM, BenchEvent, BenchTopic, Callback, Contender, Send, publish_events, subscribe_client
-from eventbus.keys import ClientKeys, write_pair
+from eventbus.keys import ClientKeys, reveal, write_pair
 
 TOPIC = BenchTopic.plant.value.encode()
 PAYLOAD = BenchEvent().model_dump_json().encode()
@@ -70,7 +70,7 @@ def _socket(kind: int, port: int, keys: ClientKeys | None) -> "zmq.Socket[bytes]
     if keys is not None:
         socket.set(zmq.CURVE_SERVERKEY, keys.server_public_key.encode())
         socket.set(zmq.CURVE_PUBLICKEY, keys.public_key.encode())
-        socket.set(zmq.CURVE_SECRETKEY, keys.secret_key.encode())
+        socket.set(zmq.CURVE_SECRETKEY, reveal(keys.secret_key).encode())
     socket.connect(f"tcp://127.0.0.1:{port}")
     return socket
 

@@ -2,7 +2,7 @@
 
 import resource
 import socket
-from typing import Literal, assert_type
+from typing import Any, Literal, assert_type
 
 import pytest
 from dependency_injector import containers, providers
@@ -14,6 +14,7 @@ from eventbus import (
     DropReason,
     EventBusClient,
     EventBusProxy,
+    InvalidHandler,
     InvalidSettings,
     InvalidTopic,
     NotConnected,
@@ -421,6 +422,75 @@ def test_a_union_of_event_classes(at_proxy: EventBusProxy) -> None:
         app.bus.client().emit_event(Begin(name="pump"), TOPIC)
         app.bus.client().emit_event(Reading(value=4), TOPIC)
         eventually(lambda: app.service().got == [Begin(name="pump"), Reading(value=4)])
+
+
+def test_a_wrong_member_of_a_union_is_refused(at_proxy: EventBusProxy) -> None:
+    """Of a union, each type's handler must take the class that has the type; a type that no class has is refused."""
+
+    class Wrong:
+        @on(UPDATED, STARTED, topic=TOPIC)
+        def read(self, event: Reading) -> None: ...
+
+    class Unheard:
+        @on(MyEventType.stopped)
+        def stop(self, event: object) -> None: ...
+
+    for wrong, reason in ((Wrong, "read takes `event: Reading`, .* Begin"), (Unheard, "stop .* no event class .* has that")):
+
+        class UnionApp(containers.DeclarativeContainer):
+            bus = providers.Container(EventBusContainer, event_class=TypeAdapter(Reading | Begin))
+            service = providers.Singleton(wrong)
+
+        with pytest.raises(InvalidHandler, match=reason), lifespan(UnionApp()):
+            raise AssertionError("it must not start")
+
+
+class Derived(EventBusContainer):
+    """A bus of a service's own: one provider is another, and one is added, with the client of its own."""
+
+    event_class = providers.Object(MyEvent)
+    listener = providers.Singleton(Listener, bus=EventBusContainer.client)
+
+
+class DerivedTwice(Derived):
+    client_class = providers.Object(MyClient)
+
+
+@pytest.mark.parametrize("bus_class", [Derived, DerivedTwice])
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_derived_bus(at_proxy: EventBusProxy, bus_class: type[Derived], nested: bool) -> None:
+    """A subclass of the container is a bus, also as the root of a tree; what it inherits uses what it declares anew."""
+
+    class Around(containers.DeclarativeContainer):
+        bus = providers.Container(bus_class)
+
+    root: Any = Around() if nested else bus_class()
+    with leaving_nothing(), lifespan(root) as app:
+        bus = app.bus if nested else app
+        assert isinstance(bus.client(), MyClient) == (bus_class is DerivedTwice)
+        bus.client().emit_event(event(1), TOPIC)
+        eventually(lambda: bus.listener().values == [1])
+
+
+def test_a_copied_bus(at_proxy: EventBusProxy) -> None:
+    """A copy of the container by dependency_injector is a bus."""
+
+    @containers.copy(EventBusContainer)
+    class Copied(containers.DeclarativeContainer):
+        event_class = providers.Object(MyEvent)
+        listener = providers.Singleton(Listener, bus=EventBusContainer.client)
+
+    with leaving_nothing(), lifespan(Copied()) as app:
+        app.client().emit_event(event(1), TOPIC)
+        eventually(lambda: app.listener().values == [1])
+
+
+def test_two_instances_of_one_bus(at_proxy: EventBusProxy) -> None:
+    """Instances of a derived container know each its own tree."""
+    with leaving_nothing(), lifespan(Derived()) as one, lifespan(Derived()) as two:
+        one.client().emit_event(event(1), TOPIC)
+        eventually(lambda: one.listener().values == [1] and two.listener().values == [1])
+        assert one.listener() is not two.listener()
 
 
 def test_the_bus_container_by_itself(at_proxy: EventBusProxy) -> None:

@@ -2,21 +2,24 @@
 
 import asyncio
 import importlib
+import logging
 import sys
 import types
 import uuid
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from textwrap import dedent
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Protocol, Self
 
 import pytest
 from dependency_injector import containers, providers
 
 from eventbus import EventBusProxy, InvalidHandler, on
 from eventbus.container import EventBusContainer, lifespan
-from tests.container.support import TOPIC, UPDATED, Listener, leaving_nothing
-from tests.support import MyEvent, event, eventually
+from tests.container.support import STARTED, TOPIC, UPDATED, Listener, leaving_nothing
+from tests.support import MyEvent, event, eventually, fields_of
 
 if TYPE_CHECKING:
     from nowhere import OnlyForTypeCheckers  # type: ignore[import-not-found] # that is the point of it
@@ -56,6 +59,68 @@ def open_service() -> Iterator[Service]:
     yield Service()
 
 
+class Generic[Value](Service):
+    """With type arguments it is no class, but an alias of one."""
+
+
+class Base(ABC):
+    """A base class with a handler that it does not implement."""
+
+    @on(UPDATED, topic=TOPIC)
+    @abstractmethod
+    def keep(self, event: MyEvent) -> None: ...
+
+
+class Implementation(Service, Base):
+    """An implementation."""
+
+
+type Alias = Annotated[Service, "an alias"]
+
+
+def make_optional() -> Service | None:
+    return Service()
+
+
+async def make_asynchronously() -> Service:
+    return Service()
+
+
+def make_aliased() -> Alias:
+    return Service()
+
+
+def make_list() -> list[Service]:
+    return [Service()]
+
+
+def make_base() -> Base:
+    return Implementation()
+
+
+class Maker:
+    """A callable object."""
+
+    def __call__(self) -> Service:
+        return Service()
+
+
+class Holder:
+    """Has a service as an attribute, and as others."""
+
+    service: "Service"
+
+    def __init__(self) -> None:
+        self.service = Service()
+
+    @property
+    def of_property(self) -> Service:
+        return self.service
+
+    def make(self) -> Service:
+        return self.service
+
+
 @pytest.fixture(autouse=True)
 def _nothing_made() -> None:
     Service.made.clear()
@@ -79,24 +144,46 @@ def say(app: Any, value: float) -> None:
     [
         providers.Singleton(Service),
         providers.ThreadSafeSingleton(Service),
-        providers.Factory(Service),
         providers.Resource(Service),
         providers.Resource(open_service),
         providers.Singleton(make_service),
-        providers.Factory(make_service),
         providers.Singleton(make_service_by_name),
+        providers.Singleton(partial(Service)),
+        providers.Singleton(partial(make_service)),
+        providers.Singleton(Generic[int]),
+        providers.Singleton(make_optional),
+        providers.Singleton(make_aliased),
+        providers.Singleton(make_list),
+        providers.Singleton(make_base),
+        providers.Singleton(Maker()),
+        providers.Singleton(Service).provided,
+        providers.Singleton(Holder).provided.service,
+        providers.Singleton(Holder).provided.of_property,
+        providers.Singleton(Holder).provided.make.call(),
+        providers.Singleton(make_list).provided[0],
         providers.Singleton(Service.create),
         providers.Singleton(Service.create_by_name),
     ],
     ids=[
         "singleton",
         "thread-safe singleton",
-        "factory",
         "resource of a class",
         "resource of a generator",
         "singleton of an annotated function",
-        "factory of an annotated function",
         "annotation in quotes",
+        "partial of a class",
+        "partial of a function",
+        "class with type arguments",
+        "annotated as optional",
+        "annotated by an alias",
+        "annotated as a list",
+        "annotated as a base class with handlers",
+        "callable object",
+        "provided",
+        "annotated attribute",
+        "property",
+        "method",
+        "item",
         "singleton of a class method that returns Self",
         "singleton of a class method that returns its class",
     ],
@@ -116,6 +203,228 @@ def test_the_handlers_of_an_object(at_proxy: EventBusProxy) -> None:
     with lifespan(app_with(service=providers.Object(Service()))) as app:
         say(app, 1)
         eventually(lambda: app.service().values == [1])
+
+
+def test_the_handlers_of_objects_in_a_collection(at_proxy: EventBusProxy) -> None:
+    """providers.Object hands on a collection, too: the handlers of what is in it are found, each object's once."""
+    one, two, three = Service(), Service(), Service()
+    with lifespan(
+        app_with(
+            some=providers.Object([one, (two, {"name": three})]),
+            again=providers.Object({one}),
+            much=providers.Object(list(range(2_000))),
+        )
+    ) as app:
+        say(app, 1)
+        eventually(lambda: [service.values for service in Service.made] == [[1]] * 3)
+
+
+def test_handlers_run_in_the_order_of_declaration(at_proxy: EventBusProxy) -> None:
+    """Providers' handlers run as the container declares them, a nested container's in its place; methods as the class."""
+    order: list[str] = []
+
+    class Ordered:
+        def __init__(self, name: str, *_: object) -> None:
+            self.name = name
+
+        @on(UPDATED, topic=TOPIC)
+        def second(self, event: MyEvent) -> None:
+            order.append(f"{self.name} second")
+
+        @on(UPDATED, topic=TOPIC)
+        def first(self, event: MyEvent) -> None:
+            order.append(f"{self.name} first")
+
+    class Nested(containers.DeclarativeContainer):
+        inside = providers.Singleton(Ordered, "inside")
+
+    hidden = providers.Singleton(Ordered, "hidden")
+    last = providers.Singleton(Ordered, "last")
+    with lifespan(
+        app_with(
+            one=providers.Singleton(Ordered, "one", last, hidden),
+            nested=providers.Container(Nested),
+            two=providers.Singleton(Ordered, "two"),
+            last=last,
+        )
+    ) as app:
+        say(app, 1)
+        eventually(lambda: len(order) == 10)
+    names = ["one", "inside", "two", "last", "hidden"]
+    assert order == [f"{name} {method}" for name in names for method in ("second", "first")]
+
+
+@pytest.mark.parametrize(
+    ("provider", "kind"),
+    [
+        (providers.Factory(Service), "factory"),
+        (providers.Factory(make_service), "factory"),
+        (providers.Factory(Holder).provided.service, "factory"),
+        (providers.Callable(Service), "callable"),
+        (providers.Callable(make_service), "callable"),
+        (providers.Coroutine(make_asynchronously), "coroutine"),
+        (providers.ThreadLocalSingleton(Service), "thread-local singleton"),
+        (providers.ContextLocalSingleton(Service), "context-local singleton"),
+        (providers.FactoryAggregate(one=providers.Factory(Service)), "factory"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_many_objects_with_handlers_are_refused(
+    at_proxy: EventBusProxy, provider: providers.Provider[Any], kind: str
+) -> None:
+    """Of a provider that may make an object with each call nobody knows which one handles: refused with its name."""
+    app = app_with(service=provider)
+    refused = pytest.raises(InvalidHandler, match=rf"`service`.* is a {kind} and provides .*Service, .* handler keep")
+    with leaving_nothing(), refused, lifespan(app):
+        raise AssertionError("it must not start")
+    assert Service.made == []
+
+
+def test_a_callable_may_hand_on(at_proxy: EventBusProxy) -> None:
+    """A callable that gets its object from a singleton is no second provider of it."""
+
+    def pick(one: Service, two: Service) -> Service:
+        return one
+
+    one, two = providers.Singleton(Service), providers.Singleton(Service)
+    with lifespan(app_with(one=one, two=two, picked=providers.Callable(pick, one, two))) as app:
+        say(app, 1)
+        eventually(lambda: [service.values for service in Service.made] == [[1], [1]])
+
+
+class Interface(Protocol):
+    """Says nothing of handlers."""
+
+    values: list[float]
+
+
+class Abstract(ABC):
+    """Says nothing of handlers either."""
+
+    @abstractmethod
+    def keep(self, event: MyEvent) -> None: ...
+
+
+def make_interface() -> Interface:
+    return Service()
+
+
+def make_abstract() -> Abstract:
+    return Implementation()  # type: ignore[return-value] # as if it were one
+
+
+def make_unannotated():  # type: ignore[no-untyped-def] # on purpose
+    return Service()
+
+
+def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+UNKNOWN = {
+    "lambda": providers.Singleton(lambda: Service()),
+    "unannotated": providers.Singleton(make_unannotated),
+    "factory": providers.Factory(make_unannotated),
+    "callable": providers.Callable(make_unannotated),
+    "protocol": providers.Singleton(make_interface),
+    "abstract": providers.Singleton(make_abstract),
+    "attribute": providers.Singleton(Holder).provided.other,
+    "item": providers.Factory(make_unannotated).provided["service"],
+}
+
+
+@pytest.mark.parametrize("provider", UNKNOWN.values(), ids=UNKNOWN)
+def test_a_class_that_cannot_be_told(
+    at_proxy: EventBusProxy, provider: providers.Provider[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A provider that does not say what it provides is not called, and named in a warning with the remedy."""
+    with lifespan(app_with(service=provider)):
+        assert Service.made == []
+    (warning,) = warnings_of(caplog)
+    assert warning.startswith("handlers of `service` are not found, if there are any: annotate")
+
+
+def test_the_warning_names_who_depends_on_it(at_proxy: EventBusProxy, caplog: pytest.LogCaptureFixture) -> None:
+    """A singleton without a name is named by what it is injected into; other kinds without one are plain values."""
+    hidden = [
+        providers.Singleton(make_unannotated),
+        providers.Callable(make_unannotated),
+        providers.Factory(make_unannotated),
+    ]
+    with lifespan(app_with(user=providers.Singleton(dict, providers.List(*hidden)))):
+        pass
+    (warning,) = warnings_of(caplog)
+    assert warning.startswith("handlers of what `user` depends on are not found")
+
+
+def test_what_says_nothing_and_exists_already(at_proxy: EventBusProxy, caplog: pytest.LogCaptureFixture) -> None:
+    """A singleton that was made before the start, or for another one with handlers, is looked at: no warning is needed."""
+
+    class User(Service):
+        def __init__(self, _used: Service, _other: object) -> None:
+            super().__init__()
+
+    used = providers.Singleton(make_unannotated)
+    early = providers.Singleton(lambda: Service())
+    app = app_with(
+        early=early, used=used, user=providers.Singleton(User, used, providers.Singleton(Holder).provided.service)
+    )
+    app.early()
+    with lifespan(app):
+        say(app, 1)
+        eventually(lambda: [service.values for service in Service.made] == [[1]] * 4)
+    assert warnings_of(caplog) == []
+
+
+def test_what_needs_no_annotation(at_proxy: EventBusProxy, caplog: pytest.LogCaptureFixture) -> None:
+    """Classes, functions of the standard library, and annotations that name other classes cause no warning."""
+
+    def make_mapping() -> Mapping[str, int]:
+        return {}
+
+    with lifespan(
+        app_with(
+            logger=providers.Singleton(logging.getLogger, "app"),
+            cwd=providers.Callable(Path.cwd),
+            size=providers.Callable(len, "four"),
+            mapping=providers.Singleton(make_mapping),
+            config=providers.Configuration(),
+            number=providers.Object(4),
+            nothing=providers.Singleton(make_nothing),
+        )
+    ):
+        pass
+    assert warnings_of(caplog) == []
+
+
+def make_nothing() -> None: ...
+
+
+def test_every_handler_is_said(at_proxy: EventBusProxy, caplog: pytest.LogCaptureFixture) -> None:
+    """Starting logs a line for each handler, with its types and topics."""
+
+    class Many:
+        @on(UPDATED, topic=TOPIC)
+        def one(self, event: MyEvent) -> None: ...
+
+        @on(STARTED, UPDATED)
+        @on(UPDATED, topic=TOPIC)
+        async def two(self, event: MyEvent) -> None: ...
+
+    caplog.set_level(logging.INFO, "eventbus")
+    with lifespan(app_with(many=providers.Singleton(Many))):
+        pass
+    name = f"{__name__}.{Many.__qualname__}"
+    said = [record for record in caplog.records if record.getMessage().startswith("handler ")]
+    assert [record.getMessage() for record in said] == [
+        f"handler {name}.one: updated on my_service",
+        f"handler {name}.two: started, updated on every subscribed topic; updated on my_service",
+    ]
+    assert fields_of(said[0]) == {
+        "eventbus_handler": f"{name}.one",
+        "eventbus_type": "updated",
+        "eventbus_topic": "my_service",
+    }
 
 
 def test_a_singleton_is_the_one_that_the_service_gets(at_proxy: EventBusProxy) -> None:
@@ -256,7 +565,7 @@ def test_an_async_dependency_needs_async_with(at_proxy: EventBusProxy) -> None:
 # Methods
 
 
-class Base:
+class Inherited:
     """The handlers that the derived class inherits."""
 
     def __init__(self) -> None:
@@ -271,7 +580,7 @@ class Base:
         self.got.append("of the base class")
 
 
-class Derived(Base):
+class Derived(Inherited):
     heard: list[str] = []  # noqa: RUF012 # static and class methods have nothing else
 
     def overridden(self, event: MyEvent) -> None:
@@ -438,6 +747,66 @@ class Keeper:
         eventually(lambda: module.got == [(1, "injected")])
 
 
+def test_injection_into_a_class_method(
+    at_proxy: EventBusProxy, write_module: WriteModule, wire: Callable[..., None]
+) -> None:
+    """Wiring replaces class and static methods; what @on has marked around them is found all the same."""
+    module = write_module("""
+class Keeper:
+    @handles
+    @classmethod
+    @inject
+    def of_class(cls, event: MyEvent, name: str = Provide["name"]) -> None:
+        got.append((event.value, name))
+
+    @handles
+    @staticmethod
+    def static(event: MyEvent, name: str = Provide["name"]) -> None:
+        got.append((event.value, name))
+""")
+    app = app_with(name=providers.Object("injected"), keeper=providers.Singleton(module.Keeper))
+    wire(app, modules=[module])
+    with lifespan(app):
+        say(app, 1)
+        eventually(lambda: module.got == [(1, "injected")] * 2)
+
+
+def test_what_a_module_marks_beside_functions(
+    at_proxy: EventBusProxy, write_module: WriteModule, wire: Callable[..., None]
+) -> None:
+    """Partials, callable objects and what a decorator without `wraps` returns are handlers of the module that marks them."""
+    library = write_module("""
+def logged(function):
+    def wrapper(event):
+        return function(event)
+    return wrapper
+""")
+    module = write_module(f"""
+from functools import partial
+from {library.__name__} import logged
+
+def append(name, event: MyEvent) -> None:
+    got.append(name)
+
+class Called:
+    def __call__(self, event: MyEvent) -> None:
+        append("called", event)
+
+called = handles(Called())
+part = handles(partial(append, "part"))
+
+@handles
+@logged
+def decorated(event: MyEvent) -> None:
+    append("decorated", event)
+""")
+    app = app_with()
+    wire(app, modules=[library, module])
+    with lifespan(app):
+        say(app, 1)
+        eventually(lambda: module.got == ["called", "part", "decorated"])
+
+
 def test_a_module_made_on_the_fly(
     at_proxy: EventBusProxy, wire: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -594,3 +963,40 @@ def test_an_injected_parameter_in_the_event_s_place_is_refused(
     wire(app, modules=[module])
     with leaving_nothing(), pytest.raises(InvalidHandler, match=rf"{module.__name__}\.handle"), lifespan(app):
         raise AssertionError("it must not start")
+
+
+class Generating:
+    @on(UPDATED)
+    def handle(self, event: MyEvent) -> Iterator[None]:
+        yield
+
+
+class OfAnotherClass:
+    @on(UPDATED)
+    def handle(self, event: Service) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [(Generating, "is a generator function"), (OfAnotherClass, "takes `event: Service`, but gets .* MyEvent")],
+)
+def test_a_handler_that_would_do_nothing_or_fail_is_refused(at_proxy: EventBusProxy, wrong: type[Any], reason: str) -> None:
+    """A generator function, and a handler that is annotated with another class than the bus has, are errors of the start."""
+    app = app_with(wrong=providers.Singleton(wrong))
+    with leaving_nothing(), pytest.raises(InvalidHandler, match=rf"{wrong.__name__}\.handle {reason}"), lifespan(app):
+        raise AssertionError("it must not start")
+
+
+def test_the_event_class_of_an_injected_handler(
+    at_proxy: EventBusProxy, write_module: WriteModule, wire: Callable[..., None]
+) -> None:
+    """The annotation is looked at through @inject, in functions and in methods."""
+    code = "def handle(event: int, name: str = Provide['name']) -> None: ...\n"
+    function = write_module(f"@handles\n@inject\n{code}")
+    method = write_module(f"class Keeper:\n    @handles\n    @inject\n    {code.replace('(', '(self, ')}")
+    for module in (function, method):
+        more = {"keeper": providers.Singleton(module.Keeper)} if module is method else {}
+        app = app_with(name=providers.Object("injected"), **more)
+        wire(app, modules=[module])
+        with leaving_nothing(), pytest.raises(InvalidHandler, match=r"handle takes `event: int`"), lifespan(app):
+            raise AssertionError("it must not start")

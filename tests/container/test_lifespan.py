@@ -1,7 +1,10 @@
 """`lifespan`: starting and stopping as a whole, also when something fails."""
 
 import asyncio
+import multiprocessing
+import multiprocessing.queues
 import threading
+import warnings
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any
@@ -347,6 +350,50 @@ def test_the_error_of_an_async_block_comes_through(at_proxy: EventBusProxy) -> N
 
 
 # Again
+
+
+def test_a_container_that_runs_is_refused(at_proxy: EventBusProxy) -> None:
+    """A second `lifespan` of a running container would end the handlers of the first one: refused, and the first goes on."""
+    app = App()
+    with lifespan(app):
+        refused = pytest.raises(RuntimeError, match="running already, in another `lifespan`")
+        with refused, lifespan(app):
+            raise AssertionError("it must not start")
+        with pytest.raises(RuntimeError, match="running already"), lifespan(app.bus.container):
+            raise AssertionError("it must not start")
+        say(app, 1)
+        eventually(lambda: app.listener().values == [1])
+    app.init_resources()
+    with pytest.raises(RuntimeError, match=r"started by init_resources\(\)"), lifespan(app):
+        raise AssertionError("it must not start")
+    app.shutdown_resources()
+
+
+def test_a_running_container_is_refused_async(at_proxy: EventBusProxy) -> None:
+    """The same in `async with`; in a forked child the error says who has started it."""
+    app = App()
+
+    def in_child(queue: "multiprocessing.queues.SimpleQueue[str]") -> None:
+        try:
+            lifespan(app).__enter__()
+        except RuntimeError as error:
+            queue.put(str(error))
+
+    async def main() -> None:
+        async with lifespan(app):
+            with pytest.raises(RuntimeError, match="running already"):
+                async with lifespan(app):
+                    raise AssertionError("it must not start")
+            context = multiprocessing.get_context("fork")
+            queue = context.SimpleQueue()
+            with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # fork beside threads
+                child = context.Process(target=in_child, args=(queue,))
+                child.start()
+            assert "by the parent process before the fork" in await asyncio.to_thread(queue.get)
+            await asyncio.to_thread(child.join, PATIENCE)
+
+    with leaving_nothing():
+        asyncio.run(main())
 
 
 def test_a_container_can_start_again(at_proxy: EventBusProxy) -> None:

@@ -354,7 +354,7 @@ def test_a_factory_of_services_is_refused(kind: str) -> None:
     app = container_of(worker=getattr(providers, kind)(Worker, bus=Base.bus.client))
     with (
         leaving_nothing(),
-        pytest.raises(TypeError, match=rf"a {kind.lower()} provides Worker: .* use providers\.Singleton"),
+        pytest.raises(TypeError, match=rf"`worker` is a {kind.lower()} and provides Worker: .* use providers\.Singleton"),
     ):
         run(app)
 

@@ -46,10 +46,10 @@ class Plant:
 
     def meet(self) -> None:
         """Return once the agent has subscribed."""
-        self._publisher = self._peers.publisher(b"plant")
+        self._publisher = self._peers.publisher(b"PLANT")
 
     def emit(self, event_type: str, value: float = 0.0) -> None:
-        self._publisher.send_multipart([b"plant", b'{"type":"%s","value":%s}' % (event_type.encode(), str(value).encode())])
+        self._publisher.send_multipart([b"PLANT", b'{"type":"%s","value":%s}' % (event_type.encode(), str(value).encode())])
 
     def hears(self) -> bool:
         """Whether another event has come; then it is in `heard`."""
@@ -119,6 +119,8 @@ def test_the_client_first(ports: Ports, tmp_path: Path) -> None:
     with section("migration.md", "The client first") as part:
         part.write(tmp_path)
     (tmp_path / "bus.py").unlink()
+    tested = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_topics.py"]
+    subprocess.run(tested, cwd=tmp_path, env=surroundings(ports), timeout=2 * PATIENCE, check=True)
     with running_agent(tmp_path, ports) as plant:
         expect_advice(plant)
 

@@ -1,9 +1,12 @@
 """CURVE keys: what is one, which belong together, and the files that they lie in."""
 
+import errno
 import os
 import stat
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from pprint import pformat
 
 import pytest
 import zmq
@@ -11,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from zmq.utils import z85
 
-from eventbus import ClientKeys, InvalidSettings
-from eventbus.keys import bare, checked_key, public_key_of, read_key, write_pair
+from eventbus import ClientKeys, EventBusProxy, InvalidSettings, ProxyOptions
+from eventbus.keys import Secret, bare, checked_key, is_key, masked, public_key_of, read_key, write_pair
+from eventbus.transports.zeromq import ZeroMQOptions
 from tests.keys import pair
+from tests.support import run_script
 
 PROXY, CLIENT = pair("proxy"), pair("client")
 
@@ -99,13 +104,18 @@ def test_the_keys_of_a_client() -> None:
     keys = ClientKeys(f'"{PROXY.public}"\n', f" {CLIENT.secret}\n")
     assert keys == ClientKeys(PROXY.public, CLIENT.secret)
     assert keys != ClientKeys(CLIENT.public, CLIENT.secret)
-    assert (keys.server_public_key, keys.secret_key, keys.public_key) == (PROXY.public, CLIENT.secret, CLIENT.public)
+    assert (keys.server_public_key, keys.secret_key) == (PROXY.public, Secret(CLIENT.secret))
+    assert keys.public_key == CLIENT.public
+    assert ClientKeys(PROXY.public, Secret(f" {CLIENT.secret}")) == keys
 
 
 def test_the_secret_key_of_a_client_is_not_shown() -> None:
-    """The repr of a client's keys has the proxy's public key and nothing of the secret one."""
+    """What shows a client's keys, or a proxy with its options, shows nothing of the secret one."""
     keys = ClientKeys(PROXY.public, CLIENT.secret)
-    assert repr(keys) == str(keys) == f"ClientKeys(server_public_key={PROXY.public!r})"
+    assert repr(keys) == str(keys) == f"ClientKeys(server_public_key={PROXY.public!r}, secret_key=Secret('**********'))"
+    proxy = EventBusProxy(pub_port=0, sub_port=0, secret_key=CLIENT.secret, allow_list="allow.toml")
+    shown = [asdict(keys), vars(proxy), asdict(ProxyOptions(secret_key=CLIENT.secret)), ZeroMQOptions(keys=keys)]
+    assert not [value for value in shown if CLIENT.secret in str(value) or CLIENT.secret in pformat(value)]
 
 
 @pytest.mark.parametrize(
@@ -149,10 +159,22 @@ def test_a_file_without_a_key(tmp_path: Path, content: bytes | None, reason: str
     assert "secret = 1" not in text
 
 
-def test_a_folder_has_no_key(tmp_path: Path) -> None:
-    """A folder in the place of a key's file is named as such."""
-    with pytest.raises(InvalidSettings, match="Is a directory"):
-        read_key(tmp_path, "the key")
+def test_what_is_no_file_has_no_key(tmp_path: Path) -> None:
+    """A folder, and a pipe that nobody writes to, are refused at once; so is a file that does not end."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe", Path("/dev/zero")):
+        with pytest.raises(InvalidSettings, match=f"cannot read the key from {path}: it is not a regular file"):
+            read_key(path, "the key")
+    (tmp_path / "long").write_text(CLIENT.secret * 1_000_000)
+    with pytest.raises(InvalidSettings, match="no CURVE key"):
+        read_key(tmp_path / "long", "the key")
+
+
+def test_a_key_as_a_path_is_not_shown() -> None:
+    """A key in the place of its file's path is not part of the error."""
+    with pytest.raises(InvalidSettings, match=r"cannot read the key from \(a key, not shown\): No such file") as caught:
+        read_key(Path(CLIENT.secret), "the key")
+    assert CLIENT.secret not in str(caught.value)
 
 
 @pytest.mark.usefixtures("no_umask")
@@ -165,6 +187,7 @@ def test_a_new_pair(tmp_path: Path) -> None:
     assert public_key_of(read_key(made.secret_file, "it")) == made.public_key
     assert stat.S_IMODE(made.secret_file.stat().st_mode) == 0o600
     assert stat.S_IMODE(made.public_file.stat().st_mode) == 0o644
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in (directory, directory.parent)] == [0o700, 0o700]
     assert {len(file.read_text()) for file in directory.iterdir()} == {len(made.public_key) + 1}
     assert made.secret_file.read_text().strip() not in repr(made)
 
@@ -218,3 +241,67 @@ def test_where_no_file_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(InvalidSettings, match=r"cannot write .*file"):
         write_pair("plant", tmp_path / "file")
+
+
+def test_a_full_disk_leaves_no_file(tmp_path: Path) -> None:
+    """Where a key does not fit, no file is left: neither an empty one nor one that is not finished."""
+    done = run_script(
+        "import resource\n"
+        "from pathlib import Path\n"
+        "from eventbus import InvalidSettings\n"
+        "from eventbus.keys import write_pair\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (10, 10))\n"
+        "try:\n"
+        f"    write_pair('plant', Path({str(tmp_path)!r}))\n"
+        "except InvalidSettings as error:\n"
+        "    print(error)\n"
+    )
+    assert done.stdout == f"cannot write {tmp_path / 'plant.secret'}: File too large\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_hard_links(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that has no hard links takes keys, too."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refuse)
+    made = write_pair("plant", tmp_path)
+    assert public_key_of(read_key(made.secret_file, "it")) == made.public_key
+    assert {file.name for file in tmp_path.iterdir()} == {"plant.pub", "plant.secret"}
+
+
+@pytest.mark.parametrize("key", [PROXY.public, *(pair(str(number)).secret for number in range(20))])
+def test_keys_are_masked(key: str) -> None:
+    """In a text for people no key is left, alone or beside other words."""
+    assert is_key(key)
+    for text in (key, f"'{key}'", f"name={key}", f"name: {key}", f"a,{key};b", f"{key}\n{key}"):
+        assert key not in masked(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "a.path/that/is/as/long/as/a/key/and.toml",
+        "proxy.line1.plant.svc.production.example",
+        "x" * 41,
+        "#" * 40,
+        "ä" * 40,
+    ],
+)
+def test_what_is_not_masked(text: str) -> None:
+    """Names and paths of a key's length are left, and so is what is no key."""
+    assert masked(text) == text
+
+
+def test_no_core_dump() -> None:
+    """A process can rule out core dumps, which would hold its key."""
+    done = run_script(
+        "import resource\n"
+        "from eventbus.keys import forbid_core_dumps\n"
+        "forbid_core_dumps()\n"
+        "print(resource.getrlimit(resource.RLIMIT_CORE))\n"
+    )
+    assert done.stdout == "(0, 0)\n"

@@ -9,6 +9,7 @@ import pytest
 from pydantic import SecretStr
 
 from eventbus import ClientKeys, Compression, EventBusClient, ReceivePolicy, SendPolicy
+from eventbus.keys import Secret
 from eventbus.options import (
     ClientArguments,
     ClientOptions,
@@ -141,7 +142,7 @@ def test_from_settings_to_the_options_of_a_proxy() -> None:
     )
     options = settings.proxy_options()
     assert (options.max_event_bytes, options.settle, str(options.allow_list)) == (1_000, 2.5, "allow.toml")
-    assert options.secret_key == PROXY.secret
+    assert options.secret_key == Secret(PROXY.secret)
     assert EventBusSettings().proxy_options() == ProxyOptions()
 
 

@@ -1,8 +1,9 @@
 """A client as services have had it until now: a PUB and a SUB socket, a thread that polls, pyzmq and pydantic alone.
 
-It knows nothing of this package, and stands for a peer that does not either. It has what is known of that client: its
-methods, its wire format, its slow joining. What that one does with a message that it cannot read is not known: this one
-skips it. Run as a program it sends back what it receives.
+It imports nothing of this package, and stands for a peer that does not either. It has what is known of that client: its
+methods, its wire format, its slow joining. A topic travels by the *name* of its member, an event type by its *value*. What
+that client does with a message that it cannot read is not known: this one skips it. Run as a program it sends back what it
+receives.
 """
 
 import sys
@@ -15,18 +16,20 @@ from threading import Event, Lock, Thread
 import zmq
 from pydantic import BaseModel, Field
 
-_POLL = 20  # milliseconds
+_POLL_INTERVAL_MS = 20
 
 
 class RLEventType(StrEnum):
     started = auto()
     measured = auto()
     stopped = auto()
+    RESET = auto()  # the value is "reset"
 
 
 class RLEventTopic(StrEnum):
     corerl = auto()
     corerl_scheduler = auto()
+    PLANT = auto()  # the value is "plant"
 
 
 class Place(BaseModel):
@@ -46,7 +49,7 @@ class EventBusClient[EventClass: BaseModel, EventTypeClass: StrEnum, EventTopicC
     """Subscribe and attach before `start_consumer`.
 
     Attributes:
-        messages: all that has come, as frames.
+        messages: all received messages, as frames.
         skipped: how many of them were no event.
     """
 
@@ -79,8 +82,12 @@ class EventBusClient[EventClass: BaseModel, EventTypeClass: StrEnum, EventTopicC
     def is_connected(self) -> bool:
         return self._context is not None
 
-    def subscribe(self, topic: str) -> None:
-        self._subscriber.setsockopt(zmq.SUBSCRIBE, topic.encode())
+    def subscribe(self, topic: EventTopicClass) -> None:
+        self.subscribe_prefix(topic.name)
+
+    def subscribe_prefix(self, prefix: str) -> None:
+        """Subscribe as ZeroMQ does: to all topics that begin with this."""
+        self._subscriber.setsockopt(zmq.SUBSCRIBE, prefix.encode())
 
     def attach_callback(self, event_type: EventTypeClass, callback: Callable[[EventClass], object]) -> None:
         self._callbacks.setdefault(event_type, []).append(callback)
@@ -102,10 +109,10 @@ class EventBusClient[EventClass: BaseModel, EventTypeClass: StrEnum, EventTopicC
 
     def emit_event(self, event: EventClass | EventTypeClass, topic: EventTopicClass) -> None:
         whole = event if isinstance(event, BaseModel) else self._event_class.model_validate({"type": event})
-        self.send([topic.encode(), whole.model_dump_json().encode()])
+        self.send([topic.name.encode(), whole.model_dump_json().encode()])
 
     def send(self, frames: list[bytes]) -> None:
-        """Send whatever it is."""
+        """Send any frames."""
         with self._sending:
             self._publisher.send_multipart(frames)
 
@@ -123,7 +130,7 @@ class EventBusClient[EventClass: BaseModel, EventTypeClass: StrEnum, EventTopicC
 
     def _consume(self) -> None:
         while not self._stopped.is_set():
-            if self._subscriber.poll(_POLL):
+            if self._subscriber.poll(_POLL_INTERVAL_MS):
                 message = self._subscriber.recv_multipart()
                 self.messages.append(message)
                 try:
@@ -138,17 +145,17 @@ class EventBusClient[EventClass: BaseModel, EventTypeClass: StrEnum, EventTopicC
 
 
 class RLEventBusClient(EventBusClient[RLEvent, RLEventType, RLEventTopic]):
-    """As services make one of their own."""
+    """A client of a service's own."""
 
     def __init__(self, host: str, pub_port: int, sub_port: int) -> None:
         super().__init__(RLEvent, host, pub_port, sub_port)
 
 
 def main(pub_port: str, sub_port: str) -> None:
-    """Send what comes on one topic back on the other, up to the event that says `stopped`."""
+    """Send each event of one topic back on the other, up to an event of type `stopped`."""
     client = RLEventBusClient("127.0.0.1", int(pub_port), int(sub_port))
     client.connect()
-    # The longer name, so that its own prefix does not bring back what it sends.
+    # The longer name: the shorter one is its prefix, and would bring back what this program sends.
     client.subscribe(RLEventTopic.corerl_scheduler)
     client.start_consumer()
     for event in client.listen_forever():

@@ -1,4 +1,4 @@
-"""What the tests of interoperability share: the same events on our side, proxies, and peers that have been introduced."""
+"""Shared by the tests of interoperability: the same events on our side, proxies, and peers that know of each other."""
 
 import re
 import subprocess
@@ -23,11 +23,13 @@ class RLEventType(BaseEventType):
     started = auto()
     measured = auto()
     stopped = auto()
+    RESET = auto()
 
 
 class RLEventTopic(BaseEventTopic):
     corerl = auto()
     corerl_scheduler = auto()
+    PLANT = "PLANT"  # the original client sends the name
 
 
 class Place(BaseModel):
@@ -101,15 +103,18 @@ class Old:
 
     Args:
         ports: of the proxy.
-        topics: prefixes.
+        topics: topics, or prefixes of them.
     """
 
-    def __init__(self, ports: Ports, *topics: str) -> None:
+    def __init__(self, ports: Ports, *topics: original.RLEventTopic | str) -> None:
         self.events: list[original.RLEvent] = []
         self.client = original.RLEventBusClient("127.0.0.1", *ports)
         self.client.connect()
         for topic in topics:
-            self.client.subscribe(topic)
+            if isinstance(topic, original.RLEventTopic):
+                self.client.subscribe(topic)
+            else:
+                self.client.subscribe_prefix(topic)
         self.client.attach_callbacks(dict.fromkeys(original.RLEventType, self.events.append))
         if topics:
             self.client.start_consumer()
@@ -169,7 +174,7 @@ class New:
         greet(lambda greeting: self.emit(new_event(greeting), topic), events)
 
 
-def old(ports: Ports, *topics: str) -> "closing[Old]":
+def old(ports: Ports, *topics: original.RLEventTopic | str) -> "closing[Old]":
     """An `Old`, closed at the end of the block."""
     return closing(Old(ports, *topics))
 

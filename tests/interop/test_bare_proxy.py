@@ -4,7 +4,19 @@ import pytest
 
 from eventbus import ClientState
 from tests.faults.proxies import ProxyProcess, running_proxy
-from tests.interop.support import LONGER, TOPIC, New, Old, Ports, new, new_event, numbers_in, old
+from tests.interop.support import (
+    LONGER,
+    OLD_LONGER,
+    OLD_TOPIC,
+    TOPIC,
+    New,
+    Old,
+    Ports,
+    new,
+    new_event,
+    numbers_in,
+    old,
+)
 from tests.support import PATIENCE, eventually
 
 
@@ -14,7 +26,7 @@ def at(proxy: ProxyProcess) -> Ports:
 
 def test_connect_is_proof(bare: Ports) -> None:
     """The first event of a client that has connected reaches an original client that was there before."""
-    with old(bare, TOPIC) as receiver, new(bare) as first:
+    with old(bare, OLD_TOPIC) as receiver, new(bare) as first:
         first.introduce(receiver.events)
         for number in range(10):
             with new(bare) as sender:
@@ -24,7 +36,7 @@ def test_connect_is_proof(bare: Ports) -> None:
 
 def test_subscribe_is_proof(bare: Ports) -> None:
     """What is emitted after `subscribe` has returned arrives, though original clients have subscribed to the same topics."""
-    with old(bare, TOPIC), old(bare, LONGER), new(bare) as client:
+    with old(bare, OLD_TOPIC), old(bare, OLD_LONGER), new(bare) as client:
         client.client.start_consumer()
         for number, topic in enumerate((TOPIC, LONGER)):
             client.client.subscribe(topic)
@@ -36,7 +48,7 @@ def test_the_echo_sees_a_proxy_that_hangs() -> None:
     """A plain proxy that hangs is noticed while original clients share it, and what was emitted meanwhile reaches them."""
     with (
         running_proxy(plain=True) as proxy,
-        old(at(proxy), TOPIC) as receiver,
+        old(at(proxy), OLD_TOPIC) as receiver,
         new(at(proxy), echo_interval=0.05, echo_timeout=0.1) as client,
     ):
         client.introduce(receiver.events)
@@ -52,7 +64,7 @@ def test_the_echo_sees_a_proxy_that_hangs() -> None:
 @pytest.mark.parametrize("plain", [True, False])
 def test_a_restart(plain: bool) -> None:
     """Killed and started again, a proxy of either kind passes on, in order, what clients of both kinds emit from then on."""
-    with running_proxy(plain=plain) as proxy, old(at(proxy), TOPIC) as one, new(at(proxy), TOPIC) as other:
+    with running_proxy(plain=plain) as proxy, old(at(proxy), OLD_TOPIC) as one, new(at(proxy), TOPIC) as other:
         peers: list[Old | New] = [one, other]
         for attempt in range(2):
             if attempt:

@@ -13,6 +13,7 @@ from tests.interop import original
 from tests.interop.support import (
     LONGER,
     OLD_LONGER,
+    OLD_TOPIC,
     SAMPLES,
     TOPIC,
     Bus,
@@ -48,7 +49,7 @@ def at_once(client: Bus, events: Sequence[RLEvent]) -> None:
 @pytest.mark.parametrize("numbered", [False, True])
 def test_what_is_emitted_here(place: Ports, emit: Callable[[Bus, Sequence[RLEvent]], None], numbered: bool) -> None:
     """The original client gets every event, and from its queue too: emitted one by one, or many at once and not packed."""
-    with old(place, TOPIC) as receiver, new(place, packing=False, numbered=numbered) as sender:
+    with old(place, OLD_TOPIC) as receiver, new(place, packing=False, numbered=numbered) as sender:
         sender.introduce(receiver.events)
         emit(sender.client, OURS)
         expect(receiver.events, OURS)
@@ -158,8 +159,8 @@ def test_a_mixed_fleet(place: Ports) -> None:
     """Two publishers and two subscribers of each kind on one topic: all get all, and each publisher's events in order."""
     count = 200
     with (
-        old(place, TOPIC) as old_one,
-        old(place, TOPIC) as old_two,
+        old(place, OLD_TOPIC) as old_one,
+        old(place, OLD_TOPIC) as old_two,
         new(place, TOPIC) as new_one,
         new(place, TOPIC, numbered=True) as new_two,
         old(place) as old_three,

@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
-from tests.interop.support import TOPIC, Ports, new, new_event, numbers_in, old, old_event
+from tests.interop.support import (
+    OLD_TOPIC,
+    TOPIC,
+    Ports,
+    new,
+    new_event,
+    numbers_in,
+    old,
+    old_event,
+)
 from tests.security import Guarded
 from tests.support import PATIENCE, eventually
 
@@ -12,7 +21,7 @@ def test_without_keys(tmp_path: Path) -> None:
     with Guarded(tmp_path) as guarded:
         ports = Ports(guarded.proxy.pub_port, guarded.proxy.sub_port)
         keys = guarded.admit("service")
-        with new(ports, TOPIC, keys=keys) as client, old(ports, TOPIC) as stranger:
+        with new(ports, TOPIC, keys=keys) as client, old(ports, OLD_TOPIC) as stranger:
 
             def refused() -> bool:
                 failures = guarded.proxy.health().handshake_failures

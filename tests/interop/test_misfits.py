@@ -8,7 +8,19 @@ import pytest
 from pydantic import BaseModel
 
 from eventbus import BaseEvent, BaseEventType, EventBusClient, RejectReason
-from tests.interop.support import NOON, TOPIC, Place, Ports, RLEventTopic, greet, new, numbers_in, old, old_event
+from tests.interop.support import (
+    NOON,
+    OLD_TOPIC,
+    TOPIC,
+    Place,
+    Ports,
+    RLEventTopic,
+    greet,
+    new,
+    numbers_in,
+    old,
+    old_event,
+)
 from tests.support import PATIENCE, eventually
 
 
@@ -34,7 +46,7 @@ STRANGE: dict[str, tuple[list[bytes], RejectReason]] = {
 @pytest.mark.parametrize(("frames", "reason"), STRANGE.values(), ids=STRANGE.keys())
 def test_what_the_original_sends_and_is_no_event(bare: Ports, frames: list[bytes], reason: RejectReason) -> None:
     """It is counted here for what it is, skipped there, and costs no other event."""
-    with new(bare, TOPIC) as ours, old(bare, TOPIC) as theirs, old(bare) as sender:
+    with new(bare, TOPIC) as ours, old(bare, OLD_TOPIC) as theirs, old(bare) as sender:
         for receiver in (ours, theirs):
             sender.introduce(receiver.events)
         for number in range(3):
@@ -67,7 +79,7 @@ class NewerClient(EventBusClient[NewerEvent, NewerType, RLEventTopic]):
 
 def test_a_newer_version_here(bare: Ports) -> None:
     """The original client ignores the field that it does not know, skips the type, and gets all else, in order."""
-    with old(bare, TOPIC) as receiver, NewerClient(NewerEvent, "127.0.0.1", *bare) as sender:
+    with old(bare, OLD_TOPIC) as receiver, NewerClient(NewerEvent, "127.0.0.1", *bare) as sender:
 
         def emit(value: float, event_type: NewerType = NewerType.measured) -> None:
             sender.emit_event(NewerEvent(type=event_type, time=NOON, value=value), TOPIC)

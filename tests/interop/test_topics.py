@@ -35,7 +35,7 @@ def test_a_prefix_of_the_original(bare: Ports, prefix: str, numbered: bool) -> N
 @pytest.mark.parametrize("numbered", [False, True])
 def test_the_longer_topic_alone(bare: Ports, numbered: bool) -> None:
     """Subscribed to `corerl_scheduler`, the original client gets nothing of what we emit on `corerl`."""
-    with new(bare, numbered=numbered) as sender, old(bare, LONGER) as receiver:
+    with new(bare, numbered=numbered) as sender, old(bare, OLD_LONGER) as receiver:
         sender.introduce(receiver.events, LONGER)
         sender.emit(new_event(1), TOPIC)
         sender.emit(new_event(2), LONGER)

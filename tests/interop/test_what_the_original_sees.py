@@ -13,6 +13,8 @@ from eventbus.handle.middleware import EmitNext
 from eventbus.wire.frames import is_text
 from tests.interop.support import (
     LONGER,
+    OLD_LONGER,
+    OLD_TOPIC,
     SAMPLES,
     TOPIC,
     Bus,
@@ -50,7 +52,7 @@ WAYS: dict[str, dict[str, Any]] = {
 @pytest.fixture
 def receiver(bare: Ports) -> Iterator[Old]:
     """An original client that is subscribed to `corerl`."""
-    with old(bare, TOPIC) as receiver:
+    with old(bare, OLD_TOPIC) as receiver:
         yield receiver
 
 
@@ -131,7 +133,7 @@ class App(containers.DeclarativeContainer):
 def test_the_variables_that_avoid_it(place: Ports, monkeypatch: pytest.MonkeyPatch) -> None:
     """With EVENTBUS_PACKING=false and EVENTBUS_COMPRESSION=none the original client reads all that emit_events sends."""
     monkeypatch.setenv("EVENTBUS_COMPRESSION_THRESHOLD", "1")
-    with old(place, TOPIC) as receiver, lifespan(App()) as app, new(place) as first:
+    with old(place, OLD_TOPIC) as receiver, lifespan(App()) as app, new(place) as first:
         first.introduce(receiver.events)
         client = app.bus.client()
         client.connect()  # once more: by now the original's subscription has come to it
@@ -161,7 +163,7 @@ class FailingApp(containers.DeclarativeContainer):
 @pytest.mark.usefixtures("variables")
 def test_dead_letters(place: Ports) -> None:
     """An event of the original client that a handler has failed at comes back to it, as a dead letter, as it was."""
-    with lifespan(FailingApp()), old(place, LONGER) as other:
+    with lifespan(FailingApp()), old(place, OLD_LONGER) as other:
         other.introduce(other.events)  # by a dead letter
         other.emit(old_event(1))
         assert numbers_in(other.events, 1) == [1]

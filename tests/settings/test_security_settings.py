@@ -10,6 +10,8 @@ import pytest
 from pydantic import SecretStr
 
 from eventbus import ClientKeys, InvalidSettings
+from eventbus.cli.settings import print_settings
+from eventbus.keys import Secret
 from eventbus.settings import EventBusSettings
 from eventbus.settings.model import SecuritySettings
 from tests.keys import pair
@@ -166,10 +168,10 @@ def test_secrets_as_kubernetes_mounts_them(mount: Mount) -> None:
     (directory / "..data").symlink_to("..2026_01")
     (directory / SECRET_KEY).symlink_to(f"..data/{SECRET_KEY}")
     (directory / "kubernetes.io" / "serviceaccount").mkdir(parents=True)
-    assert security().own_secret_key() == PROXY.secret
+    assert security().own_secret_key() == Secret(PROXY.secret)
     (directory / "..tmp").symlink_to("..2026_02")
     (directory / "..tmp").rename(directory / "..data")
-    assert security().own_secret_key() == SECRET
+    assert security().own_secret_key() == Secret(SECRET)
 
 
 def test_secrets_of_others(mount: Mount) -> None:
@@ -312,7 +314,7 @@ def test_the_key_of_a_proxy() -> None:
     """A proxy has its own secret key; the public one may be set if it belongs to that."""
     for values in ({}, {"server_public_key": PUBLIC}, {"allow_list": "allow.toml"}):
         given = EventBusSettings(security={"secret_key": PROXY.secret, **values}).security
-        assert given.proxy_secret_key() == PROXY.secret
+        assert given.proxy_secret_key() == Secret(PROXY.secret)
 
 
 @pytest.mark.parametrize(
@@ -376,4 +378,89 @@ def test_settings_do_not_show_the_secret() -> None:
     shown += [repr(settings.model_dump(mode="json")), repr(settings.security), f"{settings.security.secret_key}"]
     assert not [text for text in shown if SECRET in text]
     assert all(PUBLIC in text for text in shown[:-1])
-    assert settings.security.own_secret_key() == SECRET
+    assert settings.security.own_secret_key() == Secret(SECRET)
+
+
+# A key in the wrong place
+
+
+@pytest.mark.parametrize("name", [SECRET_FILE, ALLOW_LIST])
+@pytest.mark.parametrize("written", ["{}", "'{}'", " {}\n"])
+def test_a_key_where_a_file_belongs(monkeypatch: pytest.MonkeyPatch, name: str, written: str) -> None:
+    """A key that is given where the name of a file belongs is refused, with where it belongs, and not shown."""
+    monkeypatch.setenv(name, written.format(SECRET))
+    assert refusal() == (
+        f"{name}: it is a key, where the name of a file belongs: a key goes into {SECRET_KEY}, "
+        f"or into a file that {SECRET_FILE} names"
+    )
+
+
+def test_every_key_where_a_file_belongs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So it is with every key, also one that a path would not keep as it is."""
+    for key in (f"{SECRET[:19]}//{SECRET[21:]}", f"./{SECRET[2:]}", f"{SECRET[:-1]}/", *(pair().secret for _ in range(50))):
+        monkeypatch.setenv(ALLOW_LIST, key)
+        assert "it is a key" in refusal()
+
+
+def test_a_file_whose_path_could_be_a_key(tmp_path: Path) -> None:
+    """A path of a key's length and signs is a path where there is such a file."""
+    name = "a.path/that/is/as/long/as/a/key/and.toml"
+    assert len(name) == 40
+    (tmp_path / name).parent.mkdir(parents=True)
+    (tmp_path / name).write_text("")
+    assert EventBusSettings(security={"allow_list": name}).security.allow_list == Path(name)
+
+
+@pytest.mark.parametrize("name", [name for name in EventBusSettings.model_fields if name != "security"])
+def test_a_key_in_any_other_variable(monkeypatch: pytest.MonkeyPatch, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A key in any other variable is not shown either: not by the error, a `repr` or `eventbus settings`."""
+    monkeypatch.setenv(EventBusSettings.variable(name), SECRET)
+    try:
+        settings = EventBusSettings()
+    except InvalidSettings as error:
+        shown = str(error)
+    else:
+        shown = repr(settings)
+        print_settings(settings)
+    shown += capsys.readouterr().out
+    assert shown
+    assert SECRET not in shown
+
+
+def test_a_key_within_a_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is a key shown that is a part of a value."""
+    for value in (f"{SECRET_KEY}={SECRET}", f"key: {SECRET}", f'"{SECRET}"', f"a,{SECRET};b"):
+        monkeypatch.setenv("EVENTBUS_PUB_PORT", value)
+        assert "(a key, not shown)" in refusal()
+
+
+def test_the_secret_key_as_the_public_one() -> None:
+    """A client's secret key in the place of the proxy's public one, which is shown, is refused."""
+    given = EventBusSettings(security={"server_public_key": SECRET, "secret_key": SECRET}).security
+    with pytest.raises(InvalidSettings, match=f"{SERVER_KEY} is the client's secret key"):
+        given.client_keys()
+
+
+def test_the_file_of_a_public_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that `eventbus keygen` has written for others is refused as one's own, with the name of the right one."""
+    monkeypatch.setenv(SECRET_FILE, "keys/client.pub")
+    assert refusal() == (
+        f"{SECRET_FILE}: keys/client.pub is the file of a public key: name that of the secret one, keys/client.secret"
+    )
+
+
+def test_a_secret_that_others_can_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file with a secret that others may read is warned of, as ssh does; one of this user alone is not."""
+    file = tmp_path / "client.secret"
+    file.write_text(SECRET)
+    security = EventBusSettings(security={"server_public_key": PUBLIC, "secret_key_file": file}).security
+    for mode in (0o600, 0o400):
+        file.chmod(mode)
+        security.client_keys()
+    assert caplog.records == []
+    for mode in (0o640, 0o604, 0o620):
+        file.chmod(mode)
+        assert security.client_keys() == ClientKeys(PUBLIC, SECRET)
+        (record,) = caplog.records
+        assert record.getMessage() == f"other users may read the secret key in {file}: chmod 600 it"
+        caplog.clear()

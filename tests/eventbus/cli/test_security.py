@@ -16,7 +16,7 @@ import pytest
 
 from eventbus import ClientKeys, EventBusError, EventBusProxy
 from eventbus.cli.main import main
-from eventbus.keys import public_key_of, read_key
+from eventbus.keys import Secret, public_key_of, read_key
 from eventbus.proxy.allow_list import AllowListFile
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
@@ -137,7 +137,7 @@ def test_what_keygen_prints_can_be_used_as_it_is(keygen: Callable[..., str], tmp
     assert AllowListFile("allow.toml").current.clients[keys.public_key].name == name
     (tmp_path / ".env").write_text(printed_for(of_proxy, "If they are the proxy's"))
     security = EventBusSettings().security
-    assert security.proxy_secret_key() == read_key(tmp_path / "my keys" / "proxy.secret", "it")
+    assert security.proxy_secret_key() == Secret(read_key(tmp_path / "my keys" / "proxy.secret", "it"))
     assert str(security.allow_list) == "the allow-list"
 
 
@@ -306,6 +306,37 @@ def test_a_proxy_with_keys(start: Start, allow_list: Path) -> None:
     }
     assert (level, " stopped after " in last) == ("INFO", True)
     assert PROXY.secret not in printed + errors
+
+
+def test_a_proxy_with_keys_dumps_no_core(start: Start, allow_list: Path) -> None:
+    """The process that has the proxy's key writes no core dump, for that would have it too."""
+    variables = {SECRET_KEY: PROXY.secret, ALLOW_LIST: str(allow_list)}
+    with start("proxy", *FREE_PORTS, **variables) as process:
+        output(process).readline()
+        limits = Path(f"/proc/{process.pid}/limits").read_text()
+    assert re.search(r"Max core file size +0 +0 ", limits)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["proxy", "--pub-port", CLIENT.secret],
+        ["proxy", "--log-format", CLIENT.secret],
+        ["proxy", "--security.secret-key-file", CLIENT.secret],
+        ["proxy", f"--security.allow-list={CLIENT.secret}"],
+        ["check", f"--key={CLIENT.secret}"],
+        ["check", "--", CLIENT.secret],
+        ["top", "--format", CLIENT.secret],
+        ["keygen", CLIENT.secret],
+        ["--", CLIENT.secret],
+    ],
+)
+def test_a_key_as_an_argument_is_not_shown(run: Run, arguments: list[str]) -> None:
+    """What is said about a wrong argument does not show a key that was given for it."""
+    done = run(*arguments)
+    assert done.returncode == 2
+    assert CLIENT.secret not in done.stdout + done.stderr
+    assert done.stderr
 
 
 def test_a_proxy_for_everybody_without_keys(start: Start) -> None:

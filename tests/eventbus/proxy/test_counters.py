@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus import EventBusProxy
+from eventbus.keys import reveal
 from eventbus.proxy import Connections, HandshakeFailures
 from eventbus.proxy.counters import Port
 from eventbus.proxy.enforcer import SubscriptionCounter
@@ -176,7 +177,7 @@ def test_strangers_at_a_proxy_with_keys(tmp_path: Path) -> None:
             if keys is not None:
                 stranger.set(zmq.CURVE_SERVERKEY, keys.server_public_key.encode())
                 stranger.set(zmq.CURVE_PUBLICKEY, keys.public_key.encode())
-                stranger.set(zmq.CURVE_SECRETKEY, keys.secret_key.encode())
+                stranger.set(zmq.CURVE_SECRETKEY, reveal(keys.secret_key).encode())
             stranger.connect(f"tcp://127.0.0.1:{guarded.proxy.sub_port}")
         # Both sides see that the mechanisms differ. If the proxy sees it first, that is a protocol failure, else a closed
         # connection. If both see it at the same time, the stranger never tries again.

@@ -32,7 +32,7 @@ class Bench:
         self.dispatcher.attach(event_type, callback, topic)
 
     def dispatch(self, *events: MyEvent, topic: bytes = b"a") -> None:
-        self.dispatcher.dispatch([self.dispatcher.route_of(topic)] * len(events), list(events))
+        self.dispatcher.dispatch([self.dispatcher.route_of(topic)] * len(events), list(events), [topic] * len(events))
 
 
 @pytest.fixture

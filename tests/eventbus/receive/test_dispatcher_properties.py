@@ -69,7 +69,7 @@ def test_it_does_as_the_model(calls: list[Call]) -> None:
                 assert known is None or len(taken) == len(arriving)
                 routes = [dispatcher.route_of(topic) for topic, _ in taken]
                 assert known in (None, routes)
-                dispatcher.dispatch(routes, [arrived for _, arrived in taken])
+                dispatcher.dispatch(routes, [arrived for _, arrived in taken], [topic for topic, _ in taken])
             case ("subscribe", bytes() as topic):
                 assert dispatcher.subscribe(topic) == (topic not in model.topics)
                 model.topics.add(topic)

@@ -331,6 +331,37 @@ def test_salvage_keeps_the_good_elements(codec: Codec[MyEvent]) -> None:
     assert salvaged(codec, payload) == [event(1), RejectReason.SCHEMA, event(2), RejectReason.TYPE, RejectReason.SCHEMA]
 
 
+@pytest.mark.parametrize("bad", [b"1", b"{}", b"[]", b'{"type":"unheard"}', b'{"type":"updated","time":3}', b"[[1]]"])
+def test_salvage_looks_at_some_and_counts_the_rest(codec: Codec[MyEvent], bad: bytes) -> None:
+    """However many elements are bad, a thousand are looked at, the rest is one reject, and good events stay in order."""
+    elements = [bad] * (60_000 // len(bad))
+    elements[0], elements[len(elements) // 2], elements[-1] = json_of(1), json_of(2), json_of(3)
+    attempts: list[bytes] = []
+    decode_one = codec.decode_one
+    codec.decode_one = lambda payload: attempts.append(payload) or decode_one(payload)  # type: ignore[func-returns-value]
+    found = list(codec.salvage(b"[" + b",".join(elements) + b"]"))
+    rejects = [one for one in found if isinstance(one, Reject)]
+    assert [one for one in found if not isinstance(one, Reject)] == [event(1), event(2), event(3)]
+    assert (len(rejects), sum(reject.count for reject in rejects)) == (1_001, len(elements) - 3)
+    assert len({reject.reason for reject in rejects}) == 1
+    assert len(attempts) == 1_001
+
+
+def test_a_validator_that_raises_anything_ends_no_salvage() -> None:
+    """Where a service's validator raises what pydantic does not expect, the rest of a bad message counts as rejected."""
+
+    class Picky(BaseEvent[MyEventType]):
+        @field_validator("type", mode="before")
+        @classmethod
+        def refuse(cls, value: object) -> object:
+            raise RuntimeError
+
+    codec: Codec[Picky] = Codec(Picky)
+    rejects = [one for one in codec.salvage(b"[%s]" % b",".join([b'{"type":"updated"}'] * 2_000)) if isinstance(one, Reject)]
+    assert {reject.reason for reject in rejects} == {RejectReason.SCHEMA}
+    assert (len(rejects), sum(reject.count for reject in rejects)) == (1_001, 2_000)
+
+
 def test_decoding_raises_only_validation_errors(codec: Codec[MyEvent]) -> None:
     """What cannot be decoded raises pydantic's ValidationError, which tells the caller to salvage."""
     with pytest.raises(ValidationError):
