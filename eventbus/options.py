@@ -37,6 +37,8 @@ class ZeroMQOptions:
         reconnect_max_interval: the longest such wait. If it exceeds 0.25 s, the time that a proxy leaves subscribers to
             reconnect, a restarted proxy passes on what publishers have kept before all subscribers are there.
         reconnect_attempts: how many attempts may fail before the client gives up and closes; -1: no limit.
+        resend_bytes: how many bytes of sent payloads a numbering client keeps for some seconds, to send them again if a
+            connection is lost. If there are more, it forgets the oldest: those may be lost with the connection then.
         numbered: number the messages, so that receivers with this library see what is missing. What was under way when a
             connection was lost is sent again; receivers with this library recognise it, others may get it twice.
         keys: for a proxy that uses CURVE; None: no encryption.
@@ -53,6 +55,7 @@ class ZeroMQOptions:
     reconnect_interval: float = 0.05
     reconnect_max_interval: float = 0.2
     reconnect_attempts: int = -1
+    resend_bytes: int = 67_108_864
     numbered: bool = False
     keys: ClientKeys | None = None
 
@@ -112,6 +115,7 @@ class ZeroMQArguments(TypedDict, total=False):
     reconnect_interval: float
     reconnect_max_interval: float
     reconnect_attempts: int
+    resend_bytes: int
     numbered: bool
     keys: ClientKeys | None
 

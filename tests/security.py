@@ -38,9 +38,12 @@ class Guarded:
         directory: for the allow-list.
         ports: of the proxy.
         keys: of the proxy; None: new ones.
+        max_event_bytes: of the proxy.
     """
 
-    def __init__(self, directory: Path, ports: tuple[int, int] = (0, 0), keys: Keys | None = None) -> None:
+    def __init__(
+        self, directory: Path, ports: tuple[int, int] = (0, 0), keys: Keys | None = None, max_event_bytes: int = 16_777_216
+    ) -> None:
         self.keys = keys or new_keys()
         self.file = directory / f"allow-{self.keys.public[:4].encode().hex()}.toml"
         self._entries: dict[str, str] = {}
@@ -48,7 +51,12 @@ class Guarded:
         self._stack = ExitStack()
         self.write()
         self.proxy = EventBusProxy(
-            "127.0.0.1", *ports, settle=0.25, secret_key=self.keys.secret, allow_list=os.fspath(self.file)
+            "127.0.0.1",
+            *ports,
+            settle=0.25,
+            secret_key=self.keys.secret,
+            allow_list=os.fspath(self.file),
+            max_event_bytes=max_event_bytes,
         )
 
     def __enter__(self) -> Self:

@@ -50,6 +50,7 @@ CHANGED: dict[str, Any] = {
     "reconnect_interval": 0.01,
     "reconnect_max_interval": 0.4,
     "reconnect_attempts": 15,
+    "resend_bytes": 1_000_000,
     "numbered": True,
 }
 
