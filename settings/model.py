@@ -274,6 +274,13 @@ class EventBusSettings(BaseSettings):
     log_format: LogFormat = Field(default=LogFormat.TEXT, description="text or json: how the commands write their log")
     security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")
 
+    @field_validator("host", "http_host")
+    @classmethod
+    def _check_host(cls, value: str) -> str:
+        if masked(value) != value:  # errors and log lines would show it
+            raise InvalidSettings(f"it is a key, where a host belongs: a key goes into {_SECURITY}SECRET_KEY")
+        return value
+
     # Any: these are pydantic's own arguments beside the fields.
     def __init__(self, **values: Any) -> None:
         known = type(self).model_fields
