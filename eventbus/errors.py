@@ -117,22 +117,29 @@ class CompressionMissing(ExtraMissing):
 
 
 class EventTooLarge(EventBusError, ValueError):
-    """The event is larger than the client may send; nothing was sent.
+    """The event is larger than the client may send, or than the proxy accepts; nothing was sent.
 
     Attributes:
         topic: the topic that it was emitted to.
-        size: the size of its JSON, in bytes.
-        limit: the largest size that is allowed, in bytes.
+        size: the size of its JSON, in bytes; if the proxy refuses it, that of the payload, which may be compressed.
+        limit: the largest size that the client allows, in bytes.
+        proxy_limit: the largest payload that the proxy accepts, in bytes; None: it is the client that refuses the event.
     """
 
-    def __init__(self, topic: str, size: int, limit: int) -> None:
+    def __init__(self, topic: str, size: int, limit: int, proxy_limit: int | None = None) -> None:
         super().__init__()
-        self.args = topic, size, limit
+        self.args = topic, size, limit, proxy_limit
         self.topic = topic
         self.size = size
         self.limit = limit
+        self.proxy_limit = proxy_limit
 
     def __str__(self) -> str:
+        if self.proxy_limit is not None:
+            return (
+                f"{self.topic}: the payload is {self.size} bytes, the proxy accepts {self.proxy_limit} (this client's own "
+                f"limit is {self.limit}): make it smaller, or raise EVENTBUS_MAX_EVENT_BYTES for the proxy"
+            )
         return (
             f"{self.topic}: the event is {self.size} bytes of JSON, the limit is {self.limit}: "
             "make it smaller, or raise EVENTBUS_MAX_EVENT_BYTES for this client, its receivers and the proxy"

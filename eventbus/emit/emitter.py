@@ -14,6 +14,7 @@ from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.headers import encode_headers
+from eventbus.wire.notices import MIN_PAYLOAD_LIMIT
 
 
 class Emitter:
@@ -58,13 +59,15 @@ class Emitter:
 
     @property
     def as_it_is(self) -> int:
-        """The largest payload that is sent without `shrink`, in bytes of JSON."""
-        return min(self._max_event_bytes, self._compressor.threshold)
+        """The largest payload that is sent without `shrink`, in bytes of JSON: every proxy accepts it."""
+        return min(self._max_event_bytes, self._compressor.threshold, MIN_PAYLOAD_LIMIT)
 
     def shrink(self, frame: bytes, payload: bytes) -> bytes:
         """Return a payload as it is to be sent: checked, and compressed if that makes it smaller."""
         self._check_size(frame, len(payload))
-        return self._compressor.shrink(payload)
+        shrunk = self._compressor.shrink(payload)
+        self._check_accepted(frame, len(shrunk))
+        return shrunk
 
     def emit_one(self, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic) -> None:
         """Send one event through all middleware, and tell hooks of it."""
@@ -72,8 +75,7 @@ class Emitter:
             self.emit(Emission((event,), topic))
             return
         frame = self._topics.admit(topic)
-        encode = self._codec.encoders.get(type(event)) or self._codec.encoder_for(event)
-        payload = encode(event)
+        payload = self._codec.encode(event)
         if self._transport.send(frame, self.shrink(frame, payload)):
             self._hooks.emitted(topic.value, (event,), len(payload))
 
@@ -93,7 +95,12 @@ class Emitter:
             packing: whether they may share messages; the emitter's own `packing` must allow it, too.
             taken: a list to which the indexes of the payloads that were sent are added, also when sending fails half-way.
         """
-        self._check_size(frame, max(map(len, payloads), default=0))
+        largest = max(map(len, payloads), default=0)
+        self._check_size(frame, largest)
+        limit = self._transport.max_payload_bytes
+        if limit is not None and largest > limit:
+            for payload in payloads:
+                self._check_accepted(frame, len(self._compressor.shrink(payload)))
         sent = 0
         try:
             for payload, count in self._messages(payloads, packing=packing):
@@ -122,8 +129,17 @@ class Emitter:
     def _messages(self, payloads: list[bytes], *, packing: bool) -> Iterable[tuple[bytes, int]]:
         """Yield the payloads of messages, each with the number of events in it."""
         if packing and self._packing:
-            return wire.pack(payloads, min(wire.MAX_PACKED_BYTES, self._max_event_bytes))
+            limit = min(wire.MAX_PACKED_BYTES, self._max_event_bytes)
+            accepted = self._transport.max_payload_bytes
+            if accepted is not None and accepted < wire.MAX_PACKED_BYTES:
+                limit = min(limit, accepted // 2)  # half, because a limit that the proxy did not tell may be lower
+            return wire.pack(payloads, limit)
         return ((payload, 1) for payload in payloads)
+
+    def _check_accepted(self, frame: bytes, size: int) -> None:
+        limit = self._transport.max_payload_bytes
+        if limit is not None and size > limit:
+            raise EventTooLarge(wire.topic_of(frame).decode(), size, self._max_event_bytes, limit)
 
     def _check_size(self, frame: bytes, size: int) -> None:
         if size > self._max_event_bytes:

@@ -59,7 +59,7 @@ def proxy_of(machines: Machines) -> Iterator[Program]:
 def test_two_machines(machines: Machines) -> None:
     """A check from the other machine says what is wrong while the proxy is away, and that all is well when it runs."""
     failed = done(shell(machines.check), machines.other, machines.environment, status=1)
-    assert re.search(f"^FAIL +publishers +nobody listens at tcp://{OTHER_MACHINE}", failed.stdout, re.MULTILINE)
+    assert re.search(f"^FAIL +publishers +nothing listens at tcp://{OTHER_MACHINE}", failed.stdout, re.MULTILINE)
     with proxy_of(machines) as proxy:
         assert "encrypted, 2 clients may connect" in proxy.text
         assert "ANYBODY" not in proxy.text

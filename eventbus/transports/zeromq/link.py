@@ -80,7 +80,8 @@ class ProxyLink:
         # At the last flush. To begin with, as if the proxy was there at once: one handshake of each connection.
         self._flushed_handshakes = 2
         self._failed = False  # whether an attempt to connect has failed since the last flush
-        self._published_on: int | None = None  # the handshakes of the publishing connection that events were sent on
+        self._ready_on: ConnectionStatuses | None = None  # the connections at the last READY
+        self._publishing_lost = False  # whether the publishing connection of then is lost
         self._reporting = True
         self._supervised_statuses = ConnectionStatuses()  # as the supervisor has seen them last
 
@@ -234,7 +235,10 @@ class ProxyLink:
         """Hold or flush the outbox as the state demands, and report the state."""
         self._failed = self._failed or statuses.failures > 0
         if state is ClientState.READY:
-            self._published_on = statuses.publishing.handshakes
+            if self._ready_on is not None and self._publishing_lost:
+                before, now = self._ready_on.subscribing, statuses.subscribing
+                self.publisher.reconnected(same_proxy=now.handshakes == before.handshakes)
+            self._ready_on, self._publishing_lost = statuses, False
             if not self._flushed:
                 self._flush(statuses.handshakes)
         else:
@@ -242,10 +246,11 @@ class ProxyLink:
             if self._flushed:
                 self._flushed = False
                 self.publisher.hold(0.0 if not statuses.are_up else self._status.echo_age or 0.0)
-        publishing = statuses.publishing
-        if self._published_on is not None and not (publishing.up and publishing.handshakes == self._published_on):
-            self._published_on = None
-            self._try(self.publisher.connection_lost)
+        if self._ready_on is not None and not self._publishing_lost:
+            before, now = self._ready_on.publishing, statuses.publishing
+            if not now.up or now.handshakes != before.handshakes:
+                self._publishing_lost = True
+                self._try(self.publisher.connection_lost)
         self._status.change(state, reason, if_=lambda: self._reporting)
 
     def _flush(self, handshakes: int) -> None:

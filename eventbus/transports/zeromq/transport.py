@@ -95,6 +95,11 @@ class ZeroMQTransport:
         with self._changing:
             return self._malformed_before + (self._link.subscriber.malformed if self._link else 0)
 
+    @property
+    def max_payload_bytes(self) -> int | None:
+        link = self._link
+        return None if link is None else link.publisher.max_payload_bytes
+
     def open(self, timeout: float) -> None:
         self._check_process()
         require_usable_threads()
