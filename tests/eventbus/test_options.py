@@ -13,6 +13,7 @@ from eventbus.keys import Secret
 from eventbus.options import (
     ClientArguments,
     ClientOptions,
+    ProxyArguments,
     ProxyOptions,
     ZeroMQArguments,
     ZeroMQOptions,
@@ -66,7 +67,10 @@ def settings_types() -> dict[str, Any]:
     return {name: plain(hint) for name, hint in get_type_hints(EventBusSettings, include_extras=True).items()}
 
 
-@pytest.mark.parametrize(("options", "arguments"), [(ZeroMQOptions, ZeroMQArguments), (ClientOptions, ClientArguments)])
+@pytest.mark.parametrize(
+    ("options", "arguments"),
+    [(ZeroMQOptions, ZeroMQArguments), (ClientOptions, ClientArguments), (ProxyOptions, ProxyArguments)],
+)
 def test_keyword_arguments_are_the_options(options: type, arguments: type) -> None:
     """What type checkers know as keyword arguments are exactly the options, with the same types."""
     assert get_type_hints(arguments) == get_type_hints(options)
