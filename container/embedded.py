@@ -39,7 +39,10 @@ class EmbeddedProxy:
                 "set EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
             )
         self._client = client
-        self._proxy = EventBusProxy(settings.host, settings.pub_port, settings.sub_port, settings.proxy_options())
+        # No limit of memory: most of this process's is the service's own.
+        self._proxy = EventBusProxy(
+            settings.host, settings.pub_port, settings.sub_port, settings.proxy_options(), max_memory=0
+        )
         self._log = Log(host=settings.host, pub_port=settings.pub_port, sub_port=settings.sub_port)
         self._changed = Condition()
         self._is_away = False  # whether the path to the proxy is down

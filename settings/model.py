@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import AliasChoices, BaseModel, Field, PositiveInt, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ByteSize, Field, PositiveInt, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -17,13 +17,13 @@ from pydantic_settings import (
 
 from eventbus.errors import InvalidSettings
 from eventbus.keys import masked
-from eventbus.options import HOST, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
+from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
 from eventbus.policies import Compression, LogFormat, Metrics, ReceivePolicy, SendPolicy, Traces
 from eventbus.settings.security import SecuritySettings
 from eventbus.settings.values import Host, Seconds, Topics, masked_arguments
 from eventbus.settings.variables import NESTED, PREFIX, SECRETS_DIR, SecretFiles, explain, unknown_variables
 
-_CLIENT = ClientOptions()  # its defaults are those of the settings
+_CLIENT, _PROXY = ClientOptions(), ProxyOptions()  # their defaults are those of the settings
 _SETTLE_FACTOR = 1.25  # a proxy waits longer for subscribers than they wait before they reconnect
 _PYDANTIC_ARGUMENTS = {"_build_sources", "_env_file"}  # the latter is for users
 
@@ -129,6 +129,16 @@ class EventBusSettings(BaseSettings):
     )
     http_host: Host = Field(default="127.0.0.1", description="the address that those are served at")
     log_format: LogFormat = Field(default=LogFormat.TEXT, description="text or json: how the commands write their log")
+    proxy_hwm: PositiveInt = Field(
+        default=_PROXY.hwm, description="messages that wait in the proxy for each subscriber; a slow one does not get more"
+    )
+    proxy_max_subscriptions: PositiveInt = Field(
+        default=_PROXY.max_subscriptions, description="subscriptions of a client; one that has more is disconnected"
+    )
+    proxy_max_memory: ByteSize = Field(
+        default=ByteSize(PROCESS_MAX_MEMORY),
+        description="memory of `eventbus proxy`, as 200MiB: before, the connections that hold most are ended; 0: no limit",
+    )
     security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")
 
     # Any: these are pydantic's own arguments beside the fields.
@@ -184,6 +194,9 @@ class EventBusSettings(BaseSettings):
             settle=_SETTLE_FACTOR * self.reconnect_max_interval,
             secret_key=self.security.proxy_secret_key(),
             allow_list=self.security.allow_list,
+            hwm=self.proxy_hwm,
+            max_subscriptions=self.proxy_max_subscriptions,
+            max_memory=self.proxy_max_memory,
         )
 
     @classmethod

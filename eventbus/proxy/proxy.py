@@ -11,6 +11,7 @@ from eventbus._base.native_threads import require_native_threads
 from eventbus.errors import InvalidSettings
 from eventbus.keys import ClientKeys, checked_key, new_pair, public_key_of
 from eventbus.options import ProxyArguments, ProxyOptions
+from eventbus.proxy import memory
 from eventbus.proxy.allow_list import AllowListFile
 from eventbus.proxy.denials import Denials
 from eventbus.proxy.forwarding import Forwarding
@@ -219,6 +220,7 @@ class EventBusProxy:
                         sub_port=ports[1],
                     )
                     self._stop()
+                    memory.trim()
                     self._start(*ports, running.allow_list, running.denials, self._last_health)
         except Exception as error:
             self._ports = self._requested_ports

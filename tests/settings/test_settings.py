@@ -45,6 +45,9 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "http_port": ("9464", 9464),
     "http_host": ("0.0.0.0", "0.0.0.0"),
     "log_format": ("json", LogFormat.JSON),
+    "proxy_hwm": ("16", 16),
+    "proxy_max_subscriptions": ("17", 17),
+    "proxy_max_memory": ("200MiB", 200 * 1_048_576),
 }
 
 # What Kubernetes tells every pod about a service called `eventbus`.
