@@ -36,7 +36,7 @@ from eventbus.errors import (
     UnknownClient,
     WrongServerKey,
 )
-from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
+from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, StampedEvent, now_iso
 from eventbus.handle import (
     DeadLetter,
     Delivery,
@@ -108,6 +108,7 @@ __all__ = [
     "SendTimeout",
     "ServiceFailed",
     "ServiceTimeout",
+    "StampedEvent",
     "StateChange",
     "SwappedPorts",
     "TimeLimit",

@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, Unpack
 
 import zmq
 
 from eventbus import EventBusProxy
 from eventbus.keys import ClientKeys
+from eventbus.options import ProxyArguments, ProxyOptions
 from tests.container.support import open_things
 from tests.support import PATIENCE, Bus, RawPeers, client_of, eventually
 
@@ -38,11 +39,15 @@ class Guarded:
         directory: for the allow-list.
         ports: of the proxy.
         keys: of the proxy; None: new ones.
-        max_event_bytes: of the proxy.
+        options: further ones of the proxy.
     """
 
     def __init__(
-        self, directory: Path, ports: tuple[int, int] = (0, 0), keys: Keys | None = None, max_event_bytes: int = 16_777_216
+        self,
+        directory: Path,
+        ports: tuple[int, int] = (0, 0),
+        keys: Keys | None = None,
+        **options: Unpack[ProxyArguments],
     ) -> None:
         self.keys = keys or new_keys()
         self.file = directory / f"allow-{self.keys.public[:4].encode().hex()}.toml"
@@ -53,10 +58,8 @@ class Guarded:
         self.proxy = EventBusProxy(
             "127.0.0.1",
             *ports,
-            settle=0.25,
-            secret_key=self.keys.secret,
-            allow_list=os.fspath(self.file),
-            max_event_bytes=max_event_bytes,
+            ProxyOptions(secret_key=self.keys.secret, allow_list=os.fspath(self.file)),
+            **options,
         )
 
     def __enter__(self) -> Self:

@@ -35,6 +35,7 @@ from eventbus.keys import masked
 from eventbus.proxy import allow_list
 from eventbus.proxy import process as proxy_process
 from eventbus.settings import EventBusSettings
+from eventbus.settings.values import Host
 
 _WITH_JSON_FLAG = {"tail", "top", "check"}  # commands
 _PARSER_PREFIX = "error parsing CLI: "
@@ -64,9 +65,8 @@ class Command(EventBusSettings):
 class Proxy(Command):
     """Run the proxy that connects publishers and subscribers, until SIGTERM or Ctrl-C."""
 
-    host: str = Field(
+    host: Host = Field(
         default="127.0.0.1",
-        min_length=1,
         description="the address to listen at; unless it is a loopback address, other machines can connect",
     )
     check_allow_list: CliImplicitFlag[bool] = Field(

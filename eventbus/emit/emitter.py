@@ -75,8 +75,7 @@ class Emitter:
             self.emit(Emission((event,), topic))
             return
         frame = self._topics.admit(topic)
-        encode = self._codec.encoders.get(type(event)) or self._codec.encoder_for(event)
-        payload = encode(event)
+        payload = self._codec.encode(event)
         if self._transport.send(frame, self.shrink(frame, payload)):
             self._hooks.emitted(topic.value, (event,), len(payload))
 
