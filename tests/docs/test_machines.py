@@ -40,7 +40,7 @@ def machines(tmp_path: Path, ports: tuple[int, int]) -> Machines:
     (other / "keys").mkdir(parents=True)
     with section("machines.md", "The machine with the proxy") as part:
         make_keys, run_proxy = part.take("sh")
-    with section("machines.md", "The others") as part:
+    with section("machines.md", "The other machines") as part:
         check = part.one("sh")
     done(["sh", "-e", "-c", make_keys], proxys, environment)
     for name in ("proxy.pub", "display.secret"):

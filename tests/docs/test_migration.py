@@ -160,7 +160,7 @@ def test_an_order_for_a_fleet(ports: Ports, tmp_path: Path, monkeypatch: pytest.
 
 def test_the_calls() -> None:
     """Every call that the page names is one of the client's."""
-    of_client, of_manager = path_of("migration.md").read_text().split("The proxy's manager")
+    of_client, of_manager = path_of("migration.md").read_text().split("coredinator's manager of the proxy")
     names = set(re.findall(r"^\| `(\w+)\(", of_client, flags=re.MULTILINE)) - {"EventBusClient"}
     assert len(names) == 11
     assert names == {name for name in names if callable(getattr(EventBusClient, name, None))}

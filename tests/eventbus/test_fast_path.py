@@ -1,7 +1,7 @@
 """The path of an event, held to a budget: how many calls and lines of ours each event costs.
 
-Counted, not timed, so that it does not depend on the machine. docs/design.md names the tricks behind these figures. A change
-that exceeds the budget makes every event slower: measure what it costs before the budget is raised.
+Counted, not timed, so that it does not depend on the machine. docs/fast-path.md explains the tricks behind these figures. A
+change that exceeds the budget makes every event slower: measure what it costs before the budget is raised.
 """
 
 import sys
