@@ -79,8 +79,9 @@ def _schema_of(schema: Schema, path: tuple[str, ...]) -> Schema:
 
 def _resolved(part: Schema, schema: Schema) -> Schema:
     """A part with what it refers to, and without null as one of the things that it may be."""
-    if "anyOf" in part:
-        (part,) = (each for each in part["anyOf"] if each.get("type") != "null")
+    others = [each for each in part.get("anyOf", ()) if each.get("type") != "null"]
+    if len(others) == 1:
+        (part,) = others
     if "$ref" in part:
         part = {**schema["$defs"][part["$ref"].rpartition("/")[2]], **part}
     return part
@@ -90,6 +91,8 @@ def _takes(part: Schema, schema: Schema) -> str:
     """What a variable takes, in words: its type, and the range of a number."""
     part = _resolved(part, schema)
     match part:
+        case {"anyOf": [{"type": "string"}, {"type": "integer"}]}:
+            return "bytes, or a size as `200MiB`"
         case {"enum": values}:
             return ", ".join(f"`{value}`" for value in values)
         case {"type": "boolean"}:
