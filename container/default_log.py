@@ -36,7 +36,8 @@ class DefaultLog(logging.StreamHandler):  # type: ignore[type-arg] # of stderr, 
         """Write what was kept, as the program has configured by now, and keep nothing from now on."""
         kept, self._kept = self._kept, None
         for record in kept or []:
-            self._logger.handle(record)
+            if self._logger.isEnabledFor(record.levelno):
+                self._logger.handle(record)
 
     def leave(self) -> None:
         """Leave the logging to the program, as if this had never been. Idempotent."""

@@ -141,6 +141,13 @@ class EventBusSettings(BaseSettings):
     )
     security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")
 
+    @field_validator("host", "http_host")
+    @classmethod
+    def _check_host(cls, value: str) -> str:
+        if masked(value) != value:  # errors and log lines would show it
+            raise InvalidSettings(f"it is a key, where a host belongs: a key goes into {_SECURITY}SECRET_KEY")
+        return value
+
     # Any: these are pydantic's own arguments beside the fields.
     def __init__(self, **values: Any) -> None:
         cls = type(self)

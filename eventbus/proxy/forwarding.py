@@ -255,15 +255,19 @@ class Forwarding:
         self._keep_counts([struct.unpack("=Q", frame)[0] for frame in self._control.recv_multipart()])
         return True
 
-    def _current_traffic(self) -> tuple[Traffic, Traffic, Traffic, Traffic]:
-        """Return what was passed on; a little old if another thread uses the control socket, for which it does not wait."""
+    def _current_traffic(self) -> tuple[tuple[Traffic, Traffic, Traffic, Traffic], bool]:
+        """Return what was passed on, and whether the thread has answered in time.
+
+        It does not wait for another thread that uses the control socket: then the counts are a little old.
+        """
+        answered = True
         if self._is_controlled and self._lock.acquire(blocking=False):
             try:
                 if self._thread.is_alive():
-                    self._fetch_counts(Deadline(_GUARD_TIMEOUT_S))
+                    answered = self._fetch_counts(Deadline(_GUARD_TIMEOUT_S))
             finally:
                 self._lock.release()
-        return self._traffic
+        return self._traffic, answered
 
     def _keep_counts(self, counts: list[int]) -> None:
         """Keep the counts: frames and bytes by turns, in the order of libzmq."""

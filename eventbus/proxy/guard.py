@@ -47,6 +47,7 @@ _SILENCE_S = 0.25  # connections that have been silent for so long make room for
 _AT_ONCE = 8  # connections that make room for one
 _FLOOD = 8  # connections in their handshake, with which there are enough
 _LAST = 2  # without these descriptors libzmq would try in vain to accept connections, all the time
+_SUBSCRIPTION_BYTES = 16  # a short one, with what ZeroMQ adds
 _SAMPLE_S, _MANY_SUBSCRIPTIONS = 5.0, 1_000  # after which time, or number of new ones, connections are sampled
 
 _MIN_GROWTH_BYTES = 16 * _MIB  # no limit is closer to what the process has at its start
@@ -66,8 +67,8 @@ class ConnectionGuard:
 
     Args:
         options: the proxy's.
-        traffic: returns what was passed on: from publishers, to subscribers, from subscribers, to publishers. It must not
-            wait for another thread that waits for this one.
+        traffic: returns what was passed on (from publishers, to subscribers, from subscribers, to publishers), and whether
+            the proxy answers. It must not wait for another thread that waits for this one.
         restart: called with the reason when the memory is above its limit and stays there.
         name: returns the client's name at a connection, if it is known; empty: it is not.
     """
@@ -78,7 +79,7 @@ class ConnectionGuard:
     def __init__(
         self,
         options: ProxyOptions,
-        traffic: Callable[[], tuple[Traffic, Traffic, Traffic, Traffic]],
+        traffic: Callable[[], tuple[tuple[Traffic, Traffic, Traffic, Traffic], bool]],
         restart: Callable[[str], None],
         name: Callable[[Connection], str],
     ) -> None:
@@ -186,7 +187,10 @@ class ConnectionGuard:
             self._end_silent(ports, now)
         if self._options.secret_key is not None:
             self._check_handshakes(ports, now)
-        if self._made >= _MANY_SUBSCRIPTIONS or (self._live and now - self._sampled >= _SAMPLE_S):
+        _, answers = self._traffic()
+        if not answers:
+            self._end_floods(ports[1])
+        elif self._made >= _MANY_SUBSCRIPTIONS or (self._live and now - self._sampled >= _SAMPLE_S):
             self._check_subscriptions(ports[1], now)
         if self._ended >= _TRIM_SUBSCRIPTIONS:
             self._ended = 0
@@ -261,6 +265,17 @@ class ConnectionGuard:
             for connection in self._shares.above(limit):
                 self.end(connection, "subscriptions")
 
+    def _end_floods(self, opened: Opened) -> None:
+        """End connections that send subscriptions so fast that the proxy does nothing but take them in.
+
+        libzmq passes no message on before it has taken in all subscriptions that are there.
+        """
+        fresh = {connection for connection, _, since in self._states(1, opened) if since >= self._sampled}
+        received = {connection: state.received for connection, state, _ in self._states(1, opened)}
+        for connection, sent in self._shares.sent(received, fresh).items():
+            if sent > self._options.max_subscriptions * _SUBSCRIPTION_BYTES:
+                self.end(connection, "subscriptions")
+
     def _check_memory(self, ports: tuple[Opened, Opened], now: float) -> None:
         growth, room = self._growth()
         if not room or growth < room * _RELIEF:
@@ -323,7 +338,7 @@ class ConnectionGuard:
             {connection: state for connection, state, _ in self._states(index, opened)} for index, opened in enumerate(ports)
         ]
         # After the kernel's counts: what has come in meanwhile only makes estimates smaller.
-        from_publishers, to_subscribers, from_subscribers, to_publishers = self._traffic()
+        (from_publishers, to_subscribers, from_subscribers, to_publishers), _ = self._traffic()
         overhead = _FRAME_BYTES + (0 if self._options.secret_key is None else _CURVE_BYTES)
         directions = (from_publishers, to_publishers), (from_subscribers, to_subscribers)
         if self._ledgers is None:

@@ -95,16 +95,20 @@ class SubscriptionShares:
             made: how many different subscriptions were made since then.
             live: how many there are.
         """
-        sent = {
-            connection: count - self._received.get(connection, 0 if connection in fresh else count)
-            for connection, count in received.items()
-        }
+        sent = self.sent(received, fresh)
         total = sum(sent.values()) or 1
         counts = {connection: self._counts.get(connection, 0.0) + made * count / total for connection, count in sent.items()}
         known = sum(counts.values())
         scale = min(1.0, live / known) if known else 1.0  # some have ended, nobody knows whose
         self._counts = {connection: count * scale for connection, count in counts.items()}
         self._received = dict(received)
+
+    def sent(self, received: Mapping[Connection, int], fresh: Collection[Connection]) -> dict[Connection, int]:
+        """Return how many bytes each connection has sent since the last sample; see `update`."""
+        return {
+            connection: count - self._received.get(connection, 0 if connection in fresh else count)
+            for connection, count in received.items()
+        }
 
     def above(self, limit: int) -> list[Connection]:
         """Return the connections that have made more than so many."""

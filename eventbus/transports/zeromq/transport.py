@@ -23,7 +23,7 @@ from eventbus._base.printable import printable
 from eventbus.errors import EventBusError, ForkedClient, NotConnected, ProxyUnreachable, ReconnectFailed
 from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog, DropReason
-from eventbus.options import ZeroMQArguments, ZeroMQOptions
+from eventbus.options import HOST, PUB_PORT, SUB_PORT, ZeroMQArguments, ZeroMQOptions
 from eventbus.transports.zeromq.context import shared_context
 from eventbus.transports.zeromq.diagnosis import diagnose
 from eventbus.transports.zeromq.link import ProxyLink
@@ -56,9 +56,9 @@ class ZeroMQTransport:
 
     def __init__(
         self,
-        host: str = "localhost",
-        pub_port: int = 5559,
-        sub_port: int = 5560,
+        host: str = HOST,
+        pub_port: int = PUB_PORT,
+        sub_port: int = SUB_PORT,
         options: ZeroMQOptions | None = None,
     ) -> None:
         self._pub_endpoint = tcp_endpoint(host, pub_port)
