@@ -79,9 +79,11 @@ def _schema_of(schema: Schema, path: tuple[str, ...]) -> Schema:
 
 def _resolved(part: Schema, schema: Schema) -> Schema:
     """A part with what it refers to, and without null as one of the things that it may be."""
-    others = [each for each in part.get("anyOf", ()) if each.get("type") != "null"]
-    if len(others) == 1:
-        (part,) = others
+    if "anyOf" in part:
+        choices = [each for each in part["anyOf"] if each.get("type") != "null"]
+        if len(choices) > 1:  # a ByteSize: a text with a unit, or a number
+            return {"format": "size"}
+        (part,) = choices
     if "$ref" in part:
         part = {**schema["$defs"][part["$ref"].rpartition("/")[2]], **part}
     return part
@@ -91,8 +93,6 @@ def _takes(part: Schema, schema: Schema) -> str:
     """What a variable takes, in words: its type, and the range of a number."""
     part = _resolved(part, schema)
     match part:
-        case {"anyOf": [{"type": "string"}, {"type": "integer"}]}:
-            return "bytes, or a size as `200MiB`"
         case {"enum": values}:
             return ", ".join(f"`{value}`" for value in values)
         case {"type": "boolean"}:
@@ -103,6 +103,8 @@ def _takes(part: Schema, schema: Schema) -> str:
             return f"seconds{_range(part)}"
         case {"type": "array"}:
             return "texts, as `a,b`"
+        case {"format": "size"}:
+            return "bytes, or a size such as `200MiB`"
         case {"format": "path"}:
             return "path"
         case {"format": "password"}:

@@ -32,6 +32,7 @@ from eventbus.errors import (
     SendTimeout,
     ServiceFailed,
     ServiceTimeout,
+    SwappedPorts,
     UnknownClient,
     WrongServerKey,
 )
@@ -109,6 +110,7 @@ __all__ = [
     "ServiceTimeout",
     "StampedEvent",
     "StateChange",
+    "SwappedPorts",
     "TimeLimit",
     "UnknownClient",
     "WrongServerKey",

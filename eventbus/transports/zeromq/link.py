@@ -26,6 +26,8 @@ _DRAIN_INTERVAL_S = 1.0
 # they need this time to reconnect: our proxy gives it to them, other proxies do not, nor does a network that comes back.
 _SETTLE_S = 0.25
 
+_FREQUENT_TRIES = 64  # failures; until then addresses are tried after 1, 2, 4 and so on, from then on after so many more
+
 # Referenced until they are closed: the garbage collector would close their sockets in any order and from any thread, and in
 # a forked child it would close what belongs to the parent.
 _open_links: set["ProxyLink"] = set()
@@ -44,6 +46,9 @@ class ProxyLink:
         status: where the state of the link is reported.
         give_up: called with the link when no more attempts to reconnect are made.
         diagnose: tells from the connections why the proxy does not let the client in; may take its time.
+        report_overdue: called once, in a thread, if the link is opened and not READY after the connect timeout.
+        answers_at_ipv6: tells whether the proxy answers at an IPv6 address of its name only; may take its time. None: the
+            host is an address.
 
     Attributes:
         closed: whether `close` has begun to close the sockets.
@@ -58,6 +63,8 @@ class ProxyLink:
         status: Status,
         give_up: Callable[["ProxyLink"], None],
         diagnose: Callable[[ConnectionStatuses], Callable[[], EventBusError] | None],
+        report_overdue: Callable[[], None] = lambda: None,
+        answers_at_ipv6: Callable[[], bool] | None = None,
     ) -> None:
         self.publisher = publisher
         self.subscriber = subscriber
@@ -67,6 +74,10 @@ class ProxyLink:
         self._status = status
         self._give_up = give_up
         self._diagnose = diagnose
+        self._report_overdue = report_overdue
+        self._overdue_at = monotonic() + options.connect_timeout
+        self._answers_at_ipv6 = answers_at_ipv6
+        self._addresses_tried = 0  # grows with the failures, after which addresses are tried again
         self._log = Log(endpoints=status.endpoints)
         self._symptoms: Symptoms = ()  # at the last diagnosis
         self._logged: type[EventBusError] | None = None  # the last diagnosis that was logged
@@ -185,10 +196,15 @@ class ProxyLink:
             if step.renew.subscribing:
                 self._try(self.subscriber.renew)
         self._check_symptoms(statuses)
+        if step.state is ClientState.CONNECTING:
+            self._try_addresses(statuses.failures)
+            if self.opened and now >= self._overdue_at:
+                self._overdue_at = float("inf")
+                Thread(target=self._report_overdue, name="eventbus-diagnosis", daemon=True).start()
         if step.give_up:
             self._give_up(self)
             return float("inf")
-        look_again = min(step.look_again, self._drain_due)
+        look_again = min(step.look_again, self._drain_due)  # _drain_due is often enough for _overdue_at
         if step.state is ClientState.READY and not self._flushed:
             return max(now + _POLL_S, min(look_again, self._flush_due or now))
         return look_again
@@ -205,6 +221,24 @@ class ProxyLink:
                 Thread(target=self._report_diagnosis, args=(statuses,), name="eventbus-diagnosis", daemon=True).start()
             else:
                 self._logged = None
+
+    def _try_addresses(self, failures: int) -> None:
+        """After failures, seldom and in a thread, find out whether another address of the proxy's name answers."""
+        tries = min(failures, _FREQUENT_TRIES).bit_length() + failures // _FREQUENT_TRIES
+        if failures and self._answers_at_ipv6 is not None and tries != self._addresses_tried:
+            self._addresses_tried = tries
+            Thread(
+                target=self._choose_address, args=(self._answers_at_ipv6,), name="eventbus-diagnosis", daemon=True
+            ).start()
+
+    def _choose_address(self, answers_at_ipv6: Callable[[], bool]) -> None:
+        ipv6 = answers_at_ipv6()
+        with self._lock:
+            if self._policy.state is ClientState.CONNECTING and not self.closed and ipv6 != self.publisher.ipv6:
+                self.publisher.ipv6 = self.subscriber.ipv6 = ipv6
+                self._try(self.publisher.renew)
+                self._try(self.subscriber.renew)
+        supervisor.wake(self)
 
     def _report_diagnosis(self, statuses: ConnectionStatuses) -> None:
         diagnosis = self._diagnose(statuses)

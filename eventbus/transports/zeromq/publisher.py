@@ -21,7 +21,7 @@ from eventbus.transports.zeromq.context import unless_closed
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.outbox import Outbox
 from eventbus.transports.zeromq.policy import ConnectionStatus
-from eventbus.transports.zeromq.sockets import connecting_socket
+from eventbus.transports.zeromq.sockets import connecting_socket, is_ipv6_endpoint
 from eventbus.wire.frames import MAX_TOPIC_BYTES, topic_of
 from eventbus.wire.notices import LimitNotice
 
@@ -52,6 +52,7 @@ class Publisher:
 
     Attributes:
         sent: how many events `send` has taken.
+        ipv6: whether the next socket resolves the proxy's name to IPv6 addresses.
         max_payload_bytes: the largest payload that the proxy passes on, as far as it is known; None: no limit is known.
     """
 
@@ -65,6 +66,7 @@ class Publisher:
         on_notice: Callable[[bytes], None] = lambda frame: None,
     ) -> None:
         self.sent = 0
+        self.ipv6 = is_ipv6_endpoint(endpoint)
         self.max_payload_bytes: int | None = None
         self._told_limit: int | None = None  # what the proxy has told of it
         self._on_notice = on_notice
@@ -102,6 +104,7 @@ class Publisher:
             receive_hwm=0,
             options=self._options,
             unacknowledged=_UNACKNOWLEDGED_S,
+            ipv6=self.ipv6,
         )
         try:
             self._socket.set(zmq.XPUB_NODROP, 1)
