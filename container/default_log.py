@@ -12,7 +12,7 @@ from eventbus.telemetry.logs import JsonFormatter, TextFormatter
 class DefaultLog(logging.StreamHandler):  # type: ignore[type-arg] # of stderr, which typeshed makes a parameter
     """Writes the records of this package to stderr as long as the program has no logging of its own.
 
-    Until `release` it keeps records below WARNING, so that a start that fails says why and nothing else.
+    Until `write_kept` it keeps records below WARNING, so that a start that fails says why and nothing else.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class DefaultLog(logging.StreamHandler):  # type: ignore[type-arg] # of stderr, 
             self._logger.addFilter(self._let_through)
             self.addFilter(self._let_through)  # for the loggers below, to which the other does not apply
 
-    def release(self) -> None:
+    def write_kept(self) -> None:
         """Write what was kept, as the program has configured by now, and keep nothing from now on."""
         kept, self._kept = self._kept, None
         for record in kept or []:

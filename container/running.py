@@ -98,7 +98,7 @@ async def _run(container: containers.Container, interruption: _Interruption, log
     # Suppressed here too, because asyncio would report a task that ends with it.
     with suppress(_Interrupted), waking_loop():
         async with lifespan(container), AsyncExitStack() as stack:
-            log.release()
+            log.write_kept()
             providing = list(stopping_order(_service_providers(container)))
             for provider in reversed(providing):
                 services += [service for service in await _provided(provider) if service not in services]

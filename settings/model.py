@@ -130,14 +130,15 @@ class EventBusSettings(BaseSettings):
     http_host: Host = Field(default="127.0.0.1", description="the address that those are served at")
     log_format: LogFormat = Field(default=LogFormat.TEXT, description="text or json: how the commands write their log")
     proxy_hwm: PositiveInt = Field(
-        default=_PROXY.hwm, description="messages that wait in the proxy for each subscriber; a slow one does not get more"
+        default=_PROXY.hwm,
+        description="messages in the proxy's queue for each subscriber; when it is full, more are dropped",
     )
     proxy_max_subscriptions: PositiveInt = Field(
-        default=_PROXY.max_subscriptions, description="subscriptions of a client; one that has more is disconnected"
+        default=_PROXY.max_subscriptions, description="subscriptions of a client; a client with more is disconnected"
     )
     proxy_max_memory: ByteSize = Field(
         default=ByteSize(PROCESS_MAX_MEMORY),
-        description="memory of `eventbus proxy`, as 200MiB: before, the connections that hold most are ended; 0: no limit",
+        description="memory of `eventbus proxy`, such as 200MiB; first, connections that hold most are ended; 0: no limit",
     )
     security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")
 
