@@ -28,6 +28,9 @@ class Emitter:
         compressor: makes large payloads smaller.
         max_event_bytes: the largest event, as JSON.
         packing: whether many events may share a message.
+
+    Attributes:
+        as_it_is: the largest payload that is sent without `shrink`, in bytes of JSON.
     """
 
     def __init__(
@@ -50,16 +53,12 @@ class Emitter:
         self._compressor = compressor
         self._max_event_bytes = max_event_bytes
         self._packing = packing
+        self.as_it_is = min(max_event_bytes, compressor.threshold)
 
     @property
     def is_wrapped(self) -> bool:
         """Whether middleware is called around `emit`."""
         return bool(self._middleware)
-
-    @property
-    def as_it_is(self) -> int:
-        """The largest payload that is sent without `shrink`, in bytes of JSON."""
-        return min(self._max_event_bytes, self._compressor.threshold)
 
     def shrink(self, frame: bytes, payload: bytes) -> bytes:
         """Return a payload as it is to be sent: checked, and compressed if that makes it smaller."""
@@ -71,11 +70,19 @@ class Emitter:
         if self._middleware:
             self.emit(Emission((event,), topic))
             return
-        frame = self._topics.admit(topic)
+        known, frame = self._topics.last
+        if topic is not known:
+            frame = self._topics.admit(topic)
         encode = self._codec.encoders.get(type(event)) or self._codec.encoder_for(event)
         payload = encode(event)
-        if self._transport.send(frame, self.shrink(frame, payload)):
-            self._hooks.emitted(topic.value, (event,), len(payload))
+        size = len(payload)
+        if size > self.as_it_is:
+            payload = self.shrink(frame, payload)
+        if self._transport.send(frame, payload):
+            hooks = self._hooks
+            hooks.emitting[topic](size, 1)
+            if hooks.each_emitted is not None:
+                hooks.each_emitted(topic.value, (event,), size)
 
     def emit(self, emission: Emission) -> None:
         """Send events through all middleware, and tell hooks of what was sent."""
