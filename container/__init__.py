@@ -6,5 +6,16 @@ from eventbus.container.lifespan import lifespan
 from eventbus.container.restarts import RestartPolicy
 from eventbus.container.running import run
 from eventbus.container.service import AsyncService, Service
+from eventbus.container.typed import EventBusProvider, event_bus
 
-__all__ = ["AsyncService", "EventBusContainer", "RestartPolicy", "Service", "ServiceState", "lifespan", "run"]
+__all__ = [
+    "AsyncService",
+    "EventBusContainer",
+    "EventBusProvider",
+    "RestartPolicy",
+    "Service",
+    "ServiceState",
+    "event_bus",
+    "lifespan",
+    "run",
+]

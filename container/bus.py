@@ -8,13 +8,12 @@ from dependency_injector import containers, providers
 
 from eventbus.client import EventBusClient
 from eventbus.container.discovery import early_hooks
+from eventbus.container.embedded import EmbeddedProxy
 from eventbus.container.resources import AnyClient, Found, LastResource, OwnContainer
 from eventbus.container.subscriptions import Subscriptions, open_subscriptions
-from eventbus.errors import AddressInUse, DescriptorsExhausted, InvalidSettings
 from eventbus.events import BaseEvent
 from eventbus.handle.middleware import Middleware
 from eventbus.observe.hooks import EventBusHook
-from eventbus.proxy import EventBusProxy
 from eventbus.settings import EventBusSettings
 from eventbus.telemetry.switch import Telemetry, telemetry
 from eventbus.transports.contract import Transport
@@ -30,8 +29,8 @@ def _open_client(
 ) -> Iterator[AnyClient]:
     """Connect a client, and close it at the end.
 
-    If the settings say so, start a proxy unless one is running, and serve metrics and probes over HTTP; these answer already
-    while the client connects.
+    If the settings say so, run a proxy unless another process does, and serve metrics and probes over HTTP, which answer
+    already while the client connects.
     """
     observers = _observers(settings, transport)
     client = client_class(
@@ -51,7 +50,7 @@ def _open_client(
 
             stack.enter_context(probes_of(client, settings.http_port, settings.http_host))
         if settings.embedded_proxy and settings.enabled and transport is None:
-            _start_proxy(settings, stack)
+            stack.enter_context(EmbeddedProxy(settings, client))
         stack.enter_context(client)
         yield client
 
@@ -67,31 +66,14 @@ def _observers(settings: EventBusSettings, transport: Transport | None) -> Telem
     )
 
 
-def _start_proxy(settings: EventBusSettings, stack: ExitStack) -> None:
-    if 0 in (settings.pub_port, settings.sub_port):
-        raise InvalidSettings(
-            "EVENTBUS_EMBEDDED_PROXY needs fixed ports, because clients have to know them: "
-            "set EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
-        )
-    try:
-        proxy = EventBusProxy(settings.host, settings.pub_port, settings.sub_port, settings.proxy_options())
-        stack.enter_context(proxy)
-    except AddressInUse:
-        pass  # a proxy is running, probably; connecting shows whether it answers
-    except DescriptorsExhausted:
-        raise
-    except OSError as error:
-        raise InvalidSettings(
-            f"EVENTBUS_EMBEDDED_PROXY can run a proxy on this machine only, not at {settings.host}: {error}"
-        ) from None
-
-
 class EventBusContainer(containers.DeclarativeContainer):
     """The bus as part of a service's container::
 
         class App(containers.DeclarativeContainer):
             bus = providers.Container(EventBusContainer, event_class=MyEvent)
             thermostat = providers.Singleton(Thermostat, bus=bus.client)
+
+    `event_bus` does the same with types: to type checkers the client of the above can be anything.
 
     The client gets every `EventBusHook` that a provider of the tree provides.
 

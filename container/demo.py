@@ -20,7 +20,7 @@ from dependency_injector import containers, providers
 from pydantic import Field
 
 from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy, now_iso, on
-from eventbus.container import EventBusContainer, lifespan
+from eventbus.container import event_bus, lifespan
 
 INTERVAL_S = 0.1  # between readings
 TIMEOUT_S = 30.0  # until a service that does not answer counts as failed
@@ -52,7 +52,7 @@ class HostEvent(BaseEvent[HostEventType]):
     value: float
 
 
-type HostBus = EventBusClient[HostEvent, HostEventType, HostTopic]
+HostBus = EventBusClient[HostEvent, HostEventType, HostTopic]
 
 
 class Sensor:
@@ -125,14 +125,14 @@ class Watcher:
 class SensorApp(containers.DeclarativeContainer):
     """The service that emits."""
 
-    bus = providers.Container(EventBusContainer, event_class=HostEvent)
+    bus = event_bus(HostBus)
     sensor = providers.Singleton(Sensor, bus=bus.client)
 
 
 class WatcherApp(containers.DeclarativeContainer):
     """The service that listens."""
 
-    bus = providers.Container(EventBusContainer, event_class=HostEvent)
+    bus = event_bus(HostBus)
     watcher = providers.Singleton(Watcher, bus=bus.client)
 
 

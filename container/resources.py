@@ -131,7 +131,7 @@ def root_of(container: containers.Container) -> containers.Container:
     """The outermost container of the tree that this one is nested in."""
     # The parent of a nested container is its provider, whose parent is the outer container.
     parent: Any = container.parent
-    while parent is not None:
+    while parent is not None and not isinstance(parent, type):  # a class: declared there, and replaced in a derived class
         container = parent if isinstance(parent, containers.Container) else container
         parent = parent.parent
     return container

@@ -10,13 +10,19 @@ from typing import Any
 
 from dependency_injector import containers, providers
 
+from eventbus._base.log import Log
 from eventbus.container.classes import many_objects, objects_in, possible_classes
+from eventbus.container.default_log import DefaultLog, default_log
 from eventbus.container.lifecycle import Lifecycle
 from eventbus.container.lifespan import lifespan
 from eventbus.container.resources import AnyProvider, declared, name_of, stopping_order, walk
 from eventbus.container.service import AsyncService, Service
 from eventbus.container.signals import on_interrupt, waking_loop
+from eventbus.errors import EventBusError
 from eventbus.handle.coroutines import running_loop
+from eventbus.telemetry.logs import COMMAND
+
+_log = Log(COMMAND)
 
 type AnyService = Service[Any, Any, Any] | AsyncService[Any, Any, Any]
 
@@ -36,12 +42,15 @@ def run(app: type[containers.Container] | containers.Container) -> None:
     order, then the container. After a signal it returns normally. A second signal has its usual effect, which ends a program
     that hangs. If a service fails finally, the others are stopped.
 
+    If the program has not configured `logging`, the log goes to stderr from INFO on: what it is connected to, what it
+    handles, which services run. ``EVENTBUS_LOG_FORMAT=json`` makes it JSON.
+
     Args:
         app: the container, or its class.
 
     Raises:
-        ServiceFailed: a service has failed finally.
-        ServiceTimeout: a service did not stop in time.
+        SystemExit: with status 1, from an `EventBusError` that the log has on one line: the container cannot start, because
+            there is no proxy for example; a service has failed finally (`ServiceFailed`), or did not stop in time.
         RuntimeError: an event loop is running in this thread.
         TypeError: `app` is not a container; or a factory or a callable provides a service: that is a new one with each call.
     """
@@ -50,11 +59,16 @@ def run(app: type[containers.Container] | containers.Container) -> None:
             "run() makes its own event loop, but one is running here: use `async with lifespan(…)`, and start the services"
         )
     interruption = _Interruption()
-    with suppress(_Interrupted), on_interrupt(interruption):
-        container: object = app() if isinstance(app, type) else app
-        if not isinstance(container, containers.Container):
-            raise TypeError(f"run() takes a service's container or its class, not {app!r}")
-        asyncio.run(_run(container, interruption))
+    with default_log() as log, suppress(_Interrupted), on_interrupt(interruption):
+        try:
+            container: object = app() if isinstance(app, type) else app
+            if not isinstance(container, containers.Container):
+                raise TypeError(f"run() takes a service's container or its class, not {app!r}")
+            asyncio.run(_run(container, interruption, log))
+        except EventBusError as error:
+            # Its text says what to do, and where it was raised does not help anybody.
+            _log.error("%s", error, error=type(error).__name__, status=1)
+            raise SystemExit(1) from error
 
 
 class _Interruption:
@@ -70,7 +84,7 @@ class _Interruption:
         self.end()
 
 
-async def _run(container: containers.Container, interruption: _Interruption) -> None:
+async def _run(container: containers.Container, interruption: _Interruption, log: DefaultLog) -> None:
     loop, changed = asyncio.get_running_loop(), asyncio.Event()
     interrupted = False
 
@@ -84,6 +98,7 @@ async def _run(container: containers.Container, interruption: _Interruption) -> 
     # Suppressed here too, because asyncio would report a task that ends with it.
     with suppress(_Interrupted), waking_loop():
         async with lifespan(container), AsyncExitStack() as stack:
+            log.write_kept()
             providing = list(stopping_order(_service_providers(container)))
             for provider in reversed(providing):
                 services += [service for service in await _provided(provider) if service not in services]

@@ -80,7 +80,10 @@ def _schema_of(schema: Schema, path: tuple[str, ...]) -> Schema:
 def _resolved(part: Schema, schema: Schema) -> Schema:
     """A part with what it refers to, and without null as one of the things that it may be."""
     if "anyOf" in part:
-        (part,) = (each for each in part["anyOf"] if each.get("type") != "null")
+        choices = [each for each in part["anyOf"] if each.get("type") != "null"]
+        if len(choices) > 1:  # a ByteSize: a text with a unit, or a number
+            return {"format": "size"}
+        (part,) = choices
     if "$ref" in part:
         part = {**schema["$defs"][part["$ref"].rpartition("/")[2]], **part}
     return part
@@ -100,6 +103,8 @@ def _takes(part: Schema, schema: Schema) -> str:
             return f"seconds{_range(part)}"
         case {"type": "array"}:
             return "texts, as `a,b`"
+        case {"format": "size"}:
+            return "bytes, or a size such as `200MiB`"
         case {"format": "path"}:
             return "path"
         case {"format": "password"}:

@@ -32,10 +32,11 @@ from eventbus.errors import (
     SendTimeout,
     ServiceFailed,
     ServiceTimeout,
+    SwappedPorts,
     UnknownClient,
     WrongServerKey,
 )
-from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, now_iso
+from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, StampedEvent, now_iso
 from eventbus.handle import (
     DeadLetter,
     Delivery,
@@ -107,7 +108,9 @@ __all__ = [
     "SendTimeout",
     "ServiceFailed",
     "ServiceTimeout",
+    "StampedEvent",
     "StateChange",
+    "SwappedPorts",
     "TimeLimit",
     "UnknownClient",
     "WrongServerKey",

@@ -19,7 +19,7 @@ from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
 from eventbus.assembly import Assembly
 from eventbus.emit.topics import Topics
-from eventbus.errors import InvalidHandler, NotConnected, ProxyUnreachable
+from eventbus.errors import EventBusError, InvalidHandler, NotConnected, ProxyUnreachable
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handle.coroutines import running_loop
 from eventbus.handle.marks import check_callback, check_event_class, handlers_of
@@ -65,6 +65,9 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             `eventbus.options.ZeroMQOptions` mean nothing, except for `connect_timeout`.
         arguments: single options, such as ``linger=0.5``; they replace those of `options`.
 
+    Attributes:
+        host: as given, as are `pub_port` and `sub_port`.
+
     Raises:
         InvalidEvent: the event class has no `type`.
         CompressionMissing: the library for that compression is not installed.
@@ -90,6 +93,9 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             transport = NullTransport()
         elif transport is None:
             transport = ZeroMQTransport(host, pub_port, sub_port, options)
+        self.host = host
+        self.pub_port = pub_port
+        self.sub_port = sub_port
         self._options = options
         self._closings = 0  # how often; two at once may count as one
         # What `attach_handlers` has attached, by the identity of the object.
@@ -312,7 +318,12 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         known, frame = self._topics.last
         if topic is not known:
             frame = self._topics.admit(topic)
-        payload = encode(event)
+        try:
+            payload = encode(event)
+        except EventBusError:
+            raise
+        except Exception as error:
+            raise self._parts.codec.refusal(event, error) from error
         if len(payload) > self._sent_as_it_is:
             payload = self._parts.emitter.shrink(frame, payload)
         self._transport.send(frame, payload)
@@ -349,17 +360,17 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def attach_callback(
         self,
         event_type: EventTypeClass,
-        callback: Callback[EventClass],
+        cb: Callback[EventClass],
         *,
         topic: EventTopicClass | None = None,
     ) -> None:
-        """Call `callback(event)` for events of a type, after those attached before. It may be ``async``.
+        """Call `cb(event)` for events of a type, after those attached before. It may be ``async``.
 
         Attaching does not subscribe. What a callback raises is logged with the event and counted; the others still run.
 
         Args:
             event_type: a member of the event class's type enum.
-            callback: called on the consumer's thread, an ``async`` one on an event loop.
+            cb: called on the consumer's thread, an ``async`` one on an event loop.
             topic: only for events of this topic; None for every subscribed one.
 
         Raises:
@@ -367,25 +378,25 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
                 client ignores callbacks of its kind (see `Middleware`).
             InvalidTopic: as `subscribe`.
         """
-        self._check_callback(event_type, callback)
-        self._parts.dispatcher.attach(event_type, callback, None if topic is None else self._frame(topic))
+        self._check_callback(event_type, cb)
+        self._parts.dispatcher.attach(event_type, cb, None if topic is None else self._frame(topic))
 
-    def attach_callbacks(self, callbacks: Mapping[EventTypeClass, Callback[EventClass]]) -> None:
+    def attach_callbacks(self, cbs: Mapping[EventTypeClass, Callback[EventClass]]) -> None:
         """Attach one callback for each of several types; all are checked before the first is attached."""
-        for event_type, callback in callbacks.items():
-            self._check_callback(event_type, callback)
-        for event_type, callback in callbacks.items():
-            self._parts.dispatcher.attach(event_type, callback, None)
+        for event_type, cb in cbs.items():
+            self._check_callback(event_type, cb)
+        for event_type, cb in cbs.items():
+            self._parts.dispatcher.attach(event_type, cb, None)
 
     def detach_callback(
         self,
         event_type: EventTypeClass,
-        callback: Callback[EventClass],
+        cb: Callback[EventClass],
         *,
         topic: EventTopicClass | None = None,
     ) -> None:
         """Undo `attach_callback` with the same arguments. Idempotent."""
-        self._parts.dispatcher.detach(event_type, callback, None if topic is None else self._frame(topic))
+        self._parts.dispatcher.detach(event_type, cb, None if topic is None else self._frame(topic))
 
     def attach_handlers(self, target: object) -> None:
         """Attach every method of an object that is marked with `@on`, and subscribe to their topics. Idempotent.

@@ -16,6 +16,7 @@ EventBusError
 │   └── ReconnectFailed      the last attempt to reconnect has failed
 ├── ProxyUnreachable         no proxy answered in time                        (also a TimeoutError)
 ├── HandshakeFailed          proxy and client do not agree on who may talk    (also a ConnectionError)
+│   ├── SwappedPorts         the client's two ports are the proxy's, exchanged
 │   ├── WrongServerKey       the proxy is not the one whose key the client has
 │   ├── UnknownClient        the proxy's allow-list does not have the client's key
 │   ├── EncryptionRequired   the proxy uses CURVE, the client has no keys
@@ -117,22 +118,29 @@ class CompressionMissing(ExtraMissing):
 
 
 class EventTooLarge(EventBusError, ValueError):
-    """The event is larger than the client may send; nothing was sent.
+    """The event is larger than the client may send, or than the proxy accepts; nothing was sent.
 
     Attributes:
         topic: the topic that it was emitted to.
-        size: the size of its JSON, in bytes.
-        limit: the largest size that is allowed, in bytes.
+        size: the size of its JSON, in bytes; if the proxy refuses it, that of the payload, which may be compressed.
+        limit: the largest size that the client allows, in bytes.
+        proxy_limit: the largest payload that the proxy accepts, in bytes; None: it is the client that refuses the event.
     """
 
-    def __init__(self, topic: str, size: int, limit: int) -> None:
+    def __init__(self, topic: str, size: int, limit: int, proxy_limit: int | None = None) -> None:
         super().__init__()
-        self.args = topic, size, limit
+        self.args = topic, size, limit, proxy_limit
         self.topic = topic
         self.size = size
         self.limit = limit
+        self.proxy_limit = proxy_limit
 
     def __str__(self) -> str:
+        if self.proxy_limit is not None:
+            return (
+                f"{self.topic}: the payload is {self.size} bytes, the proxy accepts {self.proxy_limit} (this client's own "
+                f"limit is {self.limit}): make it smaller, or raise EVENTBUS_MAX_EVENT_BYTES for the proxy"
+            )
         return (
             f"{self.topic}: the event is {self.size} bytes of JSON, the limit is {self.limit}: "
             "make it smaller, or raise EVENTBUS_MAX_EVENT_BYTES for this client, its receivers and the proxy"
@@ -211,22 +219,24 @@ class ProxyUnreachable(EventBusError, TimeoutError):
     Attributes:
         endpoints: both endpoints that were tried.
         timeout: how long they were tried, in seconds.
-        hint: what was seen meanwhile; empty if nothing was.
+        hint: what was found out about it; empty if nothing was.
+        remedy: what to do about that; empty: start a proxy, or set other variables.
     """
 
-    def __init__(self, endpoints: str, timeout: float, hint: str = "") -> None:
+    def __init__(self, endpoints: str, timeout: float, hint: str = "", remedy: str = "") -> None:
         super().__init__()
-        self.args = endpoints, timeout, hint
+        self.args = endpoints, timeout, hint, remedy
         self.endpoints = endpoints
         self.timeout = timeout
         self.hint = hint
+        self.remedy = remedy
 
     def __str__(self) -> str:
-        return (
-            f"no event bus proxy answered at {self.endpoints} within {self.timeout:g} s"
-            + (f" ({self.hint})" if self.hint else "")
-            + ": start one with `eventbus proxy`, or set EVENTBUS_HOST, EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
+        hint = f" ({self.hint})" if self.hint else ""
+        remedy = (
+            self.remedy or "start one with `eventbus proxy`, or set EVENTBUS_HOST, EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
         )
+        return f"no event bus proxy answered at {self.endpoints} within {self.timeout:g} s{hint}: {remedy}"
 
 
 class HandshakeFailed(EventBusError, ConnectionError):
@@ -243,6 +253,27 @@ class HandshakeFailed(EventBusError, ConnectionError):
 
     def __str__(self) -> str:
         return f"the proxy at {self.endpoint} and this client do not agree on who may talk: see `eventbus check`"
+
+
+class SwappedPorts(HandshakeFailed):
+    """The client's two ports are those of a proxy, exchanged.
+
+    Attributes:
+        pub_port: the port for publishers, as the client has it.
+        sub_port: the port for subscribers, as the client has it.
+    """
+
+    def __init__(self, endpoint: str, pub_port: int, sub_port: int) -> None:
+        super().__init__(endpoint)
+        self.args = endpoint, pub_port, sub_port
+        self.pub_port = pub_port
+        self.sub_port = sub_port
+
+    def __str__(self) -> str:
+        return (
+            f"the ports of the proxy at {self.endpoint} are swapped (publishers connect to {self.sub_port} and subscribers "
+            f"to {self.pub_port}): set EVENTBUS_PUB_PORT={self.sub_port} and EVENTBUS_SUB_PORT={self.pub_port}"
+        )
 
 
 class WrongServerKey(HandshakeFailed):

@@ -1,9 +1,10 @@
-"""The three things a service derives from: its event types, its topics, its events."""
+"""What a service derives from: its event types, its topics, its events."""
 
 from datetime import UTC, datetime
 from enum import StrEnum
+from uuid import UUID, uuid4
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 
 class BaseEventType(StrEnum):
@@ -29,3 +30,15 @@ class BaseEvent[EventTypeClass: BaseEventType](BaseModel):
 def now_iso() -> str:
     """Return the current time in UTC as ISO 8601, such as ``2026-01-31T12:00:00.000000+00:00``: a default for a field."""
     return datetime.now(UTC).isoformat(timespec="microseconds")
+
+
+class StampedEvent[EventTypeClass: BaseEventType](BaseEvent[EventTypeClass]):
+    """An event that says when it was made, and can be told apart from every other one.
+
+    Attributes:
+        id: a random one.
+        time: when the event was made, in UTC as ISO 8601; see `now_iso`.
+    """
+
+    id: UUID = Field(default_factory=uuid4)
+    time: str = Field(default_factory=now_iso)

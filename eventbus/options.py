@@ -15,6 +15,8 @@ from eventbus.policies import Compression, ReceivePolicy, SendPolicy
 HOST = "localhost"
 PUB_PORT = 5559
 SUB_PORT = 5560
+PROCESS_MAX_MEMORY = 512 * 1_048_576
+"""The default of `ProxyOptions.max_memory` where the proxy has a process of its own, as with `eventbus proxy`; in bytes."""
 
 _MAX_EVENT_BYTES = 16_777_216
 """A client's and a proxy's are the same, because a proxy disconnects clients that send more."""
@@ -37,6 +39,8 @@ class ZeroMQOptions:
         reconnect_max_interval: the longest such wait. If it exceeds 0.25 s, the time that a proxy leaves subscribers to
             reconnect, a restarted proxy passes on what publishers have kept before all subscribers are there.
         reconnect_attempts: how many attempts may fail before the client gives up and closes; -1: no limit.
+        resend_bytes: how many bytes of sent payloads a numbering client keeps for some seconds, to send them again if a
+            connection is lost. If there are more, it forgets the oldest: those may be lost with the connection then.
         numbered: number the messages, so that receivers with this library see what is missing. What was under way when a
             connection was lost is sent again; receivers with this library recognise it, others may get it twice.
         keys: for a proxy that uses CURVE; None: no encryption.
@@ -53,6 +57,7 @@ class ZeroMQOptions:
     reconnect_interval: float = 0.05
     reconnect_max_interval: float = 0.2
     reconnect_attempts: int = -1
+    resend_bytes: int = 67_108_864
     numbered: bool = False
     keys: ClientKeys | None = None
 
@@ -112,6 +117,7 @@ class ZeroMQArguments(TypedDict, total=False):
     reconnect_interval: float
     reconnect_max_interval: float
     reconnect_attempts: int
+    resend_bytes: int
     numbered: bool
     keys: ClientKeys | None
 
@@ -143,12 +149,22 @@ class ProxyOptions:
         secret_key: the proxy's own CURVE key, as `eventbus keygen` writes it, given as text and kept as a `Secret`; None: no
             encryption.
         allow_list: the path of the file that says who may connect; see `eventbus.proxy.allow_list`. A secret key needs it.
+        hwm: high-water mark of the queue of each subscriber, in messages; what a slow one does not get beyond that is
+            dropped. Publishers wait when the queue of what they have sent is full.
+        max_subscriptions: how many different subscriptions a client may have. A client that has more is disconnected; under
+            rules it is not let in again until the allow-list changes.
+        max_memory: how many bytes of memory the process may have; 0: no limit. Before it has as many, the connections that
+            hold most are ended: those of subscribers that read too slowly, and of publishers whose messages never end. If
+            that does not help, the proxy restarts. Linux only. It means the whole process, so give an embedded proxy none.
     """
 
     max_event_bytes: int = _MAX_EVENT_BYTES
     settle: float = 0.25
     secret_key: str | Secret | None = None
     allow_list: str | os.PathLike[str] | None = None
+    hwm: int = 100_000
+    max_subscriptions: int = 10_000
+    max_memory: int = 0
 
     def __post_init__(self) -> None:
         if self.secret_key is not None:
@@ -162,3 +178,6 @@ class ProxyArguments(TypedDict, total=False):
     settle: float
     secret_key: str | Secret | None
     allow_list: str | os.PathLike[str] | None
+    hwm: int
+    max_subscriptions: int
+    max_memory: int

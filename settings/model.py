@@ -1,183 +1,31 @@
 """The settings of a client and of the proxy, from ``EVENTBUS_…`` variables and a ``.env`` file."""
 
-import difflib
-import os
-import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    SecretStr,
-    ValidationError,
-    field_validator,
-    model_validator,
-)
+from pydantic import AliasChoices, BaseModel, ByteSize, Field, PositiveInt, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
-    EnvSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
 )
 
 from eventbus.errors import InvalidSettings
-from eventbus.keys import (
-    PUBLIC_SUFFIX,
-    SECRET_SUFFIX,
-    ClientKeys,
-    Secret,
-    bare,
-    checked_key,
-    is_key,
-    masked,
-    public_key_of,
-    read_key,
-)
-from eventbus.options import HOST, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
+from eventbus.keys import masked
+from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
 from eventbus.policies import Compression, LogFormat, Metrics, ReceivePolicy, SendPolicy, Traces
+from eventbus.settings.security import SecuritySettings
+from eventbus.settings.values import Host, Seconds, Topics, masked_arguments
+from eventbus.settings.variables import NESTED, PREFIX, SECRETS_DIR, SecretFiles, explain, unknown_variables
 
-PREFIX = "EVENTBUS_"
-_NESTED = "__"
-_CLIENT = ClientOptions()  # its defaults are those of the settings
+_CLIENT, _PROXY = ClientOptions(), ProxyOptions()  # their defaults are those of the settings
 _SETTLE_FACTOR = 1.25  # a proxy waits longer for subscribers than they wait before they reconnect
-_SECURITY = f"{PREFIX}SECURITY{_NESTED}"
-
-_SIMILARITY = 0.85  # from 0 to 1: at least that of a misspelt name
-# Where Docker and Kubernetes mount secrets, one file each.
-_SECRETS_DIR, _SECRETS = f"{PREFIX}SECRETS_DIR", "/run/secrets"
-
-# Kubernetes describes a service called `eventbus`, or `eventbus-…`, to every pod in variables with these names. It also sets
-# EVENTBUS_…_PORT, to a URL.
-_KUBERNETES = re.compile(r"EVENTBUS_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
-_KUBERNETES_PORT = re.compile(r"EVENTBUS_(\w+_)?PORT=(tcp|udp|sctp)://")
-
-type Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
-
-
-def _split(value: object) -> object:
-    """Split ``a,b``: lists in the environment have no brackets and quotes."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
-
-
-class SecuritySettings(BaseModel):
-    """Keys, and who may connect. A client has the proxy's public key and its own secret key, a proxy its own and a list."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-    server_public_key: str | None = Field(
-        default=None, description="the proxy's public key: the client encrypts, and talks to no other proxy"
-    )
-    secret_key: SecretStr | None = Field(
-        default=None, description="the client's or the proxy's own secret key, as `eventbus keygen` writes it"
-    )
-    secret_key_file: Path | None = Field(default=None, description="a file that holds it instead")
-    allow_list: Path | None = Field(default=None, description="the proxy's: the TOML file that says who may connect")
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _bare(cls, value: object) -> object:
-        return bare(value) or None if isinstance(value, str) else value
-
-    @field_validator("server_public_key")
-    @classmethod
-    def _check_public_key(cls, value: str | None) -> str | None:
-        return None if value is None else checked_key(value, "it")
-
-    @field_validator("secret_key")
-    @classmethod
-    def _check_secret_key(cls, value: SecretStr | None) -> SecretStr | None:
-        return None if value is None else SecretStr(checked_key(value.get_secret_value(), "it"))
-
-    @field_validator("secret_key_file", "allow_list", mode="before")
-    @classmethod
-    def _check_file(cls, value: object) -> object:
-        # A path of a key's length may look like one, but then there is such a file.
-        if isinstance(value, str) and is_key(bare(value)) and not Path(value).exists():
-            raise InvalidSettings(
-                f"it is a key, where the name of a file belongs: a key goes into {_SECURITY}SECRET_KEY, "
-                f"or into a file that {_SECURITY}SECRET_KEY_FILE names"
-            )
-        return value
-
-    @field_validator("secret_key_file")
-    @classmethod
-    def _check_secret_file(cls, value: Path | None) -> Path | None:
-        if value is not None and value.suffix == PUBLIC_SUFFIX:
-            raise InvalidSettings(
-                f"{value} is the file of a public key: name that of the secret one, {value.with_suffix(SECRET_SUFFIX)}"
-            )
-        return value
-
-    @model_validator(mode="after")
-    def _check_one_secret(self) -> Self:
-        if self.secret_key is not None and self.secret_key_file is not None:
-            raise InvalidSettings(f"{_SECURITY}SECRET_KEY and {_SECURITY}SECRET_KEY_FILE are both set: unset one of them")
-        return self
-
-    def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
-        return _masked_arguments(super().__repr_args__())
-
-    def own_secret_key(self) -> Secret | None:
-        """Return the secret key, from its file if there is one; None: there is no secret key.
-
-        Raises:
-            InvalidSettings: the file cannot be read, or does not hold a key.
-        """
-        if self.secret_key_file is not None:
-            return Secret(read_key(self.secret_key_file, f"{_SECURITY}SECRET_KEY_FILE", secret=True))
-        return None if self.secret_key is None else Secret(self.secret_key.get_secret_value())
-
-    def client_keys(self) -> ClientKeys | None:
-        """Return the keys of a client; None: it does not encrypt.
-
-        Raises:
-            InvalidSettings: one of the two keys is missing, or is not a key.
-        """
-        secret_key = self.own_secret_key()
-        if self.server_public_key is None and secret_key is None:
-            return None
-        if self.server_public_key is None:
-            raise InvalidSettings(
-                f"a client with a secret key also needs the proxy's public one: set {_SECURITY}SERVER_PUBLIC_KEY"
-            )
-        if secret_key is None:
-            raise InvalidSettings(
-                f"{_SECURITY}SERVER_PUBLIC_KEY needs a secret key of the client's own: "
-                f"set {_SECURITY}SECRET_KEY_FILE (`eventbus keygen` makes one)"
-            )
-        if secret_key == Secret(self.server_public_key):
-            raise InvalidSettings(
-                f"{_SECURITY}SERVER_PUBLIC_KEY is the client's secret key: set it to the public key of the proxy"
-            )
-        return ClientKeys(self.server_public_key, secret_key)
-
-    def proxy_secret_key(self) -> Secret | None:
-        """Return the proxy's secret key; None: it does not encrypt.
-
-        Raises:
-            InvalidSettings: the key is missing or not a key, or does not belong to the public key that is set.
-        """
-        secret_key = self.own_secret_key()
-        if secret_key is None and (self.server_public_key is not None or self.allow_list is not None):
-            raise InvalidSettings(
-                f"the proxy's secret key is missing: set {_SECURITY}SECRET_KEY_FILE (`eventbus keygen` makes one)"
-            )
-        if secret_key is not None and self.server_public_key not in (None, public_key_of(secret_key)):
-            raise InvalidSettings(
-                f"{_SECURITY}SERVER_PUBLIC_KEY does not belong to the proxy's secret key: is that one of a client? "
-                f"The public key of the secret one is {public_key_of(secret_key)}"
-            )
-        return secret_key
+_PYDANTIC_ARGUMENTS = {"_build_sources", "_env_file"}  # the latter is for users
 
 
 class EventBusSettings(BaseSettings):
@@ -187,21 +35,27 @@ class EventBusSettings(BaseSettings):
     file in the directory `EVENTBUS_SECRETS_DIR` (by default ``/run/secrets``), which is named like a variable. Settings do
     not change once they are made.
 
+    A class that is derived from this one may have fields of its own. The argument ``_env_file`` names another file than
+    ``.env``, or several, or none (None).
+
     Raises:
         InvalidSettings: a variable with this prefix is unknown, or a value is bad; the text names each of them.
     """
 
     model_config = SettingsConfigDict(
-        env_prefix=PREFIX, env_file=".env", env_nested_delimiter="__", extra="ignore", frozen=True, hide_input_in_errors=True
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_nested_delimiter=NESTED,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
     )
 
     enabled: bool = Field(default=_CLIENT.enabled, description="false: a client whose calls do nothing, and no socket")
-    host: str = Field(default=HOST, min_length=1, description="where the proxy runs")
+    host: Host = Field(default=HOST, description="where the proxy runs")
     pub_port: int = Field(default=PUB_PORT, ge=0, le=65535, description="the proxy's port for publishers (XSUB)")
     sub_port: int = Field(default=SUB_PORT, ge=0, le=65535, description="the proxy's port for subscribers (XPUB)")
-    topics: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = Field(
-        default=tuple(_CLIENT.topics), description="topics to subscribe to from the start, as a,b"
-    )
+    topics: Topics = Field(default=tuple(_CLIENT.topics), description="topics to subscribe to from the start, as a,b")
     embedded_proxy: bool = Field(default=False, description="true: the container runs a proxy if none runs yet")
     connect_timeout: Seconds = Field(default=_CLIENT.connect_timeout, gt=0, description="seconds to wait for the proxy")
     connect_required: bool = Field(
@@ -244,6 +98,9 @@ class EventBusSettings(BaseSettings):
     max_event_bytes: PositiveInt = Field(
         default=_CLIENT.max_event_bytes, lt=2**31, description="the largest payload of a message; a larger one is refused"
     )
+    resend_bytes: PositiveInt = Field(
+        default=_CLIENT.resend_bytes, description="bytes of sent payloads that a numbering client keeps to send them again"
+    )
     numbered: bool = Field(
         default=_CLIENT.numbered,
         description="true: receivers see what is missing, and what a lost connection took is sent again",
@@ -270,26 +127,49 @@ class EventBusSettings(BaseSettings):
     http_port: int = Field(
         default=0, ge=0, le=65535, description="where /metrics, /healthz and /readyz are served; 0: nowhere"
     )
-    http_host: str = Field(default="127.0.0.1", min_length=1, description="the address that those are served at")
+    http_host: Host = Field(default="127.0.0.1", description="the address that those are served at")
     log_format: LogFormat = Field(default=LogFormat.TEXT, description="text or json: how the commands write their log")
+    proxy_hwm: PositiveInt = Field(
+        default=_PROXY.hwm,
+        description="messages in the proxy's queue for each subscriber; when it is full, more are dropped",
+    )
+    proxy_max_subscriptions: PositiveInt = Field(
+        default=_PROXY.max_subscriptions, description="subscriptions of a client; a client with more is disconnected"
+    )
+    proxy_max_memory: ByteSize = Field(
+        default=ByteSize(PROCESS_MAX_MEMORY),
+        description="memory of `eventbus proxy`, such as 200MiB; first, connections that hold most are ended; 0: no limit",
+    )
     security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")
 
     # Any: these are pydantic's own arguments beside the fields.
     def __init__(self, **values: Any) -> None:
-        known = type(self).model_fields
-        complaints = [f"{name} is no setting" for name in values if name not in known and not name.startswith("_")]
-        complaints += _unknown_variables(type(self))
+        cls = type(self)
+        complaints = [*_unknown_arguments(cls, values), *_missing_files(values.get("_env_file"))]
+        env_file = values.get("_env_file", cls.model_config.get("env_file"))
+        known = {cls.variable(*path) for path, _ in cls.fields()} | _own_variables(cls)
+        own = tuple(cls.variable(name) + NESTED for name in cls.model_fields.keys() - EventBusSettings.model_fields.keys())
+        complaints += unknown_variables(known, DotEnvSettingsSource(cls, env_file=env_file).env_vars, own)
         try:
             super().__init__(**values)
         except ValidationError as error:
-            complaints += _explain(type(self), error)
+            complaints += explain(cls.variable, error)
         except SettingsError as error:  # of EVENTBUS_SECURITY, about which there is a complaint already
             complaints = complaints or [str(error)]
         if complaints:
             raise InvalidSettings("; ".join(complaints))
 
+    @model_validator(mode="after")
+    def _check_ports(self) -> Self:
+        if self.pub_port == self.sub_port != 0:
+            raise InvalidSettings(
+                f"{PREFIX}PUB_PORT and {PREFIX}SUB_PORT are both {self.pub_port}: a proxy has one port for publishers and "
+                "another one for subscribers"
+            )
+        return self
+
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:
-        return _masked_arguments(super().__repr_args__())
+        return masked_arguments(super().__repr_args__())
 
     def client_options(self, *, encrypted: bool = True) -> ClientOptions:
         """How a client with these settings behaves.
@@ -315,6 +195,9 @@ class EventBusSettings(BaseSettings):
             settle=_SETTLE_FACTOR * self.reconnect_max_interval,
             secret_key=self.security.proxy_secret_key(),
             allow_list=self.security.allow_list,
+            hwm=self.proxy_hwm,
+            max_subscriptions=self.proxy_max_subscriptions,
+            max_memory=self.proxy_max_memory,
         )
 
     @classmethod
@@ -327,12 +210,12 @@ class EventBusSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return where values come from, in the order of precedence."""
-        return init_settings, env_settings, dotenv_settings, _Secrets(settings_cls)
+        return init_settings, env_settings, dotenv_settings, SecretFiles(settings_cls)
 
     @classmethod
     def variable(cls, *path: str) -> str:
         """Return the name of a field's environment variable. A nested field is given with the fields around it."""
-        return PREFIX + _NESTED.join(path).upper()
+        return PREFIX + NESTED.join(path).upper()
 
     @classmethod
     def fields(cls) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
@@ -353,66 +236,31 @@ def _options[Options: (ClientOptions, ProxyOptions)](
     return kind(**{name: getattr(settings, name) for name in names}, **derived)
 
 
-def _masked_arguments(arguments: Iterable[tuple[str | None, object]]) -> Iterator[tuple[str | None, object]]:
-    """Yield what a `repr` shows, without keys that were given where another value belongs."""
-    for name, value in arguments:
-        shown = "" if name == "server_public_key" or isinstance(value, BaseModel) else str(value)
-        yield name, value if masked(shown) == shown else masked(shown)
+def _unknown_arguments(cls: type[EventBusSettings], values: Mapping[str, object]) -> Iterator[str]:
+    """Yield a complaint for each argument that is neither a field nor one of pydantic's that work here."""
+    known = cls.model_fields.keys() | {alias for field in cls.model_fields.values() for alias in _aliases(field)}
+    for name in values.keys() - known:
+        if not name.startswith("_"):
+            yield f"{name} is no setting"
+        elif name not in _PYDANTIC_ARGUMENTS and not name.startswith("_cli_"):
+            remedy = f"set {SECRETS_DIR}" if name == "_secrets_dir" else "derive a class with another model_config"
+            yield f"{name} has no effect here: {remedy}"
 
 
-class _Secrets(EnvSettingsSource):
-    """Files of a directory as variables: the name of each is that of a variable, in any case."""
-
-    def _load_env_vars(self) -> Mapping[str, str | None]:
-        return {name.lower(): value for name, value in _secret_files()}
-
-
-def _secrets_directory() -> Path:
-    return Path(os.environ.get(_SECRETS_DIR) or _SECRETS)
+def _aliases(field: FieldInfo) -> set[str]:
+    found = {field.alias, field.validation_alias}
+    if isinstance(field.validation_alias, AliasChoices):
+        found |= {choice for choice in field.validation_alias.choices if isinstance(choice, str)}
+    return {alias for alias in found if isinstance(alias, str)}
 
 
-def _secret_files() -> Iterator[tuple[str, str]]:
-    """Yield the name and the content of each file with our prefix in the directory of secrets; no other file is read."""
-    directory = _secrets_directory()
-    try:
-        files = [file for file in directory.iterdir() if file.name.upper().startswith(PREFIX) and not file.is_dir()]
-    except OSError as error:
-        if os.environ.get(_SECRETS_DIR):
-            raise InvalidSettings(f"cannot read {_SECRETS_DIR}={masked(str(directory))}: {error.strerror}") from None
-        return
-    for file in files:
-        try:
-            yield file.name, file.read_text().strip()
-        except (OSError, ValueError) as error:
-            reason = error.strerror if isinstance(error, OSError) else "it is not text"
-            raise InvalidSettings(f"cannot read the secret {masked(str(file))}: {reason}") from None
+def _own_variables(cls: type[EventBusSettings]) -> set[str]:
+    """Return variables that a derived class reads by other names than those of its fields."""
+    return {alias.upper() for field in cls.model_fields.values() for alias in _aliases(field)}
 
 
-def _unknown_variables(settings: type[EventBusSettings]) -> Iterator[str]:
-    """Yield a complaint for each variable that has our prefix and is no setting: most likely it is misspelt."""
-    known = {settings.variable(*path) for path, _ in settings.fields()}
-    variables = {**DotEnvSettingsSource(settings).env_vars, **os.environ}
-    given = {name.upper(): value for name, value in (dict(_secret_files()) | variables).items()}
-    in_files = given.keys() - {name.upper() for name in variables}
-    for name, value in sorted(given.items()):
-        foreign = not name.startswith(PREFIX) or _KUBERNETES.match(name) or _KUBERNETES_PORT.match(f"{name}={value}")
-        if name == _SECRETS_DIR:
-            if name not in os.environ:
-                yield f"{name} is read from the environment only, and in capitals only"
-        elif name not in known and not foreign:
-            # A file with a name of its own may lie there, too, such as one that SECRET_KEY_FILE names.
-            close = difflib.get_close_matches(name, known, n=1, cutoff=_SIMILARITY if name in in_files else 0.6)
-            if name in in_files and not close:
-                continue
-            remedy = f"did you mean {close[0]}?" if close else "`eventbus settings` lists the known ones"
-            yield f"{name}{f' (a file in {_secrets_directory()})' if name in in_files else ''} is unknown: {remedy}"
-
-
-def _explain(settings: type[EventBusSettings], error: ValidationError) -> Iterator[str]:
-    for part in error.errors(include_url=False, include_context=False):
-        path = tuple(str(step) for step in part["loc"])
-        text = part["msg"].removeprefix("Value error, ")
-        if path[0] == "security":  # the value may be a secret, also that of another field
-            yield f"{PREFIX}{_NESTED.join(path).upper()}: {text}" if len(path) > 1 else text
-        else:
-            yield masked(f"{settings.variable(*path)}={part['input']!r}: {text}")
+def _missing_files(given: object) -> Iterator[str]:
+    """Yield a complaint for each file that was asked for and is not there: pydantic-settings would pass over it."""
+    for file in given if isinstance(given, list | tuple) else () if given is None else (given,):
+        if not Path(file).expanduser().is_file():
+            yield f"cannot read {masked(str(file))}: there is no such file"

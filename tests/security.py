@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, Unpack
 
 import zmq
 
 from eventbus import EventBusProxy
 from eventbus.keys import ClientKeys
+from eventbus.options import ProxyArguments, ProxyOptions
 from tests.container.support import open_things
 from tests.support import PATIENCE, Bus, RawPeers, client_of, eventually
 
@@ -38,9 +39,16 @@ class Guarded:
         directory: for the allow-list.
         ports: of the proxy.
         keys: of the proxy; None: new ones.
+        options: further ones of the proxy.
     """
 
-    def __init__(self, directory: Path, ports: tuple[int, int] = (0, 0), keys: Keys | None = None) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        ports: tuple[int, int] = (0, 0),
+        keys: Keys | None = None,
+        **options: Unpack[ProxyArguments],
+    ) -> None:
         self.keys = keys or new_keys()
         self.file = directory / f"allow-{self.keys.public[:4].encode().hex()}.toml"
         self._entries: dict[str, str] = {}
@@ -48,7 +56,10 @@ class Guarded:
         self._stack = ExitStack()
         self.write()
         self.proxy = EventBusProxy(
-            "127.0.0.1", *ports, settle=0.25, secret_key=self.keys.secret, allow_list=os.fspath(self.file)
+            "127.0.0.1",
+            *ports,
+            ProxyOptions(secret_key=self.keys.secret, allow_list=os.fspath(self.file)),
+            **options,
         )
 
     def __enter__(self) -> Self:

@@ -12,6 +12,15 @@ def is_ipv6(host: str) -> bool:
     return ":" in host
 
 
+def is_address(host: str) -> bool:
+    """Whether it is an IPv4 or IPv6 address as text, rather than a name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
 def host_and_port(host: str, port: int | str) -> str:
     """Return `host:port` as URLs have it, an IPv6 address in brackets."""
     return f"[{host}]:{port}" if is_ipv6(host) else f"{host}:{port}"

@@ -7,7 +7,7 @@ from enum import StrEnum
 
 from eventbus._base.printable import printable
 from eventbus.cli.terminal import Paint, Style
-from eventbus.errors import EventBusError
+from eventbus.transports.zeromq.reachability import CheckFailed
 
 
 class StepStatus(StrEnum):
@@ -43,30 +43,6 @@ class Step:
     status: StepStatus
     detail: str = ""
     remedy: str = ""
-
-
-class CheckFailed(EventBusError):
-    """A step has failed.
-
-    Attributes:
-        detail: what it found.
-        remedy: what to do.
-    """
-
-    def __init__(self, detail: str, remedy: str) -> None:
-        super().__init__()
-        self.args = detail, remedy
-        self.detail = detail
-        self.remedy = remedy
-
-    def __str__(self) -> str:
-        return f"{self.detail}: {self.remedy}"
-
-    @classmethod
-    def of(cls, error: EventBusError) -> "CheckFailed":
-        """Split the text of another error of ours: the remedy comes last, after a colon."""
-        detail, _, remedy = str(error).rpartition(": ")
-        return cls(detail, remedy)
 
 
 def run_steps(steps: Mapping[str, Callable[[], str]]) -> Iterator[Step]:

@@ -1,5 +1,6 @@
 """The commands with their arguments and flags. All settings are flags too; a flag takes precedence over its variable."""
 
+import difflib
 import json
 import os
 import sys
@@ -34,6 +35,7 @@ from eventbus.keys import masked
 from eventbus.proxy import allow_list
 from eventbus.proxy import process as proxy_process
 from eventbus.settings import EventBusSettings
+from eventbus.settings.values import Host
 
 _WITH_JSON_FLAG = {"tail", "top", "check"}  # commands
 _PARSER_PREFIX = "error parsing CLI: "
@@ -63,9 +65,8 @@ class Command(EventBusSettings):
 class Proxy(Command):
     """Run the proxy that connects publishers and subscribers, until SIGTERM or Ctrl-C."""
 
-    host: str = Field(
+    host: Host = Field(
         default="127.0.0.1",
-        min_length=1,
         description="the address to listen at; unless it is a loopback address, other machines can connect",
     )
     check_allow_list: CliImplicitFlag[bool] = Field(
@@ -209,6 +210,8 @@ class Demo(Command):
 class CommandLine(BaseSettings):
     """A typed event bus over ZeroMQ. All settings are flags, and variables: --pub-port is EVENTBUS_PUB_PORT.
 
+    `eventbus --version` prints the version.
+
     Exit status: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arguments or settings; 130 interrupted.
     """
 
@@ -235,6 +238,7 @@ def command_of(arguments: Sequence[str]) -> Any:
         InvalidSettings: an argument or a setting is wrong.
         SystemExit: after printing the help.
     """
+    name = _name_in(arguments)
     source = CliSettingsSource[Any](CommandLine, parse_args_method=_parse)
     try:
         chosen = CliApp.run(CommandLine, cli_args=_expanded(arguments) or ["--help"], cli_settings_source=source)
@@ -242,7 +246,27 @@ def command_of(arguments: Sequence[str]) -> Any:
     except ValidationError as error:
         raise InvalidSettings(masked("; ".join(_texts(error)))) from None
     except SettingsError as error:
-        raise InvalidSettings(masked(str(error)).removeprefix(_PARSER_PREFIX)) from None
+        text = masked(str(error)).removeprefix(_PARSER_PREFIX)
+        raise InvalidSettings(f"{text}; `eventbus {name} --help` lists what it takes") from None
+
+
+def _name_in(arguments: Sequence[str]) -> str:
+    """The name of the command; empty if help is asked for.
+
+    Raises:
+        InvalidSettings: there is no such command, or a flag stands before it.
+    """
+    name = masked(arguments[0]) if arguments else ""
+    if name in ("", "-h", "--help"):
+        return ""
+    if name.startswith("-"):
+        raise InvalidSettings(f"{name} stands before the command: write `eventbus COMMAND {name} …`")
+    if name not in CommandLine.model_fields:
+        close = difflib.get_close_matches(name, CommandLine.model_fields, n=1)
+        raise InvalidSettings(
+            f"there is no command {name!r}: {f'did you mean {close[0]}?' if close else '`eventbus --help` lists them'}"
+        )
+    return name
 
 
 def _parse(parser: ArgumentParser, arguments: Sequence[str], namespace: Namespace | None = None) -> Namespace:

@@ -1,14 +1,28 @@
-"""The connection of a command to its proxy, and the log lines about it."""
+"""The connection of a command to its proxy."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic
 
-from eventbus._base.log import Log
+from eventbus.errors import InvalidSettings
 from eventbus.observe.state import ClientState, StateChange
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq.transport import ZeroMQTransport
+from eventbus.wire.frames import topic_frame
+
+
+def wanted_topics(settings: EventBusSettings, names: Iterable[str]) -> set[bytes]:
+    """The frames of the topics that a command was given, by name and in the settings; empty: all topics.
+
+    Raises:
+        InvalidTopic: a name cannot be a topic.
+        InvalidSettings: a name is empty.
+    """
+    names = [*names, *settings.topics]
+    if "" in names:
+        raise InvalidSettings("a topic is empty: leave it out to get all topics")
+    return set(map(topic_frame, names))
 
 
 @contextmanager
@@ -28,26 +42,17 @@ def transport_for(settings: EventBusSettings) -> Iterator[ZeroMQTransport]:
 
 
 class Outage:
-    """Remembers while the proxy is away, and logs when it is back; pass it to `status.listen`.
-
-    The status itself logs that the connection is lost.
-    """
+    """Remembers while the proxy is away; pass it to `status.listen`."""
 
     def __init__(self) -> None:
-        self._log = Log()
         self._lost: tuple[float, str] | None = None  # when, and why
 
     def __call__(self, change: StateChange) -> None:
         """Follow a change of state."""
         if change.state is ClientState.DEGRADED:
             self._lost = monotonic(), change.reason
-        elif change.state is ClientState.READY and self._lost is not None:
-            (since, _), self._lost = self._lost, None
-            self._log.warning(
-                "event bus ready again after %.1f s: events emitted in that time may be missing here",
-                monotonic() - since,
-                state=str(change.state),
-            )
+        elif change.state is ClientState.READY:
+            self._lost = None
 
     def __str__(self) -> str:
         """How long the proxy has been away, and why; empty if it is not."""

@@ -28,6 +28,10 @@ def emit(settings: EventBusSettings, topic: str, text: str) -> None:
         EventTooLarge: the event is larger than `max_event_bytes`.
         ProxyUnreachable, HandshakeFailed: the event was not sent.
     """
+    if not topic:
+        raise InvalidSettings("the topic is empty")
+    if topic.startswith("{"):
+        raise InvalidSettings("the topic comes before the event: eventbus emit TOPIC EVENT")
     frame = topic_frame(topic)
     payload = _json_of(sys.stdin.read() if text == "-" else text)
     if len(payload) > settings.max_event_bytes:

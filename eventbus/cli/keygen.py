@@ -3,7 +3,8 @@
 import re
 from pathlib import Path
 
-from eventbus.keys import write_pair
+from eventbus.errors import InvalidSettings
+from eventbus.keys import is_key, write_pair
 
 # The quotes are for shells and .env files; the settings accept values with and without them.
 _TEXT = """\
@@ -34,6 +35,8 @@ def keygen(name: str, directory: Path) -> None:
     Raises:
         InvalidSettings: the name is not fit for a file, or the files cannot be written; see `write_pair`.
     """
+    if is_key(str(directory)):  # the directory is shown
+        raise InvalidSettings("--directory is a key, where the name of a directory belongs")
     made = write_pair(name, directory)
     table = name if _BARE_TOML_KEY.fullmatch(name) else f'"{name}"'
     print(_TEXT.format(name=name, table=table, public_key=made.public_key, file=made.secret_file.absolute()))

@@ -6,6 +6,7 @@ Exit statuses: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arg
 import os
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from itertools import pairwise
 
 from eventbus._base.log import Log
@@ -34,6 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logs.configure(_likely_log_format(given))
     escape_unencodable(sys.stdout)
     try:
+        if given == ["--version"]:
+            print(f"eventbus {version('eventbus')}")
+            return DONE
         from eventbus.cli.commands import Command, command_of  # here, because Ctrl-C may come while it is imported
 
         command = command_of(given)

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.printable import printable
-from eventbus.cli.connection import Outage, transport_for
+from eventbus.cli.connection import Outage, transport_for, wanted_topics
 from eventbus.cli.tail_filter import EventFilter
 from eventbus.cli.tail_lines import Received, json_line, text_line
 from eventbus.cli.terminal import Paint, wants_colours
@@ -19,7 +19,7 @@ from eventbus.settings import EventBusSettings
 from eventbus.telemetry import logs
 from eventbus.transports.zeromq.transport import ZeroMQTransport
 from eventbus.wire.codec import Reject
-from eventbus.wire.frames import MAX_TOPIC_BYTES, topic_frame
+from eventbus.wire.frames import MAX_TOPIC_BYTES
 from eventbus.wire.headers import decode_headers
 
 _LOSSES_INTERVAL_S = 5.0  # between two lines about losses
@@ -49,7 +49,7 @@ def tail(
         InvalidTopic: a name cannot be a topic.
         ProxyUnreachable, HandshakeFailed, ReconnectFailed: there is no connection to the proxy.
     """
-    wanted = {topic_frame(name) for name in (*names, *settings.topics)}
+    wanted = wanted_topics(settings, names)
     render = _for_people(Paint(wants_colours(sys.stdout))) if as_text else json_line
     event_filter = event_filter or EventFilter()
     printed = 0

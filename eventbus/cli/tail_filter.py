@@ -6,6 +6,7 @@ from typing import Self
 from pydantic_core import from_json
 
 from eventbus.errors import InvalidSettings
+from eventbus.keys import masked
 
 _MISSING = object()
 
@@ -31,7 +32,9 @@ class Condition:
         """
         path, equals, value = text.partition("=")
         if not equals or not all(path.split(".")):
-            raise InvalidSettings(f"--where {text!r} is no condition: write field=value, for example --where sensor.id=3")
+            raise InvalidSettings(
+                f"--where {masked(text)!r} is no condition: write field=value, for example --where sensor.id=3"
+            )
         try:
             return cls(path, from_json(value, allow_inf_nan=False))
         except (ValueError, TypeError):  # TypeError: a lone surrogate

@@ -10,13 +10,12 @@ from time import monotonic
 from types import TracebackType
 from typing import Protocol, Self
 
-from eventbus.cli.connection import Outage, transport_for
+from eventbus.cli.connection import Outage, transport_for, wanted_topics
 from eventbus.cli.top_meter import Line, Meter, Snapshot
 from eventbus.errors import ExtraMissing
 from eventbus.observe.state import ClientState
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq.transport import ZeroMQTransport
-from eventbus.wire import frames as wire
 
 _POLL_INTERVAL_S = 0.2
 
@@ -59,7 +58,7 @@ def top(
         ExtraMissing: the library that makes tables is not installed.
         ProxyUnreachable, HandshakeFailed, ReconnectFailed: there is no connection to the proxy.
     """
-    wanted = {wire.topic_frame(name) for name in (*names, *settings.topics)}
+    wanted = wanted_topics(settings, names)
     view = JsonLines() if as_json else _tables(once)
     outage = Outage()
     with transport_for(settings) as transport:

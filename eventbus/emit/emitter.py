@@ -13,7 +13,8 @@ from eventbus.wire import frames as wire
 from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
 from eventbus.wire.first_frame import with_headers
-from eventbus.wire.headers import encode_headers
+from eventbus.wire.headers import NO_HEADERS, Headers, encode_headers
+from eventbus.wire.notices import MIN_PAYLOAD_LIMIT
 
 
 class Emitter:
@@ -30,7 +31,7 @@ class Emitter:
         packing: whether many events may share a message.
 
     Attributes:
-        as_it_is: the largest payload that is sent without `shrink`, in bytes of JSON.
+        as_it_is: the largest payload that is sent without `shrink`, in bytes of JSON: every proxy accepts it.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class Emitter:
         self._compressor = compressor
         self._max_event_bytes = max_event_bytes
         self._packing = packing
-        self.as_it_is = min(max_event_bytes, compressor.threshold)
+        self.as_it_is = min(max_event_bytes, compressor.threshold, MIN_PAYLOAD_LIMIT)
 
     @property
     def is_wrapped(self) -> bool:
@@ -63,26 +64,16 @@ class Emitter:
     def shrink(self, frame: bytes, payload: bytes) -> bytes:
         """Return a payload as it is to be sent: checked, and compressed if that makes it smaller."""
         self._check_size(frame, len(payload))
-        return self._compressor.shrink(payload)
+        shrunk = self._compressor.shrink(payload)
+        self._check_accepted(frame, len(shrunk))
+        return shrunk
 
     def emit_one(self, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic) -> None:
         """Send one event through all middleware, and tell hooks of it."""
         if self._middleware:
             self.emit(Emission((event,), topic))
-            return
-        known, frame = self._topics.last
-        if topic is not known:
-            frame = self._topics.admit(topic)
-        encode = self._codec.encoders.get(type(event)) or self._codec.encoder_for(event)
-        payload = encode(event)
-        size = len(payload)
-        if size > self.as_it_is:
-            payload = self.shrink(frame, payload)
-        if self._transport.send(frame, payload):
-            hooks = self._hooks
-            hooks.emitting[topic](size, 1)
-            if hooks.each_emitted is not None:
-                hooks.each_emitted(topic.value, (event,), size)
+        else:
+            self._send_one(event, topic, NO_HEADERS)
 
     def emit(self, emission: Emission) -> None:
         """Send events through all middleware, and tell hooks of what was sent."""
@@ -100,7 +91,12 @@ class Emitter:
             packing: whether they may share messages; the emitter's own `packing` must allow it, too.
             taken: a list to which the indexes of the payloads that were sent are added, also when sending fails half-way.
         """
-        self._check_size(frame, max(map(len, payloads), default=0))
+        largest = max(map(len, payloads), default=0)
+        self._check_size(frame, largest)
+        limit = self._transport.max_payload_bytes
+        if limit is not None and largest > limit:
+            for payload in payloads:
+                self._check_accepted(frame, len(self._compressor.shrink(payload)))
         sent = 0
         try:
             for payload, count in self._messages(payloads, packing=packing):
@@ -113,6 +109,9 @@ class Emitter:
             raise
 
     def _emit_now(self, emission: Emission) -> None:
+        if len(emission.events) == 1 and not emission.packed:
+            self._send_one(emission.events[0], emission.topic, emission.headers)
+            return
         events = tuple(emission.events)
         payloads = self._codec.encode_many(events)
         frame = self._topics.admit(emission.topic)
@@ -126,11 +125,37 @@ class Emitter:
                 size = sum(len(payloads[index]) for index in taken)
                 self._hooks.emitted(emission.topic.value, tuple(events[index] for index in taken), size)
 
+    def _send_one(self, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic, headers: Headers) -> None:
+        """Send one event, and tell hooks of it."""
+        known, frame = self._topics.last
+        if topic is not known:
+            frame = self._topics.admit(topic)
+        if headers:
+            frame = with_headers(frame, encode_headers(headers))
+        payload = self._codec.encode(event)
+        size = len(payload)
+        if size > self.as_it_is:
+            payload = self.shrink(frame, payload)
+        if self._transport.send(frame, payload):
+            hooks = self._hooks
+            hooks.emitting[topic](size, 1)
+            if hooks.each_emitted is not None:
+                hooks.each_emitted(topic.value, (event,), size)
+
     def _messages(self, payloads: list[bytes], *, packing: bool) -> Iterable[tuple[bytes, int]]:
         """Yield the payloads of messages, each with the number of events in it."""
         if packing and self._packing:
-            return wire.pack(payloads, min(wire.MAX_PACKED_BYTES, self._max_event_bytes))
+            limit = min(wire.MAX_PACKED_BYTES, self._max_event_bytes)
+            accepted = self._transport.max_payload_bytes
+            if accepted is not None and accepted < wire.MAX_PACKED_BYTES:
+                limit = min(limit, accepted // 2)  # half, because a limit that the proxy did not tell may be lower
+            return wire.pack(payloads, limit)
         return ((payload, 1) for payload in payloads)
+
+    def _check_accepted(self, frame: bytes, size: int) -> None:
+        limit = self._transport.max_payload_bytes
+        if limit is not None and size > limit:
+            raise EventTooLarge(wire.topic_of(frame).decode(), size, self._max_event_bytes, limit)
 
     def _check_size(self, frame: bytes, size: int) -> None:
         if size > self._max_event_bytes:

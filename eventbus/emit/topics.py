@@ -38,7 +38,7 @@ class Topics:
         # Members of different enums are equal when their values are; identity tells them apart.
         if admitted is None or admitted[0] is not topic:
             declared = _declared(self._client(), self._generic)
-            if declared is not None and type(topic) is not declared:
+            if declared is not None and not isinstance(topic, declared):  # BaseEventTopic itself: of any enum
                 raise InvalidTopic(
                     f"{type(topic).__name__}.{topic.name} is no topic of this client: use a member of {declared.__name__}"
                 )

@@ -72,6 +72,8 @@ class Status:
         self._state = ClientState.CLOSED
         self._failure = failure
         self._proven_at: float | None = None
+        self._degraded_at = 0.0
+        self._troubled = False  # whether the log has told of trouble from which the client has not recovered
         self._listeners: tuple[weakref.ref[Listener], ...] = ()
         self._kept: set[Listener] = set()
         self._unreported: deque[tuple[StateChange, list[Listener]]] = deque()
@@ -95,18 +97,38 @@ class Status:
         before = self._set(state, reason, if_=if_)
         if before is not state:
             # DEGRADED is for people; other parts of the client log the failures that lead to the other states.
-            level = logging.WARNING if state is ClientState.DEGRADED else logging.INFO
-            self._log.log(
-                level,
-                "event bus %s, was %s, at %s: %s",
-                state,
-                before,
-                self.endpoints,
-                reason,
-                state=str(state),
-                before=str(before),
-                reason=reason,
-            )
+            # Recovery has the level of the trouble, so that a reader who sees one sees the other.
+            degraded = state is ClientState.DEGRADED
+            recovered = state is ClientState.READY and self._troubled
+            level = logging.WARNING if degraded or recovered else logging.INFO
+            if recovered and before is ClientState.DEGRADED:
+                seconds = monotonic() - self._degraded_at
+                self._log.log(
+                    level,
+                    "event bus ready again after %.1f s, at %s: %s",
+                    seconds,
+                    self.endpoints,
+                    reason,
+                    state=str(state),
+                    before=str(before),
+                    reason=reason,
+                    seconds=seconds,
+                )
+            else:
+                self._log.log(
+                    level,
+                    "event bus %s, was %s, at %s: %s",
+                    state,
+                    before,
+                    self.endpoints,
+                    reason,
+                    state=str(state),
+                    before=str(before),
+                    reason=reason,
+                )
+            self._troubled = degraded
+            if degraded:
+                self._degraded_at = monotonic()
 
     def fail(self, failure: Callable[[], EventBusError]) -> None:
         """Close for good: `raise_failure` raises the error that `failure` makes, until the state changes again."""
@@ -132,7 +154,15 @@ class Status:
             noted = self._state in (ClientState.CONNECTING, ClientState.DEGRADED) and if_()
             if noted:
                 self.diagnosis = diagnosis
+                self._troubled = True
             return noted
+
+    def note_trouble(self) -> bool:
+        """Note that the log tells of trouble; return False, and note nothing, if the state is not CONNECTING any more."""
+        with self._changed:
+            connecting = self._state is ClientState.CONNECTING and self.diagnosis is None
+            self._troubled = self._troubled or connecting
+            return connecting
 
     def proven(self, round_trip: float) -> None:
         """Note that an echo has come back just now, after so many seconds."""

@@ -28,6 +28,8 @@ class DropReason(StrEnum):
     """It was sent on a connection that broke before the next echo came back. It may have arrived."""
     DENIED = "denied"
     """The proxy's allow-list does not permit this client to publish there. Counts messages; one may pack many events."""
+    TOO_LARGE = "too_large"
+    """It waited for the proxy, or was sent to it, and the proxy accepts no payload as large as its own."""
     CLOSED = "closed"
     """It was kept while no proxy was connected, and the client was closed before one was."""
 
@@ -39,6 +41,7 @@ _TEXTS = {
     DropReason.STOPPED: "received events: consumer stopped before their callbacks were called (EVENTBUS_CLOSE_TIMEOUT)",
     DropReason.SEND_BUFFER: "emitted events: send buffer full (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)",
     DropReason.UNPROVEN: "emitted events, at most: connection given up (EVENTBUS_NUMBERED sends them again)",
+    DropReason.TOO_LARGE: "emitted events: larger than the proxy accepts (EVENTBUS_MAX_EVENT_BYTES of the proxy)",
     DropReason.CLOSED: "emitted events: client closed before the proxy came back (EVENTBUS_LINGER)",
 }
 

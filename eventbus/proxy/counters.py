@@ -14,6 +14,7 @@ import zmq
 
 from eventbus._base.zmq_monitor import events_of, monitor
 from eventbus._base.zmq_sockets import Context, Socket, new_socket
+from eventbus.proxy.guard import ConnectionGuard
 from eventbus.proxy.health import Connections, HandshakeFailures
 from eventbus.wire.frames import PRIVATE
 
@@ -28,7 +29,7 @@ _ALL = _ACCEPTED | _DISCONNECTED | _SUCCEEDED | _NO_DETAIL | _PROTOCOL | _AUTH |
 _NOWAIT = int(zmq.DONTWAIT)
 _BATCH = 256  # events of one socket before those of another
 _HANDSHAKE_S = 6.0  # by then every handshake has ended: the proxy allows five seconds
-_SUBSCRIBE, _UNSUBSCRIBE = 1, 0
+_SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 
 
 class Port:
@@ -50,6 +51,11 @@ class Port:
     def open(self) -> int:
         """How many connections are open."""
         return len(self._open)
+
+    @property
+    def opened(self) -> dict[int, float]:
+        """When each open connection was accepted, by its descriptor; the newest is the last."""
+        return self._open
 
     def note(self, event: int, value: int, now: float) -> None:
         """Count an event.
@@ -93,10 +99,14 @@ class ConnectionCounter:
         context: the context of both sockets.
         frontend: the proxy's socket for publishers. The caller owns both sockets, and has not bound them yet.
         backend: the proxy's socket for subscribers.
+        guard: is told of new connections and of subscriptions, and checks all connections several times a second.
         subscriptions: whether to count the subscriptions that publishers are told.
     """
 
-    def __init__(self, context: Context, frontend: Socket, backend: Socket, *, subscriptions: bool) -> None:
+    def __init__(
+        self, context: Context, frontend: Socket, backend: Socket, guard: ConnectionGuard, *, subscriptions: bool
+    ) -> None:
+        self._guard = guard
         self._lock = Lock()  # guards the ports
         self._ports = Port(), Port()
         self._subscribed: set[bytes] = set()
@@ -153,40 +163,54 @@ class ConnectionCounter:
         for socket in (*self._monitors, *self._upstream):
             poller.register(socket, zmq.POLLIN)
         running = len(self._monitors)
+        check_due = monotonic()
         while running:
-            ready = dict(poller.poll())
-            for port, socket in zip(self._ports, self._monitors, strict=True):
+            ready = dict(poller.poll(max(0, round(1000 * (check_due - monotonic())))))
+            for index, socket in enumerate(self._monitors):
                 if socket in ready:
-                    with self._lock:
-                        running -= _note_events(port, socket)
+                    running -= self._note_events(index, socket)
             for socket in self._upstream:
                 if socket in ready:
                     self._follow_subscriptions(socket)
+            if monotonic() >= check_due:
+                check_due = monotonic() + self._guard.interval_s
+                self._guard.check(self._opened, monotonic())
         self._subscribed.clear()
         self._close()
+
+    def _note_events(self, index: int, socket: Socket) -> bool:
+        """Count the waiting events of a port; return whether that was the last one."""
+        accepted = []
+        with self._lock:
+            for event, value in islice(events_of(socket), _BATCH):
+                self._ports[index].note(event, value, monotonic())
+                if event == _STOPPED:
+                    return True
+                if event == _ACCEPTED:
+                    accepted.append(value)
+        for descriptor in accepted:
+            self._guard.accepted(index, descriptor, self._opened, monotonic())
+        return False
+
+    @property
+    def _opened(self) -> tuple[dict[int, float], dict[int, float]]:
+        publishers, subscribers = self._ports
+        return publishers.opened, subscribers.opened
 
     def _follow_subscriptions(self, socket: Socket) -> None:
         try:
             for _ in range(_BATCH):
                 frame = socket.recv(_NOWAIT)
-                topic = frame[1:]
-                if topic.startswith(PRIVATE) or not frame:
-                    continue
-                if frame[0] == _SUBSCRIBE:
-                    self._subscribed.add(topic)
-                elif frame[0] == _UNSUBSCRIBE:
+                action, topic = frame[:1], frame[1:]
+                if action == _SUBSCRIBE:
+                    self._guard.subscribed()
+                    if not topic.startswith(PRIVATE):
+                        self._subscribed.add(topic)
+                elif action == _UNSUBSCRIBE:
+                    self._guard.unsubscribed()
                     self._subscribed.discard(topic)
         except zmq.Again:
             pass
-
-
-def _note_events(port: Port, socket: Socket) -> bool:
-    """Count the waiting events of a port; return whether that was the last one."""
-    for event, value in islice(events_of(socket), _BATCH):
-        port.note(event, value, monotonic())
-        if event == _STOPPED:
-            return True
-    return False
 
 
 def _upstream_end(context: Context, frontend: Socket) -> Socket:

@@ -11,6 +11,8 @@ from eventbus.proxy.allow_list import AllowList, AllowListFile
 from eventbus.proxy.authorizer import Authorizer, is_token
 from eventbus.proxy.denials import Denials, PendingNotices
 from eventbus.proxy.publisher_ids import PublisherIds
+from eventbus.proxy.subscribers import Subscribers
+from eventbus.proxy.tcp import Connection
 from eventbus.wire.frames import MARK, PRIVATE, topic_of
 from eventbus.wire.notices import Action
 
@@ -81,6 +83,8 @@ class Enforcer:
         expel: called, before `run` ends, with the public key of a client that has sent what no subscriber sends.
         secret_key: the proxy's own, which makes the ids of publishers unpredictable.
         readiness_key: the public key with which the proxy itself checks whether it is ready.
+        subscribers: counts the subscriptions of each client; None: there may be any number.
+        on_excess: called with the public key and the connection of a client that has too many subscriptions.
     """
 
     def __init__(
@@ -93,7 +97,12 @@ class Enforcer:
         expel: Callable[[str], None],
         secret_key: str,
         readiness_key: str | None = None,
+        *,
+        subscribers: Subscribers | None = None,
+        on_excess: Callable[[str, Connection], None] = lambda key, connection: None,
     ) -> None:
+        self._subscribers = subscribers
+        self._on_excess = on_excess
         self._frontend = frontend
         self._backend = backend
         self._commands = commands
@@ -217,6 +226,11 @@ class Enforcer:
             action, topic = change[:1], change[1:]
             if action not in (_SUBSCRIBE, _UNSUBSCRIBE) or frame.more:
                 return key or ""
+            if self._subscribers is not None and key is not None:
+                excessive = self._subscribers.count(frame, key, begins=action == _SUBSCRIBE)
+                if excessive is not None:
+                    self._on_excess(key, excessive)
+                    self._follow_rules()
             self._change(action, topic, key)
             if is_token(topic):
                 self._frontend.send(change)

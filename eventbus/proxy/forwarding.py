@@ -22,10 +22,18 @@ from eventbus.proxy.allow_list import AllowListFile
 from eventbus.proxy.counters import ConnectionCounter
 from eventbus.proxy.denials import Denials
 from eventbus.proxy.enforcer import Enforcer
+from eventbus.proxy.guard import ConnectionGuard
 from eventbus.proxy.health import ProxyHealth, Traffic
+from eventbus.proxy.subscribers import Subscribers
+from eventbus.proxy.tcp import Connection
 from eventbus.proxy.zap import Authenticator
+from eventbus.wire.notices import MIN_PAYLOAD_LIMIT, LimitNotice
 
-_HWM = 100_000  # messages, per connection
+# Messages of a publisher that wait to be passed on; then it must wait itself, and loses none. A few are enough, because
+# whatever waits here is lost if the process is killed.
+_RECEIVE_HWM = 10_000
+_UPSTREAM_TIMEOUT_MS = 20_000  # within which a publisher must read what it is told, or it is disconnected
+_GUARD_TIMEOUT_S = 0.1
 _ANSWER_TIMEOUT_S = 1.0  # a healthy proxy answers with its counts within a millisecond
 # The context has five, its four sockets one each, the two ports one each, the counter's two sockets five together, and the
 # two connections of a client one each. With keys: another thread of the context has two, the authenticator a socket and a
@@ -35,7 +43,7 @@ _DESCRIPTORS, _DESCRIPTORS_WITH_KEYS = 5 + 4 + 2 + 5 + 2, 2 + 3 + 1
 # libzmq keeps a node for each byte of a subscription and walks them recursively: a long one costs 60 times its size, and a
 # very long one overflows the stack. A topic has at most 255 bytes.
 _MAX_SUBSCRIPTION_BYTES = 4_096
-_MIN_EVENT_BYTES = 1_024  # a smaller limit would refuse topics, and even the handshake
+_CURVE_BYTES = 33  # that encryption adds to a frame, and that libzmq counts
 
 
 class Forwarding:
@@ -82,8 +90,10 @@ class Forwarding:
         self._previous = previous
         self._enforces = allow_list is not None and allow_list.current.has_rules  # for the whole run: the sockets differ
         self._lock = Lock()  # guards the control socket; its holder checks first that the thread lives
-        self._traffic = (Traffic(),) * 4
+        self._traffic = (Traffic(), Traffic(), Traffic(), Traffic())
         self._ended: float | None = None
+        self._is_controlled = False  # whether the thread runs and can be asked for its counts
+        self._subscribers = Subscribers(options.max_subscriptions)
         require_descriptors(_DESCRIPTORS + (_DESCRIPTORS_WITH_KEYS if allow_list else 0))
         # libzmq encrypts in its own threads: a single one would be the bottleneck.
         self._context: Context = zmq.Context(1 if options.secret_key is None else 2)
@@ -96,8 +106,9 @@ class Forwarding:
                     undo.callback(self._authenticator.stop)
                 self._frontend, self._backend = self._data_sockets()
                 # Under rules publishers are not told of subscriptions, so there are none to count on their side.
+                self._guard = ConnectionGuard(options, self._current_traffic, self._restart_once, self._name_at)
                 self._counter = ConnectionCounter(
-                    self._context, self._frontend, self._backend, subscriptions=not self._enforces
+                    self._context, self._frontend, self._backend, self._guard, subscriptions=not self._enforces
                 )
                 undo.callback(self._counter.end)
                 self.pub_port, self.sub_port = self._bind(host, pub_port, sub_port)
@@ -109,6 +120,7 @@ class Forwarding:
             self._started = time.monotonic()
             self._thread = Thread(target=self._run, name="eventbus-proxy", daemon=True)
             self._thread.start()
+            self._is_controlled = True
             undo.pop_all()
 
     @property
@@ -160,6 +172,7 @@ class Forwarding:
             connections=self._counter.connections,
             handshake_failures=self._counter.handshake_failures,
             subscriptions=0 if self._ended else subscriptions,
+            disconnected=self._guard.disconnected,
         ).after(self._previous)
 
     # Setting up
@@ -175,11 +188,17 @@ class Forwarding:
         Queues of data are bounded. Subscriptions count against high-water marks too, and none may be lost: those are 0.
         """
         secret_key = self._options.secret_key
-        largest = max(self._options.max_event_bytes, _MIN_EVENT_BYTES)
-        frontend = sockets.socket_for(self._context, zmq.XSUB, receive_hwm=_HWM, largest=largest, secret_key=secret_key)
-        backend = sockets.socket_for(
-            self._context, zmq.XPUB, send_hwm=_HWM, largest=_MAX_SUBSCRIPTION_BYTES, secret_key=secret_key
+        limit = max(self._options.max_event_bytes, MIN_PAYLOAD_LIMIT)
+        largest = limit + (_CURVE_BYTES if secret_key else 0)
+        frontend = sockets.socket_for(
+            self._context, zmq.XSUB, receive_hwm=_RECEIVE_HWM, largest=largest, secret_key=secret_key
         )
+        frontend.send(LimitNotice(limit, uuid.uuid4().hex).frame())  # which the socket repeats to each publisher
+        backend = sockets.socket_for(
+            self._context, zmq.XPUB, send_hwm=self._options.hwm, largest=_MAX_SUBSCRIPTION_BYTES, secret_key=secret_key
+        )
+        # There is no high-water mark for subscriptions that a publisher does not read, so the kernel ends its connection.
+        frontend.set(zmq.TCP_MAXRT, _UPSTREAM_TIMEOUT_MS)
         if self._enforces:
             backend.set(zmq.XPUB_MANUAL, 1)
         return frontend, backend
@@ -217,6 +236,8 @@ class Forwarding:
             self._expel,
             reveal(self._options.secret_key),
             readiness_key,
+            subscribers=self._subscribers,
+            on_excess=self._expel_for_subscriptions,
         )
 
     # Counts
@@ -234,6 +255,20 @@ class Forwarding:
         self._keep_counts([struct.unpack("=Q", frame)[0] for frame in self._control.recv_multipart()])
         return True
 
+    def _current_traffic(self) -> tuple[tuple[Traffic, Traffic, Traffic, Traffic], bool]:
+        """Return what was passed on, and whether the thread has answered in time.
+
+        It does not wait for another thread that uses the control socket: then the counts are a little old.
+        """
+        answered = True
+        if self._is_controlled and self._lock.acquire(blocking=False):
+            try:
+                if self._thread.is_alive():
+                    answered = self._fetch_counts(Deadline(_GUARD_TIMEOUT_S))
+            finally:
+                self._lock.release()
+        return self._traffic, answered
+
     def _keep_counts(self, counts: list[int]) -> None:
         """Keep the counts: frames and bytes by turns, in the order of libzmq."""
         front_in, front_out, back_in, back_out = (Traffic(*counts[index : index + 2]) for index in range(0, 8, 2))
@@ -243,11 +278,8 @@ class Forwarding:
 
     def _on_allow_list_change(self) -> None:
         """Restart when the first rules come, because native forwarding knows no rules. An enforcer reads new ones itself."""
-        if self.allow_list is None or self._enforces or self._restart_requested:
-            return
-        if self.allow_list.current.has_rules:
-            self._restart_requested = True
-            self._restart("the allow-list has rules now")
+        if self.allow_list is not None and not self._enforces and self.allow_list.current.has_rules:
+            self._restart_once("the allow-list has rules now")
 
     def _expel(self, key: str) -> None:
         """Expel a client that has sent what no subscriber sends."""
@@ -258,7 +290,32 @@ class Forwarding:
         self._log.error(
             "client %s has sent what no subscriber sends: it is not let in until the allow-list changes", name, client=name
         )
-        self._restart("the subscriptions of other clients are not certain any more")
+        self._restart_once("the subscriptions of other clients are not certain any more")
+
+    def _expel_for_subscriptions(self, key: str, connection: Connection) -> None:
+        """Expel a client that has too many subscriptions."""
+        assert self.allow_list is not None
+        name = self.allow_list.current.name(key)
+        if self._guard.end(connection, "subscriptions"):
+            self.denials.count(name)
+            self._log.error(
+                "client %s has more than %d subscriptions: it is not let in until the allow-list changes",
+                name,
+                self._options.max_subscriptions,
+                client=name,
+                count=self._options.max_subscriptions,
+            )
+        self.allow_list.expel(key)
+
+    def _restart_once(self, reason: str) -> None:
+        if not self._restart_requested:
+            self._restart_requested = True
+            self._restart(reason)
+
+    def _name_at(self, connection: Connection) -> str:
+        """Return the name of the client at a connection; empty if it is not known, as without rules."""
+        key = self._subscribers.client_at(connection)
+        return "" if key is None or self.allow_list is None else self.allow_list.current.name(key)
 
     # The thread
 

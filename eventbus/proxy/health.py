@@ -67,6 +67,8 @@ class ProxyHealth:
             subscription to all topics is one of them; the tokens of clients' echoes do not count. Under rules a topic
             counts from the moment when one client is granted it until all clients that asked for it have left, up to
             100,000 topics; a client that asks twice for the same topic, as only a hand-made one does, may leave it behind.
+        disconnected: how many connections the proxy has ended to stay within its limits, by reason: a `slow` subscriber,
+            a publisher's `unfinished` messages, a long `handshake`, many `subscriptions`, too few `descriptors`.
     """
 
     running: bool = False
@@ -80,6 +82,7 @@ class ProxyHealth:
     connections: Connections = Connections()
     handshake_failures: HandshakeFailures = HandshakeFailures()
     subscriptions: int = 0
+    disconnected: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
 
     def after(self, previous: "ProxyHealth") -> Self:
         """Return this health with the counts of the run before added, except `denied`, which already has them."""
@@ -92,4 +95,7 @@ class ProxyHealth:
             to_publishers=previous.to_publishers + self.to_publishers,
             refused=previous.refused + self.refused,
             handshake_failures=previous.handshake_failures + self.handshake_failures,
+            disconnected={
+                reason: previous.disconnected.get(reason, 0) + count for reason, count in self.disconnected.items()
+            },
         )

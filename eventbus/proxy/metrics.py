@@ -65,6 +65,15 @@ class ProxyCollector(Collector):
         yield CounterMetricFamily(
             _PREFIX + "refused", "Connections of clients whose keys are not on the allow-list.", health.refused
         )
+        disconnected = CounterMetricFamily(
+            _PREFIX + "disconnected",
+            "Connections that the proxy has ended to stay within its limits: of slow subscribers, of publishers with "
+            "unfinished messages, with too much in a handshake, too many subscriptions, or for want of descriptors.",
+            labels=["reason"],
+        )
+        for reason, count in health.disconnected.items():
+            disconnected.add_metric([reason], count)
+        yield disconnected
         denied = CounterMetricFamily(
             _PREFIX + "denied",
             "How often a client, by its name in the allow-list, was denied to publish or to subscribe.",

@@ -8,9 +8,10 @@ the modules that a proxy needs, but neither the rest of this package nor pydanti
 import json
 import logging
 import os
+import resource
 import signal
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import fields
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the script imports eventbus later, without its __init__
     from eventbus.options import ProxyOptions
 
+_MAX_DESCRIPTORS = 1_048_576  # the most that Linux allows by default
 _CHECK_INTERVAL_S = 1.0  # from one check whether the proxy still runs to the next
 
 
@@ -83,6 +85,7 @@ def run(text: str) -> int:
             received.put(signal.sigwait(signals))
 
     Thread(target=wait_for_signals, daemon=True).start()
+    _raise_descriptor_limit()
     from eventbus._base.log import Log
     from eventbus.errors import EventBusError, InvalidSettings
     from eventbus.keys import forbid_core_dumps
@@ -132,6 +135,15 @@ def run(text: str) -> int:
 def _plain(options: "ProxyOptions") -> dict[str, object]:
     """Return the options without the secret key."""
     return {field.name: getattr(options, field.name) for field in fields(options) if field.name != "secret_key"}
+
+
+def _raise_descriptor_limit() -> None:
+    """Allow this process as many descriptors as it may allow itself: each client's two connections have one each."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _MAX_DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _MAX_DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with suppress(OSError, ValueError):  # a container may forbid it
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _pipe(secret_key: str) -> int:

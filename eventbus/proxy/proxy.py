@@ -10,7 +10,8 @@ from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
 from eventbus.errors import InvalidSettings
 from eventbus.keys import ClientKeys, checked_key, new_pair, public_key_of
-from eventbus.options import ProxyArguments, ProxyOptions
+from eventbus.options import PUB_PORT, SUB_PORT, ProxyArguments, ProxyOptions
+from eventbus.proxy import memory
 from eventbus.proxy.allow_list import AllowListFile
 from eventbus.proxy.denials import Denials
 from eventbus.proxy.forwarding import Forwarding
@@ -48,8 +49,8 @@ class EventBusProxy:
     def __init__(
         self,
         host: str = "127.0.0.1",
-        pub_port: int = 5559,
-        sub_port: int = 5560,
+        pub_port: int = PUB_PORT,
+        sub_port: int = SUB_PORT,
         options: ProxyOptions | None = None,
         **arguments: Unpack[ProxyArguments],
     ) -> None:
@@ -219,6 +220,7 @@ class EventBusProxy:
                         sub_port=ports[1],
                     )
                     self._stop()
+                    memory.trim()
                     self._start(*ports, running.allow_list, running.denials, self._last_health)
         except Exception as error:
             self._ports = self._requested_ports

@@ -19,7 +19,9 @@ from eventbus.wire.frames import PRIVATE
 if TYPE_CHECKING:
     from eventbus.proxy.proxy import EventBusProxy
 
-_DESCRIPTORS = 5 + 2 + 4  # the context has five, each of two sockets one, each of two connections one at either end
+# The context has five, each of two sockets one, each of two connections one at either end; and the proxy ends connections
+# that take one of the last two.
+_DESCRIPTORS = 5 + 2 + 4 + 2
 _POLL_INTERVAL_S = 0.01  # from one check for a new connection, and for `close`, to the next
 _SUBSCRIBE = b"\x01"
 

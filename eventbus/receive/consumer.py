@@ -19,7 +19,7 @@ from eventbus.receive.stall_detector import Progress, StallDetector
 from eventbus.receive.unpacking import Unpacker
 from eventbus.transports.contract import Transport
 from eventbus.wire.codec import Codec, Reject
-from eventbus.wire.frames import ARRAY, NOT_ONE_EVENT, Batch, any_header
+from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, NOT_ONE_EVENT, Batch, any_header
 
 _POLL_INTERVAL_S = 0.05  # between two looks whether the thread before has ended
 # Events are dispatched in slices: what was just decoded is still in the processor's cache, and compressed messages are never
@@ -57,7 +57,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._dispatcher = dispatcher
         self._counters = counters
         self._hooks = hooks
-        self._max_event_bytes = max_event_bytes
+        # Larger payloads are looked at one by one: they may be arrays, which must not be so large.
+        self._max_bytes_at_once = MAX_PACKED_BYTES if max_event_bytes is None else min(max_event_bytes, MAX_PACKED_BYTES)
         self._log = Log(endpoints=transport.endpoints)
         self._report = ConsumerReport(counters, hooks, codec.name, transport.endpoints, throttle)
         self._unpacker = Unpacker(dispatcher.takes, self._report, max_event_bytes)
@@ -192,7 +193,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
             routes is not None
             and payloads
             and payloads[0][:1] not in NOT_ONE_EVENT
-            and (self._max_event_bytes is None or max(map(len, payloads)) <= self._max_event_bytes)
+            and max(map(len, payloads)) <= self._max_bytes_at_once
         ):
             # Nearly always: all messages are for this client, and each is one good event. The loop is map's, in C.
             events: list[EventClass] = []
@@ -241,9 +242,9 @@ class Consumer[EventClass: BaseEvent[Any]]:
         """The events in one message: one, or several in an array."""
         try:
             return self._codec.decode_many(json) if json[:1] == ARRAY else [self._codec.decode_one(json)]
-        except Exception:
+        except Exception as error:
             events: list[EventClass] = []
-            for found in self._codec.salvage(json):
+            for found in self._codec.salvage(json, error):
                 if isinstance(found, Reject):
                     self._report.rejected(topic, found)
                 else:

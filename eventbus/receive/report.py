@@ -74,19 +74,21 @@ class ConsumerReport:
         self._counters.add(repeated=count)
 
     def rejected(self, topic: bytes, reject: Reject) -> None:
-        """Note that a message, or one of several events in it, is not an event."""
-        first = self._counters.reject(reject.reason, unknown_type=reject.unknown_type)
-        self._hooks.rejected(reject.reason, 1)
+        """Note that a message, or some of several events in it, are not events."""
+        first = self._counters.reject(reject.reason, reject.count, unknown_type=reject.unknown_type)
+        self._hooks.rejected(reject.reason, reject.count)
         detail = f"on {printable(repr(topic), _MAX_SHOWN_TOPIC)}: {reject.detail}"
-        self._warn(reject.reason, detail, reject.unknown_type, at_once=first)
+        self._warn(reject.reason, detail, reject.unknown_type, count=reject.count, at_once=first)
 
     def malformed(self, count: int) -> None:
         """Note that the transport has skipped this many messages, which it counts itself."""
         self._hooks.rejected(RejectReason.FRAMES, count)
-        self._warn(RejectReason.FRAMES, "not a topic and a JSON payload in two frames")
+        self._warn(RejectReason.FRAMES, "not a topic and a JSON payload in two frames", count=count)
 
-    def _warn(self, reason: RejectReason, detail: str, unknown_type: str | None = None, *, at_once: bool = False) -> None:
-        held_back = self._throttle.admit(reason, at_once=at_once)
+    def _warn(
+        self, reason: RejectReason, detail: str, unknown_type: str | None = None, *, count: int = 1, at_once: bool = False
+    ) -> None:
+        held_back = self._throttle.admit(reason, count, at_once=at_once)
         if held_back is not None:
             self._log.warning(
                 "rejected what is no event of %s (%s): %s; %d more like it since the last such line",

@@ -30,7 +30,7 @@ class Report(Protocol):
         """This many messages had arrived before."""
 
     def rejected(self, topic: bytes, reject: Reject) -> None:
-        """A message, or one of several events in it, is not an event."""
+        """A message, or some of several events in it, are not events."""
 
 
 class Numbered(NamedTuple):
@@ -66,11 +66,13 @@ class Content(NamedTuple):
 class Unpacker:
     """Unpacks messages of the topics that somebody wants. One thread at a time, but `forget` may be called from any.
 
+    An array of events is refused if it is larger than publishers make any, `frames.MAX_PACKED_BYTES`: decoding one may cost
+    work for each of its elements.
+
     Args:
         takes: whether a topic is wanted.
         report: what takes note of the rest.
-        max_event_bytes: the largest event as JSON; None for no limit. An array of events may be as large as
-            `frames.MAX_PACKED_BYTES` all the same, because each of them may be small.
+        max_event_bytes: the largest event as JSON; None for no limit.
     """
 
     def __init__(self, takes: Callable[[bytes], bool], report: Report, max_event_bytes: int | None) -> None:
@@ -133,6 +135,4 @@ class Unpacker:
         return _NO_LIMIT if self._max_event_bytes is None else max(self._max_event_bytes, MAX_PACKED_BYTES)
 
     def _max_bytes_of(self, json: bytes) -> int | None:
-        if self._max_event_bytes is not None and json.lstrip()[:1] == ARRAY:
-            return max(self._max_event_bytes, MAX_PACKED_BYTES)
-        return self._max_event_bytes
+        return MAX_PACKED_BYTES if json.lstrip()[:1] == ARRAY else self._max_event_bytes

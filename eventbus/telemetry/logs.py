@@ -39,6 +39,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "eventbus_request": "the first line of an HTTP request, printable",
         "eventbus_seconds": "how long it took",
         "eventbus_service": "a service, by its class",
+        "eventbus_size": "how large a payload is, in bytes",
         "eventbus_state": "the state from now on",
         "eventbus_status": "the exit status of a command, or that of an HTTP answer",
         "eventbus_sub_port": "the proxy's port for subscribers",

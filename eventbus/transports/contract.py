@@ -47,6 +47,13 @@ class Transport(Protocol):
     def drops(self) -> DropLog:
         """Counts events that were dropped, by reason: those that `send` did not take, and those that it took in vain."""
 
+    @property
+    def max_payload_bytes(self) -> int | None:
+        """The largest payload that the other side passes on, as far as the transport knows; None: no limit is known.
+
+        Do not send larger ones: the transport may drop and count them. It may change whenever the transport connects.
+        """
+
     def open(self, timeout: float) -> None:
         """Connect with all subscriptions, and return when messages pass in both directions: the state is READY.
 

@@ -85,6 +85,7 @@ class MemoryTransport:
 
     endpoints = "memory"
     malformed = 0
+    max_payload_bytes = None
 
     def __init__(self, hub: MemoryHub | None = None, *, queue: int = 100_000, send_timeout: float = 5.0) -> None:
         self._hub = hub or MemoryHub()

@@ -11,6 +11,7 @@ class NullTransport:
     endpoints = "nowhere"
     sent = 0
     malformed = 0
+    max_payload_bytes = None
 
     def __init__(self) -> None:
         self.status = Status(self.endpoints)

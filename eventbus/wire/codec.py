@@ -1,22 +1,27 @@
 """The codec: events to JSON and back, through pydantic's core."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum, StrEnum
-from functools import partial
 from typing import Any, Literal, get_args, get_origin
 
 from pydantic import AliasChoices, AliasPath, BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_core import ErrorDetails, SchemaValidator, core_schema, from_json, to_json
+from pydantic_core import ErrorDetails, core_schema, from_json, to_json
 
+from eventbus._base.log import Log
 from eventbus._base.printable import printable
-from eventbus.errors import InvalidEvent
+from eventbus.errors import EventBusError, InvalidEvent
 from eventbus.events import BaseEventType
+from eventbus.wire.decoders import decoder_of
+from eventbus.wire.encoders import encoder_of
 from eventbus.wire.frames import ARRAY
 
 MAX_TYPE_LENGTH = 64  # characters of an unknown type
 
+_MAX_SHOWN_ERROR = 300  # characters
+_MAX_EXPLAINED = 1_000  # elements of one array that are rejected one by one, each with what is wrong
 _MAX_LISTED_ERRORS = 1_000  # two bytes of a payload may make an error, which takes 400 bytes in a list
 
 
@@ -41,17 +46,19 @@ class RejectReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """A payload, or one element of an array of events, that was rejected.
+    """A payload, or elements of an array of events, that were rejected.
 
     Attributes:
         reason: why.
         detail: more about it, for people; may contain what was received, as it is.
         unknown_type: the received type, if that is the reason; printable, at most `MAX_TYPE_LENGTH` characters.
+        count: how many elements.
     """
 
     reason: RejectReason
     detail: str
     unknown_type: str | None = None
+    count: int = 1
 
 
 class Codec[EventClass: BaseModel]:
@@ -77,13 +84,18 @@ class Codec[EventClass: BaseModel]:
         self.event_types: frozenset[type[BaseEventType]] = frozenset(
             type(value) for value in self._type_values if isinstance(value, BaseEventType)
         )
-        # One encoder for each class of events: the serializer of a union or of a base class would leave out fields that a
+        # One encoder for each class that was emitted: the serializer of a union or of a base class leaves out fields that a
         # derived class adds. Any: each encoder takes events of its own class.
-        self.encoders: dict[type, Callable[[Any], bytes]] = {cls: _encoder(cls) for cls in classes}
+        self.encoders: dict[type, Callable[[Any], bytes]] = {}
+        self._log = Log()
         # Both raise pydantic's ValidationError; `salvage` then tells what was wrong.
-        self.decode_one: Callable[[bytes], EventClass] = adapter.validator.validate_json
-        self.decode_many: Callable[[bytes], list[EventClass]] = SchemaValidator(
-            core_schema.list_schema(adapter.core_schema, fail_fast=True)  # `salvage` then looks at each
+        self.decode_one: Callable[[bytes], EventClass] = decoder_of(adapter.core_schema).validate_json
+        self.decode_many: Callable[[bytes], list[EventClass]] = decoder_of(
+            core_schema.list_schema(adapter.core_schema)  # `salvage` then looks at each
+        ).validate_json
+        # Leaves out what is no event, without saying why.
+        self._decode_good: Callable[[bytes], list[EventClass]] = decoder_of(
+            core_schema.list_schema(core_schema.with_default_schema(adapter.core_schema, on_error="omit"))
         ).validate_json
         self._validate: Callable[[dict[str, BaseEventType]], EventClass] = adapter.validator.validate_python
 
@@ -100,46 +112,121 @@ class Codec[EventClass: BaseModel]:
     def encoder_for(self, event: BaseModel | BaseEventType) -> Callable[[Any], bytes]:
         """Return the encoder of this event or bare type, and keep it in `encoders`.
 
+        The first event of a class is decoded again: if that fails, the log says so, because no receiver could say it here.
+
         Raises:
             InvalidEvent: this is neither an event of the codec's class nor one of its types.
         """
-        if not isinstance(event, (*self.classes, BaseEventType)):
+        if isinstance(event, BaseEventType):
+            encoder: Callable[[Any], bytes] = self._wrap
+        elif isinstance(event, self.classes):
+            encoder = encoder_of(type(event))
+            self._check(event, encoder)
+        else:
             raise InvalidEvent(f"cannot emit {event!r}: this client emits {self.name}")
-        encoder = self._wrap if isinstance(event, BaseEventType) else _encoder(type(event))
         self.encoders[type(event)] = encoder
         return encoder
 
+    def encode(self, event: BaseModel | BaseEventType) -> bytes:
+        """Return the payload of one event or bare type.
+
+        Raises:
+            InvalidEvent: this is neither an event of the codec's class nor one of its types, or JSON cannot carry it.
+        """
+        encode = self.encoders.get(type(event)) or self.encoder_for(event)
+        try:
+            return encode(event)
+        except EventBusError:
+            raise
+        except Exception as error:
+            raise self.refusal(event, error) from error
+
     def encode_many(self, events: Iterable[BaseModel | BaseEventType]) -> list[bytes]:
-        """Return the payload of each of many events, or bare types. Raises like `encoder_for`."""
+        """Return the payload of each of many events, or bare types. Raises like `encode`."""
         events = list(events)
         for one_of_class in {type(event): event for event in events}.values():
             if type(one_of_class) not in self.encoders:
                 self.encoder_for(one_of_class)
         encoders = self.encoders
-        return [encoders[type(event)](event) for event in events]
+        try:
+            return [encoders[type(event)](event) for event in events]
+        except Exception:
+            return list(map(self.encode, events))  # raises what is to be raised
 
-    def salvage(self, payload: bytes) -> Iterator[EventClass | Reject]:
-        """Yield the good events in a payload that `decode_one` or `decode_many` refused, and a reject for each other one."""
+    def refusal(self, event: object, error: Exception) -> InvalidEvent:
+        """Return what to raise instead of this error of an encoder. A service's own serializer may raise anything."""
+        return InvalidEvent(f"{type(event).__name__} cannot be written as JSON: {printable(str(error), _MAX_SHOWN_ERROR)}")
+
+    def _check(self, event: BaseModel, encode: Callable[[Any], bytes]) -> None:
+        """Warn if receivers, or the event's own class, could not read this event, or would read something else."""
+        cls = type(event)
+        try:
+            payload = encode(event)
+        except Exception:  # `encode` will raise it again
+            return
+        try:
+            read: BaseModel = self.decode_one(payload)
+            if type(read) is not cls:  # receivers may have this client's class, or the event's own
+                read = cls.__pydantic_validator__.validate_json(payload)
+            # Written again it is the same, but for the order of sets.
+            same = read == event or (again := encode(read)) == payload or sorted(again) == sorted(payload)
+            problem = "" if same else "they are read as different events"
+        except ValidationError as error:
+            problem = f"they are rejected ({self._reject(error, payload).detail})"
+        except Exception as error:
+            problem = f"reading them fails ({type(error).__name__}: {error})"
+        if problem:
+            self._log.warning(
+                "%s cannot read its own events as they are sent: %s; receivers of this class have the same trouble",
+                cls.__name__,
+                printable(problem, _MAX_SHOWN_ERROR),
+                event_class=cls.__name__,
+            )
+
+    def salvage(self, payload: bytes, error: Exception | None = None) -> Iterator[EventClass | Reject]:
+        """Yield the good events in a payload that `decode_one` or `decode_many` refused, in order, and rejects for the rest.
+
+        Of an array, so many elements are looked at one by one until a thousand have been rejected. The rest is decoded at
+        once; what is no event there is one more reject, for the reason of the last one.
+
+        Args:
+            payload: what was refused.
+            error: what `decode_one` raised, if it was called for this payload: a large one is not decoded again.
+        """
         if payload.lstrip()[:1] != ARRAY:
-            yield self._salvage_one(payload)
+            yield self._salvage_one(payload) if error is None else self._reject(error, payload)
             return
         try:
             elements = from_json(payload)
         except ValueError as error:
             yield Reject(RejectReason.JSON, str(error))
             return
-        for element in elements:
-            yield self._salvage_one(to_json(element))
+        explained = 0
+        for index, element in enumerate(elements):
+            found = self._salvage_one(to_json(element))
+            yield found
+            explained += isinstance(found, Reject)
+            if isinstance(found, Reject) and explained == _MAX_EXPLAINED:
+                yield from self._salvage_rest(elements[index + 1 :], found.reason)
+                return
+
+    def _salvage_rest(self, elements: list[object], reason: RejectReason) -> Iterator[EventClass | Reject]:
+        good: list[EventClass] = []
+        with suppress(Exception):  # a validator of the service may raise anything
+            good = self._decode_good(to_json(elements))
+        yield from good
+        if bad := len(elements) - len(good):
+            yield Reject(reason, f"as the {_MAX_EXPLAINED} before them in the same message", count=bad)
 
     def _salvage_one(self, payload: bytes) -> EventClass | Reject:
         try:
             return self.decode_one(payload)
-        except ValidationError as error:
+        except Exception as error:
             return self._reject(error, payload)
-        except Exception as error:  # a validator of the service may raise anything
-            return Reject(RejectReason.SCHEMA, f"{type(error).__name__}: {error}")
 
-    def _reject(self, error: ValidationError, payload: bytes) -> Reject:
+    def _reject(self, error: Exception, payload: bytes) -> Reject:
+        if not isinstance(error, ValidationError):  # a validator of the service may raise anything
+            return Reject(RejectReason.SCHEMA, f"{type(error).__name__}: {error}")
         count = error.error_count()
         errors = (
             error.errors(include_url=False, include_input=False, include_context=False)
@@ -187,55 +274,13 @@ class Codec[EventClass: BaseModel]:
             raise InvalidEvent(
                 f"{self.name} needs more than the type {event_type.name}: emit a whole event with {fields}"
             ) from None
-        return self.encoders[type(event)](event)
+        return self.encode(event)
 
 
 def _adapter[EventClass: BaseModel](event_class: type[EventClass]) -> TypeAdapter[EventClass]:
     if not (isinstance(event_class, type) and issubclass(event_class, BaseModel)):
         raise InvalidEvent(f"{event_class!r} is no event class: derive one from eventbus.BaseEvent")
     return TypeAdapter(event_class)
-
-
-def _encoder(cls: type[BaseModel]) -> Callable[[Any], bytes]:
-    """Return an encoder that writes events of this class as `model_dump_json` does, under aliases if only those are read."""
-    to_json = cls.__pydantic_serializer__.to_json
-    return partial(to_json, by_alias=True) if _needs_aliases(cls.__pydantic_core_schema__) else to_json
-
-
-def _needs_aliases(schema: object, name: str = "", *, by_name: bool = False) -> bool:
-    """Whether a field in a schema is read under the alias that it can be written under, and not under its name.
-
-    Args:
-        schema: a core schema, or any value inside of one.
-        name: the field's name, if the schema is a field's.
-        by_name: whether the model around it reads all of its fields under their names too.
-    """
-    match schema:
-        case {"config": {"populate_by_name": True} | {"validate_by_name": True}}:
-            by_name = True
-        case {"config": dict()}:
-            by_name = False
-        case {"validation_alias": alias, "serialization_alias": str() as written, **rest} if not by_name:
-            if _is_read(written, alias) and not _is_read(rest.get("name", name), alias):  # that of a dataclass has its name
-                return True
-    match schema:
-        case dict():
-            return any(_needs_aliases(inner, key, by_name=by_name) for key, inner in schema.items())
-        case list() | tuple():
-            return any(_needs_aliases(inner, by_name=by_name) for inner in schema)
-        case _:
-            return False
-
-
-def _is_read(key: object, alias: object) -> bool:
-    """Whether a field with this validation alias, of a core schema, is read from this key."""
-    match alias:
-        case str():
-            return key == alias
-        case list():
-            return [key] in (alias, *alias)
-        case _:
-            return False
 
 
 def _model_classes(schema: object) -> Iterator[type[BaseModel]]:

@@ -1,7 +1,7 @@
-"""The notice with which a proxy tells a client that it has denied something, which the client cannot see by itself.
+"""Notices: frames with which a proxy tells publishers what they cannot see by themselves.
 
-A notice is one frame that goes upstream, to all publishers, as every upstream frame does. It names the client by its public
-key, and clients ignore the notices of others.
+A notice goes upstream, as subscriptions do, and to all publishers, as every upstream frame does. Publishers that do not know
+it ignore it. Without an allow-list with rules any client can forge notices, as it can forge events.
 """
 
 import json
@@ -9,9 +9,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from eventbus.wire.frames import MAX_TOPIC_BYTES
+from eventbus.wire.frames import MAX_TOPIC_BYTES, PRIVATE
+
+MIN_PAYLOAD_LIMIT = 1_024
+"""No proxy of ours refuses payloads of so many bytes: a smaller limit would refuse topics, and even the handshake."""
 
 _START = b"\x02"  # a subscription begins with 1, its end with 0
+_LIMIT_START = b"\x01" + PRIVATE + b"\0"
 
 
 class Action(StrEnum):
@@ -52,5 +56,42 @@ class DenialNotice:
             if not isinstance(key, str) or not isinstance(topic, str) or type(count) is not int or count < 1:
                 return None
             return cls(key, Action(action), topic.encode(errors="backslashreplace")[:MAX_TOPIC_BYTES], count)
+        except (ValueError, TypeError, RecursionError):
+            return None
+
+
+@dataclass(frozen=True, slots=True)
+class LimitNotice:
+    """How large a payload may be: a proxy disconnects a publisher that sends a larger one.
+
+    This notice travels as a subscription that matches no topic, because an XSUB socket repeats its subscriptions to each
+    publisher that connects. It repeats them in ascending order, so this one comes before the token with which a client
+    proves its connection: a connected client knows the limit.
+
+    It is longer than a token, so an enforcer does not pass on what a client forges.
+
+    Attributes:
+        max_payload_bytes: the largest payload that the proxy passes on, in bytes; at least `MIN_PAYLOAD_LIMIT`.
+        run: a random text, another one each time that a proxy starts: libzmq does not repeat to an application what it was
+            told by an earlier proxy.
+    """
+
+    max_payload_bytes: int
+    run: str
+
+    def frame(self) -> bytes:
+        """Return the frame that carries this notice."""
+        return _LIMIT_START + json.dumps([self.max_payload_bytes, self.run]).encode()
+
+    @classmethod
+    def of(cls, frame: bytes) -> Self | None:
+        """Return the notice that a frame carries; None if it carries none. The frame may hold any bytes."""
+        if not frame.startswith(_LIMIT_START):
+            return None
+        try:
+            limit, run = json.loads(frame[len(_LIMIT_START) :])
+            if type(limit) is not int or limit < MIN_PAYLOAD_LIMIT or not isinstance(run, str):
+                return None
+            return cls(limit, run)
         except (ValueError, TypeError, RecursionError):
             return None

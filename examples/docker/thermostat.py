@@ -3,7 +3,7 @@ from enum import auto
 from dependency_injector import containers, providers
 
 from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, on
-from eventbus.container import EventBusContainer, run
+from eventbus.container import event_bus, run
 
 
 class PlantEventType(BaseEventType):
@@ -19,8 +19,11 @@ class PlantEvent(BaseEvent[PlantEventType]):
     value: float
 
 
+PlantBus = EventBusClient[PlantEvent, PlantEventType, PlantTopic]
+
+
 class Thermostat:
-    def __init__(self, bus: EventBusClient[PlantEvent, PlantEventType, PlantTopic]) -> None:
+    def __init__(self, bus: PlantBus) -> None:
         self.bus = bus
 
     @on(PlantEventType.measured, topic=PlantTopic.plant)
@@ -29,7 +32,7 @@ class Thermostat:
 
 
 class App(containers.DeclarativeContainer):
-    bus = providers.Container(EventBusContainer, event_class=PlantEvent)
+    bus = event_bus(PlantBus)
     thermostat = providers.Singleton(Thermostat, bus=bus.client)
 
 

@@ -1,7 +1,14 @@
 """`EventBusContainer` in a service's container: settings, client, proxy, and everything that can be overridden."""
 
+import logging
 import resource
 import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
 from typing import Any, Literal, assert_type
 
 import pytest
@@ -10,6 +17,7 @@ from pydantic import TypeAdapter
 
 from eventbus import (
     BaseEvent,
+    ClientState,
     DescriptorsExhausted,
     DropReason,
     EventBusClient,
@@ -19,6 +27,7 @@ from eventbus import (
     InvalidTopic,
     NotConnected,
     ProxyUnreachable,
+    StateChange,
     on,
 )
 from eventbus.container import EventBusContainer, lifespan
@@ -26,7 +35,9 @@ from eventbus.settings import EventBusSettings
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from tests.container.support import OTHER, STARTED, TOPIC, UPDATED, App, Listener, consumers, free_ports, leaving_nothing
 from tests.faults import zmtp
-from tests.support import Bus, MyEvent, MyEventTopic, MyEventType, client_of, event, eventually, run_threads
+from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, client_of, event, eventually, run_threads
+
+ROOT = Path(__file__).parents[2]
 
 
 class Sender:
@@ -234,6 +245,82 @@ def test_services_that_start_at_once_share_one_proxy(embedded: tuple[int, int]) 
         finally:
             for app in apps:
                 app.shutdown_resources()
+
+
+def test_another_service_takes_the_proxy_over(embedded: tuple[int, int], caplog: pytest.LogCaptureFixture) -> None:
+    """When the service that runs the proxy ends, one of the others runs it, for all; and so on to the last one."""
+    caplog.set_level(logging.INFO, "eventbus")
+    with leaving_nothing(), ExitStack() as stack:
+        apps = [App() for _ in range(4)]
+        running = [stack.enter_context(ExitStack()) for _ in apps]
+        for app, block in zip(apps, running, strict=True):
+            block.enter_context(lifespan(app))
+        for number in range(3):
+            running[number].close()
+            left = apps[number + 1 :]
+            for app in left:
+                app.bus.client().wait_ready(PATIENCE)
+            left[0].bus.client().emit_event(event(number), TOPIC)
+            eventually(lambda number=number, left=left: all(app.listener().values[-1:] == [number] for app in left))  # type: ignore[misc] # bound early
+            # Whether it was the owner that ended now depends on who was faster.
+        took_over = [record for record in caplog.records if record.getMessage().startswith("took over the embedded proxy")]
+        assert 1 <= len(took_over) <= 3
+
+
+OWNER = """
+from dependency_injector import containers, providers
+from eventbus.container import EventBusContainer, lifespan
+from tests.support import MyEvent
+
+class App(containers.DeclarativeContainer):
+    bus = providers.Container(EventBusContainer, event_class=MyEvent)
+
+with lifespan(App()):
+    print("ready", flush=True)
+    input()
+"""
+
+
+def test_a_killed_service_is_replaced(embedded: tuple[int, int]) -> None:
+    """The same when the process that runs the proxy is killed: events that are emitted afterwards arrive."""
+    with subprocess.Popen(
+        [sys.executable, "-c", OWNER], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as owner:
+        try:
+            assert owner.stdout is not None
+            assert owner.stdout.readline() == "ready\n"
+            with leaving_nothing(), lifespan(App()) as app:
+                client = app.bus.client()
+                owner.kill()
+                eventually(lambda: client.state is not ClientState.READY)
+                client.wait_ready(PATIENCE)
+                with Bus(MyEvent, "127.0.0.1", *embedded) as other:
+                    other.emit_event(event(1), TOPIC)
+                    eventually(lambda: app.listener().values == [1])
+        finally:
+            owner.kill()
+
+
+def test_a_service_that_starts_while_the_proxy_ends(embedded: tuple[int, int]) -> None:
+    """A service that finds the ports taken, and then free, runs the proxy while it connects."""
+    taken = socket.create_server(("127.0.0.1", embedded[0]))
+
+    def let_go(change: StateChange) -> None:
+        taken.close()
+
+    app = App()
+    app.bus.client_class.override(partial(Notified, notify=let_go))
+    with taken, leaving_nothing(), lifespan(app):
+        app.bus.client().emit_event(event(1), TOPIC)
+        eventually(lambda: app.listener().values == [1])
+
+
+class Notified(Bus):
+    """A client that tells of its first state."""
+
+    def __init__(self, *arguments: Any, notify: Callable[[StateChange], None], **more: Any) -> None:
+        super().__init__(*arguments, **more)
+        self.on_state_change(notify)
 
 
 def test_a_taken_port_without_a_proxy(embedded: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,9 @@
 
 import asyncio
 import gc
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,9 +20,10 @@ from dependency_injector import containers, providers
 from eventbus import EventBusClient, EventBusProxy, ProxyUnreachable, ServiceFailed, ServiceTimeout, on
 from eventbus.container import EventBusContainer, run
 from eventbus.transports.memory import MemoryHub, MemoryTransport
+from tests.commands import log_lines, log_records
 from tests.container.services import AsyncWorker, LifeBus, LifeEvent, LifeTopic, LifeType, Worker, signals_elsewhere
 from tests.container.support import leaving_nothing
-from tests.support import PATIENCE, eventually, in_thread
+from tests.support import PATIENCE, eventually, fields_of, in_thread
 
 
 class Base(containers.DeclarativeContainer):
@@ -290,12 +293,12 @@ def test_one_is_provided_in_many_ways() -> None:
 
 
 def test_one_gives_up() -> None:
-    """When a service has given up, the others are stopped, and run() raises why."""
+    """When a service has given up, the others are stopped, and run() exits from that error."""
     app = container_of(
         worker=providers.Singleton(Worker, bus=Base.bus.client, failures=9),
         other=providers.Singleton(AsyncWorker, bus=Base.bus.client),
     )
-    with leaving_nothing(), pytest.raises(ServiceFailed, match=r"Worker .* Boom: the 4\. time"):
+    with leaving_nothing(), exiting_from(ServiceFailed, r"Worker .* Boom: the 4\. time"):
         run(app)
 
 
@@ -315,7 +318,7 @@ def test_one_does_not_stop() -> None:
         other=providers.Singleton(AsyncWorker, bus=Base.bus.client),
     )
     try:
-        with interrupting(lambda: workers), pytest.raises(ServiceTimeout, match="Deaf"):
+        with interrupting(lambda: workers), exiting_from(ServiceTimeout, "Deaf"):
             run(app)
         assert not workers[0].bus.is_connected()
     finally:
@@ -376,16 +379,21 @@ def test_what_is_no_container_is_refused(wrong: Any) -> None:
         run(wrong)
 
 
-def test_a_start_that_fails(monkeypatch: pytest.MonkeyPatch, dead_ports: tuple[int, int]) -> None:
-    """Without a proxy run() raises what connecting raises, and leaves nothing."""
+def test_a_start_that_fails(
+    monkeypatch: pytest.MonkeyPatch, dead_ports: tuple[int, int], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without a proxy run() logs on one line why connecting failed, exits with status 1, and leaves nothing."""
     _set_ports(monkeypatch, *dead_ports)
     monkeypatch.setenv("EVENTBUS_CONNECT_TIMEOUT", "0.05")
 
     class App(containers.DeclarativeContainer):
         bus = providers.Container(EventBusContainer, event_class=LifeEvent)
 
-    with leaving_nothing(), pytest.raises(ProxyUnreachable):
+    with leaving_nothing(), exiting_from(ProxyUnreachable, "no event bus proxy answered"):
         run(App)
+    (said,) = [record for record in caplog.records if record.levelno > logging.INFO]
+    assert said.getMessage().startswith("no event bus proxy answered")
+    assert fields_of(said) == {"eventbus_error": "ProxyUnreachable", "eventbus_status": 1}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -432,12 +440,20 @@ def test_a_signal_while_a_resource_works(caplog: pytest.LogCaptureFixture) -> No
 
 
 PROGRAM = """
+import logging, sys
 from dependency_injector import containers, providers
+from eventbus import on
 from eventbus.container import EventBusContainer, run
-from tests.container.services import LifeEvent, Worker
+from tests.container.services import LifeEvent, LifeTopic, LifeType, Worker
+
+class Listener:
+    @on(LifeType.tick, topic=LifeTopic.orders)
+    def hear(self, event: LifeEvent) -> None: ...
 
 class App(containers.DeclarativeContainer):
+    {logging}
     bus = providers.Container(EventBusContainer, event_class=LifeEvent)
+    listener = providers.Singleton(Listener)
     worker = providers.Singleton(Worker, bus=bus.client, failures={failures})
 
 if __name__ == "__main__":
@@ -445,44 +461,104 @@ if __name__ == "__main__":
 """
 
 
-def _program(proxy: EventBusProxy, failures: int) -> "subprocess.Popen[str]":
-    environment = os.environ | {"EVENTBUS_PUB_PORT": str(proxy.pub_port), "EVENTBUS_SUB_PORT": str(proxy.sub_port)}
-    code = PROGRAM.format(failures=failures)
-    return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", code],
+@contextmanager
+def program(
+    ports: tuple[int, int], variables: dict[str, str] | None = None, *, failures: int = 0, logging: str = ""
+) -> Iterator["subprocess.Popen[str]"]:
+    """A program that runs a container."""
+    at_ports = {"EVENTBUS_PUB_PORT": str(ports[0]), "EVENTBUS_SUB_PORT": str(ports[1])}
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", PROGRAM.format(failures=failures, logging=logging)],
         cwd=Path(__file__).parents[2],  # where `tests` is
-        env=environment,
+        env=os.environ | at_ports | (variables or {}),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-    )
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def ended_by_sigterm(proxy: EventBusProxy, logging: str = "", **more: str) -> str:
+    """What a program writes to stderr until SIGTERM ends it with status 0; the bus hears of its service's start and end."""
+    with EventBusClient[LifeEvent, LifeType, LifeTopic](LifeEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port) as bus:
+        bus.subscribe(LifeTopic.life)
+        with program((proxy.pub_port, proxy.sub_port), logging=logging, variables=more) as process:
+            started = bus.recv_event(PATIENCE)
+            process.terminate()
+            output, errors = process.communicate(timeout=PATIENCE)
+        assert (process.returncode, output) == (0, "")
+        stopped = bus.recv_event(PATIENCE)
+        assert [event and event.type for event in (started, stopped)] == [LifeType.service_started, LifeType.service_stopped]
+    return errors
 
 
 def test_a_program(proxy: EventBusProxy) -> None:
-    """A program of three lines: SIGTERM ends it with status 0 and without a word, and the bus has heard both ends."""
-    with EventBusClient[LifeEvent, LifeType, LifeTopic](LifeEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port) as bus:
-        bus.subscribe(LifeTopic.life)
-        with _program(proxy, 0) as program:
-            try:
-                started = bus.recv_event(PATIENCE)
-                program.terminate()
-                output = program.communicate(timeout=PATIENCE)
-            finally:
-                program.kill()
-        assert (program.returncode, output) == (0, ("", ""))
-        stopped = bus.recv_event(PATIENCE)
-        assert [event and event.type for event in (started, stopped)] == [LifeType.service_started, LifeType.service_stopped]
+    """A program of three lines says what it is connected to, what it handles and which services run; SIGTERM ends it."""
+    lines = log_lines(ended_by_sigterm(proxy))
+    assert {level for level, _ in lines} == {"INFO"}
+    texts = [text for _, text in lines]
+    ready = next(number for number, text in enumerate(texts) if text.startswith("event bus ready"))
+    assert texts[ready + 1 : ready + 3] == [
+        "handler __main__.Listener.hear: tick on orders",
+        "service Worker running, was stopped",
+    ]
+    assert texts[-1].startswith("event bus closed")
+
+
+def test_a_program_with_a_log_in_json(proxy: EventBusProxy) -> None:
+    """EVENTBUS_LOG_FORMAT makes it JSON."""
+    records = log_records(ended_by_sigterm(proxy, EVENTBUS_LOG_FORMAT="json"))
+    handlers = [record["eventbus_handler"] for record in records if "eventbus_handler" in record]
+    assert handlers == ["__main__.Listener.hear"]
+
+
+@pytest.mark.parametrize(
+    ("configuration", "lines"),
+    [
+        ("logging.basicConfig()", 0),
+        ("log = providers.Resource(logging.basicConfig)", 0),
+        ("logging.getLogger('eventbus').addHandler(logging.NullHandler())", 0),
+        ("log = providers.Resource(logging.basicConfig, level=logging.INFO, format='mine %(message)s')", 4),
+    ],
+    ids=["before", "in a resource", "of the package", "in a resource, from INFO on"],
+)
+def test_a_program_with_a_log_of_its_own(proxy: EventBusProxy, configuration: str, lines: int) -> None:
+    """A program that configures logging, at once or in a resource, gets what that says, and nothing of ours."""
+    written = ended_by_sigterm(proxy, configuration).splitlines()
+    assert len(written) >= lines
+    assert [line for line in written if not (lines and line.startswith("mine "))] == []
 
 
 def test_a_program_that_fails(proxy: EventBusProxy) -> None:
-    """A program whose service gives up ends with status 1 and says why."""
-    with _program(proxy, 9) as program:
-        try:
-            _, errors = program.communicate(timeout=PATIENCE)
-        finally:
-            program.kill()
-    assert program.returncode == 1
-    assert "service Worker has failed and is not run again: Boom: the 4. time" in errors.splitlines()[-1]
+    """A program whose service gives up ends with status 1, and its last line says why."""
+    with program((proxy.pub_port, proxy.sub_port), failures=9) as process:
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    assert errors.splitlines()[-1] == "eventbus: service Worker has failed and is not run again: Boom: the 4. time"
+
+
+@pytest.mark.parametrize("logging", ["", "logging.basicConfig(format='mine %(message)s')"], ids=["default", "its own"])
+def test_a_program_without_a_proxy(dead_ports: tuple[int, int], logging: str) -> None:
+    """A program that finds no proxy says so on one line, and ends with status 1."""
+    with program(dead_ports, logging=logging, variables={"EVENTBUS_CONNECT_TIMEOUT": "0.05"}) as process:
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 1
+    (line,) = errors.splitlines()
+    assert line.startswith(("mine " if logging else "eventbus: ") + "no event bus proxy answered at")
+    assert "start one with `eventbus proxy`" in line
+
+
+@contextmanager
+def exiting_from(error: type[Exception], text: str) -> Iterator[None]:
+    """The block exits with status 1, from this error."""
+    with pytest.raises(SystemExit) as caught:
+        yield
+    assert caught.value.code == 1
+    assert isinstance(caught.value.__cause__, error)
+    assert re.search(text, str(caught.value.__cause__))
 
 
 def _set_ports(monkeypatch: pytest.MonkeyPatch, pub_port: int, sub_port: int) -> None:

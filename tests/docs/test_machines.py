@@ -40,7 +40,7 @@ def machines(tmp_path: Path, ports: tuple[int, int]) -> Machines:
     (other / "keys").mkdir(parents=True)
     with section("machines.md", "The machine with the proxy") as part:
         make_keys, run_proxy = part.take("sh")
-    with section("machines.md", "The others") as part:
+    with section("machines.md", "The other machines") as part:
         check = part.one("sh")
     done(["sh", "-e", "-c", make_keys], proxys, environment)
     for name in ("proxy.pub", "display.secret"):
@@ -59,7 +59,7 @@ def proxy_of(machines: Machines) -> Iterator[Program]:
 def test_two_machines(machines: Machines) -> None:
     """A check from the other machine says what is wrong while the proxy is away, and that all is well when it runs."""
     failed = done(shell(machines.check), machines.other, machines.environment, status=1)
-    assert re.search(f"^FAIL +publishers +nobody listens at tcp://{OTHER_MACHINE}", failed.stdout, re.MULTILINE)
+    assert re.search(f"^FAIL +publishers +nothing listens at tcp://{OTHER_MACHINE}", failed.stdout, re.MULTILINE)
     with proxy_of(machines) as proxy:
         assert "encrypted, 2 clients may connect" in proxy.text
         assert "ANYBODY" not in proxy.text

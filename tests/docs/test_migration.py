@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eventbus import EventBusClient
+from eventbus import EventBusClient, EventBusProxy
 from eventbus.settings import EventBusSettings
 from tests.docs.pages import path_of, section
 from tests.interop import original
@@ -160,8 +160,14 @@ def test_an_order_for_a_fleet(ports: Ports, tmp_path: Path, monkeypatch: pytest.
 
 def test_the_calls() -> None:
     """Every call that the page names is one of the client's."""
-    names = set(re.findall(r"^\| `(\w+)\(", path_of("migration.md").read_text(), flags=re.MULTILINE)) - {"EventBusClient"}
+    of_client, of_manager = path_of("migration.md").read_text().split("coredinator's manager of the proxy")
+    names = set(re.findall(r"^\| `(\w+)\(", of_client, flags=re.MULTILINE)) - {"EventBusClient"}
     assert len(names) == 11
     assert names == {name for name in names if callable(getattr(EventBusClient, name, None))}
     # The original of the tests has them, too.
     assert names == {name for name in names if callable(getattr(original.EventBusClient, name, None))}
+    assert all(
+        f"`{name}" in of_manager for name in ("start", "stop", "is_running", "health", "host", "pub_port", "sub_port")
+    )
+    proxy = EventBusProxy()
+    assert all(hasattr(proxy, name) for name in ("start", "stop", "is_running", "health", "host", "pub_port", "sub_port"))

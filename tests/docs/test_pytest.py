@@ -9,7 +9,7 @@ from tests.docs.running import done, shell, surroundings
 
 def write_all(folder: Path) -> list[str]:
     """Write the service and its tests, and return what runs them."""
-    with section("pytest.md", "What is tested") as part:
+    with section("pytest.md", "The service under test") as part:
         part.write(folder)
     with section("pytest.md", "With a hub in memory") as part:
         part.write(folder)

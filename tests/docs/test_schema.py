@@ -57,7 +57,7 @@ def test_the_versions_understand_each_other(tmp_path: Path) -> None:
 
 def test_the_strict_class_ignores_nothing(tmp_path: Path) -> None:
     """Where extra fields are forbidden, what has one is no event."""
-    with section("schema.md", "Where nothing may be ignored") as part:
+    with section("schema.md", "Reject unknown fields") as part:
         part.write(tmp_path)
     with modules(tmp_path, "strict") as (strict,):
         event_class = strict.PlantEvent
@@ -68,7 +68,7 @@ def test_the_strict_class_ignores_nothing(tmp_path: Path) -> None:
 
 def test_the_union_names_types(tmp_path: Path) -> None:
     """In a union each type has its own fields; one that no member has is counted by name."""
-    with section("schema.md", "Where each type has fields of its own") as part:
+    with section("schema.md", "A class for each type") as part:
         part.write(tmp_path)
     good = b'{"type":"measured","value":1.0}'
     with modules(tmp_path, "union") as (union,):

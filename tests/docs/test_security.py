@@ -24,7 +24,7 @@ def test_in_a_minute(tmp_path: Path) -> None:
 
 def test_the_rules() -> None:
     """The examples of rules and roles are allow-lists, and mean what the page says."""
-    with section("security.md", "Who may do what") as part:
+    with section("security.md", "Topic rules: who may do what") as part:
         rules, roles = part.take("toml")
     (client,) = AllowList.parse(rules.replace("…", "x" * 40)).clients.values()
     assert client.name == "thermostat"

@@ -17,7 +17,7 @@ OTHERS = (b'{"type":"alarm","sensor":{"id":4},"level":0.97}', b'{"type":"measure
 
 def test_check(tmp_path: Path, dead_ports: tuple[int, int]) -> None:
     """Where no proxy runs, `check` prints what is shown."""
-    with section("watching.md", "`eventbus check`: what is wrong, the first thing first") as part:
+    with section("watching.md", "`eventbus check`: find the first problem") as part:
         (check,) = commands(part.one("console"))
     assert Reader(tmp_path, dead_ports).run(check.text, status=cli.FAILED) == check.output
 
@@ -25,7 +25,7 @@ def test_check(tmp_path: Path, dead_ports: tuple[int, int]) -> None:
 def test_tail(tmp_path: Path, proxy: EventBusProxy) -> None:
     """On a terminal and in a pipe, `tail` prints what is shown of what it is to select."""
     needs("jq")
-    with section("watching.md", "`eventbus tail`: events as they come") as part:
+    with section("watching.md", "`eventbus tail`: print events") as part:
         selecting, piped = commands(part.one("console"))
     reader = Reader(tmp_path, (proxy.pub_port, proxy.sub_port))
     with reader.terminal(selecting.text) as terminal, closing(RawPeers(*reader.ports)) as peers:

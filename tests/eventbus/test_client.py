@@ -123,7 +123,7 @@ def test_half_a_proxy_is_said(proxy: EventBusProxy, dead_ports: tuple[int, int],
     """When only one of the two ports answers, the error says which does not."""
     dead = dead_ports[0]
     ports = (dead, proxy.sub_port) if leg == "publishing" else (proxy.pub_port, dead)
-    with pytest.raises(ProxyUnreachable, match=rf"nothing answers at tcp://127\.0\.0\.1:{dead}, but"):
+    with pytest.raises(ProxyUnreachable, match=rf"nothing listens at tcp://127\.0\.0\.1:{dead}, but"):
         Bus(MyEvent, "127.0.0.1", *ports).connect(1)
 
 

@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from eventbus import EventBusProxy, errors
-from eventbus.cli.check_steps import CheckFailed
 from eventbus.errors import (
     AddressInUse,
     CompressionMissing,
@@ -45,10 +44,12 @@ from eventbus.errors import (
     SendTimeout,
     ServiceFailed,
     ServiceTimeout,
+    SwappedPorts,
     UnknownClient,
     WrongServerKey,
 )
 from eventbus.policies import Compression
+from eventbus.transports.zeromq.reachability import CheckFailed
 from tests.faults.programs import run_program
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, event
 
@@ -132,18 +133,23 @@ EXAMPLES = [
         ProxyUnreachable(endpoints=HERE, timeout=0.25),
         f"no event bus proxy answered at {HERE} within 0.25 s: "
         "start one with `eventbus proxy`, or set EVENTBUS_HOST, EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT",
-        {"endpoints": HERE, "timeout": 0.25, "hint": ""},
+        {"endpoints": HERE, "timeout": 0.25, "hint": "", "remedy": ""},
     ),
     Example(
-        ProxyUnreachable(endpoints=HERE, timeout=5.0, hint="no connection"),
-        f"no event bus proxy answered at {HERE} within 5 s (no connection): "
-        "start one with `eventbus proxy`, or set EVENTBUS_HOST, EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT",
-        {"endpoints": HERE, "timeout": 5.0, "hint": "no connection"},
+        ProxyUnreachable(endpoints=HERE, timeout=5.0, hint="no connection", remedy="plug it in"),
+        f"no event bus proxy answered at {HERE} within 5 s (no connection): plug it in",
+        {"endpoints": HERE, "timeout": 5.0, "hint": "no connection", "remedy": "plug it in"},
     ),
     Example(
         HandshakeFailed(endpoint=HERE),
         f"the proxy at {HERE} and this client do not agree on who may talk: see `eventbus check`",
         {"endpoint": HERE},
+    ),
+    Example(
+        SwappedPorts(endpoint=HERE, pub_port=5560, sub_port=5559),
+        f"the ports of the proxy at {HERE} are swapped (publishers connect to 5559 and subscribers to 5560): "
+        "set EVENTBUS_PUB_PORT=5559 and EVENTBUS_SUB_PORT=5560",
+        {"endpoint": HERE, "pub_port": 5560, "sub_port": 5559},
     ),
     Example(
         WrongServerKey(endpoint=HERE, server_public_key="k" * 40),
@@ -290,6 +296,7 @@ DERIVED = [
             "endpoints": "here",
             "timeout": 1.0,
             "hint": "",
+            "remedy": "",
             "errno": errno.ENOENT,
             "strerror": "no such file",
             "filename": "here",
@@ -478,7 +485,7 @@ def test_errors_travel_from_workers(kind: str, dead_ports: tuple[int, int]) -> N
     endpoints = closed.value.endpoints
     assert all(str(port) in endpoints for port in dead_ports)
     assert_same(closed.value, Example(NotConnected(endpoints), str(NotConnected(endpoints)), {"endpoints": endpoints}))
-    expected = ProxyUnreachable(endpoints, 0.25, unreachable.value.hint)
+    expected = ProxyUnreachable(endpoints, 0.25, unreachable.value.hint, unreachable.value.remedy)
     assert_same(unreachable.value, Example(expected, str(expected), vars(expected)))
 
 

@@ -11,8 +11,10 @@ from pydantic import SecretStr
 from eventbus import ClientKeys, Compression, EventBusClient, ReceivePolicy, SendPolicy
 from eventbus.keys import Secret
 from eventbus.options import (
+    PROCESS_MAX_MEMORY,
     ClientArguments,
     ClientOptions,
+    ProxyArguments,
     ProxyOptions,
     ZeroMQArguments,
     ZeroMQOptions,
@@ -25,8 +27,8 @@ from tests.support import Bus, MyEvent
 ROOT = Path(__file__).parents[2]
 PROXY, CLIENT = pair("proxy"), pair("client")
 
-DERIVED = {"keys", "settle", "secret_key", "allow_list"}
-"""Options that are derived from several settings, or from nested ones."""
+DERIVED = {"keys", "settle", "secret_key", "allow_list", "hwm", "max_subscriptions", "max_memory"}
+"""Options that are derived from several settings, from nested ones, or from those with a prefix."""
 
 CHANGED: dict[str, Any] = {
     "enabled": False,
@@ -50,6 +52,7 @@ CHANGED: dict[str, Any] = {
     "reconnect_interval": 0.01,
     "reconnect_max_interval": 0.4,
     "reconnect_attempts": 15,
+    "resend_bytes": 1_000_000,
     "numbered": True,
 }
 
@@ -65,7 +68,10 @@ def settings_types() -> dict[str, Any]:
     return {name: plain(hint) for name, hint in get_type_hints(EventBusSettings, include_extras=True).items()}
 
 
-@pytest.mark.parametrize(("options", "arguments"), [(ZeroMQOptions, ZeroMQArguments), (ClientOptions, ClientArguments)])
+@pytest.mark.parametrize(
+    ("options", "arguments"),
+    [(ZeroMQOptions, ZeroMQArguments), (ClientOptions, ClientArguments), (ProxyOptions, ProxyArguments)],
+)
 def test_keyword_arguments_are_the_options(options: type, arguments: type) -> None:
     """What type checkers know as keyword arguments are exactly the options, with the same types."""
     assert get_type_hints(arguments) == get_type_hints(options)
@@ -143,7 +149,9 @@ def test_from_settings_to_the_options_of_a_proxy() -> None:
     options = settings.proxy_options()
     assert (options.max_event_bytes, options.settle, str(options.allow_list)) == (1_000, 2.5, "allow.toml")
     assert options.secret_key == Secret(PROXY.secret)
-    assert EventBusSettings().proxy_options() == ProxyOptions()
+    assert EventBusSettings().proxy_options() == ProxyOptions(max_memory=PROCESS_MAX_MEMORY)
+    limited = EventBusSettings(proxy_hwm=10, proxy_max_subscriptions=20, proxy_max_memory="200MiB").proxy_options()
+    assert limited == ProxyOptions(hwm=10, max_subscriptions=20, max_memory=200 * 1_048_576)
 
 
 def test_a_client_takes_options_and_arguments() -> None:

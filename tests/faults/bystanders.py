@@ -71,7 +71,7 @@ class Bystanders:
         if strange is not None:
             assert [message for message in messages if not is_event(message)] == list(strange)
             assert self.rejected == rejected + len(strange)
-        assert memory_of(self.process.pid) < self._memory + _BOUND
+        eventually(lambda: memory_of(self.process.pid) < self._memory + _BOUND)
         assert self._emitter.is_connected()
         assert self._receiver.is_connected()
 

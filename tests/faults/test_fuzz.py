@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from eventbus import RejectReason
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from eventbus.wire.codec import Codec, Reject
-from eventbus.wire.frames import ARRAY, MARK, PAYLOAD_STARTS, PRIVATE, Prefixes, messages
+from eventbus.wire.frames import ARRAY, MARK, MAX_PACKED_BYTES, PAYLOAD_STARTS, PRIVATE, Prefixes, messages
 from eventbus.wire.numbering import Gaps, Numbering
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, eventually, json_of
 
@@ -130,6 +130,31 @@ def test_decoding(soak_seconds: float | None) -> None:
             salvaged = list(codec.salvage(payload))
             assert any(isinstance(one, Reject) for one in salvaged) or payload.lstrip().startswith(ARRAY)
             assert all(isinstance(one, (MyEvent, Reject)) for one in salvaged)
+
+
+def test_decoding_takes_no_longer_than_some_events(soak_seconds: float | None) -> None:
+    """Whatever an array that publishers could pack holds, each element counts, and a bounded number is looked at alone."""
+    codec: Codec[MyEvent] = Codec(MyEvent)
+    attempts = 0
+    decode_one = codec.decode_one
+
+    def count(payload: bytes) -> MyEvent:
+        nonlocal attempts
+        attempts += 1
+        return decode_one(payload)
+
+    codec.decode_one = count
+    for fuzz in while_it_lasts(soak_seconds):
+        pieces = [fuzz.payload() for _ in range(fuzz.chance.randrange(1, 4))]
+        repeated = b",".join(pieces)
+        payload = b"[" + b",".join([repeated] * (MAX_PACKED_BYTES // (len(repeated) + 1))) + b"]"
+        attempts = 0
+        found = list(codec.salvage(payload))
+        events = sum(not isinstance(one, Reject) for one in found)
+        rejects = [one for one in found if isinstance(one, Reject)]
+        assert attempts <= events + 1_001
+        assert len(rejects) <= 1_001
+        assert events + sum(reject.count for reject in rejects) <= MAX_PACKED_BYTES
 
 
 def test_reading_numbers(soak_seconds: float | None) -> None:

@@ -51,6 +51,7 @@ class EventBusClient[EventClass: BaseModel, EventTypeClass: StrEnum, EventTopicC
     Attributes:
         messages: all received messages, as frames.
         skipped: how many of them were no event.
+        host: as given, as are `pub_port` and `sub_port`.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class EventBusClient[EventClass: BaseModel, EventTypeClass: StrEnum, EventTopicC
     ) -> None:
         self.messages: list[list[bytes]] = []
         self.skipped = 0
+        self.host, self.pub_port, self.sub_port = host, pub_port, sub_port
         self._event_class = event_class
         self._endpoints = f"tcp://{host}:{pub_port}", f"tcp://{host}:{sub_port}"
         self._callbacks: dict[EventTypeClass, list[Callable[[EventClass], object]]] = {}
@@ -89,12 +91,12 @@ class EventBusClient[EventClass: BaseModel, EventTypeClass: StrEnum, EventTopicC
         """Subscribe as ZeroMQ does: to all topics that begin with this."""
         self._subscriber.setsockopt(zmq.SUBSCRIBE, prefix.encode())
 
-    def attach_callback(self, event_type: EventTypeClass, callback: Callable[[EventClass], object]) -> None:
-        self._callbacks.setdefault(event_type, []).append(callback)
+    def attach_callback(self, event_type: EventTypeClass, cb: Callable[[EventClass], object]) -> None:
+        self._callbacks.setdefault(event_type, []).append(cb)
 
-    def attach_callbacks(self, callbacks: dict[EventTypeClass, Callable[[EventClass], object]]) -> None:
-        for event_type, callback in callbacks.items():
-            self.attach_callback(event_type, callback)
+    def attach_callbacks(self, cbs: dict[EventTypeClass, Callable[[EventClass], object]]) -> None:
+        for event_type, cb in cbs.items():
+            self.attach_callback(event_type, cb)
 
     def start_consumer(self) -> None:
         self._stopped.clear()

@@ -13,7 +13,7 @@ from eventbus import ClientKeys, InvalidSettings
 from eventbus.cli.settings import print_settings
 from eventbus.keys import Secret
 from eventbus.settings import EventBusSettings
-from eventbus.settings.model import SecuritySettings
+from eventbus.settings.security import SecuritySettings
 from tests.keys import pair
 
 PROXY, CLIENT = pair("proxy"), pair("client")

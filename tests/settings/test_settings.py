@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
-from eventbus import Compression, EventBusError, InvalidSettings, ReceivePolicy, SendPolicy
+from eventbus import ClientOptions, Compression, EventBusError, InvalidSettings, ReceivePolicy, SendPolicy
 from eventbus.policies import LogFormat, Metrics, Traces
 from eventbus.settings import EventBusSettings
 from tests.support import run_script
@@ -35,6 +35,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "reconnect_max_interval": ("30", 30.0),
     "reconnect_attempts": ("14", 14),
     "max_event_bytes": ("14", 14),
+    "resend_bytes": ("1000000", 1_000_000),
     "numbered": ("true", True),
     "packing": ("false", False),
     "compression": ("zstd", Compression.ZSTD),
@@ -44,6 +45,9 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "http_port": ("9464", 9464),
     "http_host": ("0.0.0.0", "0.0.0.0"),
     "log_format": ("json", LogFormat.JSON),
+    "proxy_hwm": ("16", 16),
+    "proxy_max_subscriptions": ("17", 17),
+    "proxy_max_memory": ("200MiB", 200 * 1_048_576),
 }
 
 # What Kubernetes tells every pod about a service called `eventbus`.
@@ -101,22 +105,47 @@ def test_each_field_can_stand_in_the_file(field: str, tmp_path: Path) -> None:
 
 def test_arguments_before_variables_before_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """An argument comes before a variable, a variable before .env, that before the default, field by field."""
-    (tmp_path / ".env").write_text("EVENTBUS_HOST=file\nEVENTBUS_PUB_PORT=1\nEVENTBUS_SUB_PORT=1\n")
+    (tmp_path / ".env").write_text("EVENTBUS_HOST=file\nEVENTBUS_PUB_PORT=1\nEVENTBUS_SUB_PORT=3\n")
     monkeypatch.setenv("EVENTBUS_HOST", "variable")
     monkeypatch.setenv("EVENTBUS_PUB_PORT", "2")
     settings = EventBusSettings(host="argument")
-    assert (settings.host, settings.pub_port, settings.sub_port) == ("argument", 2, 1)
+    assert (settings.host, settings.pub_port, settings.sub_port) == ("argument", 2, 3)
     assert settings.connect_timeout == 5.0
 
 
 @pytest.mark.parametrize(
     ("text", "topics"),
-    [("a,b", ("a", "b")), (" a , b ", ("a", "b")), ("a", ("a",)), ("a,,b,", ("a", "b")), ("", ()), ('["a"', ('["a"',))],
+    [
+        ("a,b", ("a", "b")),
+        (" a , b ", ("a", "b")),
+        ("a", ("a",)),
+        ("a,,b,", ("a", "b")),
+        ("", ()),
+        ('"a,b"', ("a", "b")),
+        ("'a', \"b\"", ("a", "b")),
+        ('["a", "b"]', ("a", "b")),
+        (' ["a b", "c;d", "e,f"] ', ("a b", "c;d", "e,f")),
+        ("[]", ()),
+    ],
 )
 def test_topics_are_separated_by_commas(text: str, topics: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Topics are written a,b: without brackets and quotes; blanks around them and empty ones do not count."""
+    """Topics are written a,b, or as a JSON list; blanks and quotes around them and empty ones do not count."""
     monkeypatch.setenv("EVENTBUS_TOPICS", text)
     assert EventBusSettings().topics == topics
+
+
+@pytest.mark.parametrize("text", ["a;b", "a b", "a, b c", "a\nb", "a'b"])
+def test_topics_that_are_separated_otherwise(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other signs between topics are refused with what to write instead: they would make one topic that nobody emits to."""
+    monkeypatch.setenv("EVENTBUS_TOPICS", text)
+    assert refusal().startswith(f"EVENTBUS_TOPICS={text!r}: topics are separated by commas: a,b; ")
+
+
+@pytest.mark.parametrize("text", ['["a"', "[a, b]", '{"a": 1}', "[1]", '["a", null]'])
+def test_topics_that_are_almost_json(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What begins like JSON has to be a list of texts."""
+    monkeypatch.setenv("EVENTBUS_TOPICS", text)
+    assert refusal() == f'EVENTBUS_TOPICS={text!r}: it is not a JSON list of texts, such as ["a", "b"]; a,b will do, too'
 
 
 def test_topics_as_an_argument() -> None:
@@ -178,7 +207,13 @@ def test_an_unknown_argument_is_refused() -> None:
         ("EVENTBUS_PUBPORT", "did you mean EVENTBUS_PUB_PORT?"),
         ("EVENTBUS_TOPIC", "did you mean EVENTBUS_TOPICS?"),
         ("eventbus_hots", "did you mean EVENTBUS_HOST?"),
+        ("EVENTBUS_MAX_RECONNECT_ATTEMPTS", "did you mean EVENTBUS_RECONNECT_ATTEMPTS?"),
+        ("EVENTBUS_SECRET_KEY", "did you mean EVENTBUS_SECURITY__SECRET_KEY?"),
+        ("EVENTBUS_PORT", "did you mean EVENTBUS_HTTP_PORT, EVENTBUS_PUB_PORT or EVENTBUS_SUB_PORT?"),
         ("EVENTBUS_XYZZY_QUUX_FROBNICATE", "`eventbus settings` lists the known ones"),
+        ("EVENTBUS_URL", "`eventbus settings` lists the known ones"),
+        ("EVENTBUS_PASSWORD", "`eventbus settings` lists the known ones"),
+        ("EVENTBUS_RETRIES", "`eventbus settings` lists the known ones"),
     ],
 )
 def test_an_unknown_variable_is_refused(wrong: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,3 +330,152 @@ def test_importing_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None
     assert imported == "imported"
     assert "EVENTBUS_PUB_PORT='many'" in said
     assert "EVENTBUS_HOTS is unknown" in said
+
+
+# Hosts and ports
+
+
+@pytest.mark.parametrize("field", ["host", "http_host"])
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [
+        ("[::1]", "::1"),
+        ("::1", "::1"),
+        ("FE80::1%eth0", "fe80::1%eth0"),
+        ("10.0.0.5", "10.0.0.5"),
+        ("'bus'", "bus"),
+        (" bus.example.com\n", "bus.example.com"),
+        ("event_bus", "event_bus"),
+        ("bücher.example", "bücher.example"),
+        ("*", "*"),
+    ],
+)
+def test_hosts(field: str, text: str, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host is a name or an address; brackets, quotes and white space around it do not count."""
+    monkeypatch.setenv(f"EVENTBUS_{field.upper()}", text)
+    assert getattr(EventBusSettings(), field) == host
+
+
+@pytest.mark.parametrize(
+    ("text", "host"),
+    [("bus:5559", "bus"), ("10.0.0.5:5559", "10.0.0.5"), ("[::1]:5559", "[::1]"), ("tcp://bus:5559", "bus")],
+)
+def test_a_host_with_a_port(text: str, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A host with a port is refused with where the port belongs, before anything waits for that name."""
+    monkeypatch.setenv("EVENTBUS_HOST", text)
+    assert refusal() == (
+        f"EVENTBUS_HOST={text!r}: only the host belongs here, {host}: ports have variables of their own, "
+        "such as EVENTBUS_PUB_PORT"
+    )
+
+
+@pytest.mark.parametrize("text", ["a b", "http://bus/", "bus:", ":::1", "[bus", "bus/5559", "a,b"])
+def test_what_is_no_host(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What can be neither a name nor an address is refused as such."""
+    monkeypatch.setenv("EVENTBUS_HOST", text)
+    assert "it is not the name or the address of a host" in refusal()
+
+
+def test_equal_ports() -> None:
+    """The two ports of a proxy are different ones, unless both are to be picked."""
+    assert refusal(sub_port=5559) == (
+        "EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT are both 5559: a proxy has one port for publishers and another one for "
+        "subscribers"
+    )
+    assert EventBusSettings(pub_port=0, sub_port=0).pub_port == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "service"),
+    [
+        ("EVENTBUS_PUB_PORT", "eventbus-pub"),
+        ("EVENTBUS_SUB_PORT", "eventbus-sub"),
+        ("EVENTBUS_HTTP_PORT", "eventbus-http"),
+    ],
+)
+def test_a_variable_of_kubernetes_with_the_name_of_a_setting(
+    name: str, service: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Kubernetes sets for a service whose name makes it a setting is named as such, with what to do."""
+    monkeypatch.setenv(name, "tcp://10.0.0.1:5559")
+    assert refusal() == (
+        f"{name}=tcp://10.0.0.1:5559 is set by Kubernetes for a service called {service}: "
+        "set `enableServiceLinks: false` in the pod's spec, or rename the service"
+    )
+
+
+# Other files, and classes of one's own
+
+
+def test_another_file(tmp_path: Path) -> None:
+    """`_env_file` names another file, several, or none; the one that does not count is not read for mistakes either."""
+    (tmp_path / ".env").write_text("EVENTBUS_HOTS=x\n")
+    for name, host in (("one.env", "one"), ("two.env", "two")):
+        (tmp_path / name).write_text(f"EVENTBUS_HOST={host}\n")
+    assert EventBusSettings(_env_file="one.env").host == "one"
+    assert EventBusSettings(_env_file=tmp_path / "two.env").host == "two"
+    assert EventBusSettings(_env_file=("one.env", "two.env")).host == "two"
+    assert EventBusSettings(_env_file=None).host == "localhost"
+    (tmp_path / "one.env").write_text("EVENTBUS_LINGR=1\n")
+    assert refusal(_env_file="one.env") == "EVENTBUS_LINGR is unknown: did you mean EVENTBUS_LINGER?"
+
+
+def test_another_file_that_is_not_there() -> None:
+    """A file that was asked for and is not there is named, rather than passed over."""
+    assert refusal(_env_file="nowhere.env") == "cannot read nowhere.env: there is no such file"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "remedy"),
+    [
+        ("_secrets_dir", "/etc/secrets", "set EVENTBUS_SECRETS_DIR"),
+        ("_env_prefix", "BUS_", "derive a class with another model_config"),
+        ("_hots", "x", "derive a class with another model_config"),
+    ],
+)
+def test_arguments_of_pydantic_without_effect(name: str, value: str, remedy: str) -> None:
+    """Arguments of pydantic-settings that mean nothing here are refused instead of ignored."""
+    assert refusal(**{name: value}) == f"{name} has no effect here: {remedy}"
+
+
+class Database(BaseModel):
+    url: str = "none"
+
+
+class PlantSettings(EventBusSettings):
+    plant: str = Field(default="north", description="which plant")
+    limits: dict[str, int] = Field(default={}, description="what is too much")
+    database: Database = Database()
+    replica: Database | None = None
+    region: str = Field(default="here", validation_alias="PLANT_REGION")
+
+
+def test_a_class_with_fields_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fields of a derived class have their variables beside the others, nested ones and others' names too."""
+    for name, value in {
+        "EVENTBUS_PLANT": "south",
+        "EVENTBUS_LIMITS__HEAT": "3",
+        "EVENTBUS_DATABASE__URL": "one",
+        "EVENTBUS_REPLICA__URL": "two",
+        "PLANT_REGION": "there",
+        "EVENTBUS_HOST": "bus",
+    }.items():
+        monkeypatch.setenv(name, value)
+    settings = PlantSettings()
+    assert (settings.plant, settings.limits, settings.region) == ("south", {"heat": 3}, "there")
+    assert (settings.database.url, settings.replica, settings.host) == ("one", Database(url="two"), "bus")
+    given: dict[str, Any] = {"plant": "east", "PLANT_REGION": "west"}
+    assert (PlantSettings(**given).plant, PlantSettings(**given).region) == ("east", "west")
+    assert PlantSettings().client_options() == ClientOptions()
+    assert "EVENTBUS_PLANT is unknown" in refusal()
+
+
+def test_mistakes_in_a_class_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its fields are among the guesses and named by their variables."""
+    monkeypatch.setenv("EVENTBUS_PLNT", "x")
+    monkeypatch.setenv("EVENTBUS_DATABASE__ULR", "x")
+    monkeypatch.setenv("EVENTBUS_LIMITS__HEAT", "much")
+    with pytest.raises(InvalidSettings) as caught:
+        PlantSettings()
+    assert "EVENTBUS_PLNT is unknown: did you mean EVENTBUS_PLANT?" in str(caught.value)
+    assert "EVENTBUS_LIMITS__HEAT='much': " in str(caught.value)

@@ -26,6 +26,8 @@ _DRAIN_INTERVAL_S = 1.0
 # they need this time to reconnect: our proxy gives it to them, other proxies do not, nor does a network that comes back.
 _SETTLE_S = 0.25
 
+_FREQUENT_TRIES = 64  # failures; until then addresses are tried after 1, 2, 4 and so on, from then on after so many more
+
 # Referenced until they are closed: the garbage collector would close their sockets in any order and from any thread, and in
 # a forked child it would close what belongs to the parent.
 _open_links: set["ProxyLink"] = set()
@@ -44,6 +46,9 @@ class ProxyLink:
         status: where the state of the link is reported.
         give_up: called with the link when no more attempts to reconnect are made.
         diagnose: tells from the connections why the proxy does not let the client in; may take its time.
+        report_overdue: called once, in a thread, if the link is opened and not READY after the connect timeout.
+        answers_at_ipv6: tells whether the proxy answers at an IPv6 address of its name only; may take its time. None: the
+            host is an address.
 
     Attributes:
         closed: whether `close` has begun to close the sockets.
@@ -58,6 +63,8 @@ class ProxyLink:
         status: Status,
         give_up: Callable[["ProxyLink"], None],
         diagnose: Callable[[ConnectionStatuses], Callable[[], EventBusError] | None],
+        report_overdue: Callable[[], None] = lambda: None,
+        answers_at_ipv6: Callable[[], bool] | None = None,
     ) -> None:
         self.publisher = publisher
         self.subscriber = subscriber
@@ -67,6 +74,10 @@ class ProxyLink:
         self._status = status
         self._give_up = give_up
         self._diagnose = diagnose
+        self._report_overdue = report_overdue
+        self._overdue_at = monotonic() + options.connect_timeout
+        self._answers_at_ipv6 = answers_at_ipv6
+        self._addresses_tried = 0  # grows with the failures, after which addresses are tried again
         self._log = Log(endpoints=status.endpoints)
         self._symptoms: Symptoms = ()  # at the last diagnosis
         self._logged: type[EventBusError] | None = None  # the last diagnosis that was logged
@@ -80,7 +91,8 @@ class ProxyLink:
         # At the last flush. To begin with, as if the proxy was there at once: one handshake of each connection.
         self._flushed_handshakes = 2
         self._failed = False  # whether an attempt to connect has failed since the last flush
-        self._published_on: int | None = None  # the handshakes of the publishing connection that events were sent on
+        self._ready_on: ConnectionStatuses | None = None  # the connections at the last READY
+        self._publishing_lost = False  # whether the publishing connection of then is lost
         self._reporting = True
         self._supervised_statuses = ConnectionStatuses()  # as the supervisor has seen them last
 
@@ -184,10 +196,15 @@ class ProxyLink:
             if step.renew.subscribing:
                 self._try(self.subscriber.renew)
         self._check_symptoms(statuses)
+        if step.state is ClientState.CONNECTING:
+            self._try_addresses(statuses.failures)
+            if self.opened and now >= self._overdue_at:
+                self._overdue_at = float("inf")
+                Thread(target=self._report_overdue, name="eventbus-diagnosis", daemon=True).start()
         if step.give_up:
             self._give_up(self)
             return float("inf")
-        look_again = min(step.look_again, self._drain_due)
+        look_again = min(step.look_again, self._drain_due)  # _drain_due is often enough for _overdue_at
         if step.state is ClientState.READY and not self._flushed:
             return max(now + _POLL_S, min(look_again, self._flush_due or now))
         return look_again
@@ -204,6 +221,24 @@ class ProxyLink:
                 Thread(target=self._report_diagnosis, args=(statuses,), name="eventbus-diagnosis", daemon=True).start()
             else:
                 self._logged = None
+
+    def _try_addresses(self, failures: int) -> None:
+        """After failures, seldom and in a thread, find out whether another address of the proxy's name answers."""
+        tries = min(failures, _FREQUENT_TRIES).bit_length() + failures // _FREQUENT_TRIES
+        if failures and self._answers_at_ipv6 is not None and tries != self._addresses_tried:
+            self._addresses_tried = tries
+            Thread(
+                target=self._choose_address, args=(self._answers_at_ipv6,), name="eventbus-diagnosis", daemon=True
+            ).start()
+
+    def _choose_address(self, answers_at_ipv6: Callable[[], bool]) -> None:
+        ipv6 = answers_at_ipv6()
+        with self._lock:
+            if self._policy.state is ClientState.CONNECTING and not self.closed and ipv6 != self.publisher.ipv6:
+                self.publisher.ipv6 = self.subscriber.ipv6 = ipv6
+                self._try(self.publisher.renew)
+                self._try(self.subscriber.renew)
+        supervisor.wake(self)
 
     def _report_diagnosis(self, statuses: ConnectionStatuses) -> None:
         diagnosis = self._diagnose(statuses)
@@ -234,7 +269,10 @@ class ProxyLink:
         """Hold or flush the outbox as the state demands, and report the state."""
         self._failed = self._failed or statuses.failures > 0
         if state is ClientState.READY:
-            self._published_on = statuses.publishing.handshakes
+            if self._ready_on is not None and self._publishing_lost:
+                before, now = self._ready_on.subscribing, statuses.subscribing
+                self.publisher.reconnected(same_proxy=now.handshakes == before.handshakes)
+            self._ready_on, self._publishing_lost = statuses, False
             if not self._flushed:
                 self._flush(statuses.handshakes)
         else:
@@ -242,10 +280,11 @@ class ProxyLink:
             if self._flushed:
                 self._flushed = False
                 self.publisher.hold(0.0 if not statuses.are_up else self._status.echo_age or 0.0)
-        publishing = statuses.publishing
-        if self._published_on is not None and not (publishing.up and publishing.handshakes == self._published_on):
-            self._published_on = None
-            self._try(self.publisher.connection_lost)
+        if self._ready_on is not None and not self._publishing_lost:
+            before, now = self._ready_on.publishing, statuses.publishing
+            if not now.up or now.handshakes != before.handshakes:
+                self._publishing_lost = True
+                self._try(self.publisher.connection_lost)
         self._status.change(state, reason, if_=lambda: self._reporting)
 
     def _flush(self, handshakes: int) -> None:

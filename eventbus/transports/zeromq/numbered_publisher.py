@@ -9,8 +9,9 @@ from eventbus.observe.stats import DropLog
 from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.outbox import ResendBuffer
 from eventbus.transports.zeromq.publisher import MESSAGES_PER_FLUSH, Publisher, emitting_already
-from eventbus.wire.first_frame import split_headers, with_headers
+from eventbus.wire.first_frame import parse, split_headers, with_headers
 from eventbus.wire.frames import MARK
+from eventbus.wire.notices import MIN_PAYLOAD_LIMIT
 from eventbus.wire.numbering import Numbering
 
 # Longer than a message stays in a running proxy, and longer than it takes to notice the end of a connection.
@@ -37,7 +38,7 @@ class NumberedPublisher(Publisher):
         self._numbering = Numbering()
         # It takes so long to notice that a link is down without a sign.
         period = options.echo_interval + options.echo_timeout + _UNDER_WAY_S
-        self._resend = ResendBuffer(options.send_hwm, period)
+        self._resend = ResendBuffer(options.send_hwm, options.resend_bytes, period)
 
     @property
     def has_more(self) -> bool:
@@ -60,6 +61,26 @@ class NumberedPublisher(Publisher):
         """Continue with a new socket. The old one would send its queue, but not what was lost with the connection."""
         self.renew()
 
+    def reconnected(self, *, same_proxy: bool) -> None:
+        """Give up a message that two connections have ended with, though the proxy runs: it is too large for the proxy."""
+        with self._lock:
+            if not same_proxy:
+                self._resend.proxy_replaced()
+                self.max_payload_bytes = self._told_limit
+                return
+            refused = self._resend.refused(at_least=self._told_limit or MIN_PAYLOAD_LIMIT)
+            if refused is not None:
+                _, first, payload = refused
+                self.max_payload_bytes = len(payload) - 1  # at most
+                self._drop_too_large(first, payload, _events_in(first))
+
+    def drain(self) -> None:
+        """Read what has come from upstream, and free the messages that have passed the proxy."""
+        super().drain()
+        with self._lock:
+            if not self._holding:
+                self._resend.forget_old(monotonic())
+
     def renew(self) -> None:
         """Replace the socket by a new one, to which `flush` gives again what may have been under way."""
         with self._lock:
@@ -73,12 +94,19 @@ class NumberedPublisher(Publisher):
                 if not self._resend.has_more or self._closed:
                     return super().flush()
                 _, first, payload = self._resend.oldest()
+                if self._is_too_large(payload):
+                    self._resend.remove_oldest()
+                    self._drop_too_large(first, payload, _events_in(first))
+                    continue
                 if not self._put_frames(first, payload):
                     break
                 self._resend.sent_again(monotonic())
             return False
 
     def _put(self, topic: bytes, payload: bytes, count: int) -> bool:
+        if self._is_too_large(payload):
+            self._drop_too_large(topic, payload, count)
+            return True
         self._sending = True  # a signal handler that emits meanwhile would get the same number
         try:
             headers = b""
@@ -102,3 +130,9 @@ class NumberedPublisher(Publisher):
 
     def _drop_unproven(self) -> None:
         """Drop nothing: it is sent again."""
+
+
+def _events_in(first: bytes) -> int:
+    """Return how many events the message with this first frame carries."""
+    head = parse(first).head
+    return 1 if head is None else head.events

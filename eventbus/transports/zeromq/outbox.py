@@ -1,6 +1,7 @@
 """What a publisher keeps beside its socket: messages that wait, and messages that may have to be sent again. Pure."""
 
 from collections import deque
+from itertools import islice
 from typing import NamedTuple
 
 
@@ -70,13 +71,24 @@ class ResendBuffer:
 
     Args:
         limit: how many recent messages are kept; when there are more, the oldest are forgotten.
+        max_bytes: how many bytes of their payloads are kept; the same.
         period: how many seconds a recent message is kept.
+
+    Attributes:
+        recent_bytes: the bytes of the payloads of all recent messages.
     """
 
-    def __init__(self, limit: int, period: float) -> None:
+    def __init__(self, limit: int, max_bytes: int, period: float) -> None:
+        self.recent_bytes = 0
+        self._limit = limit
+        self._max_bytes = max_bytes
         self._period = period
-        self._recent: deque[SentMessage] = deque(maxlen=limit)
+        self._recent: deque[SentMessage] = deque()
         self._again: deque[SentMessage] = deque()
+        # To find messages that the proxy refuses; see `refused`.
+        self._lost = 0  # how many messages at the beginning of `_again` the last connection was given
+        self._blamed: set[bytes] = set()  # first frames of messages with which a connection has ended
+        self._largest_passed = 0  # bytes of the largest payload that has passed the proxy
 
     @property
     def has_more(self) -> bool:
@@ -87,19 +99,31 @@ class ResendBuffer:
         """Keep a message that the socket was given just now."""
         recent = self._recent
         recent.append((now, first, payload))
-        if recent[0][0] < now - self._period:
+        self.recent_bytes += len(payload)
+        if recent[0][0] < now - self._period or self.recent_bytes > self._max_bytes or len(recent) > self._limit:
             self.forget_before(now - self._period)
+            while self.recent_bytes > self._max_bytes or len(recent) > self._limit:
+                self.recent_bytes -= len(recent.popleft()[2])
+
+    def forget_old(self, now: float) -> None:
+        """Forget the recent messages that are older than the period."""
+        self.forget_before(now - self._period)
 
     def forget_before(self, time: float) -> None:
-        """Forget the recent messages that were sent before that time: they have arrived."""
+        """Forget the recent messages that were sent before that time: they have passed the proxy."""
         recent = self._recent
         while recent and recent[0][0] < time:
-            recent.popleft()
+            size = len(recent.popleft()[2])
+            self.recent_bytes -= size
+            self._largest_passed = max(self._largest_passed, size)
 
     def connection_lost(self) -> None:
         """Send all recent messages again, before those that are to be sent again already."""
-        self._again.extendleft(reversed(self._recent))
-        self._recent.clear()
+        if self._recent:
+            self._lost = len(self._recent)
+            self._again.extendleft(reversed(self._recent))
+            self._recent.clear()
+            self.recent_bytes = 0
 
     def oldest(self) -> SentMessage:
         """Return the oldest message that is to be sent again."""
@@ -108,4 +132,39 @@ class ResendBuffer:
     def sent_again(self, now: float) -> None:
         """Note that the oldest message was sent again just now."""
         _, first, payload = self._again.popleft()
-        self._recent.append((now, first, payload))
+        self.sent(now, first, payload)
+
+    def remove_oldest(self) -> None:
+        """Do not send the oldest message again."""
+        self._again.popleft()
+
+    def refused(self, at_least: int) -> SentMessage | None:
+        """Note that the proxy, which still runs, has ended the last connection; return a message that is given up for it.
+
+        A proxy ends a connection when a payload is too large for it, and does not say so. If any of the messages that the
+        connection was given is too large, the largest is. It is given up if a second connection has ended with it.
+
+        Args:
+            at_least: no proxy refuses a payload of so many bytes, nor one that is not larger than others that have passed.
+        """
+        given = islice(self._again, self._lost)
+        self._lost = 0
+        largest = max(given, key=_size, default=None)
+        if largest is None or _size(largest) <= max(at_least, self._largest_passed):
+            return None
+        if largest[1] not in self._blamed:
+            self._blamed.add(largest[1])
+            return None
+        self._blamed.discard(largest[1])
+        self._again.remove(largest)
+        return largest
+
+    def proxy_replaced(self) -> None:
+        """Forget what was learned of the proxy: another one may have another limit."""
+        self._lost = 0
+        self._blamed.clear()
+        self._largest_passed = 0
+
+
+def _size(message: SentMessage) -> int:
+    return len(message[2])

@@ -9,6 +9,9 @@ from typing import NoReturn
 import zmq
 
 from eventbus._base.deadline import Deadline
+from eventbus._base.log import Log
+from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.printable import printable
 from eventbus._base.zmq_sockets import Context
 from eventbus.errors import EventBusError, NotConnected, SendBufferFull, SendTimeout
 from eventbus.observe.stats import DropLog, DropReason
@@ -18,7 +21,9 @@ from eventbus.transports.zeromq.context import unless_closed
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.outbox import Outbox
 from eventbus.transports.zeromq.policy import ConnectionStatus
-from eventbus.transports.zeromq.sockets import connecting_socket
+from eventbus.transports.zeromq.sockets import connecting_socket, is_ipv6_endpoint
+from eventbus.wire.frames import MAX_TOPIC_BYTES, topic_of
+from eventbus.wire.notices import LimitNotice
 
 # Plain integers: pyzmq's enums cost a conversion in each call.
 _NOWAIT = int(zmq.DONTWAIT)
@@ -47,6 +52,8 @@ class Publisher:
 
     Attributes:
         sent: how many events `send` has taken.
+        ipv6: whether the next socket resolves the proxy's name to IPv6 addresses.
+        max_payload_bytes: the largest payload that the proxy passes on, as far as it is known; None: no limit is known.
     """
 
     def __init__(
@@ -59,6 +66,9 @@ class Publisher:
         on_notice: Callable[[bytes], None] = lambda frame: None,
     ) -> None:
         self.sent = 0
+        self.ipv6 = is_ipv6_endpoint(endpoint)
+        self.max_payload_bytes: int | None = None
+        self._told_limit: int | None = None  # what the proxy has told of it
         self._on_notice = on_notice
         self._refusal = refusal or (lambda: NotConnected(endpoint))
         self._sent_at_proof = 0  # how many events the socket had been given when the link was proven last
@@ -68,6 +78,8 @@ class Publisher:
         self._endpoint = endpoint
         self._options = options
         self._drops = drops
+        self._log = Log(endpoints=endpoint)
+        self._throttle = LogThrottle()
         # The thread that uses the socket holds the lock. Its methods called by name cost half of what `with` does.
         self._lock = RLock()
         self._acquire, self._release = self._lock.acquire, self._lock.release
@@ -92,6 +104,7 @@ class Publisher:
             receive_hwm=0,
             options=self._options,
             unacknowledged=_UNACKNOWLEDGED_S,
+            ipv6=self.ipv6,
         )
         try:
             self._socket.set(zmq.XPUB_NODROP, 1)
@@ -192,6 +205,14 @@ class Publisher:
     def connection_lost(self) -> None:
         """Note that the connection was lost. The socket sends the rest of its queue on the next connection by itself."""
 
+    def reconnected(self, *, same_proxy: bool) -> None:
+        """Note that the link is ready again, on another publishing connection.
+
+        Args:
+            same_proxy: whether the subscribing connection has stayed up all the time: the proxy runs, and has ended the last
+                publishing connection alone.
+        """
+
     def expect(self, token: bytes) -> None:
         """Look out for the subscription to this token."""
         with self._lock:
@@ -246,6 +267,9 @@ class Publisher:
             change = self._socket.recv(_NOWAIT)
             if change[:1] == _SUBSCRIBED:
                 self._expected.discard(change[1:])
+                limit = LimitNotice.of(change)
+                if limit is not None:
+                    self._told_limit = self.max_payload_bytes = limit.max_payload_bytes
             elif change[:1] != _UNSUBSCRIBED:
                 self._on_notice(change)
 
@@ -280,8 +304,29 @@ class Publisher:
             return True
 
     def _put(self, topic: bytes, payload: bytes, count: int) -> bool:
-        """Give the socket a message; return False if its queue is full."""
+        """Give the socket a message, or drop it if it is too large; return False if the socket's queue is full."""
+        if self._is_too_large(payload):
+            self._drop_too_large(topic, payload, count)
+            return True
         return self._put_frames(topic, payload)
+
+    def _is_too_large(self, payload: bytes) -> bool:
+        """Whether the proxy refuses this payload, as is known by now: the message may have waited for the proxy."""
+        return self.max_payload_bytes is not None and len(payload) > self.max_payload_bytes
+
+    def _drop_too_large(self, topic: bytes, payload: bytes, count: int) -> None:
+        self._drops.add(DropReason.TOO_LARGE, count)
+        if self._throttle.admit(DropReason.TOO_LARGE) is not None:
+            text = printable(topic_of(topic).decode(errors="backslashreplace"), MAX_TOPIC_BYTES)
+            self._log.warning(
+                "dropped a message of %d bytes on topic %s: the proxy accepts %s",
+                len(payload),
+                text,
+                self.max_payload_bytes,
+                topic=text,
+                count=count,
+                size=len(payload),
+            )
 
     def _put_frames(self, first: bytes, payload: bytes) -> bool:
         sending, self._sending = self._sending, True

@@ -19,6 +19,7 @@ def connecting_socket(
     receive_hwm: int,
     options: ZeroMQOptions,
     unacknowledged: int,
+    ipv6: bool = False,
 ) -> Socket:
     """Return a new socket with the options of all connections of clients, not connected yet: subscribe first.
 
@@ -29,12 +30,13 @@ def connecting_socket(
         send_hwm: high-water mark of the send queue, in messages; 0: no limit.
         receive_hwm: the same of the receive queue.
         options: how long to wait between attempts to connect, and the keys for CURVE.
+        ipv6: resolve names to IPv6 addresses. Not by default: else `localhost` would mean ::1 before 127.0.0.1.
         unacknowledged: after how many seconds a connection is given up whose peer acknowledges nothing.
     """
     made = new_socket(context, kind, send_hwm=send_hwm, receive_hwm=receive_hwm, client_keys=options.keys)
     shared_context.keep_alive(made)
     try:
-        made.set(zmq.IPV6, "[" in endpoint)  # only for an IPv6 address: else `localhost` would mean ::1 before 127.0.0.1
+        made.set(zmq.IPV6, ipv6)
         # libzmq doubles the interval up to the longest. Its own jitter is the same in every process.
         made.set(zmq.RECONNECT_IVL, max(1, round(1000 * pause_before_attempt(options, 0))))
         made.set(zmq.RECONNECT_IVL_MAX, max(1, round(1000 * pause_before_attempt(options, 30))))
@@ -44,3 +46,8 @@ def connecting_socket(
         made.close(linger=0)
         raise
     return made
+
+
+def is_ipv6_endpoint(endpoint: str) -> bool:
+    """Whether an endpoint has an IPv6 address."""
+    return "[" in endpoint

@@ -13,7 +13,7 @@ from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.context import unless_closed
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.policy import ConnectionStatus
-from eventbus.transports.zeromq.sockets import connecting_socket
+from eventbus.transports.zeromq.sockets import connecting_socket, is_ipv6_endpoint
 from eventbus.wire import frames as wire
 from eventbus.wire.frames import Batch
 
@@ -44,11 +44,13 @@ class Subscriber:
         topics: what to subscribe to before connecting.
 
     Attributes:
+        ipv6: whether the next socket resolves the proxy's name to IPv6 addresses.
         malformed: how many messages were skipped, because they were not two frames.
     """
 
     def __init__(self, context: Context, endpoint: str, options: ZeroMQOptions, topics: Iterable[bytes]) -> None:
         self.malformed = 0
+        self.ipv6 = is_ipv6_endpoint(endpoint)
         self._careful = 0  # how many messages are still read one by one
         self._context = context
         self._endpoint = endpoint
@@ -81,6 +83,7 @@ class Subscriber:
             receive_hwm=self._options.receive_hwm,
             options=self._options,
             unacknowledged=_UNACKNOWLEDGED_S,
+            ipv6=self.ipv6,
         )
         try:
             self._monitor.attach(self._socket)

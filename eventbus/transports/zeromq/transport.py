@@ -6,13 +6,14 @@ before is in force. No message is published for that, so no other subscriber is 
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from functools import partial
 from threading import RLock
 from typing import NoReturn, Protocol
 
 import zmq
 
-from eventbus._base.addresses import tcp_endpoint
+from eventbus._base.addresses import is_address, tcp_endpoint
 from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
 from eventbus._base.forks import register_fork, unregister_fork
@@ -20,21 +21,32 @@ from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.native_threads import require_usable_threads
 from eventbus._base.printable import printable
-from eventbus.errors import EventBusError, ForkedClient, NotConnected, ProxyUnreachable, ReconnectFailed
+from eventbus.errors import (
+    EventBusError,
+    ForkedClient,
+    NotConnected,
+    ProxyUnreachable,
+    ReconnectFailed,
+    SwappedPorts,
+    WrongServerKey,
+)
 from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog, DropReason
-from eventbus.options import ZeroMQArguments, ZeroMQOptions
+from eventbus.options import HOST, PUB_PORT, SUB_PORT, ZeroMQArguments, ZeroMQOptions
 from eventbus.transports.zeromq.context import shared_context
 from eventbus.transports.zeromq.diagnosis import diagnose
 from eventbus.transports.zeromq.link import ProxyLink
 from eventbus.transports.zeromq.numbered_publisher import NumberedPublisher
 from eventbus.transports.zeromq.policy import ConnectionStatuses
 from eventbus.transports.zeromq.publisher import Publisher
+from eventbus.transports.zeromq.reachability import CheckFailed, Explanation, Reachability, answers_at_ipv6
 from eventbus.transports.zeromq.subscriber import Subscriber
 from eventbus.wire.frames import MAX_TOPIC_BYTES, Batch
 from eventbus.wire.notices import Action, DenialNotice
 
 __all__ = ["ZeroMQArguments", "ZeroMQOptions", "ZeroMQTransport"]
+
+_CHECK_TIMEOUT_S = 1.0  # of each check of `Reachability`
 
 # Descriptors that opening takes at most: four sockets, two wakers of two, two connections; and those of a new context.
 _LINK_DESCRIPTORS, _CONTEXT_DESCRIPTORS = 10, 7
@@ -56,11 +68,13 @@ class ZeroMQTransport:
 
     def __init__(
         self,
-        host: str = "localhost",
-        pub_port: int = 5559,
-        sub_port: int = 5560,
+        host: str = HOST,
+        pub_port: int = PUB_PORT,
+        sub_port: int = SUB_PORT,
         options: ZeroMQOptions | None = None,
     ) -> None:
+        self._host = host
+        self._ports = pub_port, sub_port
         self._pub_endpoint = tcp_endpoint(host, pub_port)
         self._sub_endpoint = tcp_endpoint(host, sub_port)
         self._options = options or ZeroMQOptions()
@@ -94,6 +108,11 @@ class ZeroMQTransport:
     def malformed(self) -> int:
         with self._changing:
             return self._malformed_before + (self._link.subscriber.malformed if self._link else 0)
+
+    @property
+    def max_payload_bytes(self) -> int | None:
+        link = self._link
+        return None if link is None else link.publisher.max_payload_bytes
 
     def open(self, timeout: float) -> None:
         self._check_process()
@@ -163,6 +182,7 @@ class ZeroMQTransport:
                 self.send = link.publisher.send
                 link.opened = True
         kept = False
+        explanation = Explanation(self._reachability)
         try:
             # If no proxy is required, the first failed attempt ends the wait.
             proven = link.prove(
@@ -170,6 +190,7 @@ class ZeroMQTransport:
                 while_=lambda: (
                     closings == self._closings
                     and self.status.diagnosis is None
+                    and (not required or explanation.begin_before(deadline))
                     and (required or not link.statuses().failures)
                 ),
             )
@@ -179,7 +200,7 @@ class ZeroMQTransport:
             if required and not proven:
                 if self.status.diagnosis is not None:
                     raise self.status.diagnosis()
-                raise ProxyUnreachable(self.endpoints, deadline.timeout, self._what_is_missing(link))
+                raise self._unreachable(deadline.timeout, explanation.found(), self._what_is_missing(link))
             with self._changing:
                 if self._link is link:
                     self.send = link.publisher.send
@@ -202,7 +223,10 @@ class ZeroMQTransport:
                 undo.callback(publisher.close, 0.0)
                 subscriber = Subscriber(context, self._sub_endpoint, options, self._topics)
                 undo.callback(subscriber.close)
-                link = ProxyLink(publisher, subscriber, options, self.status, self._give_up, self._diagnose)
+                at_ipv6 = None if is_address(self._host) else self._answers_at_ipv6
+                link = ProxyLink(
+                    publisher, subscriber, options, self.status, self._give_up, self._diagnose, self._report_overdue, at_ipv6
+                )
                 self.status.change(ClientState.CONNECTING, "opened")
                 link.watch()
             except (zmq.ZMQError, OSError) as error:  # no such address, or no descriptor left
@@ -244,8 +268,32 @@ class ZeroMQTransport:
         for endpoint, status in zip((self._pub_endpoint, self._sub_endpoint), statuses, strict=True):
             diagnosis = diagnose(endpoint, status, self._options.keys)
             if diagnosis is not None:
-                return diagnosis
-        return None
+                break
+        # A client that is encrypted cannot tell swapped ports from a wrong key by its own handshakes.
+        if any(status.broken_off for status in statuses) and (diagnosis is None or isinstance(diagnosis(), WrongServerKey)):
+            outside = self._reachability(_CHECK_TIMEOUT_S)
+            with suppress(CheckFailed):
+                outside.check_host()
+                if outside.are_swapped():
+                    return partial(SwappedPorts, self._pub_endpoint, *self._ports)
+        return diagnosis
+
+    def _reachability(self, timeout: float) -> Reachability:
+        return Reachability(self._host, *self._ports, self._options.keys, timeout=timeout)
+
+    def _answers_at_ipv6(self) -> bool:
+        return answers_at_ipv6(self._host, self._ports[1], _CHECK_TIMEOUT_S)
+
+    def _unreachable(self, timeout: float, found: CheckFailed | None, seen: str = "") -> ProxyUnreachable:
+        if found is None:
+            return ProxyUnreachable(self.endpoints, timeout, seen)
+        return ProxyUnreachable(self.endpoints, timeout, found.detail, found.remedy)
+
+    def _report_overdue(self) -> None:
+        """Log once why no proxy has answered yet; for a client that requires none."""
+        error = self._unreachable(self._options.connect_timeout, self._reachability(_CHECK_TIMEOUT_S).failure())
+        if self.status.note_trouble():
+            self._log.warning("%s; the client keeps trying", error, error=type(error).__name__)
 
     def _leave(
         self, link: ProxyLink, linger: float, reason: str, failure: Callable[[], EventBusError] | None = None
@@ -291,7 +339,7 @@ class ZeroMQTransport:
             case True, True:
                 return "both ports answer, but no subscription comes through: are they the two ports of one proxy?"
             case _:
-                return "nothing listens there"
+                return "there is no connection to either port"
 
     def _refuse(self, topic: bytes, payload: bytes, count: int = 1) -> NoReturn:
         raise self._refusal()

@@ -14,7 +14,13 @@ from eventbus.settings import EventBusSettings
 
 def make_proxy(settings: EventBusSettings) -> EventBusProxy:
     """The proxy that these settings describe, not started yet."""
-    return EventBusProxy(settings.host, settings.pub_port, settings.sub_port, settings.proxy_options())
+    return EventBusProxy(
+        settings.host,
+        settings.pub_port,
+        settings.sub_port,
+        settings.proxy_options(),
+        max_memory=0,  # that setting is for a process that does nothing else
+    )
 
 
 @asynccontextmanager

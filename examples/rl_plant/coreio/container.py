@@ -4,15 +4,15 @@ from pathlib import Path
 
 from dependency_injector import containers, providers
 
-from coreio.events import IOEvent
+from coreio.events import IOEventBusClient
 from coreio.opc import Opc
 from coreio.service import PlantIO
-from eventbus.container import EventBusContainer
+from eventbus.container import event_bus
 
 
 class App(containers.DeclarativeContainer):
     """One bus, the plant and the service. The plant is kept in the working folder."""
 
-    bus = providers.Container(EventBusContainer, event_class=IOEvent)
+    bus = event_bus(IOEventBusClient)
     opc = providers.Singleton(Opc, path=Path("plant.json"))
     service = providers.Singleton(PlantIO, bus=bus.client, opc=opc)

@@ -54,4 +54,4 @@ class IOEvent(BaseEvent[IOEventType]):
     counts: dict[str, int] = Field(default_factory=dict)
 
 
-type IOEventBusClient = EventBusClient[IOEvent, IOEventType, IOEventTopic]
+IOEventBusClient = EventBusClient[IOEvent, IOEventType, IOEventTopic]

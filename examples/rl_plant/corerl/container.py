@@ -2,21 +2,19 @@
 
 from dependency_injector import containers, providers
 
-from coreio.events import IOEvent
+from coreio.events import IOEventBusClient
 from corerl.agent import Agent
 from corerl.event_bus import RLEventBusClient
-from corerl.events import RLEvent
-from eventbus.container import EventBusContainer
+from eventbus.container import event_bus
 from eventbus.settings import EventBusSettings
 
 
 class App(containers.DeclarativeContainer):
     """Two event families over one proxy are two buses, each with a client; `@on` finds the right one by the event type."""
 
-    bus = providers.Container(EventBusContainer, event_class=RLEvent, client_class=RLEventBusClient)
-    io = providers.Container(
-        EventBusContainer,
-        event_class=IOEvent,
+    bus = event_bus(RLEventBusClient)
+    io = event_bus(
+        IOEventBusClient,
         # Where EVENTBUS_HTTP_PORT is set, one client of the program can have the port, and that is the first.
         settings=providers.Singleton(EventBusSettings, http_port=0),
     )

@@ -97,9 +97,9 @@ def test_an_encrypted_bus(run: Run, encrypted: EventBusProxy) -> None:
 
 
 def test_a_host_without_address(run: Run) -> None:
-    """A name that nobody knows is named, and the variable for it; its signs are escaped."""
-    said = failure(run("check", "--host", "no\x1b.invalid"), "host")
-    assert r"cannot find an IPv4 address of 'no\x1b.invalid'" in said
+    """A name that nobody knows is named, and the variable for it."""
+    said = failure(run("check", "--host", "no.invalid"), "host")
+    assert "cannot find an address of 'no.invalid'" in said
     assert "set EVENTBUS_HOST" in said
 
 
@@ -151,10 +151,11 @@ def test_swapped_ports_of_an_encrypted_bus(run: Run, encrypted: EventBusProxy) -
     assert f"set EVENTBUS_PUB_PORT={encrypted.pub_port} and EVENTBUS_SUB_PORT={encrypted.sub_port}" in said
 
 
-def test_the_same_port_twice(run: Run, proxy: EventBusProxy) -> None:
+def test_the_same_kind_of_port_twice(run: Run, proxy: EventBusProxy) -> None:
     """A port that is the wrong one of a proxy's is told with the kind of its socket."""
-    said = failure(run("check", *at(proxy.pub_port, proxy.pub_port)), "protocol")
-    assert f"the ZeroMQ socket at tcp://127.0.0.1:{proxy.pub_port} is XSUB, but a proxy has XPUB there" in said
+    with EventBusProxy(pub_port=0, sub_port=0) as other:
+        said = failure(run("check", *at(proxy.pub_port, other.pub_port)), "protocol")
+        assert f"the ZeroMQ socket at tcp://127.0.0.1:{other.pub_port} is XSUB, but a proxy has XPUB there" in said
     assert "set EVENTBUS_SUB_PORT" in said
 
 
@@ -194,7 +195,7 @@ def test_a_firewall(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         for filling in (first, second):
             filling.setblocking(False)
             filling.connect_ex(address)
-        done = run("check", *at(address[1], address[1]), "--connect-timeout=0.2")
+        done = run("check", *at(address[1], 1), "--connect-timeout=0.2")
     said = failure(done, "publishers")
     assert f"tcp://127.0.0.1:{address[1]} does not answer within 0.2 s" in said
     assert "firewall" in said

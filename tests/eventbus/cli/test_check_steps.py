@@ -2,9 +2,10 @@
 
 import json
 
-from eventbus.cli.check_steps import CheckFailed, Step, StepStatus, json_object, run_steps, text_line
+from eventbus.cli.check_steps import Step, StepStatus, json_object, run_steps, text_line
 from eventbus.cli.terminal import Paint
 from eventbus.errors import EncryptionRequired
+from eventbus.transports.zeromq.reachability import CheckFailed
 
 OK = Step("host", StepStatus.OK, "localhost is 127.0.0.1")
 FAILED = Step("publishers", StepStatus.FAILED, "nothing listens", "start a proxy")

@@ -7,6 +7,7 @@ import signal
 import socket
 import zlib
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,30 @@ def test_help_lists_the_commands(run: Run, arguments: tuple[str, ...]) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ") and line.strip()]
     assert [name for name in listed if name in COMMANDS] == COMMANDS
+
+
+def test_version(run: Run) -> None:
+    """`eventbus --version` prints the version of the package."""
+    done = run("--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"eventbus {version('eventbus')}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("chek",), "there is no command 'chek': did you mean check?"),
+        (("nonsense",), "there is no command 'nonsense': `eventbus --help` lists them"),
+        (("--pub-port=1", "check"), "--pub-port=1 stands before the command: write `eventbus COMMAND --pub-port=1 …`"),
+        (("check", "--hots", "x"), "unrecognized arguments: --hots x; `eventbus check --help` lists what it takes"),
+        (("emit", "plant"), "the following arguments are required: EVENT; `eventbus emit --help` lists what it takes"),
+        (("emit", '{"type": "started"}', "plant"), "the topic comes before the event: eventbus emit TOPIC EVENT"),
+        (("emit", "", '{"type": "started"}'), "the topic is empty"),
+        (("tail", ""), "a topic is empty: leave it out to get all topics"),
+    ],
+)
+def test_mistakes_are_told_with_their_remedy(run: Run, arguments: tuple[str, ...], expected: str) -> None:
+    """A mistake in the arguments is told in the words of a person who typed them."""
+    assert complaint(run(*arguments), 2) == expected
 
 
 def test_help_tells_the_exit_statuses(run: Run) -> None:

@@ -472,3 +472,52 @@ def test_printed_settings_have_no_place_for_a_secret(capsys: pytest.CaptureFixtu
     (tmp_path / ".env").write_text(capsys.readouterr().out)
     assert main(["settings"]) == 2
     assert f"{SECRET_KEY}: it is no CURVE key" in capsys.readouterr().err
+
+
+VARIABLES = [
+    *("HOST", "HTTP_HOST", "TOPICS", "PUB_PORT", "SEND_POLICY", "SECURITY"),
+    *("SECURITY__SECRET_KEY_FILE", "SECURITY__ALLOW_LIST"),
+]
+COMMANDS = [
+    ("settings",),
+    ("check",),
+    ("check", "--json"),
+    ("emit", "plant", '{"type": "started"}'),
+    ("tail",),
+    ("top", "--json"),
+    ("proxy", *FREE_PORTS, "--http-port=x"),
+]
+
+
+@pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
+@pytest.mark.parametrize("name", VARIABLES)
+def test_a_key_in_the_wrong_variable(run: Run, name: str, arguments: tuple[str, ...]) -> None:
+    """A secret key is shown by no command, in whatever variable it was put by mistake."""
+    secret = STRANGER.secret
+    where = () if arguments[0] == "proxy" or name == "PUB_PORT" else ("--pub-port=1", "--sub-port=2")
+    done = run(*arguments, *where, "--connect-timeout=0.1", **{f"EVENTBUS_{name}": secret})
+    assert secret not in done.stdout + done.stderr
+    if name in ("HOST", "HTTP_HOST"):
+        assert "it is a key, where the name or address of a host belongs" in complaint(done, 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("{}",),
+        ("{}", "check"),
+        ("--secret-key={}", "check"),
+        ("check", "{}"),
+        ("check", "--host={}"),
+        ("check", "--secret-key", "{}"),
+        ("check", "--pub-port", "{}"),
+        ("tail", "--count", "{}"),
+        ("keygen", "{}"),
+        ("keygen", "client", "--directory", "{}"),
+    ],
+    ids=" ".join,
+)
+def test_a_key_as_an_argument(run: Run, arguments: tuple[str, ...]) -> None:
+    """Nor as an argument where none belongs."""
+    secret = STRANGER.secret
+    assert secret not in complaint(run(*(argument.format(secret) for argument in arguments)), 2)

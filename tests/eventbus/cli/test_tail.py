@@ -146,9 +146,7 @@ def test_a_proxy_that_goes_away(start: Start) -> None:
         peers.close()
     assert len(lines) == 2
     assert "event bus degraded" in lines[0]
-    assert re.search(
-        r"event bus ready again after \d+\.\d s: events emitted in that time may be missing here$", lines[1].rstrip()
-    )
+    assert re.search(r"event bus ready again after \d+\.\d s, at ", lines[1])
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,14 @@ def test_what_is_no_condition(text: str) -> None:
         Condition.parse(text)
 
 
+def test_a_key_is_not_shown() -> None:
+    """A key that is given as a condition by mistake is not part of the error."""
+    key = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
+    with pytest.raises(InvalidSettings) as caught:
+        Condition.parse(key)
+    assert key not in str(caught.value)
+
+
 def test_without_a_wish_everything_is_wanted() -> None:
     """A event_filter of nothing in particular admits whatever came, objects or not."""
     assert all(map(EventFilter().matches, [EVENT, {}, [], "text", 3, None]))

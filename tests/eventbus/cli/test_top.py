@@ -178,7 +178,7 @@ def test_without_rich() -> None:
         "import sys\n"
         "sys.modules['rich'] = None\n"
         "from eventbus.cli.main import main\n"
-        "assert main(['top', '--json', '--connect-timeout=0.1', '--pub-port=1', '--sub-port=1']) == 1\n"
+        "assert main(['top', '--json', '--connect-timeout=0.1', '--pub-port=1', '--sub-port=2']) == 1\n"
         "sys.exit(main(['top']))\n"
     )
     assert done.returncode == 2

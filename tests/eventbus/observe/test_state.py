@@ -9,7 +9,7 @@ from threading import Event
 import pytest
 
 from eventbus._base.deadline import Deadline
-from eventbus.errors import ReconnectFailed
+from eventbus.errors import NotConnected, ReconnectFailed
 from eventbus.observe.state import ClientState, StateChange, Status
 from tests.support import PATIENCE, eventually, fields_of, in_thread, is_waiting, run_threads
 
@@ -112,6 +112,30 @@ def test_a_change_is_logged(status: Status, state: ClientState, level: int, capl
         "eventbus_reason": "the reason",
         "eventbus_endpoints": "nowhere",
     }
+
+
+@pytest.mark.parametrize("trouble", ["degraded", "diagnosed", "overdue"])
+def test_recovery_has_the_level_of_the_trouble(status: Status, trouble: str, caplog: pytest.LogCaptureFixture) -> None:
+    """Who is warned is also told that it is over, once; closing, and what comes after it, is for information."""
+    caplog.set_level(logging.INFO)
+    status.change(CONNECTING, "opened")
+    if trouble == "degraded":
+        status.change(READY, "proven")
+        status.change(DEGRADED, "down")
+    elif trouble == "diagnosed":
+        assert status.note_diagnosis(lambda: NotConnected("nowhere"), if_=lambda: True)
+        assert not status.note_trouble()  # something better is known
+    else:
+        assert status.note_trouble()
+    caplog.clear()
+    status.change(READY, "proven again")
+    status.change(CLOSED, "closed")
+    status.change(CONNECTING, "opened")
+    status.change(READY, "proven")
+    assert [record.levelno for record in caplog.records] == [logging.WARNING, *[logging.INFO] * 3]
+    text = "event bus ready again after 0.0 s, at nowhere: proven again" if trouble == "degraded" else "was connecting"
+    assert text in caplog.records[0].getMessage()
+    assert not status.note_trouble()
 
 
 def test_an_echo_is_noted(status: Status) -> None:

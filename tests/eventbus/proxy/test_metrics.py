@@ -180,6 +180,7 @@ HEALTH = ProxyHealth(
     connections=Connections(7, 9),
     handshake_failures=HandshakeFailures(1, 2, 3),
     subscriptions=11,
+    disconnected={"slow": 4, "unfinished": 5},
 )
 
 
@@ -210,6 +211,8 @@ def test_what_is_collected() -> None:
         ("handshake_failures_total", "protocol"): 2,
         ("handshake_failures_total", "auth"): 3,
         ("refused_total", ""): 3,
+        ("disconnected_total", "slow"): 4,
+        ("disconnected_total", "unfinished"): 5,
         ("denied_total", "ann"): 1,
         ("denied_total", "bob"): 2,
     }

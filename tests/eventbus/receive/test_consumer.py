@@ -2,6 +2,7 @@
 
 import threading
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import field_validator
 
-from eventbus import Compression, EventBusProxy, EventBusStats, NotConnected
+from eventbus import Compression, EventBusProxy, EventBusStats, NotConnected, RejectReason
 from eventbus._base.log_throttle import LogThrottle
 from eventbus.observe.hooks import Hooks
 from eventbus.observe.stats import Counters
@@ -107,9 +108,10 @@ class Bench:
         self.sender, self.transport = MemoryTransport(hub), MemoryTransport(hub)
         self.transport.subscribe(b"my_service")
         self.sender.open(PATIENCE)
+        self.codec: Codec[MyEvent] = Codec(MyEvent)
         self.consumer = Consumer(
             self.transport,
-            Codec(MyEvent),
+            self.codec,
             self.dispatcher,
             self.counters,
             Hooks(),
@@ -305,15 +307,42 @@ def test_what_is_too_large_is_not_decoded(benches: Callable[..., Bench], caplog:
 
 
 @pytest.mark.parametrize("space", [b"", b" "])
-def test_packed_events_may_be_larger_together(benches: Callable[..., Bench], space: bytes) -> None:
-    """An array is too large when no client would pack so many bytes, however low the limit for one event is."""
-    bench = benches(max_event_bytes=100)
+@pytest.mark.parametrize("max_event_bytes", [100, 16_777_216, None])
+def test_packed_events_may_be_larger_together(
+    benches: Callable[..., Bench], space: bytes, max_event_bytes: int | None
+) -> None:
+    """An array is too large when no client would pack so many bytes, whatever the limit for one event is."""
+    bench = benches(max_event_bytes=max_event_bytes)
     events = b",".join(json_of(number) for number in range(100))
     bench.sender.send(b"my_service", space + b"[" + events + b"]")
     assert bench.recorder.wait_for(100) == list(range(100))
     bench.sender.send(b"my_service", space + b"[" + events + b" " * MAX_PACKED_BYTES + b"]")
     eventually(lambda: bench.stats().rejected == 1)
     assert bench.stats().received == 100
+
+
+def test_an_array_that_is_too_large_is_not_decoded(benches: Callable[..., Bench], caplog: pytest.LogCaptureFixture) -> None:
+    """Millions of elements are one reject, also compressed to a few bytes, and also behind a good event in one batch."""
+    bench = benches(max_event_bytes=16_777_216)
+    array = b"[" + b"1," * 2_000_000 + b"1]"
+    for payload in (json_of(1), array, zlib.compress(array), json_of(2)):
+        bench.sender.send(b"my_service", payload)
+    assert bench.recorder.wait_for(2) == [1, 2]
+    assert bench.stats().rejects == {RejectReason.TOO_LARGE: 2}
+    assert "bytes, the limit is 65536" in caplog.messages[0]
+
+
+def test_an_array_of_nothing_is_rejected_at_once(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    """Each element of a message counts, but only some are looked at one by one; good events are found anywhere."""
+    elements = [json_of(1), *[b"1"] * 15_000, json_of(2), *[b"{}"] * 5_000, json_of(3)]
+    attempts: list[bytes] = []
+    decode_one = bench.codec.decode_one
+    bench.codec.decode_one = lambda payload: attempts.append(payload) or decode_one(payload)  # type: ignore[func-returns-value]
+    bench.sender.send(b"my_service", b"[" + b",".join(elements) + b"]")
+    assert bench.recorder.wait_for(3) == [1, 2, 3]
+    assert bench.stats().rejects == {RejectReason.SCHEMA: 20_000}
+    assert len(attempts) <= 1_002
+    assert len(caplog.messages) == 1
 
 
 def test_a_topic_that_is_not_subscribed_is_not_measured(benches: Callable[..., Bench]) -> None:
@@ -367,7 +396,7 @@ def test_a_mixed_batch_is_decoded_once(pair: Callable[..., tuple[Bus, Bus]]) -> 
     for each in sent:
         sender.emit_event(each, TOPIC)
     assert [receiver.recv_event(PATIENCE) for _ in sent] == sent
-    assert decoded == list(range(43))
+    assert decoded == [0, *range(43)], "the first of a class is also decoded where it is emitted"
 
 
 def test_a_compressed_batch_is_never_in_memory_as_a_whole(pair: Callable[..., tuple[Bus, Bus]]) -> None:

@@ -1,6 +1,7 @@
 """Events to payloads and back."""
 
 import json
+import math
 from enum import auto
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,8 @@ from pydantic import (
     Tag,
     TypeAdapter,
     ValidationError,
+    computed_field,
+    field_serializer,
     field_validator,
 )
 from pydantic.dataclasses import dataclass
@@ -313,22 +316,200 @@ def test_the_name_of_an_unknown_type_is_printable_and_short(codec: Codec[MyEvent
 
 
 def test_an_event_with_errors_without_number() -> None:
-    """Of thousands of errors none is looked at but that of the type, and they make one reject."""
+    """Of a list whose elements are wrong the first is named; an unknown type is told all the same."""
 
     class Listing(BaseEvent[MyEventType]):
         kinds: list[Kind]
 
     codec: Codec[Listing] = Codec(Listing)
     kinds = b"[" + b",".join([b"3"] * 2_000) + b"]"
-    assert list(codec.salvage(b'{"type":"updated","kinds":%s}' % kinds)) == [Reject(RejectReason.SCHEMA, "2000 errors")]
+    [reject] = codec.salvage(b'{"type":"updated","kinds":%s}' % kinds)
+    assert isinstance(reject, Reject)
+    assert (reject.reason, reject.detail[:9]) == (RejectReason.SCHEMA, "kinds.0: ")
     [reject] = codec.salvage(b'{"type":"unheard","kinds":%s}' % kinds)
     assert reject == Reject(RejectReason.TYPE, "unknown type 'unheard'", "unheard")
+
+
+class Collections(BaseEvent[MyEventType]):
+    kinds: list[Kind] = Field(default_factory=list)
+    named: dict[str, Kind] = Field(default_factory=dict)
+    deep: list[dict[str, tuple[int, ...]]] = Field(default_factory=list)
+    some: set[int] | frozenset[int] = frozenset()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        b'"kinds":[%s]' % b",".join([b"3"] * 100_000),
+        b'"named":{%s}' % b",".join(b'"%d":3' % number for number in range(100_000)),
+        b'"deep":[{"a":[%s]}]' % b",".join([b'"x"'] * 100_000),
+        b'"some":[%s]' % b",".join([b'"x"'] * 100_000),
+    ],
+    ids=["list", "dict", "nested", "union"],
+)
+def test_decoding_stops_at_the_first_wrong_element(fields: bytes) -> None:
+    """However many elements of a collection are wrong, one error is kept for each class that could have taken it."""
+    codec: Codec[Collections] = Codec(Collections)
+    payload = b'{"type":"updated",%s}' % fields
+    for decode, content in ((codec.decode_one, payload), (codec.decode_many, b"[%s]" % payload)):
+        with pytest.raises(ValidationError) as caught:
+            decode(content)
+        assert caught.value.error_count() <= 2
 
 
 def test_salvage_keeps_the_good_elements(codec: Codec[MyEvent]) -> None:
     """Of an array with bad elements the good ones are kept, in order, and each bad one has its reason."""
     payload = b" [" + b",".join([json_of(1), b"7", json_of(2), b'{"type":"unheard","time":""}', b"[]"]) + b"]"
     assert salvaged(codec, payload) == [event(1), RejectReason.SCHEMA, event(2), RejectReason.TYPE, RejectReason.SCHEMA]
+
+
+@pytest.mark.parametrize("bad", [b"1", b"{}", b"[]", b'{"type":"unheard"}', b'{"type":"updated","time":3}', b"[[1]]"])
+def test_salvage_looks_at_some_and_counts_the_rest(codec: Codec[MyEvent], bad: bytes) -> None:
+    """However many elements are bad, a thousand are looked at, the rest is one reject, and good events stay in order."""
+    elements = [bad] * (60_000 // len(bad))
+    elements[0], elements[len(elements) // 2], elements[-1] = json_of(1), json_of(2), json_of(3)
+    attempts: list[bytes] = []
+    decode_one = codec.decode_one
+    codec.decode_one = lambda payload: attempts.append(payload) or decode_one(payload)  # type: ignore[func-returns-value]
+    found = list(codec.salvage(b"[" + b",".join(elements) + b"]"))
+    rejects = [one for one in found if isinstance(one, Reject)]
+    assert [one for one in found if not isinstance(one, Reject)] == [event(1), event(2), event(3)]
+    assert (len(rejects), sum(reject.count for reject in rejects)) == (1_001, len(elements) - 3)
+    assert len({reject.reason for reject in rejects}) == 1
+    assert len(attempts) == 1_001
+
+
+def test_a_validator_that_raises_anything_ends_no_salvage() -> None:
+    """Where a service's validator raises what pydantic does not expect, the rest of a bad message counts as rejected."""
+
+    class Picky(BaseEvent[MyEventType]):
+        @field_validator("type", mode="before")
+        @classmethod
+        def refuse(cls, value: object) -> object:
+            raise RuntimeError
+
+    codec: Codec[Picky] = Codec(Picky)
+    rejects = [one for one in codec.salvage(b"[%s]" % b",".join([b'{"type":"updated"}'] * 2_000)) if isinstance(one, Reject)]
+    assert {reject.reason for reject in rejects} == {RejectReason.SCHEMA}
+    assert (len(rejects), sum(reject.count for reject in rejects)) == (1_001, 2_000)
+
+
+# What a class cannot read of its own
+
+
+class Forbidding(BaseEvent[MyEventType], extra="forbid"):
+    value: float = 1.0
+
+    @computed_field  # type: ignore[prop-decorator] # of mypy, for all of them
+    @property
+    def double(self) -> float:
+        return 2 * self.value
+
+
+class Excluding(BaseEvent[MyEventType]):
+    secret: str = Field(exclude=True)
+
+
+class Unreadable(BaseEvent[MyEventType]):
+    value: float = 1.5
+
+    @field_serializer("value")
+    def with_unit(self, value: float) -> str:
+        return f"{value} K"
+
+
+class Doubling(BaseEvent[MyEventType]):
+    value: float = 1.5
+
+    @field_serializer("value")
+    def double(self, value: float) -> float:
+        return 2 * value
+
+
+class Strict(BaseEvent[MyEventType], extra="forbid"):
+    pass
+
+
+class Wider(Strict):
+    more: int = 1
+
+
+@pytest.mark.parametrize(
+    ("codec", "event", "why"),
+    [
+        (Codec(Forbidding), Forbidding(type=MyEventType.updated), "rejected (double: "),
+        (Codec(Excluding), Excluding(type=MyEventType.updated, secret="x"), "rejected (secret: "),
+        (Codec(Unreadable), Unreadable(type=MyEventType.updated), "rejected (value: "),
+        (Codec(Doubling), Doubling(type=MyEventType.updated), "read as different events"),
+        (Codec(Strict), Wider(type=MyEventType.updated), "rejected (more: "),
+    ],
+    ids=lambda value: value.name if isinstance(value, Codec) else None,
+)
+def test_a_class_that_cannot_read_its_events(
+    codec: Codec[Any], event: BaseEvent[MyEventType], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The first event that receivers will not read makes a warning where it is emitted, once, and is sent all the same."""
+    for _ in range(3):
+        assert codec.encode_many([event])
+        codec.encode(event)
+    [line] = caplog.records
+    assert line.getMessage().startswith(
+        f"{type(event).__name__} cannot read its own events as they are sent: they are {why}"
+    )
+    assert vars(line)["eventbus_event_class"] == type(event).__name__
+
+
+class Odd(BaseEvent[MyEventType]):
+    """Is read as it was, or as good."""
+
+    names: frozenset[str] = frozenset({"a", "b", "c"})
+    value: float = math.nan
+    anything: Any = (1, 2)
+    shown: float = 1.0
+    hidden: int = Field(7, exclude=True)
+    _private: int = 3
+
+    @field_serializer("shown")
+    def rounded(self, value: float) -> float:
+        return round(value, 1)
+
+
+@pytest.mark.parametrize("event", [Odd(type=MyEventType.updated, shown=1.23, hidden=8), event(math.inf)])
+def test_a_class_that_reads_its_events(event: BaseEvent[MyEventType], caplog: pytest.LogCaptureFixture) -> None:
+    """Sets, NaN, rounding, and fields with a default that are left out are nothing to warn of."""
+    Codec(type(event)).encode(event)
+    assert caplog.messages == []
+
+
+class Holding(BaseEvent[MyEventType]):
+    anything: Any = None
+
+
+class Failing(BaseEvent[MyEventType]):
+    value: int = 1
+
+    @field_serializer("value")
+    def fail(self, value: int) -> int:
+        raise ZeroDivisionError("on purpose")
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [
+        (Holding(type=MyEventType.updated, anything=object()), "unknown type"),
+        (Holding(type=MyEventType.updated, anything="\ud800"), "surrogates"),
+        (Failing(type=MyEventType.updated), "on purpose"),
+    ],
+)
+def test_what_json_cannot_carry_is_an_error_of_the_bus(event: BaseEvent[MyEventType], why: str) -> None:
+    """Whatever a serializer raises, it is InvalidEvent with that as its cause, alone or among many, each time."""
+    codec: Codec[Any] = Codec(type(event))
+    for _ in range(2):
+        with pytest.raises(InvalidEvent, match=f"{type(event).__name__} cannot be written as JSON: .*{why}") as caught:
+            codec.encode(event)
+        assert caught.value.__cause__ is not None
+        with pytest.raises(InvalidEvent, match=why):
+            codec.encode_many([event, event])
 
 
 def test_decoding_raises_only_validation_errors(codec: Codec[MyEvent]) -> None:

@@ -1,10 +1,11 @@
-"""The notice that tells a client what it was denied."""
+"""The notices that tell publishers what they were denied, and how large a payload may be."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.wire.notices import Action, DenialNotice
+from eventbus.wire.frames import PRIVATE
+from eventbus.wire.notices import MIN_PAYLOAD_LIMIT, Action, DenialNotice, LimitNotice
 
 KEY = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
 
@@ -43,3 +44,34 @@ def test_other_frames_say_nothing(frame: bytes) -> None:
 def test_half_a_frame_says_nothing(text: str) -> None:
     """A frame in which something is missing or wrong is no notice: any client may send such frames."""
     assert DenialNotice.of(b"\x02" + text.encode()) is None
+
+
+@given(limit=st.integers(MIN_PAYLOAD_LIMIT, 2**70), run=st.text(max_size=20))
+def test_a_limit_is_read_as_it_was_written(limit: int, run: str) -> None:
+    """The frame of a limit is a subscription, and is read as it was written; it is no denial, and no token."""
+    notice = LimitNotice(limit, run)
+    frame = notice.frame()
+    assert LimitNotice.of(frame) == notice
+    assert DenialNotice.of(frame) is None
+    assert frame.startswith(b"\x01" + PRIVATE)
+
+
+def test_a_limit_is_longer_than_a_token() -> None:
+    """No limit has the length of a token, which under rules is all that clients may send upstream."""
+    run = "0123456789abcdef"
+    assert len(LimitNotice(MIN_PAYLOAD_LIMIT, run).frame()) > 1 + len(PRIVATE) + 16
+
+
+@given(frame=st.binary(max_size=100))
+def test_other_frames_tell_no_limit(frame: bytes) -> None:
+    """Any other frame tells no limit."""
+    assert LimitNotice.of(frame) is None
+    assert LimitNotice.of(b"\x01\xff\0" + frame) is None
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", '[1023, "x"]', '[-1, "x"]', '[true, "x"]', '[1e9, "x"]', "[5000]", "[5000, 1]", "5000", "[" * 100_000, ""]
+)
+def test_a_limit_that_is_none(text: str) -> None:
+    """A limit that no proxy has, or half a notice, is none: any client may send such frames."""
+    assert LimitNotice.of(b"\x01\xff\0" + text.encode()) is None

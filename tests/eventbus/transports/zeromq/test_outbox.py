@@ -56,7 +56,7 @@ def test_events_are_counted_not_messages() -> None:
 
 def test_recent_messages_are_sent_again() -> None:
     """After a lost connection all messages of the period come again, in order, with their numbers; older ones do not."""
-    buffer = ResendBuffer(limit=100, period=7.0)
+    buffer = ResendBuffer(limit=100, max_bytes=1_000_000, period=7.0)
     for number in range(10):
         buffer.sent(float(number), b"t%d" % number, b"%d" % number)
     assert not buffer.has_more
@@ -67,7 +67,7 @@ def test_recent_messages_are_sent_again() -> None:
 
 def test_only_the_newest_are_kept() -> None:
     """Of more messages than the limit the newest are kept."""
-    buffer = ResendBuffer(limit=3, period=7.0)
+    buffer = ResendBuffer(limit=3, max_bytes=1_000_000, period=7.0)
     for number in range(10):
         buffer.sent(0.0, b"t", b"%d" % number)
     buffer.connection_lost()
@@ -76,7 +76,7 @@ def test_only_the_newest_are_kept() -> None:
 
 def test_a_connection_that_is_lost_again_in_between() -> None:
     """What was sent again is recent again: it comes before what was still to be sent again, and with its new time."""
-    buffer = ResendBuffer(limit=100, period=7.0)
+    buffer = ResendBuffer(limit=100, max_bytes=1_000_000, period=7.0)
     for number in range(4):
         buffer.sent(0.0, b"t", b"%d" % number)
     buffer.connection_lost()
@@ -89,7 +89,7 @@ def test_a_connection_that_is_lost_again_in_between() -> None:
 
 def test_what_has_arrived_is_forgotten() -> None:
     """forget_before() forgets recent messages, and none that is to be sent again."""
-    buffer = ResendBuffer(limit=100, period=7.0)
+    buffer = ResendBuffer(limit=100, max_bytes=1_000_000, period=7.0)
     buffer.sent(0.0, b"t", b"old")
     buffer.connection_lost()
     buffer.sent(1.0, b"t", b"recent")
@@ -101,7 +101,7 @@ def test_what_has_arrived_is_forgotten() -> None:
 @given(st.lists(st.sampled_from(["send", "lose", "again"]), max_size=60))
 def test_nothing_is_lost_or_reordered(story: list[str]) -> None:
     """However often connections are lost while messages are sent and sent again: all come, each the first time in order."""
-    buffer = ResendBuffer(limit=1_000, period=7.0)
+    buffer = ResendBuffer(limit=1_000, max_bytes=1_000_000, period=7.0)
     sent: list[int] = []
     number = 0
     for what in [*story, "lose"]:
@@ -116,3 +116,110 @@ def test_nothing_is_lost_or_reordered(story: list[str]) -> None:
             buffer.sent_again(0.0)
     assert payloads_again(buffer) == [b"%d" % value for value in range(number)]
     assert list(dict.fromkeys(sent)) == list(range(number))
+
+
+def test_bytes_are_bounded() -> None:
+    """Of more bytes than the bound the newest are kept; a payload that is larger than the bound is not kept at all."""
+    buffer = ResendBuffer(limit=100, max_bytes=25, period=7.0)
+    for number in range(5):
+        buffer.sent(0.0, b"t", b"%010d" % number)
+    assert buffer.recent_bytes == 20
+    buffer.connection_lost()
+    assert buffer.recent_bytes == 0
+    assert payloads_again(buffer) == [b"%010d" % 3, b"%010d" % 4]
+    assert buffer.recent_bytes == 20
+    buffer.sent(0.0, b"t", b"x" * 26)
+    assert buffer.recent_bytes == 0
+
+
+def test_old_messages_are_freed() -> None:
+    """forget_old() frees what is older than the period, also if nothing is sent any more."""
+    buffer = ResendBuffer(limit=100, max_bytes=1_000, period=7.0)
+    buffer.sent(0.0, b"t", b"old")
+    buffer.sent(5.0, b"t", b"recent")
+    buffer.forget_old(8.0)
+    assert buffer.recent_bytes == len(b"recent")
+
+
+# A message that the proxy refuses
+
+
+def buffer_of(*sizes: int) -> ResendBuffer:
+    """A buffer whose connection was lost after messages of these sizes."""
+    buffer = ResendBuffer(limit=100, max_bytes=1_000_000, period=7.0)
+    for index, size in enumerate(sizes):
+        buffer.sent(0.0, b"t%d" % index, b"x" * size)
+    buffer.connection_lost()
+    return buffer
+
+
+def lose_again(buffer: ResendBuffer) -> None:
+    payloads_again(buffer)
+    buffer.connection_lost()
+
+
+def test_the_largest_is_given_up_after_two_connections() -> None:
+    """The largest message that two connections were given is given up; the others are sent again, in order."""
+    buffer = buffer_of(10, 5_000, 20)
+    assert buffer.refused(at_least=1_024) is None
+    lose_again(buffer)
+    refused = buffer.refused(at_least=1_024)
+    assert refused is not None
+    assert (refused[1], len(refused[2])) == (b"t1", 5_000)
+    assert [len(payload) for payload in payloads_again(buffer)] == [10, 20]
+
+
+def test_each_refused_message_is_given_up() -> None:
+    """Several messages that are too large are given up one after the other, from the largest on."""
+    buffer = buffer_of(10, 5_000, 7_000, 20, 6_000)
+    given_up = []
+    for _ in range(6):
+        refused = buffer.refused(at_least=1_024)
+        if refused is not None:
+            given_up.append(len(refused[2]))
+        lose_again(buffer)
+    assert given_up == [7_000, 6_000, 5_000]
+    assert [len(payload) for payload in payloads_again(buffer)] == [10, 20]
+
+
+def test_what_was_not_sent_is_not_blamed() -> None:
+    """A message that the connection was not given cannot have ended it."""
+    buffer = buffer_of(10, 5_000)
+    for _ in range(5):
+        buffer.sent_again(0.0)  # the small one
+        buffer.connection_lost()
+        assert buffer.refused(at_least=1_024) is None
+
+
+def test_small_messages_are_never_given_up() -> None:
+    """Sizes that every proxy accepts are no reason, nor sizes of which a message has passed."""
+    buffer = buffer_of(10, 1_024)
+    for _ in range(5):
+        assert buffer.refused(at_least=1_024) is None
+        lose_again(buffer)
+    buffer = ResendBuffer(limit=100, max_bytes=1_000_000, period=7.0)
+    buffer.sent(0.0, b"t0", b"x" * 5_000)
+    buffer.sent(100.0, b"t1", b"x" * 5_000)  # the first one has passed
+    buffer.connection_lost()
+    for _ in range(5):
+        assert buffer.refused(at_least=1_024) is None
+        lose_again(buffer)
+
+
+def test_another_proxy_begins_anew() -> None:
+    """What a message is blamed for at one proxy does not count at another one."""
+    buffer = buffer_of(5_000)
+    for _ in range(5):
+        assert buffer.refused(at_least=1_024) is None
+        buffer.proxy_replaced()
+        lose_again(buffer)
+
+
+def test_a_loss_that_is_told_twice() -> None:
+    """That the socket must be replaced again, because none could be made, changes nothing."""
+    buffer = buffer_of(5_000)
+    assert buffer.refused(at_least=1_024) is None
+    payloads_again(buffer)
+    buffer.connection_lost()
+    buffer.connection_lost()
+    assert buffer.refused(at_least=1_024) is not None

@@ -1,0 +1,396 @@
+"""Keeping a proxy within its memory and its descriptors: the connections that use most of them are ended."""
+
+import errno
+import os
+import resource
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from threading import Lock
+from types import MappingProxyType
+from typing import Literal
+
+from eventbus._base.log import Log
+from eventbus._base.log_throttle import LogThrottle
+from eventbus.options import ProxyOptions
+from eventbus.proxy import memory, tcp
+from eventbus.proxy.health import Traffic
+from eventbus.proxy.ledger import Ledger, SubscriptionShares
+from eventbus.proxy.tcp import Connection, TcpState
+
+type Reason = Literal["slow", "unfinished", "handshake", "subscriptions", "descriptors"]
+type Opened = dict[int, float]
+"""When each connection of a port was opened, by descriptor, the newest last."""
+
+REASONS: tuple[Reason, ...] = ("slow", "unfinished", "handshake", "subscriptions", "descriptors")
+_TEXTS: Mapping[Reason, str] = MappingProxyType(
+    {
+        "slow": "it reads too slowly",
+        "unfinished": "it sends faster than its messages end",
+        "handshake": "it sends too much before it is authenticated",
+        "subscriptions": "it has too many subscriptions (EVENTBUS_PROXY_MAX_SUBSCRIPTIONS)",
+        "descriptors": "descriptors run out (raise `ulimit -n`, LimitNOFILE= of a systemd unit)",
+    }
+)
+
+_MIB = 1_048_576
+_HANDSHAKE_S = 6.0  # by then every handshake has ended: the proxy allows five seconds
+# What a client has sent at least when its handshake ends: a greeting of 64 bytes, and READY with its socket type.
+_MIN_HANDSHAKE_BYTES = 91
+# What a client that uses CURVE sends until it is authenticated is less than 1 kB; what it has received by then is more than
+# a greeting of 64 bytes and WELCOME of 170, and less if it is not.
+_MAX_HANDSHAKE_BYTES, _AUTHENTICATED_BYTES = 65_536, 260
+# What ZeroMQ adds to a frame: 9 bytes at most, and CURVE 33 more.
+_FRAME_BYTES, _CURVE_BYTES = 9, 33
+
+_RESERVE = 24  # descriptors for what is no client: probes, metrics, the allow-list, the log
+_SILENCE_S = 0.25  # connections that have been silent for so long make room for others
+_AT_ONCE = 8  # connections that make room for one
+_FLOOD = 8  # connections in their handshake, with which there are enough
+_LAST = 2  # without these descriptors libzmq would try in vain to accept connections, all the time
+_SUBSCRIPTION_BYTES = 16  # a short one, with what ZeroMQ adds
+_SAMPLE_S, _MANY_SUBSCRIPTIONS = 5.0, 1_000  # after which time, or number of new ones, connections are sampled
+
+_MIN_GROWTH_BYTES = 16 * _MIB  # no limit is closer to what the process has at its start
+_ACCOUNTABLE_BYTES = _MIB  # connections that account for less are not ended for that
+_PRESSURE, _RELIEF = 0.6, 0.3  # of the way from the start to the limit: from where, and to where, connections are ended
+# Checks in a row above the limit before all connections end: while some are ended, and while nobody knows which to end.
+_GRACE, _MIN_SAMPLES = 4, 2
+# libzmq keeps subscriptions in small pieces, which the C library does not return to the system when they are free.
+_TRIM_SUBSCRIPTIONS = 10_000
+_TRIM_INTERVAL_S, _FREEING_S = 1.0, 3.0
+
+
+class ConnectionGuard:
+    """Ends connections that endanger the proxy, and has the proxy restart when that does not help.
+
+    One thread, the counter's, calls its methods, but for `disconnected` and `end`, which any thread may use.
+
+    Args:
+        options: the proxy's.
+        traffic: returns what was passed on (from publishers, to subscribers, from subscribers, to publishers), and whether
+            the proxy answers. It must not wait for another thread that waits for this one.
+        restart: called with the reason when the memory is above its limit and stays there.
+        name: returns the client's name at a connection, if it is known; empty: it is not.
+    """
+
+    interval_s = 0.25
+    """The seconds from one check to the next."""
+
+    def __init__(
+        self,
+        options: ProxyOptions,
+        traffic: Callable[[], tuple[tuple[Traffic, Traffic, Traffic, Traffic], bool]],
+        restart: Callable[[str], None],
+        name: Callable[[Connection], str],
+    ) -> None:
+        self._options = options
+        self._traffic = traffic
+        self._restart = restart
+        self._name = name
+        self._log = Log()
+        self._throttle = LogThrottle()
+        self._lock = Lock()  # guards the next two
+        self._ending: set[Connection] = set()  # those that libzmq has perhaps not closed yet
+        self._counts: Counter[str] = Counter()
+        self._known: tuple[dict[int, tuple[float, Connection]], ...] = ({}, {})
+        self._ledgers: tuple[Ledger, Ledger] | None = None
+        self._shares = SubscriptionShares()
+        self._sampled = self._trimmed = 0.0  # when that was done last
+        self._freeing_until = 0.0  # by then libzmq has freed what it held for connections that were ended
+        self._baseline: int | None = None  # resident bytes at the first check
+        self._above = 0  # checks in a row above the limit
+        self._restarting = False
+        self._live = self._made = self._ended = 0  # subscriptions
+
+    @property
+    def disconnected(self) -> Mapping[str, int]:
+        """How many connections were ended, by reason."""
+        with self._lock:
+            return {reason: self._counts[reason] for reason in REASONS}
+
+    def subscribed(self) -> None:
+        """Count a subscription that no other connection had."""
+        self._live += 1
+        self._made += 1
+
+    def unsubscribed(self) -> None:
+        """Count the end of a subscription that no other connection has."""
+        self._live = max(0, self._live - 1)
+        self._ended += 1
+
+    def accepted(self, port: int, descriptor: int, ports: tuple[Opened, Opened], now: float) -> None:
+        """Make room if a new connection has got one of the last descriptors.
+
+        Args:
+            port: 0 for publishers, 1 for subscribers.
+            descriptor: the connection's; the kernel gives the lowest that is free.
+            ports: the open connections of both ports.
+            now: the time, in seconds.
+        """
+        left = self._left_after(descriptor)
+        if left >= _RESERVE:
+            return
+        ended, silent = self._end_silent(ports, now)
+        if not ended and (silent >= _FLOOD or left < _LAST):
+            newcomer = self._connection(port, descriptor, ports[port].get(descriptor, now))
+            if newcomer is not None:
+                self.end(newcomer, "descriptors")
+
+    def end(self, connection: Connection, reason: Reason, size: int = 0) -> bool:
+        """End a connection, count and log that; return whether it was open. Any thread may call it.
+
+        Args:
+            connection: the connection.
+            reason: why.
+            size: how many bytes it holds about; 0: that does not matter.
+        """
+        name = self._name(connection)
+        with self._lock:
+            if connection in self._ending or not tcp.disconnect(connection):
+                return False
+            self._ending.add(connection)
+            self._counts[reason] += 1
+        held_back = self._throttle.admit(reason)
+        if held_back is not None:
+            self._log.warning(
+                "disconnected %s%s%s: %s; %d more since the last such line",
+                f"client {name} at " if name else "",
+                connection,
+                f", which holds about {size / _MIB:.0f} MiB of memory" if size else "",
+                _TEXTS[reason],
+                held_back,
+                client=name or None,
+                address=str(connection),
+                reason=reason,
+                held_back=held_back,
+            )
+        return True
+
+    def check(self, ports: tuple[Opened, Opened], now: float) -> None:
+        """Check descriptors, handshakes, subscriptions and memory, and end connections where that is needed.
+
+        Args:
+            ports: the open connections of both ports.
+            now: the time, in seconds.
+        """
+        try:
+            self._check(ports, now)
+        except Exception as error:  # a defect of ours, after which the proxy must go on
+            if self._throttle.admit("defect") is not None:
+                self._log.exception("the proxy could not check its connections", error=type(error).__name__)
+
+    # Checks
+
+    def _check(self, ports: tuple[Opened, Opened], now: float) -> None:
+        self._forget(ports)
+        if self._left_after(_lowest_free_descriptor()) < _RESERVE:
+            self._end_silent(ports, now)
+        if self._options.secret_key is not None:
+            self._check_handshakes(ports, now)
+        _, answers = self._traffic()
+        if not answers:
+            self._end_floods(ports[1])
+        elif self._made >= _MANY_SUBSCRIPTIONS or (self._live and now - self._sampled >= _SAMPLE_S):
+            self._check_subscriptions(ports[1], now)
+        if self._ended >= _TRIM_SUBSCRIPTIONS:
+            self._ended = 0
+            self._freeing_until = now + _FREEING_S
+        if now < self._freeing_until:
+            self._trim(now)
+        self._check_memory(ports, now)
+
+    def _end_silent(self, ports: tuple[Opened, Opened], now: float) -> tuple[int, int]:
+        """End the connections that have been silent longest; return how many, and how many are silent."""
+        young: list[tuple[float, Connection]] = []
+        for index, opened in enumerate(ports):
+            for descriptor, since in reversed(opened.items()):
+                if now - since > _HANDSHAKE_S:
+                    break
+                connection = self._connection(index, descriptor, since)
+                if connection is not None:
+                    young.append((since, connection))
+        ended = silent = 0
+        for since, connection in sorted(young):
+            state = tcp.state_of(connection)
+            if state is None or state.received >= _MIN_HANDSHAKE_BYTES:
+                continue
+            silent += 1
+            if now - since > _SILENCE_S:
+                ended += self.end(connection, "descriptors")
+            if ended == _AT_ONCE or silent - ended == _FLOOD:
+                break
+        return ended, silent
+
+    def _left_after(self, descriptor: int) -> int:
+        """Return how many descriptors are left if this was the lowest free one; say once a minute if there are few."""
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        left = limit - descriptor - 1
+        if left >= _RESERVE:
+            return left
+        held_back = self._throttle.admit("scarce")
+        if held_back is not None:
+            self._log.warning(
+                "%d of %d descriptors are left: connections that say nothing are ended to make room; "
+                "raise the limit (`ulimit -n`, LimitNOFILE= of a systemd unit)",
+                max(0, left),
+                limit,
+                count=max(0, left),
+                held_back=held_back,
+            )
+        return left
+
+    def _check_handshakes(self, ports: tuple[Opened, Opened], now: float) -> None:
+        for index, opened in enumerate(ports):
+            for descriptor, since in reversed(opened.items()):
+                if now - since > _HANDSHAKE_S:
+                    break
+                connection = self._connection(index, descriptor, since)
+                state = None if connection is None else tcp.state_of(connection)
+                if connection is None or state is None:
+                    continue
+                if state.received > _MAX_HANDSHAKE_BYTES and state.sent < _AUTHENTICATED_BYTES:
+                    self.end(connection, "handshake")
+
+    def _check_subscriptions(self, opened: Opened, now: float) -> None:
+        received: dict[Connection, int] = {}
+        fresh: set[Connection] = set()
+        for connection, state, since in self._states(1, opened):
+            received[connection] = state.received
+            if since >= self._sampled:
+                fresh.add(connection)
+        self._shares.update(received, fresh, self._made, self._live)
+        self._made, self._sampled = 0, now
+        limit = self._options.max_subscriptions
+        if self._live > limit:
+            for connection in self._shares.above(limit):
+                self.end(connection, "subscriptions")
+
+    def _end_floods(self, opened: Opened) -> None:
+        """End connections that send subscriptions so fast that the proxy does nothing but take them in.
+
+        libzmq passes no message on before it has taken in all subscriptions that are there.
+        """
+        fresh = {connection for connection, _, since in self._states(1, opened) if since >= self._sampled}
+        received = {connection: state.received for connection, state, _ in self._states(1, opened)}
+        for connection, sent in self._shares.sent(received, fresh).items():
+            if sent > self._options.max_subscriptions * _SUBSCRIPTION_BYTES:
+                self.end(connection, "subscriptions")
+
+    def _check_memory(self, ports: tuple[Opened, Opened], now: float) -> None:
+        growth, room = self._growth()
+        if not room or growth < room * _RELIEF:
+            self._ledgers = None
+            self._above = 0
+            return
+        self._account(ports)
+        if growth >= room * _PRESSURE:
+            self._trim(now)  # what is free already is no reason to end a connection
+            growth, room = self._growth()
+        if growth < room * _PRESSURE:
+            self._above = 0
+            return
+        ended = self._end_largest(growth - round(room * _RELIEF), now)
+        self._above = self._above + 1 if growth >= room else 0
+        if self._restarting or self._above < (_GRACE if ended else _MIN_SAMPLES):
+            return
+        self._restarting = True
+        self._restart(
+            f"the process has {(growth + (self._baseline or 0)) // _MIB} MiB of memory, above EVENTBUS_PROXY_MAX_MEMORY, "
+            f"for {self._describe_largest()}"
+        )
+
+    def _end_largest(self, needed: int, now: float) -> int:
+        """End the connections that hold most, as few as hold so many bytes together; return how many."""
+        held = [
+            (account.bytes, connection, account)
+            for ledger in self._ledgers or ()
+            for connection, account in ledger.accounts.items()
+            if account.bytes >= _ACCOUNTABLE_BYTES
+        ]
+        ended = 0
+        for size, connection, account in sorted(held, key=lambda item: -item[0]):
+            if needed <= 0:
+                break
+            ended += self.end(connection, "slow" if account.backlog > account.unfinished else "unfinished", size)
+            needed -= size
+        self._freeing_until = now + _FREEING_S
+        return ended
+
+    # Tools
+
+    def _trim(self, now: float) -> None:
+        """Return free memory to the system, at most once a second, because it takes a while."""
+        if now - self._trimmed >= _TRIM_INTERVAL_S:
+            self._trimmed = now
+            memory.trim()
+
+    def _growth(self) -> tuple[int, int]:
+        """Return how many bytes the process has grown by, and by how many it may; 0 and 0 if there is no limit."""
+        resident = memory.resident_bytes() if self._options.max_memory else None
+        if self._baseline is None:
+            self._baseline = resident
+        if resident is None or self._baseline is None:
+            return 0, 0
+        return resident - self._baseline, max(self._options.max_memory - self._baseline, _MIN_GROWTH_BYTES)
+
+    def _account(self, ports: tuple[Opened, Opened]) -> None:
+        states = [
+            {connection: state for connection, state, _ in self._states(index, opened)} for index, opened in enumerate(ports)
+        ]
+        # After the kernel's counts: what has come in meanwhile only makes estimates smaller.
+        (from_publishers, to_subscribers, from_subscribers, to_publishers), _ = self._traffic()
+        overhead = _FRAME_BYTES + (0 if self._options.secret_key is None else _CURVE_BYTES)
+        directions = (from_publishers, to_publishers), (from_subscribers, to_subscribers)
+        if self._ledgers is None:
+            self._ledgers = Ledger(), Ledger()
+        for ledger, of_port, (into, out) in zip(self._ledgers, states, directions, strict=True):
+            ledger.update(of_port, came_in=into.bytes + overhead * into.frames, went_out=out.bytes)
+
+    def _states(self, port: int, opened: Opened) -> Iterator[tuple[Connection, TcpState, float]]:
+        """Yield each open connection of a port, its state, and when it was opened."""
+        for descriptor, since in opened.items():
+            connection = self._connection(port, descriptor, since)
+            state = None if connection is None else tcp.state_of(connection)
+            if connection is not None and state is not None:
+                yield connection, state, since
+
+    def _connection(self, port: int, descriptor: int, since: float) -> Connection | None:
+        known = self._known[port].get(descriptor)
+        if known is not None and known[0] == since:
+            return known[1]
+        connection = tcp.connection_at(descriptor)
+        if connection is not None:
+            self._known[port][descriptor] = since, connection
+        return connection
+
+    def _forget(self, ports: tuple[Opened, Opened]) -> None:
+        for known, opened in zip(self._known, ports, strict=True):
+            if len(known) > len(opened):
+                for descriptor in known.keys() - opened.keys():
+                    del known[descriptor]
+        with self._lock:
+            self._ending = {
+                connection
+                for connection in self._ending
+                if any(known.get(connection.descriptor, (0, None))[1] == connection for known in self._known)
+            }
+
+    def _describe_largest(self) -> str:
+        found = [(a.bytes, c) for ledger in self._ledgers or () for c, a in ledger.accounts.items() if a.bytes > 0]
+        if not found:
+            return f"{self._live} subscriptions, or what nobody knows of"
+        size, connection = max(found, key=lambda item: item[0])
+        name = self._name(connection)
+        return f"at most {size // _MIB} MiB of {f'client {name} at ' if name else ''}{connection}, among others"
+
+
+def _lowest_free_descriptor() -> int:
+    """Return the descriptor that the next connection gets; the limit if there is none left."""
+    try:
+        descriptor = os.open(os.devnull, os.O_RDONLY)
+    except OSError as error:
+        if error.errno not in (errno.EMFILE, errno.ENFILE):
+            raise
+        return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    os.close(descriptor)
+    return descriptor

@@ -1,0 +1,90 @@
+"""The TCP connections behind a proxy's sockets: how many bytes the kernel has passed (on Linux), and ending one.
+
+libzmq's monitor tells the descriptor of each connection that it accepts. libzmq owns that descriptor, and may close it at
+any time; then the number can mean another connection. So each function checks that the peer is still the same.
+"""
+
+import socket
+import struct
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+_IS_LINUX = sys.platform == "linux"
+_TCP_INFO = getattr(socket, "TCP_INFO", 0)
+_TCP_INFO_BYTES = 148  # up to and with tcpi_notsent_bytes; older kernels return less
+# In `struct tcp_info` of <linux/tcp.h>: tcpi_bytes_acked and tcpi_bytes_received, then tcpi_notsent_bytes.
+_BYTES, _UNSENT = struct.Struct("=120xQQ"), struct.Struct("=144xI")
+
+
+class Connection(NamedTuple):
+    """A connection to one of the proxy's ports, which stays the same even if its descriptor is used again."""
+
+    descriptor: int
+    peer: tuple[str, int]
+
+    def __str__(self) -> str:
+        host, port = self.peer
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+class TcpState(NamedTuple):
+    """What the kernel knows of a connection at one moment, in bytes.
+
+    Attributes:
+        sent: sent and acknowledged by the peer, since the connection was opened.
+        received: received since the connection was opened.
+        unsent: in the kernel's send buffer and not sent yet; above 0, the peer or the way to it is too slow.
+    """
+
+    sent: int
+    received: int
+    unsent: int
+
+
+def connection_at(descriptor: int) -> Connection | None:
+    """Return the connection that has this descriptor now; None if there is none."""
+    try:
+        with _borrowed(descriptor) as borrowed:
+            return Connection(descriptor, borrowed.getpeername()[:2])
+    except (OSError, ValueError):
+        return None
+
+
+def state_of(connection: Connection) -> TcpState | None:
+    """Return what the kernel knows of a connection; None if it has ended, or the kernel does not tell."""
+    if not _IS_LINUX:
+        return None
+    try:
+        with _borrowed(connection.descriptor) as borrowed:
+            info = borrowed.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _TCP_INFO_BYTES)
+            if len(info) < _TCP_INFO_BYTES or borrowed.getpeername()[:2] != connection.peer:
+                return None
+    except (OSError, ValueError):
+        return None
+    sent, received = _BYTES.unpack_from(info)
+    (unsent,) = _UNSENT.unpack_from(info)
+    return TcpState(sent, received, unsent)
+
+
+def disconnect(connection: Connection) -> bool:
+    """End a connection; libzmq then closes it, and frees what it holds for it. Return whether it was open."""
+    try:
+        with _borrowed(connection.descriptor) as borrowed:
+            if borrowed.getpeername()[:2] != connection.peer:
+                return False
+            borrowed.shutdown(socket.SHUT_RDWR)
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+@contextmanager
+def _borrowed(descriptor: int) -> Iterator[socket.socket]:
+    """A socket object for a descriptor that belongs to libzmq; it does not close it."""
+    borrowed = socket.socket(fileno=descriptor)
+    try:
+        yield borrowed
+    finally:
+        borrowed.detach()

@@ -1,0 +1,82 @@
+"""Values of settings as people write them."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, Field
+from pydantic_settings import NoDecode
+
+from eventbus.errors import InvalidSettings
+from eventbus.keys import bare, is_key, masked
+
+_HOST = re.compile(r"[\w.-]+")
+_WITH_PORT = re.compile(r"(?:\w+://)?(?P<host>\[[^\]]*\]|[^:/\[\]]+):(?P<port>\d+)/?")
+
+
+def parse_host(value: object) -> object:
+    """Return a host without what surrounds it: white space, quotes, the brackets of an IPv6 address.
+
+    Raises:
+        InvalidSettings: it has a port, or cannot be the name or the address of a host.
+    """
+    if not isinstance(value, str):
+        return value
+    host = bare(value)
+    if not host:
+        raise InvalidSettings("it is empty: leave the variable out for the default")
+    if host == "*":
+        return host
+    unbracketed = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if ":" in unbracketed:
+        try:
+            return str(ip_address(unbracketed))
+        except ValueError:
+            pass
+    elif _HOST.fullmatch(unbracketed) and masked(unbracketed) == unbracketed:
+        return unbracketed
+    if is_key(host):
+        raise InvalidSettings("it is a key, where the name or address of a host belongs")
+    if found := _WITH_PORT.fullmatch(host):
+        raise InvalidSettings(
+            f"only the host belongs here, {found['host']}: ports have variables of their own, such as EVENTBUS_PUB_PORT"
+        )
+    raise InvalidSettings("it is not the name or the address of a host, such as bus.example.com, 10.0.0.5 or ::1")
+
+
+def parse_topics(value: object) -> object:
+    """Return the topics in a text such as ``a,b`` or ``["a", "b"]``; anything else as it is.
+
+    Raises:
+        InvalidSettings: it is neither of both.
+    """
+    if not isinstance(value, str):
+        return value
+    text = bare(value)
+    if text.startswith(("[", "{")):
+        try:
+            topics = json.loads(text)
+        except ValueError:
+            topics = None
+        if isinstance(topics, list) and all(isinstance(topic, str) for topic in topics):
+            return tuple(topics)
+        raise InvalidSettings('it is not a JSON list of texts, such as ["a", "b"]; a,b will do, too')
+    topics = [bare(part) for part in text.split(",")]
+    if any(re.search(r"[;\s'\"]", topic) for topic in topics):
+        raise InvalidSettings('topics are separated by commas: a,b; if a topic has such a sign in it, write ["a b", "c"]')
+    return tuple(topic for topic in topics if topic)
+
+
+def masked_arguments(arguments: Iterable[tuple[str | None, object]]) -> Iterator[tuple[str | None, object]]:
+    """Yield what a `repr` shows, without keys that were given where another value belongs."""
+    for name, value in arguments:
+        shown = "" if name == "server_public_key" or isinstance(value, BaseModel) else str(value)
+        yield name, value if masked(shown) == shown else masked(shown)
+
+
+type Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+Host = Annotated[str, BeforeValidator(parse_host)]
+# No `type`: pydantic-settings looks for NoDecode in the annotation itself.
+Topics = Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_topics)]

@@ -1,0 +1,127 @@
+"""Environment variables and files of secrets: where values come from, and what is said about wrong ones."""
+
+import difflib
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Set
+from pathlib import Path
+
+from pydantic import ValidationError
+from pydantic_settings import EnvSettingsSource
+
+from eventbus.errors import InvalidSettings
+from eventbus.keys import masked
+
+PREFIX = "EVENTBUS_"
+NESTED = "__"
+SECURITY = f"{PREFIX}SECURITY{NESTED}"
+
+# Where Docker and Kubernetes mount secrets, one file each.
+SECRETS_DIR, _DEFAULT_SECRETS_DIR = f"{PREFIX}SECRETS_DIR", "/run/secrets"
+
+# How similar a misspelt name is to the right one, from 0 to 1. A file may have a name of its own, such as one that
+# SECRET_KEY_FILE names, so it has to be more similar.
+_SIMILARITY, _SIMILARITY_OF_FILES = 0.75, 0.85
+
+# Kubernetes describes a service called `eventbus`, or `eventbus-…`, to every pod in variables with these names. It also sets
+# EVENTBUS_…_PORT, to a URL.
+_KUBERNETES = re.compile(r"EVENTBUS_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
+_KUBERNETES_PORT = re.compile(r"EVENTBUS_((?P<service>\w+)_)?PORT=(tcp|udp|sctp)://")
+
+
+class SecretFiles(EnvSettingsSource):
+    """Files of a directory as variables: the name of each is that of a variable, in any case."""
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {name.lower(): value for name, value in _secret_files()}
+
+
+def unknown_variables(
+    known: Set[str], of_env_file: Mapping[str, str | None], prefixes: tuple[str, ...] = ()
+) -> Iterator[str]:
+    """Yield a complaint for each variable that has our prefix and is no setting: most likely it is misspelt.
+
+    Args:
+        known: the names of all variables, in capitals.
+        of_env_file: what the ``.env`` file holds.
+        prefixes: variables that begin with one of these are known, too.
+    """
+    variables = {**of_env_file, **os.environ}
+    given = {name.upper(): value for name, value in (dict(_secret_files()) | variables).items()}
+    in_files = given.keys() - {name.upper() for name in variables}
+    for name, value in sorted(given.items()):
+        foreign = (
+            not name.startswith(PREFIX)
+            or name.startswith(prefixes)
+            or _KUBERNETES.match(name)
+            or _KUBERNETES_PORT.match(f"{name}={value}")
+        )
+        if name == SECRETS_DIR:
+            if name not in os.environ:
+                yield f"{name} is read from the environment only, and in capitals only"
+        elif name not in known and not foreign:
+            is_file = name in in_files
+            alike = _alike(name, known, _SIMILARITY_OF_FILES if is_file else _SIMILARITY)
+            if is_file and not alike:
+                continue
+            remedy = (
+                f"did you mean {' or '.join(filter(None, (', '.join(alike[:-1]), alike[-1])))}?"
+                if alike
+                else "`eventbus settings` lists the known ones"
+            )
+            yield f"{name}{f' (a file in {masked(str(_secrets_directory()))})' if is_file else ''} is unknown: {remedy}"
+
+
+def explain(variable: Callable[..., str], error: ValidationError) -> Iterator[str]:
+    """Yield what is wrong with each value, by its variable.
+
+    Args:
+        variable: returns the name of a field's variable, given the names that lead to the field.
+        error: pydantic's.
+    """
+    for part in error.errors(include_url=False, include_context=False):
+        path = tuple(str(step) for step in part["loc"])
+        name = variable(*path) if path else ""
+        text = part["msg"].removeprefix("Value error, ")
+        if not path or path == ("security",):  # about several values
+            yield masked(text)
+        elif path[0] == "security":  # the value may be a secret, also that of another field
+            yield f"{name}: {text}"
+        elif found := _KUBERNETES_PORT.match(f"{name}={part['input']}"):
+            service = f"eventbus-{found['service']}".lower().replace("_", "-")
+            yield (
+                f"{name}={part['input']} is set by Kubernetes for a service called {service}: "
+                "set `enableServiceLinks: false` in the pod's spec, or rename the service"
+            )
+        else:
+            yield masked(f"{name}={part['input']!r}: {text}")
+
+
+def _alike(name: str, known: Set[str], similarity: float) -> list[str]:
+    """Return the known variables that may be meant, the most similar one alone if one is similar enough."""
+    bare_names = {one.removeprefix(PREFIX): one for one in sorted(known)}
+    bare_name = name.removeprefix(PREFIX)
+    close = difflib.get_close_matches(bare_name, bare_names, n=1, cutoff=similarity)
+    longer = [one for one in bare_names if one.endswith(f"_{bare_name}") or bare_name.endswith(f"_{one}")]
+    return [bare_names[one] for one in close or longer]
+
+
+def _secrets_directory() -> Path:
+    return Path(os.environ.get(SECRETS_DIR) or _DEFAULT_SECRETS_DIR)
+
+
+def _secret_files() -> Iterator[tuple[str, str]]:
+    """Yield the name and the content of each file with our prefix in the directory of secrets; no other file is read."""
+    directory = _secrets_directory()
+    try:
+        files = [file for file in directory.iterdir() if file.name.upper().startswith(PREFIX) and not file.is_dir()]
+    except OSError as error:
+        if os.environ.get(SECRETS_DIR):
+            raise InvalidSettings(f"cannot read {SECRETS_DIR}={masked(str(directory))}: {error.strerror}") from None
+        return
+    for file in files:
+        try:
+            yield file.name, file.read_text().strip()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text"
+            raise InvalidSettings(f"cannot read the secret {masked(str(file))}: {reason}") from None
