@@ -1,7 +1,8 @@
 """The parts of a client: made, connected to each other, and made anew in a forked child."""
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from threading import RLock
 from typing import Any
 
@@ -52,8 +53,8 @@ class Assembly[EventClass: BaseEvent[Any]]:
         emitter: sends events.
         observed: whether middleware or hooks take part in emitting.
         listeners: keeps the callbacks that listen to the state of the transport.
-        encoders: what encodes an event, by its class; always empty if `observed`. The short way of `emit_event` looks only
-            here, and asks whether it is observed when it finds none: without an observer it need not ask.
+        encoders: what encodes an event, by its class; None for each class if `observed`. The short way of `emit_event` looks
+            only here, and asks whether it is observed when it finds none: without an observer it need not ask.
     """
 
     changing: RLock
@@ -63,7 +64,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
     consumer: Consumer[EventClass]
     emitter: Emitter
     observed: bool
-    encoders: dict[type, Callable[[Any], bytes]]  # Any: an event of that class
+    encoders: Mapping[type, Callable[[Any], bytes] | None]  # Any: an event of that class
 
     def __init__(
         self,
@@ -146,12 +147,12 @@ class Assembly[EventClass: BaseEvent[Any]]:
         emit = self.emitter.emit
 
         def instrument(topic: bytes, callback: Callback[EventClass]) -> Callback[EventClass]:
-            return WrappedHandler(callback, topic.decode(errors="replace"), middleware, hooks, emit)
+            return WrappedHandler(callback, topic.decode(errors="replace"), middleware, hooks, emit).call
 
         wanted = middleware or hooks.handled or hooks.handler_failed
         self.dispatcher.instrument(instrument if wanted else None)
         self.observed = self.emitter.is_wrapped or bool(hooks.emitted)
-        self.encoders = {} if self.observed else self.codec.encoders
+        self.encoders = defaultdict(_no_encoder) if self.observed else self.codec.encoders
         self.counters.drops.listener = hooks.dropped or None
         self.transport.drops.listener = _weakly(hooks) if hooks.dropped else None
         status = self.transport.status
@@ -159,6 +160,10 @@ class Assembly[EventClass: BaseEvent[Any]]:
             self._listened_to = status  # once, because a change that is still to be told must find its listener
             # Looked up at each change, because hooks may be added.
             status.listen(lambda change: hooks.state_changed(change), keeper=self.listeners)
+
+
+def _no_encoder() -> None:
+    """Make the value of a class in the table of encoders of an observed client."""
 
 
 def _weakly(hooks: Hooks) -> Callable[[DropReason, int], None]:

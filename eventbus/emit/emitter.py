@@ -13,7 +13,7 @@ from eventbus.wire import frames as wire
 from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
 from eventbus.wire.first_frame import with_headers
-from eventbus.wire.headers import encode_headers
+from eventbus.wire.headers import NO_HEADERS, Headers, encode_headers
 from eventbus.wire.notices import MIN_PAYLOAD_LIMIT
 
 
@@ -29,6 +29,9 @@ class Emitter:
         compressor: makes large payloads smaller.
         max_event_bytes: the largest event, as JSON.
         packing: whether many events may share a message.
+
+    Attributes:
+        as_it_is: the largest payload that is sent without `shrink`, in bytes of JSON: every proxy accepts it.
     """
 
     def __init__(
@@ -51,16 +54,12 @@ class Emitter:
         self._compressor = compressor
         self._max_event_bytes = max_event_bytes
         self._packing = packing
+        self.as_it_is = min(max_event_bytes, compressor.threshold, MIN_PAYLOAD_LIMIT)
 
     @property
     def is_wrapped(self) -> bool:
         """Whether middleware is called around `emit`."""
         return bool(self._middleware)
-
-    @property
-    def as_it_is(self) -> int:
-        """The largest payload that is sent without `shrink`, in bytes of JSON: every proxy accepts it."""
-        return min(self._max_event_bytes, self._compressor.threshold, MIN_PAYLOAD_LIMIT)
 
     def shrink(self, frame: bytes, payload: bytes) -> bytes:
         """Return a payload as it is to be sent: checked, and compressed if that makes it smaller."""
@@ -73,11 +72,8 @@ class Emitter:
         """Send one event through all middleware, and tell hooks of it."""
         if self._middleware:
             self.emit(Emission((event,), topic))
-            return
-        frame = self._topics.admit(topic)
-        payload = self._codec.encode(event)
-        if self._transport.send(frame, self.shrink(frame, payload)):
-            self._hooks.emitted(topic.value, (event,), len(payload))
+        else:
+            self._send_one(event, topic, NO_HEADERS)
 
     def emit(self, emission: Emission) -> None:
         """Send events through all middleware, and tell hooks of what was sent."""
@@ -113,6 +109,9 @@ class Emitter:
             raise
 
     def _emit_now(self, emission: Emission) -> None:
+        if len(emission.events) == 1 and not emission.packed:
+            self._send_one(emission.events[0], emission.topic, emission.headers)
+            return
         events = tuple(emission.events)
         payloads = self._codec.encode_many(events)
         frame = self._topics.admit(emission.topic)
@@ -125,6 +124,23 @@ class Emitter:
             if taken and self._hooks.emitted:
                 size = sum(len(payloads[index]) for index in taken)
                 self._hooks.emitted(emission.topic.value, tuple(events[index] for index in taken), size)
+
+    def _send_one(self, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic, headers: Headers) -> None:
+        """Send one event, and tell hooks of it."""
+        known, frame = self._topics.last
+        if topic is not known:
+            frame = self._topics.admit(topic)
+        if headers:
+            frame = with_headers(frame, encode_headers(headers))
+        payload = self._codec.encode(event)
+        size = len(payload)
+        if size > self.as_it_is:
+            payload = self.shrink(frame, payload)
+        if self._transport.send(frame, payload):
+            hooks = self._hooks
+            hooks.emitting[topic](size, 1)
+            if hooks.each_emitted is not None:
+                hooks.each_emitted(topic.value, (event,), size)
 
     def _messages(self, payloads: list[bytes], *, packing: bool) -> Iterable[tuple[bytes, int]]:
         """Yield the payloads of messages, each with the number of events in it."""

@@ -1,7 +1,7 @@
 """Calling a handler through its middleware, and telling hooks the outcome."""
 
-import inspect
 from collections.abc import Callable, Iterable
+from inspect import iscoroutine
 from time import perf_counter
 from typing import Any
 
@@ -14,7 +14,7 @@ from eventbus.observe.hooks import Hooks
 
 
 class WrappedHandler:
-    """A callback of one topic together with its middleware and hooks; itself a callback.
+    """A callback of one topic together with its middleware and hooks. Its method `call` is the callback to call instead.
 
     Args:
         callback: the handler.
@@ -35,27 +35,31 @@ class WrappedHandler:
         self.name = callback_name(callback)
         self._topic = topic
         self._hooks = hooks
+        self._add_duration = hooks.handling(topic, self.name)
         self._emit = emit
         self._callback = callback
         middleware = tuple(middleware)
-        self._handle: Callable[[Delivery], object] | None = None  # None: there is no middleware
         if middleware:
             self._handle = self._chain_async(middleware) if is_async(callback) else self._chain(middleware)
+            self._run: Callable[[BaseEvent[Any]], object] = self._deliver
+        else:
+            self._run = callback
 
-    def __call__(self, event: BaseEvent[Any]) -> object:
+    def call(self, event: BaseEvent[Any]) -> object:
         """Call the handler. Returns a coroutine that has to be awaited if the handler is ``async``, else None."""
         started = perf_counter()
         try:
-            if self._handle is None:
-                result = self._callback(event)
-            else:
-                result = self._handle(Delivery(event, self._topic, current_headers(), self.name, self._emit))
+            result = self._run(event)
         except BaseException as error:
             self.tell(event, perf_counter() - started, error)
             raise
-        if inspect.iscoroutine(result):
+        if result is not None and iscoroutine(result):
             return result
-        self.tell(event, perf_counter() - started, None)
+        duration = perf_counter() - started
+        if self._add_duration is not None:
+            self._add_duration(duration)
+        if self._hooks.each_handled is not None:
+            self._hooks.each_handled(self._topic, event, self.name, duration)
         return None
 
     def tell(self, event: BaseEvent[Any], duration: float, error: BaseException | None) -> None:
@@ -65,12 +69,15 @@ class WrappedHandler:
         else:
             self._hooks.handler_failed(self._topic, event, self.name, duration, error)
 
+    def _deliver(self, event: BaseEvent[Any]) -> object:
+        return self._handle(Delivery(event, self._topic, current_headers(), self.name, self._emit))
+
     def _chain(self, middleware: tuple[Middleware, ...]) -> HandleNext:
         callback, name = self._callback, self.name
 
         def handle(delivery: Delivery) -> object:
             result = callback(delivery.event)
-            if inspect.iscoroutine(result):
+            if iscoroutine(result):
                 result.close()
                 raise InvalidHandler(
                     f"{name} has returned a coroutine, which middleware would not see: declare it `async`, "
@@ -93,6 +100,12 @@ class WrappedHandler:
         for one in reversed(middleware):
             chain = around(one.handle_async, chain)
         return chain
+
+
+def wrapper_of(callback: Callable[..., object]) -> WrappedHandler | None:
+    """Return the wrapped handler that this is the `call` of, if it is one."""
+    owner = getattr(callback, "__self__", None)
+    return owner if isinstance(owner, WrappedHandler) else None
 
 
 def check_middleware(middleware: Iterable[Middleware], callback: Callable[..., object]) -> None:

@@ -4,8 +4,9 @@ Derive from `EventBusHook`, override the methods that you need, and give an inst
 the service's container provide it: a provider of any name is found. Methods that are not overridden cost nothing.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
@@ -15,6 +16,10 @@ from eventbus.observe.stats import DropReason
 from eventbus.wire.codec import RejectReason
 
 log = Log()
+
+# Calls a method of one hook or of several. The arguments are those of the method.
+type HookCall = Callable[..., None]
+type HookCalls = HookCall | _Nothing
 
 
 class EventBusHook:
@@ -70,6 +75,46 @@ class EventBusHook:
         """The client's state has changed. Called in a thread of its own, so this method may call the client."""
 
 
+type AddVolume = Callable[[int, int], None]
+"""Counts events: takes their bytes altogether, and how many they are."""
+
+type AddDuration = Callable[[float], None]
+"""Takes seconds."""
+
+
+class CountingHook(EventBusHook, ABC):
+    """A hook that needs sums and durations, but no events.
+
+    The client asks it once for what counts, and calls that without making arguments for each event; what arrives it counts
+    once per batch. What counts must not raise. A derived class that overrides `emitted`, `received` or `handled` is told
+    each event there, as other hooks are.
+    """
+
+    @abstractmethod
+    def emitting(self, topic: str) -> AddVolume:
+        """Return what counts events as `emitted` is told them."""
+
+    @abstractmethod
+    def receiving(self, topic: str) -> AddVolume:
+        """Return what counts events as `received` is told them."""
+
+    @abstractmethod
+    def handling(self, topic: str, handler: str) -> AddDuration:
+        """Return what records durations as `handled` is told them."""
+
+    def emitted(self, topic: str, events: Sequence[BaseEvent[Any] | BaseEventType], size: int) -> None:
+        """Count the events of one call."""
+        self.emitting(topic)(size, len(events))
+
+    def received(self, topic: str, events: Sequence[BaseEvent[Any]], size: int) -> None:
+        """Count the events of one message."""
+        self.receiving(topic)(size, len(events))
+
+    def handled(self, topic: str, event: BaseEvent[Any], handler: str, duration: float) -> None:
+        """Record the duration."""
+        self.handling(topic, handler)(duration)
+
+
 class Hooks:
     """The hooks of one client. Any thread may use it.
 
@@ -78,7 +123,7 @@ class Hooks:
     """
 
     def __init__(self, hooks: Iterable[EventBusHook] = ()) -> None:
-        self._throttle = LogThrottle()
+        self._failures = _Failures()
         self.all: tuple[EventBusHook, ...] = ()
         self._set(tuple(hooks))
 
@@ -86,41 +131,135 @@ class Hooks:
         """Call this hook too from now on."""
         self._set((*self.all, hook))
 
+    def received_batch(self, topics: Sequence[bytes], events: Sequence[BaseEvent[Any]], payloads: Sequence[bytes]) -> None:
+        """Call `received` for messages with one event each. Messages beyond the last event are left out."""
+        if self._receiving:
+            for topic, size, count in _volumes(topics[: len(events)], payloads[: len(events)]):
+                for receiving in self._receiving:
+                    receiving(_text(topic))(size, count)
+        if self._each_received is not None:
+            for topic, event, payload in zip(topics, events, payloads, strict=False):
+                self._each_received(_text(topic), (event,), len(payload))
+
+    def handling(self, topic: str, handler: str) -> AddDuration | None:
+        """Return what records the durations of a handler for all counting hooks; None if there is none."""
+        return _together([hook.handling(topic, handler) for hook in self._counting("handled")])
+
     def _set(self, hooks: tuple[EventBusHook, ...]) -> None:
         self.all = hooks
-        self.emitted = self._methods("emitted")
-        self.received = self._methods("received")
-        self.handled = self._methods("handled")
-        self.handler_failed = self._methods("handler_failed")
-        self.rejected = self._methods("rejected")
-        self.dropped = self._methods("dropped")
-        self.lost = self._methods("lost")
-        self.state_changed = self._methods("state_changed")
+        self.emitted = self._calls("emitted")
+        self.received = self._calls("received")
+        self.handled = self._calls("handled")
+        self.handler_failed = self._calls("handler_failed")
+        self.rejected = self._calls("rejected")
+        self.dropped = self._calls("dropped")
+        self.lost = self._calls("lost")
+        self.state_changed = self._calls("state_changed")
+        # Three of them in two parts: what counts, and what is called for each event by the other hooks; None without such.
+        self.emitting = _Emitting([hook.emitting for hook in self._counting("emitted")])
+        self.each_emitted = self._calls_of_others("emitted")
+        self._receiving = [hook.receiving for hook in self._counting("received")]
+        self._each_received = self._calls_of_others("received")
+        self.each_handled = self._calls_of_others("handled")
 
-    def _methods(self, name: str) -> "_HookMethods":
-        default = getattr(EventBusHook, name)
-        overriding = [hook for hook in self.all if getattr(type(hook), name, None) is not default]
-        methods = [(f"{type(hook).__qualname__}.{name}", getattr(hook, name)) for hook in overriding]
-        return _HookMethods(methods, self._throttle)
+    def _calls(self, method: str) -> HookCalls:
+        calls = [_calling(hook, method, self._failures) for hook in self.all if _overrides(hook, method)]
+        return _together(calls) or _NOTHING
+
+    def _calls_of_others(self, method: str) -> HookCall | None:
+        others = [hook for hook in self.all if _overrides(hook, method) and not _counts(hook, method)]
+        return _together([_calling(hook, method, self._failures) for hook in others])
+
+    def _counting(self, method: str) -> list[CountingHook]:
+        return [hook for hook in self.all if _counts(hook, method)]
 
 
-class _HookMethods:
-    """Calls the methods of one name; an exception of one does not keep the others from being called."""
+class _Emitting(dict[str, AddVolume]):
+    """For each topic what counts its emitted events; made when the topic is first looked up."""
 
-    def __init__(self, methods: Iterable[tuple[str, Callable[..., None]]], throttle: LogThrottle) -> None:
-        self._methods = tuple(methods)
-        self._throttle = throttle
+    def __init__(self, emitting: Sequence[Callable[[str], AddVolume]]) -> None:
+        super().__init__()
+        self._emitting = emitting
+
+    def __missing__(self, topic: str) -> AddVolume:
+        name = str(topic)
+        add = self[name] = _together([emitting(name) for emitting in self._emitting]) or _NOTHING
+        return add
+
+
+def _overrides(hook: EventBusHook, method: str) -> bool:
+    return getattr(type(hook), method, None) is not getattr(EventBusHook, method)
+
+
+def _counts(hook: EventBusHook, method: str) -> TypeGuard[CountingHook]:
+    """Whether what counts is called instead of this method."""
+    return isinstance(hook, CountingHook) and getattr(type(hook), method) is getattr(CountingHook, method)
+
+
+class _Failures:
+    """Logs what hooks raise: of each method a line a minute."""
+
+    def __init__(self) -> None:
+        self._throttle = LogThrottle()
+
+    def log(self, name: str, error: BaseException) -> None:
+        """Log an exception. SystemExit is one, too, because it must not end the consumer."""
+        if isinstance(error, KeyboardInterrupt):
+            raise error  # it is for the program
+        held_back = self._throttle.admit(name)
+        if held_back is not None:
+            text = "hook %s failed; %d more failures since the last such line"
+            log.error(text, name, held_back, exc_info=error, hook=name)
+
+
+def _calling(hook: EventBusHook, name: str, failures: _Failures) -> HookCall:
+    """Return what calls a method of a hook. An exception keeps neither the client nor other hooks from going on."""
+    method = getattr(hook, name)
+    shown = f"{type(hook).__qualname__}.{name}"
+
+    def call(*arguments: object) -> None:
+        try:
+            method(*arguments)
+        except BaseException as error:
+            failures.log(shown, error)
+
+    return call
+
+
+class _Nothing:
+    """Stands for the calls of a method that no hook overrides."""
 
     def __bool__(self) -> bool:
-        return bool(self._methods)
+        return False
 
-    def __call__(self, *arguments: object) -> None:
-        for name, method in self._methods:
-            try:
-                method(*arguments)
-            except KeyboardInterrupt:
-                raise  # it is for the program
-            except BaseException:  # SystemExit too: it must not end the consumer
-                held_back = self._throttle.admit(name)
-                if held_back is not None:
-                    log.exception("hook %s failed; %d more failures since the last such line", name, held_back, hook=name)
+    def __call__(self, *_: object) -> None:
+        pass
+
+
+_NOTHING = _Nothing()
+
+
+def _together(calls: Sequence[HookCall]) -> HookCall | None:
+    """Return what makes all these calls, in order; None if there are none."""
+    if len(calls) <= 1:
+        return calls[0] if calls else None
+
+    def call_all(*arguments: object) -> None:
+        for call in calls:
+            call(*arguments)
+
+    return call_all
+
+
+def _volumes(topics: Sequence[bytes], payloads: Sequence[bytes]) -> Iterable[tuple[bytes, int, int]]:
+    """For each topic, the bytes of its payloads and how many there are."""
+    if topics and topics.count(topics[0]) == len(topics):  # nearly always; count() and map() loop in C
+        return [(topics[0], sum(map(len, payloads)), len(topics))]
+    sizes: dict[bytes, list[int]] = {}
+    for topic, payload in zip(topics, payloads, strict=True):
+        sizes.setdefault(topic, []).append(len(payload))
+    return [(topic, sum(each), len(each)) for topic, each in sizes.items()]
+
+
+def _text(topic: bytes) -> str:
+    return topic.decode(errors="replace")

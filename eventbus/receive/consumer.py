@@ -203,10 +203,10 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 # One is compressed, or no event; a service's own validator may raise anything. Those before it are decoded.
                 good = len(events)
                 if self._hooks.received:
-                    self._tell_received(topics, events, payloads)
+                    self._hooks.received_batch(topics, events, payloads)
             else:
                 if self._hooks.received:
-                    self._tell_received(topics, events, payloads)
+                    self._hooks.received_batch(topics, events, payloads)
                 self._dispatcher.dispatch(routes, events, topics, headers=headers)
                 return
             self._dispatcher.dispatch(routes[:good], events, topics[:good], abandoned, headers and headers[:good])
@@ -250,11 +250,6 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 else:
                     events.append(found)
             return events
-
-    def _tell_received(self, topics: list[bytes], events: list[EventClass], payloads: list[bytes]) -> None:
-        """Tell hooks of messages with one event each; those after the last decoded event are left out."""
-        for topic, event, payload in zip(topics, events, payloads, strict=False):
-            self._hooks.received(_text(topic), (event,), len(payload))
 
 
 def _text(topic: bytes) -> str:

@@ -13,7 +13,7 @@ from eventbus.events import BaseEvent, BaseEventType
 from eventbus.handle.coroutines import CoroutineRunner
 from eventbus.handle.current import WithHeaders, clear_headers, clear_topics, keeping_topic, set_topics
 from eventbus.handle.marks import callback_name, is_async
-from eventbus.handle.wrapped import WrappedHandler
+from eventbus.handle.wrapped import wrapper_of
 from eventbus.observe.stats import Counters, DropReason
 from eventbus.receive.buffer import ReceiveBuffer
 
@@ -206,9 +206,11 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             self._counters.drops.add(DropReason.STOPPED, dropped)
 
     def _run(self, coroutine: Any, callback: Callback[EventClass], event: EventClass) -> None:
+        wrapped = wrapper_of(callback)
+
         def done(error: BaseException | None, duration: float) -> None:
-            if isinstance(callback, WrappedHandler):
-                callback.tell(event, duration, error)
+            if wrapped is not None:
+                wrapped.tell(event, duration, error)
             if error is None:
                 self._counters.add(handled=1)
             else:
@@ -219,7 +221,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             self.coroutines.submit(coroutine, done)
 
     def _report(self, callback: Callback[EventClass], event: EventClass, error: BaseException) -> None:
-        name = callback.name if isinstance(callback, WrappedHandler) else callback_name(callback)
+        wrapped = wrapper_of(callback)
+        name = callback_name(callback) if wrapped is None else wrapped.name
         self._log.error(
             "handler %s failed on %s",
             name,

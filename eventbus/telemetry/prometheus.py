@@ -1,16 +1,16 @@
 """Metrics for Prometheus: a hook that counts and times in a registry of prometheus-client."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from eventbus.events import BaseEvent, BaseEventType
-from eventbus.observe.hooks import EventBusHook
+from eventbus.events import BaseEvent
+from eventbus.observe.hooks import AddDuration, AddVolume, CountingHook
 from eventbus.observe.state import ClientState, StateChange
 from eventbus.observe.stats import DropReason
 from eventbus.telemetry.clients import HasHealth, OpenClients, WatchedClients, WorstHealth
@@ -30,6 +30,7 @@ from eventbus.telemetry.names import (
     ROUND_TRIP,
     STATE_CHANGES,
 )
+from eventbus.telemetry.prometheus_series import Name, durations, volumes
 from eventbus.wire.codec import RejectReason
 
 # Labels
@@ -43,7 +44,7 @@ MAX_ERROR_TYPES = 20  # of each handler
 BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class PrometheusHook(EventBusHook):
+class PrometheusHook(CountingHook):
     """Counts and times what clients do. All hooks of a registry share its metrics, so a process may have many clients.
 
     Labels have a hundred topics and a hundred handlers at most; later ones count as ``_OTHER``. prometheus-client's
@@ -64,27 +65,23 @@ class PrometheusHook(EventBusHook):
         """
         self._metrics.watched.add(client, None)
 
+    def emitting(self, topic: str) -> AddVolume:
+        """Return the counters of a topic's emitted events and bytes."""
+        return self._metrics.emitted[topic]
+
+    def receiving(self, topic: str) -> AddVolume:
+        """Return the counters of a topic's received events and bytes."""
+        return self._metrics.received[topic]
+
+    def handling(self, topic: str, handler: str) -> AddDuration:
+        """Return the histogram of the durations of a handler's calls."""
+        return self._metrics.succeeded[handler]
+
     # BaseEvent[Any]: as in `EventBusHook`.
-    def emitted(self, topic: str, events: Sequence[BaseEvent[Any] | BaseEventType], size: int) -> None:
-        """Count events and bytes."""
-        count, volume = self._metrics.emitted[topic]
-        count.inc(len(events))
-        volume.inc(size)
-
-    def received(self, topic: str, events: Sequence[BaseEvent[Any]], size: int) -> None:
-        """Count events and bytes."""
-        count, volume = self._metrics.received[topic]
-        count.inc(len(events))
-        volume.inc(size)
-
-    def handled(self, topic: str, event: BaseEvent[Any], handler: str, duration: float) -> None:
-        """Record the duration."""
-        self._metrics.succeeded[handler].observe(duration)
-
     def handler_failed(self, topic: str, event: BaseEvent[Any], handler: str, duration: float, error: BaseException) -> None:
         """Record the duration, and count the error."""
-        durations, errors = self._metrics.failed[handler]
-        durations.observe(duration)
+        add_duration, errors = self._metrics.failed[handler]
+        add_duration(duration)
         errors[self._metrics.error_types[error_type(error)]].inc()
 
     def rejected(self, reason: RejectReason, count: int) -> None:
@@ -110,35 +107,42 @@ class PrometheusHook(EventBusHook):
 
 
 class _Metrics:
-    """The metrics of one registry. Children are looked up once, because a lookup costs as much as counting."""
+    """The metrics of one registry. Series are looked up once, because a lookup costs as much as counting."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         def counter(name: str, unit: str, meaning: str, *labels: str) -> Counter:
             return Counter(name, meaning, labels, unit=unit, registry=registry)
 
-        emitted = counter(EMITTED_EVENTS, "events", "Events that the transport has taken.", TOPIC)
-        emitted_bytes = counter(EMITTED_BYTES, "bytes", "JSON of emitted events, before it is compressed.", TOPIC)
-        received = counter(RECEIVED_EVENTS, "events", "Events that have arrived and were decoded.", TOPIC)
-        received_bytes = counter(RECEIVED_BYTES, "bytes", "Payloads of received events, as they came.", TOPIC)
-        durations = Histogram(
-            HANDLER_DURATION,
-            "How long calls of handlers took, with the middleware around them.",
-            (HANDLER, OUTCOME),
-            unit="seconds",
-            buckets=BUCKETS,
-            registry=registry,
+        emitted = volumes(
+            registry,
+            Name(EMITTED_EVENTS, "events", "Events that the transport has taken."),
+            Name(EMITTED_BYTES, "bytes", "JSON of emitted events, before it is compressed."),
+            TOPIC,
+        )
+        received = volumes(
+            registry,
+            Name(RECEIVED_EVENTS, "events", "Events that have arrived and were decoded."),
+            Name(RECEIVED_BYTES, "bytes", "Payloads of received events, as they came."),
+            TOPIC,
+        )
+        handling = durations(
+            registry,
+            Name(HANDLER_DURATION, "seconds", "How long calls of handlers took, with the middleware around them."),
+            BUCKETS,
+            HANDLER,
+            OUTCOME,
         )
         errors = counter(HANDLER_ERRORS, "errors", "Calls of handlers that raised or were cancelled.", HANDLER, ERROR_TYPE)
         lost = counter(LOST, "events", "Events of numbering publishers that have never arrived.", TOPIC)
 
-        def children_of_failed(handler: str) -> tuple[Histogram, Bounded[Counter]]:
+        def series_of_failed(handler: str) -> tuple[AddDuration, Bounded[Counter]]:
             of_types = Bounded(lambda error: errors.labels(handler, error), MAX_ERROR_TYPES)
-            return durations.labels(handler, ERROR), of_types
+            return handling(handler, ERROR), of_types
 
-        self.emitted = Bounded(lambda topic: (emitted.labels(topic), emitted_bytes.labels(topic)))
-        self.received = Bounded(lambda topic: (received.labels(topic), received_bytes.labels(topic)))
-        self.succeeded = Bounded(lambda handler: durations.labels(handler, SUCCESS))
-        self.failed = Bounded(children_of_failed)
+        self.emitted = Bounded(emitted)
+        self.received = Bounded(received)
+        self.succeeded = Bounded(lambda handler: handling(handler, SUCCESS))
+        self.failed = Bounded(series_of_failed)
         self.error_types = Bounded(str)
         self.lost = Bounded(lost.labels)
         self.rejected = counter(

@@ -29,7 +29,7 @@ from eventbus import (
     StateChange,
 )
 from eventbus.handle.middleware import EmitNext
-from eventbus.observe.hooks import Hooks
+from eventbus.observe.hooks import AddDuration, AddVolume, CountingHook, Hooks
 from eventbus.transports.memory import MemoryTransport
 from eventbus.wire.numbering import Numbering
 from tests.support import Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, Recorder, event, eventually, json_of
@@ -452,6 +452,110 @@ def test_attaching_many_under_hooks(connected: Callable[..., Bus]) -> None:
     client.attach_callback(UPDATED, other)
     client.detach_callback(UPDATED, other)
     assert client._parts.dispatcher.route_of(b"my_service")[UPDATED] == (before,)
+
+
+class Counting(CountingHook):
+    """Keeps what it is to count, and how often it was asked for what counts."""
+
+    def __init__(self) -> None:
+        self.counted: list[tuple[object, ...]] = []
+        self.asked: list[str] = []
+
+    def emitting(self, topic: str) -> AddVolume:
+        self.asked.append("emitting")
+        return lambda size, count: self.counted.append(("emitted", topic, size, count))
+
+    def receiving(self, topic: str) -> AddVolume:
+        return lambda size, count: self.counted.append(("received", topic, size, count))
+
+    def handling(self, topic: str, handler: str) -> AddDuration:
+        self.asked.append("handling")
+
+        def add(duration: float) -> None:
+            assert 0 < duration < 20
+            self.counted.append(("handled", topic, handler))
+
+        return add
+
+
+class CountingAndTold(Counting, Told):
+    """Counts, and overrides what other hooks override."""
+
+    def __init__(self) -> None:
+        Counting.__init__(self)
+        Told.__init__(self)
+
+    emitted, received, handled = Told.emitted, Told.received, Told.handled
+
+
+def test_what_counts_is_called_once_for_many(connected: Callable[..., Bus], raw: RawPeers) -> None:
+    """A counting hook gets sums: of each topic's part of a batch, of a packed message, of one call; and each duration."""
+    hook, other = Counting(), Told()
+    client = connected(hooks=[hook, other], topics=[TOPIC, MyEventTopic.other])
+    client.attach_callback(UPDATED, handle)
+    size = len(json_of(1))
+    client.emit_event(event(1), TOPIC)
+    client.emit_event(event(2), TOPIC)
+    client.emit_events([event(3), event(4)], TOPIC)
+    client.emit_event(event(5), MyEventTopic.other)
+    client.start_consumer()
+    other.wait_for(5, "handled")
+    assert hook.counted[:4] == [
+        ("emitted", "my_service", size, 1),
+        ("emitted", "my_service", size, 1),
+        ("emitted", "my_service", 2 * size, 2),
+        ("emitted", "other", size, 1),
+    ]
+    for topic, events, bytes_of_all in (("my_service", 4, 4 * size + len("[,]")), ("other", 1, size)):
+        arrived = [counted[2:] for counted in hook.counted if counted[:2] == ("received", topic)]
+        assert [sum(each) for each in zip(*arrived, strict=True)] == [bytes_of_all, events]
+        assert hook.counted.count(("handled", topic, HANDLE)) == events
+    assert (hook.asked.count("emitting"), hook.asked.count("handling")) == (3, 2)  # emit_events() asks each time
+    assert [told[1] for told in other.of("emitted")] == ["my_service"] * 3 + ["other"]
+
+
+def test_a_batch_is_counted_at_once() -> None:
+    """Messages that were received together are counted together, each topic's apart; ordinary hooks are told one by one."""
+    counting, other, both = Counting(), Told(), CountingAndTold()
+    hooks = Hooks([counting, other, both])
+    events = [event(value) for value in (1, 2, 3)]
+    hooks.received_batch([b"a", b"b", b"a", b"a"], events, [b"1", b"22", b"333", b"4444"])
+    hooks.received_batch([b"a", b"a"], events[:2], [b"1", b"22"])
+    hooks.received_batch([b"a"], [], [b"1"])
+    assert counting.counted == [("received", "a", 4, 2), ("received", "b", 2, 1), ("received", "a", 3, 2)]
+    assert [(told[1], told[3]) for told in other.all] == [("a", 1), ("b", 2), ("a", 3), ("a", 1), ("a", 2)]
+    assert both.all == other.all
+    assert both.counted == []
+
+
+def test_a_counting_hook_that_overrides_is_told(connected: Callable[..., Bus]) -> None:
+    """A class derived from a counting hook that overrides a method is told each event there, and nothing counts besides."""
+    hook = CountingAndTold()
+    client = connected(hooks=[hook], topics=[TOPIC])
+    client.attach_callback(UPDATED, handle)
+    client.start_consumer()
+    client.emit_event(event(1), TOPIC)
+    hook.wait_for(1, "handled")
+    assert [told[0] for told in hook.of("emitted", "received", "handled")] == ["emitted", "received", "handled"]
+    assert hook.counted == []
+
+
+def test_async_handlers_are_timed(connected: Callable[..., Bus]) -> None:
+    """The durations of async handlers are recorded as those of others, when they have finished; failures are not."""
+    hook = Counting()
+    client = connected(hooks=[hook], topics=[TOPIC])
+
+    async def handler(event: MyEvent) -> None:
+        await asyncio.sleep(0)
+        if event.value == 1:
+            raise ValueError("no")
+
+    client.attach_callback(UPDATED, handler)
+    client.start_consumer()
+    client.emit_events([event(1), event(2)], TOPIC)
+    eventually(lambda: client.stats().handled == 1)
+    name = f"{__name__}.{handler.__qualname__}"
+    assert [counted for counted in hook.counted if counted[0] == "handled"] == [("handled", "my_service", name)]
 
 
 def test_a_disabled_client_tells_nothing() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, disable_created_metrics, enable_created_metrics, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.samples import Sample
 
@@ -164,6 +164,46 @@ def test_watching_keeps_nobody_alive(hook: PrometheusHook, value: Value) -> None
     assert value("eventbus_echo_round_trip_seconds") is None
 
 
+def test_series_say_when_they_began(hook: PrometheusHook, registry: CollectorRegistry) -> None:
+    """Every counter and histogram has the time of its beginning, unless prometheus-client is told not to export these."""
+    hook.emitted("plant", [event()], 10)
+    hook.received("plant", [event()], 10)
+    hook.handled("plant", event(), "app.Tank.fill", 0.002)
+
+    def dated() -> set[str]:
+        return {
+            sample.name for family in registry.collect() for sample in family.samples if sample.name.endswith("_created")
+        }
+
+    assert dated() == {
+        f"eventbus_{name}_created"
+        for name in (
+            "emitted_events",
+            "emitted_bytes",
+            "received_events",
+            "received_bytes",
+            "handler_duration_seconds",
+            "rejected_messages",
+            "dropped_events",
+            "state_changes",
+        )
+    }
+    disable_created_metrics()  # type: ignore[no-untyped-call] # prometheus-client has no types there
+    try:
+        assert dated() == set()
+    finally:
+        enable_created_metrics()  # type: ignore[no-untyped-call] # as above
+
+
+def test_some_names_can_be_scraped_alone(hook: PrometheusHook, registry: CollectorRegistry) -> None:
+    """A scrape may ask for some names, and gets these with what was counted until then."""
+    hook.emitted("plant", [event()], 10)
+    hook.handled("plant", event(), "app.Tank.fill", 0.002)
+    names = {"eventbus_emitted_bytes_total": 10, "eventbus_handler_duration_seconds_count": 1}
+    asked = registry.restricted_registry(names)
+    assert {sample.name: sample.value for family in asked.collect() for sample in family.samples} == names
+
+
 # Many clients, and strangers
 
 
@@ -257,7 +297,9 @@ from eventbus import ClientState, StateChange
 from eventbus.telemetry.prometheus import PrometheusHook
 hook = PrometheusHook()
 hook.emitted("plant", [object()], 10)
+hook.received("plant", [object(), object()], 25)
 hook.handled("plant", object(), "app.handle", 0.001)
+hook.handler_failed("plant", object(), "app.handle", 0.3, ValueError())
 hook.state_changed(StateChange(ClientState.CLOSED, ClientState.READY, "a test"))
 """
 
@@ -270,6 +312,10 @@ def test_multiprocess_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     together = CollectorRegistry()
     MultiProcessCollector(together)  # type: ignore[no-untyped-call] # prometheus-client has no types there
     assert together.get_sample_value("eventbus_emitted_events_total", {"topic": "plant"}) == 2
+    assert together.get_sample_value("eventbus_received_events_total", {"topic": "plant"}) == 4
+    assert together.get_sample_value("eventbus_received_bytes_total", {"topic": "plant"}) == 50
+    failed = {"handler": "app.handle", "outcome": "error"}
+    assert together.get_sample_value("eventbus_handler_duration_seconds_bucket", failed | {"le": "0.5"}) == 2
     labels = {"handler": "app.handle", "outcome": "success"}
     assert together.get_sample_value("eventbus_handler_duration_seconds_count", labels) == 2
     assert together.get_sample_value("eventbus_clients", {"state": "ready"}) == 2
