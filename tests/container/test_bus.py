@@ -281,6 +281,7 @@ with lifespan(App()):
 """
 
 
+@pytest.mark.process
 def test_a_killed_service_is_replaced(embedded: tuple[int, int]) -> None:
     """The same when the process that runs the proxy is killed: events that are emitted afterwards arrive."""
     with subprocess.Popen(

@@ -489,6 +489,7 @@ def test_errors_travel_from_workers(kind: str, dead_ports: tuple[int, int]) -> N
     assert_same(unreachable.value, Example(expected, str(expected), vars(expected)))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kind", POOLS)
 def test_forked_workers_say_what_is_wrong(kind: str, proxy: EventBusProxy) -> None:
     """The use of an inherited client in a forked worker is ForkedClient in the parent, whose client goes on."""

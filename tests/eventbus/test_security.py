@@ -163,6 +163,7 @@ def test_connect_says_what_is_wrong(guarded: Guarded, plain: EventBusProxy, case
         assert error.server_public_key in str(error)
 
 
+@pytest.mark.patience
 @pytest.mark.parametrize("numbered", [False, True], ids=["plain", "numbered"])
 @pytest.mark.parametrize("case", WRONG)
 def test_one_that_need_not_be_connected_waits(
@@ -256,6 +257,7 @@ def test_both_legs_are_looked_at(stack: ExitStack) -> None:
             made.close(linger=0)
 
 
+@pytest.mark.patience
 @pytest.mark.parametrize("case", WRONG)
 def test_check_tells_each_case(
     guarded: Guarded,
@@ -402,6 +404,7 @@ def test_a_client_gets_a_new_key(guarded: Guarded) -> None:
         client.close()
 
 
+@pytest.mark.patience
 def test_the_proxy_gets_a_new_key(directory: Path, stack: ExitStack) -> None:
     """When the proxy restarts with a new key, clients that have the new one connect, and others are told what is wrong."""
     ports, own = free_ports(), new_keys()
@@ -710,6 +713,7 @@ def test_counts_mean_the_same_under_rules(directory: Path) -> None:
     assert guarded.proxy.health().denied == last.denied
 
 
+@pytest.mark.patience
 def test_nobody_answers_who_may_connect(tmp_path: Path) -> None:
     """If the authenticator has died, no client gets in, listed or not, and the proxy counts as down."""
     with Guarded(tmp_path) as guarded:

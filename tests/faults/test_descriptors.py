@@ -20,6 +20,8 @@ from threading import Event
 from eventbus import DescriptorsExhausted, EventBusProxy
 from tests.support import Bus, MyEvent, MyEventTopic, MyEventType, Recorder, event, eventually
 
+pytestmark = pytest.mark.process
+
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
 taken = []
 

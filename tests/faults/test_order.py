@@ -24,6 +24,8 @@ from eventbus.container import lifespan
 from tests.container.support import App, TOPIC
 from tests.support import PATIENCE, event, eventually
 
+pytestmark = pytest.mark.process
+
 role, count = sys.argv[1], int(sys.argv[2])
 with lifespan(App()) as app:
     if role == "emit":

@@ -13,6 +13,8 @@ from threading import Event, Lock, Thread, current_thread
 from time import monotonic
 from typing import Any
 
+import pytest
+
 from eventbus import BaseEventTopic, EventBusClient, EventBusProxy, NotConnected
 from tests.faults.programs import end_within, expect_resources, ignore_log, resources, run_program
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually, run_threads
@@ -27,6 +29,7 @@ Topic: Any = BaseEventTopic("Topic", [f"of_{number}" for number in range(EMITTER
 type StormBus = EventBusClient[MyEvent, MyEventType, Any]
 
 
+@pytest.mark.process
 def test_a_storm_of_threads(proxy: EventBusProxy, soak_seconds: float | None) -> None:
     """64 threads emit, subscribe, attach, consume, connect and close at once.
 

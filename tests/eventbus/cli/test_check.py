@@ -64,6 +64,7 @@ def web_port() -> Iterator[int]:
         thread.join(PATIENCE)
 
 
+@pytest.mark.process
 def test_all_is_well(run_process: Run, proxy: EventBusProxy) -> None:
     """Each step is a line that begins with ok, and the last line has where and how long; no codes in a pipe."""
     done = run_process("check", *ports(proxy))
@@ -173,6 +174,7 @@ def test_a_web_server(run: Run, proxy: EventBusProxy, web_port: int) -> None:
     assert "set EVENTBUS_SUB_PORT" in said
 
 
+@pytest.mark.process
 def test_a_proxy_that_hangs(run: Run) -> None:
     """A proxy that is stopped lets connections in, and says nothing: restart it."""
     with running_proxy() as proxy:
@@ -207,6 +209,7 @@ def test_keys_that_are_missing_or_too_much(run: Run, proxy: EventBusProxy, encry
     assert failure(run("check", *ports(proxy), **KEYS), "security").startswith("not encrypted: ")
 
 
+@pytest.mark.patience
 def test_wrong_keys(run: Run, encrypted: EventBusProxy) -> None:
     """Keys that do not fit are told by whose they are."""
     stranger = pair()

@@ -270,6 +270,7 @@ def test_a_signal_does_not_reset_the_counts(proxy: EventBusProxy, raw: RawPeers)
     assert proxy.health().from_publishers == Traffic(frames=4, bytes=12)
 
 
+@pytest.mark.patience
 def test_health_of_a_proxy_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the proxy's thread does not answer, health() says within a second that it does not run, to each of many threads."""
     go = Event()

@@ -241,6 +241,7 @@ with EventBusProxy(pub_port=0, sub_port=0) as proxy, Readiness(proxy, valid_for=
 """
 
 
+@pytest.mark.process
 def test_without_descriptors() -> None:
     """However few descriptors are left, a proof works or raises DescriptorsExhausted; libzmq never aborts."""
     done = run_script(_EXHAUST)

@@ -51,6 +51,7 @@ def test_a_proxy_that_starts_and_stops() -> None:
         assert scrape(server.url)["eventbus_proxy_running"] == 0
 
 
+@pytest.mark.patience
 def test_a_proxy_that_has_failed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """When forwarding hangs or has failed, the proxy is neither live nor ready."""
     caplog.set_level(logging.CRITICAL, "eventbus")  # the proxy logs that it has failed

@@ -472,6 +472,7 @@ print("done")
 """
 
 
+@pytest.mark.process
 def test_a_forked_child() -> None:
     """In a forked child the server does not run and the port is not taken; it may have one of its own."""
     done = run_script(_FORK)

@@ -315,6 +315,7 @@ def test_it_leaves_handlers_of_others_alone() -> None:
         logging.getLogger().removeHandler(others)
 
 
+@pytest.mark.process
 def test_it_is_light() -> None:
     """It brings into the proxy's process nothing of ours but an enum and a function, and no other library."""
     done = run_script(

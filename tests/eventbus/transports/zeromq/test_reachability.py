@@ -55,6 +55,7 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 # What connect() says
 
 
+@pytest.mark.patience
 def test_swapped_ports(proxy: EventBusProxy) -> None:
     """Ports that are exchanged are told at once, with the right values."""
     with pytest.raises(SwappedPorts, match=f"set EVENTBUS_PUB_PORT={proxy.pub_port} and EVENTBUS_SUB_PORT={proxy.sub_port}"):
@@ -160,6 +161,7 @@ print("done")
 """
 
 
+@pytest.mark.process
 def test_each_address_of_a_name_is_tried(tmp_path: Path) -> None:
     """A proxy at either address of a name is found, also one that starts later. The name is that of a namespace's own."""
     hosts, program = tmp_path / "hosts", tmp_path / "program.py"

@@ -760,6 +760,7 @@ class Relay:
                 target.shutdown(socket.SHUT_RDWR)
 
 
+@pytest.mark.patience
 def test_half_open_connections(proxy: EventBusProxy) -> None:
     """Connections that are up and carry nothing are noticed by a missed echo: what is emitted from then on is held, the
 

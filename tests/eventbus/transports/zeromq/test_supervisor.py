@@ -317,6 +317,7 @@ print("done")
 """
 
 
+@pytest.mark.process
 def test_a_forked_child_begins_without_supervised() -> None:
     """In a forked child the supervisor has no supervised and no thread, and works as a new one; the parent's goes on."""
     done = run_script(FORK)
