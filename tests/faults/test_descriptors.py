@@ -13,14 +13,14 @@ from tests.container.support import free_ports
 from tests.faults import zmtp
 from tests.support import Bus, MyEvent, MyEventTopic, event, run_script
 
+pytestmark = pytest.mark.process
+
 # What each script begins with.
 EXHAUST = """
 import os, resource, sys
 from threading import Event
 from eventbus import DescriptorsExhausted, EventBusProxy
 from tests.support import Bus, MyEvent, MyEventTopic, MyEventType, Recorder, event, eventually
-
-pytestmark = pytest.mark.process
 
 resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
 taken = []

@@ -14,6 +14,8 @@ import pytest
 from tests.faults.proxies import ProxyProcess
 from tests.support import PATIENCE
 
+pytestmark = pytest.mark.process
+
 EVENTS = 100
 
 # A service that emits, or one that listens, of the container's tests; each says when it has begun and what has become of it.
@@ -23,8 +25,6 @@ from dependency_injector import containers
 from eventbus.container import lifespan
 from tests.container.support import App, TOPIC
 from tests.support import PATIENCE, event, eventually
-
-pytestmark = pytest.mark.process
 
 role, count = sys.argv[1], int(sys.argv[2])
 with lifespan(App()) as app:
