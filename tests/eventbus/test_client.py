@@ -118,6 +118,7 @@ def test_no_proxy_is_said_and_leaves_nothing(dead_ports: tuple[int, int], subscr
     client.close()
 
 
+@pytest.mark.patience
 @pytest.mark.parametrize("leg", ["publishing", "subscribing"])
 def test_half_a_proxy_is_said(proxy: EventBusProxy, dead_ports: tuple[int, int], leg: str) -> None:
     """When only one of the two ports answers, the error says which does not."""

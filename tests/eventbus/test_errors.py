@@ -468,6 +468,7 @@ def give_back(error: Exception) -> None:
     raise error
 
 
+@pytest.mark.patience
 @pytest.mark.parametrize("kind", POOLS)
 def test_errors_travel_from_workers(kind: str, dead_ports: tuple[int, int]) -> None:
     """What a client raises in a worker of a pool is raised in the parent; no pool breaks or hangs."""

@@ -29,6 +29,8 @@ from tests.faults import zmtp
 from tests.security import Guarded, Keys, leaving_no_more, logged, new_keys, wait_for_line
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, event, eventually, json_of
 
+pytestmark = pytest.mark.patience
+
 TOPIC, SCHEDULER = MyEventTopic.my_service, MyEventTopic.my_service_scheduler
 UPDATED = MyEventType.updated
 READY, DEGRADED = ClientState.READY, ClientState.DEGRADED
@@ -163,7 +165,6 @@ def test_connect_says_what_is_wrong(guarded: Guarded, plain: EventBusProxy, case
         assert error.server_public_key in str(error)
 
 
-@pytest.mark.patience
 @pytest.mark.parametrize("numbered", [False, True], ids=["plain", "numbered"])
 @pytest.mark.parametrize("case", WRONG)
 def test_one_that_need_not_be_connected_waits(
@@ -257,7 +258,6 @@ def test_both_legs_are_looked_at(stack: ExitStack) -> None:
             made.close(linger=0)
 
 
-@pytest.mark.patience
 @pytest.mark.parametrize("case", WRONG)
 def test_check_tells_each_case(
     guarded: Guarded,
@@ -404,7 +404,6 @@ def test_a_client_gets_a_new_key(guarded: Guarded) -> None:
         client.close()
 
 
-@pytest.mark.patience
 def test_the_proxy_gets_a_new_key(directory: Path, stack: ExitStack) -> None:
     """When the proxy restarts with a new key, clients that have the new one connect, and others are told what is wrong."""
     ports, own = free_ports(), new_keys()
@@ -713,7 +712,6 @@ def test_counts_mean_the_same_under_rules(directory: Path) -> None:
     assert guarded.proxy.health().denied == last.denied
 
 
-@pytest.mark.patience
 def test_nobody_answers_who_may_connect(tmp_path: Path) -> None:
     """If the authenticator has died, no client gets in, listed or not, and the proxy counts as down."""
     with Guarded(tmp_path) as guarded:

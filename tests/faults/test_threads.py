@@ -41,6 +41,7 @@ def test_a_storm_of_threads(proxy: EventBusProxy, soak_seconds: float | None) ->
     run_program("tests.faults.test_threads", proxy.pub_port, proxy.sub_port, seconds, seconds=seconds)
 
 
+@pytest.mark.patience
 def test_starting_and_stopping_at_once(bus: Bus, soak_seconds: float | None) -> None:
     """Threads that start and stop the consumer while others subscribe never make it miss that it is wanted, or not."""
     end = monotonic() + (soak_seconds or 1.0)

@@ -160,6 +160,7 @@ def test_the_same_kind_of_port_twice(run: Run, proxy: EventBusProxy) -> None:
     assert "set EVENTBUS_SUB_PORT" in said
 
 
+@pytest.mark.patience
 def test_ports_of_two_proxies(run: Run, proxy: EventBusProxy) -> None:
     """Two ports that are right, but not of one proxy, let no subscription through."""
     with EventBusProxy(pub_port=0, sub_port=0) as other:

@@ -17,6 +17,8 @@ from tests.commands import ports
 from tests.support import MyEventTopic, RawPeers, client_of, event, in_thread, json_of
 from tests.terminal import Terminal, terminal
 
+pytestmark = pytest.mark.terminal
+
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"  # the alternate screen
 HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"  # the cursor
 CODES = re.compile(rb"\x1b\[[\d;]*m")
@@ -139,7 +141,6 @@ def test_tail_as_json(open_terminal: Open, flowing: None) -> None:
 # top
 
 
-@pytest.mark.patience
 def test_top(open_terminal: Open, flowing: None) -> None:
     """A live table on the whole screen: topics, the numbered publisher and the others, with rates and sparklines that grow;
     another size of the window is followed; Ctrl-C gives back the screen and the cursor."""
@@ -166,7 +167,6 @@ def test_top(open_terminal: Open, flowing: None) -> None:
         assert b"Traceback" not in screen.written
 
 
-@pytest.mark.patience
 def test_a_window_is_followed_at_once(open_terminal: Open, flowing: None) -> None:
     """Another size is not first seen at the end of the interval: what is shown then are the same figures."""
     with open_terminal("top", "--interval=1") as screen:
@@ -182,7 +182,6 @@ def test_a_window_is_followed_at_once(open_terminal: Open, flowing: None) -> Non
         assert any(same_figures(*size) for size in 10 * ((8, "PUBLISHER 1/2"), (30, "not numbered")))
 
 
-@pytest.mark.patience
 def test_top_is_terminated(open_terminal: Open, flowing: None) -> None:
     """SIGTERM gives the screen and the cursor back too."""
     with open_terminal("top", "--interval=0.2") as screen:
@@ -193,7 +192,6 @@ def test_top_is_terminated(open_terminal: Open, flowing: None) -> None:
         assert screen.written.count(LEAVE) == 1
 
 
-@pytest.mark.patience
 def test_top_is_suspended(open_terminal: Open, flowing: None) -> None:
     """Ctrl-Z gives the shell its screen and the cursor; `fg` shows the tables again."""
     script = 'set -m; "$@"; echo "the shell is back"; read answer; fg; exit $?'
@@ -211,7 +209,6 @@ def test_top_is_suspended(open_terminal: Open, flowing: None) -> None:
         assert screen.written.count(LEAVE) == 2
 
 
-@pytest.mark.patience
 def test_top_while_the_proxy_is_away(open_terminal: Open, proxy: EventBusProxy) -> None:
     """That the proxy is away is said on the screen, with the reason; nothing that is logged falls into the midst of it."""
     with open_terminal("top", "--interval=0.2") as screen:
@@ -225,7 +222,6 @@ def test_top_while_the_proxy_is_away(open_terminal: Open, proxy: EventBusProxy) 
         assert screen.wait() == 130
 
 
-@pytest.mark.patience
 @pytest.mark.parametrize(("variables", "codes"), [({"NO_COLOR": "1"}, True), ({"TERM": "dumb"}, False)])
 def test_top_without_colours(open_terminal: Open, flowing: None, variables: dict[str, str], codes: bool) -> None:
     """With NO_COLOR the table is live and without colours; a terminal that can do nothing gets one table after the other."""
@@ -290,7 +286,6 @@ def test_no_progress_bar_without_a_terminal() -> None:
     assert stream.getvalue() == ""
 
 
-@pytest.mark.patience
 def test_bench_shows_a_bar(tmp_path: Path) -> None:
     """While `bench` measures, a bar shows how far it is; at the end only the figures are there."""
     with terminal("bench", "--events=20000", "--rate=200", cwd=tmp_path) as screen:
@@ -302,7 +297,6 @@ def test_bench_shows_a_bar(tmp_path: Path) -> None:
         assert "eventbus, emit_event    ░".encode() in screen.written
 
 
-@pytest.mark.patience
 def test_bench_is_interrupted(tmp_path: Path) -> None:
     """Ctrl-C takes the bar away and ends it without a traceback, of its processes either."""
     with terminal("bench", "--events=5000000", cwd=tmp_path) as screen:

@@ -234,6 +234,7 @@ def test_health_cannot_be_changed(proxy: EventBusProxy) -> None:
         proxy.health().running = False  # type: ignore[misc] # that is what is tested
 
 
+@pytest.mark.patience
 def test_health_from_many_threads() -> None:
     """Any thread may ask at any time, also while others start and stop the proxy."""
     proxy = EventBusProxy(pub_port=0, sub_port=0)
@@ -320,6 +321,7 @@ def test_a_proxy_that_fails(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
 # Settling
 
 
+@pytest.mark.patience
 def test_subscribers_come_first_on_fixed_ports() -> None:
     """On fixed ports start() lets subscribers in first, and publishers `settle` seconds later."""
     with EventBusProxy(pub_port=0, sub_port=0) as free:

@@ -214,6 +214,7 @@ def _requests() -> list[threading.Thread]:
 # Who would disturb
 
 
+@pytest.mark.patience
 def test_silent_connections_keep_nobody_out(server: ProbeServer) -> None:
     """Hundreds of connections that say nothing, or half of something, do not delay an answer: the oldest are ended."""
     with ExitStack() as stack:

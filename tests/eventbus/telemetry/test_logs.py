@@ -229,6 +229,7 @@ def test_odd_values_as_json(value: object, written: object) -> None:
     assert (read, type(read)) == (written, type(written))
 
 
+@pytest.mark.patience
 @given(ANY_TEXT, ANY_VALUE, ANY_TEXT)
 def test_any_record_as_json(message: str, value: object, name: str) -> None:
     """Whatever a record holds, its line is one line of ASCII that a strict parser reads."""

@@ -16,6 +16,8 @@ from tests.container.support import free_ports
 from tests.security import Guarded
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, event, eventually
 
+pytestmark = pytest.mark.patience
+
 TOPIC = MyEventTopic.my_service
 LIMIT = 10_000
 
@@ -164,7 +166,6 @@ def test_another_proxy_has_another_limit() -> None:
 # A proxy that does not
 
 
-@pytest.mark.patience
 def test_one_event_that_is_too_large_wedges_nothing(caplog: pytest.LogCaptureFixture) -> None:
     """A numbering client gives up the event with which two connections have ended; all others arrive, none twice."""
     with silent_proxy(LIMIT) as ports, client_at(ports, numbered=True) as client:
@@ -186,7 +187,6 @@ def test_one_event_that_is_too_large_wedges_nothing(caplog: pytest.LogCaptureFix
     assert vars(lines[0])["eventbus_size"] > 2 * LIMIT
 
 
-@pytest.mark.patience
 def test_packed_messages_that_are_too_large() -> None:
     """Packed messages are given up with all their events, counted; smaller ones are packed then, until they pass."""
     with silent_proxy(LIMIT) as ports, client_at(ports, numbered=True) as client:
@@ -208,7 +208,6 @@ def test_packed_messages_that_are_too_large() -> None:
 # Memory
 
 
-@pytest.mark.patience
 def test_what_may_be_sent_again_is_bounded_and_freed() -> None:
     """A numbering client keeps no more bytes than it may, and frees them in time, though it emits nothing more."""
     with (

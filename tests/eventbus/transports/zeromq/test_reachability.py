@@ -23,6 +23,8 @@ from tests.container.support import free_ports
 from tests.security import Guarded, new_keys
 from tests.support import PATIENCE, Bus, MyEvent, client_of, eventually
 
+pytestmark = pytest.mark.patience
+
 ROOT = Path(__file__).parents[4]
 UNKNOWN = "no-such-host.invalid"
 
@@ -55,7 +57,6 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 # What connect() says
 
 
-@pytest.mark.patience
 def test_swapped_ports(proxy: EventBusProxy) -> None:
     """Ports that are exchanged are told at once, with the right values."""
     with pytest.raises(SwappedPorts, match=f"set EVENTBUS_PUB_PORT={proxy.pub_port} and EVENTBUS_SUB_PORT={proxy.sub_port}"):

@@ -32,6 +32,8 @@ from tests.support import (
     run_threads,
 )
 
+pytestmark = pytest.mark.patience
+
 TOPIC, SCHEDULER, OTHER = MyEventTopic.my_service, MyEventTopic.my_service_scheduler, MyEventTopic.other
 UPDATED = MyEventType.updated
 CONNECTING, READY, DEGRADED, CLOSED = (
@@ -760,7 +762,6 @@ class Relay:
                 target.shutdown(socket.SHUT_RDWR)
 
 
-@pytest.mark.patience
 def test_half_open_connections(proxy: EventBusProxy) -> None:
     """Connections that are up and carry nothing are noticed by a missed echo: what is emitted from then on is held, the
 

@@ -212,6 +212,7 @@ def test_a_descriptor_wakes_it(supervisor: ConnectionSupervisor) -> None:
         assert other.worked[-1] - other.worked[0] < 0.5 * (other.looks[-1] - other.looks[0])  # it slept in between
 
 
+@pytest.mark.patience
 def test_a_failing_supervised_leaves_the_others_alone(
     supervisor: ConnectionSupervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
