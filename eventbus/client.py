@@ -70,6 +70,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     Raises:
         InvalidEvent: the event class has no `type`.
+        InvalidSettings: `host` is not the name or the address of a host, or a port is no port.
         CompressionMissing: the library for that compression is not installed.
     """
 

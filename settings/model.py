@@ -15,6 +15,7 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from eventbus._base.addresses import check_ports
 from eventbus.errors import InvalidSettings
 from eventbus.keys import masked
 from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
@@ -161,11 +162,7 @@ class EventBusSettings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_ports(self) -> Self:
-        if self.pub_port == self.sub_port != 0:
-            raise InvalidSettings(
-                f"{PREFIX}PUB_PORT and {PREFIX}SUB_PORT are both {self.pub_port}: a proxy has one port for publishers and "
-                "another one for subscribers"
-            )
+        check_ports(self.pub_port, self.sub_port)
         return self
 
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:

@@ -3,17 +3,14 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
+from eventbus._base.addresses import bare_host
 from eventbus.errors import InvalidSettings
-from eventbus.keys import bare, is_key, masked
-
-_HOST = re.compile(r"[\w.-]+")
-_WITH_PORT = re.compile(r"(?:\w+://)?(?P<host>\[[^\]]*\]|[^:/\[\]]+):(?P<port>\d+)/?")
+from eventbus.keys import bare, masked
 
 
 def parse_host(value: object) -> object:
@@ -27,23 +24,9 @@ def parse_host(value: object) -> object:
     host = bare(value)
     if not host:
         raise InvalidSettings("it is empty: leave the variable out for the default")
-    if host == "*":
-        return host
-    unbracketed = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if ":" in unbracketed:
-        try:
-            return str(ip_address(unbracketed))
-        except ValueError:
-            pass
-    elif _HOST.fullmatch(unbracketed) and masked(unbracketed) == unbracketed:
-        return unbracketed
-    if is_key(host):
+    if masked(host) != host:
         raise InvalidSettings("it is a key, where the name or address of a host belongs")
-    if found := _WITH_PORT.fullmatch(host):
-        raise InvalidSettings(
-            f"only the host belongs here, {found['host']}: ports have variables of their own, such as EVENTBUS_PUB_PORT"
-        )
-    raise InvalidSettings("it is not the name or the address of a host, such as bus.example.com, 10.0.0.5 or ::1")
+    return bare_host(host)
 
 
 def parse_topics(value: object) -> object:

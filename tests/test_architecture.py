@@ -29,7 +29,7 @@ KNOWS: dict[str, set[str]] = {
     "client": BELOW_CLIENT | {"assembly"},
     "telemetry": WORDS | {"_base", "handle", "observe", "wire"},
     "proxy": WORDS | {"_base", "keys", "options", "telemetry", "wire"},
-    "settings": {"errors", "keys", "options", "policies"},
+    "settings": {"_base", "errors", "keys", "options", "policies"},
     "cli": BELOW_CLIENT | {"client", "container", "proxy", "settings", "telemetry"},
     "container": BELOW_CLIENT | {"client", "proxy", "settings", "telemetry", "eventbus"},
     "__main__": {"cli"},

@@ -1,10 +1,70 @@
 """Resolving hosts, and writing addresses and endpoints. IPv6 addresses contain colons, so URLs put them in brackets."""
 
+import re
 from ipaddress import ip_address
 from socket import AF_INET, SOCK_STREAM, gaierror, getaddrinfo
 
+from eventbus.errors import InvalidSettings
+
 ANY = "*"
 """The host that means every address of this machine."""
+
+_NAME = re.compile(r"[\w.-]+")
+_WITH_PORT = re.compile(r"(?:\w+://)?(?P<host>\[[^\]]*\]|[^:/\[\]]+):(?P<port>\d+)/?")
+
+
+def bare_host(host: str) -> str:
+    """Return a host as sockets take it: an IPv6 address without the brackets that URLs have around it. `ANY` stays.
+
+    Raises:
+        InvalidSettings: it has a port, or cannot be the name or the address of a host.
+    """
+    inside = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if ":" in inside:
+        try:
+            return str(ip_address(inside))
+        except ValueError:
+            pass
+    elif host == ANY or _NAME.fullmatch(inside):
+        return inside
+    if found := _WITH_PORT.fullmatch(host):
+        raise InvalidSettings(
+            f"only the host belongs here, {found['host']}: ports have variables of their own, such as EVENTBUS_PUB_PORT"
+        )
+    raise InvalidSettings("it is not the name or the address of a host, such as bus.example.com, 10.0.0.5 or ::1")
+
+
+def checked_host(host: str) -> str:
+    """Like `bare_host`, of a constructor's argument: the error says which, and does not repeat what may be a key."""
+    try:
+        return bare_host(host)
+    except InvalidSettings as error:
+        raise InvalidSettings(f"host: {error}") from None
+
+
+def check_port(port: int) -> None:
+    """Check that this can be a port; 0 is any free one.
+
+    Raises:
+        InvalidSettings: it is too large, or negative.
+    """
+    if not 0 <= port <= 65535:
+        raise InvalidSettings(f"{port} is no port: ports are numbers up to 65535")
+
+
+def check_ports(pub_port: int, sub_port: int) -> None:
+    """Check that a proxy can have these two ports; 0 is any free one.
+
+    Raises:
+        InvalidSettings: they are equal, or one is no port.
+    """
+    check_port(pub_port)
+    check_port(sub_port)
+    if pub_port == sub_port != 0:
+        raise InvalidSettings(
+            f"EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT are both {pub_port}: a proxy has one port for publishers and "
+            "another one for subscribers"
+        )
 
 
 def is_ipv6(host: str) -> bool:

@@ -5,7 +5,7 @@ from threading import Lock, Thread
 from types import TracebackType
 from typing import Self, Unpack
 
-from eventbus._base.addresses import is_loopback
+from eventbus._base.addresses import check_ports, checked_host, is_loopback
 from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
 from eventbus.errors import InvalidSettings
@@ -42,8 +42,9 @@ class EventBusProxy:
         arguments: attributes of `eventbus.options.ProxyOptions`, which replace those of `options`.
 
     Raises:
-        InvalidSettings: the secret key is not a key; or there is a secret key without an allow-list, with which libzmq
-            would let everybody in; or an allow-list without a secret key.
+        InvalidSettings: `host` is not the name or the address of a host; the ports are equal, or one is no port; the secret
+            key is not a key; or there is a secret key without an allow-list, with which libzmq would let everybody in; or an
+            allow-list without a secret key.
     """
 
     def __init__(
@@ -72,7 +73,8 @@ class EventBusProxy:
                 "an allow-list needs a secret key, or nobody can be told apart: "
                 "set EVENTBUS_SECURITY__SECRET_KEY_FILE (`eventbus keygen` makes one)"
             )
-        self.host = host
+        self.host = checked_host(host)
+        check_ports(pub_port, sub_port)
         self._options = options
         self._requested_ports = self._ports = (pub_port, sub_port)
         self._lock = Lock()

@@ -19,6 +19,7 @@ from eventbus import (
     EventBusProxy,
     EventBusStats,
     InvalidEvent,
+    InvalidSettings,
     InvalidTopic,
     NotConnected,
     ProxyUnreachable,
@@ -703,3 +704,16 @@ def test_policies_may_be_given_as_their_values(proxy: EventBusProxy) -> None:
     for wrong in ({"send_policy": "never"}, {"receive_policy": "never"}):
         with pytest.raises(ValueError, match="never"):
             client_of(proxy, **wrong)
+
+
+@pytest.mark.parametrize("place", [("localhost:5559", 5559, 5560), ("localhost", 5559, 99_999)])
+def test_a_place_where_no_proxy_can_be(place: tuple[str, int, int]) -> None:
+    """Client and proxy say at once what is wrong with a host or port, as the settings do; connecting could only time out."""
+    for kind in (EventBusProxy, lambda *given: Bus(MyEvent, *given)):
+        with pytest.raises(InvalidSettings):
+            kind(*place)
+
+
+def test_an_ipv6_address_in_brackets() -> None:
+    """A host in brackets, as URLs have it, is the same address."""
+    assert "tcp://[::1]:5559 " in repr(Bus(MyEvent, "[::1]"))

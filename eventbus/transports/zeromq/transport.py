@@ -13,7 +13,7 @@ from typing import NoReturn, Protocol
 
 import zmq
 
-from eventbus._base.addresses import is_address, tcp_endpoint
+from eventbus._base.addresses import check_port, checked_host, is_address, tcp_endpoint
 from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
 from eventbus._base.forks import register_fork, unregister_fork
@@ -64,6 +64,9 @@ class ZeroMQTransport:
         pub_port: the proxy's XSUB port, to which publishers connect.
         sub_port: the proxy's XPUB port, to which subscribers connect.
         options: how the connections behave.
+
+    Raises:
+        InvalidSettings: `host` is not the name or the address of a host, or a port is no port.
     """
 
     def __init__(
@@ -73,6 +76,9 @@ class ZeroMQTransport:
         sub_port: int = SUB_PORT,
         options: ZeroMQOptions | None = None,
     ) -> None:
+        host = checked_host(host)
+        check_port(pub_port)
+        check_port(sub_port)
         self._host = host
         self._ports = pub_port, sub_port
         self._pub_endpoint = tcp_endpoint(host, pub_port)
