@@ -12,7 +12,7 @@ from dependency_injector import containers, providers, wiring
 
 from eventbus._base.log import Log
 from eventbus.container.classes import NOTHING, existing_object, many_objects, objects_in, possible_classes, source_of
-from eventbus.container.resources import AnyProvider, declared, is_async, last_resources, name_of, root_of, walk
+from eventbus.container.resources import AnyProvider, declared, in_force, is_async, last_resources, name_of, root_of, walk
 from eventbus.errors import InvalidHandler
 from eventbus.handle.marks import Handler, callback_name, marked_functions, marked_methods
 from eventbus.observe.hooks import EventBusHook
@@ -116,14 +116,16 @@ def collect_handlers(container: containers.Container, discovery: Discovery, *, w
     """
     handlers = list(wired_handlers(container))
     names = declared(container)
+    of_bus = _providers_of_buses(container)
     provided = list(discovery.provided)
     for provider in discovery.unknown:
         existing = existing_object(provider)
         if existing is not NOTHING:  # it was made for one of the others
             provided.append(Provided(existing, ()))
-        elif warn and (provider in names or not (many_objects(provider) or source_of(provider) is not provider)):
+        elif warn and provider not in of_bus and (provider in names or _makes_one(provider)):
             _log.warning(
-                "handlers of %s are not found, if there are any: annotate the class of what it provides (%s)",
+                "handlers of %s are not found, if there are any, because the provider does not tell a class: give it a "
+                "class, or a function whose return annotation names one that is not abstract (%s)",
                 name_of(provider, container),
                 provider,
                 provider=name_of(provider, container),
@@ -182,6 +184,18 @@ def _has_marker(parameter: inspect.Parameter) -> bool:
         *(typing.get_args(annotation) if typing.get_origin(annotation) is typing.Annotated else ()),
     )
     return any(getattr(type(candidate), "__IS_MARKER__", False) for candidate in candidates)
+
+
+def _providers_of_buses(container: containers.Container) -> set[AnyProvider]:
+    """What the clients of the tree are made of: settings, a transport and so on, which have no handlers."""
+    clients = [bus.client_provider for bus in last_resources(container)]
+    made = [client for client in clients if isinstance(client, providers.Resource)]  # others are given as they are
+    return {in_force(part) for client in made for part in client.kwargs.values()}
+
+
+def _makes_one(provider: AnyProvider) -> bool:
+    """Whether the provider makes one object for all, rather than many, or a part of another provider's object."""
+    return not many_objects(provider) and source_of(provider) is provider
 
 
 def _is_awaited(provider: AnyProvider) -> bool:

@@ -18,6 +18,7 @@ from dependency_injector import containers, providers
 
 from eventbus import EventBusProxy, InvalidHandler, on
 from eventbus.container import EventBusContainer, lifespan
+from eventbus.transports.memory import MemoryTransport
 from tests.container.support import STARTED, TOPIC, UPDATED, Listener, leaving_nothing
 from tests.support import MyEvent, event, eventually, fields_of
 
@@ -341,7 +342,7 @@ def test_a_class_that_cannot_be_told(
     with lifespan(app_with(service=provider)):
         assert Service.made == []
     (warning,) = warnings_of(caplog)
-    assert warning.startswith("handlers of `service` are not found, if there are any: annotate")
+    assert warning.startswith("handlers of `service` are not found, if there are any, because the provider")
 
 
 def test_the_warning_names_who_depends_on_it(at_proxy: EventBusProxy, caplog: pytest.LogCaptureFixture) -> None:
@@ -398,6 +399,23 @@ def test_what_needs_no_annotation(at_proxy: EventBusProxy, caplog: pytest.LogCap
 
 
 def make_nothing() -> None: ...
+
+
+def test_what_a_client_is_made_of(caplog: pytest.LogCaptureFixture) -> None:
+    """A transport of which nothing is known causes no warning: it has no handlers. What is beside it does."""
+    transport, unknown = providers.Singleton(lambda: MemoryTransport()), providers.Singleton(lambda: Service())
+
+    class Own(EventBusContainer):
+        event_class = providers.Object(MyEvent)
+        service = unknown
+
+    app, own = app_with(service=unknown), Own()
+    for whole, bus in ((app, app.bus), (own, own)):
+        with bus.transport.override(transport), lifespan(whole):
+            pass
+        (warning,) = warnings_of(caplog)
+        assert warning.startswith("handlers of `service` are not found")
+        caplog.clear()
 
 
 def test_every_handler_is_said(at_proxy: EventBusProxy, caplog: pytest.LogCaptureFixture) -> None:
