@@ -150,7 +150,12 @@ class EventBusSettings(BaseSettings):
         env_file = values.get("_env_file", cls.model_config.get("env_file"))
         known = {cls.variable(*path) for path, _ in cls.fields()} | _own_variables(cls)
         own = tuple(cls.variable(name) + NESTED for name in cls.model_fields.keys() - EventBusSettings.model_fields.keys())
-        complaints += unknown_variables(known, DotEnvSettingsSource(cls, env_file=env_file).env_vars, own)
+        try:
+            of_env_file = DotEnvSettingsSource(cls, env_file=env_file).env_vars
+        except (OSError, UnicodeDecodeError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
+            raise InvalidSettings(f"cannot read {_names(env_file)}: {reason}") from None
+        complaints += unknown_variables(known, of_env_file, own)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -256,8 +261,17 @@ def _own_variables(cls: type[EventBusSettings]) -> set[str]:
     return {alias.upper() for field in cls.model_fields.values() for alias in _aliases(field)}
 
 
+def _files(given: object) -> tuple[Any, ...]:
+    """The files that an argument ``_env_file`` names: one, several or none."""
+    return tuple(given) if isinstance(given, list | tuple) else () if given is None else (given,)
+
+
+def _names(given: object) -> str:
+    return masked(" or ".join(str(file) for file in _files(given)))
+
+
 def _missing_files(given: object) -> Iterator[str]:
     """Yield a complaint for each file that was asked for and is not there: pydantic-settings would pass over it."""
-    for file in given if isinstance(given, list | tuple) else () if given is None else (given,):
+    for file in _files(given):
         if not Path(file).expanduser().is_file():
             yield f"cannot read {masked(str(file))}: there is no such file"

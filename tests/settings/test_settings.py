@@ -1,5 +1,6 @@
 """Settings from arguments, variables and a file, and what is said about bad ones."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -424,6 +425,21 @@ def test_another_file(tmp_path: Path) -> None:
 def test_another_file_that_is_not_there() -> None:
     """A file that was asked for and is not there is named, rather than passed over."""
     assert refusal(_env_file="nowhere.env") == "cannot read nowhere.env: there is no such file"
+
+
+def test_a_file_that_is_not_text(tmp_path: Path) -> None:
+    """A file in another encoding, as some editors write it, is named."""
+    (tmp_path / ".env").write_text("EVENTBUS_HOST=plant-1\n", "utf-16")
+    assert refusal() == "cannot read .env: it is not text in UTF-8"
+    (tmp_path / ".env").write_text("EVENTBUS_HOST=plant-1\n", "utf-8-sig")
+    assert EventBusSettings().host == "plant-1"
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
+    """A file of somebody else is named."""
+    (tmp_path / ".env").touch(0o000)
+    assert refusal() == "cannot read .env: Permission denied"
 
 
 @pytest.mark.parametrize(
