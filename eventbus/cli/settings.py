@@ -1,9 +1,13 @@
 """``eventbus settings``: the effective settings as variables."""
 
 import functools
+import json
+import re
 
 from eventbus.keys import masked
 from eventbus.settings import EventBusSettings
+
+_SIMPLE = re.compile(r"[\w.,/-]*", re.ASCII)  # no sign that means something else in a list, or in a .env file
 
 
 def print_settings(settings: EventBusSettings) -> None:
@@ -21,6 +25,7 @@ def _as_text(value: object) -> str:
         case bool():
             return str(value).lower()
         case tuple():
-            return ",".join(value)
+            listed = ",".join(value)
+            return listed if _SIMPLE.fullmatch(listed) else json.dumps(value)
         case _:
             return str(value)

@@ -157,9 +157,10 @@ def test_settings_honours_flags_before_variables_before_the_file(run: Run, tmp_p
     assert printed["EVENTBUS_TOPICS"] == "a,b"
 
 
-def test_printed_settings_can_be_the_file(run: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("topics", ["a,b", '["a b", "it\'s", "[c", "d,e", "grün"]'])
+def test_printed_settings_can_be_the_file(run: Run, tmp_path: Path, topics: str) -> None:
     """What `settings` prints is a .env file that means the same."""
-    first = run("settings", "--topics", "a,b", "--enabled", "false", "--linger", "0.25", "--host", "bus.example")
+    first = run("settings", "--topics", topics, "--enabled", "false", "--linger", "0.25", "--host", "bus.example")
     (tmp_path / ".env").write_text(first.stdout)
     assert run("settings").stdout == first.stdout
 
