@@ -49,6 +49,8 @@ def parse_topics(value: object) -> object:
     topics = [bare(part) for part in text.split(",")]
     if any(re.search(r"[;\s'\"]", topic) for topic in topics):
         raise InvalidSettings('topics are separated by commas: a,b; if a topic has such a sign in it, write ["a b", "c"]')
+    if any("*" in topic for topic in topics):
+        raise InvalidSettings('topics match exactly, and * stands for no others; if a topic has it in its name, write ["*"]')
     return tuple(topic for topic in topics if topic)
 
 

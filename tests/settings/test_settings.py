@@ -142,6 +142,15 @@ def test_topics_that_are_separated_otherwise(text: str, monkeypatch: pytest.Monk
     assert refusal().startswith(f"EVENTBUS_TOPICS={text!r}: topics are separated by commas: a,b; ")
 
 
+@pytest.mark.parametrize("text", ["*", "a,*", "plant.*"])
+def test_topics_are_no_patterns(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pattern is refused, because nobody emits to a topic that is called so; a topic that is can be named as JSON."""
+    monkeypatch.setenv("EVENTBUS_TOPICS", text)
+    assert refusal().startswith(f"EVENTBUS_TOPICS={text!r}: topics match exactly, and * stands for no others; ")
+    monkeypatch.setenv("EVENTBUS_TOPICS", '["*"]')
+    assert EventBusSettings().topics == ("*",)
+
+
 @pytest.mark.parametrize("text", ['["a"', "[a, b]", '{"a": 1}', "[1]", '["a", null]'])
 def test_topics_that_are_almost_json(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """What begins like JSON has to be a list of texts."""
