@@ -32,10 +32,15 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
     Raises:
         ExceptionGroup: one or more resources failed to stop.
         RuntimeError: the container is running already.
-        TypeError: a resource is async and this is a plain ``with``.
+        TypeError: `container` is not a container, but a class for example; or a resource is async and this is a plain
+            ``with``.
     """
 
     def __init__(self, container: Root) -> None:
+        given: object = container
+        if not isinstance(given, containers.Container):
+            remedy = f": use lifespan({given.__name__}())" if isinstance(given, type) else ""
+            raise TypeError(f"lifespan() takes a service's container, not {given!r}{remedy}")
         self._container = container
 
     def __enter__(self) -> Root:

@@ -397,6 +397,15 @@ def test_a_running_container_is_refused_async(at_proxy: EventBusProxy) -> None:
         asyncio.run(main())
 
 
+@pytest.mark.parametrize(
+    ("wrong", "text"), [(App, r"not <class .*App'>: use lifespan\(App\(\)\)$"), (App.bus, "not <.*>$"), (None, "not None$")]
+)
+def test_what_is_no_container_is_refused(wrong: Any, text: str) -> None:
+    """`run` takes a class too, so it is easily given to `lifespan`."""
+    with pytest.raises(TypeError, match=rf"lifespan\(\) takes a service's container, {text}"):
+        lifespan(wrong)
+
+
 def test_a_container_can_start_again(at_proxy: EventBusProxy) -> None:
     """After `lifespan` the same container starts anew: new client, new services, each handler attached once."""
     app = App()
