@@ -18,7 +18,7 @@ class ConsumerReport:
 
     Args:
         counters: counts all of it.
-        hooks: are told of all of it.
+        hooks: called for all of it.
         event_class: what was expected, for the log.
         endpoints: where it came from, for the log.
         throttle: holds lines back; None for one line per minute and reason.
