@@ -1,4 +1,4 @@
-"""What does not become an event: counted, told to hooks, and logged no more often than a person can read it."""
+"""What does not become an event: counted, passed to hooks, and logged no more often than a person can read it."""
 
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle

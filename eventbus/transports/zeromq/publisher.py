@@ -98,7 +98,6 @@ class Publisher:
     def _connect(self) -> None:
         # Subscriptions count against high-water marks too, and must never be lost: no limit for what is received.
         self._socket = connecting_socket(
-            self._endpoint,
             self._context,
             zmq.XPUB,
             send_hwm=self._options.send_hwm,

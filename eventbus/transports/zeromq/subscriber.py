@@ -75,7 +75,6 @@ class Subscriber:
     def _connect(self) -> None:
         # Subscriptions count against high-water marks too, and must never be lost: no limit for what is sent.
         self._socket = connecting_socket(
-            self._endpoint,
             self._context,
             zmq.SUB,
             send_hwm=0,

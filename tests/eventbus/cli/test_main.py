@@ -57,7 +57,7 @@ def test_version(run: Run) -> None:
     ],
 )
 def test_mistakes_are_told_with_their_remedy(run: Run, arguments: tuple[str, ...], expected: str) -> None:
-    """A mistake in the arguments is told in the words of a person who typed them."""
+    """A mistake in the arguments is explained in the words of a person who typed them."""
     assert complaint(run(*arguments), 2) == expected
 
 
