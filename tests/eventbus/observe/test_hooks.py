@@ -537,7 +537,8 @@ def test_a_counting_hook_that_overrides_is_told(connected: Callable[..., Bus]) -
     client.emit_event(event(1), TOPIC)
     hook.wait_for(1, "handled")
     # In any order, because the consumer may receive the event before the emitting thread calls `emitted`.
-    assert Counter(told[0] for told in hook.of("emitted", "received", "handled")) == dict(emitted=1, received=1, handled=1)
+    counted = Counter(told[0] for told in hook.of("emitted", "received", "handled"))
+    assert counted == {"emitted": 1, "received": 1, "handled": 1}
     assert hook.counted == []
 
 
