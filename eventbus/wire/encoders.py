@@ -56,7 +56,7 @@ def _adapted(schema: Any, name: str = "", *, by_name: bool) -> Any:
             if "config" in schema:
                 adapted["config"] = _config(schema["config"])
             if kind == "computed-field":
-                adapted.pop("alias", None)  # nobody reads it
+                adapted.pop("alias", None)  # it is never read
             elif "serialization_alias" in schema:
                 name = schema.get("name", name)  # that of a dataclass has its name
                 if by_name or not _reads_alias_only(schema, name):

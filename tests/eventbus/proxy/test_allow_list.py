@@ -57,7 +57,7 @@ def test_a_list() -> None:
 @pytest.mark.parametrize("text", ["", "\n# nobody yet\n", "[clients]\n", "clients = {}\n", "default = 'all'\n"])
 def test_a_list_of_nobody(text: str) -> None:
     """A list without clients is an error, because a file that was cut off looks the same."""
-    assert refusal(text) == "it has no clients, so nobody could connect"
+    assert refusal(text) == "it has no clients, so no client could connect"
 
 
 @pytest.mark.parametrize(
