@@ -346,6 +346,22 @@ def test_an_array_of_nothing_is_rejected_at_once(bench: Bench, caplog: pytest.Lo
     assert len(caplog.messages) == 1
 
 
+def test_large_events_that_nobody_reads_are_not_kept() -> None:
+    """A service that has callbacks only keeps 64 MiB of large events; the rest counts as unread."""
+    hub, recorder = MemoryHub(), Recorder()
+    sender = MemoryTransport(hub)
+    sender.open(PATIENCE)
+    with Bus(MyEvent, transport=MemoryTransport(hub)) as client:
+        client.subscribe(None)
+        client.attach_callback(MyEventType.updated, recorder)
+        client.start_consumer()
+        large = json_of() + b" " * 4_000_000
+        for _ in range(40):
+            sender.send(b"my_service", large)
+        recorder.wait_for(40)
+        assert client._parts.buffer.unread == 40 - 16
+
+
 def test_a_topic_that_is_too_long_is_not_remembered() -> None:
     """Subscribers of all topics refuse what comes on a topic longer than any may be, and keep nothing of it."""
     hub, recorder = MemoryHub(), Recorder()
