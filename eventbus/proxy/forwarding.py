@@ -22,7 +22,7 @@ from eventbus.proxy.allow_list import AllowListFile
 from eventbus.proxy.counters import ConnectionCounter
 from eventbus.proxy.denials import Denials
 from eventbus.proxy.enforcer import Enforcer
-from eventbus.proxy.guard import ConnectionGuard
+from eventbus.proxy.guard import CURVE_BYTES, ConnectionGuard
 from eventbus.proxy.health import ProxyHealth, Traffic
 from eventbus.proxy.subscribers import Subscribers
 from eventbus.proxy.tcp import Connection
@@ -42,7 +42,6 @@ _DESCRIPTORS, _DESCRIPTORS_WITH_KEYS = 5 + 4 + 2 + 5 + 2, 2 + 3 + 1
 # libzmq keeps a node for each byte of a subscription and walks them recursively: a long one costs 60 times its size, and a
 # very long one overflows the stack. A topic has at most 255 bytes.
 _MAX_SUBSCRIPTION_BYTES = 4_096
-_CURVE_BYTES = 33  # that encryption adds to a frame, and that libzmq counts
 
 
 class Forwarding:
@@ -69,7 +68,7 @@ class Forwarding:
     """
 
     upstream_timeout_s = 20.0
-    """The seconds within which a publisher must read what it is told, or the kernel ends its connection."""
+    """The seconds within which a publisher must read its subscriptions, or the kernel ends its connection."""
 
     def __init__(
         self,
@@ -102,7 +101,7 @@ class Forwarding:
         with ExitStack() as undo:
             undo.callback(self._context.destroy, linger=0)
             try:
-                # Before any socket is bound, because without an authenticator libzmq lets nobody in.
+                # Before any socket is bound, because without an authenticator libzmq refuses every client.
                 self._authenticator = self._start_authenticator(readiness_key)
                 if self._authenticator is not None:
                     undo.callback(self._authenticator.stop)
@@ -191,7 +190,7 @@ class Forwarding:
         """
         secret_key = self._options.secret_key
         limit = max(self._options.max_event_bytes, MIN_PAYLOAD_LIMIT)
-        largest = limit + (_CURVE_BYTES if secret_key else 0)
+        largest = limit + (CURVE_BYTES if secret_key else 0)
         frontend = sockets.socket_for(
             self._context, zmq.XSUB, receive_hwm=_RECEIVE_HWM, largest=largest, secret_key=secret_key
         )
