@@ -75,7 +75,7 @@ class ClientOptions(ZeroMQOptions):
         close_timeout: how long `close` may take.
         linger: how much of that is kept for flushing what was emitted.
         receive_buffer: how many events wait for `recv_event` and `listen_forever`; until the first call of either, at most
-            1,000.
+            1,000, and of large ones no more than 64 MiB of JSON.
         receive_policy: what happens when the buffer is full; see `ReceivePolicy`.
         max_event_bytes: the largest event that is sent and accepted, as JSON.
         packing: whether `emit_events` may pack many events into one message; receivers with the original client cannot read

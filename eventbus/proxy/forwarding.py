@@ -32,7 +32,6 @@ from eventbus.wire.notices import MIN_PAYLOAD_LIMIT, LimitNotice
 # Messages of a publisher that wait to be passed on; then it must wait itself, and loses none. A few are enough, because
 # whatever waits here is lost if the process is killed.
 _RECEIVE_HWM = 10_000
-_UPSTREAM_TIMEOUT_MS = 20_000  # within which a publisher must read its subscriptions, or it is disconnected
 _GUARD_TIMEOUT_S = 0.1
 _ANSWER_TIMEOUT_S = 1.0  # a healthy proxy answers with its counts within a millisecond
 # The context has five, its four sockets one each, the two ports one each, the counter's two sockets five together, and the
@@ -67,6 +66,9 @@ class Forwarding:
         DescriptorsExhausted: the process may not open as many sockets as a proxy needs.
         OSError: the host cannot be bound, or a socket cannot be made.
     """
+
+    upstream_timeout_s = 20.0
+    """The seconds within which a publisher must read its subscriptions, or the kernel ends its connection."""
 
     def __init__(
         self,
@@ -197,7 +199,7 @@ class Forwarding:
             self._context, zmq.XPUB, send_hwm=self._options.hwm, largest=_MAX_SUBSCRIPTION_BYTES, secret_key=secret_key
         )
         # There is no high-water mark for subscriptions that a publisher does not read, so the kernel ends its connection.
-        frontend.set(zmq.TCP_MAXRT, _UPSTREAM_TIMEOUT_MS)
+        frontend.set(zmq.TCP_MAXRT, round(1000 * self.upstream_timeout_s))
         if self._enforces:
             backend.set(zmq.XPUB_MANUAL, 1)
         return frontend, backend

@@ -7,6 +7,7 @@ from eventbus.observe.stats import DropLog, DropReason
 from eventbus.policies import ReceivePolicy
 
 UNREAD = 1_000
+_UNREAD_BYTES = 67_108_864  # of large events
 
 _POLL_INTERVAL_S = 0.2
 
@@ -14,8 +15,9 @@ _POLL_INTERVAL_S = 0.2
 class ReceiveBuffer[EventClass]:
     """Received events that wait to be read, oldest first. Any thread may use it; one at a time calls `extend`.
 
-    Until a reader is expected, it holds the newest events, at most `UNREAD`: more than fit into the processor's cache make
-    every event a tenth slower. From then on it holds up to `limit` events, and follows the policy when it is full.
+    Until a reader is expected, it holds the newest events, at most `UNREAD`, and fewer large ones (see `make_room`): more
+    than fit into the processor's cache make every event a tenth slower, and perhaps nobody will ever read. From then on it
+    holds up to `limit` events, and follows the policy when it is full.
 
     Args:
         limit: how many events it may hold.
@@ -83,6 +85,18 @@ class ReceiveBuffer[EventClass]:
             dropped = self._append(events) if self._policy is _DROP_OLDEST else self._append_by_policy(events)
         if dropped:
             self._drops.add(DropReason.RECEIVE_BUFFER, dropped)
+
+    def make_room(self, size: int) -> None:
+        """Until a reader is expected, hold no more events than make 64 MiB if each is so large. Call it before a large one.
+
+        Args:
+            size: bytes of the next event as JSON.
+        """
+        with self._lock:
+            if not self._expected:
+                while self._events and (len(self._events) + 1) * size > _UNREAD_BYTES:
+                    self._events.popleft()
+                    self.unread += 1
 
     def get(self, timeout: float | None) -> EventClass | None:
         """Wait for an event up to `timeout` seconds (None: until `close`). Returns the oldest one; None if none came."""

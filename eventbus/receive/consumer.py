@@ -225,6 +225,10 @@ class Consumer[EventClass: BaseEvent[Any]]:
             self._dispatcher.dispatch(routes, events, names, abandoned, None if headers is None else carried)
 
         for content in self._unpacker.contents(topics, payloads, headers):
+            # One message, even a refused one, is progress: a batch of large ones may take longer than a handler ever should.
+            self._busy = monotonic(), self._dispatcher.buffer.received
+            if len(content.json) > MAX_PACKED_BYTES:
+                self._dispatcher.buffer.make_room(len(content.json))
             found = self._decode(content.topic, content.json)
             if found:  # else the dispatcher would learn a topic that carries no events
                 self._hooks.received(_text(content.topic), found, content.size)

@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
 from eventbus.wire.codec import Reject, RejectReason
 from eventbus.wire.compression import inflate, is_compressed
-from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, is_text
+from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, MAX_TOPIC_BYTES, is_text
 from eventbus.wire.numbering import Gaps
 
 _NO_LIMIT = 2**31 - 1  # bytes, inflated
@@ -51,7 +51,7 @@ class Content(NamedTuple):
     """What one message holds.
 
     Attributes:
-        topic: the topic, which is UTF-8.
+        topic: the topic, which is UTF-8 and not longer than topics may be.
         headers: the encoded headers; empty if there are none.
         json: an event, or an array of events, no larger than allowed; not decoded.
         size: bytes of the payload as it came.
@@ -113,6 +113,9 @@ class Unpacker:
 
     def _json(self, topic: bytes, payload: bytes) -> bytes | None:
         """The JSON in a payload; None, after a report, if there is none that may be decoded."""
+        if len(topic) > MAX_TOPIC_BYTES:  # as no client has one; topics that carry events are remembered
+            self._report.rejected(topic[:MAX_TOPIC_BYTES], Reject(RejectReason.TOPIC, f"the topic has {len(topic)} bytes"))
+            return None
         if not is_text(topic):
             self._report.rejected(topic, Reject(RejectReason.TOPIC, "the topic is not UTF-8"))
             return None

@@ -35,7 +35,7 @@ class RejectReason(StrEnum):
     COMPRESSION = "compression"
     """The payload is compressed and damaged, or the library that inflates it is not installed."""
     TOPIC = "topic"
-    """The topic is not UTF-8."""
+    """The topic is not UTF-8, or longer than 255 bytes."""
     JSON = "json"
     """The payload is not JSON."""
     TYPE = "type"

@@ -4,24 +4,27 @@ import os
 import re
 import resource
 import socket
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from threading import Event
 
 import pytest
 import zmq
 
+from eventbus import EventBusProxy
 from eventbus.errors import UnknownClient
 from eventbus.keys import ClientKeys
 from eventbus.options import ProxyOptions
+from eventbus.proxy.forwarding import Forwarding
 from eventbus.proxy.process import command
 from tests.faults import zmtp
 from tests.faults.bystanders import Bystanders, memory_of
 from tests.keys import listed, pair, write_list
 from tests.security import Guarded, wait_for_line
-from tests.support import PATIENCE, Bus, MyEvent, RawPeers, eventually
+from tests.support import PATIENCE, Bus, MyEvent, RawPeers, eventually, run_threads
 from tests.web import ask, scrape
 
 pytestmark = pytest.mark.process
@@ -145,6 +148,26 @@ def test_a_subscriber_that_does_not_read(small: Served) -> None:
     assert "it reads too slowly" in small.log()
 
 
+def changing(changes: int) -> bytes:
+    """One subscription that begins and ends again and again, of which publishers are told each time."""
+    topic = b"changing".ljust(240, b".")
+    return (zmtp.frame(b"\x01" + topic) + zmtp.frame(b"\x00" + topic)) * (changes // 2)
+
+
+def test_a_publisher_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publisher that does not read what it is told of subscriptions is disconnected in time; a subscriber stays."""
+    monkeypatch.setattr(Forwarding, "upstream_timeout_s", 0.5)
+    with (
+        EventBusProxy("127.0.0.1", 0, 0) as proxy,
+        zmtp.peer(proxy.pub_port, b"PUB", 4_096) as stopped,
+        zmtp.peer(proxy.sub_port, b"SUB") as connection,
+    ):
+        connection.sendall(changing(24_000))
+        eventually(lambda: proxy.health().connections.publishers == 0, PATIENCE)
+        zmtp.await_end(stopped)
+        assert proxy.health().connections.subscribers == 1
+
+
 def test_subscriptions_without_end(tmp_path: Path) -> None:
     """A subscriber with too many subscriptions is disconnected, and they are gone; others keep theirs."""
     with served(tmp_path / "errors", ProxyOptions(max_subscriptions=1_000)) as proxy, ExitStack() as stack:
@@ -196,6 +219,30 @@ def test_too_much_before_authentication(tmp_path: Path) -> None:
         connection.sendall(zmtp.announcement(8 * MIB)[:1].replace(b"\x02", b"\x06") + zmtp.announcement(8 * MIB)[1:])
         send_until_the_end(connection, bytes(64 * 1024), 8 * MIB)
         eventually(lambda: guarded.proxy.health().disconnected["handshake"] == 1)
+
+
+def test_many_send_too_much_before_authentication(tmp_path: Path) -> None:
+    """Nor can many at once: each is disconnected, and what they have sent is free again."""
+    allow_list = write_list(tmp_path / "allow.toml", listed("guest", GUEST.public))
+    options = ProxyOptions(max_event_bytes=4 * MIB, secret_key=PROXY.secret, allow_list=allow_list)
+    with process_of(tmp_path / "errors", options) as (process, line), ExitStack() as stack:
+        pub_port, _ = map(int, re.findall(r" port (\d+)", line))
+        before = memory_of(process.pid)
+        strangers = [stack.enter_context(zmtp.connect(pub_port)) for _ in range(25)]
+        for stranger in strangers:
+            stranger.sendall(zmtp.GREETING.replace(b"NULL\0", b"CURVE"))
+            zmtp.read(stranger, len(zmtp.GREETING))
+            stranger.sendall(struct.pack(">BQ", 6, 4 * MIB))
+
+        def send(index: int) -> None:
+            with suppress(OSError):
+                strangers[index].sendall(bytes(4 * MIB - 1))
+            zmtp.await_end(strangers[index])
+
+        run_threads(len(strangers), send)
+        eventually(lambda: memory_of(process.pid) < before + 16 * 1024)
+        url = line.split()[-1]
+        assert scrape(url)['eventbus_proxy_disconnected_total{reason="handshake"}'] == len(strangers)
 
 
 def test_a_client_with_too_many_subscriptions_is_expelled(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

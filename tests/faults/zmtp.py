@@ -35,14 +35,19 @@ def ready(kind: bytes) -> bytes:
     return frame(b"\x05READY\x0bSocket-Type" + struct.pack(">I", len(kind)) + kind, _COMMAND)
 
 
-def connect(port: int) -> socket.socket:
-    """A TCP connection that has said nothing yet."""
-    return socket.create_connection(("127.0.0.1", port), PATIENCE)
+def connect(port: int, receive_buffer: int = 0) -> socket.socket:
+    """A TCP connection that has said nothing yet; the kernel receives so many bytes that nobody reads (0: its default)."""
+    made = socket.socket()
+    if receive_buffer:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+    made.settimeout(PATIENCE)
+    made.connect(("127.0.0.1", port))
+    return made
 
 
-def peer(port: int, kind: bytes) -> socket.socket:
+def peer(port: int, kind: bytes, receive_buffer: int = 0) -> socket.socket:
     """A connection with a finished handshake, as a socket of this kind."""
-    made = connect(port)
+    made = connect(port, receive_buffer)
     made.sendall(GREETING)
     read(made, len(GREETING))
     made.sendall(ready(kind))

@@ -2,6 +2,7 @@
 
 import asyncio
 import tracemalloc
+import uuid
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -17,6 +18,7 @@ from eventbus.keys import ClientKeys
 from eventbus.proxy.allow_list import AllowedClient, AllowList, TopicRule
 from eventbus.proxy.authorizer import Authorizer
 from eventbus.wire.first_frame import FirstFrame, Head, parse
+from eventbus.wire.notices import MIN_PAYLOAD_LIMIT, LimitNotice
 from tests.security import Guarded, logged, wait_for_line
 from tests.support import (
     PATIENCE,
@@ -477,6 +479,23 @@ def test_tokens_tell_nothing(guarded: Guarded, boss: ClientKeys, hostile: Client
     for topic in (b"\xff", b"\xff" + bytes(16), b"\xffmine", END):
         publisher.send_multipart([topic, b"{}"])
     assert read_to_end(subscriber) == []
+
+
+def test_nobody_forges_notices(guarded: Guarded, boss: ClientKeys, hostile: ClientKeys) -> None:
+    """No publisher is told what a client says in the proxy's name."""
+    raw = guarded.raw(hostile)
+    publisher = guarded.raw(boss).publisher(b"")
+    while publisher.poll(0):
+        publisher.recv()
+    forged = LimitNotice(MIN_PAYLOAD_LIMIT, "run").frame()
+    subscriber = raw.subscriber(forged[1:])
+    token = b"\xff" + uuid.uuid4().bytes
+    subscriber.subscribe(token)
+    told: list[bytes] = []
+    while told[-1:] != [b"\x01" + token]:
+        assert publisher.poll(round(1000 * PATIENCE))
+        told.append(publisher.recv())
+    assert not any(map(LimitNotice.of, told))
 
 
 def test_the_subscriptions_of_others_do_not_end(guarded: Guarded, boss: ClientKeys, hostile: ClientKeys) -> None:

@@ -81,6 +81,21 @@ def test_before_a_reader_is_expected_it_keeps_few(caplog: pytest.LogCaptureFixtu
     assert buffer.get(0) == 1_000
 
 
+def test_before_a_reader_is_expected_it_keeps_fewer_large_ones() -> None:
+    """Nobody has read yet: of large events only 64 MiB are kept. Somebody who reads gets as many as the limit allows."""
+    buffer: ReceiveBuffer[int] = ReceiveBuffer(5_000)
+    for number in range(200):
+        buffer.make_room(1_000_000)
+        buffer.extend([number])
+    assert (buffer.received, buffer.unread) == (200, 133)
+    buffer.expect_reader()
+    for number in range(200, 400):
+        buffer.make_room(1_000_000)
+        buffer.extend([number])
+    assert (buffer.received, buffer.unread) == (400, 133)
+    assert buffer.get(0) == 133
+
+
 @pytest.mark.parametrize("policy", ReceivePolicy)
 def test_before_a_reader_is_expected_every_policy_keeps_the_newest(policy: ReceivePolicy) -> None:
     """Nobody has read yet: the oldest make room, whatever the policy, and nobody waits."""

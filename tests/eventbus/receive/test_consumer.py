@@ -346,6 +346,39 @@ def test_an_array_of_nothing_is_rejected_at_once(bench: Bench, caplog: pytest.Lo
     assert len(caplog.messages) == 1
 
 
+def test_large_events_that_nobody_reads_are_not_kept() -> None:
+    """A service that has callbacks only keeps 64 MiB of large events; the rest counts as unread."""
+    hub, recorder = MemoryHub(), Recorder()
+    sender = MemoryTransport(hub)
+    sender.open(PATIENCE)
+    with Bus(MyEvent, transport=MemoryTransport(hub)) as client:
+        client.subscribe(None)
+        client.attach_callback(MyEventType.updated, recorder)
+        client.start_consumer()
+        large = json_of() + b" " * 4_000_000
+        for _ in range(40):
+            sender.send(b"my_service", large)
+        recorder.wait_for(40)
+        assert client._parts.buffer.unread == 40 - 16
+
+
+def test_a_topic_that_is_too_long_is_not_remembered() -> None:
+    """Subscribers of all topics refuse what comes on a topic longer than any may be, and keep nothing of it."""
+    hub, recorder = MemoryHub(), Recorder()
+    sender = MemoryTransport(hub)
+    sender.open(PATIENCE)
+    with Bus(MyEvent, transport=MemoryTransport(hub)) as client:
+        client.subscribe(None)
+        client.attach_callback(MyEventType.updated, recorder)
+        client.start_consumer()
+        longest = b"x" * MAX_TOPIC_BYTES
+        for number, topic in enumerate([longest + b"x", longest, b"y" * 1_000_000, b"z"]):
+            sender.send(topic, json_of(number))
+        assert recorder.wait_for(2) == [1, 3]
+        assert client.stats().rejects == {RejectReason.TOPIC: 2}
+        assert max(map(len, client._parts.dispatcher._routes)) == MAX_TOPIC_BYTES
+
+
 def test_a_topic_that_is_not_subscribed_is_not_measured(benches: Callable[..., Bench]) -> None:
     """What is too large on a topic that only begins like a subscribed one is not this client's, and not counted."""
     bench = benches(max_event_bytes=30)

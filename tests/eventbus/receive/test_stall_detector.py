@@ -1,6 +1,8 @@
 """Telling a consumer that is stuck from one that is idle or slow."""
 
 import threading
+from itertools import pairwise
+from time import monotonic
 
 from eventbus.observe.hooks import Hooks
 from eventbus.observe.stats import Counters
@@ -60,7 +62,8 @@ class Bench:
         self.dispatcher.subscribe(b"a")
         if callback is not None:
             self.dispatcher.attach(MyEventType.updated, callback, None)
-        self.consumer = Consumer(self.transport, Codec(MyEvent), self.dispatcher, counters, Hooks())
+        self.codec: Codec[MyEvent] = Codec(MyEvent)
+        self.consumer = Consumer(self.transport, self.codec, self.dispatcher, counters, Hooks())
         self.consumer.open()
 
     def send(self, count: int) -> None:
@@ -135,6 +138,25 @@ def test_slow_is_not_stuck() -> None:
     steps.release(600)
     eventually(lambda: bench.consumer.progress() == IDLE)
     assert handled == 600
+    bench.consumer.stop(PATIENCE)
+
+
+def test_refusing_is_progress() -> None:
+    """Each message that is looked at by itself is progress, also if it is refused: large ones may take long together."""
+    bench = Bench()
+    since: list[float] = []
+
+    def refuse(payload: bytes) -> MyEvent:
+        since.append(monotonic() - bench.consumer.progress().busy_for)
+        eventually(bench.is_busy)
+        raise ValueError
+
+    bench.codec.decode_one = refuse
+    for _ in range(4):
+        bench.transport.send(b"a", bytes(100_000))  # too large to be decoded together with others
+    bench.consumer.start()
+    eventually(lambda: len(since) == 4)
+    assert all(later - earlier > 0.01 for earlier, later in pairwise(since))
     bench.consumer.stop(PATIENCE)
 
 
