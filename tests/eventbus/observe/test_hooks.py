@@ -536,7 +536,8 @@ def test_a_counting_hook_that_overrides_is_told(connected: Callable[..., Bus]) -
     client.start_consumer()
     client.emit_event(event(1), TOPIC)
     hook.wait_for(1, "handled")
-    assert [told[0] for told in hook.of("emitted", "received", "handled")] == ["emitted", "received", "handled"]
+    hook.wait_for(1, "emitted")  # another thread tells it
+    assert len(hook.of("received")) == 1
     assert hook.counted == []
 
 

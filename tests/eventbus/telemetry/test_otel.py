@@ -27,7 +27,8 @@ from eventbus.errors import InvalidTopic, SendBufferFull
 from eventbus.handle import DeadLetter
 from eventbus.handle.middleware import Delivery, Emission
 from eventbus.telemetry.labels import LIMIT, OTHER
-from eventbus.telemetry.otel import MAX_ERROR_TYPES, OpenTelemetryMetrics, OpenTelemetryTraces
+from eventbus.telemetry.otel import OpenTelemetryMetrics, OpenTelemetryTraces
+from eventbus.telemetry.otel_metrics import MAX_ERROR_TYPES
 from eventbus.wire.headers import MAX_HEADER_BYTES, NO_HEADERS, Headers, encode_headers
 from tests.eventbus.telemetry.conftest import Meters, Spans
 from tests.eventbus.telemetry.test_prometheus import Patient
