@@ -1,8 +1,8 @@
 """OpenTelemetry's spans of emitting and handling, and the context that travels with an event."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
+from types import TracebackType
 
 from opentelemetry import baggage as baggages
 from opentelemetry import context, propagate, trace
@@ -62,20 +62,18 @@ class OpenTelemetryTraces(Middleware):
 
         An emission that has a context of its own keeps it, and the span links to that.
         """
-        topic = str(emission.topic)
+        topic = emission.topic.value
         attributes: Attributes = {**self._send, DESTINATION_NAME: topic}
         if emission.packed:
             attributes[BATCH_MESSAGE_COUNT] = len(emission.events)
-        brought = _links(self._extract(emission.headers)) is not None
-        span = self._tracer.start_span(
-            self._send_names[topic],
-            kind=SpanKind.PRODUCER,
-            attributes=attributes,
-            links=_links(self._extract(emission.headers)) if brought else None,
-        )
-        with _inside(span, trace.set_span_in_context(span)):
-            headers = emission.headers if brought else self._inject(emission.headers)
-            call_next(emission if headers is emission.headers else replace(emission, headers=headers))
+        brought = _links(self._extract(emission.headers))
+        span = self._tracer.start_span(self._send_names[topic], kind=SpanKind.PRODUCER, attributes=attributes, links=brought)
+        inner = trace.set_span_in_context(span)
+        with _Inside(span, inner):
+            if not brought and (headers := self._inject(emission.headers, inner)) is not emission.headers:
+                # A third of what `replace` takes.
+                emission = Emission(emission.events, emission.topic, headers, emission.packed)
+            call_next(emission)
 
     def handle(self, delivery: Delivery, call_next: HandleNext) -> object:
         """Make a span in the context that came with the event."""
@@ -87,8 +85,7 @@ class OpenTelemetryTraces(Middleware):
         with self._span_of(delivery):
             return await call_next(self._admit(delivery))
 
-    @contextmanager
-    def _span_of(self, delivery: Delivery) -> Iterator[None]:
+    def _span_of(self, delivery: Delivery) -> "_Inside":
         came = self._extract(delivery.headers)
         span = self._tracer.start_span(
             self._process_names[delivery.topic],
@@ -101,8 +98,7 @@ class OpenTelemetryTraces(Middleware):
             },
             links=_links(came),
         )
-        with _inside(span, trace.set_span_in_context(span, came)):
-            yield
+        return _Inside(span, trace.set_span_in_context(span, came))
 
     def _admit(self, delivery: Delivery) -> Delivery:
         """Return the delivery without baggage, unless it may travel: middleware such as `DeadLetter` sends headers on."""
@@ -112,16 +108,16 @@ class OpenTelemetryTraces(Middleware):
 
     def _extract(self, headers: Headers) -> Context:
         """Return the context in these headers, without anything of the calling thread's context."""
-        extracted = Context()
-        if headers:
-            # No malformed header and no propagator's defect may keep the event from its handler.
-            with suppress(Exception):
-                extracted = propagate.extract(headers, extracted)
+        if not headers:
+            return Context()
+        try:
+            extracted = propagate.extract(headers, Context())
+        except Exception:  # no malformed header and no propagator's defect may keep the event from its handler
+            return Context()
         return extracted if self._baggage else baggages.clear(extracted)
 
-    def _inject(self, headers: Headers) -> Headers:
-        """Return these headers with the current context, as far as they have room for it."""
-        current = context.get_current()
+    def _inject(self, headers: Headers, current: Context) -> Headers:
+        """Return these headers with the context, as far as they have room for it."""
         injected: dict[str, str] = {}
         with suppress(Exception):  # no propagator's defect may keep the event from being sent
             propagate.inject(injected, current if self._baggage else baggages.clear(current))
@@ -132,19 +128,24 @@ class OpenTelemetryTraces(Middleware):
         return headers
 
 
-@contextmanager
-def _inside(span: Span, inner: Context) -> Iterator[None]:
-    """Run the block in a context that has the span, and end the span with the error that the block raises."""
-    token = context.attach(inner)
-    try:
-        yield
-    except BaseException as error:  # SystemExit and CancelledError too: the handler has failed
-        if span.is_recording():
-            _fail(span, error)
-        raise
-    finally:
-        context.detach(token)
-        span.end()
+class _Inside:
+    """Runs a block in a context that has the span, and ends the span with the error that the block raises."""
+
+    __slots__ = ("_inner", "_span", "_token")
+
+    def __init__(self, span: Span, inner: Context) -> None:
+        self._span = span
+        self._inner = inner
+
+    def __enter__(self) -> None:
+        self._token = context.attach(self._inner)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        # SystemExit and CancelledError too: the handler has failed.
+        if error is not None and self._span.is_recording():
+            _fail(self._span, error)
+        context.detach(self._token)
+        self._span.end()
 
 
 def _fail(span: Span, error: BaseException) -> None:
