@@ -10,7 +10,7 @@ setup:
 
 # the fast tests: no process of their own, under a minute on two cores
 fast *arguments:
-    uv run --no-sync pytest -n 2 -m "not slow" {{arguments}}
+    uv run --no-sync pytest -n 4 -m "not slow" {{arguments}}
 
 # all tests, two at a time
 test *arguments:

@@ -39,7 +39,7 @@ class ZeroMQOptions:
         reconnect_max_interval: the longest such wait. If it exceeds 0.25 s, the time that a proxy leaves subscribers to
             reconnect, a restarted proxy passes on what publishers have kept before all subscribers are there.
         reconnect_attempts: how many attempts may fail before the client gives up and closes; -1: no limit.
-        resend_bytes: how many bytes of sent payloads a numbering client keeps for some seconds, to send them again if a
+        resend_bytes: how many bytes of sent messages a numbering client keeps for some seconds, to send them again if a
             connection is lost. If there are more, it forgets the oldest: those may be lost with the connection then.
         numbered: number the messages, so that receivers with this library see what is missing. What was under way when a
             connection was lost is sent again; receivers with this library recognise it, others may get it twice.

@@ -1,6 +1,7 @@
 """The fixtures that all tests share."""
 
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -22,12 +23,34 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", type=float, metavar="SECONDS", help="how long each test that takes `soak_seconds` goes on")
 
 
+SLOW = ("process", "namespace", "terminal", "docs", "patience")
+"""What makes a test slow, by the mark that says so; see pyproject.toml."""
+
+_processes: list[str] = []  # what has started one, since the test began
+sys.addaudithook(
+    lambda event, _: _processes.append(event) if event in ("subprocess.Popen", "os.fork", "os.posix_spawn") else None
+)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Give tests that soak the time they need."""
+    """Mark slow tests as such, and give tests that soak the time they need."""
     soak = config.getoption("soak")
     for item in items:
+        if item.path.is_relative_to(config.rootpath / "tests" / "docs"):
+            item.add_marker(pytest.mark.docs)
+        if any(item.get_closest_marker(name) for name in SLOW):
+            item.add_marker(pytest.mark.slow)
         if soak is not None and "soak_seconds" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.timeout(soak + 60))
+
+
+@pytest.fixture(autouse=True)
+def _starts_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test without a mark starts no process: what needs one is slow, and `-m "not slow"` is to be fast."""
+    _processes.clear()
+    yield
+    if request.node.get_closest_marker("slow") is None:
+        assert not _processes, f"{request.node.name} starts a process: mark it with `process`, or what else it needs"
 
 
 @pytest.fixture

@@ -73,6 +73,7 @@ def test_uv_run_installs_no_linters_and_no_documentation_tools(project: dict[str
     assert project["dependency-groups"].keys() == {"test", "lint", "docs"}
 
 
+@pytest.mark.process
 def test_the_plain_import_is_light() -> None:
     """`import eventbus` imports neither asyncio, pydantic_settings nor dependency_injector."""
     done = run_script("import sys, eventbus\nprint(*sys.modules, sep='\\n')")
@@ -83,6 +84,7 @@ def test_the_plain_import_is_light() -> None:
     assert loaded.isdisjoint(heavy)
 
 
+@pytest.mark.process
 def test_every_public_name_is_there() -> None:
     """What __all__ of the three packages lists can be imported."""
     done = run_script("from eventbus import *\nfrom eventbus.container import *\nfrom eventbus.settings import *\n")

@@ -247,6 +247,7 @@ def test_services_that_start_at_once_share_one_proxy(embedded: tuple[int, int]) 
                 app.shutdown_resources()
 
 
+@pytest.mark.patience
 def test_another_service_takes_the_proxy_over(embedded: tuple[int, int], caplog: pytest.LogCaptureFixture) -> None:
     """When the service that runs the proxy ends, one of the others runs it, for all; and so on to the last one."""
     caplog.set_level(logging.INFO, "eventbus")
@@ -281,6 +282,7 @@ with lifespan(App()):
 """
 
 
+@pytest.mark.process
 def test_a_killed_service_is_replaced(embedded: tuple[int, int]) -> None:
     """The same when the process that runs the proxy is killed: events that are emitted afterwards arrive."""
     with subprocess.Popen(
@@ -301,6 +303,7 @@ def test_a_killed_service_is_replaced(embedded: tuple[int, int]) -> None:
             owner.kill()
 
 
+@pytest.mark.patience
 def test_a_service_that_starts_while_the_proxy_ends(embedded: tuple[int, int]) -> None:
     """A service that finds the ports taken, and then free, runs the proxy while it connects."""
     taken = socket.create_server(("127.0.0.1", embedded[0]))

@@ -13,6 +13,8 @@ import pytest
 
 from tests.support import PATIENCE, eventually
 
+pytestmark = pytest.mark.process
+
 
 @contextmanager
 def demo(*arguments: str) -> Iterator["subprocess.Popen[str]"]:

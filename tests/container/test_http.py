@@ -64,6 +64,7 @@ def test_it_answers_while_it_waits_for_a_proxy(ports: tuple[int, int], url: str,
         app.shutdown_resources()
 
 
+@pytest.mark.process
 def test_without_the_variable_nothing_is_served(at_proxy: EventBusProxy) -> None:
     """A service that is not asked to serve probes imports no HTTP server."""
     done = run_script(

@@ -369,6 +369,7 @@ def test_a_container_that_runs_is_refused(at_proxy: EventBusProxy) -> None:
     app.shutdown_resources()
 
 
+@pytest.mark.process
 def test_a_running_container_is_refused_async(at_proxy: EventBusProxy) -> None:
     """The same in `async with`; in a forked child the error says who has started it."""
     app = App()

@@ -495,6 +495,7 @@ def ended_by_sigterm(proxy: EventBusProxy, logging: str = "", **more: str) -> st
     return errors
 
 
+@pytest.mark.process
 def test_a_program(proxy: EventBusProxy) -> None:
     """A program of three lines says what it is connected to, what it handles and which services run; SIGTERM ends it."""
     lines = log_lines(ended_by_sigterm(proxy))
@@ -508,6 +509,7 @@ def test_a_program(proxy: EventBusProxy) -> None:
     assert texts[-1].startswith("event bus closed")
 
 
+@pytest.mark.process
 def test_a_program_with_a_log_in_json(proxy: EventBusProxy) -> None:
     """EVENTBUS_LOG_FORMAT makes it JSON."""
     records = log_records(ended_by_sigterm(proxy, EVENTBUS_LOG_FORMAT="json"))
@@ -515,6 +517,7 @@ def test_a_program_with_a_log_in_json(proxy: EventBusProxy) -> None:
     assert handlers == ["__main__.Listener.hear"]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("configuration", "lines"),
     [
@@ -532,6 +535,7 @@ def test_a_program_with_a_log_of_its_own(proxy: EventBusProxy, configuration: st
     assert [line for line in written if not (lines and line.startswith("mine "))] == []
 
 
+@pytest.mark.process
 def test_a_program_that_fails(proxy: EventBusProxy) -> None:
     """A program whose service gives up ends with status 1, and its last line says why."""
     with program((proxy.pub_port, proxy.sub_port), failures=9) as process:
@@ -540,6 +544,7 @@ def test_a_program_that_fails(proxy: EventBusProxy) -> None:
     assert errors.splitlines()[-1] == "eventbus: service Worker has failed and is not run again: Boom: the 4. time"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("logging", ["", "logging.basicConfig(format='mine %(message)s')"], ids=["default", "its own"])
 def test_a_program_without_a_proxy(dead_ports: tuple[int, int], logging: str) -> None:
     """A program that finds no proxy says so on one line, and ends with status 1."""
@@ -548,7 +553,7 @@ def test_a_program_without_a_proxy(dead_ports: tuple[int, int], logging: str) ->
     assert process.returncode == 1
     (line,) = errors.splitlines()
     assert line.startswith(("mine " if logging else "eventbus: ") + "no event bus proxy answered at")
-    assert "start one with `eventbus proxy`" in line
+    assert "start a proxy there with `eventbus proxy`" in line
 
 
 @contextmanager

@@ -839,6 +839,7 @@ with told() as (bus, _):
 """
 
 
+@pytest.mark.process
 def test_a_forked_child() -> None:
     """In a forked child a service of the parent has stopped and can be started; SIGTERM ends the child, not the parent."""
     # Python warns of what is tested: that threads are lost in the child.

@@ -109,6 +109,7 @@ for span in exporter.get_finished_spans():
 """
 
 
+@pytest.mark.process
 def test_opentelemetry(at_proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """With both variables set to otel, what the service's SDK exports has the bus in it, at the proxy's ports."""
     monkeypatch.setenv("EVENTBUS_METRICS", "otel")

@@ -218,6 +218,7 @@ with lifespan(App()) as app:
 NONSENSE = '    app.bus.client().emit_event("nonsense", topic=MyEventTopic.my_service)\n'
 
 
+@pytest.mark.process
 @pytest.mark.timeout(180)  # without a cache they read the types of all dependencies
 @pytest.mark.parametrize("mode", ["standard", "strict"])
 def test_pyright_has_nothing_to_say(tmp_path: Path, mode: str) -> None:
@@ -231,6 +232,7 @@ def test_pyright_has_nothing_to_say(tmp_path: Path, mode: str) -> None:
     assert "reportArgumentType" in said
 
 
+@pytest.mark.process
 @pytest.mark.timeout(180)
 def test_mypy_has_nothing_to_say(tmp_path: Path) -> None:
     """mypy --strict accepts the README's pattern, and refuses nonsense."""

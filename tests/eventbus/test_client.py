@@ -118,6 +118,7 @@ def test_no_proxy_is_said_and_leaves_nothing(dead_ports: tuple[int, int], subscr
     client.close()
 
 
+@pytest.mark.patience
 @pytest.mark.parametrize("leg", ["publishing", "subscribing"])
 def test_half_a_proxy_is_said(proxy: EventBusProxy, dead_ports: tuple[int, int], leg: str) -> None:
     """When only one of the two ports answers, the error says which does not."""
@@ -382,6 +383,7 @@ for number in range(2_000):
 """
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("consuming", ["consuming", "emitting"])
 @pytest.mark.parametrize("filter_", ["default", "error"])
 def test_interpreter_exit_flushes(proxy: EventBusProxy, bus: Bus, consuming: str, filter_: str) -> None:
@@ -435,6 +437,7 @@ client.close()
 """
 
 
+@pytest.mark.process
 def test_fork(proxy: EventBusProxy, bus: Bus) -> None:
     """In a forked child the parent's client raises ForkedClient, a new client works; the parent's goes on."""
     recorder = record(bus)
@@ -542,6 +545,7 @@ def test_undeclared_topics_are_free(proxy: EventBusProxy) -> None:
         assert [client.recv_event(PATIENCE), client.recv_event(PATIENCE)] == [event(1), event(2)]
 
 
+@pytest.mark.process
 def test_a_full_send_buffer_is_send_timeout() -> None:
     """When the proxy stops reading, emitting raises SendTimeout after send_timeout, and works again when it reads on."""
     with proxy_process() as (process, pub_port, sub_port):

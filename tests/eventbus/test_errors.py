@@ -468,6 +468,7 @@ def give_back(error: Exception) -> None:
     raise error
 
 
+@pytest.mark.patience
 @pytest.mark.parametrize("kind", POOLS)
 def test_errors_travel_from_workers(kind: str, dead_ports: tuple[int, int]) -> None:
     """What a client raises in a worker of a pool is raised in the parent; no pool breaks or hangs."""
@@ -489,6 +490,7 @@ def test_errors_travel_from_workers(kind: str, dead_ports: tuple[int, int]) -> N
     assert_same(unreachable.value, Example(expected, str(expected), vars(expected)))
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("kind", POOLS)
 def test_forked_workers_say_what_is_wrong(kind: str, proxy: EventBusProxy) -> None:
     """The use of an inherited client in a forked worker is ForkedClient in the parent, whose client goes on."""

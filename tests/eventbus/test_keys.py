@@ -243,6 +243,7 @@ def test_where_no_file_can_be_written(tmp_path: Path) -> None:
         write_pair("plant", tmp_path / "file")
 
 
+@pytest.mark.process
 def test_a_full_disk_leaves_no_file(tmp_path: Path) -> None:
     """Where a key does not fit, no file is left: neither an empty one nor one that is not finished."""
     done = run_script(
@@ -296,6 +297,7 @@ def test_what_is_not_masked(text: str) -> None:
     assert masked(text) == text
 
 
+@pytest.mark.process
 def test_no_core_dump() -> None:
     """A process can rule out core dumps, which would hold its key."""
     done = run_script(

@@ -42,6 +42,7 @@ def test_each_name_says_that_it_is_public(name: str) -> None:
     assert pickle.loads(pickle.dumps(exported)) is exported
 
 
+@pytest.mark.process
 def test_a_pickle_from_before_anything_was_asked_for() -> None:
     """A process that has not asked for a late name yet reads a pickle that has it."""
     pickled = pickle.dumps(eventbus.EventBusProxy)
@@ -57,6 +58,7 @@ def test_a_name_that_is_not_there() -> None:
         from eventbus import Nothing  # type: ignore[attr-defined] # noqa: F401 # mypy knows it, too
 
 
+@pytest.mark.process
 def test_importing_a_client_imports_no_proxy() -> None:
     """`import eventbus` does not load the proxy until it is asked for."""
     done = run_script(

@@ -29,6 +29,8 @@ from tests.faults import zmtp
 from tests.security import Guarded, Keys, leaving_no_more, logged, new_keys, wait_for_line
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, event, eventually, json_of
 
+pytestmark = pytest.mark.patience
+
 TOPIC, SCHEDULER = MyEventTopic.my_service, MyEventTopic.my_service_scheduler
 UPDATED = MyEventType.updated
 READY, DEGRADED = ClientState.READY, ClientState.DEGRADED

@@ -119,6 +119,7 @@ def run(*arguments: object, **environment: str) -> subprocess.CompletedProcess[s
     )
 
 
+@pytest.mark.process
 def test_each_service_is_killed_and_the_run_goes_on(tmp_path: Path) -> None:
     """Whichever is killed is started again, on the same ports; all steps are done, the level comes to its set-point, and
     what was not heard is reported as lost. What the environment and a file `.env` say of a real bus does not matter."""
@@ -150,6 +151,7 @@ def test_each_service_is_killed_and_the_run_goes_on(tmp_path: Path) -> None:
     assert not any(service["dropped"] or service["handler_errors"] for service in report["services"].values())
 
 
+@pytest.mark.process
 def test_the_healthcheck_of_a_run_and_its_end_by_ctrl_c() -> None:
     """While it runs, coredinator tells how the bus is; Ctrl-C stops all services in order, with 130 and no report."""
     with command("--steps=1000000") as running, steps_seen(running) as seen:
@@ -166,6 +168,7 @@ def test_the_healthcheck_of_a_run_and_its_end_by_ctrl_c() -> None:
     assert running.lines[-1] == "ended by SIGINT"
 
 
+@pytest.mark.process
 def test_terminated() -> None:
     """SIGTERM, as a supervisor sends it, leaves no process either, not even while the services are starting."""
     with command("--steps=1000000") as running:
@@ -175,6 +178,7 @@ def test_terminated() -> None:
         assert members(running.process.pid) == []
 
 
+@pytest.mark.process
 def test_terminated_at_the_end(tmp_path: Path, proxy: EventBusProxy) -> None:
     """A signal that comes when all steps are done, and the services are being stopped, counts as well."""
     for name in SERVICES:
@@ -193,6 +197,7 @@ def test_terminated_at_the_end(tmp_path: Path, proxy: EventBusProxy) -> None:
             Run(course, services, observer, free_ports()[0], interrupts).go()
 
 
+@pytest.mark.process
 def test_a_service_that_does_not_come_up() -> None:
     """It ends with status 1, tells which it was and what it said, and stops the others."""
     done = run("--steps=5", EVENTBUS_NUMBERED="perhaps")
@@ -201,6 +206,7 @@ def test_a_service_that_does_not_come_up() -> None:
     assert "EVENTBUS_NUMBERED='perhaps'" in done.stderr
 
 
+@pytest.mark.process
 def test_a_run_that_does_not_get_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """When nothing happens for too long it is given up, with status 1; no process is left, and none was started in vain.
 

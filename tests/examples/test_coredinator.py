@@ -76,6 +76,7 @@ def test_it_is_not_well_without_its_proxy(url: str) -> None:
     assert (answer.status, answer.facts["status"]) == (503, "proxy does not run")
 
 
+@pytest.mark.patience
 def test_it_frees_the_ports(bus_ports: tuple[int, int]) -> None:
     """As long as it runs, no other proxy can have them; when it has ended, it can itself begin anew."""
     with serving(), pytest.raises(AddressInUse), EventBusProxy("127.0.0.1", *bus_ports):

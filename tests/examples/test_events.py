@@ -60,6 +60,7 @@ def test_the_name_that_services_have_imported() -> None:
     assert issubclass(RLEventBusClient, EventBusClient)
 
 
+@pytest.mark.process
 def test_events_need_no_container() -> None:
     """Who only wants to hear what a service says imports its events, and neither its container nor FastAPI."""
     code = "import sys, coreio.events, corerl.events; print({'dependency_injector', 'fastapi'} & set(sys.modules))"

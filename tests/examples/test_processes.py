@@ -12,6 +12,8 @@ from scenario import processes
 from scenario.processes import ServiceEnded, Services
 from tests.support import PATIENCE, eventually
 
+pytestmark = pytest.mark.process
+
 IDLE = "import signal; print('here', flush=True); signal.pause()"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {IDLE}"
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from scenario.processes import PROGRAMS
 from tests.container.support import free_ports
 from tests.container.test_demo import members
@@ -39,6 +41,7 @@ def in_shell(code: str, folder: Path, **environment: str) -> subprocess.Complete
     return subprocess.CompletedProcess(code, process.returncode, out, err)
 
 
+@pytest.mark.process
 def test_the_command() -> None:
     """The command ends with status 0 and its report; here after fewer steps."""
     with section("../examples/rl_plant/README.md", "Run it") as part:
@@ -51,6 +54,7 @@ def test_the_command() -> None:
         assert re.search(rf"^{service}: process \d+$", done.stderr, re.MULTILINE)
 
 
+@pytest.mark.process
 def test_by_hand(tmp_path: Path) -> None:
     """The three programs find each other, are watched and told to end, and do; with SIGTERM, coredinator does."""
     shutil.copytree(PROGRAMS, tmp_path / "examples/rl_plant", ignore=shutil.ignore_patterns("__pycache__", "plant.json"))

@@ -15,6 +15,8 @@ from eventbus import ClientState, DescriptorsExhausted, EventBusProxy, ProxyUnre
 from tests.faults.programs import end_within, expect_resources, ignore_log, resources, run_program
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually
 
+pytestmark = pytest.mark.process
+
 TOPIC = MyEventTopic.my_service
 LIMIT = 256  # descriptors of a process
 ENOUGH = 17  # that the first client of a process needs

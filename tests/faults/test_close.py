@@ -16,6 +16,8 @@ from eventbus.transports.memory import MemoryTransport
 from tests.faults.programs import end_within, expect_resources, resources, run_program, stop_process
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually, in_thread, proxy_process
 
+pytestmark = pytest.mark.process
+
 TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
 TIMEOUT = 0.5
 SLACK = 1.0  # seconds; for a machine that has other things to do

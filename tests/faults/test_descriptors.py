@@ -13,6 +13,8 @@ from tests.container.support import free_ports
 from tests.faults import zmtp
 from tests.support import Bus, MyEvent, MyEventTopic, event, run_script
 
+pytestmark = pytest.mark.process
+
 # What each script begins with.
 EXHAUST = """
 import os, resource, sys

@@ -31,6 +31,8 @@ from tests.support import (
     proxy_process,
 )
 
+pytestmark = pytest.mark.process
+
 TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
 
 

@@ -86,6 +86,7 @@ def test_other_protocols(bystanders: Bystanders, port: int, content: bytes) -> N
         throw(port, content)
 
 
+@pytest.mark.patience
 def test_a_half_greeting_that_is_held_open(bystanders: Bystanders) -> None:
     """Who begins a greeting and does not go on is disconnected within seconds, on both ports."""
     with bystanders.undisturbed(), ExitStack() as stack:

@@ -11,6 +11,8 @@ from tests.faults.peers import Report, Scene, rounds, scene
 from tests.faults.proxies import ProxyProcess, running_proxy
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, eventually
 
+pytestmark = pytest.mark.process
+
 HANG = 1.5  # seconds
 SEND_TIMEOUT = 5.0  # of `emit_event`, by default
 SHORT_TIMEOUT = 0.3

@@ -24,6 +24,8 @@ from tests.security import Guarded, wait_for_line
 from tests.support import PATIENCE, Bus, MyEvent, RawPeers, eventually
 from tests.web import ask, scrape
 
+pytestmark = pytest.mark.process
+
 MIB = 1_048_576
 PROXY, GUEST = pair(), pair()
 

@@ -22,6 +22,8 @@ from tests.support import (
     run_threads,
 )
 
+pytestmark = pytest.mark.process
+
 MANY = 200
 EVENTS = 200
 TOPIC = MyEventTopic.my_service

@@ -14,6 +14,8 @@ from tests.faults.proxies import running_proxy
 from tests.faults.relay import Network, Relay, network
 from tests.support import PATIENCE, Bus, MyEvent, MyEventType, Recorder, event, eventually
 
+pytestmark = [pytest.mark.process, pytest.mark.namespace]
+
 type Fault = Callable[[Relay], None]
 
 

@@ -14,6 +14,8 @@ import pytest
 from tests.faults.proxies import ProxyProcess
 from tests.support import PATIENCE
 
+pytestmark = pytest.mark.process
+
 EVENTS = 100
 
 # A service that emits, or one that listens, of the container's tests; each says when it has begun and what has become of it.

@@ -8,6 +8,8 @@ from tests.faults.peers import Emitter, Receiver, Scene, rounds, scene
 from tests.faults.proxies import ProxyProcess, running_proxy
 from tests.support import PATIENCE, eventually
 
+pytestmark = pytest.mark.process
+
 ROUNDS = 2
 RECOVERY = 2.0  # seconds that the first event after a restart may take
 # Events that may be lost in a restart: what a killed process still takes until its sockets are closed. Of 2,000 a second

@@ -20,6 +20,8 @@ from eventbus import EventBusProxy, NotConnected, ProxyUnreachable
 from tests.faults.programs import end_within, expect_resources, ignore_log, resources, run_program, stop_process
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, proxy_process
 
+pytestmark = pytest.mark.process
+
 TOPIC = MyEventTopic.my_service
 CLOSE_TIMEOUT = 1.0
 SLACK = 2.0  # seconds; for a machine that has other things to do

@@ -1,8 +1,12 @@
 """A subscriber that does not keep up costs nobody else anything, and what it loses itself is counted."""
 
+import pytest
+
 from tests.faults.peers import TOPIC, Receiver, rounds, scene
 from tests.faults.proxies import running_proxy
 from tests.support import PATIENCE, Bus, MyEvent, MyEventType, eventually
+
+pytestmark = pytest.mark.process
 
 SMALL = 10  # messages in a queue
 MUCH = " " * 50_000  # makes events fill the buffers of the system soon

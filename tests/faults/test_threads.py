@@ -13,6 +13,8 @@ from threading import Event, Lock, Thread, current_thread
 from time import monotonic
 from typing import Any
 
+import pytest
+
 from eventbus import BaseEventTopic, EventBusClient, EventBusProxy, NotConnected
 from tests.faults.programs import end_within, expect_resources, ignore_log, resources, run_program
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually, run_threads
@@ -27,6 +29,7 @@ Topic: Any = BaseEventTopic("Topic", [f"of_{number}" for number in range(EMITTER
 type StormBus = EventBusClient[MyEvent, MyEventType, Any]
 
 
+@pytest.mark.process
 def test_a_storm_of_threads(proxy: EventBusProxy, soak_seconds: float | None) -> None:
     """64 threads emit, subscribe, attach, consume, connect and close at once.
 
@@ -38,6 +41,7 @@ def test_a_storm_of_threads(proxy: EventBusProxy, soak_seconds: float | None) ->
     run_program("tests.faults.test_threads", proxy.pub_port, proxy.sub_port, seconds, seconds=seconds)
 
 
+@pytest.mark.patience
 def test_starting_and_stopping_at_once(bus: Bus, soak_seconds: float | None) -> None:
     """Threads that start and stop the consumer while others subscribe never make it miss that it is wanted, or not."""
     end = monotonic() + (soak_seconds or 1.0)

@@ -3,9 +3,13 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
+
 from eventbus import BaseEventTopic, ClientState, EventBusClient
 from tests.faults.proxies import ProxyProcess, running_proxy
 from tests.support import PATIENCE, MyEvent, MyEventType, Recorder, event, eventually
+
+pytestmark = pytest.mark.process
 
 MANY = 5_000
 FEW = 100

@@ -44,6 +44,7 @@ def test_subscribe_is_proof(bare: Ports) -> None:
         assert numbers_in(client.events, 2) == [0, 1]
 
 
+@pytest.mark.process
 def test_the_echo_sees_a_proxy_that_hangs() -> None:
     """A plain proxy that hangs is noticed while original clients share it, and what was emitted meanwhile reaches them."""
     with (
@@ -61,6 +62,7 @@ def test_the_echo_sees_a_proxy_that_hangs() -> None:
         assert numbers_in(receiver.events, 2) == [1, 2]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("plain", [True, False])
 def test_a_restart(plain: bool) -> None:
     """Killed and started again, a proxy of either kind passes on, in order, what clients of both kinds emit from then on."""

@@ -138,6 +138,7 @@ def test_handlers_in_a_container(place: Ports, app_class: type[App | AsyncApp]) 
         expect(app.agent().heard, THEIRS)
 
 
+@pytest.mark.process
 def test_in_a_process_of_its_own(place: Ports) -> None:
     """The original client as a program, in which this package is not even imported, answers every event."""
     program = [sys.executable, "-W", "error", original.__file__, *map(str, place)]

@@ -313,6 +313,7 @@ def test_every_field_says_what_it_means() -> None:
     assert all(field.description for field in EventBusSettings.model_fields.values())
 
 
+@pytest.mark.process
 def test_importing_reads_no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Importing the packages with a bad and an unknown variable works; making settings then says what is wrong."""
     monkeypatch.setenv("EVENTBUS_PUB_PORT", "many")

@@ -37,8 +37,8 @@ class NumberedPublisher(Publisher):
         super().__init__(context, endpoint, options, drops, refusal, on_notice)
         self._numbering = Numbering()
         # It takes so long to notice that a link is down without a sign.
-        period = options.echo_interval + options.echo_timeout + _UNDER_WAY_S
-        self._resend = ResendBuffer(options.send_hwm, options.resend_bytes, period)
+        self._period = options.echo_interval + options.echo_timeout + _UNDER_WAY_S
+        self._resend = ResendBuffer(options.resend_bytes)
 
     @property
     def has_more(self) -> bool:
@@ -66,12 +66,12 @@ class NumberedPublisher(Publisher):
         with self._lock:
             if not same_proxy:
                 self._resend.proxy_replaced()
-                self.max_payload_bytes = self._told_limit
+                self._limit_payloads(self._told_limit)
                 return
             refused = self._resend.refused(at_least=self._told_limit or MIN_PAYLOAD_LIMIT)
             if refused is not None:
                 _, first, payload = refused
-                self.max_payload_bytes = len(payload) - 1  # at most
+                self._limit_payloads(len(payload) - 1)  # at most
                 self._drop_too_large(first, payload, _events_in(first))
 
     def drain(self) -> None:
@@ -79,7 +79,7 @@ class NumberedPublisher(Publisher):
         super().drain()
         with self._lock:
             if not self._holding:
-                self._resend.forget_old(monotonic())
+                self._resend.forget_before(monotonic() - self._period)
 
     def renew(self) -> None:
         """Replace the socket by a new one, to which `flush` gives again what may have been under way."""
@@ -94,7 +94,7 @@ class NumberedPublisher(Publisher):
                 if not self._resend.has_more or self._closed:
                     return super().flush()
                 _, first, payload = self._resend.oldest()
-                if self._is_too_large(payload):
+                if len(payload) > self._refused_above:
                     self._resend.remove_oldest()
                     self._drop_too_large(first, payload, _events_in(first))
                     continue
@@ -104,7 +104,7 @@ class NumberedPublisher(Publisher):
             return False
 
     def _put(self, topic: bytes, payload: bytes, count: int) -> bool:
-        if self._is_too_large(payload):
+        if len(payload) > self._refused_above:
             self._drop_too_large(topic, payload, count)
             return True
         self._sending = True  # a signal handler that emits meanwhile would get the same number

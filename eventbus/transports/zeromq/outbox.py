@@ -4,6 +4,8 @@ from collections import deque
 from itertools import islice
 from typing import NamedTuple
 
+_MESSAGE_BYTES = 256  # what keeping a message costs beside its payload, about
+
 
 class WaitingMessage(NamedTuple):
     """A message that the socket was not given yet.
@@ -70,19 +72,15 @@ class ResendBuffer:
     The caller tells the time, in seconds. One thread at a time.
 
     Args:
-        limit: how many recent messages are kept; when there are more, the oldest are forgotten.
-        max_bytes: how many bytes of their payloads are kept; the same.
-        period: how many seconds a recent message is kept.
+        max_bytes: how many bytes recent messages may have; when they have more, the oldest are forgotten.
 
     Attributes:
-        recent_bytes: the bytes of the payloads of all recent messages.
+        recent_bytes: the bytes of all recent messages: of their payloads, and 256 for each.
     """
 
-    def __init__(self, limit: int, max_bytes: int, period: float) -> None:
+    def __init__(self, max_bytes: int) -> None:
         self.recent_bytes = 0
-        self._limit = limit
         self._max_bytes = max_bytes
-        self._period = period
         self._recent: deque[SentMessage] = deque()
         self._again: deque[SentMessage] = deque()
         # To find messages that the proxy refuses; see `refused`.
@@ -97,24 +95,17 @@ class ResendBuffer:
 
     def sent(self, now: float, first: bytes, payload: bytes) -> None:
         """Keep a message that the socket was given just now."""
-        recent = self._recent
-        recent.append((now, first, payload))
-        self.recent_bytes += len(payload)
-        if recent[0][0] < now - self._period or self.recent_bytes > self._max_bytes or len(recent) > self._limit:
-            self.forget_before(now - self._period)
-            while self.recent_bytes > self._max_bytes or len(recent) > self._limit:
-                self.recent_bytes -= len(recent.popleft()[2])
-
-    def forget_old(self, now: float) -> None:
-        """Forget the recent messages that are older than the period."""
-        self.forget_before(now - self._period)
+        self._recent.append((now, first, payload))
+        self.recent_bytes += len(payload) + _MESSAGE_BYTES
+        while self.recent_bytes > self._max_bytes:
+            self.recent_bytes -= _size(self._recent.popleft()) + _MESSAGE_BYTES
 
     def forget_before(self, time: float) -> None:
         """Forget the recent messages that were sent before that time: they have passed the proxy."""
         recent = self._recent
         while recent and recent[0][0] < time:
-            size = len(recent.popleft()[2])
-            self.recent_bytes -= size
+            size = _size(recent.popleft())
+            self.recent_bytes -= size + _MESSAGE_BYTES
             self._largest_passed = max(self._largest_passed, size)
 
     def connection_lost(self) -> None:

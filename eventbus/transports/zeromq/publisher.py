@@ -1,5 +1,6 @@
 """The publishing half of a client: an XPUB socket, and an outbox in front of it, under one lock."""
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock
@@ -67,7 +68,7 @@ class Publisher:
     ) -> None:
         self.sent = 0
         self.ipv6 = is_ipv6_endpoint(endpoint)
-        self.max_payload_bytes: int | None = None
+        self._limit_payloads(None)
         self._told_limit: int | None = None  # what the proxy has told of it
         self._on_notice = on_notice
         self._refusal = refusal or (lambda: NotConnected(endpoint))
@@ -269,7 +270,8 @@ class Publisher:
                 self._expected.discard(change[1:])
                 limit = LimitNotice.of(change)
                 if limit is not None:
-                    self._told_limit = self.max_payload_bytes = limit.max_payload_bytes
+                    self._told_limit = limit.max_payload_bytes
+                    self._limit_payloads(self._told_limit)
             elif change[:1] != _UNSUBSCRIBED:
                 self._on_notice(change)
 
@@ -295,8 +297,10 @@ class Publisher:
         with self._lock:
             if self._closed:
                 raise self._refusal()
-            put = self._outbox.put if self._holding else self._put
-            if not put(topic, payload, count):
+            if self._holding:
+                if not self._outbox.put(topic, payload, count):
+                    return False
+            elif not self._put(topic, payload, count):
                 return False
             self.sent += count
             if self.sent >= self._next_drain:
@@ -305,14 +309,14 @@ class Publisher:
 
     def _put(self, topic: bytes, payload: bytes, count: int) -> bool:
         """Give the socket a message, or drop it if it is too large; return False if the socket's queue is full."""
-        if self._is_too_large(payload):
+        if len(payload) > self._refused_above:  # it may have waited for the proxy, and the limit was not known then
             self._drop_too_large(topic, payload, count)
             return True
         return self._put_frames(topic, payload)
 
-    def _is_too_large(self, payload: bytes) -> bool:
-        """Whether the proxy refuses this payload, as is known by now: the message may have waited for the proxy."""
-        return self.max_payload_bytes is not None and len(payload) > self.max_payload_bytes
+    def _limit_payloads(self, limit: int | None) -> None:
+        self.max_payload_bytes = limit
+        self._refused_above = sys.maxsize if limit is None else limit
 
     def _drop_too_large(self, topic: bytes, payload: bytes, count: int) -> None:
         self._drops.add(DropReason.TOO_LARGE, count)

@@ -18,6 +18,7 @@ def test_corners(first: float, longest: float, expected: float) -> None:
     assert backoff(3, first, longest) == expected
 
 
+@pytest.mark.patience
 @given(st.integers(0, 10**9))
 def test_any_number_of_failures(failures: int) -> None:
     """An endless outage does not overflow."""

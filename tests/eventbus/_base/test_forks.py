@@ -4,7 +4,11 @@ import gc
 import os
 from typing import ClassVar
 
+import pytest
+
 from eventbus._base.forks import register_fork, unregister_fork
+
+pytestmark = pytest.mark.process
 
 
 class Forked:

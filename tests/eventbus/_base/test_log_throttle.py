@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
 
+import pytest
+
 from eventbus._base.log_throttle import LogThrottle
 from tests.support import PATIENCE, run_threads
 
@@ -108,6 +110,7 @@ def held_elsewhere(throttle: LogThrottle) -> Iterator[None]:
         thread.join()
 
 
+@pytest.mark.process
 def test_it_works_in_a_forked_child() -> None:
     """A child can use a throttle whose lock another thread of the parent held during the fork."""
     throttle = LogThrottle(60.0, Clock())

@@ -57,6 +57,7 @@ with Bus(MyEvent, "127.0.0.1", *map(int, sys.argv[1:]), topics=["my_service"], c
 """
 
 
+@pytest.mark.process
 def test_gevent_emits_and_does_not_consume(proxy: EventBusProxy, raw: RawPeers) -> None:
     """After monkey.patch_all() a client emits while other greenlets run; receiving and proxies raise instead of hanging."""
     subscriber = raw.subscriber(b"my_service")
@@ -64,6 +65,7 @@ def test_gevent_emits_and_does_not_consume(proxy: EventBusProxy, raw: RawPeers) 
     assert [subscriber.recv_multipart() for _ in range(3)] == [[b"my_service", json_of(number)] for number in range(3)]
 
 
+@pytest.mark.process
 def test_gevent_with_native_threads(proxy: EventBusProxy) -> None:
     """With patch_all(thread=False), which the error recommends, events go through."""
     assert run_script(NATIVE, proxy.pub_port, proxy.sub_port).stdout == "7 ready\n"

@@ -64,6 +64,7 @@ def web_port() -> Iterator[int]:
         thread.join(PATIENCE)
 
 
+@pytest.mark.process
 def test_all_is_well(run_process: Run, proxy: EventBusProxy) -> None:
     """Each step is a line that begins with ok, and the last line has where and how long; no codes in a pipe."""
     done = run_process("check", *ports(proxy))
@@ -159,6 +160,7 @@ def test_the_same_kind_of_port_twice(run: Run, proxy: EventBusProxy) -> None:
     assert "set EVENTBUS_SUB_PORT" in said
 
 
+@pytest.mark.patience
 def test_ports_of_two_proxies(run: Run, proxy: EventBusProxy) -> None:
     """Two ports that are right, but not of one proxy, let no subscription through."""
     with EventBusProxy(pub_port=0, sub_port=0) as other:
@@ -173,6 +175,7 @@ def test_a_web_server(run: Run, proxy: EventBusProxy, web_port: int) -> None:
     assert "set EVENTBUS_SUB_PORT" in said
 
 
+@pytest.mark.process
 def test_a_proxy_that_hangs(run: Run) -> None:
     """A proxy that is stopped lets connections in, and says nothing: restart it."""
     with running_proxy() as proxy:
@@ -207,6 +210,7 @@ def test_keys_that_are_missing_or_too_much(run: Run, proxy: EventBusProxy, encry
     assert failure(run("check", *ports(proxy), **KEYS), "security").startswith("not encrypted: ")
 
 
+@pytest.mark.patience
 def test_wrong_keys(run: Run, encrypted: EventBusProxy) -> None:
     """Keys that do not fit are told by whose they are."""
     stranger = pair()

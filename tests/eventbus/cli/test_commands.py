@@ -22,6 +22,7 @@ def test_json_as_an_argument() -> None:
     assert command_of(["tail", "--", "--json"]).format == "auto"
 
 
+@pytest.mark.patience
 @given(ANY_TEXT)
 @settings(max_examples=20, deadline=None)  # each makes a parser of all commands
 @example("")

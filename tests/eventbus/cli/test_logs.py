@@ -57,6 +57,7 @@ def replace(allow_list: Path, *parts: str) -> None:
     write_list(allow_list.with_suffix(".new"), *parts).replace(allow_list)
 
 
+@pytest.mark.process
 def test_the_life_of_a_proxy_as_json(run: Run, start: Start, tmp_path: Path) -> None:
     """With EVENTBUS_LOG_FORMAT=json all that `proxy` writes to stderr are records: its start, whom it refuses, what it
     denies, a changed allow-list and a broken one, its end; each with its facts as fields."""
@@ -96,6 +97,7 @@ def test_the_life_of_a_proxy_as_json(run: Run, start: Start, tmp_path: Path) -> 
     assert PROXY.secret not in text
 
 
+@pytest.mark.process
 def test_the_life_of_a_proxy_for_people(start: Start, tmp_path: Path) -> None:
     """Without it they are lines with a time and a level; its start, which is printed, is not said again."""
     allow_list = write_list(tmp_path / "allow.toml", listed("client", CLIENT.public))
@@ -114,6 +116,7 @@ def test_the_life_of_a_proxy_for_people(start: Start, tmp_path: Path) -> None:
 # Clients
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("form", ["json", "text"])
 def test_a_proxy_that_goes_away(raw: RawPeers, proxy: EventBusProxy, start: Start, form: str) -> None:
     """While `tail` runs, what is no event and a proxy that goes away are lines in the format that was asked for."""
@@ -169,6 +172,7 @@ def test_the_format_from_a_file(run: Run, tmp_path: Path) -> None:
     assert run("check", "--log-format=text", "--connect-timeout=0").stderr.startswith("eventbus: ")
 
 
+@pytest.mark.process
 def test_a_proxy_that_cannot_start_as_json(run: Run) -> None:
     """So it is with a proxy, which is another process by then."""
     with socket.create_server(("127.0.0.1", 0)) as taken:

@@ -68,6 +68,7 @@ def test_help_tells_the_exit_statuses(run: Run) -> None:
         assert status in text
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["tail", "demo"])
 def test_each_command_has_help(run: Run, name: str) -> None:
     """COMMAND --help describes it and its flags, even where the variables are wrong."""
@@ -76,6 +77,7 @@ def test_each_command_has_help(run: Run, name: str) -> None:
     assert "--pub-port" in done.stdout
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
@@ -96,6 +98,7 @@ def test_bad_arguments(run: Run, arguments: tuple[str, ...], named: str) -> None
     assert named.lower() in complaint(run(*arguments), 2).lower()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("name", ["check", "proxy"])
 def test_bad_variables(run: Run, name: str) -> None:
     """Bad and unknown variables give one line that names each, and status 2, for every command."""
@@ -129,6 +132,7 @@ def test_a_bad_flag_is_named(run: Run) -> None:
 # settings
 
 
+@pytest.mark.process
 def test_settings_prints_every_variable(run_process: Run) -> None:
     """`settings` prints each variable with its effective value, and before it what it means."""
     done = run_process("settings")
@@ -163,6 +167,7 @@ def test_printed_settings_can_be_the_file(run: Run, tmp_path: Path) -> None:
 # proxy
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_proxy_runs_until_a_signal(run: Run, start: Start, number: signal.Signals) -> None:
     """`proxy` prints the ports that it has bound and works; SIGTERM and SIGINT end it with status 0, and it says so."""
@@ -177,6 +182,7 @@ def test_the_proxy_runs_until_a_signal(run: Run, start: Start, number: signal.Si
         assert (level, message.rpartition(" after ")[0]) == ("INFO", f"proxy on ports {pub_port} and {sub_port} stopped")
 
 
+@pytest.mark.process
 def test_the_proxy_is_a_lean_process(start: Start) -> None:
     """What `proxy` runs holds nothing but what a proxy needs: a killed process keeps its ports as long as its memory."""
     with start("proxy", "--pub-port", "0", "--sub-port", "0") as process:
@@ -186,6 +192,7 @@ def test_the_proxy_is_a_lean_process(start: Start) -> None:
         assert "pydantic" not in maps
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_proxy_serves_metrics_and_probes(start: Start, number: signal.Signals) -> None:
     """With --http-port `proxy` says where it serves metrics and probes, and does; a signal ends it."""
@@ -202,6 +209,7 @@ def test_the_proxy_serves_metrics_and_probes(start: Start, number: signal.Signal
         assert (level, " stopped after " in message) == ("INFO", True)
 
 
+@pytest.mark.process
 def test_the_proxy_and_a_taken_http_port(run: Run) -> None:
     """If metrics and probes cannot be served, the proxy does not run: one line that names the variable, status 1."""
     with socket.socket() as taken:
@@ -213,6 +221,7 @@ def test_the_proxy_and_a_taken_http_port(run: Run) -> None:
     assert "EVENTBUS_HTTP_PORT" in line
 
 
+@pytest.mark.process
 def test_the_proxy_and_an_impatient_person(start: Start) -> None:
     """Pressing Ctrl-C again and again ends the proxy as pressing it once: status 0, and nothing but that it has stopped."""
     with start("proxy", "--pub-port", "0", "--sub-port", "0") as process:
@@ -229,6 +238,7 @@ def test_the_proxy_and_an_impatient_person(start: Start) -> None:
         assert (level, " stopped after " in message) == ("INFO", True)
 
 
+@pytest.mark.process
 def test_the_proxy_refuses_what_is_too_large(start: Start) -> None:
     """Who sends more than --max-event-bytes is disconnected."""
     with start("proxy", "--pub-port", "0", "--sub-port", "0", "--max-event-bytes", "2000") as process:
@@ -238,6 +248,7 @@ def test_the_proxy_refuses_what_is_too_large(start: Start) -> None:
             zmtp.await_end(connection)
 
 
+@pytest.mark.process
 def test_a_proxy_that_ends_of_itself_ends_the_command() -> None:
     """If libzmq's proxy fails, the command ends with status 1 and says so, and whoever supervises it can start another."""
     done = run_script(
@@ -255,6 +266,7 @@ def test_a_proxy_that_ends_of_itself_ends_the_command() -> None:
     assert done.stderr.splitlines()[-1].startswith("eventbus: the proxy has failed")
 
 
+@pytest.mark.process
 def test_a_proxy_without_descriptors() -> None:
     """If the process may not open enough sockets, the command gives one line with the remedy, and status 1."""
     done = run_script(
@@ -266,12 +278,14 @@ def test_a_proxy_without_descriptors() -> None:
     assert "ulimit -n" in complaint(done, 1)
 
 
+@pytest.mark.process
 def test_the_proxy_takes_its_ports_from_variables(start: Start) -> None:
     """`proxy` is configured by the same variables as everybody else."""
     with start("proxy", EVENTBUS_PUB_PORT="0", EVENTBUS_SUB_PORT="0") as process:
         assert " 127.0.0.1:" in output(process).readline()
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("flag", ["--pub-port", "--sub-port"])
 def test_a_taken_port(run: Run, flag: str) -> None:
     """A taken port gives one line that names port and variable, and status 1."""
@@ -283,6 +297,7 @@ def test_a_taken_port(run: Run, flag: str) -> None:
         assert f"EVENTBUS_{flag.strip('-').replace('-', '_').upper()}" in line
 
 
+@pytest.mark.process
 def test_a_proxy_elsewhere(run: Run) -> None:
     """A host that is not this machine cannot be bound: one line, status 1."""
     assert "192.0.2.1" in complaint(run("proxy", "--host", "192.0.2.1", "--pub-port", "0", "--sub-port", "0"), 1)
@@ -291,6 +306,7 @@ def test_a_proxy_elsewhere(run: Run) -> None:
 # emit and tail
 
 
+@pytest.mark.process
 def test_from_emit_to_tail(run_process: Run, proxy: EventBusProxy, tailing: Start) -> None:
     """What `emit` emits, `tail` prints: one JSON object with topic and event per line."""
     first = {"type": "started", "text": 'quotes " and ümläut', "number": 1.5, "nested": {"a": [1, None]}}
@@ -300,6 +316,7 @@ def test_from_emit_to_tail(run_process: Run, proxy: EventBusProxy, tailing: Star
         assert lines_of(process, 2) == [{"topic": "plant", "event": first}, {"topic": "other", "event": {"type": "stopped"}}]
 
 
+@pytest.mark.process
 def test_tail_prints_numbered_and_compressed_events(run: Run, raw: RawPeers, proxy: EventBusProxy, tailing: Start) -> None:
     """What was emitted with numbers and compressed is printed by its topic and inflated, as any other."""
     emitted = {"type": "started", "text": 100 * "very long "}
@@ -317,6 +334,7 @@ def test_emit_refuses_what_is_too_large(run: Run, proxy: EventBusProxy) -> None:
     assert "EVENTBUS_MAX_EVENT_BYTES" in complaint(done, 1)
 
 
+@pytest.mark.process
 def test_emit_says_nothing(run_process: Run, proxy: EventBusProxy) -> None:
     """`emit` with success prints nothing and has status 0."""
     done = run_process("emit", "plant", '{"type": "started"}', *ports(proxy))
@@ -336,6 +354,7 @@ def test_what_emit_sends_a_client_receives(run: Run, bus: Bus, proxy: EventBusPr
     assert bus.recv_event(PATIENCE) == event(3)
 
 
+@pytest.mark.process
 def test_tail_takes_exact_topics(connected: Callable[[], Bus], tailing: Start) -> None:
     """`tail TOPIC ...` prints exactly those topics, none whose name only begins alike."""
     bus = connected()  # one that subscribes to nothing: the subscriptions that are awaited are those of `tail`
@@ -347,6 +366,7 @@ def test_tail_takes_exact_topics(connected: Callable[[], Bus], tailing: Start) -
         assert [line["topic"] for line in lines_of(process, 2)] == ["my_service", "other"]
 
 
+@pytest.mark.process
 def test_tail_takes_topics_from_the_variable(bus: Bus, raw: RawPeers, proxy: EventBusProxy, start: Start) -> None:
     """EVENTBUS_TOPICS counts for `tail` too."""
     with start("tail", *ports(proxy), EVENTBUS_TOPICS="other") as process:
@@ -357,6 +377,7 @@ def test_tail_takes_topics_from_the_variable(bus: Bus, raw: RawPeers, proxy: Eve
         assert [line["topic"] for line in lines_of(process, 1)] == ["other"]
 
 
+@pytest.mark.process
 def test_packed_events_are_lines_of_their_own(bus: Bus, tailing: Start) -> None:
     """Events that were packed into one message are printed one per line."""
     with tailing() as process:
@@ -393,6 +414,7 @@ NO_JSON = [
 ]
 
 
+@pytest.mark.process
 def test_tail_and_what_is_odd(raw: RawPeers, tailing: Start) -> None:
     """`tail` prints what is JSON, says in a short line what is not, and goes on; what was received is escaped everywhere."""
     with tailing() as process:
@@ -423,6 +445,7 @@ def test_complaints_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
         assert line[:-1].isprintable()
 
 
+@pytest.mark.process
 def test_tail_into_a_closed_pipe(bus: Bus, tailing: Start) -> None:
     """When the reader of its output has had enough, as `head` has, `tail` ends without a traceback, with status 0."""
     with tailing() as process:
@@ -439,6 +462,7 @@ def test_tail_into_a_closed_pipe(bus: Bus, tailing: Start) -> None:
         assert (process.returncode, said(process)) == (0, "")
 
 
+@pytest.mark.process
 def test_interrupted_tail(bus: Bus, tailing: Start) -> None:
     """Ctrl-C ends `tail` with status 130 and without a traceback."""
     with tailing() as process:
@@ -450,6 +474,7 @@ def test_interrupted_tail(bus: Bus, tailing: Start) -> None:
         assert said(process) == ""
 
 
+@pytest.mark.process
 def test_interrupted_at_the_start() -> None:
     """Ctrl-C while the commands are imported gives status 130 and no traceback."""
     done = run_script(
@@ -465,6 +490,7 @@ def test_interrupted_at_the_start() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
+@pytest.mark.process
 def test_tail_without_a_proxy(run_process: Run, dead_ports: tuple[int, int]) -> None:
     """Without a proxy, `tail` gives one line and status 1."""
     flags = ("--host=127.0.0.1", f"--pub-port={dead_ports[0]}", f"--sub-port={dead_ports[1]}", "--connect-timeout=0.2")
@@ -474,6 +500,7 @@ def test_tail_without_a_proxy(run_process: Run, dead_ports: tuple[int, int]) -> 
 # bench
 
 
+@pytest.mark.process
 def test_bench_prints_figures(run_process: Run) -> None:
     """`bench` prints events per second for both ways to emit, and latencies, whatever variables are set."""
     done = run_process("bench", "--events", "2000", "--rate", "100")

@@ -161,6 +161,7 @@ def test_keygen_refuses(capsys: pytest.CaptureFixture[str], tmp_path: Path, argu
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("taken.secret", "the key of today")]
 
 
+@pytest.mark.process
 def test_from_keygen_to_an_event(keygen: Callable[..., str], run: Run, start: Start, tmp_path: Path) -> None:
     """Who does what `keygen` prints, and nothing else, has an encrypted bus: `check`, `emit` and `tail` work on it."""
     of_proxy, of_client = keygen("proxy", "--directory", "keys"), keygen("me", "--directory", "keys")
@@ -196,12 +197,14 @@ def proxy_refuses(run: Run, **variables: str) -> str:
     return complaint(run("proxy", *FREE_PORTS, **variables), 2)
 
 
+@pytest.mark.process
 def test_a_proxy_without_an_allow_list(run: Run) -> None:
     """A secret key alone would let anybody in: status 2, and the variable to set."""
     line = proxy_refuses(run, **{SECRET_KEY: PROXY.secret})
     assert line == f"a proxy with a secret key needs an allow-list, or anybody could connect: set {ALLOW_LIST}"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(("content", "reason"), [(None, "No such file"), (listed("client", "short"), "client client: its")])
 def test_a_proxy_with_a_bad_allow_list(run: Run, tmp_path: Path, content: str | None, reason: str) -> None:
     """An allow-list that is missing or broken gives status 2, its path, its variable and what is wrong."""
@@ -240,6 +243,7 @@ def test_a_proxy_without_its_key(
     assert captured.err.count("\n") == 1
 
 
+@pytest.mark.process
 def test_check_allow_list(run: Run, tmp_path: Path) -> None:
     """`proxy --check-allow-list` prints what each client may do, without a key and without running a proxy."""
     roles = "[roles.reader]\nsubscribe = ['plant', 'alarm*']\n"
@@ -255,6 +259,7 @@ def test_check_allow_list(run: Run, tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
@@ -271,6 +276,7 @@ def test_check_a_bad_allow_list(run: Run, tmp_path: Path, content: str | None, r
     assert re.search(reason, line)
 
 
+@pytest.mark.process
 def test_a_proxy_with_keys(start: Start, allow_list: Path) -> None:
     """With keys `proxy` listens anywhere without a warning, shows its secret to nobody and stays small; SIGHUP has it read
     the allow-list again at once, and say each time what is wrong."""
@@ -308,6 +314,7 @@ def test_a_proxy_with_keys(start: Start, allow_list: Path) -> None:
     assert PROXY.secret not in printed + errors
 
 
+@pytest.mark.process
 def test_a_proxy_with_keys_dumps_no_core(start: Start, allow_list: Path) -> None:
     """The process that has the proxy's key writes no core dump, for that would have it too."""
     variables = {SECRET_KEY: PROXY.secret, ALLOW_LIST: str(allow_list)}
@@ -317,6 +324,7 @@ def test_a_proxy_with_keys_dumps_no_core(start: Start, allow_list: Path) -> None
     assert re.search(r"Max core file size +0 +0 ", limits)
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -339,6 +347,7 @@ def test_a_key_as_an_argument_is_not_shown(run: Run, arguments: list[str]) -> No
     assert done.stderr
 
 
+@pytest.mark.process
 def test_a_proxy_for_everybody_without_keys(start: Start) -> None:
     """Without keys `proxy` says loudly that anybody can read and send everything, if others than this machine reach it."""
     with start("proxy", "--host", "0.0.0.0", *FREE_PORTS) as process:
@@ -361,6 +370,7 @@ def test_who_is_warned(caplog: pytest.LogCaptureFixture, allow_list: Path, host:
 # The secret is shown nowhere
 
 
+@pytest.mark.patience
 def test_the_secret_is_nowhere(
     encrypted: EventBusProxy,
     proxy: EventBusProxy,
@@ -489,6 +499,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.process
 @pytest.mark.parametrize("arguments", COMMANDS, ids=" ".join)
 @pytest.mark.parametrize("name", VARIABLES)
 def test_a_key_in_the_wrong_variable(run: Run, name: str, arguments: tuple[str, ...]) -> None:

@@ -35,6 +35,7 @@ def values(process: subprocess.Popen[str], count: int) -> list[object]:
     return [line["event"] for line in lines_of(process, count)]
 
 
+@pytest.mark.process
 def test_types_and_conditions(publisher: Callable[[], Publisher], tailing: Start) -> None:
     """Of all events, those are printed that have one of the types, and fulfil all conditions, whatever signs are in them."""
     flags = ("--type", "a", "--type=b", "--where", "sensor.id=3", '--where=list=[1, {"x": 2}]', "--where", 'text="1,2"')
@@ -45,6 +46,7 @@ def test_types_and_conditions(publisher: Callable[[], Publisher], tailing: Start
         assert values(process, 2) == [{"type": "a", "last": 1} | good, {"type": "b"} | good]
 
 
+@pytest.mark.process
 def test_a_type_of_any_signs(publisher: Callable[[], Publisher], tailing: Start) -> None:
     """A type is taken as it is written, also with a comma or a bracket in it."""
     with tailing(flags=("--type", "a,b", "--type=[c")) as process:
@@ -52,6 +54,7 @@ def test_a_type_of_any_signs(publisher: Callable[[], Publisher], tailing: Start)
         assert values(process, 2) == [{"type": "a,b"}, {"type": "[c"}]
 
 
+@pytest.mark.process
 def test_what_is_missing_is_said(publisher: Callable[[], Publisher], tailing: Start) -> None:
     """Numbered events that have not come are said on stderr; those that come again are printed once."""
     numbering = Numbering()
@@ -69,6 +72,7 @@ def test_what_is_missing_is_said(publisher: Callable[[], Publisher], tailing: St
         assert said(process).startswith("eventbus: 2 events on plant are missing: ")
 
 
+@pytest.mark.process
 def test_numbers_that_json_does_not_have(publisher: Callable[[], Publisher], tailing: Start) -> None:
     """What another publisher sends as NaN or as an endless number is null: the line can be parsed."""
     with tailing() as process:
@@ -77,6 +81,7 @@ def test_numbers_that_json_does_not_have(publisher: Callable[[], Publisher], tai
         assert json.loads(line)["event"] == {"type": "a", "x": None, "y": [None], "z": 1}
 
 
+@pytest.mark.process
 def test_count(publisher: Callable[[], Publisher], tailing: Start) -> None:
     """After as many events as were asked for and have passed the filter it ends with status 0, in the midst of a message."""
     with tailing(flags=("--count", "3", "--type", "a")) as process:
@@ -86,6 +91,7 @@ def test_count(publisher: Callable[[], Publisher], tailing: Start) -> None:
         assert (output(process).read(), said(process)) == ("", "")
 
 
+@pytest.mark.process
 def test_since_start(publisher: Callable[[], Publisher], tailing: Start) -> None:
     """With --since-start each line has the seconds since the subscriptions were in force, which grow."""
     with tailing(flags=("--since-start",)) as process:
@@ -99,6 +105,7 @@ def test_since_start(publisher: Callable[[], Publisher], tailing: Start) -> None
         assert 0 <= first["since_start"] < second["since_start"] < PATIENCE
 
 
+@pytest.mark.process
 def test_headers(raw: RawPeers, tailing: Start) -> None:
     """Headers are printed beside the event, those of a numbered message too; what is no header is left out."""
     numbering = Numbering()
@@ -117,6 +124,7 @@ def test_headers(raw: RawPeers, tailing: Start) -> None:
             assert line == {"topic": "plant", "event": json.loads(json_of())}
 
 
+@pytest.mark.process
 def test_lines_for_people_in_a_pipe(publisher: Callable[[], Publisher], tailing: Start) -> None:
     """--format text prints for people in a pipe too, and no colours there."""
     with tailing(flags=("--format", "text")) as process:
@@ -125,6 +133,7 @@ def test_lines_for_people_in_a_pipe(publisher: Callable[[], Publisher], tailing:
         assert re.fullmatch(r"\d\d:\d\d:\d\d\.\d{3} plant started value=1 evil=\\x1b\[2J\n", line)
 
 
+@pytest.mark.process
 def test_a_proxy_that_goes_away(start: Start) -> None:
     """That the proxy has gone is said once, that it is back as well; then events are printed as before."""
     with running_proxy() as proxy:
@@ -164,6 +173,7 @@ def test_bad_arguments(run: Run, proxy: EventBusProxy, flags: tuple[str, ...], n
     assert named in complaint(run("tail", *flags, *ports(proxy)), 2)
 
 
+@pytest.mark.process
 def test_end_of_the_readers(publisher: Callable[[], Publisher], tailing: Start) -> None:
     """When nobody reads its output any more, it ends with status 0, also with lines for people."""
     with tailing(flags=("--format", "text")) as process:

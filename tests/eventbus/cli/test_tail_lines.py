@@ -91,6 +91,7 @@ def test_nothing_reaches_the_terminal_as_it_was(topic: str, event: object, heade
     assert json_line(received).isprintable()
 
 
+@pytest.mark.patience
 @given(st.dictionaries(st.from_regex(r"[a-z]{1,5}", fullmatch=True), ODD | st.integers() | st.booleans() | st.none()))
 def test_what_is_shown_can_be_asked_for(fields: dict[str, object]) -> None:
     """A field, as it is shown, is the condition that it fulfils; unless something in it had to be escaped."""

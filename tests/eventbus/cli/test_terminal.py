@@ -17,6 +17,8 @@ from tests.commands import ports
 from tests.support import MyEventTopic, RawPeers, client_of, event, in_thread, json_of
 from tests.terminal import Terminal, terminal
 
+pytestmark = pytest.mark.terminal
+
 ENTER, LEAVE = b"\x1b[?1049h", b"\x1b[?1049l"  # the alternate screen
 HIDE, SHOW = b"\x1b[?25l", b"\x1b[?25h"  # the cursor
 CODES = re.compile(rb"\x1b\[[\d;]*m")

@@ -87,6 +87,7 @@ def test_one_look_as_json(run: Run, proxy: EventBusProxy, flowing: None) -> None
     assert look["malformed"] > 0
 
 
+@pytest.mark.process
 def test_json_until_interrupted(start: Start, proxy: EventBusProxy, flowing: None) -> None:
     """`--json` prints a line for each interval, in which sums grow; Ctrl-C ends it with status 130 and without a word."""
     with start("top", "--json", "--interval=0.2", *ports(proxy)) as process:
@@ -107,6 +108,7 @@ def test_only_some_topics(run: Run, proxy: EventBusProxy, raw: RawPeers, flowing
     assert look["publishers"] == []
 
 
+@pytest.mark.process
 def test_one_look_as_tables(run_process: Run, proxy: EventBusProxy, flowing: None) -> None:
     """`--once` prints tables in a pipe too, without any codes, and ends with status 0."""
     done = run_process("top", "--once", "--interval=0.3", *ports(proxy))
@@ -118,6 +120,7 @@ def test_one_look_as_tables(run_process: Run, proxy: EventBusProxy, flowing: Non
     assert {words[-1] for words in rows} == {"TREND", "█"}
 
 
+@pytest.mark.process
 def test_tables_in_a_pipe(start: Start, proxy: EventBusProxy, flowing: None) -> None:
     """Without `--once` tables follow each other in a pipe; when nobody reads them any more it ends with status 0."""
     with start("top", "--interval=0.1", *ports(proxy)) as process:
@@ -129,6 +132,7 @@ def test_tables_in_a_pipe(start: Start, proxy: EventBusProxy, flowing: None) -> 
         assert said(process) == ""
 
 
+@pytest.mark.process
 def test_while_the_proxy_is_away(start: Start) -> None:
     """It goes on while the proxy is away, and says so; afterwards it counts again."""
 
@@ -149,6 +153,7 @@ def test_while_the_proxy_is_away(start: Start) -> None:
             assert ["degraded" in line or "ready again" in line for line in said(process).splitlines()] == [True, True]
 
 
+@pytest.mark.process
 def test_a_proxy_that_stays_away(start: Start) -> None:
     """Once no more attempts to reconnect are made, it ends with status 1 and the reason."""
     with running_proxy() as proxy:
@@ -172,6 +177,7 @@ def test_bad_arguments(run: Run, flags: tuple[str, ...]) -> None:
     complaint(run("top", *flags), 2)
 
 
+@pytest.mark.process
 def test_without_rich() -> None:
     """Where rich is not installed, tables are refused with the remedy and status 2; nothing else needs it."""
     done = run_script(

@@ -645,6 +645,7 @@ def test_a_pipe_in_the_place_of_the_file(file: Path, caplog: pytest.LogCaptureFi
     assert "it is no regular file; what was read before stays in force" in said
 
 
+@pytest.mark.patience
 @given(cut=st.integers(0, 10_000), rules=st.lists(st.sampled_from(["publish", "subscribe", "roles"]), unique=True))
 def test_a_file_that_is_cut_off_widens_nothing(tmp_path_factory: pytest.TempPathFactory, cut: int, rules: list[str]) -> None:
     """Wherever the file is cut off, somebody may still connect, and no client may do more than before."""

@@ -234,6 +234,7 @@ def test_health_cannot_be_changed(proxy: EventBusProxy) -> None:
         proxy.health().running = False  # type: ignore[misc] # that is what is tested
 
 
+@pytest.mark.patience
 def test_health_from_many_threads() -> None:
     """Any thread may ask at any time, also while others start and stop the proxy."""
     proxy = EventBusProxy(pub_port=0, sub_port=0)
@@ -270,6 +271,7 @@ def test_a_signal_does_not_reset_the_counts(proxy: EventBusProxy, raw: RawPeers)
     assert proxy.health().from_publishers == Traffic(frames=4, bytes=12)
 
 
+@pytest.mark.patience
 def test_health_of_a_proxy_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the proxy's thread does not answer, health() says within a second that it does not run, to each of many threads."""
     go = Event()
@@ -319,6 +321,7 @@ def test_a_proxy_that_fails(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
 # Settling
 
 
+@pytest.mark.patience
 def test_subscribers_come_first_on_fixed_ports() -> None:
     """On fixed ports start() lets subscribers in first, and publishers `settle` seconds later."""
     with EventBusProxy(pub_port=0, sub_port=0) as free:

@@ -87,6 +87,7 @@ def test_a_proof_is_valid_for_a_while(proxy: EventBusProxy) -> None:
         assert readiness.prove(0.05) is None
 
 
+@pytest.mark.patience
 def test_close_abandons_a_proof(monkeypatch: pytest.MonkeyPatch) -> None:
     """close() does not wait for the timeout of a proof that fails."""
     go = Event()
@@ -144,6 +145,7 @@ def test_a_proxy_that_does_not_run_is_not_ready() -> None:
             assert readiness.connections == 0
 
 
+@pytest.mark.patience
 def test_a_proxy_that_hangs_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """If its ports are bound and nothing passes, the proxy is not ready."""
     go = Event()
@@ -241,6 +243,7 @@ with EventBusProxy(pub_port=0, sub_port=0) as proxy, Readiness(proxy, valid_for=
 """
 
 
+@pytest.mark.process
 def test_without_descriptors() -> None:
     """However few descriptors are left, a proof works or raises DescriptorsExhausted; libzmq never aborts."""
     done = run_script(_EXHAUST)

@@ -31,6 +31,8 @@ from tests.support import (
     json_of,
 )
 
+pytestmark = pytest.mark.patience
+
 TOPIC, SCHEDULER, OTHER = MyEventTopic.my_service, MyEventTopic.my_service_scheduler, MyEventTopic.other
 UPDATED = MyEventType.updated
 

@@ -40,6 +40,7 @@ def test_a_proxy_that_is_well(proxy: EventBusProxy) -> None:
         assert samples['eventbus_proxy_connections{role="subscriber"}'] == 0
 
 
+@pytest.mark.patience
 def test_a_proxy_that_starts_and_stops() -> None:
     """Before the proxy starts and after it has stopped, it is neither live nor ready; while it runs, it is both."""
     proxy = EventBusProxy(pub_port=0, sub_port=0)
@@ -51,6 +52,7 @@ def test_a_proxy_that_starts_and_stops() -> None:
         assert scrape(server.url)["eventbus_proxy_running"] == 0
 
 
+@pytest.mark.patience
 def test_a_proxy_that_has_failed(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     """When forwarding hangs or has failed, the proxy is neither live nor ready."""
     caplog.set_level(logging.CRITICAL, "eventbus")  # the proxy logs that it has failed

@@ -212,6 +212,7 @@ def test_a_loss_on_a_hostile_topic(bench: Bench, caplog: pytest.LogCaptureFixtur
     assert len(vars(line)["eventbus_topic"]) == 255
 
 
+@pytest.mark.patience
 @pytest.mark.parametrize("number", [900_000, 2**64 - 1])
 def test_a_forged_number_costs_no_event(bench: Bench, caplog: pytest.LogCaptureFixture, number: int) -> None:
     """A number far ahead in a publisher's name hides none of its events; nothing is lost, and a line tells of it, once."""

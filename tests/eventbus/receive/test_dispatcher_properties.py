@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from itertools import count
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,6 +45,7 @@ class Model:
             ]
 
 
+@pytest.mark.patience
 @settings(derandomize=True, deadline=None, max_examples=400)
 @given(st.lists(SUBSCRIBE | ATTACH | ARRIVE, min_size=10, max_size=60))
 def test_it_does_as_the_model(calls: list[Call]) -> None:

@@ -160,6 +160,7 @@ def test_closing_from_a_handler_while_it_would_block() -> None:
         assert values(client, 500) == list(range(500))
 
 
+@pytest.mark.process
 def test_a_blocked_consumer_does_not_hold_up_the_exit() -> None:
     """A program that ends while its consumer waits, and has not closed its client, ends at once."""
     done = run_script(

@@ -87,6 +87,7 @@ def test_adding_waits_for_nobody(make: Callable[[], tuple[Volume | Durations, Ca
 
 
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+@pytest.mark.process
 def test_a_forked_child_goes_on() -> None:
     """A child that was forked while a thread of the parent was reading adds and reads; it begins with the parent's sums."""
     volume = Volume()

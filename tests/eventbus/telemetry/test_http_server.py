@@ -214,6 +214,7 @@ def _requests() -> list[threading.Thread]:
 # Who would disturb
 
 
+@pytest.mark.patience
 def test_silent_connections_keep_nobody_out(server: ProbeServer) -> None:
     """Hundreds of connections that say nothing, or half of something, do not delay an answer: the oldest are ended."""
     with ExitStack() as stack:
@@ -472,6 +473,7 @@ print("done")
 """
 
 
+@pytest.mark.process
 def test_a_forked_child() -> None:
     """In a forked child the server does not run and the port is not taken; it may have one of its own."""
     done = run_script(_FORK)

@@ -229,6 +229,7 @@ def test_odd_values_as_json(value: object, written: object) -> None:
     assert (read, type(read)) == (written, type(written))
 
 
+@pytest.mark.patience
 @given(ANY_TEXT, ANY_VALUE, ANY_TEXT)
 def test_any_record_as_json(message: str, value: object, name: str) -> None:
     """Whatever a record holds, its line is one line of ASCII that a strict parser reads."""
@@ -315,6 +316,7 @@ def test_it_leaves_handlers_of_others_alone() -> None:
         logging.getLogger().removeHandler(others)
 
 
+@pytest.mark.process
 def test_it_is_light() -> None:
     """It brings into the proxy's process nothing of ours but an enum and a function, and no other library."""
     done = run_script(

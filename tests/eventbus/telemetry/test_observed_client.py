@@ -224,6 +224,7 @@ def start_service(proxy: EventBusProxy) -> Iterator[Callable[[str], "subprocess.
             process.kill()
 
 
+@pytest.mark.process
 def test_from_one_process_to_another(start_service: Callable[[str], "subprocess.Popen[str]"]) -> None:
     """The handler's span in one process has the emitting call's in the other as its parent, in the same trace."""
     receiver = start_service("receiver")

@@ -304,6 +304,7 @@ hook.state_changed(StateChange(ClientState.CLOSED, ClientState.READY, "a test"))
 """
 
 
+@pytest.mark.process
 def test_multiprocess_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With PROMETHEUS_MULTIPROC_DIR the metrics of several processes add up, for servers that fork."""
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))

@@ -79,6 +79,7 @@ def test_a_missing_library_is_an_error_with_a_remedy(
     assert caught.value.extra == extra
 
 
+@pytest.mark.process
 def test_libraries_are_imported_where_they_are_switched_on() -> None:
     """Neither the package nor what is not switched on imports a library."""
     done = run_script(

@@ -109,6 +109,7 @@ def test_threads_share_a_compressor(compression: Compression) -> None:
 # Arriving
 
 
+@pytest.mark.patience
 @every_writer
 @given(content=st.binary(max_size=2_000) | st.integers(0, 300).map(text))
 def test_what_was_compressed_comes_back(write: Callable[[bytes], bytes], content: bytes) -> None:

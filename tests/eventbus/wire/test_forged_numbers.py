@@ -197,6 +197,7 @@ def test_forged_numbers_change_nothing(sent: list[tuple[int, bool, list[int]]], 
     assert with_forged.lost == without.lost
 
 
+@pytest.mark.patience
 @given(st.integers(1, 400), st.integers(1, 3))
 def test_a_forged_number_near_ahead_hides_few(ahead: int, count: int) -> None:
     """A forged event hides a hundred others at most, and those with its own numbers."""

@@ -254,6 +254,7 @@ def traffic(draw: st.DrawFn, *, disturbed: bool) -> Traffic:
     return prefixes, sent, good
 
 
+@pytest.mark.patience
 @given(traffic(disturbed=False))
 def test_messages_returns_all_that_are_well_formed(received: Traffic) -> None:
     """Whatever is subscribed, numbered or plain: of well-formed messages each comes back as it is, and none is malformed."""
@@ -262,6 +263,7 @@ def test_messages_returns_all_that_are_well_formed(received: Traffic) -> None:
     assert messages(frames, Prefixes(prefixes)) == ((frames[0::2], frames[1::2]), 0)
 
 
+@pytest.mark.patience
 @given(traffic(disturbed=True))
 def test_messages_loses_none_that_is_well_formed(received: Traffic) -> None:
     """Whatever malformed messages come between them, every well-formed one is there, in order."""

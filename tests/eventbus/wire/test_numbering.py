@@ -323,6 +323,7 @@ headers = st.builds(
 )
 
 
+@pytest.mark.patience
 @given(st.lists(st.lists(headers | st.binary(), max_size=20), max_size=8))
 def test_any_bytes_do(batches: list[list[bytes]]) -> None:
     """Whatever the frames are, each has its topic, which is all before a NUL byte; what is lost, is lost on one of them."""

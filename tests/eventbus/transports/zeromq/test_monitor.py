@@ -199,6 +199,7 @@ def test_each_reconnection_is_a_handshake(connect: Connect) -> None:
         assert (status.up, status.handshakes) == (False, number)
 
 
+@pytest.mark.process
 def test_a_killed_proxy_is_noticed(connect: Connect) -> None:
     """A status goes down when the other side's process is killed, and is tried again by libzmq."""
     with proxy_process() as (process, pub_port, _):

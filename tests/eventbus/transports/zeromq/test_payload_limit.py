@@ -16,6 +16,8 @@ from tests.container.support import free_ports
 from tests.security import Guarded
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, event, eventually
 
+pytestmark = pytest.mark.patience
+
 TOPIC = MyEventTopic.my_service
 LIMIT = 10_000
 

@@ -435,6 +435,7 @@ pauses = st.one_of(st.just(0.0), st.floats(0, 1), st.floats(0, 1_000))
 looks = st.tuples(pauses, changes, changes, st.sampled_from(["", "arrived", "proven"]), st.booleans())
 
 
+@pytest.mark.patience
 @settings(max_examples=500)
 @given(
     st.lists(looks, max_size=40),

@@ -23,6 +23,8 @@ from tests.container.support import free_ports
 from tests.security import Guarded, new_keys
 from tests.support import PATIENCE, Bus, MyEvent, client_of, eventually
 
+pytestmark = pytest.mark.patience
+
 ROOT = Path(__file__).parents[4]
 UNKNOWN = "no-such-host.invalid"
 
@@ -160,6 +162,7 @@ print("done")
 """
 
 
+@pytest.mark.process
 def test_each_address_of_a_name_is_tried(tmp_path: Path) -> None:
     """A proxy at either address of a name is found, also one that starts later. The name is that of a namespace's own."""
     hosts, program = tmp_path / "hosts", tmp_path / "program.py"

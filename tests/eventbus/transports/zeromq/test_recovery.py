@@ -32,6 +32,8 @@ from tests.support import (
     run_threads,
 )
 
+pytestmark = pytest.mark.patience
+
 TOPIC, SCHEDULER, OTHER = MyEventTopic.my_service, MyEventTopic.my_service_scheduler, MyEventTopic.other
 UPDATED = MyEventType.updated
 CONNECTING, READY, DEGRADED, CLOSED = (

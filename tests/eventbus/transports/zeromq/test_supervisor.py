@@ -212,6 +212,7 @@ def test_a_descriptor_wakes_it(supervisor: ConnectionSupervisor) -> None:
         assert other.worked[-1] - other.worked[0] < 0.5 * (other.looks[-1] - other.looks[0])  # it slept in between
 
 
+@pytest.mark.patience
 def test_a_failing_supervised_leaves_the_others_alone(
     supervisor: ConnectionSupervisor, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -317,6 +318,7 @@ print("done")
 """
 
 
+@pytest.mark.process
 def test_a_forked_child_begins_without_supervised() -> None:
     """In a forked child the supervisor has no supervised and no thread, and works as a new one; the parent's goes on."""
     done = run_script(FORK)
