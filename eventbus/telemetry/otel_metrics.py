@@ -63,6 +63,9 @@ class OpenTelemetryMetrics(CountingHook, Middleware):
         meter_provider: None for OpenTelemetry's global one.
         timed: which part of the calls that succeed is in the two histograms, between 0 and 1; these are chosen at random.
             Calls that fail are all in them, and events are all counted.
+
+    Attributes:
+        timed: as given.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class OpenTelemetryMetrics(CountingHook, Middleware):
         exported.create_instruments(meter)
         self._bus = exported.bus(meter, (host, pub_port, sub_port))
         self._watched = exported.watched
-        self._timed = timed
+        self.timed = timed
         self._client = server(host, pub_port)  # a client has one identity in what follows: its publishing side's
         self._rejected = meter.create_counter(
             REJECTED_MESSAGES, "{message}", "Messages, or elements of packed messages, that were no event."
@@ -111,7 +114,7 @@ class OpenTelemetryMetrics(CountingHook, Middleware):
             raise
         else:
             add, record = self._bus.sent[emission.topic]
-            if self._timed >= 1 or random() < self._timed:
+            if self.timed >= 1 or random() < self.timed:
                 record(perf_counter() - started)
         finally:
             add(0, len(emission.events))
@@ -126,7 +129,7 @@ class OpenTelemetryMetrics(CountingHook, Middleware):
 
     def handling(self, topic: str, handler: str) -> AddDuration:
         """Return what records durations of a topic's handlers."""
-        record, timed = self._bus.processed[topic], self._timed
+        record, timed = self._bus.processed[topic], self.timed
         if timed >= 1:
             return record
 
