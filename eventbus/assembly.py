@@ -37,7 +37,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         transport: what carries the messages.
         topics: the topics that the client may name.
         options: how the client behaves.
-        hooks: what is told what becomes of events.
+        hooks: observers of events; see `EventBusHook`.
         middleware: what is called around handlers and around emitting, the outermost first.
 
     Attributes:
@@ -46,7 +46,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         hooks: tells the hooks.
         changing: held while subscriptions or hooks change, so that the dispatcher and the transport know the same topics.
             This, and the following, are made anew in a forked child, because they have locks or threads.
-        counters: what becomes of received events.
+        counters: counts of received events.
         buffer: received events that wait to be read.
         dispatcher: hands events to callbacks and to the buffer.
         consumer: the thread that receives.
@@ -165,7 +165,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         if hooks.state_changed and status is not self._listened_to:
             self._listened_to = status  # once, because a change that is still to be told must find its listener
             # Looked up at each change, because hooks may be added.
-            status.listen(lambda change: hooks.state_changed(change), keeper=self.listeners)
+            status.listen(lambda change: hooks.state_changed(change), kept_by=self.listeners)
 
 
 def _no_encoder() -> None:

@@ -34,7 +34,7 @@ from eventbus.receive.dispatcher import Callback
 from eventbus.transports.contract import Transport
 from eventbus.transports.null import NullTransport
 from eventbus.transports.zeromq.transport import ZeroMQTransport
-from eventbus.wire import frames as wire
+from eventbus.wire.frames import topic_frame
 
 log = Log()
 
@@ -59,7 +59,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         pub_port: the proxy's port for publishers (XSUB).
         sub_port: the proxy's port for subscribers (XPUB).
         options: how the client and its connections behave; None: the defaults of `eventbus.options.ClientOptions`.
-        hooks: objects that are told what becomes of events; see `EventBusHook`.
+        hooks: observers of events; see `EventBusHook`.
         middleware: objects that are called around handlers and around emitting, the outermost first; see `Middleware`.
         transport: what carries the messages, instead of ZeroMQ to `host`. Then `host`, the ports and the options of
             `eventbus.options.ZeroMQOptions` mean nothing, except for `connect_timeout`.
@@ -107,7 +107,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._encoders, self._sender = self._parts.encoders, self._parts.sender
         self._sent_as_it_is = self._parts.emitter.as_it_is
         for topic in options.topics:
-            self._parts.subscribe(wire.topic_frame(topic))
+            self._parts.subscribe(topic_frame(topic))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._parts.codec.name} at {self._transport.endpoints}, {self.state}>"
@@ -160,10 +160,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def on_state_change(self, callback: StateCallback) -> Callable[[], None]:
         """Call `callback(change)` after each change of `state` from now on, with an `eventbus.StateChange`.
 
-        It is called in a thread of its own, for one change after the other, and may call every method of the client. What it
+        It is called in a thread of its own, one change after the other, and may call every method of the client. What it
         raises is logged. Call the function that is returned to end it.
         """
-        return self._transport.status.listen(callback, keeper=self._parts.listeners)
+        return self._transport.status.listen(callback, kept_by=self._parts.listeners)
 
     def wait_ready(self, timeout: float | None = None) -> None:
         """Return when the state is READY.
@@ -203,7 +203,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         )
 
     def add_hook(self, hook: EventBusHook) -> None:
-        """Tell this hook, too, what becomes of events from now on. Idempotent."""
+        """Call this hook, too, from now on. Idempotent."""
         with self._parts.changing:
             self._parts.add_hook(hook)
             self._encoders, self._sender = self._parts.encoders, self._parts.sender
@@ -258,7 +258,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def _close_dropped(self) -> None:
         log.warning(
             "%s was never closed, and nothing but its own handlers refers to it: closing it",
-            repr(self),  # a record that somebody keeps must not keep the client
+            repr(self),  # a log record that is kept must not keep the client alive
             endpoints=self._transport.endpoints,
             event_class=self._parts.codec.name,
         )
@@ -499,7 +499,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         return self._listen()
 
     def stats(self) -> EventBusStats:
-        """What has become of events since the client was created."""
+        """Return counts of events since the client was created: sent, received, dropped and so on."""
         buffer = self._parts.buffer
         return self._parts.counters.snapshot(
             emitted=self._transport.sent,
@@ -533,7 +533,7 @@ def _close_open_clients() -> None:
     for client in list(_open_clients):
         try:
             warnings.warn(f"{client!r} was never closed", ResourceWarning, stacklevel=1, source=client)
-        except ResourceWarning:  # where warnings are errors: nobody could catch this one
+        except ResourceWarning:  # where warnings are errors: no caller could catch this one
             traceback.print_exc()
         client.close()
 

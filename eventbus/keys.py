@@ -66,7 +66,7 @@ def is_key(text: str) -> bool:
 
 
 def masked(text: str) -> str:
-    """Return a text for people, without the keys in it: somebody may have given a key where another value belongs.
+    """Return a text for people, without the keys in it: a user may have given a key where another value belongs.
 
     A name or path in lower case that could be a key by its length is left.
     """

@@ -76,7 +76,7 @@ class ClientOptions(ZeroMQOptions):
         linger: how much of that is kept for flushing what was emitted.
         receive_buffer: how many events wait for `recv_event` and `listen_forever`; until the first call of either, at most
             1,000.
-        receive_policy: what happens when so many are waiting; see `ReceivePolicy`.
+        receive_policy: what happens when the buffer is full; see `ReceivePolicy`.
         max_event_bytes: the largest event that is sent and accepted, as JSON.
         packing: whether `emit_events` may pack many events into one message; receivers with the original client cannot read
             such messages.

@@ -10,11 +10,13 @@ type Context = zmq.Context[zmq.Socket[bytes]]
 type Socket = zmq.Socket[bytes]
 
 ZAP_DOMAIN = b"eventbus"
-"""The ZAP domain of all our sockets. With one, even if nobody authenticates, libzmq refuses peers that do not speak ZMTP 3;
+"""The ZAP domain of all our sockets. With one, even without an authenticator, libzmq refuses peers that do not speak ZMTP 3;
 without one it takes random bytes for frames of an older version."""
 
-_LINGER_S = 1.0  # for sockets that nobody closes
-_HANDSHAKE_MS = 5_000  # within which a peer must finish its handshake, or the connection is dropped
+_LINGER_S = 1.0  # of sockets that are never closed
+HANDSHAKE_TIMEOUT_S = 5.0
+"""libzmq drops a connection whose peer has not finished its handshake by then."""
+
 
 # A peer that vanishes without a word is disconnected after 10 + 3 * 3 seconds, and its queue is freed.
 _KEEPALIVE = {zmq.TCP_KEEPALIVE: 1, zmq.TCP_KEEPALIVE_IDLE: 10, zmq.TCP_KEEPALIVE_INTVL: 3, zmq.TCP_KEEPALIVE_CNT: 3}
@@ -65,7 +67,7 @@ def new_socket(
         made.set(zmq.SNDHWM, send_hwm)
         made.set(zmq.RCVHWM, receive_hwm)
         made.set(zmq.LINGER, round(1000 * linger))
-        made.set(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+        made.set(zmq.HANDSHAKE_IVL, round(1000 * HANDSHAKE_TIMEOUT_S))
         made.set(zmq.ZAP_DOMAIN, ZAP_DOMAIN)
         for option, value in _KEEPALIVE.items():
             made.set(option, value)
@@ -76,7 +78,7 @@ def new_socket(
         if server_key is not None:
             made.set(zmq.CURVE_SERVER, 1)
             made.set(zmq.CURVE_SECRETKEY, reveal(server_key).encode())
-            made.set(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without a ZAP handler nobody may connect
+            made.set(zmq.ZAP_ENFORCE_DOMAIN, 1)  # without a ZAP handler libzmq refuses every client
     except BaseException:
         made.close(linger=0)
         raise

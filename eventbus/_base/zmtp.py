@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from eventbus._base.deadline import Deadline
 
 _SIGNATURE = b"\xff" + bytes(8) + b"\x7f"
-_OPENING = _SIGNATURE + b"\x03"  # upon which a ZeroMQ socket tells its mechanism
+_OPENING = _SIGNATURE + b"\x03"  # a ZeroMQ socket answers with its mechanism
 _PLAIN = "NULL"
 _REST = b"\x00" + _PLAIN.encode().ljust(20, b"\0") + bytes(32)
 _MECHANISM = slice(12, 32)

@@ -31,7 +31,7 @@ _PROCESSES = multiprocessing.get_context("spawn")  # sockets do not survive a fo
 
 _TIMEOUT_S = 120.0  # for any step
 _PROGRESS_INTERVAL_S = 0.1
-_CHUNK_EVENTS = 512  # between two looks at how far the subscriber is
+_CHUNK_EVENTS = 512  # from one check of the subscriber's progress to the next
 _MAX_EVENTS_UNDER_WAY = 20_000  # so that no queue overflows and no event is lost
 _BACKLOG_POLL_INTERVAL_S = 0.0002
 _MIN_LATENCY_EVENTS = 100

@@ -32,8 +32,7 @@ from eventbus.cli.tail_filter import EventFilter
 from eventbus.cli.top import top
 from eventbus.errors import InvalidSettings
 from eventbus.keys import masked
-from eventbus.proxy import allow_list
-from eventbus.proxy import process as proxy_process
+from eventbus.proxy import allow_list, process
 from eventbus.settings import EventBusSettings
 from eventbus.settings.values import Host
 
@@ -80,7 +79,7 @@ class Proxy(Command):
                 raise InvalidSettings("there is no allow-list to check: set EVENTBUS_SECURITY__ALLOW_LIST")
             print(allow_list.check(self.security.allow_list))
             return
-        command = proxy_process.command(
+        command = process.command(
             self.host,
             self.pub_port,
             self.sub_port,

@@ -9,10 +9,10 @@ from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handle.middleware import Emission, EmitNext, Middleware, around, overrides
 from eventbus.observe.hooks import Hooks
 from eventbus.transports.contract import Transport
-from eventbus.wire import frames as wire
 from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
 from eventbus.wire.first_frame import with_headers
+from eventbus.wire.frames import MAX_PACKED_BYTES, pack, topic_of
 from eventbus.wire.headers import NO_HEADERS, Headers, encode_headers
 from eventbus.wire.notices import MIN_PAYLOAD_LIMIT
 
@@ -43,7 +43,7 @@ class Emitter:
         transport: sends them.
         topics: has their frames.
         middleware: those of it that override `emit` are called around `emit`, the outermost first.
-        hooks: are told of what `emit` and `emit_one` have sent.
+        hooks: called after `emit` and `emit_one` have sent.
         compressor: makes large payloads smaller.
         max_event_bytes: the largest event, as JSON.
         packing: whether many events may share a message.
@@ -167,18 +167,18 @@ class Emitter:
     def _messages(self, payloads: list[bytes], *, packing: bool) -> Iterable[tuple[bytes, int]]:
         """Yield the payloads of messages, each with the number of events in it."""
         if packing and self._packing:
-            limit = min(wire.MAX_PACKED_BYTES, self._max_event_bytes)
+            limit = min(MAX_PACKED_BYTES, self._max_event_bytes)
             accepted = self._transport.max_payload_bytes
-            if accepted is not None and accepted < wire.MAX_PACKED_BYTES:
+            if accepted is not None and accepted < MAX_PACKED_BYTES:
                 limit = min(limit, accepted // 2)  # half, because a limit that the proxy did not tell may be lower
-            return wire.pack(payloads, limit)
+            return pack(payloads, limit)
         return ((payload, 1) for payload in payloads)
 
     def _check_accepted(self, frame: bytes, size: int) -> None:
         limit = self._transport.max_payload_bytes
         if limit is not None and size > limit:
-            raise EventTooLarge(wire.topic_of(frame).decode(), size, self._max_event_bytes, limit)
+            raise EventTooLarge(topic_of(frame).decode(), size, self._max_event_bytes, limit)
 
     def _check_size(self, frame: bytes, size: int) -> None:
         if size > self._max_event_bytes:
-            raise EventTooLarge(wire.topic_of(frame).decode(), size, self._max_event_bytes)
+            raise EventTooLarge(topic_of(frame).decode(), size, self._max_event_bytes)

@@ -6,7 +6,7 @@ from types import get_original_bases
 
 from eventbus.errors import InvalidTopic
 from eventbus.events import BaseEventTopic
-from eventbus.wire import frames as wire
+from eventbus.wire.frames import topic_frame
 
 
 class Topics:
@@ -42,7 +42,7 @@ class Topics:
                 raise InvalidTopic(
                     f"{type(topic).__name__}.{topic.name} is no topic of this client: use a member of {declared.__name__}"
                 )
-            admitted = self._admitted[topic] = topic, wire.topic_frame(topic)
+            admitted = self._admitted[topic] = topic, topic_frame(topic)
         self.last = admitted
         return admitted[1]
 

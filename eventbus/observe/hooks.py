@@ -66,7 +66,7 @@ class EventBusHook:
         """The client has rejected `count` messages, or elements of packed messages, that were no event of its class."""
 
     def dropped(self, reason: DropReason, count: int) -> None:
-        """The client has dropped `count` events. It is not called for events that nobody ever reads (UNREAD)."""
+        """The client has dropped `count` events. It is not called for events that are never read (UNREAD)."""
 
     def lost(self, topic: str, count: int) -> None:
         """`count` events of a numbering publisher have not arrived."""
@@ -86,21 +86,21 @@ class CountingHook(EventBusHook, ABC):
     """A hook that needs sums and durations, but no events.
 
     The client asks it once for what counts, and calls that without making arguments for each event; what arrives it counts
-    once per batch. What counts must not raise. A derived class that overrides `emitted`, `received` or `handled` is told
-    each event there, as other hooks are.
+    once per batch. What counts must not raise. A derived class that overrides `emitted`, `received` or `handled` gets
+    each event there, as other hooks do.
     """
 
     @abstractmethod
     def emitting(self, topic: str) -> AddVolume:
-        """Return what counts events as `emitted` is told them."""
+        """Return a function that counts emitted events."""
 
     @abstractmethod
     def receiving(self, topic: str) -> AddVolume:
-        """Return what counts events as `received` is told them."""
+        """Return a function that counts received events."""
 
     @abstractmethod
     def handling(self, topic: str, handler: str) -> AddDuration:
-        """Return what records durations as `handled` is told them."""
+        """Return a function that records how long a handler took."""
 
     def emitted(self, topic: str, events: Sequence[BaseEvent[Any] | BaseEventType], size: int) -> None:
         """Count the events of one call."""

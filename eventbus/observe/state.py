@@ -165,7 +165,7 @@ class Status:
             return connecting
 
     def proven(self, round_trip: float) -> None:
-        """Note that an echo has come back just now, after so many seconds."""
+        """Note that an echo has come back just now, after `round_trip` seconds."""
         self.round_trip = round_trip
         self._proven_at = monotonic()
 
@@ -176,26 +176,26 @@ class Status:
             self._changed.wait_for(lambda: self._state in settled, deadline.left())
             return self._state is ClientState.READY
 
-    def listen(self, callback: StateCallback, *, keeper: set["Listener"] | None = None) -> Callable[[], None]:
+    def listen(self, callback: StateCallback, *, kept_by: set["Listener"] | None = None) -> Callable[[], None]:
         """Call the callback with every change from now on, until the returned function is called.
 
         Args:
             callback: called with each change.
-            keeper: a set of the caller's, which keeps the callback alive instead of this object. Threads refer to the state
+            kept_by: a set of the caller's, which keeps the callback alive instead of this object. Threads refer to the state
                 of an open transport, and would keep alive everything that the callback refers to.
         """
         listener = Listener(callback)
         listening = weakref.ref(listener)
-        keeper = self._kept if keeper is None else keeper
+        kept_by = self._kept if kept_by is None else kept_by
 
         def stop() -> None:
             with self._changed:
                 self._listeners = tuple(other for other in self._listeners if other is not listening)
                 if (kept := listening()) is not None:
-                    keeper.discard(kept)
+                    kept_by.discard(kept)
 
         with self._changed:
-            keeper.add(listener)
+            kept_by.add(listener)
             self._listeners = (*self._listeners, listening)
         return stop
 

@@ -184,7 +184,7 @@ class AllowList:
             except InvalidSettings as error:
                 complaints.append(f"client {name}: {error}")
         if not clients and not complaints:
-            complaints.append("it has no clients, so nobody could connect")
+            complaints.append("it has no clients, so no client could connect")
         if complaints:
             raise InvalidSettings("; ".join(complaints))
         return cls(parsed)
@@ -265,7 +265,7 @@ class AllowListFile:
         path: the path of the file.
 
     Raises:
-        InvalidSettings: there is no such regular file, or it is no allow-list, or nobody is on it.
+        InvalidSettings: there is no such regular file, or it is no allow-list, or no client is on it.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -362,7 +362,7 @@ def check(path: str | os.PathLike[str]) -> str:
     """Read an allow-list as a proxy does at its start, and return who may do what, for people.
 
     Raises:
-        InvalidSettings: there is no such regular file, or it is no allow-list, or nobody is on it; the error names all
+        InvalidSettings: there is no such regular file, or it is no allow-list, or no client is on it; the error names all
             mistakes.
     """
     return str(AllowListFile(path).current)

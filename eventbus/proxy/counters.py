@@ -1,7 +1,7 @@
 """Counting the connections to a proxy's two ports, from libzmq's monitor events, in a thread.
 
 libzmq's queue of events has no limit, and a limit would block the proxy with all its messages while the queue is full. So a
-thread reads all the time, which costs nothing while nobody connects or disconnects.
+thread reads all the time, which costs nothing while no client connects or disconnects.
 """
 
 import uuid
@@ -14,7 +14,7 @@ import zmq
 
 from eventbus._base.zmq_monitor import events_of, monitor
 from eventbus._base.zmq_sockets import Context, Socket, new_socket
-from eventbus.proxy.guard import ConnectionGuard
+from eventbus.proxy.guard import HANDSHAKES_END_S, ConnectionGuard
 from eventbus.proxy.health import Connections, HandshakeFailures
 from eventbus.wire.frames import PRIVATE
 
@@ -28,7 +28,6 @@ _ALL = _ACCEPTED | _DISCONNECTED | _SUCCEEDED | _NO_DETAIL | _PROTOCOL | _AUTH |
 
 _NOWAIT = int(zmq.DONTWAIT)
 _BATCH = 256  # events of one socket before those of another
-_HANDSHAKE_S = 6.0  # by then every handshake has ended: the proxy allows five seconds
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 
 
@@ -85,7 +84,7 @@ class Port:
         reported = counts[_NO_DETAIL] + counts[_PROTOCOL] + counts[_AUTH]
         under_way = 0
         for accepted in reversed(self._open.values()):
-            if now - accepted > _HANDSHAKE_S:
+            if now - accepted > HANDSHAKES_END_S:
                 break
             under_way += 1
         self._unreported = max(self._unreported, counts[_ACCEPTED] - counts[_SUCCEEDED] - reported - under_way)
@@ -99,8 +98,9 @@ class ConnectionCounter:
         context: the context of both sockets.
         frontend: the proxy's socket for publishers. The caller owns both sockets, and has not bound them yet.
         backend: the proxy's socket for subscribers.
-        guard: is told of new connections and of subscriptions, and checks all connections several times a second.
-        subscriptions: whether to count the subscriptions that publishers are told.
+        guard: limits connections; this thread reports new ones and subscriptions to it, and lets it check all several times
+            a second.
+        subscriptions: whether to count the subscriptions that the proxy sends to publishers.
     """
 
     def __init__(

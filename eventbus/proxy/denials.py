@@ -1,4 +1,4 @@
-"""What a proxy has denied: counted and logged by client, and kept until each client is told."""
+"""What a proxy has denied: counted and logged by client, and kept until the notice to the client is sent."""
 
 from threading import Lock
 

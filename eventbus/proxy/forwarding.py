@@ -22,7 +22,7 @@ from eventbus.proxy.allow_list import AllowListFile
 from eventbus.proxy.counters import ConnectionCounter
 from eventbus.proxy.denials import Denials
 from eventbus.proxy.enforcer import Enforcer
-from eventbus.proxy.guard import ConnectionGuard
+from eventbus.proxy.guard import CURVE_BYTES, ConnectionGuard
 from eventbus.proxy.health import ProxyHealth, Traffic
 from eventbus.proxy.subscribers import Subscribers
 from eventbus.proxy.tcp import Connection
@@ -32,7 +32,7 @@ from eventbus.wire.notices import MIN_PAYLOAD_LIMIT, LimitNotice
 # Messages of a publisher that wait to be passed on; then it must wait itself, and loses none. A few are enough, because
 # whatever waits here is lost if the process is killed.
 _RECEIVE_HWM = 10_000
-_UPSTREAM_TIMEOUT_MS = 20_000  # within which a publisher must read what it is told, or it is disconnected
+_UPSTREAM_TIMEOUT_MS = 20_000  # within which a publisher must read its subscriptions, or it is disconnected
 _GUARD_TIMEOUT_S = 0.1
 _ANSWER_TIMEOUT_S = 1.0  # a healthy proxy answers with its counts within a millisecond
 # The context has five, its four sockets one each, the two ports one each, the counter's two sockets five together, and the
@@ -43,7 +43,6 @@ _DESCRIPTORS, _DESCRIPTORS_WITH_KEYS = 5 + 4 + 2 + 5 + 2, 2 + 3 + 1
 # libzmq keeps a node for each byte of a subscription and walks them recursively: a long one costs 60 times its size, and a
 # very long one overflows the stack. A topic has at most 255 bytes.
 _MAX_SUBSCRIPTION_BYTES = 4_096
-_CURVE_BYTES = 33  # that encryption adds to a frame, and that libzmq counts
 
 
 class Forwarding:
@@ -100,7 +99,7 @@ class Forwarding:
         with ExitStack() as undo:
             undo.callback(self._context.destroy, linger=0)
             try:
-                # Before any socket is bound, because without an authenticator libzmq lets nobody in.
+                # Before any socket is bound, because without an authenticator libzmq refuses every client.
                 self._authenticator = self._start_authenticator(readiness_key)
                 if self._authenticator is not None:
                     undo.callback(self._authenticator.stop)
@@ -189,7 +188,7 @@ class Forwarding:
         """
         secret_key = self._options.secret_key
         limit = max(self._options.max_event_bytes, MIN_PAYLOAD_LIMIT)
-        largest = limit + (_CURVE_BYTES if secret_key else 0)
+        largest = limit + (CURVE_BYTES if secret_key else 0)
         frontend = sockets.socket_for(
             self._context, zmq.XSUB, receive_hwm=_RECEIVE_HWM, largest=largest, secret_key=secret_key
         )

@@ -11,6 +11,7 @@ from typing import Literal
 
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.zmq_sockets import HANDSHAKE_TIMEOUT_S
 from eventbus.options import ProxyOptions
 from eventbus.proxy import memory, tcp
 from eventbus.proxy.health import Traffic
@@ -33,17 +34,21 @@ _TEXTS: Mapping[Reason, str] = MappingProxyType(
 )
 
 _MIB = 1_048_576
-_HANDSHAKE_S = 6.0  # by then every handshake has ended: the proxy allows five seconds
+HANDSHAKES_END_S = HANDSHAKE_TIMEOUT_S + 1.0
+"""The age of a connection at which its handshake has ended, whatever its result."""
+
 # What a client has sent at least when its handshake ends: a greeting of 64 bytes, and READY with its socket type.
 _MIN_HANDSHAKE_BYTES = 91
 # What a client that uses CURVE sends until it is authenticated is less than 1 kB; what it has received by then is more than
 # a greeting of 64 bytes and WELCOME of 170, and less if it is not.
 _MAX_HANDSHAKE_BYTES, _AUTHENTICATED_BYTES = 65_536, 260
-# What ZeroMQ adds to a frame: 9 bytes at most, and CURVE 33 more.
-_FRAME_BYTES, _CURVE_BYTES = 9, 33
+CURVE_BYTES = 33
+"""How many bytes encryption adds to a frame; libzmq counts them as part of the payload."""
+
+_FRAME_BYTES = 9  # that ZeroMQ adds to a frame, at most
 
 _RESERVE = 24  # descriptors for what is no client: probes, metrics, the allow-list, the log
-_SILENCE_S = 0.25  # connections that have been silent for so long make room for others
+_SILENCE_S = 0.25  # connections that have been silent for this long make room for others
 _AT_ONCE = 8  # connections that make room for one
 _FLOOD = 8  # connections in their handshake, with which there are enough
 _LAST = 2  # without these descriptors libzmq would try in vain to accept connections, all the time
@@ -53,7 +58,7 @@ _SAMPLE_S, _MANY_SUBSCRIPTIONS = 5.0, 1_000  # after which time, or number of ne
 _MIN_GROWTH_BYTES = 16 * _MIB  # no limit is closer to what the process has at its start
 _ACCOUNTABLE_BYTES = _MIB  # connections that account for less are not ended for that
 _PRESSURE, _RELIEF = 0.6, 0.3  # of the way from the start to the limit: from where, and to where, connections are ended
-# Checks in a row above the limit before all connections end: while some are ended, and while nobody knows which to end.
+# Checks in a row above the limit before all connections end: while some are ended, and while it is not known which to end.
 _GRACE, _MIN_SAMPLES = 4, 2
 # libzmq keeps subscriptions in small pieces, which the C library does not return to the system when they are free.
 _TRIM_SUBSCRIPTIONS = 10_000
@@ -204,7 +209,7 @@ class ConnectionGuard:
         young: list[tuple[float, Connection]] = []
         for index, opened in enumerate(ports):
             for descriptor, since in reversed(opened.items()):
-                if now - since > _HANDSHAKE_S:
+                if now - since > HANDSHAKES_END_S:
                     break
                 connection = self._connection(index, descriptor, since)
                 if connection is not None:
@@ -242,7 +247,7 @@ class ConnectionGuard:
     def _check_handshakes(self, ports: tuple[Opened, Opened], now: float) -> None:
         for index, opened in enumerate(ports):
             for descriptor, since in reversed(opened.items()):
-                if now - since > _HANDSHAKE_S:
+                if now - since > HANDSHAKES_END_S:
                     break
                 connection = self._connection(index, descriptor, since)
                 state = None if connection is None else tcp.state_of(connection)
@@ -300,7 +305,7 @@ class ConnectionGuard:
         )
 
     def _end_largest(self, needed: int, now: float) -> int:
-        """End the connections that hold most, as few as hold so many bytes together; return how many."""
+        """End the connections that hold most, as few as together hold the `needed` bytes; return how many."""
         held = [
             (account.bytes, connection, account)
             for ledger in self._ledgers or ()
@@ -339,7 +344,7 @@ class ConnectionGuard:
         ]
         # After the kernel's counts: what has come in meanwhile only makes estimates smaller.
         (from_publishers, to_subscribers, from_subscribers, to_publishers), _ = self._traffic()
-        overhead = _FRAME_BYTES + (0 if self._options.secret_key is None else _CURVE_BYTES)
+        overhead = _FRAME_BYTES + (0 if self._options.secret_key is None else CURVE_BYTES)
         directions = (from_publishers, to_publishers), (from_subscribers, to_subscribers)
         if self._ledgers is None:
             self._ledgers = Ledger(), Ledger()
@@ -378,7 +383,7 @@ class ConnectionGuard:
     def _describe_largest(self) -> str:
         found = [(a.bytes, c) for ledger in self._ledgers or () for c, a in ledger.accounts.items() if a.bytes > 0]
         if not found:
-            return f"{self._live} subscriptions, or what nobody knows of"
+            return f"{self._live} subscriptions, or memory that is not accounted for"
         size, connection = max(found, key=lambda item: item[0])
         name = self._name(connection)
         return f"at most {size // _MIB} MiB of {f'client {name} at ' if name else ''}{connection}, among others"

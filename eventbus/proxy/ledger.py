@@ -13,11 +13,11 @@ class Account:
     """The bytes that libzmq holds for a connection.
 
     Attributes:
-        backlog: bytes that at most wait for a peer that reads too slowly; 0 if it keeps up. The proxy has passed so many on
-            to the port since the kernel's buffer for this peer was last empty, less what the kernel has sent. The truth is
-            less if the peer is subscribed to a part of the traffic only.
-        unfinished: bytes that at least wait for the rest of a message, or to be passed on: the peer has sent so many more
-            than the proxy has received from all peers in the same time.
+        backlog: how many bytes at most wait for a peer that reads too slowly; 0 if it keeps up. It is what the proxy has
+            passed on to the port since the kernel's buffer for this peer was last empty, less what the kernel has sent. The
+            truth is less if the peer is subscribed to a part of the traffic only.
+        unfinished: how many bytes at least wait for the rest of a message, or to be passed on: what the peer has sent, less
+            what the proxy has received from all peers in the same time.
     """
 
     __slots__ = ("_came_in", "_start", "_state", "backlog", "unfinished")
@@ -99,7 +99,7 @@ class SubscriptionShares:
         total = sum(sent.values()) or 1
         counts = {connection: self._counts.get(connection, 0.0) + made * count / total for connection, count in sent.items()}
         known = sum(counts.values())
-        scale = min(1.0, live / known) if known else 1.0  # some have ended, nobody knows whose
+        scale = min(1.0, live / known) if known else 1.0  # some have ended, and it is not known whose
         self._counts = {connection: count * scale for connection, count in counts.items()}
         self._received = dict(received)
 

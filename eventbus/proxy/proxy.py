@@ -69,7 +69,7 @@ class EventBusProxy:
             self.readiness_keys = ClientKeys(public_key_of(secret_key), new_pair()[1])
         elif options.allow_list is not None:
             raise InvalidSettings(
-                "an allow-list needs a secret key, or nobody can be told apart: "
+                "an allow-list needs a secret key, or clients cannot be told apart: "
                 "set EVENTBUS_SECURITY__SECRET_KEY_FILE (`eventbus keygen` makes one)"
             )
         self.host = host

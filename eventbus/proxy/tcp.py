@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
+from eventbus._base.addresses import host_and_port
+
 _IS_LINUX = sys.platform == "linux"
 _TCP_INFO = getattr(socket, "TCP_INFO", 0)
 _TCP_INFO_BYTES = 148  # up to and with tcpi_notsent_bytes; older kernels return less
@@ -25,8 +27,7 @@ class Connection(NamedTuple):
     peer: tuple[str, int]
 
     def __str__(self) -> str:
-        host, port = self.peer
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return host_and_port(*self.peer)
 
 
 class TcpState(NamedTuple):

@@ -21,7 +21,7 @@ from eventbus.transports.contract import Transport
 from eventbus.wire.codec import Codec, Reject
 from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, NOT_ONE_EVENT, Batch, any_header
 
-_POLL_INTERVAL_S = 0.05  # between two looks whether the thread before has ended
+_POLL_INTERVAL_S = 0.05  # from one check whether the previous thread has ended to the next
 # Events are dispatched in slices: what was just decoded is still in the processor's cache, and compressed messages are never
 # all in memory at once.
 _SLICE_EVENTS = 256
@@ -36,7 +36,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
     `ConsumerReport`.
 
     Args:
-        hooks: are told what was received, rejected and lost.
+        hooks: called for received, rejected and lost events.
         max_event_bytes: a larger payload is rejected undecoded; None for no limit. See `Unpacker`.
         throttle: holds lines of the log back; None for one line per minute and reason.
     """

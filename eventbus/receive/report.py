@@ -1,4 +1,4 @@
-"""What does not become an event: counted, told to hooks, and logged no more often than a person can read it."""
+"""What does not become an event: counted, passed to hooks, and logged no more often than a person can read it."""
 
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
@@ -18,7 +18,7 @@ class ConsumerReport:
 
     Args:
         counters: counts all of it.
-        hooks: are told of all of it.
+        hooks: called for all of it.
         event_class: what was expected, for the log.
         endpoints: where it came from, for the log.
         throttle: holds lines back; None for one line per minute and reason.

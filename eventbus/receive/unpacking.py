@@ -64,7 +64,7 @@ class Content(NamedTuple):
 
 
 class Unpacker:
-    """Unpacks messages of the topics that somebody wants. One thread at a time, but `forget` may be called from any.
+    """Unpacks messages of the topics that the client takes. One thread at a time, but `forget` may be called from any.
 
     An array of events is refused if it is larger than publishers make any, `frames.MAX_PACKED_BYTES`: decoding one may cost
     work for each of its elements.

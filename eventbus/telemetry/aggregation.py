@@ -8,15 +8,15 @@ from threading import Lock
 
 from eventbus._base.forks import register_fork
 
-# Values are added up when so many wait: sorting and summing many at once runs in C. It also bounds the memory.
+# Values are added up when this many wait: sorting and summing many at once runs in C. It also bounds the memory.
 _VALUES_PER_FOLD = 256
 
 
 class _Folding(ABC):
     """Values wait in lists, and are added up when enough of them wait, or when the sums are read.
 
-    Any thread may add, and so may a signal handler, because adding waits for no lock. Whoever holds the lock alone takes
-    values out of the lists.
+    Any thread may add, and so may a signal handler, because adding waits for no lock. Only the thread that holds the lock
+    takes values out of the lists.
     """
 
     def __init__(self) -> None:

@@ -291,7 +291,7 @@ class _Server(TCPServer):
         self.shutdown_request(request)
 
     def _end_connections(self, *, older_than: float) -> None:
-        """Shut down connections that exist for so many seconds; their threads notice."""
+        """Shut down connections that are at least `older_than` seconds old; their threads notice."""
         now = monotonic()
         with self._lock:
             for request, connection in self._open.items():

@@ -186,8 +186,8 @@ class Codec[EventClass: BaseModel]:
     def salvage(self, payload: bytes, error: Exception | None = None) -> Iterator[EventClass | Reject]:
         """Yield the good events in a payload that `decode_one` or `decode_many` refused, in order, and rejects for the rest.
 
-        Of an array, so many elements are looked at one by one until a thousand have been rejected. The rest is decoded at
-        once; what is no event there is one more reject, for the reason of the last one.
+        The elements of an array are decoded one by one until a thousand have been rejected. The rest is decoded at once; all
+        that is no event there is one more reject, with the reason of the last one.
 
         Args:
             payload: what was refused.

@@ -30,7 +30,7 @@ def _serializer(schema: Any, config: CoreConfig) -> SchemaSerializer:
     make: Callable[..., SchemaSerializer] = SchemaSerializer
     try:
         return make(schema, config, _use_prebuilt=False)
-    except TypeError:
+    except TypeError:  # pragma: no cover # another version of pydantic
         return make(schema, config)
 
 
@@ -56,7 +56,7 @@ def _adapted(schema: Any, name: str = "", *, by_name: bool) -> Any:
             if "config" in schema:
                 adapted["config"] = _config(schema["config"])
             if kind == "computed-field":
-                adapted.pop("alias", None)  # nobody reads it
+                adapted.pop("alias", None)  # it is never read
             elif "serialization_alias" in schema:
                 name = schema.get("name", name)  # that of a dataclass has its name
                 if by_name or not _reads_alias_only(schema, name):
@@ -81,12 +81,7 @@ def _reads_alias_only(field: dict[str, Any], name: str) -> bool:
     return alias is not None and not _is_read(name, alias) and _is_read(field["serialization_alias"], alias)
 
 
-def _is_read(key: object, alias: object) -> bool:
+# Any: a path is a list of keys and indexes, and several are a list of those.
+def _is_read(key: object, alias: str | list[Any]) -> bool:
     """Whether a field with this validation alias, of a core schema, is read from this key."""
-    match alias:
-        case str():
-            return key == alias
-        case list():
-            return [key] in (alias, *alias)
-        case _:
-            return False
+    return key == alias if isinstance(alias, str) else [key] in (alias, *alias)

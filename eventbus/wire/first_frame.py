@@ -56,7 +56,7 @@ class FirstFrame(NamedTuple):
     """What a first frame says.
 
     Attributes:
-        topic: the topic; empty or too long where somebody sends what no client does.
+        topic: the topic; empty or too long if a peer is not a client of this bus.
         headers: the encoded headers; empty if there are none.
         head: the publisher and the count; None if the frame is not numbered.
         number: how many events the publisher has sent on the topic; 0 if the frame is not numbered.

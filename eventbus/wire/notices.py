@@ -12,7 +12,7 @@ from typing import Self
 from eventbus.wire.frames import MAX_TOPIC_BYTES, PRIVATE
 
 MIN_PAYLOAD_LIMIT = 1_024
-"""No proxy of ours refuses payloads of so many bytes: a smaller limit would refuse topics, and even the handshake."""
+"""No proxy of ours has a smaller limit, in bytes: that would refuse topics, and even the handshake."""
 
 _START = b"\x02"  # a subscription begins with 1, its end with 0
 _LIMIT_START = b"\x01" + PRIVATE + b"\0"

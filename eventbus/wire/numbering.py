@@ -70,7 +70,7 @@ class Reading(NamedTuple):
         lost: how many more events each topic has lost up to its last message; negative if fewer than were told before.
         repeated: which of the messages had come before, as indexes in ascending order.
         headers: the encoded headers in each of the frames; None if none has any.
-        forged: on which topics numbers show that somebody sends in the name of another publisher, and how often.
+        forged: topics on which numbers show that a peer sends in the name of another publisher, and how often.
     """
 
     topics: list[bytes]

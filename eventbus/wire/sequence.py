@@ -1,8 +1,8 @@
-"""The numbers of one publisher on one topic: what is missing, what was sent again, and what somebody else has made up. Pure.
+"""The numbers of one publisher on one topic: what is missing, what was sent again, and what another peer has made up. Pure.
 
 A publisher numbers its events without gaps, and on one connection ZeroMQ neither reorders nor repeats. After it has lost its
 connection, it sends its latest messages again with the same numbers, before new ones. Nothing proves who has sent a number,
-so every rule here is chosen for the case that somebody sends numbers in another publisher's name:
+so every rule here is chosen for the case that a peer sends numbers in another publisher's name:
 
 - Only numbers that have come before are repeated. One that is forged far ahead of the true ones hides none of those.
 - What lies between two numbers is lost, as long as the later one is the position. If numbers go on below a gap after all,
@@ -22,7 +22,7 @@ _LARGE_GAP = 10_000  # events
 _HIDDEN_BY_ONE = 100  # events of a gap
 _MAX_EVENTS_PER_S = 5_000_000  # that a publisher can send
 _GRACE_S = 10.0  # how long it may have sent at that speed before its first message came
-# Events from before the first one that came, which a publisher sends again: not so many, and not after so long.
+# Events from before the first one that came, which a publisher sends again: no more than these, and not later than this.
 _MAX_RESENT = 1_000_000
 _MAX_RESENT_S = 30.0
 _MAX_RUNS = 32
@@ -180,5 +180,5 @@ class Sequence:
         return self._first - _MAX_RESENT < number <= self._first and now - self._began < _MAX_RESENT_S
 
     def _is_possible(self, number: int, now: float) -> bool:
-        """Whether the publisher can have sent so many events by now."""
+        """Whether the publisher can have sent this many events by now."""
         return number - self._first <= _MAX_EVENTS_PER_S * (now - self._began + _GRACE_S)

@@ -106,11 +106,11 @@ class Tank:
         return state.heat / (HEAT_CAPACITY * state.volume)
 
     def observe(self, state: State, step: int) -> Observation:
-        """What the sensors show after so many steps."""
+        """What the sensors show after this many steps."""
         return Observation(step, self.level(state), self.temperature(state))
 
     def advance(self, state: State, action: Action, seconds: float, substeps: int = SUBSTEPS) -> State:
-        """The state after so many seconds under this action: Runge and Kutta's fourth-order method, in equal substeps."""
+        """The state after this many seconds under this action: Runge and Kutta's fourth-order method, in equal substeps."""
         length = seconds / substeps
         for _ in range(substeps):
             first = self._rates(state, action)

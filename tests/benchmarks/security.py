@@ -48,7 +48,7 @@ def subscribe_raw(
     """Receive, and decode nothing."""
     socket = _socket(zmq.SUB, sub_port, keys)
     socket.subscribe(TOPIC)
-    # Another one, which comes round when the first is in force.
+    # Another one, which returns when the first is in force.
     receive, event = super(zmq.Socket, socket).recv, BenchEvent()
     publisher = _socket(zmq.XPUB, pub_port, keys)
     token = b"\xff" + bytes(16)

@@ -160,7 +160,7 @@ def test_status_follows(make: Maker) -> None:
 
 
 def test_close_ends_waiting_for_ready(make: Maker) -> None:
-    """Whoever waits for READY on a transport that is closed goes on."""
+    """A thread that waits for READY returns when the transport is closed."""
     transport = make()
     transport.open(PATIENCE)
     transport.close(0)

@@ -65,7 +65,7 @@ def said(process: "subprocess.Popen[str]") -> str:
 
 def test_all_readings_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends with status 0: all readings were received, alarms were heard, nothing is left; however the real bus of this
-    machine is set up, for it brings its own proxy."""
+    machine is set up, because it brings its own proxy."""
     monkeypatch.setenv("EVENTBUS_PUB_PORT", "1")
     monkeypatch.setenv("EVENTBUS_HOST", "nowhere.invalid")
     with demo("--seconds", "0.5") as process:

@@ -58,7 +58,7 @@ def run(app: App) -> None:
 
 
 def test_any_provider_of_a_hook_is_found(at_proxy: EventBusProxy) -> None:
-    """A hook in the service's container is told of everything from connect() on, without being named anywhere."""
+    """A hook in the service's container gets everything from connect() on, without being named anywhere."""
     with lifespan(Audited()) as app:
         run(app)
         audit = app.audit()
@@ -187,7 +187,7 @@ def test_a_hook_that_a_function_makes(at_proxy: EventBusProxy) -> None:
         eventually(lambda: [audit.values for audit in made] == [[1]])
 
 
-def test_a_client_of_somebody_s_own(at_proxy: EventBusProxy) -> None:
+def test_a_derived_client(at_proxy: EventBusProxy) -> None:
     """Where the client is overridden, hooks are added to that one."""
     app = Audited()
     with client_of(at_proxy) as client, app.bus.client.override(providers.Object(client)), lifespan(app):

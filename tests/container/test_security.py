@@ -125,7 +125,7 @@ def test_bad_keys_stop_the_start(at_proxy: EventBusProxy, secure: Set, values: d
 def test_an_embedded_proxy_that_cannot_encrypt(
     fixed_ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch, secure: Set, values: dict[str, str], expected: str
 ) -> None:
-    """Where the embedded proxy could not tell who may connect the service does not start, and is told what to set."""
+    """Where the embedded proxy could not tell who may connect the service does not start, and the error says what to set."""
     monkeypatch.setenv("EVENTBUS_EMBEDDED_PROXY", "true")
     secure(server_public_key=PROXY.public, **values)
     assert expected in refusal()

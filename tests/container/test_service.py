@@ -157,7 +157,7 @@ def test_it_may_stop_itself(bus: LifeBus) -> None:
 
 
 def test_many_threads_start_and_stop_it(bus: LifeBus, heard: list[str]) -> None:
-    """Whoever starts and stops it at once: it runs once at a time, and in the end it has stopped."""
+    """Whichever threads start and stop it at once: it runs once at a time, and in the end it has stopped."""
     worker = Worker(bus)
     alive: list[int] = []
 
@@ -316,7 +316,7 @@ def test_stopping_does_not_wait_for_the_pause(bus: LifeBus, heard: list[str]) ->
 
 
 def test_failing_while_it_stops(bus: LifeBus, heard: list[str]) -> None:
-    """What run() raises when it is to stop is told; it is not run again."""
+    """What run() raises after it was asked to stop is reported; it is not run again."""
 
     class Clumsy(Worker):
         @override
@@ -673,7 +673,7 @@ def test_async_any_exception_is_a_failure(bus: LifeBus) -> None:
 
 
 def test_async_asked_to_stop_when_it_tells_of_its_start(bus: LifeBus, heard: list[str]) -> None:
-    """Whoever hears that it has started may ask it to stop at once."""
+    """A listener that hears that it has started may ask it to stop at once."""
 
     class Shy(AsyncWorker):
         @override
@@ -851,7 +851,7 @@ def test_a_forked_child() -> None:
 
 
 def test_an_init_that_is_not_called(bus: LifeBus) -> None:
-    """A service that forgets to call super().__init__() is told so, and any other attribute is missing as usual."""
+    """A service that forgets to call super().__init__() gets an error that says so; other attributes miss as usual."""
 
     class Forgetful(Worker):
         def __init__(self, bus: LifeBus) -> None:

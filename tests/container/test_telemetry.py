@@ -137,7 +137,7 @@ def test_opentelemetry(at_proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch)
 def test_a_missing_library(
     at_proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch, variable: str, choice: str, library: str, extra: str
 ) -> None:
-    """Without the library the service does not start and is told what to install; a disabled one needs none."""
+    """Without the library the service does not start and the error says what to install; a disabled one needs none."""
     for name in [name for name in sys.modules if name.partition(".")[0] == library]:
         monkeypatch.setitem(sys.modules, name, None)
     for name in [

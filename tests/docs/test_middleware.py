@@ -25,7 +25,7 @@ def folder(proxy: EventBusProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_hook_is_found(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The example's hook is told of a dropped event without being named to the bus."""
+    """The example's hook gets a dropped event without being named to the bus."""
     with section("middleware.md", "Hooks") as part:
         part.write(folder)
     with modules(folder, "alarm") as (alarm,), lifespan(alarm.App()) as app:

@@ -43,7 +43,7 @@ def configuration_of_uv(folder: Path, services: Path) -> Path:
 
 
 def wait_for_subscriber(reader: Reader, topic: bytes) -> None:
-    """Return when somebody is subscribed to this topic; an empty one stands for all."""
+    """Return when a client is subscribed to this topic; an empty one stands for all."""
     with closing(RawPeers(*reader.ports)) as peers:
         peers.publisher(awaited=topic)
 

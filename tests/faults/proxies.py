@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from time import monotonic
 
 from eventbus.options import ProxyOptions
-from eventbus.proxy import process as proxy_process
+from eventbus.proxy.process import command
 from tests.container.support import free_ports
 from tests.support import PATIENCE, eventually
 
@@ -42,10 +42,10 @@ class ProxyProcess:
         self.host = host
         self.pub_port, self.sub_port = free_ports()
         if plain:
-            command = [sys.executable, "-c", _PLAIN, *map(str, (self.pub_port, self.sub_port, send_hwm))]
+            arguments = [sys.executable, "-c", _PLAIN, *map(str, (self.pub_port, self.sub_port, send_hwm))]
         else:
-            command = proxy_process.command(host, self.pub_port, self.sub_port, ProxyOptions())
-        self._command = [*prefix, *command]
+            arguments = command(host, self.pub_port, self.sub_port, ProxyOptions())
+        self._command = [*prefix, *arguments]
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> float:

@@ -16,7 +16,7 @@ import zmq
 from eventbus.errors import UnknownClient
 from eventbus.keys import ClientKeys
 from eventbus.options import ProxyOptions
-from eventbus.proxy import process as proxy_process
+from eventbus.proxy.process import command
 from tests.faults import zmtp
 from tests.faults.bystanders import Bystanders, memory_of
 from tests.keys import listed, pair, write_list
@@ -58,7 +58,7 @@ def process_of(
     """A proxy in a process of its own, and the line that it prints."""
     with errors.open("w") as stream:
         process = subprocess.Popen(
-            proxy_process.command("127.0.0.1", 0, 0, options, http_port=0),
+            command("127.0.0.1", 0, 0, options, http_port=0),
             stdout=subprocess.PIPE,
             stderr=stream,
             text=True,

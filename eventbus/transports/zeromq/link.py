@@ -16,7 +16,7 @@ from eventbus.transports.zeromq.policy import ConnectionStatuses, PolicyState, d
 from eventbus.transports.zeromq.publisher import Publisher
 from eventbus.transports.zeromq.subscriber import Subscriber
 from eventbus.transports.zeromq.supervisor import supervisor
-from eventbus.wire import frames as wire
+from eventbus.wire.frames import PRIVATE
 
 # Between two looks for a token. No thread waits inside of libzmq: a signal handler may close the very socket meanwhile.
 _FIRST_POLL_S, _POLL_S = 0.0001, 0.001
@@ -26,7 +26,7 @@ _DRAIN_INTERVAL_S = 1.0
 # they need this time to reconnect: our proxy gives it to them, other proxies do not, nor does a network that comes back.
 _SETTLE_S = 0.25
 
-_FREQUENT_TRIES = 64  # failures; until then addresses are tried after 1, 2, 4 and so on, from then on after so many more
+_FREQUENT_TRIES = 64  # failures; until then addresses are tried after 1, 2, 4 and so on, from then on after every 64
 
 # Referenced until they are closed: the garbage collector would close their sockets in any order and from any thread, and in
 # a forked child it would close what belongs to the parent.
@@ -318,4 +318,4 @@ class ProxyLink:
 
 def _new_token() -> bytes:
     """Return a subscription that no other client has."""
-    return wire.PRIVATE + uuid.uuid4().bytes
+    return PRIVATE + uuid.uuid4().bytes

@@ -136,7 +136,8 @@ class ResendBuffer:
         connection was given is too large, the largest is. It is given up if a second connection has ended with it.
 
         Args:
-            at_least: no proxy refuses a payload of so many bytes, nor one that is not larger than others that have passed.
+            at_least: the size of a payload in bytes that no proxy refuses. No larger payload than one that has passed is
+                refused either.
         """
         given = islice(self._again, self._lost)
         self._lost = 0

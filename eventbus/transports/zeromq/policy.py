@@ -7,7 +7,7 @@ from eventbus._base.backoff import backoff, jittered
 from eventbus.observe.state import ClientState
 from eventbus.options import ZeroMQOptions
 
-_MAX_SILENT_ECHOES = 24  # after an echo was awaited for so many echo intervals, both sockets are replaced
+_MAX_SILENT_ECHOES = 24  # echo intervals without an echo, after which both sockets are replaced
 _MIN_ECHO_POLL_S, _MAX_ECHO_POLL_S = 0.0005, 0.05  # between two looks for an echo
 
 

@@ -33,7 +33,7 @@ _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 _SUBSCRIBED, _UNSUBSCRIBED = b"\x01", b"\x00"  # the first byte of a subscription and of its end, as an XPUB receives them
 _RETRY_S = 0.001
 _EVENTS_PER_DRAIN = 1_000
-MESSAGES_PER_FLUSH = 1_000  # after so many other threads get the lock
+MESSAGES_PER_FLUSH = 1_000  # then other threads get the lock
 # A suspended proxy acknowledges nothing once its buffers are full. That must not cost the messages in our socket's queue.
 _UNACKNOWLEDGED_S = 300
 
@@ -98,7 +98,6 @@ class Publisher:
     def _connect(self) -> None:
         # Subscriptions count against high-water marks too, and must never be lost: no limit for what is received.
         self._socket = connecting_socket(
-            self._endpoint,
             self._context,
             zmq.XPUB,
             send_hwm=self._options.send_hwm,
@@ -256,7 +255,7 @@ class Publisher:
     # The caller of all of these holds the lock, but for _send_later.
 
     def _drop_unproven(self) -> None:
-        """Count the events that the socket was given since the last proof: nobody knows whether they arrived."""
+        """Count the events that the socket was given since the last proof: it is not known whether they arrived."""
         unproven = self.sent - self.held - self._sent_at_proof
         if unproven > 0:
             self._sent_at_proof += unproven

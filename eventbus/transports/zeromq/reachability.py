@@ -19,6 +19,7 @@ from eventbus._base.zmq_monitor import events_of, monitor
 from eventbus._base.zmq_sockets import Context, CurveKeys, new_socket
 from eventbus._base.zmtp import Answer, ask
 from eventbus.errors import DescriptorsExhausted, EncryptionRequired, EventBusError, NotEncrypted
+from eventbus.transports.zeromq.sockets import is_ipv6_endpoint
 
 PUBLISHERS, SUBSCRIBERS = "publishers", "subscribers"
 
@@ -242,7 +243,7 @@ class Reachability:
 
 
 class Explanation:
-    """Finds out in a thread why no proxy answers, shortly before a caller's patience ends. One thread at a time.
+    """Finds out in a thread why no proxy answers, shortly before a caller's deadline. One thread at a time.
 
     Args:
         reachability: makes the checks, with a timeout in seconds for each.
@@ -296,7 +297,7 @@ def addresses_of(host: str, timeout: float) -> list[str]:
 
     Raises:
         OSError: the host has none.
-        TimeoutError: no name server has answered in so many seconds.
+        TimeoutError: no name server has answered within `timeout` seconds.
     """
     answers: SimpleQueue[list[str] | Exception] = SimpleQueue()
 
@@ -323,7 +324,7 @@ def _accepts(endpoint: str, kind: int, keys: CurveKeys | None) -> bool:
     context: Context = zmq.Context()
     made = new_socket(context, kind, linger=0, client_keys=keys)
     try:
-        made.set(zmq.IPV6, "[" in endpoint)
+        made.set(zmq.IPV6, is_ipv6_endpoint(endpoint))
         listening = monitor(context, made, int(zmq.EVENT_HANDSHAKE_SUCCEEDED))
         made.connect(endpoint)
         accepted = bool(listening.poll(round(1000 * _SECOND_LOOK_TIMEOUT_S))) and any(events_of(listening))

@@ -11,7 +11,6 @@ _CONNECT_TIMEOUT_MS = 2_000  # of one attempt to connect; without it a lost SYN 
 
 
 def connecting_socket(
-    endpoint: str,
     context: Context,
     kind: int,
     *,
@@ -24,7 +23,6 @@ def connecting_socket(
     """Return a new socket with the options of all connections of clients, not connected yet: subscribe first.
 
     Args:
-        endpoint: where it is going to connect to.
         context: the ZeroMQ context.
         kind: the socket type: `zmq.XPUB`, `zmq.SUB`.
         send_hwm: high-water mark of the send queue, in messages; 0: no limit.

@@ -14,8 +14,7 @@ from eventbus.transports.zeromq.context import unless_closed
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.policy import ConnectionStatus
 from eventbus.transports.zeromq.sockets import connecting_socket, is_ipv6_endpoint
-from eventbus.wire import frames as wire
-from eventbus.wire.frames import Batch
+from eventbus.wire.frames import Batch, Prefixes, messages
 
 # Plain integers: pyzmq's enums cost a conversion in each call.
 _NOWAIT = int(zmq.DONTWAIT)
@@ -60,7 +59,7 @@ class Subscriber:
         self._closed = False
         self._woken = False
         self._topics = set(topics)
-        self._prefixes: wire.Prefixes | None = None  # of the topics, made when needed
+        self._prefixes: Prefixes | None = None  # of the topics, made when needed
         self._unread: list[bytes] = []  # frames of whole messages that an earlier socket had received
         self._monitor = Monitor(context)
         self._waker = Waker()
@@ -76,7 +75,6 @@ class Subscriber:
     def _connect(self) -> None:
         # Subscriptions count against high-water marks too, and must never be lost: no limit for what is sent.
         self._socket = connecting_socket(
-            self._endpoint,
             self._context,
             zmq.SUB,
             send_hwm=0,
@@ -233,8 +231,8 @@ class Subscriber:
         if more and not self._careful:
             self._read_fast(frames)
             if self._prefixes is None:
-                self._prefixes = wire.Prefixes(self._topics)
-            batch, wrong = wire.messages(frames, self._prefixes)
+                self._prefixes = Prefixes(self._topics)
+            batch, wrong = messages(frames, self._prefixes)
             malformed += wrong
         else:
             if more:

@@ -14,7 +14,7 @@ class ProxyStatus(BaseModel):
         messages: that publishers have sent; several events may be packed into one.
         publishers: connections of publishers that are open now.
         subscribers: those of subscribers.
-        subscriptions: different topics that somebody is subscribed to now.
+        subscriptions: different topics with a subscriber now.
     """
 
     running: bool

@@ -23,7 +23,7 @@ class IOEventType(BaseEventType):
 
 
 class IOEventTopic(BaseEventTopic):
-    """Where: what coreio is told, and what it tells. Topics match exactly, so nobody gets the one for the other."""
+    """One topic for what coreio receives, one for what it sends. Topics match exactly, so the two are never mixed up."""
 
     coreio = auto()
     coreio_readings = auto()

@@ -21,7 +21,7 @@ class _Stored(BaseModel):
 class Opc:
     """Reads the sensors of the plant, and moves its actuators.
 
-    The plant outlives whoever reads it, as hardware does: its state is in the file at all times, so that a service that was
+    The plant outlives its readers, as hardware does: its state is in the file at all times, so that a service that was
     killed goes on where the plant is. Its time passes with control steps only. One process at a time may use a file; it is
     for one thread.
 
@@ -50,8 +50,8 @@ class Opc:
     def write(self, step: int, action: Action) -> bool:
         """Do one control step with this action, and return whether it was done.
 
-        It is not if this is not the next step: an action that comes a second time, because somebody was not sure that it had
-        come, changes nothing.
+        It is not if this is not the next step: an action that comes a second time, because the sender was not sure that the
+        first had come, changes nothing.
 
         Raises:
             OSError: the file cannot be written; nothing was done then.
@@ -59,7 +59,7 @@ class Opc:
         if step != self._stored.step:
             return False
         stored = _Stored(step=step + 1, state=self._tank.advance(self._stored.state, action, STEP))
-        # Beside it first: whoever is killed in the midst of writing leaves the old state, not half of the new one.
+        # Write beside it first: a process that is killed while it writes leaves the old state, not half of the new one.
         beside = self._path.with_name(f"{self._path.name}.new")
         beside.write_text(stored.model_dump_json())
         os.replace(beside, self._path)

@@ -1,4 +1,4 @@
-"""The service that writes actions to the plant and reads observations from it, as it is told on the bus."""
+"""The service that writes actions to the plant and reads observations from it, as events on the bus ask for."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What the agent says, to whoever watches it and to whoever learns from it."""
+"""What the agent says, to services that watch it or learn from it."""
 
 from enum import auto
 from uuid import uuid4

@@ -1,6 +1,6 @@
-"""The command: runs coredinator, coreio and corerl until so many control steps are done, and reports.
+"""The command: runs coredinator, coreio and corerl until a number of control steps are done, and reports.
 
-Exit statuses: 0 done; 1 a service did not come up, or the run did not get on; 2 bad arguments; 130 interrupted; 143
+Exit statuses: 0 done; 1 a service did not come up, or the run made no progress; 2 bad arguments; 130 interrupted; 143
 terminated.
 """
 
@@ -29,7 +29,7 @@ FAREWELL = 5.0  # seconds for services that were told to end, and for what they 
 
 
 class Stuck(Exception):
-    """The run does not get on."""
+    """The run makes no progress."""
 
 
 class Interrupted(Exception):
@@ -41,7 +41,7 @@ class Interrupted(Exception):
 
 
 class Interrupts:
-    """Notes signals, so that they interrupt nothing: whoever waits looks here."""
+    """Notes signals, so that they interrupt nothing: waiting code checks here."""
 
     def __init__(self) -> None:
         self._number: int | None = None
@@ -106,7 +106,7 @@ class Run:
         began = monotonic()
         self._services.start("coredinator")
         self._wait(self._observer.is_ready)
-        # Only now: so nothing is said before somebody hears it.
+        # Only now, so that nothing is emitted before a subscriber is there.
         self._services.start("coreio")
         self._services.start("corerl")
         self._wait(self._observer.finished.is_set)

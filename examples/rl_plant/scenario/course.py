@@ -8,7 +8,7 @@ from plant import Observation
 
 
 class Course:
-    """The course of a run of so many control steps; what comes after those is not part of it.
+    """The course of a run of a number of control steps; what comes after those is not part of it.
 
     Attributes:
         steps: how many there are to be.

@@ -12,7 +12,7 @@ from typing import Self
 from eventbus._base.printable import printable
 
 PROGRAMS = Path(__file__).parents[1]  # where the packages of the services are
-MOST_STARTS = 10  # of one service while the run does not get on; whoever dies more often would do so for ever
+MOST_STARTS = 10  # of one service while the run makes no progress; a service that dies more often would do so for ever
 STOP = 10.0  # seconds that a service may take to end
 LAST_WORDS = 15  # lines
 
@@ -70,7 +70,7 @@ class Services:
 
         Args:
             worked: the names of those that have once been heard of. Another one that fails has not come up; it has not
-                failed if somebody has killed it, or told it to end, before it could.
+                failed if it was killed, or asked to end, before it could.
 
         Raises:
             ServiceEnded: one has not come up, or has died too often since the last `forgive`.
@@ -86,7 +86,7 @@ class Services:
             self.start(name)
 
     def forgive(self) -> None:
-        """The run gets on: no service dies in vain so far."""
+        """Note progress: the counts of failed starts begin anew."""
         self._in_vain.clear()
 
     def stop(self, name: str, *, of_itself: float = 0.0) -> None:
@@ -94,7 +94,7 @@ class Services:
 
         Args:
             name: which.
-            of_itself: how many seconds it gets before it is told by SIGTERM; after another `STOP` it is killed.
+            of_itself: how many seconds it gets before it gets SIGTERM; after another `STOP` it is killed.
         """
         process = self._running.pop(name, None)
         if process is None:

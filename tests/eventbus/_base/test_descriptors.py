@@ -13,7 +13,7 @@ from eventbus._base.descriptors import require_descriptors
 
 @pytest.fixture(params=[9, 10])
 def left(request: pytest.FixtureRequest) -> Iterator[int]:
-    """This process can open so many descriptors more, and no others."""
+    """This process can open this many more descriptors."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     opened: list[int] = []
     resource.setrlimit(resource.RLIMIT_NOFILE, (max(map(int, os.listdir("/proc/self/fd"))) + 20, before[1]))
@@ -31,7 +31,7 @@ def left(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def test_enough_are_left(left: int) -> None:
-    """It returns while so many are left, as often as it is asked: it keeps none."""
+    """It returns while enough are left, however often it is called: it keeps none."""
     for count in (left, *range(left + 1), left):
         require_descriptors(count)
 

@@ -46,7 +46,7 @@ def test_each_registered_thing_is_told_once_in_order() -> None:
 
 
 def test_what_is_unregistered_or_gone_is_not_told() -> None:
-    """Unregistering is idempotent, and a thing that nobody has any more is not kept alive."""
+    """Unregistering is idempotent, and an object without other references is not kept alive."""
     kept, left, gone = Forked("kept"), Forked("left"), Forked("gone")
     for thing in (kept, left, gone):
         register_fork(thing)

@@ -29,7 +29,7 @@ def test_what_is_long_is_cut_off() -> None:
 
 @given(ANY_TEXT, st.integers(1, 50))
 def test_any_text(text: str, limit: int) -> None:
-    """Whatever the text: what comes out prints, can be encoded, is no longer than the limit, and comes out of itself."""
+    """Whatever the text: what comes out prints, can be encoded, is within the limit, and a second pass changes nothing."""
     shown = printable(text, limit)
     assert shown.isprintable()
     assert shown.encode().decode() == shown

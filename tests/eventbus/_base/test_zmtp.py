@@ -111,7 +111,7 @@ def test_nobody(dead_ports: tuple[int, int]) -> None:
     ids=lambda answer: repr(answer[:12]),
 )
 def test_something_else(answer: bytes) -> None:
-    """What is not ZeroMQ, or hangs up before its greeting is whole, has no mechanism; that is told at once."""
+    """What is not ZeroMQ, or hangs up before its greeting is whole, has no mechanism; the answer says so at once."""
 
     def serve(connection: socket.socket) -> None:
         connection.recv(64)
@@ -178,13 +178,13 @@ def test_what_waits_for_a_request() -> None:
 
 
 def test_who_hangs_up() -> None:
-    """Who closes the connection without a word is told from who is silent."""
+    """A peer that closes without a word is told apart from a silent one."""
     with listening(lambda connection: connection.recv(4_096)) as port:
         assert ask("127.0.0.1", port, PATIENCE) == Answer(ended=True)
 
 
 def test_who_never_ends() -> None:
-    """Of somebody who goes on and on no more is read than needed."""
+    """No more than needed is read of a peer that sends without end."""
 
     def chatter(connection: socket.socket) -> None:
         try:
@@ -198,7 +198,7 @@ def test_who_never_ends() -> None:
 
 
 def test_one_that_trickles() -> None:
-    """Somebody who sends a byte now and then is not waited for longer than asked in all."""
+    """A peer that sends a byte now and then does not prolong the timeout."""
 
     def trickle(connection: socket.socket) -> None:
         connection.settimeout(SHORT / 10)

@@ -153,7 +153,7 @@ def test_swapped_ports_of_an_encrypted_bus(run: Run, encrypted: EventBusProxy) -
 
 
 def test_the_same_kind_of_port_twice(run: Run, proxy: EventBusProxy) -> None:
-    """A port that is the wrong one of a proxy's is told with the kind of its socket."""
+    """The wrong one of a proxy's two ports is reported with the kind of its socket."""
     with EventBusProxy(pub_port=0, sub_port=0) as other:
         said = failure(run("check", *at(proxy.pub_port, other.pub_port)), "protocol")
         assert f"the ZeroMQ socket at tcp://127.0.0.1:{other.pub_port} is XSUB, but a proxy has XPUB there" in said
@@ -169,7 +169,7 @@ def test_ports_of_two_proxies(run: Run, proxy: EventBusProxy) -> None:
 
 
 def test_a_web_server(run: Run, proxy: EventBusProxy, web_port: int) -> None:
-    """What is not ZeroMQ is told by what it says."""
+    """A peer that is not ZeroMQ is recognised by its answer."""
     said = failure(run("check", *at(proxy.pub_port, web_port), "--connect-timeout=0.3"), "protocol")
     assert re.search(rf'the program at tcp://127.0.0.1:{web_port} does not speak ZeroMQ: it answers "HTTP/1.0 501', said)
     assert "set EVENTBUS_SUB_PORT" in said
@@ -205,7 +205,7 @@ def test_a_firewall(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_keys_that_are_missing_or_too_much(run: Run, proxy: EventBusProxy, encrypted: EventBusProxy) -> None:
-    """Who has no keys where they are needed, or has some where they are not, is told so at once."""
+    """A client without keys where they are needed, or with keys where they are not, learns so at once."""
     assert failure(run("check", *ports(encrypted)), "security").startswith("encryption required: ")
     assert failure(run("check", *ports(proxy), **KEYS), "security").startswith("not encrypted: ")
 

@@ -57,7 +57,7 @@ def test_version(run: Run) -> None:
     ],
 )
 def test_mistakes_are_told_with_their_remedy(run: Run, arguments: tuple[str, ...], expected: str) -> None:
-    """A mistake in the arguments is told in the words of a person who typed them."""
+    """A mistake in the arguments is explained in the words of a person who typed them."""
     assert complaint(run(*arguments), 2) == expected
 
 
@@ -249,17 +249,17 @@ def test_the_proxy_refuses_what_is_too_large(start: Start) -> None:
 
 
 @pytest.mark.process
-def test_a_proxy_that_ends_of_itself_ends_the_command() -> None:
-    """If libzmq's proxy fails, the command ends with status 1 and says so, and whoever supervises it can start another."""
+def test_a_failed_proxy_ends_the_command() -> None:
+    """If libzmq's proxy fails, the command ends with status 1 and says so, so that a supervisor can start another."""
     done = run_script(
         "import zmq\n"
         "from eventbus.options import ProxyOptions\n"
-        "from eventbus.proxy import process as proxy_process\n"
-        "*_, arguments = proxy_process.command('127.0.0.1', 0, 0, ProxyOptions(settle=0))\n"
+        "from eventbus.proxy.process import command, run\n"
+        "*_, arguments = command('127.0.0.1', 0, 0, ProxyOptions(settle=0))\n"
         "def fail(*sockets):\n"
         "    raise zmq.ZMQError(zmq.EFAULT)\n"
         "zmq.proxy_steerable = fail\n"
-        "raise SystemExit(proxy_process.run(arguments))\n"
+        "raise SystemExit(run(arguments))\n"
     )
     assert done.returncode == 1
     assert "Bad address" in done.stderr

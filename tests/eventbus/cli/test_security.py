@@ -316,7 +316,7 @@ def test_a_proxy_with_keys(start: Start, allow_list: Path) -> None:
 
 @pytest.mark.process
 def test_a_proxy_with_keys_dumps_no_core(start: Start, allow_list: Path) -> None:
-    """The process that has the proxy's key writes no core dump, for that would have it too."""
+    """The process that has the proxy's key writes no core dump, because that would contain it."""
     variables = {SECRET_KEY: PROXY.secret, ALLOW_LIST: str(allow_list)}
     with start("proxy", *FREE_PORTS, **variables) as process:
         output(process).readline()

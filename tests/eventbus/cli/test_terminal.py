@@ -113,7 +113,7 @@ def test_tail_in_colour(open_terminal: Open, flowing: None) -> None:
 
 
 def test_tail_selects(open_terminal: Open, flowing: None) -> None:
-    """With --where, --count and --since-start: so many events, with the seconds, and then the prompt is back."""
+    """With --where, --count and --since-start: as many events as asked for, with seconds, then the prompt is back."""
     flags = "--where", "value=5", "--type", "updated", "--count", "2", "--since-start"
     with open_terminal("tail", "other", *flags) as screen:
         assert screen.wait() == 0

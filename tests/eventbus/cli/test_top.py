@@ -30,7 +30,7 @@ def flowing(proxy: EventBusProxy) -> Iterator[None]:
 
 @contextmanager
 def flow(pub_port: int, sub_port: int) -> Iterator[None]:
-    """The messages of `flowing`, at this proxy, as soon as somebody has subscribed to all topics."""
+    """The messages of `flowing`, at this proxy, as soon as a client has subscribed to all topics."""
     peers, stop, pause = RawPeers(pub_port, sub_port), Event(), Event()
 
     def publish() -> None:

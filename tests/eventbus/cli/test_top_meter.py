@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus.cli.top_meter import HISTORY, Line, Meter, Snapshot
-from eventbus.wire import frames as wire
 from eventbus.wire.first_frame import with_headers
+from eventbus.wire.frames import is_text
 from eventbus.wire.headers import encode_headers
 from eventbus.wire.numbering import Numbering
 
@@ -200,4 +200,4 @@ def test_arrays_of_any_length(topics: list[bytes], length: int) -> None:
     meter = Meter(0.0)
     meter.count((topics, [json.dumps([{}] * length).encode()] * len(topics)), 0.5)
     assert meter.tick(1.0).total.events == length * len(topics)
-    assert all(wire.is_text(line.name.encode()) for line in meter.tick(2.0).topics)
+    assert all(is_text(line.name.encode()) for line in meter.tick(2.0).topics)

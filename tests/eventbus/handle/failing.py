@@ -5,7 +5,7 @@ from tests.support import MyEvent
 
 
 class Flaky:
-    """A handler that raises so many times on events of value 1, as a function and as a coroutine function."""
+    """A handler that raises a number of times on events of value 1, as a function and as a coroutine function."""
 
     def __init__(self, failures: int, error: BaseException | None = None) -> None:
         self.calls = 0

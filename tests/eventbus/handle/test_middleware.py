@@ -122,7 +122,7 @@ def test_what_is_emitted_can_be_changed_and_left_out(connected: Callable[..., Bu
 
 
 def test_what_middleware_emits_is_checked(connected: Callable[..., Bus]) -> None:
-    """A topic of another enum is refused, whoever names it."""
+    """A topic of another enum is refused, also if middleware names it."""
 
     class Astray(Middleware):
         def emit(self, emission: Emission, call_next: EmitNext) -> None:

@@ -15,7 +15,7 @@ UPDATED = MyEventType.updated
 
 
 def test_a_handler_is_tried_again(connected: Callable[..., Bus], kind: str) -> None:
-    """A handler that raises is called again, up to so many times; the last success counts as one handled event."""
+    """A handler that raises is called again, up to a number of times; the last success counts as one handled event."""
     client = connected(middleware=[Retry(attempts=3, interval=0.001)], topics=[TOPIC])
     flaky = Flaky(2)
     client.attach_callback(UPDATED, getattr(flaky, kind))

@@ -57,7 +57,7 @@ def test_a_list() -> None:
 @pytest.mark.parametrize("text", ["", "\n# nobody yet\n", "[clients]\n", "clients = {}\n", "default = 'all'\n"])
 def test_a_list_of_nobody(text: str) -> None:
     """A list without clients is an error, because a file that was cut off looks the same."""
-    assert refusal(text) == "it has no clients, so nobody could connect"
+    assert refusal(text) == "it has no clients, so no client could connect"
 
 
 @pytest.mark.parametrize(
@@ -279,6 +279,24 @@ def test_messages_pass_by_topic() -> None:
         assert some.message(ANN, frame) == frame
     for frame in (b"plant2", b"plan", b"plant2" + HEADER, b"alar" + MARK + b"m", b"", MARK, MARK + b"plant", HEADER):
         assert some.message(ANN, frame) == b""
+
+
+def test_the_proxy_itself_subscribes_to_tokens_only() -> None:
+    """The key with which the proxy proves that it is ready may subscribe to tokens, and to nothing else."""
+    some = Authorizer(AllowList.parse(listed("ann", ANN)), readiness_key=BOB)
+    token = PRIVATE + bytes(16)
+    assert some.subscription(BOB, token) == token
+    assert some.subscription(BOB, b"plant") is None
+    assert some.subscription(BOB, b"") is None
+
+
+def test_decisions_are_remembered_up_to_a_limit() -> None:
+    """More heads of numbered frames than are remembered change no decision."""
+    ids = PublisherIds("secret")
+    some = Authorizer(AllowList.parse(listed("ann", ANN, publish=["plant"])), publisher_ids=ids)
+    for publisher in range(2**56, 2**56 + 10_002):
+        frame = FirstFrame(b"plant", b"", Head(b"plant", publisher.to_bytes(8), 1), 7).encode()
+        assert some.message(ANN, frame) == ids.replace(ANN, frame)
 
 
 NUMBERED = FirstFrame(b"plant", b"", Head(b"plant", b"\x01another", 1), 7)

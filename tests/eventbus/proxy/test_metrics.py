@@ -14,8 +14,8 @@ from prometheus_client import CollectorRegistry
 from eventbus import ClientKeys
 from eventbus.options import ProxyOptions
 from eventbus.proxy import Connections, HandshakeFailures, ProxyHealth, Traffic
-from eventbus.proxy import process as proxy_process
 from eventbus.proxy.metrics import ProxyCollector
+from eventbus.proxy.process import command
 from tests.faults import zmtp
 from tests.keys import listed, pair, write_list
 from tests.support import PATIENCE, RawPeers, eventually
@@ -60,14 +60,14 @@ class Served(NamedTuple):
 
 @contextmanager
 def served(secret_key: str | None = None, allow_list: Path | None = None) -> Iterator[Served]:
-    command = proxy_process.command(
+    arguments = command(
         "127.0.0.1",
         0,
         0,
         ProxyOptions(max_event_bytes=100_000, secret_key=secret_key, allow_list=allow_list),
         http_port=0,
     )
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, close_fds=False) as process:
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True, close_fds=False) as process:
         try:
             assert process.stdout is not None
             printed = process.stdout.readline()

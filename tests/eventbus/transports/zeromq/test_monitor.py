@@ -45,9 +45,7 @@ class Connection:
         self.socket = self.connect()
 
     def connect(self) -> Socket:
-        made = connecting_socket(
-            self.endpoint, self.context, self.kind, send_hwm=0, receive_hwm=0, options=QUICK, unacknowledged=10
-        )
+        made = connecting_socket(self.context, self.kind, send_hwm=0, receive_hwm=0, options=QUICK, unacknowledged=10)
         self.monitor.attach(made)
         made.connect(self.endpoint)
         return made

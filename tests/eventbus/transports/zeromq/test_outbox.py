@@ -66,6 +66,16 @@ def test_recent_messages_are_sent_again() -> None:
     assert payloads_again(buffer) == [b"%d" % number for number in range(2, 10)]
 
 
+def test_the_oldest_can_be_left_out() -> None:
+    """A message that is not to be sent again does not hold up those after it."""
+    buffer = ResendBuffer(1_000_000)
+    for number in range(3):
+        buffer.sent(0.0, b"t", b"%d" % number)
+    buffer.connection_lost()
+    buffer.remove_oldest()
+    assert payloads_again(buffer) == [b"1", b"2"]
+
+
 def test_a_connection_that_is_lost_again_in_between() -> None:
     """What was sent again is recent again: it comes before what was still to be sent again, and with its new time."""
     buffer = ResendBuffer(1_000_000)
