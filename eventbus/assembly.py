@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from eventbus.emit.emitter import Emitter
+from eventbus.emit.emitter import CountingSender, Emitter
 from eventbus.emit.topics import Topics
 from eventbus.events import BaseEvent
 from eventbus.handle.middleware import Middleware, overrides
@@ -53,8 +53,9 @@ class Assembly[EventClass: BaseEvent[Any]]:
         emitter: sends events.
         observed: whether middleware or hooks take part in emitting.
         listeners: keeps the callbacks that listen to the state of the transport.
-        encoders: what encodes an event, by its class; None for each class if `observed`. The short way of `emit_event` looks
-            only here, and asks whether it is observed when it finds none: without an observer it need not ask.
+        encoders: what encodes an event, by its class; None for each class if something has to be told each event. The short
+            way of `emit_event` looks only here, and asks whether it is observed when it finds none.
+        sender: sends what the short way has encoded: the transport, or what counts besides.
     """
 
     changing: RLock
@@ -64,6 +65,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
     consumer: Consumer[EventClass]
     emitter: Emitter
     observed: bool
+    sender: Transport | CountingSender
     encoders: Mapping[type, Callable[[Any], bytes] | None]  # Any: an event of that class
 
     def __init__(
@@ -152,7 +154,11 @@ class Assembly[EventClass: BaseEvent[Any]]:
         wanted = middleware or hooks.handled or hooks.handler_failed
         self.dispatcher.instrument(instrument if wanted else None)
         self.observed = self.emitter.is_wrapped or bool(hooks.emitted)
-        self.encoders = defaultdict(_no_encoder) if self.observed else self.codec.encoders
+        if self.emitter.is_wrapped or hooks.each_emitted is not None:
+            self.encoders = defaultdict(_no_encoder)
+        else:
+            self.encoders = self.codec.encoders
+        self.sender = CountingSender(self.transport, hooks) if self.observed else self.transport
         self.counters.drops.listener = hooks.dropped or None
         self.transport.drops.listener = _weakly(hooks) if hooks.dropped else None
         status = self.transport.status
@@ -163,7 +169,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
 
 
 def _no_encoder() -> None:
-    """Make the value of a class in the table of encoders of an observed client."""
+    """Make the value of a class in the table of encoders of a client whose hooks or middleware are told each event."""
 
 
 def _weakly(hooks: Hooks) -> Callable[[DropReason, int], None]:

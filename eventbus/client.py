@@ -105,7 +105,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._parts = Assembly(event_class, transport, self._topics, options, hooks, middleware)
         # What emit_event needs for each event, within reach.
         self._transport = transport
-        self._encoders = self._parts.encoders
+        self._encoders, self._sender = self._parts.encoders, self._parts.sender
         self._sent_as_it_is = self._parts.emitter.as_it_is
         for topic in options.topics:
             self._parts.subscribe(topic_frame(topic))
@@ -207,7 +207,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """Call this hook, too, from now on. Idempotent."""
         with self._parts.changing:
             self._parts.add_hook(hook)
-            self._encoders = self._parts.encoders
+            self._encoders, self._sender = self._parts.encoders, self._parts.sender
 
     def is_connected(self) -> bool:
         """Whether both connections to the proxy are up at this moment. Does not block."""
@@ -326,8 +326,9 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         except Exception as error:
             raise self._parts.codec.refusal(event, error) from error
         if len(payload) > self._sent_as_it_is:
-            payload = self._parts.emitter.shrink(frame, payload)
-        self._transport.send(frame, payload)
+            self._parts.emitter.send_large(frame, payload)
+        else:
+            self._sender.send(frame, payload)
 
     def emit_events(self, events: Iterable[EventClass | EventTypeClass], topic: EventTopicClass) -> None:
         """Send many events to all subscribers of a topic, in order, packed into few messages unless `packing` is off.

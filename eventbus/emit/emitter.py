@@ -17,6 +17,24 @@ from eventbus.wire.headers import NO_HEADERS, Headers, encode_headers
 from eventbus.wire.notices import MIN_PAYLOAD_LIMIT
 
 
+class CountingSender:
+    """Sends messages with one event each, and counts those that the transport has taken. Any thread may use it.
+
+    Args:
+        transport: sends them.
+        hooks: have what counts.
+    """
+
+    def __init__(self, transport: Transport, hooks: Hooks) -> None:
+        self._transport = transport
+        self._emitting = hooks.emitting
+
+    def send(self, topic: bytes, payload: bytes) -> None:
+        """Send one message; see `Transport.send`."""
+        if self._transport.send(topic, payload):
+            self._emitting[topic](len(payload), 1)
+
+
 class Emitter:
     """Sends events over a transport. Any thread may use it.
 
@@ -67,6 +85,11 @@ class Emitter:
         shrunk = self._compressor.shrink(payload)
         self._check_accepted(frame, len(shrunk))
         return shrunk
+
+    def send_large(self, frame: bytes, payload: bytes) -> None:
+        """Send a payload larger than `as_it_is` of an event that only counting hooks are told of."""
+        if self._transport.send(frame, self.shrink(frame, payload)):
+            self._hooks.emitting[frame](len(payload), 1)
 
     def emit_one(self, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic) -> None:
         """Send one event through all middleware, and tell hooks of it."""
@@ -130,15 +153,14 @@ class Emitter:
         known, frame = self._topics.last
         if topic is not known:
             frame = self._topics.admit(topic)
-        if headers:
-            frame = with_headers(frame, encode_headers(headers))
+        first = with_headers(frame, encode_headers(headers)) if headers else frame
         payload = self._codec.encode(event)
         size = len(payload)
         if size > self.as_it_is:
             payload = self.shrink(frame, payload)
-        if self._transport.send(frame, payload):
+        if self._transport.send(first, payload):
             hooks = self._hooks
-            hooks.emitting[topic](size, 1)
+            hooks.emitting[frame](size, 1)
             if hooks.each_emitted is not None:
                 hooks.each_emitted(topic.value, (event,), size)
 

@@ -174,16 +174,15 @@ class Hooks:
         return [hook for hook in self.all if _counts(hook, method)]
 
 
-class _Emitting(dict[str, AddVolume]):
-    """For each topic what counts its emitted events; made when the topic is first looked up."""
+class _Emitting(dict[bytes, AddVolume]):
+    """For the frame of each topic what counts its emitted events; made when it is first looked up."""
 
     def __init__(self, emitting: Sequence[Callable[[str], AddVolume]]) -> None:
         super().__init__()
         self._emitting = emitting
 
-    def __missing__(self, topic: str) -> AddVolume:
-        name = str(topic)
-        add = self[name] = _together([emitting(name) for emitting in self._emitting]) or _NOTHING
+    def __missing__(self, topic: bytes) -> AddVolume:
+        add = self[topic] = _together([emitting(_text(topic)) for emitting in self._emitting]) or _NOTHING
         return add
 
 

@@ -36,6 +36,7 @@ def telemetry(
     host: str | None = None,
     pub_port: int | None = None,
     sub_port: int | None = None,
+    timed: float = 1.0,
 ) -> Telemetry:
     """Make the hooks and middleware of one client.
 
@@ -45,6 +46,7 @@ def telemetry(
         host: where the proxy runs; None without a proxy, as in memory.
         pub_port: the proxy's port for publishers, an attribute of sending.
         sub_port: the proxy's port for subscribers, an attribute of receiving and handling.
+        timed: which part of the calls that succeed OpenTelemetry times; see `OpenTelemetryMetrics`. Prometheus times all.
 
     Raises:
         ExtraMissing: a library is not installed; the text names the extra and the variable.
@@ -64,7 +66,7 @@ def telemetry(
             from eventbus.telemetry.otel import OpenTelemetryMetrics
         except ImportError:
             raise ExtraMissing("otel", "EVENTBUS_METRICS") from None
-        counted = OpenTelemetryMetrics(host, pub_port, sub_port)
+        counted = OpenTelemetryMetrics(host, pub_port, sub_port, timed=timed)
         hooks.append(counted)
         middleware.append(counted)
         watch = counted.watch

@@ -24,8 +24,9 @@ def encode_headers(headers: Headers) -> bytes:
     Raises:
         InvalidHeaders: a name or a value is no text, or all together are longer than 8,192 bytes.
     """
-    if not all(isinstance(text, str) for item in headers.items() for text in item):
-        raise InvalidHeaders(f"names and values of headers must be texts, not {dict(headers)!r}")
+    for name, value in headers.items():
+        if not (isinstance(name, str) and isinstance(value, str)):
+            raise InvalidHeaders(f"names and values of headers must be texts, not {dict(headers)!r}")
     try:
         encoded = to_json(dict(headers))
     except ValueError:  # lone surrogates

@@ -80,7 +80,8 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         for name in list(sys.modules):
             if name == library or name.startswith(f"{library}."):
                 monkeypatch.setitem(sys.modules, name, None)
-        for name in ("eventbus.telemetry.prometheus", "eventbus.telemetry.otel"):
-            monkeypatch.delitem(sys.modules, name, raising=False)
+        for name in list(sys.modules):
+            if name.startswith(("eventbus.telemetry.prometheus", "eventbus.telemetry.otel")):
+                monkeypatch.delitem(sys.modules, name)
 
     return take

@@ -86,6 +86,7 @@ def test_adding_waits_for_nobody(make: Callable[[], tuple[Volume | Durations, Ca
     assert (found[0] if isinstance(found, tuple) else found.count) == 2 * FOLD + 1
 
 
+@pytest.mark.process
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 @pytest.mark.process
 def test_a_forked_child_goes_on() -> None:

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 
-from eventbus import Compression, EventBusProxy, current_headers
+from eventbus import Compression, EventBusProxy, EventTooLarge, SendPolicy, current_headers
 from eventbus.telemetry.otel import OpenTelemetryMetrics, OpenTelemetryTraces
 from eventbus.telemetry.prometheus import PrometheusHook
 from eventbus.wire.first_frame import with_headers
@@ -272,6 +272,50 @@ def test_prometheus(raw: RawPeers, connected: Callable[..., Bus], registry: Coll
     assert complaints(registry) == []
     sender.close()
     eventually(lambda: value("eventbus_clients", state="ready") == 1, what="the closed client is gone")
+
+
+@pytest.mark.parametrize("compression", list(Compression))
+def test_emitted_bytes_are_those_of_the_json(
+    connected: Callable[..., Bus], registry: CollectorRegistry, compression: Compression
+) -> None:
+    """Each way to emit counts events once, and the bytes of their JSON, whether it travels compressed or not."""
+    client = connected(hooks=[PrometheusHook(registry)], compression=compression, compression_threshold=500)
+    large = MyEvent(type=UPDATED, time="x" * 2_000)
+    client.emit_event(event(1), TOPIC)  # the first of its class
+    for _ in range(2):
+        client.emit_event(event(1), TOPIC)
+        client.emit_event(large, TOPIC)
+    client.emit_events([event(1), large], TOPIC)
+    assert registry.get_sample_value("eventbus_emitted_events_total", {"topic": "my_service"}) == 7
+    size = 4 * len(json_of(1)) + 3 * len(large.model_dump_json())
+    assert registry.get_sample_value("eventbus_emitted_bytes_total", {"topic": "my_service"}) == size
+
+
+def test_what_is_dropped_is_not_emitted(dead_ports: tuple[int, int], registry: CollectorRegistry) -> None:
+    """Events that the transport drops or refuses are not counted as emitted, however they are emitted."""
+    client = Bus(
+        MyEvent,
+        "127.0.0.1",
+        *dead_ports,
+        hooks=[PrometheusHook(registry)],
+        connect_required=False,
+        send_policy=SendPolicy.DROP,
+        send_hwm=3,
+        linger=0,
+        max_event_bytes=1_000,
+        compression=Compression.ZLIB,
+        compression_threshold=200,
+    )
+    with client:
+        for value in range(3):
+            client.emit_event(event(value), TOPIC)
+        for dropped in (event(3), MyEvent(type=UPDATED, time="x" * 500)):
+            client.emit_event(dropped, TOPIC)
+        with pytest.raises(EventTooLarge):
+            client.emit_event(MyEvent(type=UPDATED, time="x" * 2_000), TOPIC)
+        client.emit_events([event(4), event(5)], TOPIC)
+    assert registry.get_sample_value("eventbus_emitted_events_total", {"topic": "my_service"}) == 3
+    assert registry.get_sample_value("eventbus_emitted_bytes_total", {"topic": "my_service"}) == 3 * len(json_of(1))
 
 
 def number_of(point: object) -> float:

@@ -27,11 +27,12 @@ from eventbus.errors import InvalidTopic, SendBufferFull
 from eventbus.handle import DeadLetter
 from eventbus.handle.middleware import Delivery, Emission
 from eventbus.telemetry.labels import LIMIT, OTHER
-from eventbus.telemetry.otel import MAX_ERROR_TYPES, OpenTelemetryMetrics, OpenTelemetryTraces
+from eventbus.telemetry.otel import OpenTelemetryMetrics, OpenTelemetryTraces
+from eventbus.telemetry.otel_metrics import MAX_ERROR_TYPES
 from eventbus.wire.headers import MAX_HEADER_BYTES, NO_HEADERS, Headers, encode_headers
 from tests.eventbus.telemetry.conftest import Meters, Spans
 from tests.eventbus.telemetry.test_prometheus import Patient
-from tests.support import MyEventTopic, event
+from tests.support import MyEventTopic, event, run_script, run_threads
 
 TOPIC = MyEventTopic.my_service
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -278,6 +279,78 @@ def test_clients_of_one_provider_share_gauges(meters: Meters, caplog: pytest.Log
     gc.collect()
     assert counts_of(meters, round_trip, "server.address") == {"here": 0.25}
     assert caplog.messages == []  # the SDK warns of instruments that are in conflict
+
+
+def test_clients_of_one_bus_count_together(meters: Meters, sent: Sent) -> None:
+    """What several clients of a bus count is added up, from several threads too; another bus has values of its own."""
+    clients = [OpenTelemetryMetrics("plant-1", 5559, 5560, meter_provider=meters.provider) for _ in range(4)]
+    elsewhere = OpenTelemetryMetrics("plant-2", 5559, 5560, meter_provider=meters.provider)
+
+    def work(number: int) -> None:
+        for _ in range(300):
+            clients[number].received("plant", [event(1), event(2)], 30)
+            clients[number].emit(emission(2, packed=True), lambda _: None)
+
+    run_threads(4, work)
+    elsewhere.received("plant", [event(1)], 10)
+    assert counts_of(meters, "messaging.client.consumed.messages", "server.address") == {"plant-1": 2_400, "plant-2": 1}
+    assert counts_of(meters, "messaging.client.sent.messages", "messaging.destination.name") == {"my_service": 2_400}
+    assert counts_of(meters, "eventbus.client.io", "server.address") == {"plant-1": 36_000, "plant-2": 10}
+    clients[0].received("plant", [event(1)], 10)  # what was read goes on
+    assert counts_of(meters, "messaging.client.consumed.messages", "server.address") == {"plant-1": 2_401, "plant-2": 1}
+
+
+@pytest.mark.parametrize(("timed", "least", "most"), [(0.0, 0, 0), (0.5, 350, 650), (1.0, 1_000, 1_000)])
+def test_a_part_of_the_calls_is_timed(meters: Meters, sent: Sent, timed: float, least: int, most: int) -> None:
+    """With `timed` a part of the calls that succeed is in the histograms; failures are all there, and events all count."""
+    metrics = OpenTelemetryMetrics(meter_provider=meters.provider, timed=timed)
+    add_duration = metrics.handling("my_service", "app.Tank.fill")
+    for _ in range(1_000):
+        metrics.emit(emission(), sent)
+        add_duration(0.25)
+    for _ in range(10):
+        metrics.handler_failed("my_service", event(), "app.Tank.fill", 0.25, ValueError("no"))
+        with pytest.raises(ValueError, match="no"):
+            metrics.emit(emission(), failing(ValueError("no")))
+    for name in ("messaging.client.operation.duration", "messaging.process.duration"):
+        points = timed_points(meters, name)
+        assert least <= points.get(("my_service", None), 0) <= most
+        assert points["my_service", "ValueError"] == 10
+    counted_events = counted(meters, "messaging.client.sent.messages")
+    assert counted_events == {("my_service", None): 1_000, ("my_service", "ValueError"): 10}
+
+
+def timed_points(meters: Meters, name: str) -> dict[tuple[str, str | None], int]:
+    """How many values a histogram has, by topic and error."""
+    return {key: point.count for key, point in timed(meters, name).items()}
+
+
+@pytest.mark.process
+def test_what_is_counted_before_an_sdk_is_not_lost() -> None:
+    """Counts from before the service set up its SDK are exported by it, as its own program shows."""
+    assert run_script(BEFORE_THE_SDK).stdout.split() == ["3", "3"]
+
+
+BEFORE_THE_SDK = """
+from opentelemetry import metrics
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from eventbus.telemetry.otel import OpenTelemetryMetrics
+
+hook = OpenTelemetryMetrics("plant-1", 5559, 5560)
+hook.received("plant", [object(), object()], 10)
+reader = InMemoryMetricReader()
+metrics.set_meter_provider(MeterProvider([reader]))
+hook.received("plant", [object()], 10)
+for provider in (None, metrics.get_meter_provider()):
+    OpenTelemetryMetrics("plant-1", 5559, 5560, meter_provider=provider)
+    [metric] = [
+        metric
+        for metric in reader.get_metrics_data().resource_metrics[0].scope_metrics[0].metrics
+        if metric.name == "messaging.client.consumed.messages"
+    ]
+    print(sum(point.value for point in metric.data.data_points))
+"""
 
 
 # Spans of emitting

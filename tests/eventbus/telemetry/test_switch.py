@@ -38,6 +38,14 @@ def test_opentelemetry() -> None:
     assert inner is hook
 
 
+def test_how_much_is_timed() -> None:
+    """OpenTelemetry times all calls, or the part that is asked for."""
+    for made, expected in ((telemetry(Metrics.OTEL), 1.0), (telemetry(Metrics.OTEL, timed=0.25), 0.25)):
+        [hook] = made.hooks
+        assert isinstance(hook, OpenTelemetryMetrics)
+        assert hook.timed == expected
+
+
 @pytest.mark.parametrize(("traces", "travels"), [(Traces.OTEL, False), (Traces.OTEL_WITH_BAGGAGE, True)])
 def test_baggage_has_to_be_asked_for(traces: Traces, travels: bool) -> None:
     """The caller's baggage travels with events with `otel-with-baggage` only."""

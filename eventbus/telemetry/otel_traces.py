@@ -1,0 +1,172 @@
+"""OpenTelemetry's spans of emitting and handling, and the context that travels with an event."""
+
+from contextlib import suppress
+from dataclasses import replace
+from types import TracebackType
+
+from opentelemetry import baggage as baggages
+from opentelemetry import context, propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, TracerProvider, get_tracer
+
+from eventbus._base.printable import printable
+from eventbus.errors import InvalidHeaders
+from eventbus.handle.middleware import Delivery, Emission, EmitNext, HandleNext, HandleNextAsync, Middleware
+from eventbus.telemetry.labels import Bounded, error_type
+from eventbus.telemetry.names import BATCH_MESSAGE_COUNT, CODE_FUNCTION_NAME, DESTINATION_NAME, ERROR_TYPE
+from eventbus.telemetry.otel_attributes import PROCESS, SCOPE, SEND, Attributes, operation
+from eventbus.wire.frames import MAX_TOPIC_BYTES
+from eventbus.wire.headers import Headers, encode_headers
+
+BAGGAGE = "baggage"  # the header of W3C Baggage
+
+
+class OpenTelemetryTraces(Middleware):
+    """Makes a span of each call that emits and of each call of a handler; the trace context travels with the event.
+
+    The span of a handler is a child of the span of the emitting call, so a trace shows everything that an event leads to,
+    including events that handlers emit. The conventions ask for a link, because a span may be about many messages, and allow
+    a parent if it is about one. Here it is about one, and has both.
+
+    OpenTelemetry's global propagator writes and reads the context: W3C Trace Context, unless ``OTEL_PROPAGATORS`` says
+    otherwise. A malformed context counts as none. Baggage does not travel unless `baggage` is set: everybody who may publish
+    could otherwise put values into the context of every handler, and handlers would hand them on to all that they call.
+
+    Args:
+        host: where the proxy runs; None without a proxy.
+        pub_port: the proxy's port for publishers.
+        sub_port: the proxy's port for subscribers.
+        baggage: whether the caller's baggage travels with events, and handlers get the baggage that came with theirs.
+        tracer_provider: None for OpenTelemetry's global one.
+    """
+
+    def __init__(
+        self,
+        host: str | None = None,
+        pub_port: int | None = None,
+        sub_port: int | None = None,
+        *,
+        baggage: bool = False,
+        tracer_provider: TracerProvider | None = None,
+    ) -> None:
+        self._baggage = baggage
+        self._tracer = get_tracer(SCOPE, tracer_provider=tracer_provider)
+        self._send = operation(SEND, host, pub_port)
+        self._process = operation(PROCESS, host, sub_port)
+        # Attributes of spans may have any number of values; their names should be few.
+        self._send_names = Bounded(lambda topic: f"{SEND} {topic}")
+        self._process_names = Bounded(lambda topic: f"{PROCESS} {topic}")
+
+    def emit(self, emission: Emission, call_next: EmitNext) -> None:
+        """Make a span, and send its context with the events.
+
+        An emission that has a context of its own keeps it, and the span links to that.
+        """
+        topic = emission.topic.value
+        attributes: Attributes = {**self._send, DESTINATION_NAME: topic}
+        if emission.packed:
+            attributes[BATCH_MESSAGE_COUNT] = len(emission.events)
+        brought = _links(self._extract(emission.headers))
+        span = self._tracer.start_span(self._send_names[topic], kind=SpanKind.PRODUCER, attributes=attributes, links=brought)
+        inner = trace.set_span_in_context(span)
+        with _Inside(span, inner):
+            if not brought and (headers := self._inject(emission.headers, inner)) is not emission.headers:
+                # A third of what `replace` takes.
+                emission = Emission(emission.events, emission.topic, headers, emission.packed)
+            call_next(emission)
+
+    def handle(self, delivery: Delivery, call_next: HandleNext) -> object:
+        """Make a span in the context that came with the event."""
+        with self._span_of(delivery):
+            return call_next(self._admit(delivery))
+
+    async def handle_async(self, delivery: Delivery, call_next: HandleNextAsync) -> object:
+        """Make a span in the context that came with the event."""
+        with self._span_of(delivery):
+            return await call_next(self._admit(delivery))
+
+    def _span_of(self, delivery: Delivery) -> "_Inside":
+        came = self._extract(delivery.headers)
+        span = self._tracer.start_span(
+            self._process_names[delivery.topic],
+            context=came,
+            kind=SpanKind.CONSUMER,
+            attributes={
+                **self._process,
+                DESTINATION_NAME: printable(delivery.topic, MAX_TOPIC_BYTES),
+                CODE_FUNCTION_NAME: delivery.handler,
+            },
+            links=_links(came),
+        )
+        return _Inside(span, trace.set_span_in_context(span, came))
+
+    def _admit(self, delivery: Delivery) -> Delivery:
+        """Return the delivery without baggage, unless it may travel: middleware such as `DeadLetter` sends headers on."""
+        if self._baggage or BAGGAGE not in delivery.headers:
+            return delivery
+        return replace(delivery, headers={name: value for name, value in delivery.headers.items() if name != BAGGAGE})
+
+    def _extract(self, headers: Headers) -> Context:
+        """Return the context in these headers, without anything of the calling thread's context."""
+        if not headers:
+            return Context()
+        try:
+            extracted = propagate.extract(headers, Context())
+        except Exception:  # no malformed header and no propagator's defect may keep the event from its handler
+            return Context()
+        return extracted if self._baggage else baggages.clear(extracted)
+
+    def _inject(self, headers: Headers, current: Context) -> Headers:
+        """Return these headers with the context, as far as they have room for it."""
+        injected: dict[str, str] = {}
+        with suppress(Exception):  # no propagator's defect may keep the event from being sent
+            propagate.inject(injected, current if self._baggage else baggages.clear(current))
+        for name, value in injected.items():
+            more = {name: value, **headers}
+            if _fits(more):  # else the event travels without it
+                headers = more
+        return headers
+
+
+class _Inside:
+    """Runs a block in a context that has the span, and ends the span with the error that the block raises."""
+
+    __slots__ = ("_inner", "_span", "_token")
+
+    def __init__(self, span: Span, inner: Context) -> None:
+        self._span = span
+        self._inner = inner
+
+    def __enter__(self) -> None:
+        self._token = context.attach(self._inner)
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        # SystemExit and CancelledError too: the handler has failed.
+        if error is not None and self._span.is_recording():
+            _fail(self._span, error)
+        context.detach(self._token)
+        self._span.end()
+
+
+def _fail(span: Span, error: BaseException) -> None:
+    name = error_type(error)
+    span.set_attribute(ERROR_TYPE, name)
+    try:
+        text = f"{name}: {error}"
+        span.record_exception(error)
+    except Exception:  # __str__ of a service's error may raise anything
+        text = name
+    span.set_status(Status(StatusCode.ERROR, text))
+
+
+def _links(came: Context) -> list[Link] | None:
+    remote = trace.get_current_span(came).get_span_context()
+    return [Link(remote)] if remote.is_valid else None
+
+
+def _fits(headers: Headers) -> bool:
+    try:
+        encode_headers(headers)
+    except InvalidHeaders:
+        return False
+    return True
