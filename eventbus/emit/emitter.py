@@ -1,12 +1,12 @@
 """Emitting, except for a single event of a client without observers: `EventBusClient.emit_event` sends that itself."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from eventbus.emit.topics import Topics
 from eventbus.errors import EventTooLarge, SendBufferFull
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
-from eventbus.handle.middleware import Emission, EmitNext, Middleware, around, overrides
+from eventbus.handle.middleware import Emission, EmitNext, Measuring, Middleware, around, overrides
 from eventbus.observe.hooks import Hooks
 from eventbus.transports.contract import Transport
 from eventbus.wire.codec import Codec
@@ -68,6 +68,7 @@ class Emitter:
         self._transport = transport
         self._topics = topics
         self._middleware = [one for one in middleware if overrides(one, "emit")]
+        self._measure = _measure_of(self._middleware)
         self._hooks = hooks
         self._compressor = compressor
         self._max_event_bytes = max_event_bytes
@@ -93,7 +94,9 @@ class Emitter:
 
     def emit_one(self, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic) -> None:
         """Send one event through all middleware, and tell hooks of it."""
-        if self._middleware:
+        if self._measure is not None:
+            self._measure(topic, 1, self._send_one, event, topic, NO_HEADERS)
+        elif self._middleware:
             self.emit(Emission((event,), topic))
         else:
             self._send_one(event, topic, NO_HEADERS)
@@ -182,3 +185,12 @@ class Emitter:
     def _check_size(self, frame: bytes, size: int) -> None:
         if size > self._max_event_bytes:
             raise EventTooLarge(topic_of(frame).decode(), size, self._max_event_bytes)
+
+
+def _measure_of(middleware: Sequence[Middleware]) -> Callable[..., None] | None:
+    """Return what measures, if nothing else is called around emitting."""
+    match middleware:
+        case [Measuring() as only] if type(only).emit is Measuring.emit:
+            return only.measure
+        case _:
+            return None

@@ -82,6 +82,23 @@ class Middleware:
         return await call_next(delivery)
 
 
+class Measuring(Middleware):
+    """A middleware that times and counts emitting, and needs no emission for it. Where it is the only one, none is made.
+
+    A derived class overrides `measure`; one that overrides `emit` is called with each emission, as others are.
+    """
+
+    def measure[**Arguments](
+        self, topic: str, count: int, send: Callable[Arguments, None], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> None:
+        """Call ``send(*arguments, **named)``, which sends `count` events to a topic, or raises."""
+        send(*arguments, **named)
+
+    def emit(self, emission: Emission, call_next: EmitNext) -> None:
+        """Measure the rest of emitting."""
+        self.measure(emission.topic, len(emission.events), call_next, emission)
+
+
 def overrides(middleware: Middleware, name: str) -> bool:
     """Whether the middleware overrides this method."""
     return getattr(type(middleware), name) is not getattr(Middleware, name)

@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 from opentelemetry.metrics import CallbackOptions, Meter, MeterProvider, Observation, get_meter, get_meter_provider
 
 from eventbus.events import BaseEvent
-from eventbus.handle.middleware import Emission, EmitNext, Middleware
+from eventbus.handle.middleware import Measuring
 from eventbus.observe.hooks import AddDuration, AddVolume, CountingHook
 from eventbus.observe.state import StateChange
 from eventbus.observe.stats import DropReason
@@ -51,7 +51,7 @@ BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0,
 MAX_ERROR_TYPES = 20  # of each topic
 
 
-class OpenTelemetryMetrics(CountingHook, Middleware):
+class OpenTelemetryMetrics(CountingHook, Measuring):
     """Counts and times what a client does. Give it to the client both as a hook and as a middleware.
 
     Attributes have a hundred topics at most; later ones count as ``_OTHER``.
@@ -103,24 +103,25 @@ class OpenTelemetryMetrics(CountingHook, Middleware):
         """
         self._watched.add(client, tuple(self._client.items()))
 
-    def emit(self, emission: Emission, call_next: EmitNext) -> None:
+    def measure[**Arguments](
+        self, topic: str, count: int, send: Callable[Arguments, None], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> None:
         """Count the events, and record the duration, whether the call succeeds or fails."""
         started = perf_counter()
         try:
-            call_next(emission)
+            send(*arguments, **named)
         except BaseException as error:
-            add, record = self._bus.not_sent.get(emission.topic, error)
+            add, record = self._bus.not_sent.get(topic, error)
+            add(0, count)
             record(perf_counter() - started)
             raise
-        else:
-            add, record = self._bus.sent[emission.topic]
-            if self.timed >= 1 or random() < self.timed:
-                record(perf_counter() - started)
-        finally:
-            add(0, len(emission.events))
+        add, record = self._bus.sent[topic]
+        add(0, count)
+        if self.timed >= 1 or random() < self.timed:
+            record(perf_counter() - started)
 
     def emitting(self, topic: str) -> AddVolume:
-        """Return the counter of a topic's emitted bytes; `emit` counts the events."""
+        """Return the counter of a topic's emitted bytes; `measure` counts the events."""
         return self._bus.emitted[topic]
 
     def receiving(self, topic: str) -> AddVolume:

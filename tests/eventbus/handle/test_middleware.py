@@ -8,8 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from eventbus import Delivery, Emission, InvalidHandler, InvalidTopic, Middleware, current_headers
-from eventbus.handle.middleware import EmitNext, HandleNext, HandleNextAsync
+from eventbus import Delivery, Emission, EventTooLarge, InvalidHandler, InvalidTopic, Middleware, current_headers
+from eventbus.handle.middleware import EmitNext, HandleNext, HandleNextAsync, Measuring
 from eventbus.transports.memory import MemoryTransport
 from tests.support import Bus, MyEvent, MyEventTopic, MyEventType, Recorder, event, eventually
 
@@ -262,6 +262,54 @@ def test_only_what_is_overridden_is_around(connected: Callable[..., Bus]) -> Non
     client.attach_callback(UPDATED, recorder)
     assert client._parts.dispatcher.route_of(b"my_service")[UPDATED] == (recorder,)
     assert not connected(middleware=[Doubling()])._parts.observed
+
+
+class Clock(Measuring):
+    """Notes what it measures, and how that has ended."""
+
+    def __init__(self) -> None:
+        self.measured: list[tuple[str, int, str]] = []
+
+    def measure[**Arguments](
+        self, topic: str, count: int, send: Callable[Arguments, None], *arguments: Arguments.args, **named: Arguments.kwargs
+    ) -> None:
+        try:
+            send(*arguments, **named)
+        except BaseException as error:
+            self.measured.append((str(topic), count, type(error).__name__))
+            raise
+        self.measured.append((str(topic), count, "sent"))
+
+
+class ClockThatLooks(Clock):
+    """Measures, and looks at the emissions, too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.emissions: list[Emission] = []
+
+    def emit(self, emission: Emission, call_next: EmitNext) -> None:
+        self.emissions.append(emission)
+        super().emit(emission, call_next)
+
+
+@pytest.mark.parametrize("others", [[], [Noting("other", [])]], ids=["alone", "with others"])
+@pytest.mark.parametrize("make", [Clock, ClockThatLooks])
+def test_measuring(connected: Callable[..., Bus], make: Callable[[], Clock], others: list[Middleware]) -> None:
+    """What measures is told of each call with its topic and its events, and of each error, alone or among others."""
+    clock = make()
+    client = connected(middleware=[clock, *others], topics=[TOPIC], max_event_bytes=500)
+    recorder = Recorder()
+    client.attach_callback(UPDATED, recorder)
+    client.start_consumer()
+    client.emit_event(event(1), TOPIC)
+    client.emit_events([event(2), event(3)], TOPIC)
+    with pytest.raises(EventTooLarge):
+        client.emit_event(MyEvent(type=UPDATED, time="x" * 500), TOPIC)
+    recorder.wait_for(3)
+    assert clock.measured == [("my_service", 1, "sent"), ("my_service", 2, "sent"), ("my_service", 1, "EventTooLarge")]
+    if isinstance(clock, ClockThatLooks):
+        assert [len(emission.events) for emission in clock.emissions] == [1, 2, 1]
 
 
 def test_detaching_what_middleware_is_around(connected: Callable[..., Bus]) -> None:
