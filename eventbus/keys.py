@@ -38,8 +38,9 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!
 _GROUP_DIGITS = 5  # which encode four bytes
 _DIGIT = f"[{re.escape(_DIGITS)}]"
 _KEY = re.compile(f"{_DIGIT}{{40}}")
-# A key within a text: a run of its characters, where those may stand next to it that divide a name from a value.
-_KEY_INSIDE = re.compile(rf"((?<=[=:])|(?<!{_DIGIT})){_DIGIT}{{40}}((?=[=:])|(?!{_DIGIT}))")
+# Where a key may begin within a text, with its forty characters. What divides a name from a value may stand next to it. These
+# places overlap, because a key may have such characters, too.
+_KEY_INSIDE = re.compile(rf"(?:(?<=[=:])|(?<!{_DIGIT}))(?=({_DIGIT}{{40}})(?:(?=[=:])|(?!{_DIGIT})))")
 _NAME_OR_PATH = re.compile(r"[a-z0-9./:-]*")  # not one key in 10**13 has only these characters
 _MASK = "(a key, not shown)"
 _ENVELOPE = " \t\r\n'\""
@@ -70,11 +71,13 @@ def masked(text: str) -> str:
 
     A name or path in lower case that could be a key by its length is left.
     """
-
-    def mask(found: re.Match[str]) -> str:
-        return _MASK if is_key(found[0]) and not _NAME_OR_PATH.fullmatch(found[0]) else found[0]
-
-    return _KEY_INSIDE.sub(mask, text)
+    shown, end = "", 0
+    for found in _KEY_INSIDE.finditer(text):
+        if is_key(found[1]) and not _NAME_OR_PATH.fullmatch(found[1]):
+            if found.start(1) >= end:
+                shown += text[end : found.start(1)] + _MASK
+            end = found.end(1)  # of the last of those that overlap
+    return shown + text[end:]
 
 
 def checked_key(text: str | Secret, name: str) -> str:

@@ -281,6 +281,17 @@ def test_keys_are_masked(key: str) -> None:
         assert key not in masked(text)
 
 
+def test_a_key_that_begins_like_a_name_and_a_value() -> None:
+    """Characters that divide names from values stand in keys, too: a key is found wherever it may begin."""
+    key = "y)RK%@:yV%fgwpsEr.gB1jrOUFa(eS+tD::/3#lA"
+    assert is_key(key)
+    assert (
+        masked(f"unrecognized arguments: --key={key}; see --help")
+        == "unrecognized arguments: --key=(a key, not shown); see --help"
+    )
+    assert masked(f"{key} {key}") == "(a key, not shown) (a key, not shown)"
+
+
 @pytest.mark.parametrize(
     "text",
     [
