@@ -38,7 +38,7 @@ _DIGITS = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!
 _GROUP_DIGITS = 5  # which encode four bytes
 _DIGIT = f"[{re.escape(_DIGITS)}]"
 _KEY = re.compile(f"{_DIGIT}{{40}}")
-# Where a key may begin within a text, with its forty characters. What divides a name from a value may stand next to it. These
+# Where a key may begin within a text, with its forty characters; what divides a name from a value may stand beside it. These
 # places overlap, because a key may have such characters, too.
 _KEY_INSIDE = re.compile(rf"(?:(?<=[=:])|(?<!{_DIGIT}))(?=({_DIGIT}{{40}})(?:(?=[=:])|(?!{_DIGIT})))")
 _NAME_OR_PATH = re.compile(r"[a-z0-9./:-]*")  # not one key in 10**13 has only these characters
