@@ -548,7 +548,7 @@ def test_a_program_that_fails(proxy: EventBusProxy) -> None:
 @pytest.mark.parametrize("logging", ["", "logging.basicConfig(format='mine %(message)s')"], ids=["default", "its own"])
 def test_a_program_without_a_proxy(dead_ports: tuple[int, int], logging: str) -> None:
     """A program that finds no proxy says so on one line, and ends with status 1."""
-    with program(dead_ports, logging=logging, variables={"EVENTBUS_CONNECT_TIMEOUT": "0.05"}) as process:
+    with program(dead_ports, logging=logging, variables={"EVENTBUS_CONNECT_TIMEOUT": "1"}) as process:
         _, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 1
     (line,) = errors.splitlines()
