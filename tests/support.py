@@ -14,7 +14,6 @@ from typing import Any
 
 import zmq
 
-import eventbus
 from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy
 from eventbus.keys import ClientKeys, reveal
 
@@ -209,12 +208,8 @@ def read_until(subscriber: "zmq.Socket[bytes]", last: bytes) -> list[list[bytes]
     return messages
 
 
-# The package without what its __init__ imports, which takes most of the time until the proxy runs.
 PROXY_PROCESS = """
 import sys
-from types import ModuleType
-package = sys.modules["eventbus"] = ModuleType("eventbus")
-package.__path__ = [sys.argv[1]]
 from eventbus.proxy import EventBusProxy
 with EventBusProxy(pub_port=0, sub_port=0) as proxy:
     print(proxy.pub_port, proxy.sub_port, flush=True)
@@ -226,7 +221,7 @@ with EventBusProxy(pub_port=0, sub_port=0) as proxy:
 def proxy_process() -> Iterator[tuple[subprocess.Popen[str], int, int]]:
     """A proxy in a process of its own, with its two ports."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PROXY_PROCESS, *eventbus.__path__],
+        [sys.executable, "-c", PROXY_PROCESS],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
