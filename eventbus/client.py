@@ -302,6 +302,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             InvalidEvent: the event is of another class, or the class needs more than a type.
             InvalidTopic: the topic is not one, or a member of another enum than the client's type parameters name.
             EventTooLarge: the event is larger than `max_event_bytes`, before it is compressed.
+            TooManyValues: the event has more values than `max_event_values`.
             SendBufferFull: the send buffer is full, or stayed full (SendTimeout), depending on the send policy; nothing was
                 sent.
             InvalidHeaders: a middleware has set headers that cannot be sent.

@@ -9,6 +9,7 @@ EventBusError
 │   └── ExtraMissing         the library that a setting needs is not installed
 │       └── CompressionMissing   the library of a compression is not installed
 ├── EventTooLarge            the event is larger than allowed                 (also a ValueError)
+├── TooManyValues            the event has more values than allowed           (also a ValueError)
 ├── PayloadTooLarge          a payload is too large when it is decompressed   (also a ValueError)
 ├── PayloadDamaged           a compressed payload cannot be decompressed      (also a ValueError)
 ├── NotConnected             the call needs an open client                    (also a ConnectionError)
@@ -155,6 +156,28 @@ class EventTooLarge(EventBusError, ValueError):
         return (
             f"{self.topic}: the event is {self.size} bytes of JSON, the limit is {self.limit}: "
             "make it smaller, or raise EVENTBUS_MAX_EVENT_BYTES for this client, its receivers and the proxy"
+        )
+
+
+@public
+class TooManyValues(EventBusError, ValueError):
+    """The event has more values, at any depth, than may be sent; nothing was sent. Receivers would take long to decode it.
+
+    Attributes:
+        topic: the topic that it was emitted to.
+        limit: how many values the client allows.
+    """
+
+    def __init__(self, topic: str, limit: int) -> None:
+        super().__init__()
+        self.args = topic, limit
+        self.topic = topic
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"{self.topic}: the event has more than {self.limit} values: send it in parts or as one text, "
+            "or raise EVENTBUS_MAX_EVENT_VALUES for this client and its receivers"
         )
 
 

@@ -45,6 +45,7 @@ from eventbus.errors import (
     ServiceFailed,
     ServiceTimeout,
     SwappedPorts,
+    TooManyValues,
     UnknownClient,
     WrongServerKey,
 )
@@ -106,6 +107,12 @@ EXAMPLES = [
         "plant: the event is 9100 bytes of JSON, the limit is 8192: make it smaller, or raise EVENTBUS_MAX_EVENT_BYTES "
         "for this client, its receivers and the proxy",
         {"topic": "plant", "size": 9_100, "limit": 8_192},
+    ),
+    Example(
+        TooManyValues(topic="plant", limit=100),
+        "plant: the event has more than 100 values: send it in parts or as one text, or raise EVENTBUS_MAX_EVENT_VALUES "
+        "for this client and its receivers",
+        {"topic": "plant", "limit": 100},
     ),
     Example(
         PayloadTooLarge(limit=8_192),
