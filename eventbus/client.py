@@ -185,7 +185,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             self._transport.ensure_open()
             if (diagnosis := self._transport.status.diagnosis) is not None:
                 raise diagnosis()
-            raise ProxyUnreachable(self._transport.endpoints, timeout, f"the client is {self.state}")
+            remedies = self._transport.remedies
+            raise ProxyUnreachable(
+                self._transport.endpoints, timeout, f"the client is {self.state}", remedies.unreachable, remedies.peer
+            )
 
     def health(self, stalled_after: float = 30.0) -> EventBusHealth:
         """Return how the client is, for readiness and liveness probes. Does not block.
@@ -510,6 +513,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             received=buffer.received,
             unread=buffer.unread,
             malformed=self._transport.malformed,
+            lost=self._transport.lost,
+            repeated=self._transport.repeated,
             drops=self._transport.drops.counts,
         )
 

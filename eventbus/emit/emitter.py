@@ -188,7 +188,10 @@ class Emitter:
     def _check_accepted(self, frame: bytes, size: int) -> None:
         limit = self._transport.max_payload_bytes
         if limit is not None and size > limit:
-            raise EventTooLarge(topic_of(frame).decode(), size, self._max_event_bytes, limit)
+            remedies = self._transport.remedies
+            raise EventTooLarge(
+                topic_of(frame).decode(), size, self._max_event_bytes, limit, remedies.peer, remedies.too_large
+            )
 
     def _check_size(self, frame: bytes, size: int) -> None:
         if size > self._max_event_bytes:

@@ -24,6 +24,13 @@ MAX_IN_FLIGHT = 1_000
 _CLEAN_UP_S = 1.0  # how long cancelled coroutines may take to end
 
 
+class ClientClosing(RuntimeError):
+    """A coroutine was not run, because the client is closing."""
+
+    def __init__(self) -> None:
+        super().__init__("the client is closing")
+
+
 def running_loop() -> asyncio.AbstractEventLoop | None:
     """The event loop that runs in this thread, if any."""
     if "asyncio" not in sys.modules:  # then no loop can be running
@@ -77,7 +84,7 @@ class CoroutineRunner:
                     self._in_flight += 1
                     return
             else:
-                refusal = RuntimeError("the client is closing")
+                refusal = ClientClosing()
         coroutine.close()
         done(refusal, 0.0)
 

@@ -1,6 +1,7 @@
 """The consumer: a thread that receives messages, decodes the events in them and dispatches those."""
 
 from contextlib import suppress
+from functools import partial
 from threading import Lock, RLock, Thread, current_thread
 from time import monotonic
 from typing import Any
@@ -13,6 +14,7 @@ from eventbus.errors import NotConnected
 from eventbus.events import BaseEvent
 from eventbus.observe.hooks import Hooks
 from eventbus.observe.stats import Counters
+from eventbus.receive.confirmation import Confirmation
 from eventbus.receive.dispatcher import Dispatcher, Route
 from eventbus.receive.report import ConsumerReport
 from eventbus.receive.stall_detector import Progress, StallDetector
@@ -158,7 +160,10 @@ class Consumer[EventClass: BaseEvent[Any]]:
             return False
         if batch[0]:
             self._busy = monotonic(), self._dispatcher.buffer.received
-            self._take(batch)
+            if self._transport.confirms:
+                self._take_and_confirm(batch)
+            else:
+                self._take(batch)
         malformed = self._transport.malformed - self._malformed
         if malformed:
             self._malformed += malformed
@@ -183,6 +188,16 @@ class Consumer[EventClass: BaseEvent[Any]]:
                     return True
                 self._receiving.release()
         return False
+
+    def _take_and_confirm(self, batch: Batch) -> None:
+        """Take a batch, and confirm it once its events are handled; not if some of them were dropped."""
+        dispatcher, abandoned = self._dispatcher, self._dispatcher.abandoned
+        confirmation = dispatcher.confirmation = Confirmation(partial(self._transport.confirm, batch))
+        try:
+            self._take(batch)
+        finally:
+            dispatcher.confirmation = None
+        confirmation.end(handled=dispatcher.abandoned == abandoned)
 
     def _take(self, batch: Batch) -> None:
         """Decode the messages of subscribed topics and dispatch the events in them."""

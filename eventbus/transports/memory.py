@@ -6,6 +6,7 @@ from threading import Condition, RLock
 from eventbus.errors import NotConnected, SendTimeout
 from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog
+from eventbus.transports.contract import Remedies
 from eventbus.wire.frames import Batch
 
 _MAX_BATCH = 256  # messages
@@ -84,7 +85,11 @@ class MemoryTransport:
     """
 
     endpoints = "memory"
+    remedies = Remedies()
+    confirms = False
     malformed = 0
+    lost = 0
+    repeated = 0
     max_payload_bytes = None
 
     def __init__(self, hub: MemoryHub | None = None, *, queue: int = 100_000, send_timeout: float = 5.0) -> None:
@@ -134,6 +139,8 @@ class MemoryTransport:
     def receive(self) -> Batch | None:
         member = self._member
         return None if member is None else self._hub.receive(member)
+
+    def confirm(self, batch: Batch) -> None: ...
 
     def wake(self) -> None:
         member = self._member
