@@ -27,6 +27,7 @@ EventBusError
 ├── HandlerTimeout           a handler took longer than its time limit        (also a TimeoutError)
 ├── ServiceFailed            a service has failed, and is not run again
 ├── ServiceTimeout           a service did not stop in time                   (also a TimeoutError)
+├── NotSettled               in a test, something is still under way           (also a TimeoutError)
 ├── AddressInUse             the proxy's port is taken                        (also an OSError)
 │   └── ProbePortInUse       the port of metrics and probes is taken
 ├── DescriptorsExhausted     the process may open no more files or sockets    (also an OSError)
@@ -500,6 +501,27 @@ class ServiceTimeout(EventBusError, TimeoutError):
     def __str__(self) -> str:
         return (
             f"service {self.service} did not stop within {self.timeout:g} s: {self.remedy}, or give it a longer stop_timeout"
+        )
+
+
+class NotSettled(EventBusError, TimeoutError):
+    """In a test, something is still under way.
+
+    Attributes:
+        timeout: how long the test has waited, in seconds.
+        under_way: what it is.
+    """
+
+    def __init__(self, timeout: float, under_way: str) -> None:
+        super().__init__()
+        self.args = timeout, under_way
+        self.timeout = timeout
+        self.under_way = under_way
+
+    def __str__(self) -> str:
+        return (
+            f"still under way after {self.timeout:g} s: {self.under_way}: let it end, or wait by the clock of the test, as "
+            "`Service.pause`, `Retry` and `TimeLimit` do"
         )
 
 

@@ -136,6 +136,11 @@ class Consumer[EventClass: BaseEvent[Any]]:
         if for_good:
             self._counters.drops.flush()
 
+    @property
+    def thread(self) -> Thread | None:
+        """The thread that receives; None while it is stopped."""
+        return self._thread
+
     def progress(self) -> Progress:
         """Whether the thread runs, and for how long it has not moved on. Any thread may ask; it costs events nothing."""
         thread, busy = self._thread, self._busy

@@ -112,6 +112,11 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         if not keeps_loop:
             self.coroutines.retire()
 
+    def handler_names(self) -> set[str]:
+        """The qualified names of the attached callbacks."""
+        with self._changing:
+            return {callback_name(attached.callback) for attached in self._attached}
+
     def instrument(self, instrument: Instrument[EventClass] | None) -> None:
         """From now on, call what `instrument` makes of each callback instead of it; None: the callbacks themselves."""
         with self._changing:

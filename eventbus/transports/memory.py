@@ -47,13 +47,20 @@ class MemoryHub:
     def receive(self, member: "_Member") -> Batch | None:
         """Wait until the member has messages, is woken or has left; see `Transport.receive`."""
         with self._changed:
+            member.receiving = True
             self._changed.wait_for(lambda: member.messages or member.woken or member not in self._members)
+            member.receiving = False
             if member not in self._members:
                 return None
             member.woken = False
             batch = [member.messages.popleft() for _ in range(min(len(member.messages), _MAX_BATCH))]
             self._changed.notify_all()
             return [topic for topic, _ in batch], [payload for _, payload in batch]
+
+    def is_idle(self, member: "_Member") -> bool:
+        """Whether a thread waits in `receive`, and there is nothing for it."""
+        with self._changed:
+            return member.receiving and not member.messages and not member.woken
 
     def wake(self, member: "_Member") -> None:
         """See `Transport.wake`."""
@@ -69,6 +76,7 @@ class _Member:
         self.topics = topics
         self.messages: deque[tuple[bytes, bytes]] = deque()
         self.woken = False
+        self.receiving = False
         self._limit = limit
 
     def has_room(self) -> bool:

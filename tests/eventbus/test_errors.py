@@ -35,6 +35,7 @@ from eventbus.errors import (
     MonkeyPatched,
     NotConnected,
     NotEncrypted,
+    NotSettled,
     PayloadDamaged,
     PayloadTooLarge,
     ProbePortInUse,
@@ -239,6 +240,12 @@ EXAMPLES = [
         ServiceTimeout(service="Thermostat", timeout=5.0, remedy="wait by `self.pause`"),
         "service Thermostat did not stop within 5 s: wait by `self.pause`, or give it a longer stop_timeout",
         {"service": "Thermostat", "timeout": 5.0, "remedy": "wait by `self.pause`"},
+    ),
+    Example(
+        NotSettled(timeout=10.0, under_way="thread eventbus-service-Thermostat"),
+        "still under way after 10 s: thread eventbus-service-Thermostat: let it end, or wait by the clock of the test, "
+        "as `Service.pause`, `Retry` and `TimeLimit` do",
+        {"timeout": 10.0, "under_way": "thread eventbus-service-Thermostat"},
     ),
     Example(
         AddressInUse(endpoint=HERE, port=5559, variable="EVENTBUS_PUB_PORT"),
