@@ -1,1 +1,1 @@
-"""What the tests of services and of transports need."""
+"""Tools for the tests of services and of transports."""
