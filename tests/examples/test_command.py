@@ -244,7 +244,7 @@ def test_nobody_reads_the_report(monkeypatch: pytest.MonkeyPatch, unread: TextIO
 def test_nobody_reads_what_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unread: TextIO
 ) -> None:
-    """Where stderr is closed it does not get into the report on stdout, and where nobody reads it that does no harm."""
+    """A closed stderr does not send lines to the report on stdout, and a stderr without a reader does no harm."""
     monkeypatch.setattr(sys, "stderr", None)
     say("coreio: process 1")
     assert capsys.readouterr().out == ""

@@ -57,7 +57,7 @@ class Peer:
         return [event for event in list(self.io) if event.type in types]
 
     def types_of(self, step: int) -> list[RLEventType]:
-        """What the agent has said of this step, in order; without violations, which are another topic."""
+        """The types of the agent's events of this step, in order; without violations, which are on another topic."""
         return [event.type for event in list(self.rl) if event.step == step and "zone" not in event.type]
 
     def _hear(self, event: IOEvent) -> None:
@@ -90,7 +90,7 @@ def opc(tmp_path: Path) -> Opc:
 
 @pytest.fixture
 def peer(hub: MemoryHub, opc: Opc) -> Iterator[Peer]:
-    """Who stands in for coreio."""
+    """A stand-in for coreio."""
     made = Peer(hub, opc)
     with made.listening():
         yield made
@@ -98,7 +98,7 @@ def peer(hub: MemoryHub, opc: Opc) -> Iterator[Peer]:
 
 @pytest.fixture
 def listener(hub: MemoryHub) -> Iterator[Peer]:
-    """Who only hears."""
+    """A peer that only listens."""
     made = Peer(hub)
     with made.listening():
         yield made

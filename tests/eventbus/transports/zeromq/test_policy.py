@@ -486,7 +486,7 @@ def renew(world: World, step: Decision, *, fails: bool) -> None:
 
 
 def check(world: World, step: Decision, echo_interval: float) -> None:
-    """What holds of every step."""
+    """The invariants of every step."""
     assert step.look_again >= world.now
     assert world.is_up or not step.echo
     assert world.is_up or not world.echoing
