@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         ServiceFailed,
         ServiceTimeout,
         SwappedPorts,
+        TooManyValues,
         UnknownClient,
         WrongServerKey,
     )
@@ -109,6 +110,7 @@ __all__ = [
     "StateChange",
     "SwappedPorts",
     "TimeLimit",
+    "TooManyValues",
     "UnknownClient",
     "WrongServerKey",
     "current_headers",
@@ -145,6 +147,7 @@ _HOMES = {
         "ServiceFailed",
         "ServiceTimeout",
         "SwappedPorts",
+        "TooManyValues",
         "UnknownClient",
         "WrongServerKey",
     ),
