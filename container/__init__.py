@@ -1,4 +1,4 @@
-"""What a service touches: a container that holds the bus, handlers collected when it starts, and components that run."""
+"""The parts of a service: a container that holds the bus, handlers collected when it starts, and components that run."""
 
 from typing import TYPE_CHECKING
 
