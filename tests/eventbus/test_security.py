@@ -500,7 +500,7 @@ def test_the_list_is_read_again_by_itself(guarded: Guarded, caplog: pytest.LogCa
 
 @pytest.mark.parametrize("broken", ["[clients.guest\n", "[clients.guest]\npublic_key = 'short'\n", "\0", "", None])
 def test_a_broken_list(guarded: Guarded, broken: str | None, caplog: pytest.LogCaptureFixture) -> None:
-    """While the file is broken or away what was read before stays in force, and each reading logs an error, no connection."""
+    """While the file is broken or away the last list stays in force, and each reading logs an error, but no connection."""
     if broken is None:
         guarded.file.unlink()
     else:
