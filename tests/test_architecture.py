@@ -32,6 +32,7 @@ KNOWS: dict[str, set[str]] = {
     "telemetry": WORDS | {"_base", "handle", "observe", "wire"},
     "proxy": WORDS | {"_base", "keys", "options", "telemetry", "wire"},
     "settings": {"_base", "errors", "keys", "options", "policies"},
+    "testing": BELOW_CLIENT | {"client", "container", "eventbus", "settings"},
     "cli": BELOW_CLIENT | {"client", "container", "proxy", "settings", "telemetry"},
     "container": BELOW_CLIENT | {"client", "proxy", "settings", "telemetry", "eventbus"},
     "__main__": {"cli"},
