@@ -8,6 +8,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from eventbus.ask.answers import Answers
     from eventbus.client import EventBusClient
     from eventbus.errors import (
         AddressInUse,
@@ -20,16 +21,20 @@ if TYPE_CHECKING:
         ForkedClient,
         HandlerTimeout,
         HandshakeFailed,
+        InvalidAnswer,
         InvalidEvent,
         InvalidHandler,
         InvalidHeaders,
         InvalidSettings,
         InvalidTopic,
         MonkeyPatched,
+        NoAnswer,
+        NobodyAnswers,
         NotConnected,
         NotEncrypted,
         ProxyUnreachable,
         ReconnectFailed,
+        RequestFailed,
         SendBufferFull,
         SendTimeout,
         ServiceFailed,
@@ -41,7 +46,7 @@ if TYPE_CHECKING:
     from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
     from eventbus.handle.current import current_headers, current_topic
     from eventbus.handle.dead_letter import DeadLetter
-    from eventbus.handle.marks import on
+    from eventbus.handle.marks import answers, on
     from eventbus.handle.middleware import Delivery, Emission, Middleware
     from eventbus.handle.retry import Retry
     from eventbus.handle.time_limit import TimeLimit
@@ -58,6 +63,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AddressInUse",
+    "Answers",
     "BaseEvent",
     "BaseEventTopic",
     "BaseEventType",
@@ -83,6 +89,7 @@ __all__ = [
     "ForkedClient",
     "HandlerTimeout",
     "HandshakeFailed",
+    "InvalidAnswer",
     "InvalidEvent",
     "InvalidHandler",
     "InvalidHeaders",
@@ -90,6 +97,8 @@ __all__ = [
     "InvalidTopic",
     "Middleware",
     "MonkeyPatched",
+    "NoAnswer",
+    "NobodyAnswers",
     "NotConnected",
     "NotEncrypted",
     "ProxyHealth",
@@ -98,6 +107,7 @@ __all__ = [
     "ReceivePolicy",
     "ReconnectFailed",
     "RejectReason",
+    "RequestFailed",
     "Retry",
     "SendBufferFull",
     "SendPolicy",
@@ -110,6 +120,7 @@ __all__ = [
     "TimeLimit",
     "UnknownClient",
     "WrongServerKey",
+    "answers",
     "current_headers",
     "current_topic",
     "now_iso",
@@ -117,6 +128,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "eventbus.ask.answers": ("Answers",),
     "eventbus.client": ("EventBusClient",),
     "eventbus.errors": (
         "AddressInUse",
@@ -129,16 +141,20 @@ _HOMES = {
         "ForkedClient",
         "HandlerTimeout",
         "HandshakeFailed",
+        "InvalidAnswer",
         "InvalidEvent",
         "InvalidHandler",
         "InvalidHeaders",
         "InvalidSettings",
         "InvalidTopic",
         "MonkeyPatched",
+        "NoAnswer",
+        "NobodyAnswers",
         "NotConnected",
         "NotEncrypted",
         "ProxyUnreachable",
         "ReconnectFailed",
+        "RequestFailed",
         "SendBufferFull",
         "SendTimeout",
         "ServiceFailed",
@@ -150,7 +166,7 @@ _HOMES = {
     "eventbus.events": ("BaseEvent", "BaseEventTopic", "BaseEventType"),
     "eventbus.handle.current": ("current_headers", "current_topic"),
     "eventbus.handle.dead_letter": ("DeadLetter",),
-    "eventbus.handle.marks": ("on",),
+    "eventbus.handle.marks": ("answers", "on"),
     "eventbus.handle.middleware": ("Delivery", "Emission", "Middleware"),
     "eventbus.handle.retry": ("Retry",),
     "eventbus.handle.time_limit": ("TimeLimit",),
