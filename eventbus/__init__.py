@@ -4,8 +4,9 @@ These are the public names. Each is imported at its first use (PEP 562), with th
 asks for the version, or that runs only a proxy, loads neither pydantic nor a client.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from eventbus.exports import lazy
 
 if TYPE_CHECKING:
     from eventbus.ask.answers import Answers
@@ -181,19 +182,7 @@ _HOMES = {
     "eventbus.stamped_event": ("StampedEvent", "now_iso"),
     "eventbus.wire.codec": ("RejectReason",),
 }
-"""The module of each name."""
-
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+"""The names that each module defines."""
 
 if not TYPE_CHECKING:  # with a __getattr__, type checkers would believe in every name
-
-    def __getattr__(name: str) -> object:
-        try:
-            module = _HOME_OF[name]
-        except KeyError:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-        found = globals()[name] = getattr(import_module(module), name)
-        return found
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+    __getattr__, __dir__ = lazy(__name__, _HOMES)
