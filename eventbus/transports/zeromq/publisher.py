@@ -281,10 +281,10 @@ class Publisher:
         while self._socket.poll(0):
             change = self._socket.recv(_NOWAIT)
             if change[:1] == _SUBSCRIBED:
+                self._expected.discard(change[1:])
                 if change[1:2] != PRIVATE:
                     self._subscribed.add(change[1:])
                     continue
-                self._expected.discard(change[1:])
                 limit = LimitNotice.of(change)
                 if limit is not None:
                     self._told_limit = limit.max_payload_bytes
