@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         ServiceFailed,
         ServiceTimeout,
         SwappedPorts,
+        TooManyValues,
         UnknownClient,
         WrongServerKey,
     )
@@ -119,6 +120,7 @@ __all__ = [
     "StateChange",
     "SwappedPorts",
     "TimeLimit",
+    "TooManyValues",
     "UnknownClient",
     "WrongServerKey",
     "answers",
@@ -161,6 +163,7 @@ _HOMES = {
         "ServiceFailed",
         "ServiceTimeout",
         "SwappedPorts",
+        "TooManyValues",
         "UnknownClient",
         "WrongServerKey",
     ),

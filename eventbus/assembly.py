@@ -149,6 +149,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             self.counters,
             self.hooks,
             max_event_bytes=options.max_event_bytes,
+            max_event_values=options.max_event_values,
         )
         self.emitter = Emitter(
             self.codec,
@@ -158,6 +159,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             self.hooks,
             Compressor(options.compression, options.compression_threshold),
             max_event_bytes=options.max_event_bytes,
+            max_event_values=options.max_event_values,
             packing=options.packing,
         )
         self._observe()
@@ -196,7 +198,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
 
 
 def _no_encoder() -> None:
-    """Make the value of a class in the table of encoders of a client whose hooks or middleware are told each event."""
+    """Make the value of a class in the table of encoders of a client whose hooks or middleware get each event."""
 
 
 def _weakly(hooks: Hooks) -> Callable[[DropReason, int], None]:

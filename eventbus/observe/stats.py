@@ -54,7 +54,7 @@ _TEXTS = {
 @public
 @dataclass(frozen=True, slots=True)
 class EventBusStats:
-    """What a client has done with events since it was created, at one moment.
+    """The counts of a client at one moment, since it was created.
 
     Attributes:
         emitted: events handed to the transport.
@@ -104,7 +104,7 @@ class DropLog:
 
     @property
     def counts(self) -> Mapping[DropReason, int]:
-        """How many events were dropped for each reason that has occurred."""
+        """The number of dropped events for each reason that has occurred."""
         return MappingProxyType({DropReason(key): count for key, count in self._throttle.counts().items()})
 
     def add(self, reason: DropReason, count: int = 1) -> None:
@@ -168,7 +168,15 @@ class Counters:
             return known is None
 
     def snapshot(
-        self, *, emitted: int, received: int, unread: int, malformed: int, drops: Mapping[DropReason, int]
+        self,
+        *,
+        emitted: int,
+        received: int,
+        unread: int,
+        malformed: int,
+        drops: Mapping[DropReason, int],
+        lost: int = 0,
+        repeated: int = 0,
     ) -> EventBusStats:
         """Return all counts of one moment, including those that other parts of the client keep.
 
@@ -178,10 +186,13 @@ class Counters:
             unread: events that the buffer has dropped before its first reader came.
             malformed: messages that the transport has skipped.
             drops: events that the transport has dropped, by reason.
+            lost: messages that the transport knows to be missing.
+            repeated: messages that the transport has skipped, because they had come before.
         """
         with self._lock:
             handled, handler_errors, rejects = self._handled, self._handler_errors, self._rejects.copy()
-            lost, repeated, unknown_types = self._lost, self._repeated, self._unknown_types.copy()
+            unknown_types = self._unknown_types.copy()
+            lost, repeated = lost + self._lost, repeated + self._repeated
         all_rejects = _sum(RejectReason, rejects, {RejectReason.FRAMES: malformed})
         all_drops = _sum(DropReason, self.drops.counts, {DropReason.UNREAD: unread}, drops)
         return EventBusStats(

@@ -17,7 +17,7 @@ from eventbus.transports.waiting import without_waiting
 
 @dataclass(frozen=True)
 class Features:
-    """What differs between transports.
+    """The differences between transports.
 
     Attributes:
         ordered: messages of one sending thread arrive in order.
@@ -97,7 +97,7 @@ class TransportConformance:
             transport.close(0)
 
     def test_status_follows(self, make: MakeTransport) -> None:
-        """`status` is CLOSED before open(), READY after it, and CLOSED after close(), and each change is told."""
+        """`status` is CLOSED before open(), READY after it, and CLOSED after close(); listeners get each change."""
         transport = make()
         status = transport.status
         told: list[ClientState] = []
@@ -178,7 +178,7 @@ class TransportConformance:
             assert numbers(read(transport, 2)) == [1, 2]
 
     def test_messages_of_an_earlier_opening_are_gone(self, opened: MakeTransport, transport: Transport) -> None:
-        """What had arrived but was not received before close() does not turn up after the next open()."""
+        """A message that had arrived but was not received before close() does not turn up after the next open()."""
         witness = opened()
         witness.subscribe(b"t")
         transport.open(PATIENCE_S)  # proves the path anew, after both subscriptions
@@ -190,7 +190,7 @@ class TransportConformance:
         assert numbers(read(transport, 1)) == [2]
 
     def test_close_flushes_to_others(self, opened: MakeTransport, transport: Transport) -> None:
-        """What was sent before close() reaches the others."""
+        """Messages sent before close() reach the others."""
         sender = opened()
         for number in range(1_000):
             sender.send(b"t", payload(number))
@@ -276,6 +276,22 @@ class TransportConformance:
         large = b"{" + bytes(range(256)) * 20_000 + b"}"
         transport.send(b"t", large)
         assert read(transport, 1) == [(b"t", large)]
+
+    def test_confirming_is_harmless(self, transport: Transport) -> None:
+        """confirm() takes each batch that receive() has returned, also twice, an empty one, and after close()."""
+        transport.send(b"t", payload(1))
+        batch = transport.receive()
+        while batch is not None and not batch[0]:
+            batch = transport.receive()
+        assert batch is not None
+        transport.confirm(batch)
+        transport.confirm(batch)
+        transport.confirm(([], []))
+        transport.send(b"t", payload(2))
+        assert numbers(read(transport, 1)) == [2]
+        assert (transport.lost, transport.repeated) == (0, 0)
+        transport.close(0)
+        transport.confirm(batch)
 
     # Subscriptions
 
@@ -449,7 +465,7 @@ def payload(number: int) -> bytes:
 
 
 def read(transport: Transport, count: int) -> list[tuple[bytes, bytes]]:
-    """Receive until there are so many messages."""
+    """Receive until this number of messages has arrived."""
     messages: list[tuple[bytes, bytes]] = []
 
     def enough() -> bool:
