@@ -1,64 +1,60 @@
 """A typed ZeroMQ event bus client as a dependency-injected service component.
 
-These are the public names. Each says ``eventbus`` as its module, so that tracebacks and pickles do not depend on the file in
-which it is defined. The proxy is imported at the first use of one of its names.
+These are the public names. Each is imported at its first use (PEP 562), with the modules that it needs: a program that only
+asks for the version, or that runs only a proxy, loads neither pydantic nor a client.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
-from eventbus.client import EventBusClient
-from eventbus.errors import (
-    AddressInUse,
-    CompressionMissing,
-    DescriptorsExhausted,
-    EncryptionRequired,
-    EventBusError,
-    EventTooLarge,
-    ExtraMissing,
-    ForkedClient,
-    HandlerTimeout,
-    HandshakeFailed,
-    InvalidEvent,
-    InvalidHandler,
-    InvalidHeaders,
-    InvalidSettings,
-    InvalidTopic,
-    MonkeyPatched,
-    NotConnected,
-    NotEncrypted,
-    ProxyUnreachable,
-    ReconnectFailed,
-    SendBufferFull,
-    SendTimeout,
-    ServiceFailed,
-    ServiceTimeout,
-    SwappedPorts,
-    UnknownClient,
-    WrongServerKey,
-)
-from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType, StampedEvent, now_iso
-from eventbus.handle import (
-    DeadLetter,
-    Delivery,
-    Emission,
-    Middleware,
-    Retry,
-    TimeLimit,
-    current_headers,
-    current_topic,
-    on,
-)
-from eventbus.keys import ClientKeys
-from eventbus.observe.health import EventBusHealth
-from eventbus.observe.hooks import EventBusHook
-from eventbus.observe.state import ClientState, StateChange
-from eventbus.observe.stats import DropReason, EventBusStats
-from eventbus.options import ClientOptions, ProxyOptions
-from eventbus.policies import Compression, ReceivePolicy, SendPolicy
-from eventbus.wire.codec import RejectReason
-
 if TYPE_CHECKING:
+    from eventbus.client import EventBusClient
+    from eventbus.errors import (
+        AddressInUse,
+        CompressionMissing,
+        DescriptorsExhausted,
+        EncryptionRequired,
+        EventBusError,
+        EventTooLarge,
+        ExtraMissing,
+        ForkedClient,
+        HandlerTimeout,
+        HandshakeFailed,
+        InvalidEvent,
+        InvalidHandler,
+        InvalidHeaders,
+        InvalidSettings,
+        InvalidTopic,
+        MonkeyPatched,
+        NotConnected,
+        NotEncrypted,
+        ProxyUnreachable,
+        ReconnectFailed,
+        SendBufferFull,
+        SendTimeout,
+        ServiceFailed,
+        ServiceTimeout,
+        SwappedPorts,
+        UnknownClient,
+        WrongServerKey,
+    )
+    from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
+    from eventbus.handle.current import current_headers, current_topic
+    from eventbus.handle.dead_letter import DeadLetter
+    from eventbus.handle.marks import on
+    from eventbus.handle.middleware import Delivery, Emission, Middleware
+    from eventbus.handle.retry import Retry
+    from eventbus.handle.time_limit import TimeLimit
+    from eventbus.keys import ClientKeys
+    from eventbus.observe.health import EventBusHealth
+    from eventbus.observe.hooks import EventBusHook
+    from eventbus.observe.state import ClientState, StateChange
+    from eventbus.observe.stats import DropReason, EventBusStats
+    from eventbus.options import ClientOptions, ProxyOptions
+    from eventbus.policies import Compression, ReceivePolicy, SendPolicy
     from eventbus.proxy import EventBusProxy, ProxyHealth
+    from eventbus.stamped_event import StampedEvent, now_iso
+    from eventbus.wire.codec import RejectReason
 
 __all__ = [
     "AddressInUse",
@@ -120,22 +116,67 @@ __all__ = [
     "on",
 ]
 
-_LATE = {"EventBusProxy", "ProxyHealth"}  # of the proxy, which a client does not need
+_HOMES = {
+    "eventbus.client": ("EventBusClient",),
+    "eventbus.errors": (
+        "AddressInUse",
+        "CompressionMissing",
+        "DescriptorsExhausted",
+        "EncryptionRequired",
+        "EventBusError",
+        "EventTooLarge",
+        "ExtraMissing",
+        "ForkedClient",
+        "HandlerTimeout",
+        "HandshakeFailed",
+        "InvalidEvent",
+        "InvalidHandler",
+        "InvalidHeaders",
+        "InvalidSettings",
+        "InvalidTopic",
+        "MonkeyPatched",
+        "NotConnected",
+        "NotEncrypted",
+        "ProxyUnreachable",
+        "ReconnectFailed",
+        "SendBufferFull",
+        "SendTimeout",
+        "ServiceFailed",
+        "ServiceTimeout",
+        "SwappedPorts",
+        "UnknownClient",
+        "WrongServerKey",
+    ),
+    "eventbus.events": ("BaseEvent", "BaseEventTopic", "BaseEventType"),
+    "eventbus.handle.current": ("current_headers", "current_topic"),
+    "eventbus.handle.dead_letter": ("DeadLetter",),
+    "eventbus.handle.marks": ("on",),
+    "eventbus.handle.middleware": ("Delivery", "Emission", "Middleware"),
+    "eventbus.handle.retry": ("Retry",),
+    "eventbus.handle.time_limit": ("TimeLimit",),
+    "eventbus.keys": ("ClientKeys",),
+    "eventbus.observe.health": ("EventBusHealth",),
+    "eventbus.observe.hooks": ("EventBusHook",),
+    "eventbus.observe.state": ("ClientState", "StateChange"),
+    "eventbus.observe.stats": ("DropReason", "EventBusStats"),
+    "eventbus.options": ("ClientOptions", "ProxyOptions"),
+    "eventbus.policies": ("Compression", "ReceivePolicy", "SendPolicy"),
+    "eventbus.proxy": ("EventBusProxy", "ProxyHealth"),
+    "eventbus.stamped_event": ("StampedEvent", "now_iso"),
+    "eventbus.wire.codec": ("RejectReason",),
+}
+"""The module of each name."""
 
-for _name in __all__:
-    if _name not in _LATE:
-        globals()[_name].__module__ = __name__
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
 if not TYPE_CHECKING:  # with a __getattr__, type checkers would believe in every name
 
     def __getattr__(name: str) -> object:
-        if name not in _LATE:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        from eventbus import proxy
-
-        found = getattr(proxy, name)
-        found.__module__ = __name__
-        globals()[name] = found
+        try:
+            module = _HOME_OF[name]
+        except KeyError:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+        found = globals()[name] = getattr(import_module(module), name)
         return found
 
     def __dir__() -> list[str]:

@@ -21,6 +21,7 @@ from eventbus.assembly import Assembly
 from eventbus.emit.topics import Topics
 from eventbus.errors import EventBusError, InvalidHandler, NotConnected, ProxyUnreachable
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
+from eventbus.exports import public
 from eventbus.handle.coroutines import running_loop
 from eventbus.handle.marks import check_callback, check_event_class, handlers_of
 from eventbus.handle.middleware import Emission, Middleware
@@ -45,6 +46,7 @@ type _Attachment = tuple[Any, Callable[..., object], Any]
 
 
 # BaseEvent[Any]: it is invariant in its type enum, which each service brings.
+@public
 class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTopicClass: BaseEventTopic]:
     """Emits and receives the events of one class over one proxy.
 

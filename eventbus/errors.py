@@ -34,9 +34,12 @@ EventBusError
 
 import errno
 
+from eventbus.exports import public
+
 _OS_FACTS = ("errno", "strerror", "filename", "filename2")  # what an OSError does not keep in its __dict__
 
 
+@public
 class EventBusError(Exception):
     """The root of all errors that this package raises on purpose.
 
@@ -63,26 +66,32 @@ def _new(kind: type[EventBusError], *args: object) -> EventBusError:
     return kind.__new__(kind, *args)
 
 
+@public
 class InvalidEvent(EventBusError, TypeError):
     """What was handed to the client is no event of its class, or a bare type lacks what the class needs."""
 
 
+@public
 class InvalidTopic(EventBusError, ValueError):
     """The topic is no member of the client's topic enum, or its value cannot be sent."""
 
 
+@public
 class InvalidHeaders(EventBusError, ValueError):
     """The headers of an event are no texts, or too long."""
 
 
+@public
 class InvalidHandler(EventBusError, TypeError):
     """A callback or a method marked with ``@on`` cannot be called with an event of this bus."""
 
 
+@public
 class InvalidSettings(EventBusError, ValueError):
     """One or more settings are unknown or have a bad value; the text names each variable."""
 
 
+@public
 class ExtraMissing(InvalidSettings):
     """A library is needed that comes with an extra of this package, and it is not installed.
 
@@ -103,6 +112,7 @@ class ExtraMissing(InvalidSettings):
         return f"{self.library or self.extra} is not installed: pip install 'eventbus[{self.extra}]' ({self.wanted_by})"
 
 
+@public
 class CompressionMissing(ExtraMissing):
     """A compression is to be used, or has been used by a publisher, and its library is not installed.
 
@@ -117,6 +127,7 @@ class CompressionMissing(ExtraMissing):
         self.compression = name
 
 
+@public
 class EventTooLarge(EventBusError, ValueError):
     """The event is larger than the client may send, or than the proxy accepts; nothing was sent.
 
@@ -167,6 +178,7 @@ class PayloadDamaged(EventBusError, ValueError):
     """A compressed payload is damaged or cut off, or other bytes follow it."""
 
 
+@public
 class NotConnected(EventBusError, ConnectionError):
     """The call needs an open client.
 
@@ -183,6 +195,7 @@ class NotConnected(EventBusError, ConnectionError):
         return f"the client for {self.endpoints} is not connected: call connect(), or use it inside `with client:`"
 
 
+@public
 class ForkedClient(NotConnected):
     """The process was forked while the client was open: the sockets belong to the parent, the child must not use them."""
 
@@ -193,6 +206,7 @@ class ForkedClient(NotConnected):
         )
 
 
+@public
 class ReconnectFailed(NotConnected):
     """The client has given up: all attempts to reconnect that it may make have failed. It is closed.
 
@@ -213,6 +227,7 @@ class ReconnectFailed(NotConnected):
         )
 
 
+@public
 class ProxyUnreachable(EventBusError, TimeoutError):
     """No proxy forwarded a message in time.
 
@@ -239,6 +254,7 @@ class ProxyUnreachable(EventBusError, TimeoutError):
         return f"no event bus proxy answered at {self.endpoints} within {self.timeout:g} s{hint}: {remedy}"
 
 
+@public
 class HandshakeFailed(EventBusError, ConnectionError):
     """Proxy and client do not agree on who may talk to whom. A client that need not be connected goes on trying.
 
@@ -255,6 +271,7 @@ class HandshakeFailed(EventBusError, ConnectionError):
         return f"the proxy at {self.endpoint} and this client do not agree on who may talk: see `eventbus check`"
 
 
+@public
 class SwappedPorts(HandshakeFailed):
     """The client's two ports are those of a proxy, exchanged.
 
@@ -276,6 +293,7 @@ class SwappedPorts(HandshakeFailed):
         )
 
 
+@public
 class WrongServerKey(HandshakeFailed):
     """The proxy does not have the secret key that belongs to the public one that the client expects.
 
@@ -296,6 +314,7 @@ class WrongServerKey(HandshakeFailed):
         )
 
 
+@public
 class UnknownClient(HandshakeFailed):
     """The proxy's allow-list does not have the client's public key.
 
@@ -315,6 +334,7 @@ class UnknownClient(HandshakeFailed):
         )
 
 
+@public
 class EncryptionRequired(HandshakeFailed):
     """The proxy talks to clients with keys only, and this one has none."""
 
@@ -325,6 +345,7 @@ class EncryptionRequired(HandshakeFailed):
         )
 
 
+@public
 class NotEncrypted(HandshakeFailed):
     """The client has keys, and does not talk to a proxy that does not use CURVE."""
 
@@ -336,6 +357,7 @@ class NotEncrypted(HandshakeFailed):
         )
 
 
+@public
 class SendBufferFull(EventBusError):
     """The send buffer is full, so the event was not sent.
 
@@ -357,6 +379,7 @@ class SendBufferFull(EventBusError):
         )
 
 
+@public
 class SendTimeout(SendBufferFull, TimeoutError):
     """The send buffer stayed full, so the event was not sent.
 
@@ -376,6 +399,7 @@ class SendTimeout(SendBufferFull, TimeoutError):
         )
 
 
+@public
 class HandlerTimeout(EventBusError, TimeoutError):
     """An ``async`` handler took longer than its time limit, and was cancelled.
 
@@ -394,6 +418,7 @@ class HandlerTimeout(EventBusError, TimeoutError):
         return f"{self.handler} was cancelled: it took longer than its time limit of {self.limit:g} s"
 
 
+@public
 class ServiceFailed(EventBusError):
     """A service has failed more often than its restart policy allows; its cause is what `run` has raised at last.
 
@@ -412,6 +437,7 @@ class ServiceFailed(EventBusError):
         return f"service {self.service} has failed and is not run again: {self.reason}"
 
 
+@public
 class ServiceTimeout(EventBusError, TimeoutError):
     """A service was asked to stop and goes on.
 
@@ -434,6 +460,7 @@ class ServiceTimeout(EventBusError, TimeoutError):
         )
 
 
+@public
 class AddressInUse(EventBusError, OSError):
     """A port of the proxy is taken.
 
@@ -473,6 +500,7 @@ class ProbePortInUse(AddressInUse):
         )
 
 
+@public
 class DescriptorsExhausted(EventBusError, OSError):
     """The process may not open as many files and sockets as are needed: nothing was opened.
 
@@ -496,6 +524,7 @@ class DescriptorsExhausted(EventBusError, OSError):
         )
 
 
+@public
 class MonkeyPatched(EventBusError, RuntimeError):
     """gevent or eventlet has replaced Python's threads or sockets, and the call would hang or fail.
 

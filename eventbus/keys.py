@@ -15,6 +15,7 @@ from stat import S_IRWXG, S_IRWXO, S_ISREG
 from eventbus._base.log import Log
 from eventbus._base.secret import Secret, reveal
 from eventbus.errors import InvalidSettings
+from eventbus.exports import public
 
 __all__ = [
     "PUBLIC_SUFFIX",
@@ -117,6 +118,7 @@ def public_key_of(secret_key: str | Secret) -> str:
         raise InvalidSettings("the secret key is no CURVE key: make one with `eventbus keygen`") from None
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class ClientKeys:
     """The keys of a client, for a proxy that uses CURVE.

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypedDict
 
+from eventbus.exports import public
 from eventbus.keys import ClientKeys, Secret
 from eventbus.policies import Compression, ReceivePolicy, SendPolicy
 
@@ -65,6 +66,7 @@ class ZeroMQOptions:
         object.__setattr__(self, "send_policy", SendPolicy(self.send_policy))  # which takes the value of a member, too
 
 
+@public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientOptions(ZeroMQOptions):
     """How an `EventBusClient` behaves, with the options of its connections. Times are in seconds.
@@ -137,6 +139,7 @@ class ClientArguments(ZeroMQArguments, total=False):
     compression_threshold: int
 
 
+@public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyOptions:
     """How an `EventBusProxy` behaves. Times are in seconds.

@@ -2,7 +2,10 @@
 
 from enum import StrEnum
 
+from eventbus.exports import public
 
+
+@public
 class ReceivePolicy(StrEnum):
     """What happens to events when the receive buffer is full; their callbacks are called in any case.
 
@@ -23,6 +26,7 @@ class ReceivePolicy(StrEnum):
     """
 
 
+@public
 class SendPolicy(StrEnum):
     """What `emit_event` does when the send buffer is full."""
 
@@ -34,6 +38,7 @@ class SendPolicy(StrEnum):
     """Drop the event and count it."""
 
 
+@public
 class Compression(StrEnum):
     """What large payloads are compressed with. Receivers recognise it by the payload, regardless of their own setting."""
 

@@ -8,15 +8,18 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import auto
-from threading import Event, Thread
+from threading import Thread
 from time import monotonic
 from typing import Any
 
 import zmq
 
-import eventbus
 from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy
 from eventbus.keys import ClientKeys, reveal
+from eventbus.testing._waiting import eventually as eventually
+from eventbus.testing._waiting import in_thread as in_thread
+from eventbus.testing._waiting import is_waiting as is_waiting
+from eventbus.testing._waiting import run_threads as run_threads
 
 PATIENCE = 20.0  # seconds; only ever used up by a failing test
 
@@ -53,16 +56,6 @@ def json_of(value: float = 0.0, event_type: str = "updated") -> bytes:
     return b'{"type":"%s","time":"2026-01-31T12:00:00+00:00","value":%s}' % (event_type.encode(), str(float(value)).encode())
 
 
-def eventually(condition: Callable[[], object], timeout: float = 10.0, what: str = "") -> None:
-    """Return as soon as the condition is true; fail if it is not in time."""
-    end = monotonic() + timeout
-    pause = Event()
-    while not condition():
-        if monotonic() > end:
-            raise AssertionError(f"not within {timeout:g} s: {what or condition}")
-        pause.wait(0.005)
-
-
 def fields_of(record: logging.LogRecord) -> dict[str, object]:
     """The fields of this package that a line of the log has."""
     return {name: value for name, value in vars(record).items() if name.startswith("eventbus_") and value is not None}
@@ -85,52 +78,6 @@ class Recorder:
         """The values of the events, as soon as there are so many."""
         eventually(lambda: len(self.events) >= count, timeout, f"{count} events")
         return self.values
-
-
-def run_threads(count: int, action: Callable[[int], object]) -> None:
-    """Call `action(0)` to `action(count - 1)`, each in a thread, at once; raise the first of their exceptions."""
-    errors: list[BaseException] = []
-
-    def run(number: int) -> None:
-        try:
-            action(number)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [Thread(target=run, args=(number,), daemon=True) for number in range(count)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(PATIENCE)
-        assert not thread.is_alive(), "a thread has not finished"
-    if errors:
-        raise errors[0]
-
-
-@contextmanager
-def in_thread(action: Callable[[], object]) -> Iterator[Thread]:
-    """Run the action in a thread; at the end of the block it must have come to an end, without an exception."""
-    errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            action()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = Thread(target=run, daemon=True)
-    thread.start()
-    yield thread
-    thread.join(PATIENCE)
-    assert not thread.is_alive(), "the thread has not finished"
-    if errors:
-        raise errors[0]
-
-
-def is_waiting(thread: Thread) -> bool:
-    """Whether the thread waits for a condition at this moment."""
-    frame = sys._current_frames().get(thread.ident or 0)
-    return frame is not None and frame.f_code.co_filename == threading.__file__ and frame.f_code.co_name == "wait"
 
 
 def is_joining(thread: Thread) -> bool:
@@ -209,12 +156,8 @@ def read_until(subscriber: "zmq.Socket[bytes]", last: bytes) -> list[list[bytes]
     return messages
 
 
-# The package without what its __init__ imports, which takes most of the time until the proxy runs.
 PROXY_PROCESS = """
 import sys
-from types import ModuleType
-package = sys.modules["eventbus"] = ModuleType("eventbus")
-package.__path__ = [sys.argv[1]]
 from eventbus.proxy import EventBusProxy
 with EventBusProxy(pub_port=0, sub_port=0) as proxy:
     print(proxy.pub_port, proxy.sub_port, flush=True)
@@ -226,7 +169,7 @@ with EventBusProxy(pub_port=0, sub_port=0) as proxy:
 def proxy_process() -> Iterator[tuple[subprocess.Popen[str], int, int]]:
     """A proxy in a process of its own, with its two ports."""
     process = subprocess.Popen(
-        [sys.executable, "-c", PROXY_PROCESS, *eventbus.__path__],
+        [sys.executable, "-c", PROXY_PROCESS],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -8,17 +8,19 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-WORDS = {"errors", "events", "policies"}
+WORDS = {"errors", "events", "exports", "policies"}
 BELOW_TRANSPORTS = WORDS | {"_base", "keys", "observe", "options", "wire"}
 BELOW_CLIENT = BELOW_TRANSPORTS | {"emit", "handle", "receive", "transports"}
 
 KNOWS: dict[str, set[str]] = {
-    "errors": set(),
-    "policies": set(),
-    "events": set(),
+    "exports": set(),
+    "errors": {"exports"},
+    "policies": {"exports"},
+    "events": {"exports"},
+    "stamped_event": {"events", "exports"},
     "_base": {"errors"},
-    "keys": {"errors", "_base"},
-    "options": {"keys", "policies"},
+    "keys": {"errors", "exports", "_base"},
+    "options": {"exports", "keys", "policies"},
     "wire": WORDS | {"_base"},
     "observe": WORDS | {"_base", "wire"},
     "handle": WORDS | {"_base", "wire", "observe"},
@@ -30,6 +32,7 @@ KNOWS: dict[str, set[str]] = {
     "telemetry": WORDS | {"_base", "handle", "observe", "wire"},
     "proxy": WORDS | {"_base", "keys", "options", "telemetry", "wire"},
     "settings": {"_base", "errors", "keys", "options", "policies"},
+    "testing": BELOW_CLIENT | {"client", "container", "eventbus", "settings"},
     "cli": BELOW_CLIENT | {"client", "container", "proxy", "settings", "telemetry"},
     "container": BELOW_CLIENT | {"client", "proxy", "settings", "telemetry", "eventbus"},
     "__main__": {"cli"},

@@ -5,19 +5,13 @@ letter when all attempts have failed, each of which may take five seconds.
 """
 
 from eventbus.handle.current import current_headers, current_topic
-from eventbus.handle.dead_letter import DeadLetter
 from eventbus.handle.marks import on
 from eventbus.handle.middleware import Delivery, Emission, Middleware
-from eventbus.handle.retry import Retry
-from eventbus.handle.time_limit import TimeLimit
 
 __all__ = [
-    "DeadLetter",
     "Delivery",
     "Emission",
     "Middleware",
-    "Retry",
-    "TimeLimit",
     "current_headers",
     "current_topic",
     "on",

@@ -6,6 +6,7 @@ from contextvars import ContextVar
 from operator import length_hint
 from typing import Any
 
+from eventbus.exports import public
 from eventbus.wire.headers import Headers, decode_headers
 
 # The topics of the events that are dispatched, and the iterator through those: it knows which one is being handled, so that
@@ -15,6 +16,7 @@ _topics: ContextVar[tuple[list[bytes], Iterator[Any]] | str | None] = ContextVar
 _encoded_headers: ContextVar[bytes] = ContextVar("eventbus_headers", default=b"")
 
 
+@public
 def current_headers() -> Headers:
     """Return the headers that came with the event that the calling handler handles; none outside of handlers.
 
@@ -23,6 +25,7 @@ def current_headers() -> Headers:
     return decode_headers(_encoded_headers.get())
 
 
+@public
 def current_topic() -> str | None:
     """Return the topic of the event that the calling handler handles; None outside of handlers.
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from eventbus._base.printable import printable
 from eventbus.errors import InvalidHeaders, InvalidTopic
 from eventbus.events import BaseEventTopic
+from eventbus.exports import public
 from eventbus.handle.middleware import Delivery, Emission, HandleNext, HandleNextAsync, Middleware
 from eventbus.wire.frames import MAX_TOPIC_BYTES
 
@@ -12,6 +13,7 @@ _REASON, _TOPIC, _HANDLER = "dead-letter-reason", "dead-letter-topic", "dead-let
 _MAX_CHARACTERS = 500  # of a reason and of a handler's name: all headers together are limited to 8 KiB
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class DeadLetter(Middleware):
     """Emits an event whose handler has raised to a dead-letter topic, with the reason; then raises the exception again.

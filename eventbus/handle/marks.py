@@ -14,6 +14,7 @@ from typing import Any
 
 from eventbus.errors import InvalidHandler
 from eventbus.events import BaseEventTopic, BaseEventType
+from eventbus.exports import public
 from eventbus.handle.annotations import classes_in, evaluated, is_protocol
 
 _MARKS = "__eventbus_marks__"
@@ -48,6 +49,7 @@ class Handler:
 
 
 # `Callable[..., Any]` in the bound, not on a parameter: the decorator hands back exactly the type that it was given.
+@public
 def on[Marked: Callable[..., Any]](*types: BaseEventType, topic: BaseEventTopic | None = None) -> Callable[[Marked], Marked]:
     """Mark a function or method as the handler of events of these types.
 

@@ -9,9 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
+from eventbus.exports import public
 from eventbus.wire.headers import NO_HEADERS, Headers
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Emission:
     """What one call of `emit_event` or `emit_events` is about to send. `dataclasses.replace` makes a changed copy.
@@ -29,6 +31,7 @@ class Emission:
     packed: bool = False
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """One event that is about to be handled by one handler. `dataclasses.replace` makes a changed copy.
@@ -53,6 +56,7 @@ type HandleNext = Callable[[Delivery], object]
 type HandleNextAsync = Callable[[Delivery], Awaitable[object]]
 
 
+@public
 class Middleware:
     """Is called around every call of a handler, and around every call of `emit_event` and `emit_events`.
 

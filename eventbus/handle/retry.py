@@ -6,11 +6,13 @@ from time import sleep
 
 from eventbus._base.backoff import backoff, jittered
 from eventbus._base.log import Log
+from eventbus.exports import public
 from eventbus.handle.middleware import Delivery, HandleNext, HandleNextAsync, Middleware
 
 _log = Log()
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class Retry(Middleware):
     """Calls a handler that raises again, after a random pause that doubles each time; then raises the last exception.

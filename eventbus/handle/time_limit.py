@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from eventbus.errors import HandlerTimeout
+from eventbus.exports import public
 from eventbus.handle.middleware import Delivery, HandleNext, HandleNextAsync, Middleware
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class TimeLimit(Middleware):
     """Cancels an ``async`` handler that takes too long. Other handlers cannot be cancelled and run without a limit.

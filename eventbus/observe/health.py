@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass
 
+from eventbus.exports import public
 from eventbus.observe.state import ClientState
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class EventBusHealth:
     """A client's health at one moment: `ready` and `live` are what Kubernetes calls readiness and liveness.

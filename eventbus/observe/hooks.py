@@ -11,6 +11,7 @@ from typing import Any, TypeGuard
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
 from eventbus.events import BaseEvent, BaseEventType
+from eventbus.exports import public
 from eventbus.observe.state import StateChange
 from eventbus.observe.stats import DropReason
 from eventbus.wire.codec import RejectReason
@@ -22,6 +23,7 @@ type HookCall = Callable[..., None]
 type HookCalls = HookCall | _Nothing
 
 
+@public
 class EventBusHook:
     """Base class of hooks. Its methods do nothing: override those that you need.
 

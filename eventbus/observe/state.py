@@ -12,8 +12,10 @@ from time import monotonic
 from eventbus._base.deadline import Deadline
 from eventbus._base.log import Log
 from eventbus.errors import EventBusError
+from eventbus.exports import public
 
 
+@public
 class ClientState(StrEnum):
     """The state of the path to the proxy and back.
 
@@ -30,6 +32,7 @@ class ClientState(StrEnum):
     """Not connected yet, closed, or given up after the last attempt to reconnect."""
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class StateChange:
     """One change of a client's state, the argument of callbacks of `EventBusClient.on_state_change`.

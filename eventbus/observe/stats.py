@@ -8,11 +8,13 @@ from types import MappingProxyType
 
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
+from eventbus.exports import public
 from eventbus.wire.codec import RejectReason
 
 MAX_UNKNOWN_TYPES = 100  # types of events that are counted one by one
 
 
+@public
 class DropReason(StrEnum):
     """Why an event was dropped."""
 
@@ -46,6 +48,7 @@ _TEXTS = {
 }
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class EventBusStats:
     """What a client has done with events since it was created, at one moment.

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Self
 
+from eventbus.exports import public
+
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
@@ -45,6 +47,7 @@ class HandshakeFailures:
         return HandshakeFailures(self.no_detail + other.no_detail, self.protocol + other.protocol, self.auth + other.auth)
 
 
+@public
 @dataclass(frozen=True, slots=True)
 class ProxyHealth:
     """The health of a proxy at one moment; of a stopped proxy, when it stopped.

@@ -2,7 +2,8 @@
 
 The kernel closes the sockets of a killed process only after it has freed the memory, at a tenth of a millisecond for each
 megabyte, and messages that publishers send in the meantime are lost. So this file runs as a script that imports ZeroMQ and
-the modules that a proxy needs, but neither the rest of this package nor pydantic.
+the modules that a proxy needs, but neither the rest of this package nor pydantic. It is a script rather than ``-m``, so that
+it finds the package where the program that starts it has found it.
 """
 
 import json
@@ -16,10 +17,9 @@ from dataclasses import fields
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
-from types import ModuleType
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the script imports eventbus later, without its __init__
+if TYPE_CHECKING:  # the script imports eventbus later
     from eventbus.options import ProxyOptions
 
 _MAX_DESCRIPTORS = 1_048_576  # the most that Linux allows by default
@@ -161,7 +161,5 @@ def _read(descriptor: int) -> str:
 
 
 if __name__ == "__main__":
-    # The package without what its __init__ imports.
-    package = sys.modules["eventbus"] = ModuleType("eventbus")
-    package.__path__ = [str(Path(__file__).parents[1])]
+    sys.path.append(str(Path(__file__).parents[2]))
     sys.exit(run(sys.argv[1]))

@@ -9,6 +9,7 @@ from eventbus._base.addresses import check_ports, checked_host, is_loopback
 from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
 from eventbus.errors import InvalidSettings
+from eventbus.exports import public
 from eventbus.keys import ClientKeys, checked_key, new_pair, public_key_of
 from eventbus.options import PUB_PORT, SUB_PORT, ProxyArguments, ProxyOptions
 from eventbus.proxy import memory
@@ -20,6 +21,7 @@ from eventbus.proxy.health import Connections, HandshakeFailures, ProxyHealth, T
 __all__ = ["Connections", "EventBusProxy", "HandshakeFailures", "ProxyHealth", "Traffic"]
 
 
+@public
 class EventBusProxy:
     """Passes every event from the publishers on one port to the subscribers on the other, natively in libzmq.
 

@@ -1,8 +1,8 @@
 """The contract between a client and what carries its messages: ZeroMQ, memory, or an engine of your own.
 
 A transport moves messages of two frames, topic and payload, and knows nothing of events: `wire` says what is in the frames.
-To write a transport, fulfil this protocol and add it to the candidates of ``tests/conformance``, the suite that every
-transport passes.
+To write a transport, fulfil this protocol and pass the suite of `eventbus.testing.conformance`, as every transport of this
+package does.
 """
 
 from typing import Protocol

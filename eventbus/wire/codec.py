@@ -14,6 +14,7 @@ from eventbus._base.log import Log
 from eventbus._base.printable import printable
 from eventbus.errors import EventBusError, InvalidEvent
 from eventbus.events import BaseEventType
+from eventbus.exports import public
 from eventbus.wire.decoders import decoder_of
 from eventbus.wire.encoders import encoder_of
 from eventbus.wire.frames import ARRAY
@@ -25,6 +26,7 @@ _MAX_EXPLAINED = 1_000  # elements of one array that are rejected one by one, ea
 _MAX_LISTED_ERRORS = 1_000  # two bytes of a payload may make an error, which takes 400 bytes in a list
 
 
+@public
 class RejectReason(StrEnum):
     """Why a message, or one of several events in it, was rejected."""
 

@@ -10,8 +10,8 @@ import pytest
 import eventbus
 from tests.support import run_script
 
-LATE = {"eventbus.proxy", "tomllib", "asyncio"}
-"""What a client does not need, and what comes with it."""
+LATE = {"eventbus.proxy", "eventbus.stamped_event", "eventbus.transports.zeromq.reachability", "tomllib", "asyncio"}
+"""Modules that a client does not need until it asks for them."""
 
 SOURCE = ast.parse(Path(eventbus.__file__).read_text())
 
@@ -22,15 +22,16 @@ def test_the_list_is_in_order() -> None:
     assert set(eventbus.__all__) <= set(dir(eventbus))
 
 
-def test_everything_imported_is_exported() -> None:
-    """What `__init__` imports of this package is public, also what is imported late."""
+def test_type_checkers_see_what_programs_get() -> None:
+    """The imports for type checkers agree with the table that programs use, and with `__all__`."""
     imported = {
-        alias.name
+        alias.name: node.module
         for node in ast.walk(SOURCE)
         if isinstance(node, ast.ImportFrom) and str(node.module).startswith("eventbus.")
         for alias in node.names
     }
-    assert imported == set(eventbus.__all__)
+    assert imported == eventbus._HOME_OF
+    assert set(imported) == set(eventbus.__all__)
 
 
 @pytest.mark.parametrize("name", eventbus.__all__)
@@ -59,8 +60,19 @@ def test_a_name_that_is_not_there() -> None:
 
 
 @pytest.mark.process
+def test_importing_the_package_imports_no_other() -> None:
+    """`import eventbus` loads nothing but itself, so that the command line can answer `--version` at once."""
+    done = run_script(
+        "import sys\nimport eventbus\nprint(*(n for n in sys.modules if n.partition('.')[0] in NAMES))\n".replace(
+            "NAMES", repr(("eventbus", "pydantic", "zmq", "dependency_injector"))
+        )
+    )
+    assert done.stdout.split() == ["eventbus"]
+
+
+@pytest.mark.process
 def test_importing_a_client_imports_no_proxy() -> None:
-    """`import eventbus` does not load the proxy until it is asked for."""
+    """A client does not load the proxy until it is asked for."""
     done = run_script(
         "import json, sys\n"
         "from eventbus import EventBusClient\n"

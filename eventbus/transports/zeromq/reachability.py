@@ -27,7 +27,6 @@ _KINDS = {PUBLISHERS: "XSUB", SUBSCRIBERS: "XPUB"}  # the proxy's sockets
 _PEERS = {PUBLISHERS: int(zmq.XPUB), SUBSCRIBERS: int(zmq.SUB)}  # the client's
 _VARIABLES = MappingProxyType({PUBLISHERS: "EVENTBUS_PUB_PORT", SUBSCRIBERS: "EVENTBUS_SUB_PORT"})
 _SECOND_LOOK_TIMEOUT_S = 1.0  # for attempts that only make an explanation better
-_EXPLANATION_S, _MIN_EXPLANATION_S = 1.0, 0.2
 _MAX_QUOTED = 60  # characters of what a peer answers
 _HANDSHAKE_DESCRIPTORS = 12
 
@@ -240,38 +239,6 @@ class Reachability:
             else:
                 return address
         raise AssertionError("a host has an address")
-
-
-class Explanation:
-    """Finds out in a thread why no proxy answers, shortly before a caller's deadline. One thread at a time.
-
-    Args:
-        reachability: makes the checks, with a timeout in seconds for each.
-    """
-
-    def __init__(self, reachability: Callable[[float], Reachability]) -> None:
-        self._reachability = reachability
-        self._begun = False
-        self._found: CheckFailed | None = None
-        self._thread = Thread(target=self._find, name="eventbus-diagnosis", daemon=True)
-        self._timeout = 0.0
-
-    def begin_before(self, deadline: Deadline) -> bool:
-        """Begin if the deadline comes soon. Returns True, for conditions that are checked again and again."""
-        if not self._begun and deadline.left() < min(_EXPLANATION_S, deadline.timeout / 2):
-            self._begun = True
-            self._timeout = max(_MIN_EXPLANATION_S, deadline.left())
-            self._thread.start()
-        return True
-
-    def found(self) -> CheckFailed | None:
-        """Return what was found; None if nothing was by now."""
-        if self._begun:
-            self._thread.join(_MIN_EXPLANATION_S)
-        return self._found
-
-    def _find(self) -> None:
-        self._found = self._reachability(self._timeout).failure()
 
 
 def answers_at_ipv6(host: str, port: int, timeout: float) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
 from threading import RLock
-from typing import NoReturn, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
 import zmq
 
@@ -34,15 +34,17 @@ from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog, DropReason
 from eventbus.options import HOST, PUB_PORT, SUB_PORT, ZeroMQArguments, ZeroMQOptions
 from eventbus.transports.zeromq.context import shared_context
-from eventbus.transports.zeromq.diagnosis import diagnose
+from eventbus.transports.zeromq.explanation import Explanation
 from eventbus.transports.zeromq.link import ProxyLink
 from eventbus.transports.zeromq.numbered_publisher import NumberedPublisher
 from eventbus.transports.zeromq.policy import ConnectionStatuses
 from eventbus.transports.zeromq.publisher import Publisher
-from eventbus.transports.zeromq.reachability import CheckFailed, Explanation, Reachability, answers_at_ipv6
 from eventbus.transports.zeromq.subscriber import Subscriber
 from eventbus.wire.frames import MAX_TOPIC_BYTES, Batch
 from eventbus.wire.notices import Action, DenialNotice
+
+if TYPE_CHECKING:  # imported when a connection fails, because most clients never need it
+    from eventbus.transports.zeromq.reachability import CheckFailed, Reachability
 
 __all__ = ["ZeroMQArguments", "ZeroMQOptions", "ZeroMQTransport"]
 
@@ -188,7 +190,7 @@ class ZeroMQTransport:
                 self.send = link.publisher.send
                 link.opened = True
         kept = False
-        explanation = Explanation(self._reachability)
+        explanation = Explanation(self._find_failure)
         try:
             # If no proxy is required, the first failed attempt ends the wait.
             proven = link.prove(
@@ -271,6 +273,9 @@ class ZeroMQTransport:
 
     def _diagnose(self, statuses: ConnectionStatuses) -> Callable[[], EventBusError] | None:
         """Return what makes the error that says why the proxy does not let this client in, if that can be told."""
+        from eventbus.transports.zeromq.diagnosis import diagnose
+        from eventbus.transports.zeromq.reachability import CheckFailed
+
         for endpoint, status in zip((self._pub_endpoint, self._sub_endpoint), statuses, strict=True):
             diagnosis = diagnose(endpoint, status, self._options.keys)
             if diagnosis is not None:
@@ -284,20 +289,27 @@ class ZeroMQTransport:
                     return partial(SwappedPorts, self._pub_endpoint, *self._ports)
         return diagnosis
 
-    def _reachability(self, timeout: float) -> Reachability:
+    def _reachability(self, timeout: float) -> "Reachability":
+        from eventbus.transports.zeromq.reachability import Reachability
+
         return Reachability(self._host, *self._ports, self._options.keys, timeout=timeout)
 
+    def _find_failure(self, timeout: float) -> "CheckFailed | None":
+        return self._reachability(timeout).failure()
+
     def _answers_at_ipv6(self) -> bool:
+        from eventbus.transports.zeromq.reachability import answers_at_ipv6
+
         return answers_at_ipv6(self._host, self._ports[1], _CHECK_TIMEOUT_S)
 
-    def _unreachable(self, timeout: float, found: CheckFailed | None, seen: str = "") -> ProxyUnreachable:
+    def _unreachable(self, timeout: float, found: "CheckFailed | None", seen: str = "") -> ProxyUnreachable:
         if found is None:
             return ProxyUnreachable(self.endpoints, timeout, seen)
         return ProxyUnreachable(self.endpoints, timeout, found.detail, found.remedy)
 
     def _report_overdue(self) -> None:
         """Log once why no proxy has answered yet; for a client that requires none."""
-        error = self._unreachable(self._options.connect_timeout, self._reachability(_CHECK_TIMEOUT_S).failure())
+        error = self._unreachable(self._options.connect_timeout, self._find_failure(_CHECK_TIMEOUT_S))
         if self.status.note_trouble():
             self._log.warning("%s; the client keeps trying", error, error=type(error).__name__)
 

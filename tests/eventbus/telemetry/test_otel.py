@@ -22,9 +22,8 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
-from eventbus import ClientState, DropReason, RejectReason, StateChange
+from eventbus import ClientState, DeadLetter, DropReason, RejectReason, StateChange
 from eventbus.errors import InvalidTopic, SendBufferFull
-from eventbus.handle import DeadLetter
 from eventbus.handle.middleware import Delivery, Emission
 from eventbus.telemetry.labels import LIMIT, OTHER
 from eventbus.telemetry.otel import OpenTelemetryMetrics, OpenTelemetryTraces

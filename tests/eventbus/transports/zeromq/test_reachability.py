@@ -18,7 +18,8 @@ from eventbus import EventBusProxy, ProxyUnreachable, SwappedPorts, WrongServerK
 from eventbus._base.deadline import Deadline
 from eventbus.keys import ClientKeys
 from eventbus.observe.state import ClientState
-from eventbus.transports.zeromq.reachability import Explanation, Reachability
+from eventbus.transports.zeromq.explanation import Explanation
+from eventbus.transports.zeromq.reachability import CheckFailed, Reachability
 from tests.container.support import free_ports
 from tests.security import Guarded, new_keys
 from tests.support import PATIENCE, Bus, MyEvent, client_of, eventually
@@ -198,11 +199,11 @@ def test_an_explanation_begins_late(dead_ports: tuple[int, int]) -> None:
     """It begins in the last second before the deadline, and once."""
     calls: list[float] = []
 
-    def reachability(timeout: float) -> Reachability:
+    def find(timeout: float) -> CheckFailed | None:
         calls.append(timeout)
-        return Reachability("127.0.0.1", *dead_ports, None, timeout=timeout)
+        return Reachability("127.0.0.1", *dead_ports, None, timeout=timeout).failure()
 
-    explanation = Explanation(reachability)
+    explanation = Explanation(find)
     assert explanation.begin_before(Deadline(PATIENCE))
     assert (calls, explanation.found()) == ([], None)
     deadline = Deadline(0.1)

@@ -1,0 +1,1 @@
+"""What the tests of services and of transports need."""

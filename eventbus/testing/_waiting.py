@@ -1,0 +1,67 @@
+"""Waiting for conditions and for threads, each with a deadline."""
+
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event, Thread
+from time import monotonic
+
+PATIENCE_S = 20.0  # only ever used up by a failing test
+_PAUSE_S = 0.005
+
+
+def eventually(condition: Callable[[], object], timeout: float = 10.0, what: str = "") -> None:
+    """Return as soon as the condition is true; fail if it is not in time."""
+    end = monotonic() + timeout
+    pause = Event()
+    while not condition():
+        if monotonic() > end:
+            raise AssertionError(f"not within {timeout:g} s: {what or condition}")
+        pause.wait(_PAUSE_S)
+
+
+def run_threads(count: int, action: Callable[[int], object]) -> None:
+    """Call `action(0)` to `action(count - 1)`, each in a thread, at once; raise the first of their exceptions."""
+    errors: list[BaseException] = []
+
+    def run(number: int) -> None:
+        try:
+            action(number)
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [Thread(target=run, args=(number,), daemon=True) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive(), "a thread has not finished"
+    if errors:
+        raise errors[0]
+
+
+@contextmanager
+def in_thread(action: Callable[[], object]) -> Iterator[Thread]:
+    """Run the action in a thread; at the end of the block it must have come to an end, without an exception."""
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            action()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    yield thread
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive(), "the thread has not finished"
+    if errors:
+        raise errors[0]
+
+
+def is_waiting(thread: Thread) -> bool:
+    """Whether the thread waits for a condition at this moment."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    return frame is not None and frame.f_code.co_filename == threading.__file__ and frame.f_code.co_name == "wait"
