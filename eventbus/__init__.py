@@ -169,9 +169,16 @@ _HOMES = {
 
 _HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
 
-if not TYPE_CHECKING:  # with a __getattr__, type checkers would believe in every name
+if TYPE_CHECKING:
+    __version__: str
+else:  # with a __getattr__, type checkers would believe in every name
 
     def __getattr__(name: str) -> object:
+        if name == "__version__":
+            from importlib.metadata import version
+
+            found = globals()[name] = version(__name__)
+            return found
         try:
             module = _HOME_OF[name]
         except KeyError:
