@@ -131,7 +131,8 @@ def _place(command: Command, placed: Sequence[str], values: dict[str, Value]) ->
     """Give the arguments that stand by place to the names that they have."""
     wanted = list(command.arguments)
     if wanted and wanted[-1].many:
-        values[wanted.pop().name] = list(placed[len(wanted) :])
+        last = wanted.pop()
+        values[last.name] = list(placed[len(wanted) :])
     elif len(placed) > len(wanted):
         extra = placed[len(wanted)]
         _fail(f"there is one argument too many, {extra!r}: {usage(command)}")

@@ -48,18 +48,20 @@ def _bash_case(command: Command) -> str:
     choices = [f"{choice}" for argument in command.arguments for choice in argument.choices]
     if choices:
         lines.append(f"            words='{' '.join(choices)}'")
-    values = []
-    for flag in flags:
-        if flag.choices:
-            values.append(f"                {flag.name}) COMPREPLY=($(compgen -W '{' '.join(flag.choices)}' -- \"$current\")); return ;;")
+    values = [_bash_value(flag.name, f"-W '{' '.join(flag.choices)}'") for flag in flags if flag.choices]
     for kind, option in ((_FILES, "-f"), (_DIRECTORIES, "-d")):
         if named := [flag.name for flag in flags if flag.takes == kind]:
-            values.append(f"                {'|'.join(named)}) COMPREPLY=($(compgen {option} -- \"$current\")); return ;;")
+            values.append(_bash_value("|".join(named), option))
     if others := [flag.name for flag in flags if flag.kind != SWITCH and not flag.choices and not _is_path(flag)]:
         values.append(f"                {'|'.join(others)}) return ;;")
     if values:
         lines += ["            case $before in", *values, "            esac"]
     return "\n".join([*lines, "            ;;"])
+
+
+def _bash_value(names: str, source: str) -> str:
+    """A case that completes the value of these flags."""
+    return f'                {names}) COMPREPLY=($(compgen {source} -- "$current")); return ;;'
 
 
 def _zsh() -> str:

@@ -120,7 +120,9 @@ COMMANDS: tuple[Command, ...] = (
                 default="127.0.0.1",
                 setting=True,
             ),
-            Flag("--check-allow-list", "do not run a proxy, but print what each client on the allow-list may do", kind=SWITCH),
+            Flag(
+                "--check-allow-list", "do not run a proxy, but print what each client on the allow-list may do", kind=SWITCH
+            ),
         ),
         has_settings=True,
         usual=("--security.allow-list", "--http-port", "--log-format"),
@@ -162,9 +164,7 @@ COMMANDS: tuple[Command, ...] = (
                 repeated=True,
             ),
             Flag("--count", "exit after this many events", "N", WHOLE, least=1),
-            Flag(
-                "--since-start", "show with each event the seconds since the subscriptions took effect", kind=SWITCH
-            ),
+            Flag("--since-start", "show with each event the seconds since the subscriptions took effect", kind=SWITCH),
             Flag(
                 "--format",
                 "text for people; json for programs; auto: text on a terminal, otherwise json",
@@ -185,9 +185,7 @@ COMMANDS: tuple[Command, ...] = (
         "Show events per second by topic and by publisher, live on a terminal, until Ctrl-C.",
         (_TOPICS,),
         (
-            Flag(
-                "--interval", "seconds from one update to the next", "SECONDS", NUMBER, default="1", least=0.1, most=3600
-            ),
+            Flag("--interval", "seconds from one update to the next", "SECONDS", NUMBER, default="1", least=0.1, most=3600),
             Flag("--once", "exit after the first interval", kind=SWITCH),
             Flag(
                 "--format",
@@ -211,7 +209,7 @@ COMMANDS: tuple[Command, ...] = (
             Argument("EVENT", 'the event, such as \'{"type": "started"}\'; - reads it from standard input'),
         ),
         has_settings=True,
-        example="eventbus emit plant '{\"type\": \"started\"}'",
+        example='eventbus emit plant \'{"type": "started"}\'',
     ),
     Command(
         "settings",
@@ -262,8 +260,8 @@ COMMANDS: tuple[Command, ...] = (
         "schema",
         "Describe",
         "keep the schemas of events in files",
-        "Write the JSON schemas of a container's events to files (freeze), or compare them with those files (check): it names "
-        "each change that breaks readers or writers of before. Commit the files.",
+        "Write the JSON schemas of a container's events to files (freeze), or compare them with those files (check): it "
+        "names each change that breaks readers or writers of before. Commit the files.",
         (Argument("ACTION", "freeze or check", choices=("freeze", "check")), _APP),
         (Flag("--directory", "where the files are", "DIRECTORY", default="schemas"),),
         example="eventbus schema check app:App",
