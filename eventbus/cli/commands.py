@@ -82,6 +82,7 @@ def _tail(given: Given) -> None:
         count=given.whole("--count"),
         since_start=given.is_set("--since-start"),
         as_text=form == "text" or (form == "auto" and sys.stdout.isatty()),
+        full=given.is_set("--full"),
     )
 
 
@@ -123,9 +124,10 @@ def _bench(given: Given) -> None:
     bench(given.whole("--events") or 1, given.whole("--rate") or 1, given.number("--seconds"))
 
 
-def _demo(given: Given) -> None:
-    """Replace this process by the demonstration, a program that uses this package."""
-    os.execv(sys.executable, [sys.executable, "-m", "eventbus.container.demo", given.text("--seconds")])
+def _demo(given: Given) -> bool:
+    from eventbus.cli.demo import demo
+
+    return demo(given.number("--seconds") or 1.0)
 
 
 COMMANDS: Mapping[str, Run] = {

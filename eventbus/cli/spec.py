@@ -165,6 +165,7 @@ COMMANDS: tuple[Command, ...] = (
             ),
             Flag("--count", "exit after this many events", "N", WHOLE, least=1),
             Flag("--since-start", "show with each event the seconds since the subscriptions took effect", kind=SWITCH),
+            Flag("--full", "as text, show also what is the same in every line because of the arguments", kind=SWITCH),
             Flag(
                 "--format",
                 "text for people; json for programs; auto: text on a terminal, otherwise json",
