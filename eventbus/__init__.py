@@ -4,8 +4,9 @@ These are the public names. Each is imported at its first use (PEP 562), with th
 asks for the version, or that runs only a proxy, loads neither pydantic nor a client.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from eventbus.exports import lazy
 
 if TYPE_CHECKING:
     from eventbus.client import EventBusClient
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
         ServiceFailed,
         ServiceTimeout,
         SwappedPorts,
+        TooManyValues,
         UnknownClient,
         WrongServerKey,
     )
@@ -108,6 +110,7 @@ __all__ = [
     "StateChange",
     "SwappedPorts",
     "TimeLimit",
+    "TooManyValues",
     "UnknownClient",
     "WrongServerKey",
     "current_headers",
@@ -144,6 +147,7 @@ _HOMES = {
         "ServiceFailed",
         "ServiceTimeout",
         "SwappedPorts",
+        "TooManyValues",
         "UnknownClient",
         "WrongServerKey",
     ),
@@ -165,26 +169,17 @@ _HOMES = {
     "eventbus.stamped_event": ("StampedEvent", "now_iso"),
     "eventbus.wire.codec": ("RejectReason",),
 }
-"""The module of each name."""
-
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
+"""The names that each module defines."""
 
 if TYPE_CHECKING:
     __version__: str
 else:  # with a __getattr__, type checkers would believe in every name
+    _public, __dir__ = lazy(__name__, _HOMES)
 
     def __getattr__(name: str) -> object:
-        if name == "__version__":
-            from importlib.metadata import version
+        if name != "__version__":
+            return _public(name)
+        from importlib.metadata import version  # which takes as long as all of ours
 
-            found = globals()[name] = version(__name__)
-            return found
-        try:
-            module = _HOME_OF[name]
-        except KeyError:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-        found = globals()[name] = getattr(import_module(module), name)
-        return found
-
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        globals()[name] = version(__name__)
+        return globals()[name]

@@ -129,6 +129,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             self.counters,
             self.hooks,
             max_event_bytes=options.max_event_bytes,
+            max_event_values=options.max_event_values,
         )
         self.emitter = Emitter(
             self.codec,
@@ -138,6 +139,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             self.hooks,
             Compressor(options.compression, options.compression_threshold),
             max_event_bytes=options.max_event_bytes,
+            max_event_values=options.max_event_values,
             packing=options.packing,
         )
         self._observe()

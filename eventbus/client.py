@@ -185,7 +185,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             self._transport.ensure_open()
             if (diagnosis := self._transport.status.diagnosis) is not None:
                 raise diagnosis()
-            raise ProxyUnreachable(self._transport.endpoints, timeout, f"the client is {self.state}")
+            remedies = self._transport.remedies
+            raise ProxyUnreachable(
+                self._transport.endpoints, timeout, f"the client is {self.state}", remedies.unreachable, remedies.peer
+            )
 
     def health(self, stalled_after: float = 30.0) -> EventBusHealth:
         """Return how the client is, for readiness and liveness probes. Does not block.
@@ -302,6 +305,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             InvalidEvent: the event is of another class, or the class needs more than a type.
             InvalidTopic: the topic is not one, or a member of another enum than the client's type parameters name.
             EventTooLarge: the event is larger than `max_event_bytes`, before it is compressed.
+            TooManyValues: the event has more values than `max_event_values`.
             SendBufferFull: the send buffer is full, or stayed full (SendTimeout), depending on the send policy; nothing was
                 sent.
             InvalidHeaders: a middleware has set headers that cannot be sent.
@@ -509,6 +513,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             received=buffer.received,
             unread=buffer.unread,
             malformed=self._transport.malformed,
+            lost=self._transport.lost,
+            repeated=self._transport.repeated,
             drops=self._transport.drops.counts,
         )
 

@@ -9,6 +9,7 @@ EventBusError
 │   └── ExtraMissing         the library that a setting needs is not installed
 │       └── CompressionMissing   the library of a compression is not installed
 ├── EventTooLarge            the event is larger than allowed                 (also a ValueError)
+├── TooManyValues            the event has more values than allowed           (also a ValueError)
 ├── PayloadTooLarge          a payload is too large when it is decompressed   (also a ValueError)
 ├── PayloadDamaged           a compressed payload cannot be decompressed      (also a ValueError)
 ├── NotConnected             the call needs an open client                    (also a ConnectionError)
@@ -26,6 +27,7 @@ EventBusError
 ├── HandlerTimeout           a handler took longer than its time limit        (also a TimeoutError)
 ├── ServiceFailed            a service has failed, and is not run again
 ├── ServiceTimeout           a service did not stop in time                   (also a TimeoutError)
+├── NotSettled               in a test, something is still under way           (also a TimeoutError)
 ├── AddressInUse             the proxy's port is taken                        (also an OSError)
 │   └── ProbePortInUse       the port of metrics and probes is taken
 ├── DescriptorsExhausted     the process may open no more files or sockets    (also an OSError)
@@ -136,25 +138,60 @@ class EventTooLarge(EventBusError, ValueError):
         size: the size of its JSON, in bytes; if the proxy refuses it, that of the payload, which may be compressed.
         limit: the largest size that the client allows, in bytes.
         proxy_limit: the largest payload that the proxy accepts, in bytes; None: it is the client that refuses the event.
+        peer: what accepts no more, if the transport has something else than a proxy.
+        remedy: how that accepts more.
     """
 
-    def __init__(self, topic: str, size: int, limit: int, proxy_limit: int | None = None) -> None:
+    def __init__(
+        self,
+        topic: str,
+        size: int,
+        limit: int,
+        proxy_limit: int | None = None,
+        peer: str | None = None,
+        remedy: str | None = None,
+    ) -> None:
         super().__init__()
-        self.args = topic, size, limit, proxy_limit
+        self.args = topic, size, limit, proxy_limit, peer, remedy
         self.topic = topic
         self.size = size
         self.limit = limit
         self.proxy_limit = proxy_limit
+        self.peer = peer
+        self.remedy = remedy
 
     def __str__(self) -> str:
         if self.proxy_limit is not None:
+            remedy = self.remedy or "raise EVENTBUS_MAX_EVENT_BYTES for the proxy"
             return (
-                f"{self.topic}: the payload is {self.size} bytes, the proxy accepts {self.proxy_limit} (this client's own "
-                f"limit is {self.limit}): make it smaller, or raise EVENTBUS_MAX_EVENT_BYTES for the proxy"
+                f"{self.topic}: the payload is {self.size} bytes, the {self.peer or 'proxy'} accepts {self.proxy_limit} "
+                f"(this client's own limit is {self.limit}): make it smaller, or {remedy}"
             )
         return (
             f"{self.topic}: the event is {self.size} bytes of JSON, the limit is {self.limit}: "
             "make it smaller, or raise EVENTBUS_MAX_EVENT_BYTES for this client, its receivers and the proxy"
+        )
+
+
+@public
+class TooManyValues(EventBusError, ValueError):
+    """The event has more values, at any depth, than may be sent; nothing was sent. Receivers would take long to decode it.
+
+    Attributes:
+        topic: the topic that it was emitted to.
+        limit: how many values the client allows.
+    """
+
+    def __init__(self, topic: str, limit: int) -> None:
+        super().__init__()
+        self.args = topic, limit
+        self.topic = topic
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"{self.topic}: the event has more than {self.limit} values: send it in parts or as one text, "
+            "or raise EVENTBUS_MAX_EVENT_VALUES for this client and its receivers"
         )
 
 
@@ -212,16 +249,18 @@ class ReconnectFailed(NotConnected):
 
     Attributes:
         attempts: how many attempts were made.
+        peer: what did not come back, if the transport has something else than a proxy.
     """
 
-    def __init__(self, endpoints: str, attempts: int) -> None:
+    def __init__(self, endpoints: str, attempts: int, peer: str | None = None) -> None:
         super().__init__(endpoints)
-        self.args = endpoints, attempts
+        self.args = endpoints, attempts, peer
         self.attempts = attempts
+        self.peer = peer
 
     def __str__(self) -> str:
         return (
-            f"no event bus proxy came back at {self.endpoints} in {self.attempts} attempts to reconnect, "
+            f"no {self.peer or 'event bus proxy'} came back at {self.endpoints} in {self.attempts} attempts to reconnect, "
             "and no more are made: call connect() again once it runs, "
             "or raise EVENTBUS_RECONNECT_ATTEMPTS (-1: never give up)"
         )
@@ -236,22 +275,25 @@ class ProxyUnreachable(EventBusError, TimeoutError):
         timeout: how long they were tried, in seconds.
         hint: what was found out about it; empty if nothing was.
         remedy: what to do about that; empty: start a proxy, or set other variables.
+        peer: what did not answer, if the transport has something else than a proxy.
     """
 
-    def __init__(self, endpoints: str, timeout: float, hint: str = "", remedy: str = "") -> None:
+    def __init__(self, endpoints: str, timeout: float, hint: str = "", remedy: str = "", peer: str | None = None) -> None:
         super().__init__()
-        self.args = endpoints, timeout, hint, remedy
+        self.args = endpoints, timeout, hint, remedy, peer
         self.endpoints = endpoints
         self.timeout = timeout
         self.hint = hint
         self.remedy = remedy
+        self.peer = peer
 
     def __str__(self) -> str:
         hint = f" ({self.hint})" if self.hint else ""
         remedy = (
             self.remedy or "start one with `eventbus proxy`, or set EVENTBUS_HOST, EVENTBUS_PUB_PORT and EVENTBUS_SUB_PORT"
         )
-        return f"no event bus proxy answered at {self.endpoints} within {self.timeout:g} s{hint}: {remedy}"
+        peer = self.peer or "event bus proxy"
+        return f"no {peer} answered at {self.endpoints} within {self.timeout:g} s{hint}: {remedy}"
 
 
 @public
@@ -364,18 +406,20 @@ class SendBufferFull(EventBusError):
     Attributes:
         endpoint: the endpoint that the buffer belongs to.
         limit: how many messages the buffer holds.
+        peer: what may be away, if the transport has something else than a proxy.
     """
 
-    def __init__(self, endpoint: str, limit: int) -> None:
+    def __init__(self, endpoint: str, limit: int, peer: str | None = None) -> None:
         super().__init__()
-        self.args = endpoint, limit
+        self.args = endpoint, limit, peer
         self.endpoint = endpoint
         self.limit = limit
+        self.peer = peer
 
     def __str__(self) -> str:
         return (
             f"the send buffer to {self.endpoint} is full ({self.limit} messages), the event was not sent: "
-            "is the proxy running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)"
+            f"is the {self.peer or 'proxy'} running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)"
         )
 
 
@@ -387,15 +431,15 @@ class SendTimeout(SendBufferFull, TimeoutError):
         timeout: how long the call waited, in seconds.
     """
 
-    def __init__(self, endpoint: str, limit: int, timeout: float) -> None:
-        super().__init__(endpoint, limit)
-        self.args = endpoint, limit, timeout
+    def __init__(self, endpoint: str, limit: int, timeout: float, peer: str | None = None) -> None:
+        super().__init__(endpoint, limit, peer)
+        self.args = endpoint, limit, timeout, peer
         self.timeout = timeout
 
     def __str__(self) -> str:
         return (
             f"the send buffer to {self.endpoint} stayed full ({self.limit} messages) for {self.timeout:g} s, "
-            "the event was not sent: is the proxy running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_TIMEOUT)"
+            f"the event was not sent: is the {self.peer or 'proxy'} running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_TIMEOUT)"
         )
 
 
@@ -457,6 +501,27 @@ class ServiceTimeout(EventBusError, TimeoutError):
     def __str__(self) -> str:
         return (
             f"service {self.service} did not stop within {self.timeout:g} s: {self.remedy}, or give it a longer stop_timeout"
+        )
+
+
+class NotSettled(EventBusError, TimeoutError):
+    """In a test, something is still under way.
+
+    Attributes:
+        timeout: how long the test has waited, in seconds.
+        under_way: what it is.
+    """
+
+    def __init__(self, timeout: float, under_way: str) -> None:
+        super().__init__()
+        self.args = timeout, under_way
+        self.timeout = timeout
+        self.under_way = under_way
+
+    def __str__(self) -> str:
+        return (
+            f"still under way after {self.timeout:g} s: {self.under_way}: let it end, or wait by the clock of the test, as "
+            "`Service.pause`, `Retry` and `TimeLimit` do"
         )
 
 

@@ -99,6 +99,10 @@ class EventBusSettings(BaseSettings):
     max_event_bytes: PositiveInt = Field(
         default=_CLIENT.max_event_bytes, lt=2**31, description="the largest payload of a message; a larger one is refused"
     )
+    max_event_values: PositiveInt = Field(
+        default=_CLIENT.max_event_values,
+        description="the most values in an event, at any depth; one with more is refused, because decoding takes long",
+    )
     resend_bytes: PositiveInt = Field(
         default=_CLIENT.resend_bytes, description="bytes of sent payloads that a numbering client keeps to send them again"
     )

@@ -1,4 +1,4 @@
-"""``eventbus demo``: two services in processes of their own, joined by a proxy in this one, and what they print as it happens."""
+"""``eventbus demo``: two services in processes of their own, joined by a proxy, and what they print as it happens."""
 
 import os
 import signal

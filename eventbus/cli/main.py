@@ -44,9 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(texts.overview(_paint(), texts.width()))
             return DONE
         if given[0] in ("-V", "--version"):
-            import eventbus
+            from importlib.metadata import version
 
-            print(f"eventbus {eventbus.__version__}")
+            print(f"eventbus {version('eventbus')}")
             return DONE
         try:
             what = reading.parse(reading.command_of(given[0]), given[1:])

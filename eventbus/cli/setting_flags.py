@@ -124,6 +124,13 @@ SETTINGS: tuple[Flag, ...] = (
         setting=True,
     ),
     Flag(
+        name="--max-event-values",
+        meaning="the most values in an event, at any depth; one with more is refused, because decoding takes long",
+        takes="N",
+        default="100000",
+        setting=True,
+    ),
+    Flag(
         name="--resend-bytes",
         meaning="bytes of sent payloads that a numbering client keeps to send them again",
         takes="BYTES",

@@ -8,11 +8,11 @@ from __future__ import annotations
 import sys
 from threading import Condition, Event, Thread, current_thread
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Collection, Coroutine
 
     from eventbus._base.deadline import Deadline
 
@@ -22,6 +22,13 @@ if TYPE_CHECKING:
 MAX_IN_FLIGHT = 1_000
 
 _CLEAN_UP_S = 1.0  # how long cancelled coroutines may take to end
+
+
+class ClientClosing(RuntimeError):
+    """A coroutine was not run, because the client is closing."""
+
+    def __init__(self) -> None:
+        super().__init__("the client is closing")
 
 
 def running_loop() -> asyncio.AbstractEventLoop | None:
@@ -77,13 +84,18 @@ class CoroutineRunner:
                     self._in_flight += 1
                     return
             else:
-                refusal = RuntimeError("the client is closing")
+                refusal = ClientClosing()
         coroutine.close()
         done(refusal, 0.0)
 
     def idle(self) -> bool:
         """Whether nothing is in flight."""
         return self._in_flight == 0
+
+    def under_way(self, resting: Collection[asyncio.Task[Any]]) -> int:
+        """How many are in flight, without those whose task is among these."""
+        with self._changed:
+            return self._in_flight - len(self._tasks.intersection(resting))
 
     def close(self, deadline: Deadline) -> int:
         """Refuse new coroutines, wait for those in flight, end the own loop. Returns how many were still in flight.

@@ -165,7 +165,15 @@ class Counters:
             return known is None
 
     def snapshot(
-        self, *, emitted: int, received: int, unread: int, malformed: int, drops: Mapping[DropReason, int]
+        self,
+        *,
+        emitted: int,
+        received: int,
+        unread: int,
+        malformed: int,
+        drops: Mapping[DropReason, int],
+        lost: int = 0,
+        repeated: int = 0,
     ) -> EventBusStats:
         """Return all counts of one moment, including those that other parts of the client keep.
 
@@ -175,10 +183,13 @@ class Counters:
             unread: events that the buffer has dropped before its first reader came.
             malformed: messages that the transport has skipped.
             drops: events that the transport has dropped, by reason.
+            lost: messages that the transport knows to be missing.
+            repeated: messages that the transport has skipped, because they had come before.
         """
         with self._lock:
             handled, handler_errors, rejects = self._handled, self._handler_errors, self._rejects.copy()
-            lost, repeated, unknown_types = self._lost, self._repeated, self._unknown_types.copy()
+            unknown_types = self._unknown_types.copy()
+            lost, repeated = lost + self._lost, repeated + self._repeated
         all_rejects = _sum(RejectReason, rejects, {RejectReason.FRAMES: malformed})
         all_drops = _sum(DropReason, self.drops.counts, {DropReason.UNREAD: unread}, drops)
         return EventBusStats(

@@ -1,6 +1,7 @@
 """The consumer: a thread that receives messages, decodes the events in them and dispatches those."""
 
 from contextlib import suppress
+from functools import partial
 from threading import Lock, RLock, Thread, current_thread
 from time import monotonic
 from typing import Any
@@ -13,6 +14,7 @@ from eventbus.errors import NotConnected
 from eventbus.events import BaseEvent
 from eventbus.observe.hooks import Hooks
 from eventbus.observe.stats import Counters
+from eventbus.receive.confirmation import Confirmation
 from eventbus.receive.dispatcher import Dispatcher, Route
 from eventbus.receive.report import ConsumerReport
 from eventbus.receive.stall_detector import Progress, StallDetector
@@ -38,6 +40,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
     Args:
         hooks: called for received, rejected and lost events.
         max_event_bytes: a larger payload is rejected undecoded; None for no limit. See `Unpacker`.
+        max_event_values: a payload with more values is rejected undecoded; None for no limit. See `Unpacker`.
         throttle: holds lines of the log back; None for one line per minute and reason.
     """
 
@@ -50,6 +53,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         hooks: Hooks,
         *,
         max_event_bytes: int | None = None,
+        max_event_values: int | None = None,
         throttle: LogThrottle | None = None,
     ) -> None:
         self._transport = transport
@@ -57,11 +61,13 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._dispatcher = dispatcher
         self._counters = counters
         self._hooks = hooks
-        # Larger payloads are looked at one by one: they may be arrays, which must not be so large.
-        self._max_bytes_at_once = MAX_PACKED_BYTES if max_event_bytes is None else min(max_event_bytes, MAX_PACKED_BYTES)
+        # Larger payloads are looked at one by one: they may be arrays, which must not be so large, or have too many values.
+        self._max_bytes_at_once = min(
+            limit for limit in (MAX_PACKED_BYTES, max_event_bytes, max_event_values) if limit is not None
+        )
         self._log = Log(endpoints=transport.endpoints)
         self._report = ConsumerReport(counters, hooks, codec.name, transport.endpoints, throttle)
-        self._unpacker = Unpacker(dispatcher.takes, self._report, max_event_bytes)
+        self._unpacker = Unpacker(dispatcher.takes, self._report, max_event_bytes, max_event_values)
         self._malformed = 0  # messages that the transport had skipped at the last look
         self._stall_detector = StallDetector()
         self._busy: tuple[float, int] | None = None  # when the batch at hand came, and how many events had come in before it
@@ -130,6 +136,11 @@ class Consumer[EventClass: BaseEvent[Any]]:
         if for_good:
             self._counters.drops.flush()
 
+    @property
+    def thread(self) -> Thread | None:
+        """The thread that receives; None while it is stopped."""
+        return self._thread
+
     def progress(self) -> Progress:
         """Whether the thread runs, and for how long it has not moved on. Any thread may ask; it costs events nothing."""
         thread, busy = self._thread, self._busy
@@ -154,7 +165,10 @@ class Consumer[EventClass: BaseEvent[Any]]:
             return False
         if batch[0]:
             self._busy = monotonic(), self._dispatcher.buffer.received
-            self._take(batch)
+            if self._transport.confirms:
+                self._take_and_confirm(batch)
+            else:
+                self._take(batch)
         malformed = self._transport.malformed - self._malformed
         if malformed:
             self._malformed += malformed
@@ -179,6 +193,16 @@ class Consumer[EventClass: BaseEvent[Any]]:
                     return True
                 self._receiving.release()
         return False
+
+    def _take_and_confirm(self, batch: Batch) -> None:
+        """Take a batch, and confirm it once its events are handled; not if some of them were dropped."""
+        dispatcher, abandoned = self._dispatcher, self._dispatcher.abandoned
+        confirmation = dispatcher.confirmation = Confirmation(partial(self._transport.confirm, batch))
+        try:
+            self._take(batch)
+        finally:
+            dispatcher.confirmation = None
+        confirmation.end(handled=dispatcher.abandoned == abandoned)
 
     def _take(self, batch: Batch) -> None:
         """Decode the messages of subscribed topics and dispatch the events in them."""

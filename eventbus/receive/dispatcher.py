@@ -10,12 +10,13 @@ from typing import Any
 from eventbus._base.log import Log
 from eventbus._base.printable import printable
 from eventbus.events import BaseEvent, BaseEventType
-from eventbus.handle.coroutines import CoroutineRunner
+from eventbus.handle.coroutines import ClientClosing, CoroutineRunner
 from eventbus.handle.current import WithHeaders, clear_headers, clear_topics, keeping_topic, set_topics
 from eventbus.handle.marks import callback_name, is_async
 from eventbus.handle.wrapped import wrapper_of
 from eventbus.observe.stats import Counters, DropReason
 from eventbus.receive.buffer import ReceiveBuffer
+from eventbus.receive.confirmation import Confirmation
 
 # A callback gets the event. If it returns a coroutine, that is run on an event loop; anything else is ignored.
 type Callback[EventClass] = Callable[[EventClass], object]
@@ -49,6 +50,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
 
     Attributes:
         abandoned: how often `abandon` was called.
+        confirmation: of the batch at hand; None if the transport confirms nothing.
     """
 
     def __init__(self, buffer: ReceiveBuffer[EventClass], counters: Counters) -> None:
@@ -65,6 +67,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self._instrument: Instrument[EventClass] | None = None
         self._everything = False  # whether all topics are subscribed; their routes are then learned as they come
         self.abandoned = 0
+        self.confirmation: Confirmation | None = None
         self._running: Iterator[EventClass] = iter(())  # through the events of the last dispatch
 
     @property
@@ -108,6 +111,11 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             keeps_loop = any(is_async(attached.callback) for attached in self._attached)
         if not keeps_loop:
             self.coroutines.retire()
+
+    def handler_names(self) -> set[str]:
+        """The qualified names of the attached callbacks."""
+        with self._changing:
+            return {callback_name(attached.callback) for attached in self._attached}
 
     def instrument(self, instrument: Instrument[EventClass] | None) -> None:
         """From now on, call what `instrument` makes of each callback instead of it; None: the callbacks themselves."""
@@ -207,6 +215,9 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
 
     def _run(self, coroutine: Any, callback: Callback[EventClass], event: EventClass) -> None:
         wrapped = wrapper_of(callback)
+        confirmation = self.confirmation
+        if confirmation is not None:
+            confirmation.begin()
 
         def done(error: BaseException | None, duration: float) -> None:
             if wrapped is not None:
@@ -216,6 +227,11 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             else:
                 self._counters.add(handler_errors=1)
                 self._report(callback, event, error)
+            if confirmation is not None:
+                # What was cancelled is no Exception.
+                confirmation.end(
+                    handled=error is None or (isinstance(error, Exception) and not isinstance(error, ClientClosing))
+                )
 
         with keeping_topic():
             self.coroutines.submit(coroutine, done)

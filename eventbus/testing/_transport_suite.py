@@ -274,6 +274,22 @@ class TransportConformance:
         transport.send(b"t", large)
         assert read(transport, 1) == [(b"t", large)]
 
+    def test_confirming_is_harmless(self, transport: Transport) -> None:
+        """confirm() takes each batch that receive() has returned, also twice, an empty one, and after close()."""
+        transport.send(b"t", payload(1))
+        batch = transport.receive()
+        while batch is not None and not batch[0]:
+            batch = transport.receive()
+        assert batch is not None
+        transport.confirm(batch)
+        transport.confirm(batch)
+        transport.confirm(([], []))
+        transport.send(b"t", payload(2))
+        assert numbers(read(transport, 1)) == [2]
+        assert (transport.lost, transport.repeated) == (0, 0)
+        transport.close(0)
+        transport.confirm(batch)
+
     # Subscriptions
 
     def test_prefixes_match(self, transport: Transport) -> None:

@@ -5,11 +5,25 @@ To write a transport, fulfil this protocol and pass the suite of `eventbus.testi
 package does.
 """
 
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from eventbus.observe.state import Status
 from eventbus.observe.stats import DropLog
 from eventbus.wire.frames import Batch
+
+
+class Remedies(NamedTuple):
+    """What errors about a transport advise. Without these they name a proxy and its settings.
+
+    Attributes:
+        peer: what the transport connects to, such as "NATS server".
+        unreachable: what to do if none answers; empty: what `ProxyUnreachable` says of a proxy.
+        too_large: how it accepts larger payloads.
+    """
+
+    peer: str | None = None
+    unreachable: str = ""
+    too_large: str | None = None
 
 
 class Transport(Protocol):
@@ -36,12 +50,28 @@ class Transport(Protocol):
         """Where the transport connects to, for people: it stands in errors and log lines."""
 
     @property
+    def remedies(self) -> Remedies:
+        """What errors about this transport advise."""
+
+    @property
+    def confirms(self) -> bool:
+        """Whether `confirm` does anything; if not, nobody need call it."""
+
+    @property
     def sent(self) -> int:
         """How many events `send` has taken since the transport was created, those with which it returned True."""
 
     @property
     def malformed(self) -> int:
         """How many messages were skipped since the transport was created, because they were not two frames."""
+
+    @property
+    def lost(self) -> int:
+        """How many messages the transport knows to be missing, since it was created, beside what their numbers show."""
+
+    @property
+    def repeated(self) -> int:
+        """How many messages the transport has skipped since it was created, because they had come before."""
 
     @property
     def drops(self) -> DropLog:
@@ -92,17 +122,20 @@ class Transport(Protocol):
             NotConnected: the transport is not open, or has given up.
             SendBufferFull: the send buffer is full; nothing was sent.
             SendTimeout: the send buffer stayed full; nothing was sent.
+            EventTooLarge: the other side passes on no message as large as this one; nothing was sent.
+            InvalidHeaders: the transport cannot carry one of the headers; nothing was sent.
             ForkedClient: the transport was opened by the parent process.
         """
 
     def subscribe(self, topic: bytes) -> None:
-        """Receive messages whose first frame starts with `topic`; an empty one matches all messages.
+        """Receive messages of exactly this topic, an empty one: of all topics. Those of longer topics may come along.
 
         Idempotent. A closed transport keeps the subscription for the next `open`. A READY one returns as soon as messages
         that it sends from then on are sure to arrive, or after its connect timeout. The subscription stays in force either
         way, across reconnections.
 
         Raises:
+            HandshakeFailed: the other side does not let this client receive that topic.
             ForkedClient: the transport was opened by the parent process.
         """
 
@@ -117,6 +150,12 @@ class Transport(Protocol):
         """Wait for messages, and return those that are there, oldest first.
 
         Returns an empty batch after `wake`, and None as soon as the transport is closed. One thread at a time.
+        """
+
+    def confirm(self, batch: Batch) -> None:
+        """Note that the messages of a batch were handled: a transport that stores them does not deliver them again.
+
+        Any thread may call it, with each batch that `receive` has returned or with none, in any order. Does not block.
         """
 
     def wake(self) -> None:

@@ -6,6 +6,7 @@ from threading import Condition, RLock
 from eventbus.errors import NotConnected, SendTimeout
 from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog
+from eventbus.transports.contract import Remedies
 from eventbus.wire.frames import Batch
 
 _MAX_BATCH = 256  # messages
@@ -46,13 +47,20 @@ class MemoryHub:
     def receive(self, member: "_Member") -> Batch | None:
         """Wait until the member has messages, is woken or has left; see `Transport.receive`."""
         with self._changed:
+            member.receiving = True
             self._changed.wait_for(lambda: member.messages or member.woken or member not in self._members)
+            member.receiving = False
             if member not in self._members:
                 return None
             member.woken = False
             batch = [member.messages.popleft() for _ in range(min(len(member.messages), _MAX_BATCH))]
             self._changed.notify_all()
             return [topic for topic, _ in batch], [payload for _, payload in batch]
+
+    def is_idle(self, member: "_Member") -> bool:
+        """Whether a thread waits in `receive`, and there is nothing for it."""
+        with self._changed:
+            return member.receiving and not member.messages and not member.woken
 
     def wake(self, member: "_Member") -> None:
         """See `Transport.wake`."""
@@ -68,6 +76,7 @@ class _Member:
         self.topics = topics
         self.messages: deque[tuple[bytes, bytes]] = deque()
         self.woken = False
+        self.receiving = False
         self._limit = limit
 
     def has_room(self) -> bool:
@@ -84,7 +93,11 @@ class MemoryTransport:
     """
 
     endpoints = "memory"
+    remedies = Remedies()
+    confirms = False
     malformed = 0
+    lost = 0
+    repeated = 0
     max_payload_bytes = None
 
     def __init__(self, hub: MemoryHub | None = None, *, queue: int = 100_000, send_timeout: float = 5.0) -> None:
@@ -134,6 +147,8 @@ class MemoryTransport:
     def receive(self) -> Batch | None:
         member = self._member
         return None if member is None else self._hub.receive(member)
+
+    def confirm(self, batch: Batch) -> None: ...
 
     def wake(self) -> None:
         member = self._member

@@ -2,6 +2,7 @@
 
 from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog
+from eventbus.transports.contract import Remedies
 from eventbus.wire.frames import Batch
 
 
@@ -9,8 +10,12 @@ class NullTransport:
     """Has the methods of `eventbus.transports.Transport`, opens nothing, takes each message and delivers none."""
 
     endpoints = "nowhere"
+    remedies = Remedies()
+    confirms = False
     sent = 0
     malformed = 0
+    lost = 0
+    repeated = 0
     max_payload_bytes = None
 
     def __init__(self) -> None:
@@ -30,6 +35,8 @@ class NullTransport:
     def unsubscribe(self, topic: bytes) -> None: ...
 
     def receive(self) -> Batch | None: ...
+
+    def confirm(self, batch: Batch) -> None: ...
 
     def wake(self) -> None: ...
 

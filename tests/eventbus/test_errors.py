@@ -35,6 +35,7 @@ from eventbus.errors import (
     MonkeyPatched,
     NotConnected,
     NotEncrypted,
+    NotSettled,
     PayloadDamaged,
     PayloadTooLarge,
     ProbePortInUse,
@@ -45,6 +46,7 @@ from eventbus.errors import (
     ServiceFailed,
     ServiceTimeout,
     SwappedPorts,
+    TooManyValues,
     UnknownClient,
     WrongServerKey,
 )
@@ -106,6 +108,12 @@ EXAMPLES = [
         "plant: the event is 9100 bytes of JSON, the limit is 8192: make it smaller, or raise EVENTBUS_MAX_EVENT_BYTES "
         "for this client, its receivers and the proxy",
         {"topic": "plant", "size": 9_100, "limit": 8_192},
+    ),
+    Example(
+        TooManyValues(topic="plant", limit=100),
+        "plant: the event has more than 100 values: send it in parts or as one text, or raise EVENTBUS_MAX_EVENT_VALUES "
+        "for this client and its receivers",
+        {"topic": "plant", "limit": 100},
     ),
     Example(
         PayloadTooLarge(limit=8_192),
@@ -183,6 +191,36 @@ EXAMPLES = [
         {"endpoint": HERE, "limit": 1_000},
     ),
     Example(
+        EventTooLarge("plant", 9_100, 16_384, 8_192, peer="NATS server", remedy="raise its max_payload"),
+        "plant: the payload is 9100 bytes, the NATS server accepts 8192 (this client's own limit is 16384): make it "
+        "smaller, or raise its max_payload",
+        {
+            "topic": "plant",
+            "size": 9_100,
+            "limit": 16_384,
+            "proxy_limit": 8_192,
+            "peer": "NATS server",
+            "remedy": "raise its max_payload",
+        },
+    ),
+    Example(
+        ProxyUnreachable(HERE, 5.0, remedy="start one", peer="NATS server"),
+        f"no NATS server answered at {HERE} within 5 s: start one",
+        {"endpoints": HERE, "timeout": 5.0, "hint": "", "remedy": "start one", "peer": "NATS server"},
+    ),
+    Example(
+        ReconnectFailed(HERE, 3, peer="NATS server"),
+        f"no NATS server came back at {HERE} in 3 attempts to reconnect, and no more are made: "
+        "call connect() again once it runs, or raise EVENTBUS_RECONNECT_ATTEMPTS (-1: never give up)",
+        {"endpoints": HERE, "attempts": 3, "peer": "NATS server"},
+    ),
+    Example(
+        SendBufferFull(HERE, 1_000, peer="NATS server"),
+        f"the send buffer to {HERE} is full (1000 messages), the event was not sent: is the NATS server running? "
+        "(EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)",
+        {"endpoint": HERE, "limit": 1_000, "peer": "NATS server"},
+    ),
+    Example(
         SendTimeout(endpoint=HERE, limit=1_000, timeout=0.5),
         f"the send buffer to {HERE} stayed full (1000 messages) for 0.5 s, the event was not sent: "
         "is the proxy running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_TIMEOUT)",
@@ -202,6 +240,12 @@ EXAMPLES = [
         ServiceTimeout(service="Thermostat", timeout=5.0, remedy="wait by `self.pause`"),
         "service Thermostat did not stop within 5 s: wait by `self.pause`, or give it a longer stop_timeout",
         {"service": "Thermostat", "timeout": 5.0, "remedy": "wait by `self.pause`"},
+    ),
+    Example(
+        NotSettled(timeout=10.0, under_way="thread eventbus-service-Thermostat"),
+        "still under way after 10 s: thread eventbus-service-Thermostat: let it end, or wait by the clock of the test, "
+        "as `Service.pause`, `Retry` and `TimeLimit` do",
+        {"timeout": 10.0, "under_way": "thread eventbus-service-Thermostat"},
     ),
     Example(
         AddressInUse(endpoint=HERE, port=5559, variable="EVENTBUS_PUB_PORT"),
@@ -487,7 +531,7 @@ def test_errors_travel_from_workers(kind: str, dead_ports: tuple[int, int]) -> N
     assert all(str(port) in endpoints for port in dead_ports)
     assert_same(closed.value, Example(NotConnected(endpoints), str(NotConnected(endpoints)), {"endpoints": endpoints}))
     expected = ProxyUnreachable(endpoints, 0.25, unreachable.value.hint, unreachable.value.remedy)
-    assert_same(unreachable.value, Example(expected, str(expected), vars(expected)))
+    assert_same(unreachable.value, Example(expected, str(expected), facts_of(expected)))
 
 
 @pytest.mark.process

@@ -38,6 +38,7 @@ CHANGED: dict[str, Any] = {
     "receive_buffer": 11,
     "receive_policy": ReceivePolicy.BLOCK,
     "max_event_bytes": 1_000,
+    "max_event_values": 500,
     "packing": False,
     "compression": Compression.ZLIB,
     "compression_threshold": 12,

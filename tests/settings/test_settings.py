@@ -36,6 +36,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "reconnect_max_interval": ("30", 30.0),
     "reconnect_attempts": ("14", 14),
     "max_event_bytes": ("14", 14),
+    "max_event_values": ("15", 15),
     "resend_bytes": ("1000000", 1_000_000),
     "numbered": ("true", True),
     "packing": ("false", False),

@@ -33,6 +33,7 @@ from eventbus.errors import (
 from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog, DropReason
 from eventbus.options import HOST, PUB_PORT, SUB_PORT, ZeroMQArguments, ZeroMQOptions
+from eventbus.transports.contract import Remedies
 from eventbus.transports.zeromq.context import shared_context
 from eventbus.transports.zeromq.explanation import Explanation
 from eventbus.transports.zeromq.link import ProxyLink
@@ -70,6 +71,11 @@ class ZeroMQTransport:
     Raises:
         InvalidSettings: `host` is not the name or the address of a host, or a port is no port.
     """
+
+    remedies = Remedies()
+    confirms = False
+    lost = 0
+    repeated = 0
 
     def __init__(
         self,
@@ -164,6 +170,8 @@ class ZeroMQTransport:
     def receive(self) -> Batch | None:
         link = self._link
         return None if link is None else link.subscriber.receive()
+
+    def confirm(self, batch: Batch) -> None: ...
 
     def wake(self) -> None:
         link = self._link

@@ -348,6 +348,12 @@ def test_emit_refuses_what_is_too_large(run: Run, proxy: EventBusProxy) -> None:
     assert "EVENTBUS_MAX_EVENT_BYTES" in complaint(done, 1)
 
 
+def test_emit_refuses_too_many_values(run: Run, proxy: EventBusProxy) -> None:
+    """An event beyond EVENTBUS_MAX_EVENT_VALUES gives one line and status 1: nothing was emitted."""
+    done = run("emit", "plant", '{"type": "started", "more": [1, 2, 3]}', "--max-event-values", "3", *ports(proxy))
+    assert "EVENTBUS_MAX_EVENT_VALUES" in complaint(done, 1)
+
+
 @pytest.mark.process
 def test_emit_says_nothing(run_process: Run, proxy: EventBusProxy) -> None:
     """`emit` with success prints nothing and has status 0."""
