@@ -13,7 +13,7 @@ from eventbus.container.discovery import Discovery, check_injections, collect_ha
 from eventbus.container.resources import AnyClient, last_resources, others
 from eventbus.errors import InvalidHandler
 from eventbus.events import BaseEventTopic, BaseEventType
-from eventbus.handle.marks import Handler, callback_name, check_event_class
+from eventbus.handle.marks import Handler, callback_name, check_event_class, widest_starts
 from eventbus.observe.hooks import EventBusHook
 
 _log = Log()
@@ -43,8 +43,9 @@ class Subscriptions:
             for event_type, handler, topic, answers in wanted:
                 self._client.attach_callback(event_type, handler.callback, topic=topic, answers=answers)
                 self._attached.append((event_type, handler, topic, answers))
+            starts = widest_starts(mark for _, handler, *_ in wanted for mark in handler.marks)
             for topic in {topic for _, _, topic, _ in wanted if topic is not None}:
-                self._client.subscribe(topic)
+                self._client.subscribe(topic, start=starts.get(topic))
             if wanted and not self._client.topics:
                 self._client.subscribe(None)
             if self._client.topics:

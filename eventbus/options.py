@@ -11,7 +11,7 @@ from typing import TypedDict
 
 from eventbus.exports import public
 from eventbus.keys import ClientKeys, Secret
-from eventbus.policies import Compression, ReceivePolicy, SendPolicy
+from eventbus.policies import Compression, ReceivePolicy, SendPolicy, Start
 
 HOST = "localhost"
 PUB_PORT = 5559
@@ -87,6 +87,8 @@ class ClientOptions(ZeroMQOptions):
         compression: what large payloads are compressed with; receivers with the original client cannot read them. Compressed
             payloads of others are read in any case.
         compression_threshold: payloads with more bytes of JSON are compressed, if that makes them smaller.
+        start: where subscriptions begin: a `Start`, a time in ISO format, or how long ago, such as ``10m``. What was emitted
+            before is had from a historian (see `eventbus.history`); without one they begin with what is new.
     """
 
     enabled: bool = True
@@ -100,12 +102,17 @@ class ClientOptions(ZeroMQOptions):
     packing: bool = True
     compression: Compression = Compression.NONE
     compression_threshold: int = 1024
+    start: str = Start.NEW
 
     def __post_init__(self) -> None:
         ZeroMQOptions.__post_init__(self)  # super() does not work in a dataclass with slots before Python 3.14
         object.__setattr__(self, "topics", tuple(self.topics))
         object.__setattr__(self, "receive_policy", ReceivePolicy(self.receive_policy))
         object.__setattr__(self, "compression", Compression(self.compression))
+        if self.start not in set(Start):
+            from eventbus._base.moments import moment_of  # here, because the process of a proxy has no use for it
+
+            moment_of(self.start, 0.0)
 
 
 class ZeroMQArguments(TypedDict, total=False):
@@ -141,6 +148,7 @@ class ClientArguments(ZeroMQArguments, total=False):
     packing: bool
     compression: Compression
     compression_threshold: int
+    start: str
 
 
 @public

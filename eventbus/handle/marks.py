@@ -6,8 +6,9 @@ that starts. So a class may have several instances, and a test may import a serv
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial, partialmethod
 from types import ModuleType
 from typing import Any
@@ -16,6 +17,7 @@ from eventbus.errors import InvalidHandler
 from eventbus.events import BaseEventTopic, BaseEventType
 from eventbus.exports import public
 from eventbus.handle.annotations import classes_in, evaluated, is_protocol
+from eventbus.wire.starts import start_of
 
 _MARKS = "__eventbus_marks__"
 
@@ -29,12 +31,14 @@ class Mark:
         topic: the one topic on which it is called; None for every topic that the client is subscribed to.
         module: the name of the module in which the decorator stands.
         answers: whether what the handler returns answers requests.
+        start: where the subscription to the topic begins; None: where those of the client begin.
     """
 
     types: tuple[BaseEventType, ...]
     topic: BaseEventTopic | None
     module: str = field(default="", compare=False)
     answers: bool = False
+    start: str | datetime | timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +56,9 @@ class Handler:
 
 # `Callable[..., Any]` in the bound, not on a parameter: the decorator hands back exactly the type that it was given.
 @public
-def on[Marked: Callable[..., Any]](*types: BaseEventType, topic: BaseEventTopic | None = None) -> Callable[[Marked], Marked]:
+def on[Marked: Callable[..., Any]](
+    *types: BaseEventType, topic: BaseEventTopic | None = None, start: str | datetime | timedelta | None = None
+) -> Callable[[Marked], Marked]:
     """Mark a function or method as the handler of events of these types.
 
     The handler is called with the event as its only argument; it may be ``async``. Decorators may be stacked in any order
@@ -62,12 +68,20 @@ def on[Marked: Callable[..., Any]](*types: BaseEventType, topic: BaseEventTopic 
     Args:
         types: one or more members of the service's event type enum.
         topic: call it only for events of this topic. None: for every topic that the client is subscribed to.
+        start: where the topic begins: ``"last"`` for the newest stored event and all that follow, ``"all"``, a time, or how
+            long ago, such as ``"10m"``; see `EventBusClient.subscribe`. All handlers of the topic get what it begins with.
+            None: as the client's option `start` says.
 
     Raises:
-        InvalidHandler: no type is given, or something else than event types and a topic; or what is decorated is a class, or
-            cannot be called or marked.
+        InvalidHandler: no type is given, or something else than event types and a topic; or a start without a topic; or what
+            is decorated is a class, or cannot be called or marked.
+        InvalidSettings: the start is neither.
     """
-    return _marking("@on", types, topic, answers=False)
+    if start is not None:
+        start_of(start)
+    if start is not None and topic is None:
+        raise InvalidHandler(f"@on(start={start!r}) needs a topic that begins there: @on(…, topic=…, start=…)")
+    return _marking("@on", types, topic, answers=False, start=start)
 
 
 # The bound as above.
@@ -92,7 +106,12 @@ def answers[Marked: Callable[..., Any]](
 
 
 def _marking[Marked: Callable[..., Any]](
-    name: str, types: tuple[BaseEventType, ...], topic: BaseEventTopic | None, *, answers: bool
+    name: str,
+    types: tuple[BaseEventType, ...],
+    topic: BaseEventTopic | None,
+    *,
+    answers: bool,
+    start: str | datetime | timedelta | None = None,
 ) -> Callable[[Marked], Marked]:
     """Return the decorator that leaves a mark. To be called by what stands in the code of the service."""
     if not types or not all(isinstance(event_type, BaseEventType) for event_type in types):
@@ -104,7 +123,7 @@ def _marking[Marked: Callable[..., Any]](
 
     def decorate(marked: Marked) -> Marked:
         # A decorator without functools.wraps hides the module of what it wraps, so the mark keeps that.
-        mark = Mark(types, topic, sys._getframe(1).f_globals.get("__name__", ""), answers)
+        mark = Mark(types, topic, sys._getframe(1).f_globals.get("__name__", ""), answers, start)
         target = _carrier(marked)
         if isinstance(target, type) or not (callable(target) or isinstance(target, partialmethod)):
             kind = (
@@ -121,6 +140,17 @@ def _marking[Marked: Callable[..., Any]](
         return marked
 
     return decorate
+
+
+def widest_starts(marks: Iterable[Mark]) -> dict[BaseEventTopic, str | datetime | timedelta]:
+    """Where topics begin: if several handlers of a topic say it, where the most events are."""
+    found: dict[BaseEventTopic, str | datetime | timedelta] = {}
+    for mark in marks:
+        if mark.topic is not None and mark.start is not None:
+            known = found.setdefault(mark.topic, mark.start)
+            if start_of(mark.start).rank < start_of(known).rank:
+                found[mark.topic] = mark.start
+    return found
 
 
 def handlers_of(target: object) -> list[Handler]:
