@@ -171,6 +171,12 @@ class ProxyOptions:
         max_memory: how many bytes of memory the process may have; 0: no limit. Before it has as many, the connections that
             hold most are ended: those of subscribers that read too slowly, and of publishers whose messages never end. If
             that does not help, the proxy restarts. Linux only. It means the whole process, so give an embedded proxy none.
+            What `history_bytes` allows comes on top.
+        history: how many messages of each topic the proxy keeps and gives to clients that ask; 0: none, and it is no
+            historian.
+        history_bytes: how much memory they may take, all topics together.
+        history_age: how long each is kept, in seconds; 0: no limit.
+        history_file: the path of a file that has them after a restart, too; None: none.
     """
 
     max_event_bytes: int = _MAX_EVENT_BYTES
@@ -180,6 +186,10 @@ class ProxyOptions:
     hwm: int = 100_000
     max_subscriptions: int = 10_000
     max_memory: int = 0
+    history: int = 0
+    history_bytes: int = 268_435_456
+    history_age: float = 0.0
+    history_file: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.secret_key is not None:
@@ -196,3 +206,7 @@ class ProxyArguments(TypedDict, total=False):
     hwm: int
     max_subscriptions: int
     max_memory: int
+    history: int
+    history_bytes: int
+    history_age: float
+    history_file: str | os.PathLike[str] | None
