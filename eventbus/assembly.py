@@ -109,7 +109,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
                 self._observe()
 
     def after_fork(self) -> None:
-        """In a forked child: threads of the parent, which do not exist here, may have held the locks. Topics are kept."""
+        """Make new locks in a forked child: threads of the parent, absent here, may have held them. Topics are kept."""
         topics = self.dispatcher.topics
         self._assemble()
         for topic in topics:

@@ -271,7 +271,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self.close()
 
     def _after_fork(self) -> None:
-        """In a forked child: what is open belongs to the parent, whose threads may have held the locks."""
+        """Start anew in a forked child: the parent owns the open parts, and its threads may have held the locks."""
         self._parts.after_fork()
         self._handlers.clear()
         self._unclosed = False
@@ -538,7 +538,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
 
 def _close_open_clients() -> None:
-    """At interpreter exit: flush what was emitted by clients that are still open."""
+    """Flush at interpreter exit what was emitted by clients that are still open."""
     for client in list(_open_clients):
         try:
             warnings.warn(f"{client!r} was never closed", ResourceWarning, stacklevel=1, source=client)

@@ -505,7 +505,7 @@ class ServiceTimeout(EventBusError, TimeoutError):
 
 
 class NotSettled(EventBusError, TimeoutError):
-    """In a test, something is still under way.
+    """Something is still under way in a test after its time.
 
     Attributes:
         timeout: how long the test has waited, in seconds.

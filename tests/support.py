@@ -75,7 +75,7 @@ class Recorder:
         return [event.value for event in self.events]
 
     def wait_for(self, count: int, timeout: float = PATIENCE) -> list[float]:
-        """The values of the events, as soon as there are so many."""
+        """The values of the events, as soon as there are `count` of them."""
         eventually(lambda: len(self.events) >= count, timeout, f"{count} events")
         return self.values
 

@@ -126,7 +126,7 @@ class Forwarding:
 
     @property
     def protection(self) -> str:
-        """For people: how strangers are kept out; empty if they are not."""
+        """The protection against strangers, for people; empty if there is none."""
         if self.allow_list is None:
             return ""
         allowed = self.allow_list.current

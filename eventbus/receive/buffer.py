@@ -63,7 +63,7 @@ class ReceiveBuffer[EventClass]:
             self._held = True
 
     def release(self) -> None:
-        """Until `hold`, let `extend` append events beyond the limit instead of waiting."""
+        """Let `extend` append events beyond the limit until `hold`, instead of waiting."""
         with self._lock:
             self._held = False
             self._taken.notify_all()

@@ -35,7 +35,7 @@ def plot(values: Sequence[float | None], targets: Sequence[float | None], *, wid
 
 
 def _averages(series: Sequence[float | None], width: int) -> list[float | None]:
-    """At most this many values, each the average of as many neighbours."""
+    """Reduce the values to at most this many, each the average of as many neighbours."""
     each = -(-len(series) // width)
     averages: list[float | None] = []
     for start in range(0, len(series), max(1, each)):

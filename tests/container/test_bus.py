@@ -234,7 +234,7 @@ def test_the_running_proxy_is_used(embedded: tuple[int, int]) -> None:
 
 
 def test_services_that_start_at_once_share_one_proxy(embedded: tuple[int, int]) -> None:
-    """Of services that start at the same moment one runs the proxy, and all of them hear each other."""
+    """One of several services that start at the same moment runs the proxy, and all of them hear each other."""
     apps = [App() for _ in range(3)]
     with leaving_nothing():
         try:
@@ -515,7 +515,7 @@ def test_a_union_of_event_classes(at_proxy: EventBusProxy) -> None:
 
 
 def test_a_wrong_member_of_a_union_is_refused(at_proxy: EventBusProxy) -> None:
-    """Of a union, each type's handler must take the class that has the type; a type that no class has is refused."""
+    """A handler of a type of a union must take the class that has the type; a type that no class has is refused."""
 
     class Wrong:
         @on(UPDATED, STARTED, topic=TOPIC)

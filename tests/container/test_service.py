@@ -461,7 +461,7 @@ def test_a_union_of_events() -> None:
 
 
 def test_a_bus_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
-    """That nothing can be told is logged, and does not keep the service from its work."""
+    """A failure to emit is logged, and does not keep the service from its work."""
     client = EventBusClient[LifeEvent, LifeType, LifeTopic](LifeEvent, transport=MemoryTransport(MemoryHub()))
     worker = Worker(client)
     with worker:
@@ -472,7 +472,7 @@ def test_a_bus_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_end_can_be_heard(bus: LifeBus) -> None:
-    """on_end() calls back each time, when the state is final, until it is told not to."""
+    """on_end() calls back each time, when the state is final, until its registration is stopped."""
     states: list[ServiceState] = []
     worker = Worker(bus, failures=1, restart=None)
     forget = worker.on_end(lambda: states.append(worker.state))
@@ -504,7 +504,7 @@ def test_a_callback_that_fails(bus: LifeBus, caplog: pytest.LogCaptureFixture) -
 
 
 def test_the_end_may_start_it_again(bus: LifeBus) -> None:
-    """start() may be called when the end is told, in the service's own thread."""
+    """start() may be called by the callback of the end, in the service's own thread."""
     worker = Worker(bus, failures=1, restart=None)
     worker.on_end(lambda: worker.start() if worker.runs < 2 else None)
     worker.start()
@@ -609,7 +609,7 @@ def test_async_one_that_does_not_stop(bus: LifeBus) -> None:
 
 
 def test_async_cancellation_within_is_a_failure(bus: LifeBus) -> None:
-    """That something it awaits was cancelled is a failure like another; being cancelled from outside is an end."""
+    """A cancelled task that the service awaits is a failure like another; being cancelled from outside is an end."""
 
     class Unlucky(AsyncWorker):
         @override
@@ -655,7 +655,7 @@ def test_async_cancelled_from_outside_and_failing(bus: LifeBus) -> None:
 
 
 def test_async_any_exception_is_a_failure(bus: LifeBus) -> None:
-    """So is one that is no Exception, as those of some test tools are."""
+    """An exception that is no Exception, as those of some test tools are, is treated alike."""
 
     class Outcome(BaseException):
         pass
@@ -736,7 +736,7 @@ def test_run_forever_until_a_signal(bus: LifeBus, heard: list[str], number: int)
 
 
 def test_async_run_forever_until_a_signal(bus: LifeBus) -> None:
-    """So does that of an asynchronous service."""
+    """An asynchronous service does the same."""
 
     async def main() -> None:
         worker = AsyncWorker(bus)
@@ -750,7 +750,7 @@ def test_async_run_forever_until_a_signal(bus: LifeBus) -> None:
 
 
 def test_no_signal_is_missed(bus: LifeBus) -> None:
-    """Also a signal that does not interrupt what the main thread waits for, as one just before a wait begins, is heard."""
+    """A signal that does not interrupt the main thread's wait, as one just before a wait begins, is heard, too."""
     worker = Worker(bus)
 
     def interrupt() -> None:

@@ -79,7 +79,7 @@ def test_without_a_topic_a_handler_hears_all(at_proxy: EventBusProxy) -> None:
 
 
 def test_handlers_with_and_without_a_topic(at_proxy: EventBusProxy) -> None:
-    """Beside a handler with a topic, one without hears what the client is subscribed to, as the docstring of @on says."""
+    """A handler without a topic, beside one with a topic, gets what the client is subscribed to, as @on's docstring says."""
 
     class Both:
         def __init__(self) -> None:
@@ -309,7 +309,7 @@ def test_async_resources_are_started_before_handlers_may_run(at_proxy: EventBusP
 
 
 class Waiting:
-    """A service with an async handler that goes on when it is told to."""
+    """A service with an async handler that goes on when the test says so."""
 
     def __init__(self) -> None:
         self.began, self.go = asyncio.Event(), asyncio.Event()

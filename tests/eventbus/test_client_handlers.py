@@ -73,7 +73,7 @@ def test_without_a_topic() -> None:
 
 
 def test_functions_of_a_module(connected: Callable[..., Bus]) -> None:
-    """Of a module, the functions that it marks are attached."""
+    """The functions that a module marks are attached."""
     got: list[float] = []
     module = ModuleType(__name__)
 

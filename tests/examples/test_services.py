@@ -25,7 +25,7 @@ IOBus = EventBusClient[IOEvent, IOEventType, IOEventTopic]
 
 
 class Peer:
-    """Hears both families, answers the agent's questions from a plant of its own, and loses what it is told to."""
+    """Hears both families, answers the agent's questions from a plant of its own, and loses chosen messages."""
 
     def __init__(self, hub: MemoryHub, opc: Opc | None = None) -> None:
         self.rl: list[RLEvent] = []

@@ -104,7 +104,7 @@ class Report(NamedTuple):
 
 
 class _Peer:
-    """A process that is told and answers, line by line; it is killed at the end of the block."""
+    """A process that takes orders and answers, line by line; it is killed at the end of the block."""
 
     def __init__(self, role: str, place: Place, options: dict[str, Any]) -> None:
         options = {"host": place.host, "pub_port": place.pub_port, "sub_port": place.sub_port, **options}
@@ -138,7 +138,7 @@ class _Peer:
 
 
 class Emitter(_Peer):
-    """A publisher that emits so many events a second from the moment on that `ready` returns.
+    """A publisher that emits `rate` events a second from the moment on that `ready` returns.
 
     Args:
         number: tells it from others.
@@ -156,7 +156,7 @@ class Emitter(_Peer):
         self._answer()
 
     def pause(self) -> Report:
-        """Let it stop emitting, and tell of itself."""
+        """Stop emitting, and return the report."""
         self._tell("pause")
         return Report(*self._answer())
 
@@ -276,7 +276,7 @@ def scene(place: Place, **options: Any) -> Iterator[Scene]:
 
 
 def rounds(count: int, soak_seconds: float | None) -> Iterator[random.Random]:
-    """So many rounds, or as many as there is time for; each gets the same source of chance, always with the same seed."""
+    """The rounds of a test, as many as given or as there is time for; each gets the same source of chance, with one seed."""
     chance, began, done = random.Random(SEED), monotonic(), 0
     while done < count if soak_seconds is None else monotonic() < began + soak_seconds:
         yield chance

@@ -45,7 +45,7 @@ def stop_process(process: int) -> None:
 
 
 def end_within(seconds: float) -> None:
-    """In a program: say where all threads are, and exit with an error, if it still runs after so many seconds and some."""
+    """Print the stacks of all threads and exit with an error if this program still runs some time after these seconds."""
     faulthandler.dump_traceback_later(seconds + PATIENCE, exit=True)
 
 

@@ -83,7 +83,7 @@ def served(errors: Path, options: ProxyOptions, before: Callable[[], None] | Non
 
 
 def send_until_the_end(connection: socket.socket, piece: bytes, limit: int) -> int:
-    """Send the same again and again until the other side closes, which it must before so many bytes; return how many."""
+    """Send the same again and again until the other side closes, at the latest after `limit` bytes; return how many."""
     sent = 0
     pause = Event()
     try:
@@ -97,7 +97,7 @@ def send_until_the_end(connection: socket.socket, piece: bytes, limit: int) -> i
 
 
 def subscribe_until_the_end(connection: socket.socket, limit: int) -> None:
-    """Subscribe to one topic after the other until the other side closes, which it must before so many."""
+    """Subscribe to one topic after the other until the other side closes, at the latest after `limit` topics."""
     pause = Event()
     try:
         for first in range(0, limit, 200):
@@ -149,13 +149,13 @@ def test_a_subscriber_that_does_not_read(small: Served) -> None:
 
 
 def changing(changes: int) -> bytes:
-    """One subscription that begins and ends again and again, of which publishers are told each time."""
+    """One subscription that begins and ends again and again; each change goes to the publishers."""
     topic = b"changing".ljust(240, b".")
     return (zmtp.frame(b"\x01" + topic) + zmtp.frame(b"\x00" + topic)) * (changes // 2)
 
 
 def test_a_publisher_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A publisher that does not read what it is told of subscriptions is disconnected in time; a subscriber stays."""
+    """A publisher that does not read the subscriptions sent to it is disconnected in time; a subscriber stays."""
     monkeypatch.setattr(Forwarding, "upstream_timeout_s", 0.5)
     with (
         EventBusProxy("127.0.0.1", 0, 0) as proxy,

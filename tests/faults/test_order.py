@@ -43,7 +43,7 @@ with lifespan(App()) as app:
 
 
 def environment(proxy: ProxyProcess) -> dict[str, str]:
-    """This process's, with no variables of ours but those that a service needs which may come before the proxy."""
+    """The variables of this process, with only those of ours that a service needs which may come before the proxy."""
     clean = {name: value for name, value in os.environ.items() if not name.upper().startswith("EVENTBUS_")}
     ours = {
         "host": proxy.host,

@@ -18,7 +18,7 @@ MOST = 500
 
 
 def restart(proxy: ProxyProcess, scene: Scene, down: float) -> tuple[float, dict[int, int]]:
-    """Kill the proxy, start it again after so many seconds, and wait for events that are emitted after that.
+    """Kill the proxy, start it again after `down` seconds, and wait for events that are emitted after that.
 
     Returns how long the first of those took, and the number of one of each publisher.
     """
@@ -32,7 +32,7 @@ def restart(proxy: ProxyProcess, scene: Scene, down: float) -> tuple[float, dict
 
 
 def test_numbered_publishers_lose_nothing(soak_seconds: float | None) -> None:
-    """Killed and started again, the proxy costs numbered publishers no event, and none comes twice or late; all are told."""
+    """A proxy killed and restarted costs numbered publishers no event, none comes twice or late; receivers count no loss."""
     with running_proxy() as proxy, scene(proxy, numbered=True) as running:
         times = 0
         for chance in rounds(ROUNDS, soak_seconds):

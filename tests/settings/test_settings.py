@@ -1,4 +1,4 @@
-"""Settings from arguments, variables and a file, and what is said about bad ones."""
+"""Settings from arguments, variables and a file, and the errors about bad ones."""
 
 import os
 from pathlib import Path

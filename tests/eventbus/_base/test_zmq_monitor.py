@@ -29,7 +29,7 @@ class Monitored:
             assert self.listening.poll(round(1000 * PATIENCE))
 
     def events(self, count: int) -> list[int]:
-        """The next events, as soon as there are so many."""
+        """The next events, as soon as there are `count` of them."""
         found: list[int] = []
 
         def enough() -> bool:

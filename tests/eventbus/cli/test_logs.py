@@ -27,7 +27,7 @@ def flags(pub_port: object, sub_port: object) -> tuple[str, ...]:
 
 
 def printed_flags(process: subprocess.Popen[str]) -> tuple[str, ...]:
-    """Those that lead to a proxy that has just been started."""
+    """The arguments that lead to a proxy that has just been started."""
     return flags(*re.findall(r" port (\d+)", output(process).readline()))
 
 
@@ -174,7 +174,7 @@ def test_the_format_from_a_file(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_proxy_that_cannot_start_as_json(run: Run) -> None:
-    """So it is with a proxy, which is another process by then."""
+    """The same holds for a proxy, which is another process by then."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run("proxy", "--pub-port", port, "--sub-port", 0, **JSON)

@@ -47,7 +47,7 @@ def test_what_is_shown() -> None:
 
 
 def test_others() -> None:
-    """Those that cannot be told apart are rows of their own, and what is malformed is said."""
+    """The rows of the others come last in their tables, and malformed messages are counted in the head."""
     lines = shown(snapshot(1, 1, others=True, malformed=3))
     assert lines[1].endswith("5,000 events in all, 3 malformed messages")
     assert [text.split("  ")[0] for text in lines[3:]] == [

@@ -309,7 +309,7 @@ def test_an_event_over_the_limit_is_rejected(
 
 
 def test_what_is_too_large_is_not_decoded(benches: Callable[..., Bench], caplog: pytest.LogCaptureFixture) -> None:
-    """Of a payload over the limit nothing is looked at: also one that is no JSON is just too large."""
+    """A payload over the limit is not looked at: also one that is no JSON is just too large."""
     bench = benches(max_event_bytes=60)
     bench.sender.send(b"my_service", b"{" + b"x" * 60)
     eventually(lambda: bench.stats().rejected == 1)
@@ -458,7 +458,7 @@ def test_a_mixed_batch_is_decoded_once(pair: Callable[..., tuple[Bus, Bus]]) -> 
 
 
 def test_a_compressed_batch_is_never_in_memory_as_a_whole(pair: Callable[..., tuple[Bus, Bus]]) -> None:
-    """Of many messages that are small on their way and large here, few are in memory at once."""
+    """Few of many messages that are small on their way and large here are in memory at once."""
     count, size = 100, 2_000_000
     sender, receiver = pair(receive_buffer=1)
     receiver._parts.dispatcher.buffer.expect_reader()  # or it keeps a thousand events

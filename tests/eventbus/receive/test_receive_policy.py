@@ -30,7 +30,7 @@ STARTED, UPDATED, STOPPED = MyEventType.started, MyEventType.updated, MyEventTyp
 
 @contextmanager
 def blocking(receive_buffer: int = 2) -> Iterator[tuple[Bus, Recorder]]:
-    """A client in memory that blocks when so many events wait to be read; somebody is going to read. With its callback."""
+    """A client in memory, with its callback, that blocks when `receive_buffer` events wait for a reader."""
     recorder = Recorder()
     with Bus(
         MyEvent,
@@ -50,7 +50,7 @@ def consumer() -> threading.Thread | None:
 
 
 def wait_until_blocked(client: Bus, received: int) -> None:
-    """Return when the consumer waits with so many events taken."""
+    """Return when the consumer waits with `received` events taken."""
 
     def is_blocked() -> bool:
         thread = consumer()

@@ -1,4 +1,4 @@
-"""Clients that are observed, over real sockets: what is told of them, and traces from one process to another."""
+"""Clients that are observed, over real sockets: their metrics, and traces from one process to another."""
 
 import asyncio
 import json
