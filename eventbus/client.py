@@ -194,7 +194,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """Return how the client is, for readiness and liveness probes. Does not block.
 
         Args:
-            stalled_after: how many seconds the consumer may spend on one event and still count as live.
+            stalled_after: the seconds that the consumer may spend on one event and still count as live.
         """
         status, progress = self._transport.status, self._parts.consumer.progress()
         state = status.state
@@ -226,7 +226,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         those: use `aclose` there.
 
         Args:
-            timeout: how many seconds it may take; None for the client's `close_timeout`.
+            timeout: the seconds that it may take; None for the client's `close_timeout`.
         """
         timeout = self._options.close_timeout if timeout is None else timeout
         linger = self._options.linger

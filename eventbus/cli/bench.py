@@ -140,7 +140,7 @@ def bench(events: int, rate: int) -> None:
     """Measure both ways to emit, and print their figures; on a terminal, with a progress bar meanwhile.
 
     Args:
-        events: how many to send as fast as possible.
+        events: the number to send as fast as possible.
         rate: events per second while latencies are measured.
     """
     for contender in (EVENT_BY_EVENT, PACKED):

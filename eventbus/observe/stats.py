@@ -63,7 +63,7 @@ class EventBusStats:
         lost: events that a numbering publisher sent and that never arrived here.
         repeated: messages that their publisher sent again after it had lost its connection, and that were skipped.
         rejects: `rejected` by reason, without the reasons that have not occurred.
-        unknown_types: how many events had a type that this client does not know, by type: the first 100 such types,
+        unknown_types: the events that had a type that this client does not know, by type: the first 100 such types,
             printable and cut to 64 characters.
         drops: `dropped` by reason, without the reasons that have not occurred.
     """

@@ -150,7 +150,7 @@ class ConnectionCounter:
         self._thread.join()
 
     def _stop_monitors(self) -> None:
-        # Before the listening sockets are closed: libzmq would wait for ever to send an event to a closed one.
+        # Before the listening sockets are closed: libzmq would wait without end to send an event to a closed one.
         for socket in self._monitored:
             socket.disable_monitor()
 

@@ -70,7 +70,7 @@ class ProxyHealth:
             subscription to all topics is one of them; the tokens of clients' echoes do not count. Under rules a topic
             counts from the moment when one client is granted it until all clients that asked for it have left, up to
             100,000 topics; a client that asks twice for the same topic, as only a hand-made one does, may leave it behind.
-        disconnected: how many connections the proxy has ended to stay within its limits, by reason: a `slow` subscriber,
+        disconnected: connections that the proxy has ended to stay within its limits, by reason: a `slow` subscriber,
             a publisher's `unfinished` messages, a long `handshake`, many `subscriptions`, too few `descriptors`.
     """
 

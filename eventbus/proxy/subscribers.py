@@ -21,7 +21,7 @@ class Subscribers:
     It counts requests, also denied ones, because libzmq keeps those too.
 
     Args:
-        limit: how many subscriptions a connection may have.
+        limit: the number of subscriptions that a connection may have.
     """
 
     def __init__(self, limit: int) -> None:

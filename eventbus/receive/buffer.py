@@ -20,13 +20,13 @@ class ReceiveBuffer[EventClass]:
     holds up to `limit` events, and follows the policy when it is full.
 
     Args:
-        limit: how many events it may hold.
+        limit: the number of events that it may hold.
         policy: what happens when it is full.
         drops: counts the events that are dropped while there is a reader; None for one of its own.
 
     Attributes:
-        received: how many events have come in.
-        unread: how many of them made room for others before a reader was expected.
+        received: the number of events that have come in.
+        unread: the number of these that made room for others before a reader was expected.
     """
 
     def __init__(self, limit: int, policy: ReceivePolicy = ReceivePolicy.DROP_OLDEST, drops: DropLog | None = None) -> None:

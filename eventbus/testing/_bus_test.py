@@ -186,7 +186,7 @@ class _Bench[Root: containers.Container]:
         return self.hub.dropping(topic)
 
     def delaying(self, seconds: float, topic: BaseEventTopic | None = None) -> AbstractContextManager[None]:
-        """What is sent within the block, on this topic or (None) on every one, arrives so many seconds later."""
+        """Messages sent within the block, on this topic or (None) on every one, arrive this many seconds later."""
         return self.hub.delaying(seconds, topic)
 
     def disconnected(self) -> AbstractContextManager[None]:
@@ -434,7 +434,7 @@ def bus_test[Root: containers.Container](
         container: the service's container, not started. Override other providers of it before.
         errors: ``"raise"``: what a handler raises reaches the test. ``"collect"``: `BusTest.errors` has it.
         settings: instead of the defaults.
-        patience: how many seconds something may be under way.
+        patience: the seconds that something may be under way.
 
     Raises:
         TypeError: the container has no bus.

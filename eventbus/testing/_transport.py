@@ -18,7 +18,7 @@ from eventbus.wire.headers import Headers, decode_headers
 _MAX_INFLATED_BYTES = 2**31 - 1
 
 type Later = Callable[[float, Callable[[], object]], object]
-"""Calls a function in so many seconds."""
+"""Calls a function after this many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Message:
         topic: the topic's value.
         json: an event, or an array of several events of one call of `emit_events`; not compressed any more.
         headers: texts that travel beside it.
-        count: how many events it carries.
+        count: the number of its events.
     """
 
     topic: str
@@ -44,7 +44,7 @@ class FaultyHub(MemoryHub):
     Any thread may use it.
 
     Args:
-        later: calls a function in so many seconds; None: by the system's clock, in a thread.
+        later: calls a function after this many seconds; None: by the system's clock, in a thread.
     """
 
     def __init__(self, later: Later | None = None) -> None:
@@ -72,7 +72,7 @@ class FaultyHub(MemoryHub):
 
     @contextmanager
     def delaying(self, seconds: float, topic: BaseEventTopic | None = None) -> Iterator[None]:
-        """Messages that are sent within the block, on this topic or (None) on every one, arrive so many seconds later."""
+        """Messages sent within the block, on this topic or (None) on every one, arrive this many seconds later."""
         fault = _frame(topic), seconds
         self._delaying.append(fault)
         try:

@@ -116,7 +116,7 @@ class Transport(Protocol):
         Args:
             topic: the first frame: a topic, perhaps with headers behind it, which arrive as they are (see `wire.headers`).
             payload: the second frame.
-            count: how many events the message carries, for the counts.
+            count: the number of events that the message carries, for the counts.
 
         Raises:
             NotConnected: the transport is not open, or has given up.

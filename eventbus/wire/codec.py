@@ -54,7 +54,7 @@ class Reject:
         reason: why.
         detail: more about it, for people; may contain what was received, as it is.
         unknown_type: the received type, if that is the reason; printable, at most `MAX_TYPE_LENGTH` characters.
-        count: how many elements.
+        count: the number of elements.
     """
 
     reason: RejectReason

@@ -11,8 +11,8 @@ def plot(values: Sequence[float | None], targets: Sequence[float | None], *, wid
     Args:
         values: one for each step; None where it is not known. If there are more than fit, neighbours are averaged.
         targets: as many.
-        width: how many columns at most the curves take, without the scale to their left.
-        height: how many lines.
+        width: the most columns that the curves take, without the scale to their left.
+        height: the number of lines.
     """
     columns = [_averages(series, width) for series in (values, targets)]
     known = [value for series in columns for value in series if value is not None]

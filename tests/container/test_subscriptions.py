@@ -243,7 +243,7 @@ def test_a_running_handler_ends_before_the_first_resource_stops(at_proxy: EventB
         @on(UPDATED, topic=TOPIC)
         def handle(self, event: MyEvent) -> None:
             began.set()
-            # Until the consumer is told to stop, that is until after the block of `lifespan`.
+            # Until the consumer gets its order to stop, that is until after the block of `lifespan`.
             eventually(lambda: leaving.is_set(), PATIENCE)
             lines.append("handled")
 

@@ -1,7 +1,7 @@
 """Publishers and subscribers in processes of their own, and the books that are kept of what they emit and receive.
 
-``python -m tests.faults.peers emit|receive OPTIONS`` is such a process. Each event says who has emitted it, when, and its
-number, so that whoever receives it knows what is missing, out of order or there twice.
+``python -m tests.faults.peers emit|receive OPTIONS`` is such a process. Each event has its emitter, its time, and its
+number, so that a receiver knows which events are missing, out of order or there twice.
 """
 
 import json

@@ -20,7 +20,7 @@ def run_program(module: str, *arguments: object, seconds: float = 0.0, errors: s
         arguments: what it finds in `sys.argv`.
         seconds: for how long it does what it does.
         errors: what its standard error has in it; if this is empty, nothing.
-        warnings: what becomes of warnings.
+        warnings: the action for warnings, as of Python's ``-W``.
 
     Returns:
         Its standard output.

@@ -1,6 +1,6 @@
 """Processes that fork: the child's client refuses to work, the parent goes on; also those of multiprocessing.
 
-Each case is a program of its own, for the tests' own process has too many threads: ``python -m tests.faults.test_fork``.
+Each case is a program of its own, because the tests' own process has too many threads: ``python -m tests.faults.test_fork``.
 """
 
 import faulthandler

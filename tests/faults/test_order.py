@@ -51,7 +51,7 @@ def environment(proxy: ProxyProcess) -> dict[str, str]:
         "sub_port": proxy.sub_port,
         "connect_required": "false",
         "close_timeout": 2 * PATIENCE,
-        "linger": PATIENCE,  # who has nothing more to emit waits for a proxy
+        "linger": PATIENCE,  # a service that has nothing more to emit waits for a proxy
     }
     return clean | {f"EVENTBUS_{name.upper()}": str(value) for name, value in ours.items()}
 

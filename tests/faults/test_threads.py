@@ -1,6 +1,6 @@
 """Many threads that do everything to the same clients at once.
 
-The storm is a program of its own, for it may abort the process: ``python -m tests.faults.test_threads``.
+The storm is a program of its own, because it may abort the process: ``python -m tests.faults.test_threads``.
 """
 
 import random

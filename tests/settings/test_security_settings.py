@@ -175,7 +175,7 @@ def test_secrets_as_kubernetes_mounts_them(mount: Mount) -> None:
 
 
 def test_secrets_of_others(mount: Mount) -> None:
-    """Files without our prefix are not read, whatever they hold and whoever may read them; other names do not count."""
+    """Files without our prefix are not read, whatever their content and permissions; other names do not count."""
     directory = mount(database_password="x", EVENTBUSES="3", eventbus="y", eventbus_proxy_key=SECRET)
     (directory / "binary").write_bytes(b"\xff\xfe")
     (directory / "gone").symlink_to("nowhere")
@@ -298,7 +298,7 @@ def test_two_secrets(monkeypatch: pytest.MonkeyPatch, mount: Mount) -> None:
     assert refusal() == f"{SECRET_KEY} and {SECRET_FILE} are both set: unset one of them"
 
 
-# What becomes of them
+# Keys from settings
 
 
 def test_the_keys_of_a_client(tmp_path: Path) -> None:

@@ -17,11 +17,11 @@ class ConnectionStatus:
 
     Attributes:
         up: whether it is connected.
-        handshakes: how many handshakes have succeeded; if the number has grown between two looks, it was down meanwhile.
-        failures: how many attempts to connect have failed since it was up.
+        handshakes: those that have succeeded; if the number has grown between two looks, it was down meanwhile.
+        failures: the attempts to connect that have failed since it was up.
         abandoned: whether libzmq does not try again by itself: only a new socket helps.
         refused: whether the proxy answered and did not let this client in.
-        broken_off: how many handshakes the proxy has broken off without a reason since the connection was up.
+        broken_off: the handshakes that the proxy has broken off without a reason since the connection was up.
     """
 
     up: bool = False

@@ -52,7 +52,7 @@ class Publisher:
         on_notice: called with each frame from upstream that is no subscription.
 
     Attributes:
-        sent: how many events `send` has taken.
+        sent: the number of events that `send` has taken.
         ipv6: whether the next socket resolves the proxy's name to IPv6 addresses.
         max_payload_bytes: the largest payload that the proxy passes on, as far as it is known; None: no limit is known.
     """
@@ -160,7 +160,7 @@ class Publisher:
         """Let messages wait in the outbox from now on, until `flush`.
 
         Args:
-            unproven: for how many seconds the link may have been down without a sign.
+            unproven: the seconds that the link may have been down without a sign.
         """
         with self._lock:
             self._holding = True

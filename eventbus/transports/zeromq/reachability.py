@@ -63,7 +63,7 @@ class Reachability:
         pub_port: its port for publishers.
         sub_port: its port for subscribers.
         keys: the client's; None: no encryption.
-        timeout: how many seconds each check waits for an answer.
+        timeout: the seconds that each check waits for an answer.
         variables: the environment variables of both ports, for remedies.
     """
 

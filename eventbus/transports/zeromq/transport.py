@@ -328,7 +328,7 @@ class ZeroMQTransport:
 
         Args:
             link: the link to close.
-            linger: how many seconds flushing may take.
+            linger: the seconds that flushing may take.
             reason: why the link is closed, for people.
             failure: makes the error that calls raise from now on, if the transport has given up.
         """

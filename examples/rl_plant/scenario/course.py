@@ -11,8 +11,8 @@ class Course:
     """The course of a run of a number of control steps; what comes after those is not part of it.
 
     Attributes:
-        steps: how many there are to be.
-        done: how many the plant has done, as far as was heard.
+        steps: the number to do.
+        done: the number that the plant has done, as far as its events show.
         observations: by the number of steps done before.
         set_points: by step.
         acted: the steps that the agent has acted in.

@@ -12,7 +12,7 @@ class ServiceReport(BaseModel):
     """One service, all its processes together, as far as their heartbeats have told; the last ones themselves are not in it.
 
     Attributes:
-        starts: how many processes there were.
+        starts: the number of processes.
         emitted: events.
         received: events.
         lost: events that never arrived at this service.

@@ -328,7 +328,7 @@ def test_waiting_in_vain(status: Status, state: ClientState) -> None:
 
 @pytest.mark.parametrize("end", [lambda status: status.change(CLOSED, ""), lambda status: status.fail(closes)])
 @pytest.mark.parametrize("ready", [True, False])
-def test_whoever_waits_is_told(status: Status, ready: bool, end: Callable[[Status], None]) -> None:
+def test_each_waiting_thread_goes_on(status: Status, ready: bool, end: Callable[[Status], None]) -> None:
     """Each waiting thread goes on when the state is READY, or CLOSED in either way."""
     status.change(CONNECTING, "")
     found: list[bool] = []

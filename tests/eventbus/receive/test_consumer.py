@@ -336,7 +336,7 @@ def test_an_event_with_too_many_values_is_not_decoded(
 def test_packed_events_may_be_larger_together(
     benches: Callable[..., Bench], space: bytes, max_event_bytes: int | None
 ) -> None:
-    """An array is too large when no client would pack so many bytes, whatever the limit for one event is."""
+    """An array is too large if no client would pack as many bytes, whatever the limit for one event is."""
     bench = benches(max_event_bytes=max_event_bytes)
     events = b",".join(json_of(number) for number in range(100))
     bench.sender.send(b"my_service", space + b"[" + events + b"]")
