@@ -33,7 +33,7 @@ class Clock(Protocol):
         """Return a context like that of `asyncio.timeout`."""
 
     def starting(self, thread: Thread) -> None:
-        """Be told of a thread that will wait by this clock, before it starts."""
+        """Expect a thread that will wait by this clock, before it starts."""
 
 
 class SystemClock:

@@ -1,4 +1,4 @@
-"""``eventbus bench``: how many events per second this machine carries, and how late they are.
+"""``eventbus bench``: measures how many events per second this machine carries, and how late they are.
 
 One publisher, one proxy and one subscriber run in three processes. A contender is one way to do their job, so that
 ``tests/benchmarks`` can measure other ways side by side with this library's.

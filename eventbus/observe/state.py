@@ -141,7 +141,7 @@ class Status:
 
     @property
     def failure(self) -> EventBusError | None:
-        """Why the transport has given up, as a new error each time; None if it has not."""
+        """The reason why the transport has given up, as a new error each time; None if it has not."""
         failure = self._failure
         return None if failure is None else failure()
 

@@ -16,7 +16,7 @@ MAX_UNKNOWN_TYPES = 100  # types of events that are counted one by one
 
 @public
 class DropReason(StrEnum):
-    """Why an event was dropped."""
+    """The reason why an event was dropped."""
 
     RECEIVE_BUFFER = "receive_buffer"
     """The receive buffer was full, and the service reads it. The event's callbacks were called all the same."""

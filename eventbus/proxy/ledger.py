@@ -31,7 +31,7 @@ class Account:
 
     @property
     def bytes(self) -> int:
-        """Both together."""
+        """The sum of both."""
         return self.backlog + self.unfinished
 
     def update(self, state: TcpState, came_in: int, went_out: int) -> None:

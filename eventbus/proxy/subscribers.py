@@ -1,4 +1,4 @@
-"""Which client is at which connection of a proxy that enforces rules, and how many subscriptions it has there."""
+"""The client at each connection of a proxy that enforces rules, and the number of its subscriptions there."""
 
 from typing import NamedTuple
 

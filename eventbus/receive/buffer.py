@@ -92,7 +92,7 @@ class ReceiveBuffer[EventClass]:
             self._drops.add(DropReason.RECEIVE_BUFFER, dropped)
 
     def make_room(self, size: int) -> None:
-        """Until a reader is expected, hold no more events than make 64 MiB if each is so large. Call it before a large one.
+        """Hold no more events than make 64 MiB if each is so large, until a reader is expected. Call it before a large one.
 
         Args:
             size: bytes of the next event as JSON.

@@ -57,11 +57,11 @@ class FaultyHub(MemoryHub):
         self._held: list[tuple[bytes, bytes]] = []
         self._transports: WeakSet[RecordingTransport] = WeakSet()
         self.activity = 0
-        """How many messages were sent or received: the same before and after means that nothing happened in between."""
+        """The number of messages sent or received: if it is the same before and after, nothing happened in between."""
 
     @contextmanager
     def dropping(self, topic: BaseEventTopic | None = None) -> Iterator[list[Message]]:
-        """Within the block, messages on this topic reach nobody; None: on every topic. Yields the list of those."""
+        """Lose messages on this topic within the block; None: on every topic. Yields the list of those."""
         dropped: list[Message] = []
         fault = _frame(topic), dropped
         self._dropping.append(fault)

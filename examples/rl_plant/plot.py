@@ -22,7 +22,7 @@ def plot(values: Sequence[float | None], targets: Sequence[float | None], *, wid
     span = highest - lowest or 1.0
 
     def row(value: float) -> int:
-        """Counted from above."""
+        """The row of a value, counted from above."""
         return round((highest - value) / span * (height - 1))
 
     lines = [[" "] * len(columns[0]) for _ in range(height)]

@@ -1,4 +1,4 @@
-"""Which handlers are found, in what providers and modules, and that injections reach them."""
+"""The handlers that are found, in providers and modules, and injections into them."""
 
 import asyncio
 import importlib

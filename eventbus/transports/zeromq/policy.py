@@ -1,4 +1,4 @@
-"""When the link to a proxy is ready or degraded, and what is done about it: decided without sockets or threads."""
+"""Decides when the link to a proxy is ready or degraded, and what to do about it: without sockets or threads."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -55,7 +55,7 @@ class ConnectionStatuses(NamedTuple):
 
 
 class Renewal(NamedTuple):
-    """Which sockets are to be replaced by new ones."""
+    """The sockets to replace by new ones."""
 
     publishing: bool = False
     subscribing: bool = False
@@ -218,7 +218,7 @@ def _echo_poll(waited: float) -> float:
 
 
 def _what_is_down(statuses: ConnectionStatuses) -> str:
-    """Which connections are down, for people."""
+    """Name the connections that are down, for people."""
     down = [(name, status) for name, status in statuses._asdict().items() if not status.up]
     are = "connections are" if len(down) == 2 else "connection is"
     refused = any(status.refused for _, status in down)

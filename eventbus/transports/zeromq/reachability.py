@@ -188,7 +188,7 @@ class Reachability:
         )
 
     def _refused(self, name: str) -> CheckFailed:
-        """Nothing listens at a port; perhaps something does at the other one."""
+        """Explain that nothing listens at a port; perhaps something does at the other one."""
         nothing = f"nothing listens at {self._place(name)}"
         other = SUBSCRIBERS if name == PUBLISHERS else PUBLISHERS
         if self._ports[name] != self._ports[other]:

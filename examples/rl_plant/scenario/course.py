@@ -43,7 +43,7 @@ class Course:
 
     @property
     def unheard(self) -> list[int]:
-        """The steps that were done, but of which the observation or the action was not heard."""
+        """The steps that were done, but whose observation or action has not arrived here."""
         return [step for step in range(self.done) if step + 1 not in self.observations or step not in self.acted]
 
     def add_rl(self, event: RLEvent) -> None:

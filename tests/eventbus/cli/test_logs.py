@@ -157,7 +157,7 @@ def test_a_proxy_that_goes_away(raw: RawPeers, proxy: EventBusProxy, start: Star
     ids=str,
 )
 def test_a_complaint_as_json(run: Run, arguments: tuple[str, ...], variables: dict[str, str]) -> None:
-    """Why a command fails is a record, too, even when the settings themselves are wrong."""
+    """The reason why a command fails is a record, too, even when the settings themselves are wrong."""
     done = run(*arguments, **variables)
     [record] = log_records(done.stderr)
     assert (done.returncode, done.stdout) == (2, "")

@@ -1,4 +1,4 @@
-"""Why a client finds no proxy: said by connect(), or in one line of the log, in the words of `eventbus check`."""
+"""The reason why a client finds no proxy: from connect(), or in one line of the log, in the words of `eventbus check`."""
 
 import logging
 import os
