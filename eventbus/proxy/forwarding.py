@@ -106,7 +106,7 @@ class Forwarding:
                 if self._authenticator is not None:
                     undo.callback(self._authenticator.stop)
                 self._frontend, self._backend = self._data_sockets()
-                # Under rules publishers are not told of subscriptions, so there are none to count on their side.
+                # Under rules publishers get no subscriptions, so there are none to count on their side.
                 self._guard = ConnectionGuard(options, self._current_traffic, self._restart_once, self._name_at)
                 self._counter = ConnectionCounter(
                     self._context, self._frontend, self._backend, self._guard, subscriptions=not self._enforces

@@ -353,7 +353,7 @@ def test_an_embedded_proxy_needs_known_ports(
 
 
 def test_an_embedded_proxy_refuses_what_is_too_large(embedded: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """EVENTBUS_MAX_EVENT_BYTES is the limit of the embedded proxy too: who announces more is disconnected."""
+    """EVENTBUS_MAX_EVENT_BYTES is the limit of the embedded proxy too: a peer that announces more is disconnected."""
     monkeypatch.setenv("EVENTBUS_MAX_EVENT_BYTES", "2000")
     with lifespan(App()), zmtp.peer(embedded[0], b"PUB") as connection:
         connection.sendall(zmtp.announcement(2_001))

@@ -91,7 +91,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def test_start_and_stop(bus: LifeBus, heard: list[str]) -> None:
-    """A service runs in a thread of its own from start() to stop(), and tells of both."""
+    """A service runs in a thread of its own from start() to stop(), and emits an event at both."""
     worker = Worker(bus)
     assert worker.state is STOPPED
     with leaving_nothing():
@@ -265,7 +265,7 @@ def test_starting_one_that_stops_waits(bus: LifeBus, heard: list[str]) -> None:
 
 
 def test_it_runs_again(bus: LifeBus, heard: list[str], caplog: pytest.LogCaptureFixture) -> None:
-    """When run() raises, that is logged with its traceback, told, and run() is called again."""
+    """An exception of run() is logged with its traceback and emitted, and run() is called again."""
     worker = Worker(bus, failures=2)
     with worker:
         assert worker.running.wait(PATIENCE)
@@ -418,7 +418,7 @@ def test_an_enum_without_a_life_cycle() -> None:
 
 
 def test_an_event_that_needs_more_than_a_type() -> None:
-    """start() raises if the life cycle cannot be told by a bare type, and nothing runs."""
+    """start() raises if a bare type cannot stand for the life cycle, and nothing runs."""
 
     class Needy(BaseEvent[LifeType]):
         time: str
@@ -488,7 +488,7 @@ def test_the_end_can_be_heard(bus: LifeBus) -> None:
 
 
 def test_a_callback_that_fails(bus: LifeBus, caplog: pytest.LogCaptureFixture) -> None:
-    """An exception of a callback of on_end is logged, and keeps nobody else from hearing of the end."""
+    """An exception of a callback of on_end is logged, and does not keep the other callbacks from their call."""
     worker = Worker(bus)
 
     def leave() -> None:
@@ -692,7 +692,7 @@ def test_async_asked_to_stop_when_it_tells_of_its_start(bus: LifeBus, heard: lis
 
 
 def test_async_start_as_it_ends(bus: LifeBus, heard: list[str]) -> None:
-    """start() between the last step of run() and its end being told begins anew after that."""
+    """start() after the last step of run(), but before its end is emitted, begins anew after that."""
 
     class Brief(AsyncWorker):
         @override

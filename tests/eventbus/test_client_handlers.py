@@ -154,7 +154,7 @@ class Asking(Middleware):
 @pytest.mark.parametrize("observed", [False, True])
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_topic_of_each_event(connected: Callable[..., Bus], observed: bool, packed: bool) -> None:
-    """Handlers that are called one after the other with many events are each told the topic of their own."""
+    """Handlers that are called one after the other with many events get the topic of their own event."""
     asking = Asking()
     client = connected(middleware=[asking] if observed else [])
     client.subscribe(None)

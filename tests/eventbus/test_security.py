@@ -433,7 +433,7 @@ def test_the_proxy_gets_a_new_key(directory: Path, stack: ExitStack) -> None:
 
 
 def test_a_removed_key(guarded: Guarded) -> None:
-    """Without rules a removed key is cut off at its next connection; nobody else is disturbed, and it may come back."""
+    """Without rules a removed key is cut off at its next connection; no other client is disturbed, and it may come back."""
     keys = new_keys()
     guarded.set("removed", keys.public)
     guarded.reload()

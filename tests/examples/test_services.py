@@ -205,7 +205,7 @@ def test_a_new_agent_goes_on_where_the_plant_is(hub: MemoryHub, peer: Peer, opc:
 
 
 def test_exit_ends_the_agent(hub: MemoryHub, peer: Peer) -> None:
-    """It stops by itself, and has told of its start, its counts and its end."""
+    """It stops by itself, and has emitted its start, its counts and its end."""
     with agent_at(hub) as agent:
         eventually(lambda: acted(peer, 1), PATIENCE)
         peer.rl_bus.emit_event(RLEventType.exit, RLEventTopic.corerl)

@@ -287,7 +287,7 @@ def rounds(count: int, soak_seconds: float | None) -> Iterator[random.Random]:
 
 
 def emit(number: int, rate: float, **options: Any) -> None:
-    """Emit until told to pause; then tell how many, and wait to be killed."""
+    """Emit until the order to pause; then print how many, and wait to be killed."""
     states: list[str] = []
     taken, longest = 0, 0.0
     with Bus(MyEvent, **options) as client:

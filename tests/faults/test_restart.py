@@ -106,7 +106,7 @@ def test_a_subscriber_that_dies(soak_seconds: float | None) -> None:
 
 
 def test_a_publisher_that_dies_in_a_burst(soak_seconds: float | None) -> None:
-    """Its events come in order up to some moment, and nobody else's are affected."""
+    """Its events come in order up to some moment, and those of others are not affected."""
     with running_proxy() as proxy, scene(proxy, numbered=True) as running:
         for number, _ in enumerate(rounds(ROUNDS, soak_seconds), start=10):
             with Emitter(number, proxy, 20_000, numbered=True) as emitter:

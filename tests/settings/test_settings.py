@@ -447,7 +447,7 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
-    """A file of somebody else is named."""
+    """A file without permission to read is named."""
     (tmp_path / ".env").touch(0o000)
     assert refusal() == "cannot read .env: Permission denied"
 

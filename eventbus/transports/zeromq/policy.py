@@ -159,7 +159,7 @@ def _await_connections(before: PolicyState, now: float, statuses: ConnectionStat
     subscribing_due, renew_subscribing = _renewal(before.subscribing_due, now, statuses.subscribing, options)
     after = PolicyState(now, before.state, statuses.handshakes, None, publishing_due, subscribing_due)
     renew = Renewal(renew_publishing, renew_subscribing)
-    # After a renewal look again at once: if no socket could be made, no event tells of it.
+    # After a renewal look again at once: if no socket could be made, no event reports it.
     due = (
         now
         if any(renew)

@@ -183,7 +183,7 @@ class Subscriber:
         return self._monitor.status()
 
     def fileno(self) -> int:
-        """Return the descriptor that tells of changes of `status`; see `Monitor.fileno`."""
+        """Return the descriptor that is readable after a change of `status`; see `Monitor.fileno`."""
         return self._monitor.fileno()
 
     def close(self) -> None:

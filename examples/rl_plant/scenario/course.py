@@ -18,11 +18,11 @@ class Course:
         acted: the steps that the agent has acted in.
         yellow: the steps in which the yellow zone was violated.
         red: and the red zone.
-        gain: what the agent has learnt by its last step; None: nothing was heard of it.
+        gain: what the agent has learnt by its last step; None: no event of it has arrived.
         questions: the ids of all `read_from_opc` until then.
         writes: the steps of all `write_to_opc`, by their ids.
         counts: the last that each process has told, by the service's name and the process id.
-        heard: the services that anything was heard of.
+        heard: the services from which any event has arrived.
         ended: those that were heard to stop.
     """
 

@@ -99,7 +99,7 @@ def test_the_life_of_a_proxy_as_json(run: Run, start: Start, tmp_path: Path) -> 
 
 @pytest.mark.process
 def test_the_life_of_a_proxy_for_people(start: Start, tmp_path: Path) -> None:
-    """Without it they are lines with a time and a level; its start, which is printed, is not said again."""
+    """Without it they are lines with a time and a level; its start, which is printed, is not logged again."""
     allow_list = write_list(tmp_path / "allow.toml", listed("client", CLIENT.public))
     variables = {SECRET_KEY: PROXY.secret, ALLOW_LIST: str(allow_list)}
     with start("proxy", "--pub-port=0", "--sub-port=0", **variables) as process:

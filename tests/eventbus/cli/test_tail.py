@@ -56,7 +56,7 @@ def test_a_type_of_any_signs(publisher: Callable[[], Publisher], tailing: Start)
 
 @pytest.mark.process
 def test_what_is_missing_is_said(publisher: Callable[[], Publisher], tailing: Start) -> None:
-    """Numbered events that have not come are said on stderr; those that come again are printed once."""
+    """Missing numbered events are reported on stderr; those that come again are printed once."""
     numbering = Numbering()
     frames = []
     for _ in range(4):

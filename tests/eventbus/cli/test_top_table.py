@@ -138,7 +138,7 @@ def test_ages(seconds: float | None, expected: str) -> None:
 
 
 def test_a_sparkline() -> None:
-    """The newest value is at the right; the highest is a full bar, what is not 0 can be told from 0."""
+    """The newest value is at the right; the highest is a full bar, and a value above 0 looks different from 0."""
     assert sparkline([0, 1, 4, 8], 6) == "  ▁▂▅█"
     assert sparkline([8, 0, 0.001, 1], 3) == "▁▂█"
     assert sparkline([0, 0], 2) == "▁▁"

@@ -141,7 +141,7 @@ def test_bare_types_and_nobody_s_events(connected: Callable[..., Bus]) -> None:
 
 
 def test_what_was_not_sent_is_not_told() -> None:
-    """An event that is refused is not told; of many, only those that were sent before the buffer was full."""
+    """A refused event does not reach hooks; of many, only those that were sent before the buffer was full do."""
     hook = Told()
     transport = MemoryTransport(queue=2, send_timeout=0)
     with Bus(MyEvent, transport=transport, topics=[TOPIC], hooks=[hook], packing=False, max_event_bytes=500) as client:
@@ -384,7 +384,7 @@ def test_without_hooks_nothing_is_in_the_way(connected: Callable[..., Bus]) -> N
 
 
 def test_no_change_is_missed_when_another_hook_comes() -> None:
-    """Adding a hook while changes are still to be told costs those that are there none of them."""
+    """Adding a hook while changes wait to be reported costs the other hooks none of them."""
     for _ in range(50):
         first = Told()
         with Bus(MyEvent, transport=MemoryTransport(), hooks=[first]) as client:

@@ -36,7 +36,7 @@ class Changes:
         self.seen.append(change)
 
     def wait_for(self, *states: ClientState) -> None:
-        """Return when it was told of exactly these states, in order."""
+        """Return when it has got exactly these states, in order."""
         with suppress(AssertionError):
             eventually(lambda: self.states == list(states), PATIENCE)
         assert self.states == list(states)
@@ -58,7 +58,7 @@ class Held:
 
 
 def telling() -> bool:
-    """Whether somebody is being told of a change at this moment."""
+    """Whether a listener is being called at this moment."""
     return any(thread.name == "eventbus-state" for thread in threading.enumerate())
 
 
@@ -87,7 +87,7 @@ def test_a_change_is_told_with_its_reason(status: Status) -> None:
 
 
 def test_the_same_state_is_no_change(status: Status) -> None:
-    """Changing to the state that it has already is not told."""
+    """A change to the state that it has already is not reported."""
     changes = Changes()
     status.listen(changes)
     for state in (CLOSED, READY, READY, READY, DEGRADED):
@@ -225,7 +225,7 @@ def test_no_thread_stays(status: Status) -> None:
 
 
 def test_a_listener_hears_only_what_comes_after_it(status: Status) -> None:
-    """A listener is not told of a change before it listened, though others are still being told of it."""
+    """A listener does not get a change from before it listened, though others are still being called with it."""
     held, late = Held(), Changes()
     status.listen(held)
     status.change(CONNECTING, "")
@@ -366,7 +366,7 @@ def test_other_changes_end_no_waiting(status: Status) -> None:
 
 
 def test_a_failure_is_raised_anew_each_time(status: Status, caplog: pytest.LogCaptureFixture) -> None:
-    """After fail() the state is CLOSED, told and logged as an error once; each raise_failure() has an error of its own."""
+    """fail() makes the state CLOSED, reported and logged as an error once; each raise_failure() has an error of its own."""
     changes = Changes()
     status.listen(changes)
     status.change(CONNECTING, "")

@@ -145,7 +145,7 @@ def test_prefixes(guarded: Guarded, boss: ClientKeys, name: str, numbered: bool)
 
 
 def test_all_topics(guarded: Guarded, boss: ClientKeys, name: str) -> None:
-    """subscribe(None) is for those who may have all topics; who may not is denied, and what it has besides stays."""
+    """subscribe(None) is for clients that may have all topics; another is denied, and its other subscriptions stay."""
     bound = guarded.admit(name, subscribe=["my_service"])
     one, two = guarded.connected(boss), guarded.connected(bound)
     one.subscribe(None)

@@ -27,7 +27,7 @@ TOPIC = MyEventTopic.my_service
 
 
 class StoppedInBetween(MemoryTransport):
-    """Lets somebody stop the consumer after it has read a batch and before it handles it."""
+    """Lets a test stop the consumer after it has read a batch and before it handles it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ def test_a_loss_on_a_hostile_topic(bench: Bench, caplog: pytest.LogCaptureFixtur
 @pytest.mark.patience
 @pytest.mark.parametrize("number", [900_000, 2**64 - 1])
 def test_a_forged_number_costs_no_event(bench: Bench, caplog: pytest.LogCaptureFixture, number: int) -> None:
-    """A number far ahead in a publisher's name hides none of its events; nothing is lost, and a line tells of it, once."""
+    """A number far ahead in a publisher's name hides none of its events; nothing is lost, and one line reports it."""
     forger = Numbering(bench.numbering.next(b"my_service")[len(b"my_service\0") :][:8])
     forger.taken(b"my_service", number - 1)
     for value in range(5):

@@ -73,7 +73,7 @@ def values(client: Bus, count: int) -> list[float]:
 
 
 def test_the_consumer_waits_for_a_reader() -> None:
-    """With the policy to block nothing is dropped: consumer and callbacks wait until somebody reads what came before."""
+    """With the policy to block nothing is dropped: consumer and callbacks wait until the earlier events are read."""
     with blocking() as (client, recorder):
         emit(client, 1, 2)
         recorder.wait_for(2)

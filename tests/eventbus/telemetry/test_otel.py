@@ -452,7 +452,7 @@ def test_without_an_sdk_nothing_travels(sent: Sent) -> None:
 
 
 def test_what_is_not_sampled_travels_as_such(sent: Sent) -> None:
-    """Whether a trace is recorded is decided where it begins: the context of one that is not says so to those who follow."""
+    """The start of a trace decides whether it is recorded: the context of one that is not tells the following services."""
     provider = TracerProvider(ALWAYS_OFF, shutdown_on_exit=False)
     OpenTelemetryTraces(tracer_provider=provider).emit(emission(), sent)
     *_, sampled = traceparent_of(sent.headers)

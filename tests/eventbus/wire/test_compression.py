@@ -33,7 +33,7 @@ EXTRAS = [Compression.ZSTD, Compression.LZ4]
 
 
 def unsized_zstd(content: bytes) -> bytes:
-    """A frame that does not say what it holds, as those who compress while they read write it."""
+    """A frame without its size, as streaming compressors write it."""
     writer = zstd.ZstdCompressor(level=1)
     return writer.compress(content) + writer.flush()
 

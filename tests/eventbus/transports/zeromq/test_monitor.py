@@ -178,7 +178,7 @@ def test_a_refused_port_is_tried_again(dead_ports: tuple[int, int], connect: Con
 
 
 def test_failures_end_with_a_connection(connect: Connect) -> None:
-    """Once somebody listens the status comes up, and the failures count from 0 again."""
+    """The status comes up when a listener is there, and the failures count from 0 again."""
     ports = free_ports()
     connection = connect(ports[0])
     connection.wait_for(lambda status: status.failures >= 3)

@@ -52,7 +52,7 @@ class States:
         client.on_state_change(self.seen.append)
 
     def wait_for(self, *states: ClientState) -> None:
-        """Return when it was told of exactly these states, in order."""
+        """Return when it has got exactly these states, in order."""
         with suppress(AssertionError):
             eventually(lambda: self.states == list(states), PATIENCE)
         assert self.states == list(states)
