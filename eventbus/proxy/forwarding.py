@@ -60,15 +60,13 @@ class Forwarding:
         previous: health of the run that this one replaces; its counts go on.
         readiness_key: the public key with which the proxy connects to itself to find out whether it is ready; None: no
             encryption.
+        upstream_timeout: the seconds in which a publisher must read its subscriptions; else the kernel ends its connection.
 
     Raises:
         AddressInUse: a port is taken.
         DescriptorsExhausted: the process may not open as many sockets as a proxy needs.
         OSError: the host cannot be bound, or a socket cannot be made.
     """
-
-    upstream_timeout_s = 20.0
-    """The seconds within which a publisher must read its subscriptions, or the kernel ends its connection."""
 
     def __init__(
         self,
@@ -82,10 +80,12 @@ class Forwarding:
         restart: Callable[[str], None],
         previous: ProxyHealth,
         readiness_key: str | None,
+        upstream_timeout: float = 20.0,
     ) -> None:
         self.allow_list = allow_list
         self.denials = denials
         self._options = options
+        self._upstream_timeout = upstream_timeout
         self._restart = restart
         self._restart_requested = False
         self._previous = previous
@@ -199,7 +199,7 @@ class Forwarding:
             self._context, zmq.XPUB, send_hwm=self._options.hwm, largest=_MAX_SUBSCRIPTION_BYTES, secret_key=secret_key
         )
         # There is no high-water mark for subscriptions that a publisher does not read, so the kernel ends its connection.
-        frontend.set(zmq.TCP_MAXRT, round(1000 * self.upstream_timeout_s))
+        frontend.set(zmq.TCP_MAXRT, round(1000 * self._upstream_timeout))
         if self._enforces:
             backend.set(zmq.XPUB_MANUAL, 1)
         return frontend, backend

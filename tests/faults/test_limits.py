@@ -14,11 +14,12 @@ from threading import Event
 import pytest
 import zmq
 
-from eventbus import EventBusProxy
 from eventbus.errors import UnknownClient
 from eventbus.keys import ClientKeys
 from eventbus.options import ProxyOptions
+from eventbus.proxy.denials import Denials
 from eventbus.proxy.forwarding import Forwarding
+from eventbus.proxy.health import ProxyHealth
 from eventbus.proxy.process import command
 from tests.faults import zmtp
 from tests.faults.bystanders import Bystanders, memory_of
@@ -154,14 +155,24 @@ def changing(changes: int) -> bytes:
     return (zmtp.frame(b"\x01" + topic) + zmtp.frame(b"\x00" + topic)) * (changes // 2)
 
 
-def test_a_publisher_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_publisher_that_does_not_read() -> None:
     """A publisher that does not read the subscriptions sent to it is disconnected in time; a subscriber stays."""
-    monkeypatch.setattr(Forwarding, "upstream_timeout_s", 0.5)
-    with (
-        EventBusProxy("127.0.0.1", 0, 0) as proxy,
-        zmtp.peer(proxy.pub_port, b"PUB", 4_096) as stopped,
-        zmtp.peer(proxy.sub_port, b"SUB") as connection,
-    ):
+    with ExitStack() as stack:
+        proxy = Forwarding(
+            "127.0.0.1",
+            0,
+            0,
+            ProxyOptions(),
+            allow_list=None,
+            denials=Denials(),
+            restart=pytest.fail,
+            previous=ProxyHealth(),
+            readiness_key=None,
+            upstream_timeout=0.5,
+        )
+        stack.callback(proxy.stop)
+        stopped = stack.enter_context(zmtp.peer(proxy.pub_port, b"PUB", 4_096))
+        connection = stack.enter_context(zmtp.peer(proxy.sub_port, b"SUB"))
         connection.sendall(changing(24_000))
         eventually(lambda: proxy.health().connections.publishers == 0, PATIENCE)
         zmtp.await_end(stopped)
