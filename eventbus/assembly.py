@@ -114,7 +114,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
 
     @property
     def asker(self) -> "Asker":
-        """What asks; made when it is needed first, because few clients ask."""
+        """The part that asks; made when it is needed first, because few clients ask."""
         with self.changing:
             if self._asker is None:
                 from eventbus.ask.asker import Asker

@@ -1,4 +1,4 @@
-"""How arguments are read, and which commands and flags there are."""
+"""The arguments: how they are read, and which commands and flags there are."""
 
 import pytest
 from hypothesis import example, given, settings
