@@ -49,7 +49,7 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
         topic: where the service emits its lifecycle events, of the types ``service_started``, ``service_error`` and
             ``service_stopped``, which the client's event type enum must have. None: it emits none.
         restart: how often `run` is run again after a failure; None: never.
-        stop_timeout: how many seconds the service may take to stop.
+        stop_timeout: the seconds that the service may take to stop.
 
     Raises:
         InvalidEvent: the enum lacks one of those types.

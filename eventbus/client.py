@@ -197,7 +197,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """Return how the client is, for readiness and liveness probes. Does not block.
 
         Args:
-            stalled_after: how many seconds the consumer may spend on one event and still count as live.
+            stalled_after: the seconds that the consumer may spend on one event and still count as live.
         """
         status, progress = self._transport.status, self._parts.consumer.progress()
         state = status.state
@@ -229,7 +229,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         those: use `aclose` there.
 
         Args:
-            timeout: how many seconds it may take; None for the client's `close_timeout`.
+            timeout: the seconds that it may take; None for the client's `close_timeout`.
         """
         timeout = self._options.close_timeout if timeout is None else timeout
         linger = self._options.linger
@@ -275,7 +275,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self.close()
 
     def _after_fork(self) -> None:
-        """In a forked child: what is open belongs to the parent, whose threads may have held the locks."""
+        """Start anew in a forked child: the parent owns the open parts, and its threads may have held the locks."""
         self._parts.after_fork()
         self._handlers.clear()
         self._unclosed = False
@@ -664,7 +664,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
 
 def _close_open_clients() -> None:
-    """At interpreter exit: flush what was emitted by clients that are still open."""
+    """Flush at interpreter exit what was emitted by clients that are still open."""
     for client in list(_open_clients):
         try:
             warnings.warn(f"{client!r} was never closed", ResourceWarning, stacklevel=1, source=client)

@@ -160,9 +160,9 @@ class ProxyOptions:
             dropped. Publishers wait when the queue of what they have sent is full.
         max_backlog: how many bytes may wait for one subscriber; 0: no limit. One that reads more slowly is disconnected: it
             reconnects, and has missed what waited. Linux only.
-        max_subscriptions: how many different subscriptions a client may have. A client that has more is disconnected; under
+        max_subscriptions: the most different subscriptions of one client. A client that has more is disconnected; under
             rules it is not let in again until the allow-list changes.
-        max_memory: how many bytes of memory the process may have; 0: no limit. Before it has as many, the connections that
+        max_memory: the limit of the process's memory, in bytes; 0: no limit. Before it is reached, the connections that
             hold most are ended: those of subscribers that read too slowly, and of publishers whose messages never end. If
             that does not help, the proxy restarts. Linux only. It means the whole process, so give an embedded proxy none.
     """

@@ -1,4 +1,4 @@
-"""What each command does with what was given. Each imports only what it needs."""
+"""The work of each command with its arguments. Each imports only what it needs."""
 
 import os
 import sys

@@ -126,7 +126,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             return {callback_name(attached.callback) for attached in self._attached}
 
     def instrument(self, instrument: Instrument[EventClass] | None) -> None:
-        """From now on, call what `instrument` makes of each callback instead of it; None: the callbacks themselves."""
+        """Call from now on what `instrument` makes of each callback instead of it; None: the callbacks themselves."""
         with self._changing:
             self._instrument = instrument
             for attached in self._attached:
