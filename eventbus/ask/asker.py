@@ -12,7 +12,7 @@ from eventbus._base.deadline import Deadline
 from eventbus.ask.answers import Answers
 from eventbus.ask.inbox import Inbox
 from eventbus.ask.link import RequestLink
-from eventbus.ask.replies import Reader
+from eventbus.ask.replies import Limits, Reader
 from eventbus.ask.waiting import Waiting
 from eventbus.emit.without_blocking import emit_without_blocking
 from eventbus.errors import EventBusError, InvalidAnswer, NoAnswer, NobodyAnswers, RequestFailed
@@ -48,12 +48,13 @@ class Asker:
         self._emit = emit
         self._middleware = [one for one in middleware if overrides(one, "request")]
         self._options = options
+        self._limits = Limits(options.max_event_bytes, options.max_event_values)
 
     def request[Reply](
         self, event: Event, topic: BaseEventTopic, reply: type[Reply] | TypeAdapter[Reply], timeout: float
     ) -> Reply:
         """See `EventBusClient.request`."""
-        asked = _Asked(event, topic, reply, timeout, self._options.max_event_bytes)
+        asked = _Asked(event, topic, reply, timeout, self._limits)
         self._link.check_anybody(asked.frame, asked.type, asked.deadline)
         with self._around(topic):
             return asked.first(self._ask(asked, Waiting()))
@@ -67,7 +68,7 @@ class Asker:
         at_most: int | None,
     ) -> Answers[Reply]:
         """See `EventBusClient.request_all`."""
-        asked = _Asked(event, topic, reply, timeout, self._options.max_event_bytes)
+        asked = _Asked(event, topic, reply, timeout, self._limits)
         try:
             self._link.check_anybody(asked.frame, asked.type, asked.deadline)
         except NobodyAnswers:
@@ -79,7 +80,7 @@ class Asker:
         self, event: Event, topic: BaseEventTopic, reply: type[Reply] | TypeAdapter[Reply], timeout: float
     ) -> Reply:
         """See `EventBusClient.arequest`."""
-        asked = _Asked(event, topic, reply, timeout, self._options.max_event_bytes)
+        asked = _Asked(event, topic, reply, timeout, self._limits)
         await self._check_anybody(asked)
         with self._around(topic):
             return asked.first(await self._ask_on_loop(asked, 1))
@@ -93,7 +94,7 @@ class Asker:
         at_most: int | None,
     ) -> Answers[Reply]:
         """See `EventBusClient.arequest_all`."""
-        asked = _Asked(event, topic, reply, timeout, self._options.max_event_bytes)
+        asked = _Asked(event, topic, reply, timeout, self._limits)
         try:
             await self._check_anybody(asked)
         except NobodyAnswers:
@@ -158,7 +159,7 @@ class _Asked[Reply]:
     __slots__ = ("_event", "_reader", "_timeout", "_topic", "deadline", "frame", "type")
 
     def __init__(
-        self, event: Event, topic: BaseEventTopic, reply: type[Reply] | TypeAdapter[Reply], timeout: float, max_bytes: int
+        self, event: Event, topic: BaseEventTopic, reply: type[Reply] | TypeAdapter[Reply], timeout: float, limits: Limits
     ) -> None:
         self.deadline = Deadline(timeout)
         self.frame = topic_frame(topic)
@@ -166,7 +167,7 @@ class _Asked[Reply]:
         self._event = event
         self._topic = topic
         self._timeout = timeout
-        self._reader = Reader(reply, topic.value, self.type, max_bytes)
+        self._reader = Reader(reply, topic.value, self.type, limits)
 
     def emission(self, inbox: Inbox, correlation_id: str) -> Emission:
         """What to emit."""

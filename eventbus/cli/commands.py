@@ -26,6 +26,7 @@ from pydantic_settings import (
 from eventbus.cli.check import check
 from eventbus.cli.emit import emit
 from eventbus.cli.keygen import keygen
+from eventbus.cli.request import request
 from eventbus.cli.settings import print_settings
 from eventbus.cli.tail import tail
 from eventbus.cli.tail_filter import EventFilter
@@ -102,6 +103,23 @@ class Emit(Command):
     def run(self) -> None:
         """Check the event, connect and send it."""
         emit(self, self.topic, self.event)
+
+
+class Request(Command):
+    """Emit one event as a request, and print the answer to it as JSON."""
+
+    topic: CliPositionalArg[str] = Field(description="the topic, by its value")
+    event: CliPositionalArg[str] = Field(
+        description='the event, such as \'{"type": "price_wanted"}\'; - reads it from standard input'
+    )
+    timeout: PositiveFloat = Field(default=2.0, description="seconds to wait for the answer")
+    all: CliImplicitFlag[bool] = Field(
+        default=False, description="print every answer that comes in this time, each in a line, rather than only the first"
+    )
+
+    def run(self) -> None:
+        """Connect, ask and print."""
+        request(self, self.topic, self.event, timeout=self.timeout, everybody=self.all)
 
 
 class Tail(Command):
@@ -220,6 +238,7 @@ class CommandLine(BaseSettings):
 
     proxy: CliSubCommand[Proxy] = Field(description="run the proxy")
     emit: CliSubCommand[Emit] = Field(description="emit one event")
+    request: CliSubCommand[Request] = Field(description="emit one event as a request, and print the answer")
     tail: CliSubCommand[Tail] = Field(description="print events as they arrive")
     top: CliSubCommand[Top] = Field(description="show events per second, live")
     check: CliSubCommand[Check] = Field(description="check the connection to the proxy")

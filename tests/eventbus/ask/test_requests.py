@@ -172,10 +172,16 @@ def test_large_answers_are_compressed_and_limited(make: Make) -> None:
         return "x" * size
 
     service, bus = make(compression="zlib", max_event_bytes=200_000), make()
+    strict, frugal = make(max_event_bytes=1_000), make(max_event_values=10)
     service.subscribe(ShopTopic.all)
     service.attach_callback(ShopType.ping, answer, answers=True)
     service.start_consumer()
     assert bus.request(ShopType.ping, topic=ShopTopic.all, reply=str, timeout=PATIENCE) == "x" * size
+    with pytest.raises(InvalidAnswer, match="EVENTBUS_MAX_EVENT_BYTES"):
+        strict.request(ShopType.ping, topic=ShopTopic.all, reply=str, timeout=PATIENCE)
+    service.attach_callback(ShopType.price_wanted, lambda _: list(range(100)), answers=True)
+    with pytest.raises(InvalidAnswer, match="EVENTBUS_MAX_EVENT_VALUES"):
+        frugal.request(wanted(), topic=ShopTopic.all, reply=list[int], timeout=PATIENCE)
     size = 300_000
     with pytest.raises(RequestFailed, match="EventTooLarge"):
         bus.request(ShopType.ping, topic=ShopTopic.all, reply=str, timeout=PATIENCE)

@@ -22,7 +22,7 @@ from tests.faults import zmtp
 from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of, run_script
 from tests.web import ask, scrape
 
-COMMANDS = ["proxy", "emit", "tail", "top", "check", "settings", "keygen", "bench", "demo"]
+COMMANDS = ["proxy", "emit", "request", "tail", "top", "check", "settings", "keygen", "bench", "demo"]
 
 
 # Help and bad arguments
