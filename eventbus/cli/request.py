@@ -14,7 +14,7 @@ from eventbus.settings import EventBusSettings
 from eventbus.wire.compression import Compressor
 
 
-def request(settings: EventBusSettings, topic: str, text: str, *, timeout: float, everybody: bool) -> bool:
+def request(settings: EventBusSettings, topic: str, text: str, *, timeout: float, everybody: bool) -> None:
     """Connect, send the event, and print the answer as JSON; or each answer in a line, if everybody is asked.
 
     Args:
@@ -23,9 +23,6 @@ def request(settings: EventBusSettings, topic: str, text: str, *, timeout: float
         text: the event as a JSON object; ``-`` reads it from standard input.
         timeout: how many seconds to wait.
         everybody: whether to wait for all answers, rather than for the first.
-
-    Returns:
-        whether there was an answer, or everybody was asked and each that answered has succeeded.
 
     Raises:
         InvalidTopic, InvalidSettings, EventTooLarge, TooManyValues, ProxyUnreachable, HandshakeFailed: as `eventbus emit`.
@@ -46,7 +43,7 @@ def request(settings: EventBusSettings, topic: str, text: str, *, timeout: float
         try:
             if not everybody:
                 show(link.ask(frame, event_type, payload, timeout))
-                return True
+                return
             failures: list[RequestFailed] = []
             for answer in link.ask_all(frame, event_type, payload, timeout):
                 try:
@@ -55,6 +52,5 @@ def request(settings: EventBusSettings, topic: str, text: str, *, timeout: float
                     failures.append(error)
             if failures:
                 raise failures[0]
-            return True
         finally:
             link.close()

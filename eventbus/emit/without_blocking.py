@@ -11,8 +11,10 @@ from eventbus.transports.waiting import without_waiting
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.02
 
 
-async def emit_without_blocking(emit: Callable[[], None], options: ClientOptions) -> None:
-    """Call `emit` until there is room for what it sends, as the send policy says.
+async def emit_without_blocking[**Arguments](
+    options: ClientOptions, emit: Callable[Arguments, None], *arguments: Arguments.args, **named: Arguments.kwargs
+) -> None:
+    """Call ``emit(*arguments, **named)`` until there is room for what it sends, as the send policy says.
 
     If the task is cancelled while it waits, nothing was sent.
 
@@ -21,7 +23,7 @@ async def emit_without_blocking(emit: Callable[[], None], options: ClientOptions
     """
     try:
         with without_waiting():
-            emit()
+            emit(*arguments, **named)
         return
     except SendBufferFull:
         if options.send_policy is not SendPolicy.BLOCK:
@@ -34,7 +36,7 @@ async def emit_without_blocking(emit: Callable[[], None], options: ClientOptions
         pause = min(2 * pause, _LONGEST_PAUSE_S)
         try:
             with without_waiting():
-                emit()
+                emit(*arguments, **named)
             return
         except SendBufferFull:
             if deadline.passed():
