@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from eventbus._base.deadline import Deadline
-from eventbus.errors import SendBufferFull
+from eventbus.errors import SendBufferFull, SendTimeout
 from eventbus.options import ClientOptions
 from eventbus.policies import SendPolicy
 from eventbus.transports.waiting import without_waiting
@@ -19,7 +19,8 @@ async def emit_without_blocking[**Arguments](
     If the task is cancelled while it waits, nothing was sent.
 
     Raises:
-        SendBufferFull: the send policy is to raise, or there was no room within the send timeout.
+        SendBufferFull: there is no room, and the send policy is to raise.
+        SendTimeout: there was no room within the send timeout.
     """
     try:
         with without_waiting():
@@ -38,6 +39,6 @@ async def emit_without_blocking[**Arguments](
             with without_waiting():
                 emit(*arguments, **named)
             return
-        except SendBufferFull:
+        except SendBufferFull as error:
             if deadline.passed():
-                raise
+                raise SendTimeout(error.endpoint, error.limit, options.send_timeout, error.peer) from None
