@@ -119,7 +119,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             if self._asker is None:
                 from eventbus.ask.asker import Asker
 
-                self._asker = Asker(self.transport, self.emitter.emit, self.middleware, self._options)
+                self._asker = Asker(self.transport, self.emitter, self.topics, self.middleware, self._options)
             return self._asker
 
     def close_asker(self) -> None:

@@ -70,6 +70,13 @@ def _emit(given: Given) -> None:
     emit(settings_of(given), given.text("TOPIC"), given.text("EVENT"))
 
 
+def _request(given: Given) -> None:
+    from eventbus.cli.request import request
+
+    settings, timeout = settings_of(given), given.number("--timeout") or 2.0
+    request(settings, given.text("TOPIC"), given.text("EVENT"), timeout=timeout, everybody=given.is_set("--all"))
+
+
 def _tail(given: Given) -> None:
     from eventbus.cli.tail import tail
     from eventbus.cli.tail_filter import EventFilter
@@ -133,6 +140,7 @@ def _demo(given: Given) -> bool:
 COMMANDS: Mapping[str, Run] = {
     "proxy": _proxy,
     "emit": _emit,
+    "request": _request,
     "tail": _tail,
     "top": _top,
     "check": _check,

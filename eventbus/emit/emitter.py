@@ -106,6 +106,13 @@ class Emitter:
         else:
             self._send_one(event, topic, NO_HEADERS)
 
+    def emit_with(self, headers: Headers, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic) -> None:
+        """Send one event with headers through all middleware, and tell hooks of it."""
+        if self._middleware:
+            self.emit(Emission((event,), topic, headers))
+        else:
+            self._send_one(event, topic, headers)
+
     def emit(self, emission: Emission) -> None:
         """Send events through all middleware, and tell hooks of what was sent."""
         emit: EmitNext = self._emit_now  # a new chain each time, because a stored one would be a reference cycle

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock
 from time import sleep
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import zmq
 
@@ -30,6 +30,8 @@ from eventbus.wire.notices import LimitNotice
 # Plain integers: pyzmq's enums cost a conversion in each call.
 _NOWAIT = int(zmq.DONTWAIT)
 _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
 
 _SUBSCRIBED, _UNSUBSCRIBED = b"\x01", b"\x00"  # the first byte of a subscription and of its end, as an XPUB receives them
 _RETRY_S = 0.001
@@ -117,8 +119,9 @@ class Publisher:
             self._monitor.detach()
             self._socket.close(linger=0)
             raise
-        # The method in C, without what pyzmq's Python layer adds to each call.
+        # The methods in C, without what pyzmq's Python layer adds to each call.
         self._socket_send: Callable[[bytes, int], object] = super(zmq.Socket, self._socket).send
+        self._get = cast(Callable[[int], int], super(zmq.Socket, self._socket).get)
 
     @property
     def has_more(self) -> bool:
@@ -278,7 +281,7 @@ class Publisher:
 
     def _drain(self) -> None:
         self._next_drain = self.sent + _EVENTS_PER_DRAIN
-        while self._socket.poll(0):
+        while self._get(_EVENTS) & _POLLIN:
             change = self._socket.recv(_NOWAIT)
             if change[:1] == _SUBSCRIBED:
                 self._expected.discard(change[1:])

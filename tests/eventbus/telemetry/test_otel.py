@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from eventbus import ClientState, DeadLetter, DropReason, RejectReason, StateChange
-from eventbus.errors import InvalidTopic, SendBufferFull
+from eventbus.errors import InvalidTopic, RequestFailed, SendBufferFull
 from eventbus.handle.middleware import Delivery, Emission
 from eventbus.telemetry.labels import LIMIT, OTHER
 from eventbus.telemetry.otel import OpenTelemetryMetrics, OpenTelemetryTraces
@@ -31,7 +31,7 @@ from eventbus.telemetry.otel_metrics import MAX_ERROR_TYPES
 from eventbus.wire.headers import MAX_HEADER_BYTES, NO_HEADERS, Headers, encode_headers
 from tests.eventbus.telemetry.conftest import Meters, Spans
 from tests.eventbus.telemetry.test_prometheus import Patient
-from tests.support import MyEventTopic, event, run_script, run_threads
+from tests.support import PATIENCE, Bus, MyEventTopic, MyEventType, event, run_script, run_threads
 
 TOPIC = MyEventTopic.my_service
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -489,6 +489,36 @@ def test_emitting_inside_a_handler_continues_the_trace(traces: OpenTelemetryTrac
     emitted, handled = spans.wait_for(2)
     assert emitted.parent == handled.get_span_context()
     assert traceparent_of(sent.headers) == (TRACE_ID, context_of(emitted)[1], True)
+
+
+@pytest.mark.parametrize("loop", [False, True], ids=["thread", "loop"])
+def test_a_request_and_its_answer_are_one_trace(
+    connected: Callable[..., Bus], traces: OpenTelemetryTraces, spans: Spans, loop: bool
+) -> None:
+    """The span of a request lasts until the answer, and has those of emitting and of the answering handler in it."""
+    service, bus = connected(middleware=[traces]), connected(middleware=[traces])
+    service.subscribe(TOPIC)
+    service.attach_callback(MyEventType.updated, lambda event: event.value, answers=True)
+    service.attach_callback(MyEventType.stopped, failing(ValueError("no")), answers=True)
+    service.start_consumer()
+    if loop:
+        assert asyncio.run(bus.arequest(event(3), TOPIC, float, PATIENCE)) == 3
+    else:
+        assert bus.request(event(3), TOPIC, float, PATIENCE) == 3
+    spans.wait_for(3)
+    asked, sent, handled = (spans.named(f"{operation} my_service") for operation in ("request", "send", "process"))
+    assert asked.parent is None
+    assert asked.kind is SpanKind.CLIENT
+    assert sent.parent == asked.get_span_context()
+    assert remote_parent(handled) == context_of(sent)
+    assert asked.end_time is not None
+    assert handled.start_time is not None
+    assert asked.end_time > handled.start_time
+    spans.exporter.clear()
+    with pytest.raises(RequestFailed):
+        bus.request(event(event_type=MyEventType.stopped), TOPIC, float, PATIENCE)
+    spans.wait_for(3)
+    assert spans.named("request my_service").status.status_code is StatusCode.ERROR
 
 
 def test_a_context_goes_through_without_an_sdk(sent: Sent) -> None:
