@@ -108,8 +108,8 @@ def states() -> Picture:
     """States of a client."""
     picture = Picture(
         "States of a client",
-        "CLOSED, then CONNECTING after connect(), READY when the path is proven, DEGRADED when a connection breaks or an echo "
-        "is overdue, READY again when the path is proven anew, CLOSED after close() or when the client gives up.",
+        "CLOSED, then CONNECTING after connect(), READY when the path is proven, DEGRADED when a connection breaks or an "
+        "echo is overdue, READY again when the path is proven anew, CLOSED after close() or when the client gives up.",
         920,
         330,
     )
@@ -138,8 +138,8 @@ def delivery() -> Picture:
     """Delivery, and where an event can end."""
     picture = Picture(
         "Delivery, and where an event can end",
-        "From the send buffer through the proxy, its queue for the subscriber, the receive queue and the consumer to handlers; "
-        "below each place: when an event ends there, and what counts it.",
+        "From the send buffer through the proxy, its queue for the subscriber, the receive queue and the consumer to "
+        "handlers; below each place: when an event ends there, and what counts it.",
         1080,
         330,
     )
@@ -149,7 +149,14 @@ def delivery() -> Picture:
         ("proxy's queue", "EVENTBUS_PROXY_HWM", "the subscriber", "is too slow", "", "lost, with numbers"),
         ("receive queue", "EVENTBUS_RECEIVE_HWM", "its process", "is killed", "", "nothing, "),
         ("consumer", "JSON, schema", "it cannot be read,", "or has a type", "that is unknown", "rejects, unknown_types"),
-        ("handlers", "@on, recv_event", "one raises; or", "recv_event is", "called too seldom", "handler_errors, drops: unread"),
+        (
+            "handlers",
+            "@on, recv_event",
+            "one raises; or",
+            "recv_event is",
+            "called too seldom",
+            "handler_errors, drops: unread",
+        ),
     ]
     for number, (name, limit, *ends, counted) in enumerate(places):
         x = 14 + 178 * number
@@ -173,8 +180,8 @@ def reliable() -> Picture:
     """Reliable mode and repair."""
     picture = Picture(
         "Numbered messages: what a lost connection took is sent again",
-        "A publisher sends messages 41, 42 and 43. The connection breaks after 42. After the reconnection the publisher sends "
-        "42 and 43 again; the receiver skips 42, which it has, and misses nothing.",
+        "A publisher sends messages 41, 42 and 43. The connection breaks after 42. After the reconnection the publisher "
+        "sends 42 and 43 again; the receiver skips 42, which it has, and misses nothing.",
         920,
         440,
     )
@@ -214,15 +221,25 @@ def machines() -> Picture:
     """Several machines, with keys."""
     picture = Picture(
         "Several machines, with keys",
-        "One machine runs the proxy with its secret key and an allow-list of public keys. Two other machines run services, each "
-        "with a secret key of its own and the proxy's public key. All connections go to the proxy, and are encrypted.",
+        "One machine runs the proxy with its secret key and an allow-list of public keys. Two other machines run services, "
+        "each with a secret key of its own and the proxy's public key. All connections go to the proxy, and are encrypted.",
         920,
         390,
     )
     picture.process(330, 40, 260, 330, "machine 192.0.2.1")
     picture.box(350, 60, 220, 84, "eventbus proxy", "ports 5559 and 5560", "`EVENTBUS_HOST=192.0.2.1", kind="strong")
     picture.box(350, 164, 220, 52, "", "`proxy.secret", "who the proxy is")
-    picture.box(350, 236, 220, 116, "allow.toml", "`thermostat = <public key>", "`display = <public key>", "who may connect, and", "what each may do")
+    picture.box(
+        350,
+        236,
+        220,
+        116,
+        "allow.toml",
+        "`thermostat = <public key>",
+        "`display = <public key>",
+        "who may connect, and",
+        "what each may do",
+    )
     for x, name, other in ((20, "thermostat", "machine A"), (690, "display", "machine B")):
         picture.process(x, 40, 210, 330, other)
         picture.box(x + 16, 60, 178, 84, name, "`EVENTBUS_HOST=", "`  192.0.2.1", kind="strong")
@@ -243,8 +260,8 @@ def transports() -> Picture:
     """Transports side by side."""
     picture = Picture(
         "Transports side by side",
-        "Memory joins clients of one process, ZeroMQ services through a proxy, NATS through its server, and JetStream stores "
-        "events, too.",
+        "Memory joins clients of one process, ZeroMQ services through a proxy, NATS through its server, and JetStream "
+        "stores events, too.",
         920,
         360,
     )
