@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 WORDS = {"errors", "events", "exports", "policies"}
 BELOW_TRANSPORTS = WORDS | {"_base", "keys", "observe", "options", "wire"}
-BELOW_CLIENT = BELOW_TRANSPORTS | {"emit", "handle", "receive", "transports"}
+BELOW_CLIENT = BELOW_TRANSPORTS | {"ask", "emit", "handle", "receive", "transports"}
 
 KNOWS: dict[str, set[str]] = {
     "exports": set(),
@@ -27,6 +27,7 @@ KNOWS: dict[str, set[str]] = {
     "transports": BELOW_TRANSPORTS,
     "emit": BELOW_TRANSPORTS | {"handle", "transports"},
     "receive": BELOW_TRANSPORTS | {"handle", "transports"},
+    "ask": BELOW_TRANSPORTS | {"emit", "handle", "transports"},
     "assembly": BELOW_CLIENT,
     "client": BELOW_CLIENT | {"assembly"},
     "telemetry": WORDS | {"_base", "handle", "observe", "wire"},
@@ -37,7 +38,7 @@ KNOWS: dict[str, set[str]] = {
     "container": BELOW_CLIENT | {"client", "proxy", "settings", "telemetry", "eventbus"},
     "__main__": {"cli"},
 }
-"""What each room may import; `eventbus` stands for the public names. A room that is missing here may import nothing."""
+"""The imports that each room may have; `eventbus` stands for the public names. A room that is missing may import nothing."""
 
 EMPTY = {"_base", "wire"}
 """Packages whose `__init__.py` imports nothing, because the lean process of a proxy imports modules of theirs."""

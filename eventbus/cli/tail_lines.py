@@ -15,9 +15,9 @@ from eventbus._base.printable import printable
 from eventbus.cli.terminal import Paint, Style
 from eventbus.wire.headers import NO_HEADERS, Headers
 
-_MAX_LINE = 4_000  # characters of a line for people
+_MAX_LINE_CHARACTERS = 4_000  # characters of a line for people
 _MAX_REMEMBERED = 100  # kinds of events of which the last one is kept, to compare the next one with it
-_LAST = {"id", "time"}
+_LAST_FIELDS = {"id", "time"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class TextLines:
                 pieces.append(paint(printable(kind), Style.GREEN))
             fields = {name: value for name, value in fields.items() if name != "type"}
         if isinstance(fields, dict):
-            fields = dict(sorted(fields.items(), key=lambda item: item[0] in _LAST))  # otherwise in their order
+            fields = dict(sorted(fields.items(), key=lambda item: item[0] in _LAST_FIELDS))  # otherwise in their order
         headers = ((f"@{name}", _text(value)) for name, value in received.headers.items())
         pieces += self._fields(chain(_flat("", fields), headers), (received.topic, kind))
         return " ".join(pieces)
@@ -112,7 +112,7 @@ class TextLines:
     def _fields(self, fields: Iterable[tuple[str, str]], of: tuple[str, str]) -> Iterator[str]:
         """Yield each field, as long as there is room in the line."""
         before, now = self._before.get(of, {}), dict[str, str]()
-        left = _MAX_LINE
+        left = _MAX_LINE_CHARACTERS
         for name, value in fields:
             if name in self._hidden.fields:
                 continue
