@@ -64,10 +64,10 @@ def _proxy(given: Given) -> None:
     os.execv(sys.executable, command)
 
 
-def _emit(given: Given) -> None:
+def _emit(given: Given) -> bool:
     from eventbus.cli.emit import emit
 
-    emit(settings_of(given), given.text("TOPIC"), given.text("EVENT"))
+    return emit(settings_of(given), given.text("TOPIC"), given.text("EVENT"))
 
 
 def _tail(given: Given) -> None:
