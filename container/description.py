@@ -1,7 +1,7 @@
 """Which class of a container emits and handles what, told without starting it.
 
-What is handled is what the ``@on`` marks say. What is emitted is read in the source of the classes: the topics and types
-that stand in calls of `emit_event` and `emit_events`; those that are computed stay unknown.
+What is handled is what the marks of ``@on`` and ``@answers`` say. What is emitted is read in the source of the classes: the
+topics and types that stand in calls of `emit_event`, `request` and the like; those that are computed stay unknown.
 """
 
 import typing
@@ -31,11 +31,13 @@ class Flow:
         topic: the topic's value; None: unknown for what is emitted, any topic for what is handled.
         types: the types' values; empty: unknown.
         member: the method that does it.
+        answered: whether they are requests: of what is emitted, whether an answer is awaited; of what is handled, given.
     """
 
     topic: str | None
     types: tuple[str, ...]
     member: str = ""
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ def _components(container: containers.Container) -> Iterator[Component]:
 def _handled(marked: Iterable[tuple[str, tuple[Mark, ...]]]) -> Iterator[Flow]:
     for name, marks in marked:
         for mark in marks:
-            yield Flow(mark.topic and mark.topic.value, tuple(_values(mark.types)), name)
+            yield Flow(mark.topic and mark.topic.value, tuple(_values(mark.types)), name, mark.answers)
 
 
 def _values(types: Iterable[BaseEventType]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What the methods of a class emit, as their source says: topics and types in calls of `emit_event` and `emit_events`."""
+"""What the methods of a class emit, as their source says: topics and types in calls of `emit_event`, `request` and the like."""
 
 import ast
 import inspect
@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 from eventbus.events import BaseEventTopic, BaseEventType
 
-_CALLS = {"emit_event", "emit_events"}
+_EMITTING, _ASKING = {"emit_event", "emit_events"}, {"request", "arequest", "request_all", "arequest_all"}
 _MISSING = object()
 
-type Emission = tuple[str | None, tuple[str, ...], str]
-"""A topic, None if it is not known; types, none if they are not known; and the method."""
+type Emission = tuple[str | None, tuple[str, ...], str, bool]
+"""A topic, None if it is not known; types, none if they are not known; the method; and whether it waits for an answer."""
 
 
 def emissions_of(cls: type) -> list[Emission]:
@@ -47,7 +47,10 @@ def _in_method(method: ast.FunctionDef | ast.AsyncFunctionDef, names: dict[str, 
         if isinstance(target, ast.Name)
     }
     for call in ast.walk(method):
-        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute) and call.func.attr in _CALLS):
+        if not (isinstance(call, ast.Call) and isinstance(call.func, ast.Attribute)):
+            continue
+        asks = call.func.attr in _ASKING
+        if not asks and call.func.attr not in _EMITTING:
             continue
         given = dict(zip(("event", "topic"), call.args, strict=False)) | {
             one.arg: one.value for one in call.keywords if one.arg
@@ -55,8 +58,10 @@ def _in_method(method: ast.FunctionDef | ast.AsyncFunctionDef, names: dict[str, 
         event = given.get("event") or given.get("events")
         topics = [one.value for one in _constants(given.get("topic"), names, assigned) if isinstance(one, BaseEventTopic)]
         types = [one.value for one in _constants(event, names, assigned) if isinstance(one, BaseEventType)]
+        if asks and not (topics or types):
+            continue  # something else that has such a method, as clients of HTTP do
         for topic in topics or (None,):
-            yield topic, tuple(dict.fromkeys(types)), method.name
+            yield topic, tuple(dict.fromkeys(types)), method.name, asks
 
 
 def _constants(node: ast.AST | None, names: dict[str, object], assigned: dict[str, ast.expr]) -> Iterator[object]:

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from eventbus.container.description import Bus, Description, Flow
+from eventbus.wire.requests import REPLY_TO
 
 _REFERENCE = "#/components/schemas/{model}"
 _NOT_IN_KEYS = re.compile(r"[^A-Za-z0-9._-]")
@@ -106,6 +107,8 @@ def _operations(description: Description, channels: Mapping[str, Json]) -> dict[
                         operation = operations.setdefault(
                             name, {"action": action, "channel": {"$ref": f"#/channels/{channel}"}, "messages": []}
                         )
+                        if flow.answered:
+                            operation["reply"] = {"address": {"location": f"$message.header#/{REPLY_TO}"}}
                         known = operation["messages"]
                         assert isinstance(known, list)
                         known += [one for one in _references(channel, flow, channels[channel]) if one not in known]

@@ -9,6 +9,7 @@ from eventbus.container.description import Description, Flow
 ANY_TOPIC = "any topic"
 UNKNOWN_TOPIC = "a topic that is computed"
 _ANY_TYPE = "any type"
+_ROLES = {True: "asks", False: "answers"}  # by whether it is emitted
 
 
 class Edge(NamedTuple):
@@ -27,7 +28,8 @@ def edges(description: Description) -> list[Edge]:
         for emits, flows in ((True, component.emits), (False, component.handles)):
             for flow in flows:
                 types = found.setdefault((component.name, _topic(flow, emits=emits), emits), [])
-                types += [name for name in flow.types or (_ANY_TYPE,) if name not in types]
+                labels = (f"{name} ({_ROLES[emits]})" if flow.answered else name for name in flow.types or (_ANY_TYPE,))
+                types += [label for label in labels if label not in types]
     return [Edge(name, topic, ", ".join(types), emits) for (name, topic, emits), types in found.items()]
 
 

@@ -16,7 +16,7 @@ import yaml  # type: ignore[import-untyped] # its types are a distribution of th
 from dependency_injector import containers, providers
 from pydantic import BaseModel, Field
 
-from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy, on
+from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy, answers, on
 from eventbus.cli.asyncapi import as_json, as_yaml, document
 from eventbus.cli.graph import edges, mermaid, svg
 from eventbus.cli.schema_changes import refusals
@@ -61,6 +61,7 @@ class App(containers.DeclarativeContainer):
 class PlantEventType(BaseEventType):
     measured = auto()
     heating = auto()
+    wanted = auto()
 
 
 class PlantTopic(BaseEventTopic):
@@ -85,7 +86,11 @@ class Heating(BaseEvent[PlantEventType]):
     by: dict[str, tuple[int, float]] = Field(default_factory=dict)
 
 
-PlantBus = EventBusClient[Measured | Heating, PlantEventType, PlantTopic]
+class Wanted(BaseEvent[PlantEventType]):
+    type: Literal[PlantEventType.wanted] = PlantEventType.wanted
+
+
+PlantBus = EventBusClient[Measured | Heating | Wanted, PlantEventType, PlantTopic]
 
 
 class Sensor:
@@ -97,9 +102,14 @@ class Sensor:
         event = Heating()
         self.bus.emit_events([event], topic=PlantTopic.control)
         self.bus.emit_event(event, topic)
+        self.bus.request(PlantEventType.wanted, PlantTopic.plant, float)
 
 
 class Heater:
+    @answers(PlantEventType.wanted, topic=PlantTopic.plant)
+    def answer(self, event: Wanted) -> float:
+        return 1.0
+
     @on(PlantEventType.heating, topic=PlantTopic.control)
     def heat(self, event: Heating) -> None:
         pass
@@ -122,27 +132,39 @@ def test_a_container_describes_itself() -> None:
     """What stands in marks and in calls of the client is found without starting anything; a computed topic stays unknown."""
     found = describe(App())
     assert found.name == "App"
-    assert [(bus.topics, set(bus.types)) for bus in found.buses] == [(("plant", "control"), {"measured", "heating"})]
+    assert [(bus.topics, set(bus.types)) for bus in found.buses] == [
+        (("plant", "control"), {"measured", "heating", "wanted"})
+    ]
     assert {component.name: (component.emits, component.handles) for component in found.components} == {
         "Sensor": (
             (
                 Flow("plant", ("measured",), "measure"),
                 Flow("control", ("heating",), "measure"),
                 Flow(None, ("heating",), "measure"),
+                Flow("plant", ("wanted",), "measure", answered=True),
             ),
             (),
         ),
         # A handler without a topic gets the events of all topics that the client subscribes to for other handlers.
-        "Heater": ((), (Flow("control", ("heating",), "heat"), Flow("control", ("measured",), "everywhere"))),
+        "Heater": (
+            (),
+            (
+                Flow("plant", ("wanted",), "answer", answered=True),
+                Flow("control", ("heating",), "heat"),
+                Flow("plant", ("measured",), "everywhere"),
+                Flow("control", ("measured",), "everywhere"),
+            ),
+        ),
     }
 
 
 def test_the_graph_in_both_formats() -> None:
     """Each arrow of the description is in the text for Mermaid and in the picture, which is good XML."""
     found = describe(App())
-    assert len(edges(found)) == 4
+    assert len(edges(found)) == 5
     text, picture = mermaid(found), svg(found)
-    assert '    c0 -->|"measured"| t0' in text
+    assert '    c0 -->|"measured, wanted (asks)"| t0' in text
+    assert '    t0 -->|"wanted (answers), measured"| c1' in text
     assert '    t1 -->|"heating, measured"| c1' in text
     shown = [element.text for element in ElementTree.fromstring(picture).iter() if element.tag.endswith("}text")]
     assert {"App", "Sensor", "Heater", "plant", "control", "a topic that is computed", "heating, measured"} <= set(shown)
@@ -170,7 +192,9 @@ def test_the_asyncapi_document() -> None:
     assert operations["Sensor.measure.send.plant"]["messages"] == [
         {"$ref": "#/channels/plant/messages/measured"},
         {"$ref": "#/channels/plant/messages/heating"},  # perhaps: its topic is computed
+        {"$ref": "#/channels/plant/messages/wanted"},
     ]
+    assert operations["Heater.answer.receive.plant"]["reply"] == {"address": {"location": "$message.header#/reply-to"}}
     assert operations["Heater.heat.receive.control"]["action"] == "receive"
 
 
