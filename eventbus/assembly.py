@@ -4,7 +4,8 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from threading import RLock
-from typing import Any
+from types import UnionType
+from typing import Any, TypeAliasType
 
 from pydantic import TypeAdapter
 
@@ -70,7 +71,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
 
     def __init__(
         self,
-        event_class: type[EventClass] | TypeAdapter[EventClass],
+        event_class: type[EventClass] | TypeAdapter[EventClass] | UnionType | TypeAliasType,
         transport: Transport,
         topics: Topics,
         options: ClientOptions,

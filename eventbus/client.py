@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from threading import Thread
-from types import TracebackType
-from typing import Any, Self, Unpack
+from types import TracebackType, UnionType
+from typing import Any, Self, TypeAliasType, Unpack
 
 from pydantic import BaseModel, TypeAdapter
 
@@ -56,7 +56,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     ResourceWarning and a warning in the log.
 
     Args:
-        event_class: the service's event class; for a discriminated union, a `pydantic.TypeAdapter` of it.
+        event_class: the service's event class; its subclasses that narrow the field `type`, and exist by now, are read as
+            themselves. Or a union of classes, or a `pydantic.TypeAdapter`, which is used as it is.
         host: where the proxy runs.
         pub_port: the proxy's port for publishers (XSUB).
         sub_port: the proxy's port for subscribers (XPUB).
@@ -80,7 +81,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     def __init__(
         self,
-        event_class: type[EventClass] | TypeAdapter[EventClass],
+        event_class: type[EventClass] | TypeAdapter[EventClass] | UnionType | TypeAliasType,
         host: str = HOST,
         pub_port: int = PUB_PORT,
         sub_port: int = SUB_PORT,
