@@ -172,7 +172,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
 
 
 def _no_encoder() -> None:
-    """Make the value of a class in the table of encoders of a client whose hooks or middleware are told each event."""
+    """Make the value of a class in the table of encoders of a client whose hooks or middleware get each event."""
 
 
 def _weakly(hooks: Hooks) -> Callable[[DropReason, int], None]:

@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree. Every error carries its facts as attributes and says the remedy in its text.
+"""The errors of this library, as one tree. Every error carries its facts as attributes and says the remedy in its text.
 
 EventBusError
 ├── InvalidEvent             what was emitted is no event of this bus         (also a TypeError)
@@ -70,7 +70,7 @@ def _new(kind: type[EventBusError], *args: object) -> EventBusError:
 
 @public
 class InvalidEvent(EventBusError, TypeError):
-    """What was handed to the client is no event of its class, or a bare type lacks what the class needs."""
+    """The object handed to the client is no event of its class, or a bare type lacks what the class needs."""
 
 
 @public

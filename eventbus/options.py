@@ -1,4 +1,4 @@
-"""How clients, their connections and proxies behave: the only lists of these options, with their defaults.
+"""The options of clients, of their connections and of proxies: the only lists of them, with their defaults.
 
 Each of these objects is handed down as a whole. The ``…Arguments`` are the same lists for type checkers, where a constructor
 takes single options as keyword arguments as well. `eventbus.settings` reads options from the environment.
@@ -25,7 +25,7 @@ _MAX_EVENT_BYTES = 16_777_216
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZeroMQOptions:
-    """How the connections of a `ZeroMQTransport` behave. Times are in seconds.
+    """The options of the connections of a `ZeroMQTransport`. Times are in seconds.
 
     Attributes:
         connect_timeout: how long `connect` waits for the proxy, and `subscribe` until its subscription is in force.
@@ -69,7 +69,7 @@ class ZeroMQOptions:
 @public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientOptions(ZeroMQOptions):
-    """How an `EventBusClient` behaves, with the options of its connections. Times are in seconds.
+    """The options of an `EventBusClient` and of its connections. Times are in seconds.
 
     Attributes:
         enabled: False: a client whose calls do nothing: it opens no socket, sends nothing and receives nothing.
@@ -146,7 +146,7 @@ class ClientArguments(ZeroMQArguments, total=False):
 @public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyOptions:
-    """How an `EventBusProxy` behaves. Times are in seconds.
+    """The options of an `EventBusProxy`. Times are in seconds.
 
     Attributes:
         max_event_bytes: the largest payload of a message. A publisher that sends a larger one is disconnected.

@@ -178,7 +178,7 @@ class EventBusSettings(BaseSettings):
         return masked_arguments(super().__repr_args__())
 
     def client_options(self, *, encrypted: bool = True) -> ClientOptions:
-        """How a client with these settings behaves.
+        """The options of a client with these settings.
 
         Args:
             encrypted: False leaves the keys out, also unusable ones, for a client that does not connect to the proxy.
@@ -189,7 +189,7 @@ class EventBusSettings(BaseSettings):
         return _options(ClientOptions, self, keys=self.security.client_keys() if encrypted else None)
 
     def proxy_options(self) -> ProxyOptions:
-        """How a proxy with these settings behaves.
+        """The options of a proxy with these settings.
 
         Raises:
             InvalidSettings: the proxy's secret key is missing, or not a key, or does not belong to the public key that is

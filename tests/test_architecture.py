@@ -37,7 +37,7 @@ KNOWS: dict[str, set[str]] = {
     "container": BELOW_CLIENT | {"client", "proxy", "settings", "telemetry", "eventbus"},
     "__main__": {"cli"},
 }
-"""What each room may import; `eventbus` stands for the public names. A room that is missing here may import nothing."""
+"""The imports that each room may have; `eventbus` stands for the public names. A room that is missing may import nothing."""
 
 EMPTY = {"_base", "wire"}
 """Packages whose `__init__.py` imports nothing, because the lean process of a proxy imports modules of theirs."""

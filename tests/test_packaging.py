@@ -1,4 +1,4 @@
-"""What is in the wheel."""
+"""The content of the wheel."""
 
 import os
 import re
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def project() -> dict[str, Any]:
-    """What pyproject.toml says."""
+    """The content of pyproject.toml."""
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -86,7 +86,7 @@ def test_the_plain_import_is_light() -> None:
 
 @pytest.mark.process
 def test_every_public_name_is_there() -> None:
-    """What __all__ of the three packages lists can be imported."""
+    """The names in __all__ of the three packages can be imported."""
     done = run_script("from eventbus import *\nfrom eventbus.container import *\nfrom eventbus.settings import *\n")
     assert (done.returncode, done.stderr) == (0, "")
 

@@ -18,7 +18,7 @@ from eventbus.telemetry import logs
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
-_MAX_ERROR = 2_000  # characters
+_MAX_ERROR_CHARACTERS = 2_000
 
 _log = Log(logs.COMMAND)
 
@@ -58,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _report(error: Exception, status: int) -> int:
     """Log the error on one line. Return the exit status."""
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)  # without the error's number
-    _log.error("%s", printable(" ".join(text.split()), _MAX_ERROR), error=type(error).__name__, status=status)
+    _log.error("%s", printable(" ".join(text.split()), _MAX_ERROR_CHARACTERS), error=type(error).__name__, status=status)
     return status
 
 

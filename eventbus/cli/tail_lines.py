@@ -14,7 +14,7 @@ from eventbus._base.printable import printable
 from eventbus.cli.terminal import Paint, Style
 from eventbus.wire.headers import NO_HEADERS, Headers
 
-_MAX_LINE = 4_000  # characters of a line for people
+_MAX_LINE_CHARACTERS = 4_000  # characters of a line for people
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ def text_line(received: Received, clock: str, paint: Paint) -> str:
     if isinstance(fields, dict) and isinstance(fields.get("type"), str):
         pieces.append(paint(printable(fields["type"]), Style.GREEN))
         fields = {name: value for name, value in fields.items() if name != "type"}
-    left = _MAX_LINE
+    left = _MAX_LINE_CHARACTERS
     headers = ((f"@{name}", _text(value)) for name, value in received.headers.items())
     for name, value in chain(_flat("", fields), headers):
         start = printable(f"{name}=" if name else "", max(1, left))

@@ -177,7 +177,7 @@ def is_async(callback: Callable[..., object]) -> bool:
 
 
 def _carrier(member: object) -> object:
-    """What carries the marks of a class member. Wiring replaces static and class methods, and keeps the function inside."""
+    """The carrier of a class member's marks. Wiring replaces static and class methods, and keeps the function inside."""
     return member.__func__ if isinstance(member, staticmethod | classmethod) else member
 
 

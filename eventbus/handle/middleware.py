@@ -16,7 +16,7 @@ from eventbus.wire.headers import NO_HEADERS, Headers
 @public
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """What one call of `emit_event` or `emit_events` is about to send. `dataclasses.replace` makes a changed copy.
+    """One call of `emit_event` or `emit_events`, about to be sent. `dataclasses.replace` makes a changed copy.
 
     Attributes:
         events: the arguments of the call, one or many.

@@ -51,7 +51,7 @@ _TEXTS = {
 @public
 @dataclass(frozen=True, slots=True)
 class EventBusStats:
-    """What a client has done with events since it was created, at one moment.
+    """The counts of a client at one moment, since it was created.
 
     Attributes:
         emitted: events handed to the transport.
@@ -101,7 +101,7 @@ class DropLog:
 
     @property
     def counts(self) -> Mapping[DropReason, int]:
-        """How many events were dropped for each reason that has occurred."""
+        """The number of dropped events for each reason that has occurred."""
         return MappingProxyType({DropReason(key): count for key, count in self._throttle.counts().items()})
 
     def add(self, reason: DropReason, count: int = 1) -> None:

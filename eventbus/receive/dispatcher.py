@@ -22,7 +22,7 @@ from eventbus.receive.confirmation import Confirmation
 type Callback[EventClass] = Callable[[EventClass], object]
 
 _MAX_LEARNED_TOPICS = 10_000
-_MAX_SHOWN_EVENT = 1_000  # characters in the log
+_MAX_SHOWN_CHARACTERS = 1_000  # of an event, in the log
 
 # For one topic, the callbacks of each event type in the order in which they were attached.
 type Route[EventClass] = dict[BaseEventType, tuple[Callback[EventClass], ...]]
@@ -201,7 +201,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             clear_headers()
 
     def position(self) -> tuple[int, int]:
-        """How many events have come in, and how many of the last `dispatch` are still to be handled. Any thread may ask.
+        """The number of events that came in, and of those of the last `dispatch` still to be handled. Any thread may ask.
 
         It changes with each event that is handled. It costs the events nothing, because their iterator knows.
         """
@@ -275,6 +275,6 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
 def _shown(event: BaseEvent[Any]) -> str:
     """The event for a line in the log. Its repr may hold names of extra fields as others have sent them."""
     try:
-        return printable(repr(event), _MAX_SHOWN_EVENT)
+        return printable(repr(event), _MAX_SHOWN_CHARACTERS)
     except Exception:  # a service's own __repr__ may raise anything
         return f"an event of {type(event).__name__} whose repr failed"

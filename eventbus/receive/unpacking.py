@@ -49,7 +49,7 @@ class Numbered(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What one message holds.
+    """The content of one message.
 
     Attributes:
         topic: the topic, which is UTF-8 and not longer than topics may be.

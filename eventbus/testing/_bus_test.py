@@ -13,7 +13,7 @@ from dependency_injector import containers, providers
 
 from eventbus._base.clock import set_clock
 from eventbus._base.printable import printable
-from eventbus.container.lifespan import lifespan
+from eventbus.container.lifespans import lifespan
 from eventbus.container.resources import AnyClient, AnyProvider, in_force, last_resources
 from eventbus.errors import InvalidEvent, NotSettled
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType

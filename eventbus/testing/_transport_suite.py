@@ -16,7 +16,7 @@ from eventbus.transports.contract import Transport
 
 @dataclass(frozen=True)
 class Features:
-    """What differs between transports.
+    """The differences between transports.
 
     Attributes:
         ordered: messages of one sending thread arrive in order.
@@ -94,7 +94,7 @@ class TransportConformance:
             transport.close(0)
 
     def test_status_follows(self, make: MakeTransport) -> None:
-        """`status` is CLOSED before open(), READY after it, and CLOSED after close(), and each change is told."""
+        """`status` is CLOSED before open(), READY after it, and CLOSED after close(); listeners get each change."""
         transport = make()
         status = transport.status
         told: list[ClientState] = []
@@ -175,7 +175,7 @@ class TransportConformance:
             assert numbers(read(transport, 2)) == [1, 2]
 
     def test_messages_of_an_earlier_opening_are_gone(self, opened: MakeTransport, transport: Transport) -> None:
-        """What had arrived but was not received before close() does not turn up after the next open()."""
+        """A message that had arrived but was not received before close() does not turn up after the next open()."""
         witness = opened()
         witness.subscribe(b"t")
         transport.open(PATIENCE_S)  # proves the path anew, after both subscriptions
@@ -187,7 +187,7 @@ class TransportConformance:
         assert numbers(read(transport, 1)) == [2]
 
     def test_close_flushes_to_others(self, opened: MakeTransport, transport: Transport) -> None:
-        """What was sent before close() reaches the others."""
+        """Messages sent before close() reach the others."""
         sender = opened()
         for number in range(1_000):
             sender.send(b"t", payload(number))
@@ -413,7 +413,7 @@ def payload(number: int) -> bytes:
 
 
 def read(transport: Transport, count: int) -> list[tuple[bytes, bytes]]:
-    """Receive until there are so many messages."""
+    """Receive until this number of messages has arrived."""
     messages: list[tuple[bytes, bytes]] = []
 
     def enough() -> bool:

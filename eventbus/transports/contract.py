@@ -47,7 +47,7 @@ class Transport(Protocol):
 
     @property
     def endpoints(self) -> str:
-        """Where the transport connects to, for people: it stands in errors and log lines."""
+        """The address that the transport connects to, for people: it stands in errors and log lines."""
 
     @property
     def remedies(self) -> Remedies:
@@ -59,11 +59,11 @@ class Transport(Protocol):
 
     @property
     def sent(self) -> int:
-        """How many events `send` has taken since the transport was created, those with which it returned True."""
+        """The number of events that `send` has taken since the transport was created: the calls that returned True."""
 
     @property
     def malformed(self) -> int:
-        """How many messages were skipped since the transport was created, because they were not two frames."""
+        """The number of messages skipped since the transport was created because they were not two frames."""
 
     @property
     def lost(self) -> int:
@@ -75,7 +75,7 @@ class Transport(Protocol):
 
     @property
     def drops(self) -> DropLog:
-        """Counts events that were dropped, by reason: those that `send` did not take, and those that it took in vain."""
+        """Counts events that were dropped, by reason: those that `send` did not take, and those that it took but lost."""
 
     @property
     def max_payload_bytes(self) -> int | None:

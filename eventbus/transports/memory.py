@@ -9,7 +9,7 @@ from eventbus.observe.stats import DropLog
 from eventbus.transports.contract import Remedies
 from eventbus.wire.frames import Batch
 
-_MAX_BATCH = 256  # messages
+_MAX_BATCH_MESSAGES = 256
 
 
 class MemoryHub:
@@ -53,7 +53,7 @@ class MemoryHub:
             if member not in self._members:
                 return None
             member.woken = False
-            batch = [member.messages.popleft() for _ in range(min(len(member.messages), _MAX_BATCH))]
+            batch = [member.messages.popleft() for _ in range(min(len(member.messages), _MAX_BATCH_MESSAGES))]
             self._changed.notify_all()
             return [topic for topic, _ in batch], [payload for _, payload in batch]
 

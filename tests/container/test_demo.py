@@ -49,7 +49,7 @@ def members(session: int) -> list[int]:
 
 
 def working(session: int) -> int:
-    """How many processes of a session have come so far that libzmq's threads run in them."""
+    """The number of processes of a session in which libzmq's threads run by now."""
     return sum(len(list(Path(f"/proc/{member}/task").glob("*"))) >= 3 for member in members(session))
 
 

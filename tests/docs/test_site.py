@@ -21,7 +21,7 @@ from tests.docs.pages import ROOT, needs_group
 
 
 class Page(HTMLParser):
-    """What a built page has.
+    """The links of a built page.
 
     Attributes:
         anchors: the names that links can lead to.
@@ -42,7 +42,7 @@ class Page(HTMLParser):
 
 
 def public() -> list[set[str]]:
-    """What the package is for: of each thing, the names that it may have in the reference."""
+    """The purposes of the package: of each thing, the names that it may have in the reference."""
     exported = [(module, name) for module in (eventbus, eventbus.container, eventbus.settings) for name in module.__all__]
     exported += [(errors, name) for name, thing in vars(errors).items() if isinstance(thing, type)]
     things: dict[int, set[str]] = {}

@@ -364,7 +364,7 @@ def test_a_host_that_is_none(host: str) -> None:
 
 
 def test_a_client_that_only_emits_keeps_no_subscriptions_of_others(proxy: EventBusProxy, raw: RawPeers) -> None:
-    """What others subscribe and unsubscribe arrives at every publisher; one that never receives reads it too."""
+    """The subscriptions of others, and their ends, arrive at every publisher; one that never receives reads them too."""
     other = raw.subscriber(b"")
     with Bus(MyEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port) as client:
         transport = client._transport

@@ -295,7 +295,7 @@ class OfAnObject(NotConnected):
 
 
 class OfKeywords(EventBusError):
-    """What it takes is not in its `args`."""
+    """An error whose arguments are not in its `args`."""
 
     def __init__(self, *, sensor: str, value: float) -> None:
         super().__init__(f"sensor {sensor} measures {value:g}")
@@ -515,7 +515,7 @@ def give_back(error: Exception) -> None:
 @pytest.mark.patience
 @pytest.mark.parametrize("kind", POOLS)
 def test_errors_travel_from_workers(kind: str, dead_ports: tuple[int, int]) -> None:
-    """What a client raises in a worker of a pool is raised in the parent; no pool breaks or hangs."""
+    """A client's error in a worker of a pool is raised in the parent; no pool breaks or hangs."""
     with POOLS[kind]("spawn") as call:
         with pytest.raises(ProxyUnreachable) as unreachable:
             call(connect, *dead_ports)

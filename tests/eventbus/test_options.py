@@ -74,7 +74,7 @@ def settings_types() -> dict[str, Any]:
     [(ZeroMQOptions, ZeroMQArguments), (ClientOptions, ClientArguments), (ProxyOptions, ProxyArguments)],
 )
 def test_keyword_arguments_are_the_options(options: type, arguments: type) -> None:
-    """What type checkers know as keyword arguments are exactly the options, with the same types."""
+    """The keyword arguments that type checkers know are exactly the options, with the same types."""
     assert get_type_hints(arguments) == get_type_hints(options)
 
 

@@ -239,7 +239,7 @@ def test_plain_pyzmq_with_keys(guarded: Guarded) -> None:
 
 
 def test_both_legs_are_looked_at(stack: ExitStack) -> None:
-    """Where only one of the ports uses CURVE, clients with and without keys are told of the one that is wrong for them."""
+    """If only one of the ports uses CURVE, the error names the port that is wrong, for clients with and without keys."""
     context: zmq.Context[zmq.Socket[bytes]] = stack.enter_context(zmq.Context())
     server, own = new_keys(), new_keys()
     for secure_leg in (0, 1):

@@ -124,7 +124,7 @@ class Publisher:
 
     @property
     def held(self) -> int:
-        """How many events wait in the outbox."""
+        """The number of events that wait in the outbox."""
         with self._lock:
             return self._outbox.events
 

@@ -355,7 +355,7 @@ class ZeroMQTransport:
         shared_context.release(deadline.left())
 
     def _what_is_missing(self, link: ProxyLink) -> str:
-        """Which of the two connections is down, for the error."""
+        """Name the connections that are down, for the error."""
         publishing, subscribing = link.statuses()
         match publishing.up, subscribing.up:
             case False, True:

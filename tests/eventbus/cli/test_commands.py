@@ -1,4 +1,4 @@
-"""How arguments are read: those that pydantic-settings would take for something else, too."""
+"""The arguments of the commands: those that pydantic-settings would take for something else, too."""
 
 import pytest
 from hypothesis import example, given, settings

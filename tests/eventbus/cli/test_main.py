@@ -62,7 +62,7 @@ def test_mistakes_are_told_with_their_remedy(run: Run, arguments: tuple[str, ...
 
 
 def test_help_tells_the_exit_statuses(run: Run) -> None:
-    """What scripts can rely on stands in the help."""
+    """The exit statuses that scripts can rely on stand in the help."""
     text = " ".join(run("--help").stdout.split())
     for status in ("0 done", "1 the bus failed", "2 bad arguments or settings", "130 interrupted"):
         assert status in text
@@ -109,7 +109,7 @@ def test_bad_variables(run: Run, name: str) -> None:
 
 @pytest.mark.parametrize("text", ["{", "", "[1]", '{"typ": "started"}', '{"type": "a", "x": 1e999}', '{"type": "\udcff"}'])
 def test_what_is_no_event(run: Run, text: str) -> None:
-    """What is not a JSON object with a type gives one line and status 2, before anything is connected."""
+    """A text that is not a JSON object with a type gives one line and status 2, before anything is connected."""
     complaint(run("emit", "plant", text), 2)
 
 
@@ -159,7 +159,7 @@ def test_settings_honours_flags_before_variables_before_the_file(run: Run, tmp_p
 
 @pytest.mark.parametrize("topics", ["a,b", '["a b", "it\'s", "[c", "d,e", "grün"]'])
 def test_printed_settings_can_be_the_file(run: Run, tmp_path: Path, topics: str) -> None:
-    """What `settings` prints is a .env file that means the same."""
+    """The output of `settings` is a .env file that means the same."""
     first = run("settings", "--topics", topics, "--enabled", "false", "--linger", "0.25", "--host", "bus.example")
     (tmp_path / ".env").write_text(first.stdout)
     assert run("settings").stdout == first.stdout
@@ -185,7 +185,7 @@ def test_the_proxy_runs_until_a_signal(run: Run, start: Start, number: signal.Si
 
 @pytest.mark.process
 def test_the_proxy_is_a_lean_process(start: Start) -> None:
-    """What `proxy` runs holds nothing but what a proxy needs: a killed process keeps its ports as long as its memory."""
+    """The process of `proxy` holds only what a proxy needs: a killed process keeps its ports as long as its memory."""
     with start("proxy", "--pub-port", "0", "--sub-port", "0") as process:
         assert output(process).readline().startswith("proxy on")
         maps = Path(f"/proc/{process.pid}/maps").read_text()
@@ -241,7 +241,7 @@ def test_the_proxy_and_an_impatient_person(start: Start) -> None:
 
 @pytest.mark.process
 def test_the_proxy_refuses_what_is_too_large(start: Start) -> None:
-    """Who sends more than --max-event-bytes is disconnected."""
+    """A publisher that sends more than --max-event-bytes is disconnected."""
     with start("proxy", "--pub-port", "0", "--sub-port", "0", "--max-event-bytes", "2000") as process:
         pub_port = int(re.findall(r"publishers connect to port (\d+)", output(process).readline())[0])
         with zmtp.peer(pub_port, b"PUB") as connection:
@@ -309,7 +309,7 @@ def test_a_proxy_elsewhere(run: Run) -> None:
 
 @pytest.mark.process
 def test_from_emit_to_tail(run_process: Run, proxy: EventBusProxy, tailing: Start) -> None:
-    """What `emit` emits, `tail` prints: one JSON object with topic and event per line."""
+    """An event that `emit` emits, `tail` prints: one JSON object with topic and event per line."""
     first = {"type": "started", "text": 'quotes " and ümläut', "number": 1.5, "nested": {"a": [1, None]}}
     with tailing() as process:
         assert run_process("emit", "plant", json.dumps(first), *ports(proxy)).returncode == 0
@@ -319,7 +319,7 @@ def test_from_emit_to_tail(run_process: Run, proxy: EventBusProxy, tailing: Star
 
 @pytest.mark.process
 def test_tail_prints_numbered_and_compressed_events(run: Run, raw: RawPeers, proxy: EventBusProxy, tailing: Start) -> None:
-    """What was emitted with numbers and compressed is printed by its topic and inflated, as any other."""
+    """An event emitted with numbers and compressed is printed by its topic and inflated, as any other."""
     emitted = {"type": "started", "text": 100 * "very long "}
     flags = ("--numbered", "true", "--compression", "zstd", "--compression-threshold", "1000")
     with tailing("plant") as process:

@@ -247,7 +247,7 @@ def test_top_once(open_terminal: Open, flowing: None) -> None:
 
 
 def test_check_in_colour(open_terminal: Open) -> None:
-    """What is well is green."""
+    """A good result is green."""
     with open_terminal("check") as screen:
         assert screen.wait() == 0
         assert screen.colour_of("ok    settings") == "green"
@@ -256,7 +256,7 @@ def test_check_in_colour(open_terminal: Open) -> None:
 
 
 def test_check_tells_trouble_in_colour(tmp_path: Path, dead_ports: tuple[int, int]) -> None:
-    """What is not is red."""
+    """A bad result is red."""
     flags = "--host=127.0.0.1", f"--pub-port={dead_ports[0]}", f"--sub-port={dead_ports[1]}"
     with terminal("check", *flags, cwd=tmp_path, columns=200) as screen:
         assert screen.wait() == 1

@@ -252,7 +252,7 @@ def test_what_is_not_subscribed_is_not_missed(bench: Bench) -> None:
 
 
 def test_a_pause_is_not_missed(bench: Bench) -> None:
-    """What was sent while a topic was unsubscribed is not lost; what goes missing after that is."""
+    """Events sent while a topic was unsubscribed are not lost; those missing after that are."""
     bench.send(1)
     bench.dispatcher.unsubscribe(b"my_service")
     bench.consumer.forget(b"my_service")
@@ -404,7 +404,7 @@ def test_a_topic_that_is_too_long_is_not_remembered() -> None:
 
 
 def test_a_topic_that_is_not_subscribed_is_not_measured(benches: Callable[..., Bench]) -> None:
-    """What is too large on a topic that only begins like a subscribed one is not this client's, and not counted."""
+    """A message too large on a topic that only begins like a subscribed one is not this client's, and not counted."""
     bench = benches(max_event_bytes=30)
     bench.sender.send(b"my_service_scheduler", json_of(1))
     bench.sender.send(b"my_service", b'{"type":"updated","time":""}')
