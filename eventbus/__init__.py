@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from eventbus.exports import lazy
 
 if TYPE_CHECKING:
+    from eventbus.ask.answers import Answers
     from eventbus.client import EventBusClient
     from eventbus.errors import (
         AddressInUse,
@@ -21,16 +22,20 @@ if TYPE_CHECKING:
         ForkedClient,
         HandlerTimeout,
         HandshakeFailed,
+        InvalidAnswer,
         InvalidEvent,
         InvalidHandler,
         InvalidHeaders,
         InvalidSettings,
         InvalidTopic,
         MonkeyPatched,
+        NoAnswer,
+        NobodyAnswers,
         NotConnected,
         NotEncrypted,
         ProxyUnreachable,
         ReconnectFailed,
+        RequestFailed,
         SendBufferFull,
         SendTimeout,
         ServiceFailed,
@@ -43,7 +48,7 @@ if TYPE_CHECKING:
     from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
     from eventbus.handle.current import current_headers, current_topic
     from eventbus.handle.dead_letter import DeadLetter
-    from eventbus.handle.marks import on
+    from eventbus.handle.marks import answers, on
     from eventbus.handle.middleware import Delivery, Emission, Middleware
     from eventbus.handle.retry import Retry
     from eventbus.handle.time_limit import TimeLimit
@@ -60,6 +65,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AddressInUse",
+    "Answers",
     "BaseEvent",
     "BaseEventTopic",
     "BaseEventType",
@@ -85,6 +91,7 @@ __all__ = [
     "ForkedClient",
     "HandlerTimeout",
     "HandshakeFailed",
+    "InvalidAnswer",
     "InvalidEvent",
     "InvalidHandler",
     "InvalidHeaders",
@@ -92,6 +99,8 @@ __all__ = [
     "InvalidTopic",
     "Middleware",
     "MonkeyPatched",
+    "NoAnswer",
+    "NobodyAnswers",
     "NotConnected",
     "NotEncrypted",
     "ProxyHealth",
@@ -100,6 +109,7 @@ __all__ = [
     "ReceivePolicy",
     "ReconnectFailed",
     "RejectReason",
+    "RequestFailed",
     "Retry",
     "SendBufferFull",
     "SendPolicy",
@@ -113,6 +123,7 @@ __all__ = [
     "TooManyValues",
     "UnknownClient",
     "WrongServerKey",
+    "answers",
     "current_headers",
     "current_topic",
     "now_iso",
@@ -120,6 +131,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "eventbus.ask.answers": ("Answers",),
     "eventbus.client": ("EventBusClient",),
     "eventbus.errors": (
         "AddressInUse",
@@ -132,16 +144,20 @@ _HOMES = {
         "ForkedClient",
         "HandlerTimeout",
         "HandshakeFailed",
+        "InvalidAnswer",
         "InvalidEvent",
         "InvalidHandler",
         "InvalidHeaders",
         "InvalidSettings",
         "InvalidTopic",
         "MonkeyPatched",
+        "NoAnswer",
+        "NobodyAnswers",
         "NotConnected",
         "NotEncrypted",
         "ProxyUnreachable",
         "ReconnectFailed",
+        "RequestFailed",
         "SendBufferFull",
         "SendTimeout",
         "ServiceFailed",
@@ -154,7 +170,7 @@ _HOMES = {
     "eventbus.events": ("BaseEvent", "BaseEventTopic", "BaseEventType"),
     "eventbus.handle.current": ("current_headers", "current_topic"),
     "eventbus.handle.dead_letter": ("DeadLetter",),
-    "eventbus.handle.marks": ("on",),
+    "eventbus.handle.marks": ("answers", "on"),
     "eventbus.handle.middleware": ("Delivery", "Emission", "Middleware"),
     "eventbus.handle.retry": ("Retry",),
     "eventbus.handle.time_limit": ("TimeLimit",),

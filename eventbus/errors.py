@@ -24,6 +24,10 @@ EventBusError
 │   └── NotEncrypted         the client has keys, the proxy does not use CURVE
 ├── SendBufferFull           the send buffer is full, the event was not sent
 │   └── SendTimeout          the send buffer stayed full                      (also a TimeoutError)
+├── NobodyAnswers            nobody subscribes to the topic of a request
+├── NoAnswer                 no answer to a request came in time              (also a TimeoutError)
+├── RequestFailed            the handler that was to answer has failed
+├── InvalidAnswer            an answer is not of the class that was asked for (also a ValueError)
 ├── HandlerTimeout           a handler took longer than its time limit        (also a TimeoutError)
 ├── ServiceFailed            a service has failed, and is not run again
 ├── ServiceTimeout           a service did not stop in time                   (also a TimeoutError)
@@ -440,6 +444,104 @@ class SendTimeout(SendBufferFull, TimeoutError):
         return (
             f"the send buffer to {self.endpoint} stayed full ({self.limit} messages) for {self.timeout:g} s, "
             f"the event was not sent: is the {self.peer or 'proxy'} running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_TIMEOUT)"
+        )
+
+
+@public
+class NobodyAnswers(EventBusError):
+    """Nobody subscribes to the topic of a request; it was not sent.
+
+    Attributes:
+        topic: the topic of the request.
+        event_type: the type of the event.
+    """
+
+    def __init__(self, topic: str, event_type: str) -> None:
+        super().__init__()
+        self.args = topic, event_type
+        self.topic = topic
+        self.event_type = event_type
+
+    def __str__(self) -> str:
+        return (
+            f"nobody subscribes to {self.topic}, so nobody answers {self.event_type}: "
+            "start the service that has the handler marked with @answers"
+        )
+
+
+@public
+class NoAnswer(EventBusError, TimeoutError):
+    """No answer to a request came in time. It may have been received, and its handler may have run.
+
+    Attributes:
+        topic: the topic of the request.
+        event_type: the type of the event.
+        timeout: how many seconds the request has waited.
+    """
+
+    def __init__(self, topic: str, event_type: str, timeout: float) -> None:
+        super().__init__()
+        self.args = topic, event_type, timeout
+        self.topic = topic
+        self.event_type = event_type
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return (
+            f"no answer to {self.event_type} on {self.topic} within {self.timeout:g} s: either no subscriber of the topic "
+            "has a handler marked with @answers for this type, or it takes longer (timeout=…)"
+        )
+
+
+@public
+class RequestFailed(EventBusError):
+    """The handler that was to answer a request has raised an error, in another process perhaps. Its log has the traceback.
+
+    Attributes:
+        topic: the topic of the request.
+        event_type: the type of the event.
+        error_type: the name of the error's class, as the answerer has sent it.
+        error_text: the error's text, of which only the beginning travels.
+    """
+
+    def __init__(self, topic: str, event_type: str, error_type: str, error_text: str) -> None:
+        super().__init__()
+        self.args = topic, event_type, error_type, error_text
+        self.topic = topic
+        self.event_type = event_type
+        self.error_type = error_type
+        self.error_text = error_text
+
+    def __str__(self) -> str:
+        return (
+            f"the handler of {self.event_type} on {self.topic} has failed with {self.error_type}: {self.error_text} "
+            "(the log of the answering service has the traceback)"
+        )
+
+
+@public
+class InvalidAnswer(EventBusError, ValueError):
+    """An answer has come that is not of the class that was asked for, or cannot be read.
+
+    Attributes:
+        topic: the topic of the request.
+        event_type: the type of the event.
+        reply: the name of the class.
+        detail: what is wrong with it.
+    """
+
+    def __init__(self, topic: str, event_type: str, reply: str, detail: str) -> None:
+        super().__init__()
+        self.args = topic, event_type, reply, detail
+        self.topic = topic
+        self.event_type = event_type
+        self.reply = reply
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return (
+            f"the answer to {self.event_type} on {self.topic} is no {self.reply}: {self.detail}; "
+            "`reply` and what the handler returns must be of the same class"
         )
 
 

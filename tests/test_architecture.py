@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 WORDS = {"errors", "events", "exports", "policies"}
 BELOW_TRANSPORTS = WORDS | {"_base", "keys", "observe", "options", "wire"}
-BELOW_CLIENT = BELOW_TRANSPORTS | {"emit", "handle", "receive", "transports"}
+BELOW_CLIENT = BELOW_TRANSPORTS | {"ask", "emit", "handle", "receive", "transports"}
 
 KNOWS: dict[str, set[str]] = {
     "exports": set(),
@@ -27,6 +27,7 @@ KNOWS: dict[str, set[str]] = {
     "transports": BELOW_TRANSPORTS,
     "emit": BELOW_TRANSPORTS | {"handle", "transports"},
     "receive": BELOW_TRANSPORTS | {"handle", "transports"},
+    "ask": BELOW_TRANSPORTS | {"emit", "handle", "transports"},
     "assembly": BELOW_CLIENT,
     "client": BELOW_CLIENT | {"assembly"},
     "telemetry": WORDS | {"_base", "handle", "observe", "wire"},

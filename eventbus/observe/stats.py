@@ -34,10 +34,13 @@ class DropReason(StrEnum):
     """It waited for the proxy, or was sent to it, and the proxy accepts no payload as large as its own."""
     CLOSED = "closed"
     """It was kept while no proxy was connected, and the client was closed before one was."""
+    UNWANTED_ANSWER = "unwanted_answer"
+    """An answer for which nobody waits: another answerer was faster, the request's time was up, or the asker has gone."""
 
 
 # The log's text, with the settings to change. UNREAD has none, because a service with callbacks only does nothing wrong.
-# DENIED has none, because the transport logs each denial with its topic.
+# DENIED has none, because the transport logs each denial with its topic. UNWANTED_ANSWER has none, because several services
+# may answer the same request.
 _TEXTS = {
     DropReason.RECEIVE_BUFFER: "received events: receive buffer full (EVENTBUS_RECEIVE_BUFFER, EVENTBUS_RECEIVE_POLICY)",
     DropReason.STOPPED: "received events: consumer stopped before their callbacks were called (EVENTBUS_CLOSE_TIMEOUT)",

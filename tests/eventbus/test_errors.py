@@ -27,12 +27,15 @@ from eventbus.errors import (
     ForkedClient,
     HandlerTimeout,
     HandshakeFailed,
+    InvalidAnswer,
     InvalidEvent,
     InvalidHandler,
     InvalidHeaders,
     InvalidSettings,
     InvalidTopic,
     MonkeyPatched,
+    NoAnswer,
+    NobodyAnswers,
     NotConnected,
     NotEncrypted,
     NotSettled,
@@ -41,6 +44,7 @@ from eventbus.errors import (
     ProbePortInUse,
     ProxyUnreachable,
     ReconnectFailed,
+    RequestFailed,
     SendBufferFull,
     SendTimeout,
     ServiceFailed,
@@ -225,6 +229,28 @@ EXAMPLES = [
         f"the send buffer to {HERE} stayed full (1000 messages) for 0.5 s, the event was not sent: "
         "is the proxy running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_TIMEOUT)",
         {"endpoint": HERE, "limit": 1_000, "timeout": 0.5},
+    ),
+    Example(
+        NobodyAnswers(topic="plant", event_type="wanted"),
+        "nobody subscribes to plant, so nobody answers wanted: start the service that has the handler marked with @answers",
+        {"topic": "plant", "event_type": "wanted"},
+    ),
+    Example(
+        NoAnswer(topic="plant", event_type="wanted", timeout=2.0),
+        "no answer to wanted on plant within 2 s: either no subscriber of the topic has a handler marked with @answers for "
+        "this type, or it takes longer (timeout=…)",
+        {"topic": "plant", "event_type": "wanted", "timeout": 2.0},
+    ),
+    Example(
+        RequestFailed(topic="plant", event_type="wanted", error_type="KeyError", error_text="'x'"),
+        "the handler of wanted on plant has failed with KeyError: 'x' (the log of the answering service has the traceback)",
+        {"topic": "plant", "event_type": "wanted", "error_type": "KeyError", "error_text": "'x'"},
+    ),
+    Example(
+        InvalidAnswer(topic="plant", event_type="wanted", reply="Price", detail="amount: Field required"),
+        "the answer to wanted on plant is no Price: amount: Field required; `reply` and what the handler returns must be of "
+        "the same class",
+        {"topic": "plant", "event_type": "wanted", "reply": "Price", "detail": "amount: Field required"},
     ),
     Example(
         HandlerTimeout(handler="plant.Thermostat.regulate", limit=0.5),

@@ -182,6 +182,13 @@ class ZeroMQTransport:
         link = self._link
         return link is not None and link.is_up()
 
+    def sibling(self) -> "ZeroMQTransport":
+        return ZeroMQTransport(self._host, *self._ports, self._options)
+
+    def has_subscriber(self, topic: bytes, timeout: float = 0.0) -> bool | None:
+        link = self._link
+        return None if link is None else link.has_subscriber(topic, timeout)
+
     def close(self, timeout: float) -> None:
         self._closings += 1
         link = self._link
