@@ -13,12 +13,13 @@ from eventbus.container.discovery import Discovery, check_injections, collect_ha
 from eventbus.container.resources import AnyClient, last_resources, others
 from eventbus.errors import InvalidHandler
 from eventbus.events import BaseEventTopic, BaseEventType
-from eventbus.handle.marks import Handler, callback_name, check_event_class
+from eventbus.handle.handler_options import HandlerOptions
+from eventbus.handle.marks import Handler, Mark, callback_name, check_event_class, check_mark
 from eventbus.observe.hooks import EventBusHook
 
 _log = Log()
 
-type Wanted = tuple[BaseEventType, Handler, BaseEventTopic | None, bool]
+type Wanted = tuple[BaseEventType, Handler, BaseEventTopic | None, HandlerOptions]
 
 
 class Subscriptions:
@@ -40,9 +41,9 @@ class Subscriptions:
         for hook in hooks:
             self._client.add_hook(hook)
         try:
-            for event_type, handler, topic, answers in wanted:
-                self._client.attach_callback(event_type, handler.callback, topic=topic, answers=answers)
-                self._attached.append((event_type, handler, topic, answers))
+            for event_type, handler, topic, options in wanted:
+                self._client.attach_marked(event_type, handler.callback, topic, options)
+                self._attached.append((event_type, handler, topic, options))
             for topic in {topic for _, _, topic, _ in wanted if topic is not None}:
                 self._client.subscribe(topic)
             if wanted and not self._client.topics:
@@ -85,8 +86,8 @@ class Subscriptions:
             for event_type in mark.types:
                 enum = type(event_type)
                 if enum in self._client.event_types or not self._all_types:
-                    self._check_class(handler, event_type)
-                    yield event_type, handler, mark.topic, mark.answers
+                    self._check_class(handler, mark, event_type)
+                    yield event_type, handler, mark.topic, mark.options
                 elif enum not in self._all_types:
                     known = " or ".join(sorted(known.__name__ for known in self._all_types))
                     raise InvalidHandler(
@@ -94,13 +95,14 @@ class Subscriptions:
                         f"but the types on this bus are of {known}"
                     )
 
-    def _check_class(self, handler: Handler, event_type: BaseEventType) -> None:
+    def _check_class(self, handler: Handler, mark: Mark, event_type: BaseEventType) -> None:
         classes = self._client.event_classes(event_type)
         if not classes:
             raise InvalidHandler(
                 f"{callback_name(handler.callback)} is for {type(event_type).__name__}.{event_type.name}, "
                 "and no event class of this bus has that type"
             )
+        check_mark(handler.callback, mark, classes)
         check_event_class(undecorated(handler.callback), classes)
 
 

@@ -262,6 +262,8 @@ class _Bench[Root: containers.Container]:
                 yield "a handler, or an event on its way to one"
             if parts.buffer.is_about_to_be_read():
                 yield "an event in the receive buffer, for which a thread waits"
+            if calls := parts.dispatcher.calls_under_way(sleeping):
+                yield f"{calls} handlers"
             if waiting := parts.dispatcher.coroutines.under_way(resting):
                 yield f"{waiting} async handlers"
 
