@@ -187,5 +187,15 @@ _HOMES = {
 }
 """The names that each module defines."""
 
-if not TYPE_CHECKING:  # with a __getattr__, type checkers would believe in every name
-    __getattr__, __dir__ = lazy(__name__, _HOMES)
+if TYPE_CHECKING:
+    __version__: str
+else:  # with a __getattr__, type checkers would believe in every name
+    _public, __dir__ = lazy(__name__, _HOMES)
+
+    def __getattr__(name: str) -> object:
+        if name != "__version__":
+            return _public(name)
+        from importlib.metadata import version  # which takes as long as all of ours
+
+        globals()[name] = version(__name__)
+        return globals()[name]

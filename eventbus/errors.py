@@ -42,6 +42,7 @@ import errno
 
 from eventbus.exports import public
 
+_SHOWN_KEY_CHARACTERS = 6  # enough to tell keys apart; the whole text may be a secret key that was set as a public one
 _OS_FACTS = ("errno", "strerror", "filename", "filename2")  # what an OSError does not keep in its __dict__
 
 
@@ -354,8 +355,8 @@ class WrongServerKey(HandshakeFailed):
 
     def __str__(self) -> str:
         return (
-            f"wrong server key: the proxy at {self.endpoint} has not the secret key that belongs to "
-            f"{self.server_public_key}: set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY "
+            f"wrong server key: the proxy at {self.endpoint} has not the secret key that belongs to the public key "
+            f"{self.server_public_key[:_SHOWN_KEY_CHARACTERS]}…: set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY "
             "to what `eventbus keygen` printed for the proxy"
         )
 

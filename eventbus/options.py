@@ -158,6 +158,8 @@ class ProxyOptions:
         allow_list: the path of the file that says who may connect; see `eventbus.proxy.allow_list`. A secret key needs it.
         hwm: high-water mark of the queue of each subscriber, in messages; what a slow one does not get beyond that is
             dropped. Publishers wait when the queue of what they have sent is full.
+        max_backlog: how many bytes may wait for one subscriber; 0: no limit. One that reads more slowly is disconnected: it
+            reconnects, and has missed what waited. Linux only.
         max_subscriptions: how many different subscriptions a client may have. A client that has more is disconnected; under
             rules it is not let in again until the allow-list changes.
         max_memory: how many bytes of memory the process may have; 0: no limit. Before it has as many, the connections that
@@ -170,6 +172,7 @@ class ProxyOptions:
     secret_key: str | Secret | None = None
     allow_list: str | os.PathLike[str] | None = None
     hwm: int = 100_000
+    max_backlog: int = 128 * 1_048_576
     max_subscriptions: int = 10_000
     max_memory: int = 0
 
@@ -186,5 +189,6 @@ class ProxyArguments(TypedDict, total=False):
     secret_key: str | Secret | None
     allow_list: str | os.PathLike[str] | None
     hwm: int
+    max_backlog: int
     max_subscriptions: int
     max_memory: int

@@ -174,6 +174,7 @@ class Forwarding:
             handshake_failures=self._counter.handshake_failures,
             subscriptions=0 if self._ended else subscriptions,
             disconnected=self._guard.disconnected,
+            dropped=self._guard.dropped,
         ).after(self._previous)
 
     # Setting up

@@ -14,6 +14,7 @@ from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.zmq_sockets import HANDSHAKE_TIMEOUT_S
 from eventbus.options import ProxyOptions
 from eventbus.proxy import memory, tcp
+from eventbus.proxy.backlog import Backlogs
 from eventbus.proxy.health import Traffic
 from eventbus.proxy.ledger import Ledger, SubscriptionShares
 from eventbus.proxy.tcp import Connection, TcpState
@@ -55,6 +56,8 @@ _MIN_FREE_DESCRIPTORS = 2  # with fewer, libzmq would try without end to accept 
 _SUBSCRIPTION_BYTES = 16  # a short one, with what ZeroMQ adds
 _SAMPLE_INTERVAL_S, _SAMPLE_SUBSCRIPTIONS = 5.0, 1_000  # the time, or the new ones, after which connections are sampled
 
+_SAMPLES_OF_QUEUE = 4  # samples of a backlog while as much is passed on as a queue may hold
+_MIN_MESSAGE_BYTES = 128  # two frames in libzmq's queue, whatever they hold
 _MIN_GROWTH_BYTES = 16 * _MIB  # no limit is closer to what the process has at its start
 _ACCOUNTABLE_BYTES = _MIB  # connections that account for less are not ended for that
 # Shares of the way from the start to the limit: from the first on connections are ended, until the second is reached.
@@ -100,6 +103,9 @@ class ConnectionGuard:
         self._counts: Counter[str] = Counter()
         self._known: tuple[dict[int, tuple[float, Connection]], ...] = ({}, {})
         self._ledgers: tuple[Ledger, Ledger] | None = None
+        self._backlogs = Backlogs(options.hwm)
+        self._backlogs_at = Traffic()  # what had been passed on to subscribers at their last sample
+        self._dropped = 0  # messages, at most, for slow subscribers
         self._shares = SubscriptionShares()
         self._sampled = self._trimmed = 0.0  # when that was done last
         self._freeing_until = 0.0  # by then libzmq has freed what it held for connections that were ended
@@ -113,6 +119,11 @@ class ConnectionGuard:
         """The number of connections that were ended, by reason."""
         with self._lock:
             return {reason: self._counts[reason] for reason in REASONS}
+
+    @property
+    def dropped(self) -> int:
+        """The number of messages, at most, that full queues of subscribers have dropped."""
+        return self._dropped
 
     def subscribed(self) -> None:
         """Count a subscription that no other connection had."""
@@ -193,7 +204,7 @@ class ConnectionGuard:
             self._end_silent(ports, now)
         if self._options.secret_key is not None:
             self._check_handshakes(ports, now)
-        _, answers = self._traffic()
+        (_, to_subscribers, _, _), answers = self._traffic()
         if not answers:
             self._end_floods(ports[1])
         elif self._made >= _SAMPLE_SUBSCRIPTIONS or (self._live and now - self._sampled >= _SAMPLE_INTERVAL_S):
@@ -203,6 +214,7 @@ class ConnectionGuard:
             self._freeing_until = now + _FREEING_S
         if now < self._freeing_until:
             self._trim(now)
+        self._check_backlogs(ports[1], to_subscribers, now)
         self._check_memory(ports, now)
 
     def _end_silent(self, ports: tuple[Opened, Opened], now: float) -> tuple[int, int]:
@@ -282,6 +294,42 @@ class ConnectionGuard:
             if sent > self._options.max_subscriptions * _SUBSCRIPTION_BYTES:
                 self.end(connection, "subscriptions")
 
+    def _check_backlogs(self, opened: Opened, went_out: Traffic, now: float) -> None:
+        """Count what full queues have dropped, and end the connections of subscribers for which too much waits.
+
+        A sample is due when a quarter of what a queue may hold has been passed on.
+        """
+        last, limit = self._backlogs_at, self._options.max_backlog
+        messages, size = (went_out.frames - last.frames) // 2, went_out.bytes - last.bytes
+        if messages < self._options.hwm // _SAMPLES_OF_QUEUE and (not limit or size < limit // _SAMPLES_OF_QUEUE):
+            return
+        self._backlogs_at = went_out
+        states = {connection: state for connection, state, _ in self._states(1, opened)}
+        backlogs = self._backlogs.update(states, went_out)
+        growth = self._resident_growth() if backlogs else 0  # of which the backlogs are a part
+        for connection, backlog in backlogs.items():
+            if backlog.dropped and growth >= self._options.hwm * _MIN_MESSAGE_BYTES:
+                self._report_dropped(connection, backlog.dropped)
+            if limit and min(backlog.bytes, growth) > limit and self.end(connection, "slow", min(backlog.bytes, growth)):
+                self._freeing_until = now + _FREEING_S
+
+    def _report_dropped(self, connection: Connection, count: int) -> None:
+        self._dropped += count
+        held_back = self._throttle.admit(f"dropped {connection}")
+        if held_back is not None:
+            name = self._name(connection)
+            self._log.warning(
+                "%s%s reads too slowly: its queue of %d messages is full (EVENTBUS_PROXY_HWM), up to %d were dropped",
+                f"client {name} at " if name else "subscriber ",
+                connection,
+                self._options.hwm,
+                count,
+                client=name or None,
+                address=str(connection),
+                count=count,
+                held_back=held_back,
+            )
+
     def _check_memory(self, ports: tuple[Opened, Opened], now: float) -> None:
         growth, room = self._growth()
         if not room or growth < room * _RELIEF_SHARE:
@@ -330,14 +378,18 @@ class ConnectionGuard:
             self._trimmed = now
             memory.trim()
 
+    def _resident_growth(self) -> int:
+        """Return how many bytes the process has grown by since its first check; 0 if the system does not tell."""
+        resident = memory.resident_bytes()
+        return 0 if resident is None or self._baseline is None else resident - self._baseline
+
     def _growth(self) -> tuple[int, int]:
         """Return how many bytes the process has grown by, and by how many it may; 0 and 0 if there is no limit."""
-        resident = memory.resident_bytes() if self._options.max_memory else None
         if self._baseline is None:
-            self._baseline = resident
-        if resident is None or self._baseline is None:
+            self._baseline = memory.resident_bytes()
+        if self._baseline is None or not self._options.max_memory:
             return 0, 0
-        return resident - self._baseline, max(self._options.max_memory - self._baseline, _MIN_GROWTH_BYTES)
+        return self._resident_growth(), max(self._options.max_memory - self._baseline, _MIN_GROWTH_BYTES)
 
     def _account(self, ports: tuple[Opened, Opened]) -> None:
         states = [

@@ -74,6 +74,13 @@ class ProxyCollector(Collector):
         for reason, count in health.disconnected.items():
             disconnected.add_metric([reason], count)
         yield disconnected
+        dropped = CounterMetricFamily(
+            _PREFIX + "dropped",
+            "Messages, at most, that were dropped for slow subscribers because their queues were full. An estimate.",
+            labels=["reason"],
+        )
+        dropped.add_metric(["slow"], health.dropped)
+        yield dropped
         denied = CounterMetricFamily(
             _PREFIX + "denied",
             "How often a client, by its name in the allow-list, was denied to publish or to subscribe.",

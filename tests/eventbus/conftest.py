@@ -17,7 +17,7 @@ from eventbus.telemetry.logs import JsonFormatter, TextFormatter
 from tests.commands import Run, Start, command, ports
 from tests.support import PATIENCE, RawPeers
 
-BECOME_ANOTHER = {"proxy", "demo"}  # commands that become another program
+BECOME_ANOTHER = {"proxy", "demo"}  # commands that become another program, or catch signals
 
 
 @pytest.fixture(autouse=True)

@@ -165,7 +165,7 @@ EXAMPLES = [
     ),
     Example(
         WrongServerKey(endpoint=HERE, server_public_key="k" * 40),
-        f"wrong server key: the proxy at {HERE} has not the secret key that belongs to {'k' * 40}: "
+        f"wrong server key: the proxy at {HERE} has not the secret key that belongs to the public key kkkkkk…: "
         "set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY to what `eventbus keygen` printed for the proxy",
         {"endpoint": HERE, "server_public_key": "k" * 40},
     ),

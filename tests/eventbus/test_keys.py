@@ -112,7 +112,7 @@ def test_the_keys_of_a_client() -> None:
 def test_the_secret_key_of_a_client_is_not_shown() -> None:
     """A repr of a client's keys, or of a proxy with its options, shows nothing of the secret one."""
     keys = ClientKeys(PROXY.public, CLIENT.secret)
-    assert repr(keys) == str(keys) == f"ClientKeys(server_public_key={PROXY.public!r}, secret_key=Secret('**********'))"
+    assert repr(keys) == str(keys) == "ClientKeys(server_public_key=(a key, not shown), secret_key=Secret('**********'))"
     proxy = EventBusProxy(pub_port=0, sub_port=0, secret_key=CLIENT.secret, allow_list="allow.toml")
     shown = [asdict(keys), vars(proxy), asdict(ProxyOptions(secret_key=CLIENT.secret)), ZeroMQOptions(keys=keys)]
     assert not [value for value in shown if CLIENT.secret in str(value) or CLIENT.secret in pformat(value)]

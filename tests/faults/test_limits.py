@@ -50,6 +50,9 @@ class Served(Bystanders):
     def await_disconnected(self, reason: str, count: int = 1) -> None:
         eventually(lambda: self.disconnected(reason) >= count, PATIENCE, f"{count} disconnected: {reason}")
 
+    def dropped(self) -> float:
+        return scrape(self.url)['eventbus_proxy_dropped_total{reason="slow"}']
+
     def log(self) -> str:
         return self.errors.read_text()
 
@@ -146,6 +149,46 @@ def test_a_subscriber_that_does_not_read(small: Served) -> None:
     assert small.disconnected("slow") == before + 1
     eventually(lambda: memory_of(small.process.pid) < 80 * 1024)
     assert "it reads too slowly" in small.log()
+
+
+def test_what_waits_for_one_subscriber_is_bounded(tmp_path: Path) -> None:
+    """A subscriber for which too many bytes wait is disconnected, although the process may have any memory."""
+    message = [b"large", bytes(MIB)]
+    pause = Event()
+    with (
+        served(tmp_path / "errors", ProxyOptions(max_backlog=20 * MIB)) as proxy,
+        zmtp.peer(proxy.sub_port, b"SUB") as stopped,
+        closing(RawPeers(proxy.pub_port, proxy.sub_port)) as raw,
+    ):
+        stopped.sendall(zmtp.frame(b"\x01large"))
+        reading, publisher = raw.subscriber(b"large"), raw.publisher(b"large")
+        for _ in range(60):
+            publisher.send_multipart(message)
+            assert len(reading.recv_multipart()[1]) == MIB
+            pause.wait(_PACE)
+        proxy.await_disconnected("slow", 1)
+        zmtp.await_end(stopped)
+        assert "it reads too slowly" in proxy.log()
+
+
+def test_what_a_full_queue_drops_is_counted(tmp_path: Path) -> None:
+    """The proxy counts and logs the messages that it drops for a subscriber that does not read."""
+    with (
+        served(tmp_path / "errors", ProxyOptions(hwm=1_000)) as proxy,
+        zmtp.peer(proxy.sub_port, b"SUB") as stopped,
+        closing(RawPeers(proxy.pub_port, proxy.sub_port)) as raw,
+    ):
+        stopped.sendall(zmtp.frame(b"\x01small"))
+        reading, publisher = raw.subscriber(b"small"), raw.publisher(b"small")
+
+        def counted() -> bool:
+            for _ in range(500):
+                publisher.send_multipart([b"small", bytes(10_000)])
+                reading.recv_multipart()
+            return proxy.dropped() > 0
+
+        eventually(counted)
+        assert re.search(r"subscriber 127\.0\.0\.1:\d+ reads too slowly: its queue of 1000 messages is full", proxy.log())
 
 
 def changing(changes: int) -> bytes:

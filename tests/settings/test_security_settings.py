@@ -377,7 +377,7 @@ def test_settings_do_not_show_the_secret() -> None:
     shown = [repr(settings), str(settings), settings.model_dump_json(), repr(settings.model_dump())]
     shown += [repr(settings.model_dump(mode="json")), repr(settings.security), f"{settings.security.secret_key}"]
     assert not [text for text in shown if SECRET in text]
-    assert all(PUBLIC in text for text in shown[:-1])
+    assert all(PUBLIC in text for text in shown[2:-2])  # dumps, which programs read
     assert settings.security.own_secret_key() == Secret(SECRET)
 
 

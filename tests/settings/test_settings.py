@@ -49,6 +49,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "log_format": ("json", LogFormat.JSON),
     "proxy_hwm": ("16", 16),
     "proxy_max_subscriptions": ("17", 17),
+    "proxy_max_backlog": ("64MiB", 64 * 1_048_576),
     "proxy_max_memory": ("200MiB", 200 * 1_048_576),
 }
 

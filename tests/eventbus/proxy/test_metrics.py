@@ -181,6 +181,7 @@ HEALTH = ProxyHealth(
     handshake_failures=HandshakeFailures(1, 2, 3),
     subscriptions=11,
     disconnected={"slow": 4, "unfinished": 5},
+    dropped=7,
 )
 
 
@@ -213,6 +214,7 @@ def test_what_is_collected() -> None:
         ("refused_total", ""): 3,
         ("disconnected_total", "slow"): 4,
         ("disconnected_total", "unfinished"): 5,
+        ("dropped_total", "slow"): 7,
         ("denied_total", "ann"): 1,
         ("denied_total", "bob"): 2,
     }
