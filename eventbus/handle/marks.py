@@ -1,4 +1,4 @@
-"""Marking methods and functions as handlers with `@on` and `@answers`, and finding the marked members again.
+"""Marking methods and functions with `@on`, `@answers` and `@every`, and finding the marked members again.
 
 Marking registers nothing. The mark stays on the function, and the container looks for it on the objects of a service when
 that starts. So a class may have several instances, and a test may import a service without a bus.
@@ -33,6 +33,7 @@ class Mark:
         module: the name of the module in which the decorator stands.
         options: how the handler is called.
         event_class: it is called for events of this class only; None: for all that have one of the types.
+        period: of `@every`, which is for no events.
     """
 
     types: tuple[BaseEventType, ...]
@@ -40,6 +41,20 @@ class Mark:
     module: str = field(default="", compare=False)
     options: HandlerOptions = PLAIN
     event_class: type[BaseEvent[Any]] | None = None
+    period: "Period | None" = None
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The arguments of one `@every(...)`.
+
+    Attributes:
+        seconds: from the beginning of one call to that of the next.
+        delay: seconds from the start of the container to the first call.
+    """
+
+    seconds: float
+    delay: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +62,7 @@ class Handler:
     """A marked method or function, bound and ready to be called.
 
     Attributes:
-        callback: takes the event.
+        callback: takes the event, or nothing if it is marked with `@every`.
         marks: one for each of its ``@on``, the outermost first.
     """
 
@@ -190,6 +205,28 @@ def answers[Marked: Callable[..., Any]](
     return _marking("@answers", types, topic, options)
 
 
+# The bound as above.
+@public
+def every[Marked: Callable[..., Any]](seconds: float, *, delay: float = 0.0) -> Callable[[Marked], Marked]:
+    """Mark a method, or a function of a wired module, that a running container calls every so many seconds.
+
+    It is called without arguments, and may be ``async``: then it runs on the event loop that runs ``async`` handlers,
+    otherwise in a thread of its own. Calls do not overlap: if one takes longer than the period, those that should have begun
+    meanwhile are left out. What it raises is logged, and it is called again at the next time. When the container stops, no
+    further call begins, and one that is going on is waited for.
+
+    Args:
+        seconds: from the beginning of one call to the beginning of the next.
+        delay: seconds from the start of the container, with all handlers attached, to the first call.
+
+    Raises:
+        InvalidHandler: the period is not positive, the delay is negative, or what is decorated cannot be marked (see `on`).
+    """
+    if not (isinstance(seconds, int | float) and seconds > 0 and isinstance(delay, int | float) and delay >= 0):
+        raise InvalidHandler(f"@every({seconds!r}, delay={delay!r}): a period is a positive number of seconds")
+    return _decorator("@every", lambda module: [Mark((), None, module, period=Period(seconds, delay))])
+
+
 def _marking[Marked: Callable[..., Any]](
     name: str, wanted: tuple[object, ...], topic: BaseEventTopic | None, options: HandlerOptions
 ) -> Callable[[Marked], Marked]:
@@ -212,11 +249,19 @@ def _marking[Marked: Callable[..., Any]](
     if topic is not None and not isinstance(topic, BaseEventTopic):
         raise InvalidHandler(f"{name}(topic=…) needs a member of a topic enum, not {topic!r}")
 
+    def marks(module: str) -> list[Mark]:
+        of_types = [Mark(tuple(types), topic, module, options)] if types else []
+        return of_types + [Mark(of_class, topic, module, options, cls) for cls, of_class in classes]
+
+    return _decorator(name, marks)
+
+
+def _decorator[Marked: Callable[..., Any]](name: str, marks: Callable[[str], list[Mark]]) -> Callable[[Marked], Marked]:
+    """Return a decorator that leaves the marks that this function makes of the name of the module in which it stands."""
+
     def decorate(marked: Marked) -> Marked:
         # A decorator without functools.wraps hides the module of what it wraps, so the mark keeps that.
         module = sys._getframe(1).f_globals.get("__name__", "")
-        marks = [Mark(tuple(types), topic, module, options)] if types else []
-        marks += [Mark(of_class, topic, module, options, cls) for cls, of_class in classes]
         target = _carrier(marked)
         if isinstance(target, type) or not (callable(target) or isinstance(target, partialmethod)):
             kind = (
@@ -225,7 +270,7 @@ def _marking[Marked: Callable[..., Any]](
             raise InvalidHandler(f"{name} cannot mark {callback_name(target)}, which is {kind}")
         # A new tuple each time: wrappers made by functools.wraps share their __dict__ entries with what they wrap.
         try:
-            setattr(target, _MARKS, (*marks, *_marks(target)))
+            setattr(target, _MARKS, (*marks(module), *_marks(target)))
         except AttributeError:
             raise InvalidHandler(
                 f"{name} cannot mark {callback_name(target)}, which has no room for attributes: wrap it in a function"

@@ -60,6 +60,11 @@ class _Observer(EventBusHook):
             error.add_note(f"raised by {handler}, which handled {printable(repr(event), 300)} on {topic}")
             self.errors.append(error)
 
+    def periodic_failed(self, name: str, duration: float, error: BaseException) -> None:
+        with self._lock:
+            error.add_note(f"raised by {name}, which is called periodically")
+            self.errors.append(error)
+
     def take_errors(self) -> list[BaseException]:
         with self._lock:
             errors, self.errors = self.errors, []
