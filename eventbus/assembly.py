@@ -4,13 +4,15 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeAliasType
 
 from pydantic import TypeAdapter
 
 from eventbus.emit.emitter import CountingSender, Emitter
 from eventbus.emit.topics import Topics
 from eventbus.events import BaseEvent
+from eventbus.handle.handler_options import HandlerOptions
 from eventbus.handle.middleware import Middleware, overrides
 from eventbus.handle.wrapped import WrappedHandler
 from eventbus.observe.hooks import EventBusHook, Hooks
@@ -74,7 +76,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
 
     def __init__(
         self,
-        event_class: type[EventClass] | TypeAdapter[EventClass],
+        event_class: type[EventClass] | TypeAdapter[EventClass] | UnionType | TypeAliasType,
         transport: Transport,
         topics: Topics,
         options: ClientOptions,
@@ -172,14 +174,19 @@ class Assembly[EventClass: BaseEvent[Any]]:
 
         wanted = bool(middleware or hooks.handled or hooks.handler_failed)
 
-        def instrument(topic: bytes, callback: Callback[EventClass], answers: bool) -> Callback[EventClass]:
+        def instrument(
+            topic: bytes, callback: Callback[EventClass], options: HandlerOptions
+        ) -> Callback[EventClass] | WrappedHandler:
             name = topic.decode(errors="replace")
-            if answers:
+            around = (*middleware, *options.middleware)
+            if options.answers:
                 from eventbus.ask.answering import Answerer, AnsweringHandler
 
                 answerer = Answerer(self.transport, self.emitter.shrink)
-                return AnsweringHandler(callback, name, middleware, hooks, emit, answerer).call
-            return WrappedHandler(callback, name, middleware, hooks, emit).call if wanted else callback
+                return AnsweringHandler(callback, name, around, hooks, emit, answerer)
+            if wanted or not options.is_plain:
+                return WrappedHandler(callback, name, around, hooks, emit)
+            return callback
 
         self.dispatcher.instrument(instrument)
         self.observed = self.emitter.is_wrapped or bool(hooks.emitted)

@@ -64,6 +64,9 @@ class EventBusHook:
     def handler_failed(self, topic: str, event: BaseEvent[Any], handler: str, duration: float, error: BaseException) -> None:
         """A handler has raised through all middleware around it, or was cancelled. The arguments are those of `handled`."""
 
+    def periodic_failed(self, name: str, duration: float, error: BaseException) -> None:
+        """A method that is marked with `@every` has raised, after `duration` seconds. It is called again in its time."""
+
     def rejected(self, reason: RejectReason, count: int) -> None:
         """The client has rejected `count` messages, or elements of packed messages, that were no event of its class."""
 
@@ -153,6 +156,7 @@ class Hooks:
         self.received = self._calls("received")
         self.handled = self._calls("handled")
         self.handler_failed = self._calls("handler_failed")
+        self.periodic_failed = self._calls("periodic_failed")
         self.rejected = self._calls("rejected")
         self.dropped = self._calls("dropped")
         self.lost = self._calls("lost")

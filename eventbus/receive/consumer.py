@@ -97,6 +97,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 raise NotConnected(self._transport.endpoints)
             if self._thread is None or not self._thread.is_alive():
                 self._dispatcher.coroutines.resume()
+                self._dispatcher.resume_calls()
                 self._dispatcher.buffer.hold()
                 self._thread = Thread(
                     target=_consume,
@@ -131,6 +132,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 self._log.warning(
                     "handlers are still running after %.1f s, not waiting any longer", timeout, seconds=timeout
                 )
+        if left := self._dispatcher.stop_calls(deadline):
+            self._log.warning("%d calls of handlers still run when the consumer stopped", left, count=left)
         if left := self._dispatcher.coroutines.close(deadline):
             self._log.warning("%d async handlers had not finished when the consumer stopped", left, count=left)
         if for_good:

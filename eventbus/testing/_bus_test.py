@@ -60,6 +60,11 @@ class _Observer(EventBusHook):
             error.add_note(f"raised by {handler}, which handled {printable(repr(event), 300)} on {topic}")
             self.errors.append(error)
 
+    def periodic_failed(self, name: str, duration: float, error: BaseException) -> None:
+        with self._lock:
+            error.add_note(f"raised by {name}, which is called periodically")
+            self.errors.append(error)
+
     def take_errors(self) -> list[BaseException]:
         with self._lock:
             errors, self.errors = self.errors, []
@@ -262,6 +267,8 @@ class _Bench[Root: containers.Container]:
                 yield "a handler, or an event on its way to one"
             if parts.buffer.is_about_to_be_read():
                 yield "an event in the receive buffer, for which a thread waits"
+            if calls := parts.dispatcher.calls_under_way(sleeping):
+                yield f"{calls} handlers"
             if waiting := parts.dispatcher.coroutines.under_way(resting):
                 yield f"{waiting} async handlers"
 
