@@ -55,7 +55,7 @@ if TYPE_CHECKING:
         current_topic,
     )
     from eventbus.handle.dead_letter import DeadLetter
-    from eventbus.handle.marks import answers, on
+    from eventbus.handle.marks import answers, every, on
     from eventbus.handle.middleware import Delivery, Emission, Middleware
     from eventbus.handle.retry import Retry
     from eventbus.handle.time_limit import TimeLimit
@@ -145,6 +145,7 @@ __all__ = [
     "current_delivery",
     "current_headers",
     "current_topic",
+    "every",
     "now_iso",
     "on",
 ]
@@ -196,7 +197,7 @@ _HOMES = {
         "current_topic",
     ),
     "eventbus.handle.dead_letter": ("DeadLetter",),
-    "eventbus.handle.marks": ("answers", "on"),
+    "eventbus.handle.marks": ("answers", "every", "on"),
     "eventbus.handle.middleware": ("Delivery", "Emission", "Middleware"),
     "eventbus.handle.retry": ("Retry",),
     "eventbus.handle.time_limit": ("TimeLimit",),

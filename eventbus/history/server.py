@@ -84,14 +84,14 @@ class HistoryServer:
         now = self._now = max(self._now, self._clock())
         skipped = self.store.add(frames, payloads, now)
         if self._archive is not None:
-            left_out = {one.index for one in skipped}
+            left_out = {one.place for one in skipped}
             if left_out:
                 kept = [index for index in range(len(frames)) if index not in left_out]
                 self._archive.add([frames[i] for i in kept], [payloads[i] for i in kept], self.store.position, now)
             else:
                 self._archive.add(frames, payloads, self.store.position, now)
-        queries = [one for one in skipped if frames[one.index].startswith(HISTORY_PREFIX)]
-        return chain.from_iterable(self._answer(frames[one.index], payloads[one.index], one.position) for one in queries)
+        queries = [one for one in skipped if frames[one.place].startswith(HISTORY_PREFIX)]
+        return chain.from_iterable(self._answer(frames[one.place], payloads[one.place], one.position) for one in queries)
 
     def _answer(self, frame: bytes, payload: bytes, position: int) -> Iterator[Message]:
         request = Request.of(decode_headers(parse(frame).headers))

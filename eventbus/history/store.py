@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
 from operator import attrgetter
@@ -22,7 +23,8 @@ _MAX_CACHED_HEADS = 10_000
 _POSITION = attrgetter("position")
 
 
-class Bounds(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Bounds:
     """How much is kept. The oldest messages of a topic go first.
 
     Attributes:
@@ -41,11 +43,11 @@ class Skipped(NamedTuple):
     """A message that was not kept, because it carries no event.
 
     Attributes:
-        index: which of the batch.
+        place: which of the batch, counted from 0.
         position: the last position before it.
     """
 
-    index: int
+    place: int
     position: int
 
 

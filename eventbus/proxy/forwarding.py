@@ -66,15 +66,13 @@ class Forwarding:
         readiness_key: the public key with which the proxy connects to itself to find out whether it is ready; None: no
             encryption.
         history: keeps what passes and answers queries; None: nothing is kept.
+        upstream_timeout: the seconds in which a publisher must read its subscriptions; else the kernel ends its connection.
 
     Raises:
         AddressInUse: a port is taken.
         DescriptorsExhausted: the process may not open as many sockets as a proxy needs.
         OSError: the host cannot be bound, or a socket cannot be made.
     """
-
-    upstream_timeout_s = 20.0
-    """The seconds within which a publisher must read its subscriptions, or the kernel ends its connection."""
 
     def __init__(
         self,
@@ -89,10 +87,12 @@ class Forwarding:
         previous: ProxyHealth,
         readiness_key: str | None,
         history: "HistoryServer | None" = None,
+        upstream_timeout: float = 20.0,
     ) -> None:
         self.allow_list = allow_list
         self.denials = denials
         self._options = options
+        self._upstream_timeout = upstream_timeout
         self._restart = restart
         self._restart_requested = False
         self._previous = previous
@@ -113,10 +113,15 @@ class Forwarding:
                 if self._authenticator is not None:
                     undo.callback(self._authenticator.stop)
                 self._frontend, self._backend = self._data_sockets()
-                # Under rules publishers are not told of subscriptions, so there are none to count on their side.
+                # Under rules publishers get no subscriptions, so there are none to count on their side.
                 self._guard = ConnectionGuard(options, self._current_traffic, self._restart_once, self._name_at)
                 self._counter = ConnectionCounter(
-                    self._context, self._frontend, self._backend, self._guard, subscriptions=not self._enforces
+                    self._context,
+                    self._frontend,
+                    self._backend,
+                    self._guard,
+                    subscriptions=not self._enforces,
+                    encrypted=options.secret_key is not None,
                 )
                 undo.callback(self._counter.end)
                 self._recording = self._start_recording(history)
@@ -136,7 +141,7 @@ class Forwarding:
 
     @property
     def protection(self) -> str:
-        """For people: how strangers are kept out; empty if they are not."""
+        """The protection against strangers, for people; empty if there is none."""
         if self.allow_list is None:
             return ""
         allowed = self.allow_list.current
@@ -186,6 +191,7 @@ class Forwarding:
             handshake_failures=self._counter.handshake_failures,
             subscriptions=0 if self._ended else subscriptions,
             disconnected=self._guard.disconnected,
+            dropped=self._guard.dropped,
         ).after(self._previous)
 
     # Setting up
@@ -218,7 +224,7 @@ class Forwarding:
             self._context, zmq.XPUB, send_hwm=self._options.hwm, largest=_MAX_SUBSCRIPTION_BYTES, secret_key=secret_key
         )
         # There is no high-water mark for subscriptions that a publisher does not read, so the kernel ends its connection.
-        frontend.set(zmq.TCP_MAXRT, round(1000 * self.upstream_timeout_s))
+        frontend.set(zmq.TCP_MAXRT, round(1000 * self._upstream_timeout))
         if self._enforces:
             backend.set(zmq.XPUB_MANUAL, 1)
         return frontend, backend

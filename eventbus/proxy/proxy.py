@@ -162,7 +162,7 @@ class EventBusProxy:
 
     @property
     def protection(self) -> str:
-        """For people: how a running proxy keeps strangers out; empty if it does not."""
+        """The protection of a running proxy against strangers, for people; empty if it has none."""
         running = self._running
         return running.protection if running else ""
 
@@ -209,7 +209,8 @@ class EventBusProxy:
         )
 
     def _make_history(self, options: ProxyOptions) -> "HistoryServer":
-        from eventbus.history.server import Bounds, HistoryServer  # here, because a proxy without one need not be larger
+        from eventbus.history.server import HistoryServer  # here, because a proxy without one need not be larger
+        from eventbus.history.store import Bounds
         from eventbus.proxy.readers import permissions
 
         def allowed() -> AllowList | None:

@@ -10,8 +10,8 @@ from eventbus.wire.requests import owner_of
 def permissions(allow_list: Callable[[], AllowList | None]) -> Callable[[bytes], Permits]:
     """Return what tells which topics the owner of a reply topic may read: those that it may subscribe to.
 
-    The proxy lets a client subscribe to reply topics of its own key only. So whoever has sent a query, and whatever key stands
-    in it, the answer reaches the client with that key alone.
+    The proxy lets a client subscribe to reply topics of its own key only. So whoever has sent a query, the answer
+    reaches the client with that key alone.
 
     Args:
         allow_list: returns the list in force; None: everybody may read everything.

@@ -44,7 +44,9 @@ class Recording:
         dropped: how many messages were not handed over, because too many waited.
     """
 
-    def __init__(self, context: Context, frontend: Socket, backend: Socket, server: HistoryServer, *, enforced: bool) -> None:
+    def __init__(
+        self, context: Context, frontend: Socket, backend: Socket, server: HistoryServer, *, enforced: bool
+    ) -> None:
         self._server = server
         self._log = Log()
         self.dropped = 0
