@@ -132,6 +132,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._encoders, self._sender = self._parts.encoders, self._parts.sender
         self._sent_as_it_is = self._parts.emitter.as_it_is
         self._keeps_history = isinstance(transport, KeepsHistory)
+        self._start = start_of(options.start)  # once: topics that begin at the same time have their events in one order
         for topic in options.topics:
             self._subscribe(topic_frame(topic), None)
 
@@ -842,11 +843,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._transport.status.raise_failure()
 
     def _subscribe(self, frame: bytes, start: str | datetime | timedelta | None) -> None:
-        start = self._options.start if start is None else start
-        if start == Start.NEW or self._keeps_history or not self._options.enabled:
+        begin = self._start if start is None else start_of(start)
+        if begin.kind is Start.NEW or self._keeps_history or not self._options.enabled:
             self._parts.subscribe(frame)
         else:
-            self._parts.subscribe_from(frame, start_of(start))
+            self._parts.subscribe_from(frame, begin)
 
     def _frame(self, topic: BaseEventTopic | None) -> bytes:
         return b"" if topic is None else self._topics.admit(topic)

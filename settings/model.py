@@ -223,6 +223,8 @@ class EventBusSettings(BaseSettings):
             max_backlog=self.proxy_max_backlog,
             max_subscriptions=self.proxy_max_subscriptions,
             max_memory=self.proxy_max_memory,
+            history_bytes=self.history_bytes,
+            history_file=self.history_file,
         )
 
     @classmethod

@@ -9,7 +9,7 @@ from typing import NamedTuple, Protocol
 from eventbus.history.store import Bounds, MemoryStore
 from eventbus.wire.first_frame import parse, with_headers
 from eventbus.wire.headers import decode_headers, encode_headers
-from eventbus.wire.history import HISTORY_PREFIX, NEXT, UNTIL, InvalidQuery, Query, Stored, pack
+from eventbus.wire.history import HISTORY_PREFIX, NEXT, UNTIL, InvalidQuery, Query, Stored, pack, packed_size
 from eventbus.wire.requests import CORRELATION_ID, ERROR_TEXT, ERROR_TYPE, MORE, Request, owner_of_reply_topic
 
 PART_BYTES = 131_072  # of an answer: a message of this size passes the proxy as fast as any, and many fit into no queue
@@ -108,22 +108,20 @@ class HistoryServer:
             query = replace(query, until=position)
         permits = self._permits(owner_of_reply_topic(request.reply_to))
         found = self.store.read(query, permits, self._now)
-        waiting: list[Stored] = []
-        left = PAGE_BYTES
-        room = part_bytes = self.part_bytes
+        part: list[Stored] = []
+        page_size = part_size = 0
         for message in found:
-            waiting.append(message)
-            room -= len(message.payload) + len(message.first)
-            if room <= 0:
-                left -= part_bytes - room
-                room = part_bytes
-                if left <= 0:
+            size = packed_size(message)
+            if part and part_size + size > self.part_bytes:
+                if page_size >= PAGE_BYTES:
+                    headers[NEXT] = str(part[-1].position)
                     break
-                yield _message(request, headers | {MORE: "true"}, pack(waiting))
-                waiting = []
-        if left <= 0 and next(found, None) is not None:
-            headers[NEXT] = str(waiting[-1].position)
-        yield _message(request, headers, pack(waiting))
+                yield _message(request, headers | {MORE: "true"}, pack(part))
+                part, part_size = [], 0
+            part.append(message)
+            part_size += size
+            page_size += size
+        yield _message(request, headers, pack(part))
 
 
 def _message(request: Request, headers: dict[str, str], payload: bytes) -> Message:

@@ -172,6 +172,11 @@ def pack(messages: Iterable[Stored]) -> bytes:
     return b"".join(parts)
 
 
+def packed_size(message: Stored) -> int:
+    """The bytes that a message takes in a part of an answer."""
+    return _ENTRY.size + len(message.first) + len(message.payload)
+
+
 def unpack(part: bytes) -> list[Stored]:
     """Read a part of an answer. Anything may come.
 
