@@ -52,7 +52,7 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
         topic: where the service emits its lifecycle events, of the types ``service_started``, ``service_error`` and
             ``service_stopped``, which the client's event type enum must have. None: it emits none.
         restart: how often `run` is run again after a failure; None: never.
-        stop_timeout: how many seconds the service may take to stop.
+        stop_timeout: the seconds that the service may take to stop.
         heartbeat: seconds from one ``service_heartbeat``, which the enum must have too, to the next while `run` runs; None:
             it emits none.
 

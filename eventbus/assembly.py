@@ -116,12 +116,12 @@ class Assembly[EventClass: BaseEvent[Any]]:
 
     @property
     def asker(self) -> "Asker":
-        """What asks; made when it is needed first, because few clients ask."""
+        """The part that asks; made when it is needed first, because few clients ask."""
         with self.changing:
             if self._asker is None:
                 from eventbus.ask.asker import Asker
 
-                self._asker = Asker(self.transport, self.emitter.emit, self.middleware, self._options)
+                self._asker = Asker(self.transport, self.emitter, self.topics, self.middleware, self._options)
             return self._asker
 
     def close_asker(self) -> None:
@@ -130,7 +130,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             self._asker.close()
 
     def after_fork(self) -> None:
-        """In a forked child: threads of the parent, which do not exist here, may have held the locks. Topics are kept."""
+        """Make new locks in a forked child: threads of the parent, absent here, may have held them. Topics are kept."""
         topics = self.dispatcher.topics
         self._assemble()
         for topic in topics:

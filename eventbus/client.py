@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from threading import Thread
 from types import TracebackType, UnionType
 from typing import TYPE_CHECKING, Any, Self, TypeAliasType, Unpack, overload
@@ -19,6 +20,7 @@ from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
 from eventbus.assembly import Assembly
 from eventbus.emit.topics import Topics
+from eventbus.emit.without_blocking import emit_without_blocking
 from eventbus.errors import EventBusError, InvalidHandler, NotConnected, ProxyUnreachable
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.exports import public
@@ -33,12 +35,15 @@ from eventbus.observe.state import ClientState, StateCallback
 from eventbus.observe.stats import EventBusStats
 from eventbus.options import HOST, PUB_PORT, SUB_PORT, ClientArguments, ClientOptions
 from eventbus.receive.dispatcher import Callback
+from eventbus.receive.stream import EventStream, read
 from eventbus.transports.contract import Transport
 from eventbus.transports.null import NullTransport
 from eventbus.transports.zeromq.transport import ZeroMQTransport
 from eventbus.wire.frames import topic_frame
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from eventbus.ask.answers import Answers
 
 log = Log()
@@ -142,6 +147,28 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             MonkeyPatched: eventlet has replaced Python's threads or sockets.
             InvalidTopic: a middleware emits to a topic that is not of this client's enum.
         """
+        self._connect(timeout, running_loop())
+
+    async def aconnect(self, timeout: float | None = None) -> None:
+        """Do as `connect` without blocking the event loop, on which `async` callbacks will run.
+
+        If the task is cancelled meanwhile, the client is closed, unless it was connected before.
+        """
+        import asyncio
+
+        was_connected = self._unclosed
+        connecting = asyncio.create_task(asyncio.to_thread(self._connect, timeout, running_loop()))
+        try:
+            await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            if not was_connected:
+                await self.aclose(0.0)  # which ends the connecting, too
+            await asyncio.wait([connecting])
+            with suppress(EventBusError):
+                connecting.result()
+            raise
+
+    def _connect(self, timeout: float | None, loop: "AbstractEventLoop | None") -> None:
         closings = self._closings
         for middleware in self._parts.middleware:
             for topic in middleware.emits_to:
@@ -150,7 +177,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._parts.buffer.open()
         if self._options.enabled:
             if not self._unclosed:
-                self._parts.dispatcher.coroutines.open(running_loop())
+                self._parts.dispatcher.coroutines.open(loop)
             self._parts.consumer.open()
             self._unclosed = True
             _open_clients.add(self)
@@ -199,7 +226,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """Return how the client is, for readiness and liveness probes. Does not block.
 
         Args:
-            stalled_after: how many seconds the consumer may spend on one event and still count as live.
+            stalled_after: the seconds that the consumer may spend on one event and still count as live.
         """
         status, progress = self._transport.status, self._parts.consumer.progress()
         state = status.state
@@ -231,7 +258,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         those: use `aclose` there.
 
         Args:
-            timeout: how many seconds it may take; None for the client's `close_timeout`.
+            timeout: the seconds that it may take; None for the client's `close_timeout`.
         """
         timeout = self._options.close_timeout if timeout is None else timeout
         linger = self._options.linger
@@ -239,7 +266,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._closings += 1  # first: connect() closes what it opens from now on
         self._parts.close_asker()  # a handler may be waiting for an answer
         self._parts.consumer.stop(timeout - min(linger, timeout / 2), for_good=True)
-        self._parts.buffer.close()
+        self._parts.dispatcher.end()
         self._unclosed = False
         _open_clients.discard(self)
         unregister_fork(self)
@@ -259,6 +286,15 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        await self.aconnect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
     def __del__(self) -> None:
         if self._unclosed:
             # In another thread, because the garbage collector may interrupt any code, even code that holds our locks. It is
@@ -277,7 +313,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self.close()
 
     def _after_fork(self) -> None:
-        """In a forked child: what is open belongs to the parent, whose threads may have held the locks."""
+        """Start anew in a forked child: the parent owns the open parts, and its threads may have held the locks."""
         self._parts.after_fork()
         self._handlers.clear()
         self._unclosed = False
@@ -341,6 +377,13 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             self._parts.emitter.send_large(frame, payload)
         else:
             self._sender.send(frame, payload)
+
+    async def aemit_event(self, event: EventClass | EventTypeClass, topic: EventTopicClass) -> None:
+        """Do as `emit_event`, but wait for room in the send buffer without blocking the event loop.
+
+        Middleware around emitting is called again with each attempt. If the task is cancelled, nothing was sent.
+        """
+        await emit_without_blocking(self._options, self.emit_event, event, topic)
 
     def emit_events(self, events: Iterable[EventClass | EventTypeClass], topic: EventTopicClass) -> None:
         """Send many events to all subscribers of a topic, in order, packed into few messages unless `packing` is off.
@@ -639,6 +682,45 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
                 self._transport.status.raise_failure()
         return event
 
+    async def arecv_event(self, timeout: float | None = 0.5) -> EventClass | None:
+        """Do as `recv_event` without blocking the event loop. If the task is cancelled, no event is lost."""
+        buffer = self._parts.buffer
+        buffer.expect_reader()
+        event = buffer.get(0)
+        if event is None:
+            self.start_consumer()
+            event = await read(buffer, timeout)
+            if event is None:
+                self._transport.status.raise_failure()
+        return event
+
+    def events(self, topic: EventTopicClass | None = None, *, limit: int = 1_000) -> EventStream[EventClass]:
+        """Return an asynchronous iterator over the events that are received from now on; it ends when the client is closed.
+
+        It has a buffer of its own: several of them, `recv_event` and callbacks each get every event. Starts the consumer if
+        it is not running. If a task that waits for the next event is cancelled, no event is lost, and the iteration can go
+        on. It may go on on another event loop, too. Call its `aclose()` to end it before.
+
+        Args:
+            topic: only events of this topic, to which it subscribes when the iteration begins; None: of every topic that the
+                client is subscribed to.
+            limit: how many events wait to be read. If there are more, the oldest are dropped and counted.
+
+        Raises:
+            NotConnected: the client is not connected.
+            InvalidTopic: as `subscribe`.
+            ReconnectFailed: the client has given up; the iterator raises it too.
+        """
+        frame = None if topic is None else self._frame(topic)
+        parts = self._parts
+        subscribe = None if frame is None or frame in parts.dispatcher.topics else partial(self._parts.subscribe, frame)
+        self.start_consumer()
+        stream: EventStream[EventClass] = EventStream(
+            frame, limit, parts.counters.drops, subscribe, self._transport.status.raise_failure
+        )
+        parts.dispatcher.add_stream(stream)
+        return stream
+
     def listen_forever(self) -> Iterator[EventClass]:
         """Return an iterator over the events of the receive buffer, which ends when the client is closed.
 
@@ -690,7 +772,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
 
 def _close_open_clients() -> None:
-    """At interpreter exit: flush what was emitted by clients that are still open."""
+    """Flush at interpreter exit what was emitted by clients that are still open."""
     for client in list(_open_clients):
         try:
             warnings.warn(f"{client!r} was never closed", ResourceWarning, stacklevel=1, source=client)

@@ -99,7 +99,7 @@ class CoroutineRunner:
         return self._in_flight == 0
 
     def under_way(self, resting: Collection[asyncio.Task[Any]]) -> int:
-        """How many are in flight, without those whose task is among these."""
+        """The number in flight, without those whose task is among these."""
         with self._changed:
             return self._in_flight - len(self._tasks.intersection(resting))
 

@@ -181,7 +181,7 @@ class Hooks:
 
 
 class _Emitting(dict[bytes, AddVolume]):
-    """For the frame of each topic what counts its emitted events; made when it is first looked up."""
+    """The functions that count emitted events, by the frame of the topic; made when first looked up."""
 
     def __init__(self, emitting: Sequence[Callable[[str], AddVolume]]) -> None:
         super().__init__()
@@ -257,7 +257,7 @@ def _together(calls: Sequence[HookCall]) -> HookCall | None:
 
 
 def _volumes(topics: Sequence[bytes], payloads: Sequence[bytes]) -> Iterable[tuple[bytes, int, int]]:
-    """For each topic, the bytes of its payloads and how many there are."""
+    """The bytes and the number of the payloads of each topic."""
     if topics and topics.count(topics[0]) == len(topics):  # nearly always; count() and map() loop in C
         return [(topics[0], sum(map(len, payloads)), len(topics))]
     sizes: dict[bytes, list[int]] = {}

@@ -61,7 +61,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._dispatcher = dispatcher
         self._counters = counters
         self._hooks = hooks
-        # Larger payloads are looked at one by one: they may be arrays, which must not be so large, or have too many values.
+        # Larger payloads are looked at one by one: they may be arrays above their own limit, or have too many values.
         self._max_bytes_at_once = min(
             limit for limit in (MAX_PACKED_BYTES, max_event_bytes, max_event_values) if limit is not None
         )

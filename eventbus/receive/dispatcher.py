@@ -1,6 +1,7 @@
 """The dispatcher: hands each event to its handlers and to the receive buffer. No sockets."""
 
 import inspect
+import weakref
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from operator import length_hint
@@ -21,6 +22,7 @@ from eventbus.handle.wrapped import WrappedHandler, wrapper_of
 from eventbus.observe.stats import Counters, DropReason
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.confirmation import Confirmation
+from eventbus.receive.stream import EventStream
 from eventbus.wire.requests import REPLY_PREFIX
 
 # A callback gets the event. If it returns a coroutine, that is run on an event loop; anything else is ignored.
@@ -73,6 +75,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         # arrives where `corerl` was subscribed.
         self._routes: dict[bytes, Route[EventClass]] = {}
         self._instrument: Instrument[EventClass] | None = None
+        self._streams: tuple[weakref.ref[EventStream[EventClass]], ...] = ()
         self._everything = False  # whether all topics are subscribed; their routes are then learned as they come
         self.abandoned = 0
         self.confirmation: Confirmation | None = None
@@ -145,7 +148,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             return {callback_name(attached.callback) for attached in self._attached}
 
     def instrument(self, instrument: Instrument[EventClass] | None) -> None:
-        """From now on, call what `instrument` makes of each callback instead of it; None: the callbacks themselves."""
+        """Call from now on what `instrument` makes of each callback instead of it; None: the callbacks themselves."""
         with self._changing:
             self._instrument = instrument
             for attached in self._attached:
@@ -169,9 +172,19 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         """Let a running `dispatch` drop all events after the one that is being handled."""
         self.abandoned += 1
 
+    def add_stream(self, stream: EventStream[EventClass]) -> None:
+        """Feed the stream from now on, until it is closed or nobody refers to it."""
+        with self._changing:
+            self._streams = (*self._streams, weakref.ref(stream))
+
     def end(self) -> None:
         """End the waiting for events: the transport is closed, and none will come."""
         self.buffer.close()
+        with self._changing:
+            streams, self._streams = self._streams, ()
+        for reference in streams:
+            if (stream := reference()) is not None:
+                stream.close()
 
     def takes(self, topic: bytes) -> bool:
         """Whether this topic is subscribed. Answers to requests of others are not taken, because they are no events."""
@@ -212,6 +225,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         """
         running = self._running = iter(events) if headers is None else WithHeaders(events, headers)
         self.buffer.extend(events)
+        if self._streams:
+            self._feed(events, topics)
         set_topics(topics, running)
         handled = handler_errors = 0
         if abandoned is None:
@@ -244,6 +259,15 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         It changes with each event that is handled. It costs the events nothing, because their iterator knows.
         """
         return self.buffer.received, length_hint(self._running)
+
+    def _feed(self, events: list[EventClass], topics: list[bytes]) -> None:
+        for reference in self._streams:
+            stream = reference()
+            if stream is not None and stream.is_open:
+                stream.feed(events, topics)
+            else:
+                with self._changing:
+                    self._streams = tuple(other for other in self._streams if other is not reference)
 
     def _drop(self, routes: list[Route[EventClass]], events: list[EventClass], last: int) -> None:
         """Count the events, among this many last ones, that have a callback, which is not called."""

@@ -128,7 +128,7 @@ class _Bench[Root: containers.Container]:
 
     @property
     def errors(self) -> list[BaseException]:
-        """What handlers have raised, the oldest first; with ``errors="collect"``. Otherwise the test raises it."""
+        """The errors of handlers, the oldest first; with ``errors="collect"``. Otherwise the test raises them."""
         self._collect()
         return self._collected
 
@@ -187,21 +187,21 @@ class _Bench[Root: containers.Container]:
     # Faults.
 
     def dropping(self, topic: BaseEventTopic | None = None) -> AbstractContextManager[list[Message]]:
-        """Within the block, messages on this topic reach nobody; None: on every topic. The list has those."""
+        """Lose messages on this topic within the block; None: on every topic. The list has those."""
         return self.hub.dropping(topic)
 
     def delaying(self, seconds: float, topic: BaseEventTopic | None = None) -> AbstractContextManager[None]:
-        """What is sent within the block, on this topic or (None) on every one, arrives so many seconds later."""
+        """Messages sent within the block, on this topic or (None) on every one, arrive this many seconds later."""
         return self.hub.delaying(seconds, topic)
 
     def disconnected(self) -> AbstractContextManager[None]:
-        """Within the block the service's client is DEGRADED; what is emitted arrives after it."""
+        """Make the service's client DEGRADED within the block; events emitted there arrive after it."""
         return self.hub.disconnected()
 
     # Starting and stopping.
 
     def _prepare(self) -> None:
-        """Override what the buses of the container are made of."""
+        """Override the parts that the buses of the container are made of."""
         set_back = set_clock(self.clock)
         self._overrides.callback(set_clock, set_back)
         buses = last_resources(self.container)
@@ -250,7 +250,7 @@ class _Bench[Root: containers.Container]:
             self._raise()
 
     def _under_way(self, *, limited: bool) -> Iterator[str]:
-        """What is under way, for people.
+        """The work under way, for people.
 
         Args:
             limited: whether handlers under a time limit count.
@@ -441,7 +441,7 @@ def bus_test[Root: containers.Container](
         container: the service's container, not started. Override other providers of it before.
         errors: ``"raise"``: what a handler raises reaches the test. ``"collect"``: `BusTest.errors` has it.
         settings: instead of the defaults.
-        patience: how many seconds something may be under way.
+        patience: the seconds that something may be under way.
 
     Raises:
         TypeError: the container has no bus.

@@ -30,7 +30,7 @@ _MAX_LISTED_ERRORS = 1_000  # two bytes of a payload may make an error, which ta
 
 @public
 class RejectReason(StrEnum):
-    """Why a message, or one of several events in it, was rejected."""
+    """The reason why a message, or one of several events in it, was rejected."""
 
     FRAMES = "frames"
     """The message was not a topic frame and a JSON payload frame."""
@@ -56,7 +56,7 @@ class Reject:
         reason: why.
         detail: more about it, for people; may contain what was received, as it is.
         unknown_type: the received type, if that is the reason; printable, at most `MAX_TYPE_LENGTH` characters.
-        count: how many elements.
+        count: the number of elements.
     """
 
     reason: RejectReason

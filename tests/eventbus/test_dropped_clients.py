@@ -157,7 +157,7 @@ def test_a_dropped_client_ends(
 
 
 def test_one_with_middleware_and_hooks_ends() -> None:
-    """So it is where middleware and hooks were given from the start, and over another transport."""
+    """The same holds if middleware and hooks were given from the start, and over another transport."""
     references: list[weakref.ref[object]] = []
 
     def drop() -> None:
