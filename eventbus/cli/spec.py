@@ -53,7 +53,7 @@ class Flag(NamedTuple):
 
 
 class Argument(NamedTuple):
-    """An argument that is told by its place.
+    """An argument without a flag: its place tells which.
 
     Attributes:
         name: in capitals.

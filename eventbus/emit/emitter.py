@@ -93,7 +93,7 @@ class Emitter:
         return shrunk
 
     def send_large(self, frame: bytes, payload: bytes) -> None:
-        """Send a payload larger than `as_it_is` of an event that only counting hooks are told of."""
+        """Send a payload larger than `as_it_is` of an event that only counting hooks get."""
         if self._transport.send(frame, self.shrink(frame, payload)):
             self._hooks.emitting[frame](len(payload), 1)
 

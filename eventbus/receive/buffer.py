@@ -22,13 +22,13 @@ class ReceiveBuffer[EventClass]:
     holds up to `limit` events, and follows the policy when it is full.
 
     Args:
-        limit: how many events it may hold.
+        limit: the number of events that it may hold.
         policy: what happens when it is full.
         drops: counts the events that are dropped while there is a reader; None for one of its own.
 
     Attributes:
-        received: how many events have come in.
-        unread: how many of them made room for others before a reader was expected.
+        received: the number of events that have come in.
+        unread: the number of these that made room for others before a reader was expected.
     """
 
     def __init__(self, limit: int, policy: ReceivePolicy = ReceivePolicy.DROP_OLDEST, drops: DropLog | None = None) -> None:
@@ -67,7 +67,7 @@ class ReceiveBuffer[EventClass]:
             self._held = True
 
     def release(self) -> None:
-        """Until `hold`, let `extend` append events beyond the limit instead of waiting."""
+        """Let `extend` append events beyond the limit until `hold`, instead of waiting."""
         with self._lock:
             self._held = False
             self._taken.notify_all()
@@ -96,7 +96,7 @@ class ReceiveBuffer[EventClass]:
             self._drops.add(DropReason.RECEIVE_BUFFER, dropped)
 
     def make_room(self, size: int) -> None:
-        """Until a reader is expected, hold no more events than make 64 MiB if each is so large. Call it before a large one.
+        """Hold no more events than make 64 MiB if each is so large, until a reader is expected. Call it before a large one.
 
         Args:
             size: bytes of the next event as JSON.

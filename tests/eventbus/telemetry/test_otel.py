@@ -63,7 +63,7 @@ class Sent:
 
     @property
     def headers(self) -> Headers:
-        """Those of the last one."""
+        """The headers of the last emission."""
         return self.emissions[-1].headers
 
 
@@ -98,7 +98,7 @@ def failing(error: BaseException) -> Callable[[object], None]:
 
 
 def counted(meters: Meters, name: str) -> dict[tuple[str, str | None], int | float]:
-    """Of a counter, what was counted by topic and error."""
+    """The counts of a counter by topic and error."""
     found = {}
     for point in meters.read()[name].data.data_points:
         assert isinstance(point, NumberDataPoint)
@@ -108,7 +108,7 @@ def counted(meters: Meters, name: str) -> dict[tuple[str, str | None], int | flo
 
 
 def timed(meters: Meters, name: str) -> dict[tuple[str, str | None], HistogramDataPoint]:
-    """Of a histogram, the points by topic and error."""
+    """The points of a histogram by topic and error."""
     found = {}
     for point in meters.read()[name].data.data_points:
         assert isinstance(point, HistogramDataPoint)
@@ -175,7 +175,7 @@ def test_what_arrives_is_counted(metrics: OpenTelemetryMetrics, meters: Meters) 
 
 
 def test_handling_is_timed(metrics: OpenTelemetryMetrics, meters: Meters) -> None:
-    """The duration of handling is told by topic, of a failure with its error."""
+    """The duration of handling is recorded by topic, that of a failure with its error."""
     metrics.handled("plant", event(), "app.Tank.fill", 0.25)
     metrics.handler_failed("plant", event(), "app.Tank.fill", 0.5, ValueError("no"))
     points = timed(meters, "messaging.process.duration")
@@ -216,7 +216,7 @@ def test_without_a_proxy_there_is_no_server(meters: Meters, sent: Sent) -> None:
 
 
 def test_invented_topics_count_together(metrics: OpenTelemetryMetrics, meters: Meters) -> None:
-    """After a hundred topics all others count as one, and so do errors after so many of a topic."""
+    """After a hundred topics all others count as one, and so do errors of a topic after a limit."""
     for number in range(3 * LIMIT):
         metrics.received(f"invented\n{number}", [event()], 10)
         metrics.handled(f"invented\n{number}", event(), "app.handle", 0.1)
@@ -452,7 +452,7 @@ def test_without_an_sdk_nothing_travels(sent: Sent) -> None:
 
 
 def test_what_is_not_sampled_travels_as_such(sent: Sent) -> None:
-    """Whether a trace is recorded is decided where it begins: the context of one that is not says so to those who follow."""
+    """The start of a trace decides whether it is recorded: the context of one that is not tells the following services."""
     provider = TracerProvider(ALWAYS_OFF, shutdown_on_exit=False)
     OpenTelemetryTraces(tracer_provider=provider).emit(emission(), sent)
     *_, sampled = traceparent_of(sent.headers)
