@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from enum import auto
 from threading import Event, Thread
 from typing import Any, assert_type
@@ -19,6 +20,7 @@ from eventbus import (
     DeadLetter,
     Delivery,
     DropReason,
+    Emission,
     EventBusClient,
     EventBusProxy,
     Middleware,
@@ -28,7 +30,7 @@ from eventbus import (
     on,
 )
 from eventbus.errors import InvalidAnswer, InvalidHandler, NoAnswer, NobodyAnswers, NotConnected, RequestFailed
-from eventbus.handle.middleware import HandleNext
+from eventbus.handle.middleware import EmitNext, HandleNext
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from tests.support import PATIENCE, eventually, in_thread, run_threads
 
@@ -357,8 +359,40 @@ def test_a_dead_letter_is_a_failure(make: Make) -> None:
             raise RuntimeError("broken")
 
     make(Failing(), middleware=[DeadLetter(ShopTopic.dead)])
+    letters = make()
+    letters.subscribe(ShopTopic.dead)
+    headers: list[dict[str, str]] = []
+    letters.attach_callback(ShopType.ping, lambda _: headers.append(dict(current_headers())), answers=True)
+    letters.start_consumer()
     with pytest.raises(RequestFailed, match="RuntimeError: broken"):
         make().request(ShopType.ping, topic=ShopTopic.all, reply=int, timeout=PATIENCE)
+    eventually(lambda: headers)
+    assert "reply-to" not in headers[0]
+    assert letters.stats().emitted == 0
+
+
+def test_middleware_sees_requests_and_cannot_break_them(make: Make) -> None:
+    """Middleware around emitting gets requests with their headers, and may use headers of the same names itself."""
+    seen: list[set[str]] = []
+
+    class Correlation(Middleware):
+        def emit(self, emission: Emission, call_next: EmitNext) -> None:
+            seen.append(set(emission.headers))
+            call_next(replace(emission, headers={"correlation-id": "mine", "other": "x"}))
+
+    found: list[str] = []
+
+    class Service:
+        @answers(ShopType.ping, topic=ShopTopic.all)
+        def ping(self, event: ShopEvent) -> int:
+            found.append(current_headers()["other"])
+            return 1
+
+    make(Service(), middleware=[Correlation()])
+    bus = make(middleware=[Correlation()])
+    assert bus.request(ShopType.ping, topic=ShopTopic.all, reply=int, timeout=PATIENCE) == 1
+    assert seen == [{"reply-to", "correlation-id"}]
+    assert found == ["x"]
 
 
 def test_what_middleware_filters_is_not_answered(make: Make) -> None:
