@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from enum import auto
-from threading import Event, Thread
+from threading import Barrier, Event, Thread
 from typing import Any, assert_type
 
 import pytest
@@ -326,6 +326,42 @@ def test_a_client_may_ask_itself(make: Make) -> None:
     """A service answers requests of its own client, too, from any thread but that of its handlers."""
     bus = make(Prices())
     assert bus.request(wanted(), topic=ShopTopic.prices, reply=Price, timeout=PATIENCE) == Price(amount=1)
+
+
+def test_handlers_that_run_at_once_answer(make: Make) -> None:
+    """With `concurrency`, each request is answered with its own answer, from threads and from the loop."""
+    together = Barrier(4)
+
+    class Service:
+        @answers(ShopType.price_wanted, topic=ShopTopic.prices, concurrency=4)
+        def price(self, event: ShopEvent) -> Price:
+            together.wait(PATIENCE)
+            return Price(amount=len(event.sku))
+
+        @answers(ShopType.ping, topic=ShopTopic.prices, concurrency=4, where=lambda event: event.sku != "odd")
+        async def ping(self, event: ShopEvent) -> int:
+            await asyncio.sleep(0.001 * (10 - len(event.sku)))
+            return len(event.sku)
+
+    make(Service())
+    bus = make()
+
+    async def ask() -> None:
+        prices = [
+            bus.arequest(wanted("x" * length), topic=ShopTopic.prices, reply=Price, timeout=PATIENCE) for length in range(8)
+        ]
+        pings = [
+            bus.arequest(
+                ShopEvent(type=ShopType.ping, sku="x" * length), topic=ShopTopic.prices, reply=int, timeout=PATIENCE
+            )
+            for length in range(8)
+        ]
+        assert [price.amount for price in await asyncio.gather(*prices)] == list(range(8))
+        assert await asyncio.gather(*pings) == list(range(8))
+
+    asyncio.run(ask())
+    with pytest.raises(NoAnswer):
+        bus.request(ShopEvent(type=ShopType.ping, sku="odd"), topic=ShopTopic.prices, reply=int, timeout=0.05)
 
 
 # Middleware
