@@ -1,4 +1,4 @@
-"""What the methods of a class emit, as their source says: topics and types in calls of `emit_event`, `request` and the like."""
+"""What the methods of a class emit, as their source says: topics and types in calls of `emit_event`, `request` and such."""
 
 import ast
 import inspect
