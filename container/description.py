@@ -156,7 +156,8 @@ def _components(container: containers.Container) -> Iterator[Component]:
 def _handled(marked: Iterable[tuple[str, tuple[Mark, ...]]]) -> Iterator[Flow]:
     for name, marks in marked:
         for mark in marks:
-            yield Flow(mark.topic and mark.topic.value, tuple(_values(mark.types)), name, mark.answers)
+            if mark.period is None:  # else it is called without an event
+                yield Flow(mark.topic and mark.topic.value, tuple(_values(mark.types)), name, mark.options.answers)
 
 
 def _values(types: Iterable[BaseEventType]) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What the methods of a class emit, as their source says: topics and types in calls of `emit_event`, `request` and such."""
+"""The emissions of a class, as its source says: topics and types in calls of `emit_event`, `request` and the like."""
 
 import ast
 import inspect

@@ -1,4 +1,4 @@
-"""What each command does with what was given. Each imports only what it needs."""
+"""The work of each command with its arguments. Each imports only what it needs."""
 
 import os
 import sys
@@ -68,6 +68,13 @@ def _emit(given: Given) -> bool:
     from eventbus.cli.emit import emit
 
     return emit(settings_of(given), given.text("TOPIC"), given.text("EVENT"))
+
+
+def _request(given: Given) -> None:
+    from eventbus.cli.request import request
+
+    settings, timeout = settings_of(given), given.number("--timeout") or 2.0
+    request(settings, given.text("TOPIC"), given.text("EVENT"), timeout=timeout, everybody=given.is_set("--all"))
 
 
 def _tail(given: Given) -> None:
@@ -174,6 +181,7 @@ def _schema(given: Given) -> bool:
 COMMANDS: Mapping[str, Run] = {
     "proxy": _proxy,
     "emit": _emit,
+    "request": _request,
     "tail": _tail,
     "top": _top,
     "check": _check,

@@ -40,16 +40,7 @@ def emit(settings: EventBusSettings, topic: str, text: str) -> bool:
         EventTooLarge, TooManyValues: the event is larger than `max_event_bytes`, or has more than `max_event_values`.
         ProxyUnreachable, HandshakeFailed: the event was not sent.
     """
-    if not topic:
-        raise InvalidSettings("the topic is empty")
-    if topic.startswith("{"):
-        raise InvalidSettings("the topic comes before the event: eventbus emit TOPIC EVENT")
-    frame = topic_frame(topic)
-    payload = _json_of(sys.stdin.read() if text == "-" else text)
-    if len(payload) > settings.max_event_bytes:
-        raise EventTooLarge(topic, len(payload), settings.max_event_bytes)
-    if has_more_values(payload, settings.max_event_values):
-        raise TooManyValues(topic, settings.max_event_values)
+    frame, payload = message_of(settings, "emit", topic, text)
     compressor = Compressor(settings.compression, settings.compression_threshold)
     with transport_for(settings) as transport:
         transport.open(settings.connect_timeout)
@@ -62,6 +53,25 @@ def emit(settings: EventBusSettings, topic: str, text: str) -> bool:
         paint = Paint(wants_colours(sys.stderr))
         print(paint(f"nobody is subscribed to {printable(topic)}: the event went to no one", Style.YELLOW), file=sys.stderr)
     return True
+
+
+def message_of(settings: EventBusSettings, command: str, topic: str, text: str) -> tuple[bytes, bytes]:
+    """Check the arguments of a command that emits; return the frame of the topic, and the event as JSON.
+
+    Raises:
+        InvalidTopic, InvalidSettings, EventTooLarge, TooManyValues: as `emit`.
+    """
+    if not topic:
+        raise InvalidSettings("the topic is empty")
+    if topic.startswith("{"):
+        raise InvalidSettings(f"the topic comes before the event: eventbus {command} TOPIC EVENT")
+    frame = topic_frame(topic)
+    payload = _json_of(sys.stdin.read() if text == "-" else text)
+    if len(payload) > settings.max_event_bytes:
+        raise EventTooLarge(topic, len(payload), settings.max_event_bytes)
+    if has_more_values(payload, settings.max_event_values):
+        raise TooManyValues(topic, settings.max_event_values)
+    return frame, payload
 
 
 def _is_denied(transport: ZeroMQTransport) -> bool:

@@ -1,6 +1,6 @@
-"""What waits for subscribers that read too slowly, and what their full queues drop, estimated. Pure.
+"""An estimate of the messages that wait for slow subscribers, and of those that their full queues drop. Pure.
 
-libzmq drops a message for a subscriber whose queue is full without telling anybody, and does not tell how long its queues
+libzmq drops a message for a subscriber whose queue is full without a sign, and does not tell how long its queues
 are. The proxy knows what it has passed on, and the kernel what it has sent to each: the difference waits, or was dropped.
 """
 
@@ -12,11 +12,11 @@ from eventbus.proxy.tcp import Connection, TcpState
 
 
 class Backlog(NamedTuple):
-    """What waits for one subscriber. Both are the truth or more: more if it is subscribed to a part of the traffic only.
+    """The backlog of one subscriber. Both are the truth or more: more if it is subscribed to a part of the traffic only.
 
     Attributes:
-        bytes: how much waits, or was dropped.
-        dropped: how many messages more than at the last sample its full queue has dropped.
+        bytes: the bytes that wait, or were dropped.
+        dropped: the messages that its full queue has dropped since the last sample.
     """
 
     bytes: int

@@ -19,15 +19,16 @@ from eventbus.proxy.health import Traffic
 from eventbus.proxy.ledger import Ledger, SubscriptionShares
 from eventbus.proxy.tcp import Connection, TcpState
 
-type Reason = Literal["slow", "unfinished", "handshake", "subscriptions", "descriptors"]
+type Reason = Literal["slow", "unfinished", "too_large", "handshake", "subscriptions", "descriptors"]
 type Opened = dict[int, float]
 """The time at which each connection of a port was opened, by descriptor, the newest last."""
 
-REASONS: tuple[Reason, ...] = ("slow", "unfinished", "handshake", "subscriptions", "descriptors")
+REASONS: tuple[Reason, ...] = ("slow", "unfinished", "too_large", "handshake", "subscriptions", "descriptors")
 _TEXTS: Mapping[Reason, str] = MappingProxyType(
     {
         "slow": "it reads too slowly",
         "unfinished": "it sends faster than its messages end",
+        "too_large": "it has sent a message above EVENTBUS_MAX_EVENT_BYTES, which was refused, or bytes that are none",
         "handshake": "it sends too much before it is authenticated",
         "subscriptions": "it has too many subscriptions (EVENTBUS_PROXY_MAX_SUBSCRIPTIONS)",
         "descriptors": "descriptors run out (raise `ulimit -n`, LimitNOFILE= of a systemd unit)",
@@ -51,7 +52,7 @@ _FRAME_BYTES = 9  # that ZeroMQ adds to a frame, at most
 _RESERVED_DESCRIPTORS = 24  # not for clients, but for probes, metrics, the allow-list, the log
 _SILENCE_S = 0.25  # connections that have been silent for this long make room for others
 _MAX_ENDED_FOR_ONE = 8  # silent connections that make room for a new one
-_FLOOD_CONNECTIONS = 8  # with so many silent connections left, a new one is ended instead
+_FLOOD_CONNECTIONS = 8  # with this many silent connections left, a new one is ended instead
 _MIN_FREE_DESCRIPTORS = 2  # with fewer, libzmq would try without end to accept a connection
 _SUBSCRIPTION_BYTES = 16  # a short one, with what ZeroMQ adds
 _SAMPLE_INTERVAL_S, _SAMPLE_SUBSCRIPTIONS = 5.0, 1_000  # the time, or the new ones, after which connections are sampled
@@ -161,12 +162,22 @@ class ConnectionGuard:
             reason: why.
             size: the bytes that it holds, about; 0: they do not matter.
         """
-        name = self._name(connection)
         with self._lock:
             if connection in self._ending or not tcp.disconnect(connection):
                 return False
             self._ending.add(connection)
             self._counts[reason] += 1
+        self._report_end(connection, reason, size)
+        return True
+
+    def refused(self, connection: Connection) -> None:
+        """Count and log that libzmq has ended a connection because of what came on it."""
+        with self._lock:
+            self._counts["too_large"] += 1
+        self._report_end(connection, "too_large")
+
+    def _report_end(self, connection: Connection, reason: Reason, size: int = 0) -> None:
+        name = self._name(connection)
         held_back = self._throttle.admit(reason)
         if held_back is not None:
             self._log.warning(
@@ -181,7 +192,6 @@ class ConnectionGuard:
                 reason=reason,
                 held_back=held_back,
             )
-        return True
 
     def check(self, ports: tuple[Opened, Opened], now: float) -> None:
         """Check descriptors, handshakes, subscriptions and memory, and end connections where that is needed.

@@ -70,8 +70,9 @@ class ProxyHealth:
             subscription to all topics is one of them; the tokens of clients' echoes do not count. Under rules a topic
             counts from the moment when one client is granted it until all clients that asked for it have left, up to
             100,000 topics; a client that asks twice for the same topic, as only a hand-made one does, may leave it behind.
-        disconnected: how many connections the proxy has ended to stay within its limits, by reason: a `slow` subscriber,
-            a publisher's `unfinished` messages, a long `handshake`, many `subscriptions`, too few `descriptors`.
+        disconnected: connections that the proxy has ended to stay within its limits, by reason: a `slow` subscriber,
+            a publisher's `unfinished` messages, a message that was `too_large`, a long `handshake`, many `subscriptions`,
+            too few `descriptors`.
         dropped: how many messages at most were dropped because the queues of slow subscribers were full, those of each
             subscriber added up. An estimate, on Linux only.
     """

@@ -43,7 +43,7 @@ class Page(HTMLParser):
 
 
 def public() -> list[set[str]]:
-    """The purposes of the package: of each thing, the names that it may have in the reference."""
+    """The public things of the package: of each, the names that it may have in the reference."""
     exported = [(module, name) for module in (eventbus, eventbus.container, eventbus.settings) for name in module.__all__]
     exported += [(errors, name) for name, thing in vars(errors).items() if isinstance(thing, type)]
     things: dict[int, set[str]] = {}

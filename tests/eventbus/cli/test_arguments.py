@@ -1,4 +1,4 @@
-"""How arguments are read, and which commands and flags there are."""
+"""The arguments: how they are read, and which commands and flags there are."""
 
 import pytest
 from hypothesis import example, given, settings
@@ -109,7 +109,7 @@ def test_nested_settings() -> None:
     ],
 )
 def test_mistakes(arguments: tuple[str, ...], text: str) -> None:
-    """Each is told in the words of the person who made it, with what would be right."""
+    """Each mistake is explained in the words of the person who made it, with the right form."""
     with pytest.raises(InvalidSettings) as caught:
         read(*arguments)
     assert str(caught.value) == text

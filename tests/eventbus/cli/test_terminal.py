@@ -244,7 +244,7 @@ def test_top_is_suspended(open_terminal: Open, flowing: None) -> None:
 
 
 def test_top_while_the_proxy_is_away(open_terminal: Open, proxy: EventBusProxy) -> None:
-    """That the proxy is away is said on the screen, with the reason; nothing that is logged falls into the midst of it."""
+    """The screen shows that the proxy is away, with the reason; no line of the log falls into the midst of it."""
     with open_terminal("top", "--interval=0.2") as screen:
         screen.wait_for_text("ready")
         proxy.stop()

@@ -186,7 +186,7 @@ HEALTH = ProxyHealth(
 
 
 def samples_of(collector: ProxyCollector) -> dict[tuple[str, str], float]:
-    """By name and the only label's value."""
+    """The samples by their name and the values of their labels."""
     registry = CollectorRegistry()
     registry.register(collector)
     return {
