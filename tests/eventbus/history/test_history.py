@@ -218,7 +218,8 @@ def test_where_it_begins(connect: Connect, start: str) -> None:
         client.subscribe(topic)
     client.attach_callback(UPDATED, handled)
     client.start_consumer()
-    stored: list[float] = {"last": [4, 5], "new": []}.get(start, [1, 2, 3, 4, 5])
+    of_start: dict[str, list[float]] = {"last": [4, 5], "new": []}
+    stored = of_start.get(start, [1, 2, 3, 4, 5])
     handled.wait_for(stored)
     emit(emitting, 6)
     handled.wait_for([*stored, 6])
