@@ -22,7 +22,7 @@ from eventbus.options import ClientOptions
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.consumer import Consumer
 from eventbus.receive.dispatcher import Callback, Dispatcher
-from eventbus.transports.contract import Transport
+from eventbus.transports.contract import KeepsHistory, Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
 
@@ -207,6 +207,10 @@ class Assembly[EventClass: BaseEvent[Any]]:
             max_event_bytes=options.max_event_bytes,
             max_event_values=options.max_event_values,
         )
+        if options.repair_timeout and not isinstance(self.transport, KeepsHistory):
+            self.consumer.repair_with(
+                lambda query, timeout: self.history.read(query, timeout=timeout), options.repair_timeout
+            )
         self.emitter = Emitter(
             self.codec,
             self.transport,

@@ -89,6 +89,8 @@ class ClientOptions(ZeroMQOptions):
         compression_threshold: payloads with more bytes of JSON are compressed, if that makes them smaller.
         start: where subscriptions begin: a `Start`, a time in ISO format, or how long ago, such as ``10m``. What was emitted
             before is had from a historian (see `eventbus.history`); without one they begin with what is new.
+        repair_timeout: how many seconds handlers may wait while events that are missing by their numbers are had from a
+            historian; 0: these are lost.
     """
 
     enabled: bool = True
@@ -103,6 +105,7 @@ class ClientOptions(ZeroMQOptions):
     compression: Compression = Compression.NONE
     compression_threshold: int = 1024
     start: str = Start.NEW
+    repair_timeout: float = 2.0
 
     def __post_init__(self) -> None:
         ZeroMQOptions.__post_init__(self)  # super() does not work in a dataclass with slots before Python 3.14
@@ -149,6 +152,7 @@ class ClientArguments(ZeroMQArguments, total=False):
     compression: Compression
     compression_threshold: int
     start: str
+    repair_timeout: float
 
 
 @public

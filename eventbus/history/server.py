@@ -3,16 +3,16 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, count
 from typing import NamedTuple, Protocol
 
 from eventbus.history.store import Bounds, MemoryStore
 from eventbus.wire.first_frame import parse, with_headers
 from eventbus.wire.headers import decode_headers, encode_headers
-from eventbus.wire.history import HISTORY_PREFIX, NEXT, UNTIL, InvalidQuery, Query, Stored, pack, packed_size
+from eventbus.wire.history import HISTORY_PREFIX, NEXT, PART, UNTIL, InvalidQuery, Query, Stored, pack, packed_size
 from eventbus.wire.requests import CORRELATION_ID, ERROR_TEXT, ERROR_TYPE, MORE, Request, owner_of_reply_topic
 
-PART_BYTES = 131_072  # of an answer: a message of this size passes the proxy as fast as any, and many fit into no queue
+PART_BYTES = 1_048_576  # of an answer: few messages, because the queues of some proxies are short
 PAGE_BYTES = 4_194_304  # of an answer: so much may wait in the proxy if the asker does not read
 _FAILED = b" null"
 
@@ -109,6 +109,7 @@ class HistoryServer:
         permits = self._permits(owner_of_reply_topic(request.reply_to))
         found = self.store.read(query, permits, self._now)
         part: list[Stored] = []
+        parts = count()
         page_size = part_size = 0
         for message in found:
             size = packed_size(message)
@@ -116,12 +117,12 @@ class HistoryServer:
                 if page_size >= PAGE_BYTES:
                     headers[NEXT] = str(part[-1].position)
                     break
-                yield _message(request, headers | {MORE: "true"}, pack(part))
+                yield _message(request, headers | {MORE: "true", PART: str(next(parts))}, pack(part))
                 part, part_size = [], 0
             part.append(message)
             part_size += size
             page_size += size
-        yield _message(request, headers, pack(part))
+        yield _message(request, headers | {PART: str(next(parts))}, pack(part))
 
 
 def _message(request: Request, headers: dict[str, str], payload: bytes) -> Message:

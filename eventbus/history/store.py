@@ -167,7 +167,7 @@ class MemoryStore:
             now: the time, in seconds since 1970.
         """
         if query.spans:
-            return merge(*(self._span(span) for span in query.spans if permits(span.topic)), key=_POSITION)
+            return merge(*(self._span(span, query.after) for span in query.spans if permits(span.topic)), key=_POSITION)
         names = self._topics if query.topics is None else query.topics
         found = [self._topics[name] for name in names if name in self._topics and permits(name)]
         since = query.since
@@ -186,7 +186,7 @@ class MemoryStore:
             start = max(start, bisect_left(topic.times, since))
         return topic.read(start, stop)
 
-    def _span(self, span: Span) -> Iterator[Stored]:
+    def _span(self, span: Span, after: int) -> Iterator[Stored]:
         """The messages with events of one publisher by their numbers. The newest are looked at first, and no more."""
         topic = self._topics.get(span.topic)
         found: list[Stored] = []
@@ -194,6 +194,8 @@ class MemoryStore:
             start = topic.name + MARK
             rows = zip(*(reversed(c) for c in (topic.positions, topic.times, topic.firsts, topic.payloads)), strict=True)
             for position, time, first, payload in rows:
+                if position <= after:
+                    break
                 if not first.startswith(start):
                     continue
                 head, number = (parsed := parse(first)).head, parsed.number

@@ -44,6 +44,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "compression_threshold": ("15", 15),
     "metrics": ("prometheus", Metrics.PROMETHEUS),
     "start": ("last", "last"),
+    "repair_timeout": ("0.5", 0.5),
     "history": ("100", 100),
     "history_bytes": ("2MiB", 2 * 1_048_576),
     "history_age": ("60", 60.0),
