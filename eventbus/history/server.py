@@ -1,5 +1,6 @@
 """The historian's work without a socket: it takes what has come, keeps events and answers queries."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -37,6 +38,12 @@ class Message(NamedTuple):
 class Archive(Protocol):
     """Keeps messages beyond the end of the process; see `archive`."""
 
+    def open(self, store: MemoryStore) -> object:
+        """Fill the store with what is there."""
+
+    def close(self) -> None:
+        """Write what waits."""
+
     def add(self, frames: list[bytes], payloads: list[bytes], position: int, now: float) -> None:
         """Take messages that the store has just kept, all of which have an event; `position` is that of the last one."""
 
@@ -44,6 +51,15 @@ class Archive(Protocol):
 def everything(owner: bytes) -> Permits:
     """Permit every topic to everybody."""
     return lambda topic: True
+
+
+def archive_at(path: str | os.PathLike[str] | None) -> Archive | None:
+    """Return the archive in this file; None: none."""
+    if path is None:
+        return None
+    from eventbus.history.archive import SqliteArchive  # here, because SQLite takes as much memory as all the rest
+
+    return SqliteArchive(os.fspath(path))
 
 
 class HistoryServer:
@@ -78,6 +94,21 @@ class HistoryServer:
         self._archive = archive
         self._clock = clock
         self._now = 0.0
+
+    def open(self) -> None:
+        """Begin with what the archive has, if there is one; once only before `close`.
+
+        Raises:
+            InvalidSettings: it cannot be used.
+        """
+        if self._archive is not None:
+            self.store = MemoryStore(self.store.bounds)
+            self._archive.open(self.store)
+
+    def close(self) -> None:
+        """Have the archive write what waits. Idempotent."""
+        if self._archive is not None:
+            self._archive.close()
 
     def take(self, frames: list[bytes], payloads: list[bytes]) -> Iterator[Message]:
         """Keep the events of a batch. Returns the answers to queries in it, which are made while they are taken."""
