@@ -122,10 +122,13 @@ class Assembly[EventClass: BaseEvent[Any]]:
     @property
     def asker(self) -> "Asker":
         """The part that asks; made when it is needed first, because few clients ask."""
+        asker = self._asker
+        if asker is not None:  # without the lock: a thread that subscribes may hold it for long
+            return asker
+        from eventbus.ask.asker import Asker
+
         with self.changing:
             if self._asker is None:
-                from eventbus.ask.asker import Asker
-
                 self._asker = Asker(self.transport, self.emitter, self.topics, self.middleware, self._options)
             return self._asker
 
