@@ -424,6 +424,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             InvalidAnswer: the answer is not of that class.
             NotConnected: the client is not connected, or was closed meanwhile.
             ProxyUnreachable: the connection for answers could not be opened in time.
+            MonkeyPatched: as `start_consumer`.
 
         And what `emit_event` raises.
         """

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAliasType, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from eventbus.errors import InvalidEvent
+from eventbus.events import BaseEvent
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -30,7 +31,11 @@ def with_subclasses(event_class: Any) -> Any:
         return with_subclasses(event_class.__value__)
     if not (isinstance(event_class, type) and issubclass(event_class, BaseModel) and "type" in event_class.model_fields):
         return event_class
-    found = list(_narrowing(event_class, frozenset(type_values(event_class))))
+    root = _generic(event_class)
+    if root.__module__ == BaseEvent.__module__:  # that of everybody's events
+        return event_class
+    values = frozenset(type_values(event_class))
+    found = list(_narrowing(root, values))
     claimed: dict[object, type[BaseModel]] = {}
     for cls in found:
         for value in type_values(cls):
@@ -40,7 +45,10 @@ def with_subclasses(event_class: Any) -> Any:
                     f"{other.__qualname__} and {cls.__qualname__} are both for events of type '{value}', and the event "
                     f"class {event_class.__name__} stands for all its subclasses: name a union of those that you mean"
                 )
-    return Union[event_class, *found] if found else event_class  # of a list
+    if not found:
+        return event_class
+    # A base class that is generic in its type is not itself the class of any event.
+    return Union[*found] if not values else Union[event_class, *found]
 
 
 def type_values(cls: type[BaseModel]) -> Iterator[object]:
@@ -100,9 +108,9 @@ def class_of_each_type(classes: tuple[type[BaseModel], ...]) -> Mapping[str, typ
             return None
         for value in values:
             other = found.get(str(value), cls)
-            if not (issubclass(cls, other) or issubclass(other, cls)):
+            if not (issubclass(cls, _generic(other)) or issubclass(other, _generic(cls))):
                 return None
-            found[str(value)] = cls if issubclass(cls, other) else other
+            found[str(value)] = cls if issubclass(cls, _generic(other)) else other
     return found
 
 
@@ -125,10 +133,15 @@ def model_classes(schema: object, defined: Mapping[str, object] = _NOTHING) -> I
                 yield from model_classes(inner, defined)
 
 
+def _generic(cls: type[BaseModel]) -> type[BaseModel]:
+    """The class itself, or the generic one that it was made from by ``[…]``."""
+    return cls.__pydantic_generic_metadata__["origin"] or cls
+
+
 def _narrowing(cls: type[BaseModel], values: frozenset[object]) -> Iterator[type[BaseModel]]:
     for derived in cls.__subclasses__():
         own = frozenset(type_values(derived)) if "type" in get_annotations(derived) else frozenset()
-        if own and own < values:
+        if own and (own < values or not values):
             yield derived
         yield from _narrowing(derived, values)
 
