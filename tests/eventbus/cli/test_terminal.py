@@ -129,6 +129,17 @@ def test_emit_says_that_it_was_denied(tmp_path: Path) -> None:
             assert screen.lines == []  # under rules the proxy tells publishers nothing of subscribers
 
 
+def test_an_error_is_red(open_terminal: Open) -> None:
+    """The word that begins the line of an error is red, unless colours are not wanted."""
+    with open_terminal("emit", "", STARTED) as screen:
+        assert screen.wait() == 2
+        assert screen.lines == ["eventbus: the topic is empty"]
+        assert (screen.colour_of("eventbus:"), screen.colour_of("topic")) == ("red", "default")
+    with open_terminal("emit", "", STARTED, NO_COLOR="1") as screen:
+        assert screen.wait() == 2
+        assert screen.written == b"eventbus: the topic is empty\r\n"
+
+
 # tail
 
 
