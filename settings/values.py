@@ -82,7 +82,7 @@ def masked_arguments(arguments: Iterable[tuple[str | None, object]]) -> Iterator
         yield name, value if masked(shown) == shown else masked(shown)
 
 
-type OptionalPath = Annotated[Path | None, BeforeValidator(_path_or_none)]
+OptionalPath = Annotated[Path | None, BeforeValidator(_path_or_none)]
 type Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Host = Annotated[str, BeforeValidator(parse_host)]
 Beginning = Annotated[str, BeforeValidator(parse_start)]
