@@ -87,6 +87,7 @@ class ClientOptions(ZeroMQOptions):
         compression: what large payloads are compressed with; receivers with the original client cannot read them. Compressed
             payloads of others are read in any case.
         compression_threshold: payloads with more bytes of JSON are compressed, if that makes them smaller.
+        name: what people call the client, in its health, log, spans and metrics; empty: the name of the program.
         start: where subscriptions begin: a `Start`, a time in ISO format, or how long ago, such as ``10m``. What was emitted
             before is had from a historian (see `eventbus.history`); without one they begin with what is new.
         repair_timeout: how many seconds handlers may wait while events that are missing by their numbers are had from a
@@ -104,6 +105,7 @@ class ClientOptions(ZeroMQOptions):
     packing: bool = True
     compression: Compression = Compression.NONE
     compression_threshold: int = 1024
+    name: str = ""
     start: str = Start.NEW
     repair_timeout: float = 2.0
 
@@ -151,6 +153,7 @@ class ClientArguments(ZeroMQArguments, total=False):
     packing: bool
     compression: Compression
     compression_threshold: int
+    name: str
     start: str
     repair_timeout: float
 

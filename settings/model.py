@@ -21,7 +21,7 @@ from eventbus.keys import masked
 from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
 from eventbus.policies import Compression, LogFormat, Metrics, ReceivePolicy, SendPolicy, Traces
 from eventbus.settings.security import SecuritySettings
-from eventbus.settings.values import Beginning, Host, Seconds, Topics, masked_arguments
+from eventbus.settings.values import Beginning, Host, OptionalPath, Seconds, Topics, masked_arguments
 from eventbus.settings.variables import NESTED, PREFIX, SECRETS_DIR, SecretFiles, explain, unknown_variables
 
 _CLIENT, _PROXY = ClientOptions(), ProxyOptions()  # their defaults are those of the settings
@@ -122,6 +122,10 @@ class EventBusSettings(BaseSettings):
         default=_CLIENT.compression_threshold,
         description="bytes; larger payloads are compressed, if that makes them smaller",
     )
+    name: str = Field(
+        default=_CLIENT.name,
+        description="what people call the service, in its health, log, spans and metrics; default: the program's name",
+    )
     metrics: Metrics = Field(
         default=Metrics.NONE, description="none, prometheus or otel: where events are counted and timed"
     )
@@ -166,7 +170,7 @@ class EventBusSettings(BaseSettings):
     history_age: float = Field(
         default=_PROXY.history_age, ge=0, allow_inf_nan=False, description="seconds that each is kept; 0: no limit"
     )
-    history_file: Path | None = Field(default=None, description="the file that has them after a restart; empty: none")
+    history_file: OptionalPath = Field(default=None, description="the file that has them after a restart; empty: none")
     security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")
 
     # Any: these are pydantic's own arguments beside the fields.
