@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 WORDS = {"errors", "events", "exports", "policies"}
-BELOW_TRANSPORTS = WORDS | {"_base", "keys", "observe", "options", "wire"}
+BELOW_TRANSPORTS = WORDS | {"_base", "keys", "nats_options", "observe", "options", "wire"}
 BELOW_CLIENT = BELOW_TRANSPORTS | {"emit", "handle", "receive", "transports"}
 
 KNOWS: dict[str, set[str]] = {
@@ -21,6 +21,7 @@ KNOWS: dict[str, set[str]] = {
     "_base": {"errors"},
     "keys": {"errors", "exports", "_base"},
     "options": {"exports", "keys", "policies"},
+    "nats_options": {"_base", "errors"},
     "wire": WORDS | {"_base"},
     "observe": WORDS | {"_base", "wire"},
     "handle": WORDS | {"_base", "wire", "observe"},
@@ -31,7 +32,7 @@ KNOWS: dict[str, set[str]] = {
     "client": BELOW_CLIENT | {"assembly"},
     "telemetry": WORDS | {"_base", "handle", "observe", "wire"},
     "proxy": WORDS | {"_base", "keys", "options", "telemetry", "wire"},
-    "settings": {"_base", "errors", "keys", "options", "policies"},
+    "settings": {"_base", "errors", "keys", "nats_options", "options", "policies"},
     "testing": BELOW_CLIENT | {"client", "container", "eventbus", "settings"},
     "cli": BELOW_CLIENT | {"client", "container", "proxy", "settings", "telemetry"},
     "container": BELOW_CLIENT | {"client", "proxy", "settings", "telemetry", "eventbus"},
