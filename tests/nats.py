@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import count
 from pathlib import Path
 from time import monotonic
 
@@ -16,6 +17,8 @@ import pytest
 from eventbus.nats_options import NatsOptions
 from eventbus.options import ZeroMQOptions
 from tests.support import PATIENCE, eventually
+
+_prefixes = count()
 
 
 def nats_server() -> str:
@@ -102,6 +105,11 @@ class Server:
     def empty_store(self) -> None:
         """Lose all streams; only while it does not run."""
         shutil.rmtree(self._directory / "store")
+
+    @contextmanager
+    def stream(self, **more: object) -> Iterator[NatsOptions]:
+        """Options of a bus of its own: other subjects, another stream."""
+        yield self.options(**{"prefix": f"eb{next(_prefixes)}", "store": "file,32MiB,1h,1", **more})
 
     def options(self, **more: object) -> NatsOptions:
         """The options of a client of it."""

@@ -9,6 +9,7 @@ from eventbus import EventBusProxy
 from eventbus.testing.conformance import Features, MakeTransport, TransportConformance
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from eventbus.transports.nats.core import CoreTransport
+from eventbus.transports.nats.jetstream import JetStreamTransport
 from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
 from tests.nats import Server, running
 from tests.support import PATIENCE, eventually, is_waiting
@@ -44,6 +45,18 @@ class TestNats(TransportConformance):
     @pytest.fixture
     def make_transport(self, nats_server: Server) -> MakeTransport:
         return lambda: CoreTransport(nats_server.options(), ZeroMQOptions(connect_timeout=PATIENCE))
+
+
+@pytest.mark.process
+class TestJetStream(TransportConformance):
+    """NATS with JetStream. Each test has a bus of its own on the server; nothing is packed, so that messages are counted."""
+
+    features = Features(bounded_send=False, prefixes=False)
+
+    @pytest.fixture
+    def make_transport(self, nats_server: Server) -> Iterator[MakeTransport]:
+        with nats_server.stream() as options:
+            yield lambda: JetStreamTransport(options, ZeroMQOptions(connect_timeout=PATIENCE), packing=False)
 
 
 class TestMemory(TransportConformance):

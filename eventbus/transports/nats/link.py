@@ -75,6 +75,9 @@ class Carrier(Protocol):
     def take(self) -> bytes:
         """Return some of what is to be written next; none if nothing waits, or if no more may be under way."""
 
+    def accepts(self) -> bool:
+        """Whether `take` would take a message that comes now."""
+
     def written(self) -> int:
         """A mark that grows with what was taken so far."""
 
@@ -269,10 +272,14 @@ class NatsLink:
                 if deadline.passed():
                     raise TimeoutError(f"no answer to {subject.decode(errors='replace')}")
             if waiting.answer is None:
-                raise ConnectionLost("the connection was lost")
+                raise ConnectionLost("the connection was lost, or the request was denied")
             return waiting.answer
         finally:
             self._requests.pop(token, None)
+
+    def wake(self) -> None:
+        """Let the link's thread look for what is due."""
+        self._outgoing.wake()
 
     def stop_reporting(self) -> None:
         """Report no more changes of the state."""
@@ -500,7 +507,7 @@ class NatsLink:
             timeout = None if due == float("inf") else due - now
             self._outgoing.wait(
                 timeout,
-                for_messages=flushing,
+                for_messages=flushing and self._carrier.accepts(),
                 unless=lambda: bool(self._control or connection.lost) or self._closing is not None,
             )
 
@@ -604,9 +611,12 @@ class NatsLink:
                 proof = connection.proofs.popleft()
                 if proof.done is not None:
                     proof.done.set()
+        self._end_requests()
+        self._outgoing.wake()
+
+    def _end_requests(self) -> None:
         for request in list(self._requests.values()):
             request.done.set()
-        self._outgoing.wake()
 
     def _change(self, state: ClientState, reason: str) -> None:
         before = self._status.state
@@ -684,6 +694,8 @@ class NatsLink:
         """Most complaints come before the server ends the connection; those about permissions do not."""
         if text.lower().startswith("permissions violation"):
             self._carrier.complained(text)
+            if "$JS." in text or "_INBOX." in text:  # no answer will come
+                self._end_requests()
         else:
             connection.lost = connection.lost or f"the server says: {printable(text, 200)}"
 

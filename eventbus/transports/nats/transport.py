@@ -182,6 +182,10 @@ class NatsTransport:
     def take(self) -> bytes:
         """See `Carrier`."""
 
+    def accepts(self) -> bool:
+        """See `Carrier`."""
+        return True
+
     @abstractmethod
     def written(self) -> int:
         """See `Carrier`."""
@@ -416,6 +420,7 @@ class _Carrier:
     def __init__(self, transport: NatsTransport) -> None:
         self.restore = transport.restore
         self.take = transport.take
+        self.accepts = transport.accepts
         self.written = transport.written
         self.proven = transport.proven
         self.lost = transport.lost_connection
