@@ -8,7 +8,6 @@ from dependency_injector import containers, providers
 
 from eventbus.client import EventBusClient
 from eventbus.container.discovery import early_hooks
-from eventbus.container.embedded import EmbeddedProxy
 from eventbus.container.resources import AnyClient, Found, LastResource, OwnContainer
 from eventbus.container.subscriptions import Subscriptions, open_subscriptions
 from eventbus.events import BaseEvent
@@ -50,6 +49,8 @@ def _open_client(
 
             stack.enter_context(probes_of(client, settings.http_port, settings.http_host))
         if settings.embedded_proxy and settings.enabled and transport is None:
+            from eventbus.container.embedded import EmbeddedProxy  # here, because most services run no proxy
+
             stack.enter_context(EmbeddedProxy(settings, client))
         stack.enter_context(client)
         yield client

@@ -61,7 +61,7 @@ class Provided:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What the providers of a tree have provided, and the providers whose classes cannot be told."""
+    """The objects that the providers of a tree have provided, and the providers whose classes cannot be told."""
 
     provided: list[Provided]
     unknown: list[AnyProvider]
@@ -187,7 +187,7 @@ def _has_marker(parameter: inspect.Parameter) -> bool:
 
 
 def _providers_of_buses(container: containers.Container) -> set[AnyProvider]:
-    """What the clients of the tree are made of: settings, a transport and so on, which have no handlers."""
+    """The parts of the tree's clients: settings, a transport and so on, which have no handlers."""
     clients = [bus.client_provider for bus in last_resources(container)]
     made = [client for client in clients if isinstance(client, providers.Resource)]  # others are given as they are
     return {in_force(part) for client in made for part in client.kwargs.values()}

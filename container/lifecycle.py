@@ -3,11 +3,11 @@
 from collections.abc import Callable
 from enum import StrEnum
 from threading import Event, Lock
-from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
 from dependency_injector import containers, providers
 
+from eventbus._base.clock import clock
 from eventbus._base.forks import register_fork
 from eventbus._base.log import Log
 from eventbus._base.printable import printable
@@ -175,7 +175,7 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
 
     def _failed(self, error: BaseException) -> float | None:
         """Log and emit that `run` has failed. Returns the seconds until the restart, None if the failure is final."""
-        pause = None if self.stopping else self._restarts.pause_after_failure(monotonic())
+        pause = None if self.stopping else self._restarts.pause_after_failure(clock().now())
         if pause is None:
             _log.error(
                 "service %s has failed and is not run again",

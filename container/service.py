@@ -8,6 +8,7 @@ from threading import Thread, current_thread
 from types import TracebackType
 from typing import Any, Self
 
+from eventbus._base.clock import clock
 from eventbus._base.deadline import Deadline
 from eventbus.container.lifecycle import Lifecycle
 from eventbus.container.signals import on_interrupt, wait_for_item, waking_loop
@@ -46,7 +47,7 @@ class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTo
 
     def pause(self, seconds: float) -> bool:
         """Wait in `run` for this many seconds. Returns True as soon as the service is asked to stop, else False."""
-        return self._asked_to_stop.wait(seconds)
+        return clock().wait(self._asked_to_stop, seconds)
 
     def start(self) -> None:
         """Start the service. Idempotent. If it is about to stop, wait for that and start it again.
@@ -123,6 +124,7 @@ class Service[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, EventTo
                 return last
             self._begin_anew()
             self._thread = Thread(target=self._main, name=f"eventbus-service-{self.name}", daemon=True)
+            clock().starting(self._thread)
             try:
                 self._thread.start()
             except RuntimeError:  # the system refuses another thread
@@ -259,7 +261,7 @@ class AsyncService[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Ev
             pause = self._failed(error)
             if pause is None:
                 return True
-            await asyncio.sleep(pause)
+            await clock().sleep_async(pause)
             return False
         return True
 

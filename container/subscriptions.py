@@ -18,7 +18,7 @@ from eventbus.observe.hooks import EventBusHook
 
 _log = Log()
 
-type Wanted = tuple[BaseEventType, Handler, BaseEventTopic | None]
+type Wanted = tuple[BaseEventType, Handler, BaseEventTopic | None, bool]
 
 
 class Subscriptions:
@@ -40,10 +40,10 @@ class Subscriptions:
         for hook in hooks:
             self._client.add_hook(hook)
         try:
-            for event_type, handler, topic in wanted:
-                self._client.attach_callback(event_type, handler.callback, topic=topic)
-                self._attached.append((event_type, handler, topic))
-            for topic in {topic for _, _, topic in wanted if topic is not None}:
+            for event_type, handler, topic, answers in wanted:
+                self._client.attach_callback(event_type, handler.callback, topic=topic, answers=answers)
+                self._attached.append((event_type, handler, topic, answers))
+            for topic in {topic for _, _, topic, _ in wanted if topic is not None}:
                 self._client.subscribe(topic)
             if wanted and not self._client.topics:
                 self._client.subscribe(None)
@@ -59,7 +59,7 @@ class Subscriptions:
         """Stop the consumer, wait for running handlers, and detach all. Idempotent."""
         self._client.stop_consumer()
         while self._attached:
-            event_type, handler, topic = self._attached.pop()
+            event_type, handler, topic, _ = self._attached.pop()
             self._client.detach_callback(event_type, handler.callback, topic=topic)
 
     def _log_handler(self, handler: Handler, wanted: list[Wanted]) -> None:
@@ -67,14 +67,14 @@ class Subscriptions:
         if not wanted:  # it is for another bus
             return
         types_on: dict[str, list[str]] = {}
-        for event_type, _, topic in wanted:
+        for event_type, _, topic, _ in wanted:
             types_on.setdefault("every subscribed topic" if topic is None else topic.value, []).append(event_type.value)
         _log.info(
             "handler %s: %s",
             callback_name(handler.callback),
             "; ".join(f"{', '.join(types)} on {topic}" for topic, types in types_on.items()),
             handler=callback_name(handler.callback),
-            type=", ".join(event_type.value for event_type, _, _ in wanted),
+            type=", ".join(event_type.value for event_type, *_ in wanted),
             topic=", ".join(types_on),
         )
 
@@ -86,7 +86,7 @@ class Subscriptions:
                 enum = type(event_type)
                 if enum in self._client.event_types or not self._all_types:
                     self._check_class(handler, event_type)
-                    yield event_type, handler, mark.topic
+                    yield event_type, handler, mark.topic, mark.answers
                 elif enum not in self._all_types:
                     known = " or ".join(sorted(known.__name__ for known in self._all_types))
                     raise InvalidHandler(

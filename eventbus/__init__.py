@@ -4,10 +4,12 @@ These are the public names. Each is imported at its first use (PEP 562), with th
 asks for the version, or that runs only a proxy, loads neither pydantic nor a client.
 """
 
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from eventbus.exports import lazy
+
 if TYPE_CHECKING:
+    from eventbus.ask.answers import Answers
     from eventbus.client import EventBusClient
     from eventbus.errors import (
         AddressInUse,
@@ -20,28 +22,33 @@ if TYPE_CHECKING:
         ForkedClient,
         HandlerTimeout,
         HandshakeFailed,
+        InvalidAnswer,
         InvalidEvent,
         InvalidHandler,
         InvalidHeaders,
         InvalidSettings,
         InvalidTopic,
         MonkeyPatched,
+        NoAnswer,
+        NobodyAnswers,
         NotConnected,
         NotEncrypted,
         ProxyUnreachable,
         ReconnectFailed,
+        RequestFailed,
         SendBufferFull,
         SendTimeout,
         ServiceFailed,
         ServiceTimeout,
         SwappedPorts,
+        TooManyValues,
         UnknownClient,
         WrongServerKey,
     )
     from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
     from eventbus.handle.current import current_headers, current_topic
     from eventbus.handle.dead_letter import DeadLetter
-    from eventbus.handle.marks import on
+    from eventbus.handle.marks import answers, on
     from eventbus.handle.middleware import Delivery, Emission, Middleware
     from eventbus.handle.retry import Retry
     from eventbus.handle.time_limit import TimeLimit
@@ -58,6 +65,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AddressInUse",
+    "Answers",
     "BaseEvent",
     "BaseEventTopic",
     "BaseEventType",
@@ -83,6 +91,7 @@ __all__ = [
     "ForkedClient",
     "HandlerTimeout",
     "HandshakeFailed",
+    "InvalidAnswer",
     "InvalidEvent",
     "InvalidHandler",
     "InvalidHeaders",
@@ -90,6 +99,8 @@ __all__ = [
     "InvalidTopic",
     "Middleware",
     "MonkeyPatched",
+    "NoAnswer",
+    "NobodyAnswers",
     "NotConnected",
     "NotEncrypted",
     "ProxyHealth",
@@ -98,6 +109,7 @@ __all__ = [
     "ReceivePolicy",
     "ReconnectFailed",
     "RejectReason",
+    "RequestFailed",
     "Retry",
     "SendBufferFull",
     "SendPolicy",
@@ -108,8 +120,10 @@ __all__ = [
     "StateChange",
     "SwappedPorts",
     "TimeLimit",
+    "TooManyValues",
     "UnknownClient",
     "WrongServerKey",
+    "answers",
     "current_headers",
     "current_topic",
     "now_iso",
@@ -117,6 +131,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "eventbus.ask.answers": ("Answers",),
     "eventbus.client": ("EventBusClient",),
     "eventbus.errors": (
         "AddressInUse",
@@ -129,28 +144,33 @@ _HOMES = {
         "ForkedClient",
         "HandlerTimeout",
         "HandshakeFailed",
+        "InvalidAnswer",
         "InvalidEvent",
         "InvalidHandler",
         "InvalidHeaders",
         "InvalidSettings",
         "InvalidTopic",
         "MonkeyPatched",
+        "NoAnswer",
+        "NobodyAnswers",
         "NotConnected",
         "NotEncrypted",
         "ProxyUnreachable",
         "ReconnectFailed",
+        "RequestFailed",
         "SendBufferFull",
         "SendTimeout",
         "ServiceFailed",
         "ServiceTimeout",
         "SwappedPorts",
+        "TooManyValues",
         "UnknownClient",
         "WrongServerKey",
     ),
     "eventbus.events": ("BaseEvent", "BaseEventTopic", "BaseEventType"),
     "eventbus.handle.current": ("current_headers", "current_topic"),
     "eventbus.handle.dead_letter": ("DeadLetter",),
-    "eventbus.handle.marks": ("on",),
+    "eventbus.handle.marks": ("answers", "on"),
     "eventbus.handle.middleware": ("Delivery", "Emission", "Middleware"),
     "eventbus.handle.retry": ("Retry",),
     "eventbus.handle.time_limit": ("TimeLimit",),
@@ -165,19 +185,17 @@ _HOMES = {
     "eventbus.stamped_event": ("StampedEvent", "now_iso"),
     "eventbus.wire.codec": ("RejectReason",),
 }
-"""The module of each name."""
+"""The names that each module defines."""
 
-_HOME_OF = {name: module for module, names in _HOMES.items() for name in names}
-
-if not TYPE_CHECKING:  # with a __getattr__, type checkers would believe in every name
+if TYPE_CHECKING:
+    __version__: str
+else:  # with a __getattr__, type checkers would believe in every name
+    _public, __dir__ = lazy(__name__, _HOMES)
 
     def __getattr__(name: str) -> object:
-        try:
-            module = _HOME_OF[name]
-        except KeyError:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
-        found = globals()[name] = getattr(import_module(module), name)
-        return found
+        if name != "__version__":
+            return _public(name)
+        from importlib.metadata import version  # which takes as long as all of ours
 
-    def __dir__() -> list[str]:
-        return sorted({*globals(), *__all__})
+        globals()[name] = version(__name__)
+        return globals()[name]

@@ -4,7 +4,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
@@ -23,6 +23,9 @@ from eventbus.receive.dispatcher import Callback, Dispatcher
 from eventbus.transports.contract import Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
+
+if TYPE_CHECKING:
+    from eventbus.ask.asker import Asker
 
 
 # BaseEvent[Any]: it is invariant in its type enum, which each service brings.
@@ -59,6 +62,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
     """
 
     changing: RLock
+    _asker: "Asker | None"
     counters: Counters
     buffer: ReceiveBuffer[EventClass]
     dispatcher: Dispatcher[EventClass]
@@ -108,6 +112,21 @@ class Assembly[EventClass: BaseEvent[Any]]:
                 self.hooks.add(hook)
                 self._observe()
 
+    @property
+    def asker(self) -> "Asker":
+        """What asks; made when it is needed first, because few clients ask."""
+        with self.changing:
+            if self._asker is None:
+                from eventbus.ask.asker import Asker
+
+                self._asker = Asker(self.transport, self.emitter.emit, self.middleware, self._options)
+            return self._asker
+
+    def close_asker(self) -> None:
+        """Let all who wait for answers raise NotConnected at once."""
+        if self._asker is not None:
+            self._asker.close()
+
     def after_fork(self) -> None:
         """In a forked child: threads of the parent, which do not exist here, may have held the locks. Topics are kept."""
         topics = self.dispatcher.topics
@@ -119,6 +138,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         """Make the parts that have locks or threads. The transport makes its own anew."""
         options = self._options
         self.changing = RLock()  # reentrant, because a signal handler may subscribe while its thread does
+        self._asker = None
         self.counters = Counters()
         self.buffer = ReceiveBuffer(options.receive_buffer, options.receive_policy, self.counters.drops)
         self.dispatcher = Dispatcher(self.buffer, self.counters)
@@ -129,6 +149,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             self.counters,
             self.hooks,
             max_event_bytes=options.max_event_bytes,
+            max_event_values=options.max_event_values,
         )
         self.emitter = Emitter(
             self.codec,
@@ -138,6 +159,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             self.hooks,
             Compressor(options.compression, options.compression_threshold),
             max_event_bytes=options.max_event_bytes,
+            max_event_values=options.max_event_values,
             packing=options.packing,
         )
         self._observe()
@@ -148,11 +170,18 @@ class Assembly[EventClass: BaseEvent[Any]]:
         middleware = [one for one in self.middleware if overrides(one, "handle") or overrides(one, "handle_async")]
         emit = self.emitter.emit
 
-        def instrument(topic: bytes, callback: Callback[EventClass]) -> Callback[EventClass]:
-            return WrappedHandler(callback, topic.decode(errors="replace"), middleware, hooks, emit).call
+        wanted = bool(middleware or hooks.handled or hooks.handler_failed)
 
-        wanted = middleware or hooks.handled or hooks.handler_failed
-        self.dispatcher.instrument(instrument if wanted else None)
+        def instrument(topic: bytes, callback: Callback[EventClass], answers: bool) -> Callback[EventClass]:
+            name = topic.decode(errors="replace")
+            if answers:
+                from eventbus.ask.answering import Answerer, AnsweringHandler
+
+                answerer = Answerer(self.transport, self.emitter.shrink)
+                return AnsweringHandler(callback, name, middleware, hooks, emit, answerer).call
+            return WrappedHandler(callback, name, middleware, hooks, emit).call if wanted else callback
+
+        self.dispatcher.instrument(instrument)
         self.observed = self.emitter.is_wrapped or bool(hooks.emitted)
         if self.emitter.is_wrapped or hooks.each_emitted is not None:
             self.encoders = defaultdict(_no_encoder)
@@ -169,7 +198,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
 
 
 def _no_encoder() -> None:
-    """Make the value of a class in the table of encoders of a client whose hooks or middleware are told each event."""
+    """Make the value of a class in the table of encoders of a client whose hooks or middleware get each event."""
 
 
 def _weakly(hooks: Hooks) -> Callable[[DropReason, int], None]:

@@ -9,9 +9,9 @@ from contextlib import suppress
 from dataclasses import replace
 from threading import Thread
 from types import TracebackType
-from typing import Any, Self, Unpack
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, JsonValue, TypeAdapter
 
 from eventbus._base.deadline import Deadline
 from eventbus._base.forks import register_fork, unregister_fork
@@ -37,12 +37,15 @@ from eventbus.transports.null import NullTransport
 from eventbus.transports.zeromq.transport import ZeroMQTransport
 from eventbus.wire.frames import topic_frame
 
+if TYPE_CHECKING:
+    from eventbus.ask.answers import Answers
+
 log = Log()
 
 _open_clients: "weakref.WeakSet[EventBusClient[Any, Any, Any]]" = weakref.WeakSet()
 
-# A type, a callback and a topic. Any: members of enums that each service brings.
-type _Attachment = tuple[Any, Callable[..., object], Any]
+# A type, a callback, a topic and whether it answers. Any: members of enums that each service brings.
+type _Attachment = tuple[Any, Callable[..., object], Any, bool]
 
 
 # BaseEvent[Any]: it is invariant in its type enum, which each service brings.
@@ -232,6 +235,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         linger = self._options.linger
         deadline = Deadline(timeout)
         self._closings += 1  # first: connect() closes what it opens from now on
+        self._parts.close_asker()  # a handler may be waiting for an answer
         self._parts.consumer.stop(timeout - min(linger, timeout / 2), for_good=True)
         self._parts.buffer.close()
         self._unclosed = False
@@ -305,6 +309,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             InvalidEvent: the event is of another class, or the class needs more than a type.
             InvalidTopic: the topic is not one, or a member of another enum than the client's type parameters name.
             EventTooLarge: the event is larger than `max_event_bytes`, before it is compressed.
+            TooManyValues: the event has more values than `max_event_values`.
             SendBufferFull: the send buffer is full, or stayed full (SendTimeout), depending on the send policy; nothing was
                 sent.
             InvalidHeaders: a middleware has set headers that cannot be sent.
@@ -347,6 +352,123 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             payloads = self._parts.codec.encode_many(events)
             self._parts.emitter.send_all(self._topics.admit(topic), payloads)
 
+    # Asking
+
+    def request[Reply](
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        reply: type[Reply] | TypeAdapter[Reply],
+        timeout: float = 2.0,
+    ) -> Reply:
+        """Emit an event as a request, and return the first answer: what a handler marked with `@answers` has returned.
+
+        The first request opens a connection of its own for answers, which takes some milliseconds. Handlers may ask, too:
+        answers do not wait for the consumer. Thousands of requests may be under way at once.
+
+        Args:
+            event: as with `emit_event`; everybody who subscribes to the topic receives it as an event.
+            topic: where it is emitted.
+            reply: the class of the answer: a pydantic model, or any other class that pydantic can read.
+            timeout: how many seconds all of it may take.
+
+        Raises:
+            NobodyAnswers: nobody subscribes to the topic; raised at once, and nothing was sent.
+            NoAnswer: no answer came in time.
+            RequestFailed: the handler has raised an error.
+            InvalidAnswer: the answer is not of that class.
+            NotConnected: the client is not connected, or was closed meanwhile.
+            ProxyUnreachable: the connection for answers could not be opened in time.
+
+        And what `emit_event` raises.
+        """
+        return self._parts.asker.request(event, topic, reply, timeout)
+
+    async def arequest[Reply](
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        reply: type[Reply] | TypeAdapter[Reply],
+        timeout: float = 2.0,
+    ) -> Reply:
+        """Do as `request` without blocking the event loop. If the task is cancelled, a later answer is dropped."""
+        return await self._parts.asker.arequest(event, topic, reply, timeout)
+
+    @overload
+    def request_all(
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        *,
+        timeout: float = 1.0,
+        at_most: int | None = None,
+    ) -> "Answers[JsonValue]": ...
+
+    @overload
+    def request_all[Reply](
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        reply: type[Reply] | TypeAdapter[Reply],
+        timeout: float = 1.0,
+        at_most: int | None = None,
+    ) -> "Answers[Reply]": ...
+
+    def request_all(
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        reply: Any = JsonValue,  # see the overloads
+        timeout: float = 1.0,
+        at_most: int | None = None,
+    ) -> "Answers[Any]":
+        """Emit an event as a request, and return all answers that come in time; an empty list at once if nobody subscribes.
+
+        Args:
+            event: as with `request`, as is `topic`.
+            reply: the class of the answers; without it they are what their JSON holds.
+            timeout: how many seconds to wait for answers.
+            at_most: return as soon as there are so many.
+
+        Returns:
+            a list, whose `failures` are the errors of answers that say that a handler has failed, or that cannot be read.
+
+        Raises:
+            NotConnected, ProxyUnreachable: as `request`.
+        """
+        return self._parts.asker.request_all(event, topic, reply, timeout, at_most)
+
+    @overload
+    async def arequest_all(
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        *,
+        timeout: float = 1.0,
+        at_most: int | None = None,
+    ) -> "Answers[JsonValue]": ...
+
+    @overload
+    async def arequest_all[Reply](
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        reply: type[Reply] | TypeAdapter[Reply],
+        timeout: float = 1.0,
+        at_most: int | None = None,
+    ) -> "Answers[Reply]": ...
+
+    async def arequest_all(
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        reply: Any = JsonValue,  # see the overloads
+        timeout: float = 1.0,
+        at_most: int | None = None,
+    ) -> "Answers[Any]":
+        """Do as `request_all` without blocking the event loop."""
+        return await self._parts.asker.arequest_all(event, topic, reply, timeout, at_most)
+
     # Receiving
 
     def subscribe(self, topic: EventTopicClass | None) -> None:
@@ -370,6 +492,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         cb: Callback[EventClass],
         *,
         topic: EventTopicClass | None = None,
+        answers: bool = False,
     ) -> None:
         """Call `cb(event)` for events of a type, after those attached before. It may be ``async``.
 
@@ -379,6 +502,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             event_type: a member of the event class's type enum.
             cb: called on the consumer's thread, an ``async`` one on an event loop.
             topic: only for events of this topic; None for every subscribed one.
+            answers: whether what it returns answers requests, as with `@answers`.
 
         Raises:
             InvalidHandler: the type is of another enum, the callback cannot be called with one event, or a middleware of the
@@ -386,7 +510,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             InvalidTopic: as `subscribe`.
         """
         self._check_callback(event_type, cb)
-        self._parts.dispatcher.attach(event_type, cb, None if topic is None else self._frame(topic))
+        self._parts.dispatcher.attach(event_type, cb, None if topic is None else self._frame(topic), answers=answers)
 
     def attach_callbacks(self, cbs: Mapping[EventTypeClass, Callback[EventClass]]) -> None:
         """Attach one callback for each of several types; all are checked before the first is attached."""
@@ -406,7 +530,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._parts.dispatcher.detach(event_type, cb, None if topic is None else self._frame(topic))
 
     def attach_handlers(self, target: object) -> None:
-        """Attach every method of an object that is marked with `@on`, and subscribe to their topics. Idempotent.
+        """Attach the methods of an object that are marked with `@on` or `@answers`; subscribe to their topics. Idempotent.
 
         For services without a container: a program's own wiring, another library for dependency injection, a test. If no
         handler names a topic and none is subscribed, it subscribes to every topic, as a container does.
@@ -424,16 +548,19 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
                 return
             marked = [(handler, mark) for handler in handlers_of(target) for mark in handler.marks]
             wanted: list[_Attachment] = [
-                (event_type, handler.callback, mark.topic) for handler, mark in marked for event_type in mark.types
+                (event_type, handler.callback, mark.topic, mark.answers)
+                for handler, mark in marked
+                for event_type in mark.types
             ]
             if not wanted:
-                raise InvalidHandler(f"{target!r} has no handlers: mark its methods with @on")
-            for event_type, callback, _ in wanted:
+                raise InvalidHandler(f"{target!r} has no handlers: mark its methods with @on or @answers")
+            for event_type, callback, *_ in wanted:
                 self._check_callback(event_type, callback)
-            topics = {topic: self._frame(topic) for _, _, topic in wanted if topic is not None}
+            topics = {topic: self._frame(topic) for _, _, topic, _ in wanted if topic is not None}
             self._handlers[id(target)] = target, wanted
-            for event_type, callback, topic in wanted:
-                self._parts.dispatcher.attach(event_type, callback, None if topic is None else topics[topic])
+            for event_type, callback, topic, answers in wanted:
+                frame = None if topic is None else topics[topic]
+                self._parts.dispatcher.attach(event_type, callback, frame, answers=answers)
             for frame in topics.values():
                 self._parts.subscribe(frame)
             if not self.topics:
@@ -443,7 +570,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """Detach what `attach_handlers` has attached. Idempotent. Topics stay subscribed; see `unsubscribe`."""
         with self._parts.changing:
             _, wanted = self._handlers.pop(id(target), (target, []))
-            for event_type, callback, topic in wanted:
+            for event_type, callback, topic, _ in wanted:
                 self._parts.dispatcher.detach(event_type, callback, None if topic is None else self._frame(topic))
 
     def start_consumer(self) -> None:

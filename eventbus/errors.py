@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree. Every error carries its facts as attributes and says the remedy in its text.
+"""The errors of this library, as one tree. Every error carries its facts as attributes and says the remedy in its text.
 
 EventBusError
 ├── InvalidEvent             what was emitted is no event of this bus         (also a TypeError)
@@ -9,6 +9,7 @@ EventBusError
 │   └── ExtraMissing         the library that a setting needs is not installed
 │       └── CompressionMissing   the library of a compression is not installed
 ├── EventTooLarge            the event is larger than allowed                 (also a ValueError)
+├── TooManyValues            the event has more values than allowed           (also a ValueError)
 ├── PayloadTooLarge          a payload is too large when it is decompressed   (also a ValueError)
 ├── PayloadDamaged           a compressed payload cannot be decompressed      (also a ValueError)
 ├── NotConnected             the call needs an open client                    (also a ConnectionError)
@@ -31,9 +32,14 @@ EventBusError
 │   └── PermissionDenied     the NATS server does not permit a subject
 ├── SendBufferFull           the send buffer is full, the event was not sent
 │   └── SendTimeout          the send buffer stayed full                      (also a TimeoutError)
+├── NobodyAnswers            nobody subscribes to the topic of a request
+├── NoAnswer                 no answer to a request came in time              (also a TimeoutError)
+├── RequestFailed            the handler that was to answer has failed
+├── InvalidAnswer            an answer is not of the class that was asked for (also a ValueError)
 ├── HandlerTimeout           a handler took longer than its time limit        (also a TimeoutError)
 ├── ServiceFailed            a service has failed, and is not run again
 ├── ServiceTimeout           a service did not stop in time                   (also a TimeoutError)
+├── NotSettled               in a test, something is still under way           (also a TimeoutError)
 ├── AddressInUse             the proxy's port is taken                        (also an OSError)
 │   └── ProbePortInUse       the port of metrics and probes is taken
 ├── DescriptorsExhausted     the process may open no more files or sockets    (also an OSError)
@@ -44,6 +50,7 @@ import errno
 
 from eventbus.exports import public
 
+_SHOWN_KEY_CHARACTERS = 6  # enough to tell keys apart; the whole text may be a secret key that was set as a public one
 _OS_FACTS = ("errno", "strerror", "filename", "filename2")  # what an OSError does not keep in its __dict__
 
 
@@ -76,7 +83,7 @@ def _new(kind: type[EventBusError], *args: object) -> EventBusError:
 
 @public
 class InvalidEvent(EventBusError, TypeError):
-    """What was handed to the client is no event of its class, or a bare type lacks what the class needs."""
+    """The object handed to the client is no event of its class, or a bare type lacks what the class needs."""
 
 
 @public
@@ -176,6 +183,28 @@ class EventTooLarge(EventBusError, ValueError):
         return (
             f"{self.topic}: the event is {self.size} bytes of JSON, the limit is {self.limit}: "
             "make it smaller, or raise EVENTBUS_MAX_EVENT_BYTES for this client, its receivers and the proxy"
+        )
+
+
+@public
+class TooManyValues(EventBusError, ValueError):
+    """The event has more values, at any depth, than may be sent; nothing was sent. Receivers would take long to decode it.
+
+    Attributes:
+        topic: the topic that it was emitted to.
+        limit: how many values the client allows.
+    """
+
+    def __init__(self, topic: str, limit: int) -> None:
+        super().__init__()
+        self.args = topic, limit
+        self.topic = topic
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"{self.topic}: the event has more than {self.limit} values: send it in parts or as one text, "
+            "or raise EVENTBUS_MAX_EVENT_VALUES for this client and its receivers"
         )
 
 
@@ -334,8 +363,8 @@ class WrongServerKey(HandshakeFailed):
 
     def __str__(self) -> str:
         return (
-            f"wrong server key: the proxy at {self.endpoint} has not the secret key that belongs to "
-            f"{self.server_public_key}: set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY "
+            f"wrong server key: the proxy at {self.endpoint} has not the secret key that belongs to the public key "
+            f"{self.server_public_key[:_SHOWN_KEY_CHARACTERS]}…: set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY "
             "to what `eventbus keygen` printed for the proxy"
         )
 
@@ -605,6 +634,104 @@ class SendTimeout(SendBufferFull, TimeoutError):
 
 
 @public
+class NobodyAnswers(EventBusError):
+    """Nobody subscribes to the topic of a request; it was not sent.
+
+    Attributes:
+        topic: the topic of the request.
+        event_type: the type of the event.
+    """
+
+    def __init__(self, topic: str, event_type: str) -> None:
+        super().__init__()
+        self.args = topic, event_type
+        self.topic = topic
+        self.event_type = event_type
+
+    def __str__(self) -> str:
+        return (
+            f"nobody subscribes to {self.topic}, so nobody answers {self.event_type}: "
+            "start the service that has the handler marked with @answers"
+        )
+
+
+@public
+class NoAnswer(EventBusError, TimeoutError):
+    """No answer to a request came in time. It may have been received, and its handler may have run.
+
+    Attributes:
+        topic: the topic of the request.
+        event_type: the type of the event.
+        timeout: how many seconds the request has waited.
+    """
+
+    def __init__(self, topic: str, event_type: str, timeout: float) -> None:
+        super().__init__()
+        self.args = topic, event_type, timeout
+        self.topic = topic
+        self.event_type = event_type
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return (
+            f"no answer to {self.event_type} on {self.topic} within {self.timeout:g} s: either no subscriber of the topic "
+            "has a handler marked with @answers for this type, or it takes longer (timeout=…)"
+        )
+
+
+@public
+class RequestFailed(EventBusError):
+    """The handler that was to answer a request has raised an error, in another process perhaps. Its log has the traceback.
+
+    Attributes:
+        topic: the topic of the request.
+        event_type: the type of the event.
+        error_type: the name of the error's class, as the answerer has sent it.
+        error_text: the error's text, of which only the beginning travels.
+    """
+
+    def __init__(self, topic: str, event_type: str, error_type: str, error_text: str) -> None:
+        super().__init__()
+        self.args = topic, event_type, error_type, error_text
+        self.topic = topic
+        self.event_type = event_type
+        self.error_type = error_type
+        self.error_text = error_text
+
+    def __str__(self) -> str:
+        return (
+            f"the handler of {self.event_type} on {self.topic} has failed with {self.error_type}: {self.error_text} "
+            "(the log of the answering service has the traceback)"
+        )
+
+
+@public
+class InvalidAnswer(EventBusError, ValueError):
+    """An answer has come that is not of the class that was asked for, or cannot be read.
+
+    Attributes:
+        topic: the topic of the request.
+        event_type: the type of the event.
+        reply: the name of the class.
+        detail: what is wrong with it.
+    """
+
+    def __init__(self, topic: str, event_type: str, reply: str, detail: str) -> None:
+        super().__init__()
+        self.args = topic, event_type, reply, detail
+        self.topic = topic
+        self.event_type = event_type
+        self.reply = reply
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return (
+            f"the answer to {self.event_type} on {self.topic} is no {self.reply}: {self.detail}; "
+            "`reply` and what the handler returns must be of the same class"
+        )
+
+
+@public
 class HandlerTimeout(EventBusError, TimeoutError):
     """An ``async`` handler took longer than its time limit, and was cancelled.
 
@@ -662,6 +789,27 @@ class ServiceTimeout(EventBusError, TimeoutError):
     def __str__(self) -> str:
         return (
             f"service {self.service} did not stop within {self.timeout:g} s: {self.remedy}, or give it a longer stop_timeout"
+        )
+
+
+class NotSettled(EventBusError, TimeoutError):
+    """In a test, something is still under way.
+
+    Attributes:
+        timeout: how long the test has waited, in seconds.
+        under_way: what it is.
+    """
+
+    def __init__(self, timeout: float, under_way: str) -> None:
+        super().__init__()
+        self.args = timeout, under_way
+        self.timeout = timeout
+        self.under_way = under_way
+
+    def __str__(self) -> str:
+        return (
+            f"still under way after {self.timeout:g} s: {self.under_way}: let it end, or wait by the clock of the test, as "
+            "`Service.pause`, `Retry` and `TimeLimit` do"
         )
 
 

@@ -1,4 +1,4 @@
-"""How clients, their connections and proxies behave: the only lists of these options, with their defaults.
+"""The options of clients, of their connections and of proxies: the only lists of them, with their defaults.
 
 Each of these objects is handed down as a whole. The ``…Arguments`` are the same lists for type checkers, where a constructor
 takes single options as keyword arguments as well. `eventbus.settings` reads options from the environment.
@@ -25,7 +25,7 @@ _MAX_EVENT_BYTES = 16_777_216
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZeroMQOptions:
-    """How the connections of a `ZeroMQTransport` behave. Times are in seconds.
+    """The options of the connections of a `ZeroMQTransport`. Times are in seconds.
 
     Attributes:
         connect_timeout: how long `connect` waits for the proxy, and `subscribe` until its subscription is in force.
@@ -69,7 +69,7 @@ class ZeroMQOptions:
 @public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientOptions(ZeroMQOptions):
-    """How an `EventBusClient` behaves, with the options of its connections. Times are in seconds.
+    """The options of an `EventBusClient` and of its connections. Times are in seconds.
 
     Attributes:
         enabled: False: a client whose calls do nothing: it opens no socket, sends nothing and receives nothing.
@@ -80,6 +80,8 @@ class ClientOptions(ZeroMQOptions):
             1,000, and of large ones no more than 64 MiB of JSON.
         receive_policy: what happens when the buffer is full; see `ReceivePolicy`.
         max_event_bytes: the largest event that is sent and accepted, as JSON.
+        max_event_values: about how many values, at any depth, an event that is sent or accepted may have. Decoding takes
+            0.1 to 1 µs for each.
         packing: whether `emit_events` may pack many events into one message; receivers with the original client cannot read
             such messages.
         compression: what large payloads are compressed with; receivers with the original client cannot read them. Compressed
@@ -94,6 +96,7 @@ class ClientOptions(ZeroMQOptions):
     receive_buffer: int = 10_000
     receive_policy: ReceivePolicy = ReceivePolicy.DROP_OLDEST
     max_event_bytes: int = _MAX_EVENT_BYTES
+    max_event_values: int = 100_000
     packing: bool = True
     compression: Compression = Compression.NONE
     compression_threshold: int = 1024
@@ -134,6 +137,7 @@ class ClientArguments(ZeroMQArguments, total=False):
     receive_buffer: int
     receive_policy: ReceivePolicy
     max_event_bytes: int
+    max_event_values: int
     packing: bool
     compression: Compression
     compression_threshold: int
@@ -142,7 +146,7 @@ class ClientArguments(ZeroMQArguments, total=False):
 @public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyOptions:
-    """How an `EventBusProxy` behaves. Times are in seconds.
+    """The options of an `EventBusProxy`. Times are in seconds.
 
     Attributes:
         max_event_bytes: the largest payload of a message. A publisher that sends a larger one is disconnected.

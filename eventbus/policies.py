@@ -7,7 +7,7 @@ from eventbus.exports import public
 
 @public
 class ReceivePolicy(StrEnum):
-    """What happens to events when the receive buffer is full; their callbacks are called in any case.
+    """The policy for a full receive buffer: what happens to events. Their callbacks are called in any case.
 
     It applies from the first call of `recv_event` or `listen_forever` on; until then the newest events are kept.
     """
@@ -28,7 +28,7 @@ class ReceivePolicy(StrEnum):
 
 @public
 class SendPolicy(StrEnum):
-    """What `emit_event` does when the send buffer is full."""
+    """The policy for a full send buffer: what `emit_event` does."""
 
     BLOCK = "block"
     """Wait for room, up to the send timeout; then SendTimeout."""
@@ -40,7 +40,7 @@ class SendPolicy(StrEnum):
 
 @public
 class Compression(StrEnum):
-    """What large payloads are compressed with. Receivers recognise it by the payload, regardless of their own setting."""
+    """The compression of large payloads. Receivers recognise it by the payload, regardless of their own setting."""
 
     NONE = "none"
     """No compression: the original client, and any other ZeroMQ subscriber, can read every event."""
@@ -53,7 +53,7 @@ class Compression(StrEnum):
 
 
 class Metrics(StrEnum):
-    """Where the client's metrics go."""
+    """The library that receives the client's metrics."""
 
     NONE = "none"
     """Nowhere."""
@@ -75,7 +75,7 @@ class Traces(StrEnum):
 
 
 class LogFormat(StrEnum):
-    """How the commands write their log."""
+    """The format of the log of the commands."""
 
     TEXT = "text"
     """Lines for people."""

@@ -99,6 +99,10 @@ class EventBusSettings(BaseSettings):
     max_event_bytes: PositiveInt = Field(
         default=_CLIENT.max_event_bytes, lt=2**31, description="the largest payload of a message; a larger one is refused"
     )
+    max_event_values: PositiveInt = Field(
+        default=_CLIENT.max_event_values,
+        description="the most values in an event, at any depth; one with more is refused, because decoding takes long",
+    )
     resend_bytes: PositiveInt = Field(
         default=_CLIENT.resend_bytes, description="bytes of sent payloads that a numbering client keeps to send them again"
     )
@@ -174,7 +178,7 @@ class EventBusSettings(BaseSettings):
         return masked_arguments(super().__repr_args__())
 
     def client_options(self, *, encrypted: bool = True) -> ClientOptions:
-        """How a client with these settings behaves.
+        """The options of a client with these settings.
 
         Args:
             encrypted: False leaves the keys out, also unusable ones, for a client that does not connect to the proxy.
@@ -185,7 +189,7 @@ class EventBusSettings(BaseSettings):
         return _options(ClientOptions, self, keys=self.security.client_keys() if encrypted else None)
 
     def proxy_options(self) -> ProxyOptions:
-        """How a proxy with these settings behaves.
+        """The options of a proxy with these settings.
 
         Raises:
             InvalidSettings: the proxy's secret key is missing, or not a key, or does not belong to the public key that is

@@ -57,7 +57,7 @@ def parse_topics(value: object) -> object:
 def masked_arguments(arguments: Iterable[tuple[str | None, object]]) -> Iterator[tuple[str | None, object]]:
     """Yield what a `repr` shows, without keys that were given where another value belongs."""
     for name, value in arguments:
-        shown = "" if name == "server_public_key" or isinstance(value, BaseModel) else str(value)
+        shown = "" if isinstance(value, BaseModel) else str(value)
         yield name, value if masked(shown) == shown else masked(shown)
 
 

@@ -1,4 +1,4 @@
-"""What the tests share: waiting for conditions, a service's event classes, plain ZeroMQ peers, other processes."""
+"""Helpers of all tests: waiting for conditions, a service's event classes, plain ZeroMQ peers, other processes."""
 
 import logging
 import subprocess

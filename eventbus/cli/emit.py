@@ -6,8 +6,9 @@ import sys
 from pydantic_core import from_json
 
 from eventbus.cli.connection import transport_for
-from eventbus.errors import EventTooLarge, InvalidSettings
+from eventbus.errors import EventTooLarge, InvalidSettings, TooManyValues
 from eventbus.settings import EventBusSettings
+from eventbus.wire.complexity import has_more_values
 from eventbus.wire.compression import Compressor
 from eventbus.wire.frames import topic_frame
 
@@ -25,7 +26,7 @@ def emit(settings: EventBusSettings, topic: str, text: str) -> None:
     Raises:
         InvalidTopic: the text cannot be a topic.
         InvalidSettings: the text is not an event.
-        EventTooLarge: the event is larger than `max_event_bytes`.
+        EventTooLarge, TooManyValues: the event is larger than `max_event_bytes`, or has more than `max_event_values`.
         ProxyUnreachable, HandshakeFailed: the event was not sent.
     """
     if not topic:
@@ -36,6 +37,8 @@ def emit(settings: EventBusSettings, topic: str, text: str) -> None:
     payload = _json_of(sys.stdin.read() if text == "-" else text)
     if len(payload) > settings.max_event_bytes:
         raise EventTooLarge(topic, len(payload), settings.max_event_bytes)
+    if has_more_values(payload, settings.max_event_values):
+        raise TooManyValues(topic, settings.max_event_values)
     compressor = Compressor(settings.compression, settings.compression_threshold)
     with transport_for(settings) as transport:
         transport.open(settings.connect_timeout)

@@ -4,12 +4,13 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from eventbus.emit.topics import Topics
-from eventbus.errors import EventTooLarge, SendBufferFull
+from eventbus.errors import EventTooLarge, SendBufferFull, TooManyValues
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handle.middleware import Emission, EmitNext, Measuring, Middleware, around, overrides
 from eventbus.observe.hooks import Hooks
 from eventbus.transports.contract import Transport
 from eventbus.wire.codec import Codec
+from eventbus.wire.complexity import has_more_values
 from eventbus.wire.compression import Compressor
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.frames import MAX_PACKED_BYTES, pack, topic_of
@@ -46,6 +47,7 @@ class Emitter:
         hooks: called after `emit` and `emit_one` have sent.
         compressor: makes large payloads smaller.
         max_event_bytes: the largest event, as JSON.
+        max_event_values: the most values in an event.
         packing: whether many events may share a message.
 
     Attributes:
@@ -62,6 +64,7 @@ class Emitter:
         compressor: Compressor,
         *,
         max_event_bytes: int,
+        max_event_values: int,
         packing: bool,
     ) -> None:
         self._codec = codec
@@ -72,8 +75,9 @@ class Emitter:
         self._hooks = hooks
         self._compressor = compressor
         self._max_event_bytes = max_event_bytes
+        self._max_event_values = max_event_values
         self._packing = packing
-        self.as_it_is = min(max_event_bytes, compressor.threshold, MIN_PAYLOAD_LIMIT)
+        self.as_it_is = min(max_event_bytes, max_event_values, compressor.threshold, MIN_PAYLOAD_LIMIT)
 
     @property
     def is_wrapped(self) -> bool:
@@ -83,6 +87,7 @@ class Emitter:
     def shrink(self, frame: bytes, payload: bytes) -> bytes:
         """Return a payload as it is to be sent: checked, and compressed if that makes it smaller."""
         self._check_size(frame, len(payload))
+        self._check_values(frame, payload)
         shrunk = self._compressor.shrink(payload)
         self._check_accepted(frame, len(shrunk))
         return shrunk
@@ -119,6 +124,9 @@ class Emitter:
         """
         largest = max(map(len, payloads), default=0)
         self._check_size(frame, largest)
+        if largest > self._max_event_values:
+            for payload in payloads:
+                self._check_values(frame, payload)
         limit = self._transport.max_payload_bytes
         if limit is not None and largest > limit:
             for payload in payloads:
@@ -188,6 +196,10 @@ class Emitter:
     def _check_size(self, frame: bytes, size: int) -> None:
         if size > self._max_event_bytes:
             raise EventTooLarge(topic_of(frame).decode(), size, self._max_event_bytes)
+
+    def _check_values(self, frame: bytes, payload: bytes) -> None:
+        if has_more_values(payload, self._max_event_values):
+            raise TooManyValues(topic_of(frame).decode(), self._max_event_values)
 
 
 def _measure_of(middleware: Sequence[Middleware]) -> Callable[..., None] | None:

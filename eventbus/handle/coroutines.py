@@ -8,11 +8,11 @@ from __future__ import annotations
 import sys
 from threading import Condition, Event, Thread, current_thread
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import asyncio
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Collection, Coroutine
 
     from eventbus._base.deadline import Deadline
 
@@ -91,6 +91,11 @@ class CoroutineRunner:
     def idle(self) -> bool:
         """Whether nothing is in flight."""
         return self._in_flight == 0
+
+    def under_way(self, resting: Collection[asyncio.Task[Any]]) -> int:
+        """How many are in flight, without those whose task is among these."""
+        with self._changed:
+            return self._in_flight - len(self._tasks.intersection(resting))
 
     def close(self, deadline: Deadline) -> int:
         """Refuse new coroutines, wait for those in flight, end the own loop. Returns how many were still in flight.

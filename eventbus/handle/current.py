@@ -1,4 +1,4 @@
-"""What a handler can ask about the event that it is called with."""
+"""Questions that a handler can ask about the event that it is called with."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

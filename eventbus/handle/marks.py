@@ -1,4 +1,4 @@
-"""Marking methods and functions as handlers with `@on`, and finding the marked members of a class or module again.
+"""Marking methods and functions as handlers with `@on` and `@answers`, and finding the marked members again.
 
 Marking registers nothing. The mark stays on the function, and the container looks for it on the objects of a service when
 that starts. So a class may have several instances, and a test may import a service without a bus.
@@ -22,17 +22,19 @@ _MARKS = "__eventbus_marks__"
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The arguments of one `@on(...)`.
+    """The arguments of one `@on(...)` or `@answers(...)`.
 
     Attributes:
         types: the event types that the handler is called for.
         topic: the one topic on which it is called; None for every topic that the client is subscribed to.
         module: the name of the module in which the decorator stands.
+        answers: whether what the handler returns answers requests.
     """
 
     types: tuple[BaseEventType, ...]
     topic: BaseEventTopic | None
     module: str = field(default="", compare=False)
+    answers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,26 +67,56 @@ def on[Marked: Callable[..., Any]](*types: BaseEventType, topic: BaseEventTopic 
         InvalidHandler: no type is given, or something else than event types and a topic; or what is decorated is a class, or
             cannot be called or marked.
     """
+    return _marking("@on", types, topic, answers=False)
+
+
+# The bound as above.
+@public
+def answers[Marked: Callable[..., Any]](
+    *types: BaseEventType, topic: BaseEventTopic | None = None
+) -> Callable[[Marked], Marked]:
+    """Mark a function or method as the handler that answers requests of these types; see `EventBusClient.request`.
+
+    It is a handler as with `@on`, and what it returns goes to the asker: a pydantic model, or anything else that pydantic
+    can write as JSON. What it raises goes there, too, as the name and the text of the error, and is logged as with every
+    handler. An event of such a type that is no request is handled, too; what the handler returns for it is dropped.
+
+    Args:
+        types: one or more members of the service's event type enum.
+        topic: answer only requests on this topic. None: on every topic that the client is subscribed to.
+
+    Raises:
+        InvalidHandler: as `on`.
+    """
+    return _marking("@answers", types, topic, answers=True)
+
+
+def _marking[Marked: Callable[..., Any]](
+    name: str, types: tuple[BaseEventType, ...], topic: BaseEventTopic | None, *, answers: bool
+) -> Callable[[Marked], Marked]:
+    """Return the decorator that leaves a mark. To be called by what stands in the code of the service."""
     if not types or not all(isinstance(event_type, BaseEventType) for event_type in types):
-        raise InvalidHandler(f"@on needs members of an event type enum, such as @on(MyEventType.started), not {types!r}")
+        raise InvalidHandler(
+            f"{name} needs members of an event type enum, such as {name}(MyEventType.started), not {types!r}"
+        )
     if topic is not None and not isinstance(topic, BaseEventTopic):
-        raise InvalidHandler(f"@on(topic=…) needs a member of a topic enum, not {topic!r}")
+        raise InvalidHandler(f"{name}(topic=…) needs a member of a topic enum, not {topic!r}")
 
     def decorate(marked: Marked) -> Marked:
         # A decorator without functools.wraps hides the module of what it wraps, so the mark keeps that.
-        mark = Mark(types, topic, sys._getframe(1).f_globals.get("__name__", ""))
+        mark = Mark(types, topic, sys._getframe(1).f_globals.get("__name__", ""), answers)
         target = _carrier(marked)
         if isinstance(target, type) or not (callable(target) or isinstance(target, partialmethod)):
             kind = (
                 "a class: decorate its methods" if isinstance(target, type) else "not a function, method or callable object"
             )
-            raise InvalidHandler(f"@on cannot mark {callback_name(target)}, which is {kind}")
+            raise InvalidHandler(f"{name} cannot mark {callback_name(target)}, which is {kind}")
         # A new tuple each time: wrappers made by functools.wraps share their __dict__ entries with what they wrap.
         try:
             setattr(target, _MARKS, (mark, *_marks(target)))
         except AttributeError:
             raise InvalidHandler(
-                f"@on cannot mark {callback_name(target)}, which has no room for attributes: wrap it in a function"
+                f"{name} cannot mark {callback_name(target)}, which has no room for attributes: wrap it in a function"
             ) from None
         return marked
 
@@ -177,7 +209,7 @@ def is_async(callback: Callable[..., object]) -> bool:
 
 
 def _carrier(member: object) -> object:
-    """What carries the marks of a class member. Wiring replaces static and class methods, and keeps the function inside."""
+    """The carrier of a class member's marks. Wiring replaces static and class methods, and keeps the function inside."""
     return member.__func__ if isinstance(member, staticmethod | classmethod) else member
 
 

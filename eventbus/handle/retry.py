@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from time import sleep
 
 from eventbus._base.backoff import backoff, jittered
+from eventbus._base.clock import clock
 from eventbus._base.log import Log
 from eventbus.exports import public
 from eventbus.handle.middleware import Delivery, HandleNext, HandleNextAsync, Middleware
@@ -48,19 +48,17 @@ class Retry(Middleware):
                 return call_next(delivery)
             except self.on as error:
                 _log_retry(delivery, error, pause)
-            sleep(pause)
+            clock().sleep(pause)
         return call_next(delivery)
 
     async def handle_async(self, delivery: Delivery, call_next: HandleNextAsync) -> object:
         """Await an ``async`` handler until it succeeds, at most `attempts` times."""
-        import asyncio  # already loaded, because a loop is running
-
         for pause in self._pauses():
             try:
                 return await call_next(delivery)
             except self.on as error:
                 _log_retry(delivery, error, pause)
-            await asyncio.sleep(pause)
+            await clock().sleep_async(pause)
         return await call_next(delivery)
 
     def _pauses(self) -> Iterator[float]:

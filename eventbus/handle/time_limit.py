@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from eventbus._base.clock import clock
 from eventbus.errors import HandlerTimeout
 from eventbus.exports import public
 from eventbus.handle.middleware import Delivery, HandleNext, HandleNextAsync, Middleware
@@ -35,10 +36,8 @@ class TimeLimit(Middleware):
         Raises:
             HandlerTimeout: the handler took longer.
         """
-        import asyncio
-
         try:
-            async with asyncio.timeout(self.seconds) as limit:
+            async with clock().time_limit(self.seconds) as limit:
                 return await call_next(delivery)
         except TimeoutError:
             if limit.expired():

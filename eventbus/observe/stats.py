@@ -36,10 +36,13 @@ class DropReason(StrEnum):
     """It had arrived, and the queue before the consumer was full. With NATS; a proxy drops for a slow subscriber itself."""
     CLOSED = "closed"
     """It was kept while no proxy was connected, and the client was closed before one was."""
+    UNWANTED_ANSWER = "unwanted_answer"
+    """An answer for which nobody waits: another answerer was faster, the request's time was up, or the asker has gone."""
 
 
 # The log's text, with the settings to change. UNREAD has none, because a service with callbacks only does nothing wrong.
-# DENIED has none, because the transport logs each denial with its topic.
+# DENIED has none, because the transport logs each denial with its topic. UNWANTED_ANSWER has none, because several services
+# may answer the same request.
 _TEXTS = {
     DropReason.RECEIVE_BUFFER: "received events: receive buffer full (EVENTBUS_RECEIVE_BUFFER, EVENTBUS_RECEIVE_POLICY)",
     DropReason.STOPPED: "received events: consumer stopped before their callbacks were called (EVENTBUS_CLOSE_TIMEOUT)",
@@ -54,7 +57,7 @@ _TEXTS = {
 @public
 @dataclass(frozen=True, slots=True)
 class EventBusStats:
-    """What a client has done with events since it was created, at one moment.
+    """The counts of a client at one moment, since it was created.
 
     Attributes:
         emitted: events handed to the transport.
@@ -104,7 +107,7 @@ class DropLog:
 
     @property
     def counts(self) -> Mapping[DropReason, int]:
-        """How many events were dropped for each reason that has occurred."""
+        """The number of dropped events for each reason that has occurred."""
         return MappingProxyType({DropReason(key): count for key, count in self._throttle.counts().items()})
 
     def add(self, reason: DropReason, count: int = 1) -> None:

@@ -42,7 +42,7 @@ from eventbus.wire.frames import topic_frame
 log = Log()
 
 _WILDCARD = "*"
-_MAX_RULE_TEXT = 10_000  # characters
+_MAX_RULE_CHARACTERS = 10_000  # characters
 _RULES = ("publish", "subscribe")
 _MAX_FILE_BYTES = 1_048_576  # some thousands of clients; reading takes about a second
 
@@ -76,7 +76,7 @@ class TopicRule:
         if self == ALL_TOPICS:
             return "all topics"
         patterns = [topic.decode() for topic in self.exact] + [prefix.decode() + _WILDCARD for prefix in self.prefixes]
-        return printable(", ".join(sorted(patterns)), _MAX_RULE_TEXT) or "nothing"
+        return printable(", ".join(sorted(patterns)), _MAX_RULE_CHARACTERS) or "nothing"
 
 
 ALL_TOPICS = TopicRule(frozenset(), (b"",))
@@ -84,7 +84,7 @@ NO_TOPICS = TopicRule(frozenset(), ())
 
 
 class Default(StrEnum):
-    """What a rule that is left out permits to a client without roles."""
+    """The permissions from a rule that is left out, for a client without roles."""
 
     ALL = "all"
     NOTHING = "nothing"

@@ -7,7 +7,7 @@ from eventbus.wire.first_frame import parse_head
 from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of, topic_frame
 
 _TOKEN_BYTES = 17  # `PRIVATE` and a random UUID
-_MAX_CACHED = 10_000  # decisions; a client can invent any number of topics
+_MAX_CACHED_DECISIONS = 10_000  # decisions; a client can invent any number of topics
 
 
 def is_token(topic: bytes) -> bool:
@@ -79,7 +79,7 @@ class Authorizer:
                 return b""
             passed = frame if self._publisher_ids is None else self._publisher_ids.replace(key, frame)
             if parse_head(head) is not None:  # which repeats from message to message
-                if len(self._heads) >= _MAX_CACHED:
+                if len(self._heads) >= _MAX_CACHED_DECISIONS:
                     self._heads.clear()
                 self._heads[key, head] = head_of(passed)
             return passed
@@ -90,7 +90,7 @@ class Authorizer:
         else:
             passed = topic + MARK if topic in self.marked else topic
         if len(frame) <= MAX_TOPIC_BYTES:  # no topic of this library is longer, and a frame may have megabytes
-            if len(self._passed) >= _MAX_CACHED:
+            if len(self._passed) >= _MAX_CACHED_DECISIONS:
                 self._passed.clear()
             self._passed[key, frame] = passed
         return passed

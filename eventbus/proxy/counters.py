@@ -27,7 +27,7 @@ _STOPPED = int(zmq.EVENT_MONITOR_STOPPED)
 _ALL = _ACCEPTED | _DISCONNECTED | _SUCCEEDED | _NO_DETAIL | _PROTOCOL | _AUTH | _STOPPED
 
 _NOWAIT = int(zmq.DONTWAIT)
-_BATCH = 256  # events of one socket before those of another
+_BATCH_EVENTS = 256  # events of one socket before those of another
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 
 
@@ -48,12 +48,12 @@ class Port:
 
     @property
     def open(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._open)
 
     @property
     def opened(self) -> dict[int, float]:
-        """When each open connection was accepted, by its descriptor; the newest is the last."""
+        """The time at which each open connection was accepted, by its descriptor; the newest is the last."""
         return self._open
 
     def note(self, event: int, value: int, now: float) -> None:
@@ -133,7 +133,7 @@ class ConnectionCounter:
 
     @property
     def handshake_failures(self) -> HandshakeFailures:
-        """How many handshakes have failed, at both ports."""
+        """The number of failed handshakes, at both ports."""
         with self._lock:
             now = monotonic()
             publishers, subscribers = (port.failures(now) for port in self._ports)
@@ -141,7 +141,7 @@ class ConnectionCounter:
 
     @property
     def subscriptions(self) -> int:
-        """How many different subscriptions publishers know of now, without tokens."""
+        """The number of different subscriptions that publishers know of now, without tokens."""
         return len(self._subscribed)
 
     def end(self) -> None:
@@ -182,7 +182,7 @@ class ConnectionCounter:
         """Count the waiting events of a port; return whether that was the last one."""
         accepted = []
         with self._lock:
-            for event, value in islice(events_of(socket), _BATCH):
+            for event, value in islice(events_of(socket), _BATCH_EVENTS):
                 self._ports[index].note(event, value, monotonic())
                 if event == _STOPPED:
                     return True
@@ -199,7 +199,7 @@ class ConnectionCounter:
 
     def _follow_subscriptions(self, socket: Socket) -> None:
         try:
-            for _ in range(_BATCH):
+            for _ in range(_BATCH_EVENTS):
                 frame = socket.recv(_NOWAIT)
                 action, topic = frame[:1], frame[1:]
                 if action == _SUBSCRIBE:

@@ -21,7 +21,7 @@ type Socket = zmq.Socket[bytes]
 # Plain integers: pyzmq's enums cost a conversion in each call.
 _NOWAIT = int(zmq.DONTWAIT)
 _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
-_BATCH = 256  # messages of publishers between two turns of subscribers
+_BATCH_MESSAGES = 256  # messages of publishers between two turns of subscribers
 
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 _NOTICE_INTERVAL_S = 1.0
@@ -43,7 +43,7 @@ class SubscriptionCounter:
         self._granted: set[bytes] = set()
 
     def __len__(self) -> int:
-        """How many topics are subscribed to. Any thread may ask."""
+        """The number of topics subscribed to. Any thread may ask."""
         return len(self._granted)
 
     def begin(self, topic: bytes, *, granted: bool) -> None:
@@ -124,7 +124,7 @@ class Enforcer:
 
     @property
     def subscriptions(self) -> int:
-        """How many different topics are subscribed to; see `ProxyHealth`. Any thread may ask."""
+        """The number of different topics subscribed to; see `ProxyHealth`. Any thread may ask."""
         return len(self._subscriptions)
 
     def run(self) -> None:
@@ -174,7 +174,7 @@ class Enforcer:
         receive, send, pass_frame = self._receive, self._send, self._authorizer.message
         received = sent = received_bytes = sent_bytes = 0
         try:
-            for _ in range(_BATCH):
+            for _ in range(_BATCH_MESSAGES):
                 frame = receive(_NOWAIT, False)
                 received += 1
                 if self._skipping:  # over what is left of a message, which may have any number of frames
@@ -214,7 +214,7 @@ class Enforcer:
 
     def _follow_subscriptions(self) -> str | None:
         """Do what subscribers ask for; return the public key of a client that has sent anything but a subscription."""
-        for _ in range(_BATCH):
+        for _ in range(_BATCH_MESSAGES):
             try:
                 frame = self._backend.recv(_NOWAIT, copy=False)
             except zmq.Again:

@@ -20,7 +20,7 @@ from eventbus.proxy.tcp import Connection, TcpState
 
 type Reason = Literal["slow", "unfinished", "handshake", "subscriptions", "descriptors"]
 type Opened = dict[int, float]
-"""When each connection of a port was opened, by descriptor, the newest last."""
+"""The time at which each connection of a port was opened, by descriptor, the newest last."""
 
 REASONS: tuple[Reason, ...] = ("slow", "unfinished", "handshake", "subscriptions", "descriptors")
 _TEXTS: Mapping[Reason, str] = MappingProxyType(
@@ -43,25 +43,26 @@ _MIN_HANDSHAKE_BYTES = 91
 # a greeting of 64 bytes and WELCOME of 170, and less if it is not.
 _MAX_HANDSHAKE_BYTES, _AUTHENTICATED_BYTES = 65_536, 260
 CURVE_BYTES = 33
-"""How many bytes encryption adds to a frame; libzmq counts them as part of the payload."""
+"""The bytes that encryption adds to a frame; libzmq counts them as part of the payload."""
 
 _FRAME_BYTES = 9  # that ZeroMQ adds to a frame, at most
 
-_RESERVE = 24  # descriptors for what is no client: probes, metrics, the allow-list, the log
+_RESERVED_DESCRIPTORS = 24  # not for clients, but for probes, metrics, the allow-list, the log
 _SILENCE_S = 0.25  # connections that have been silent for this long make room for others
-_AT_ONCE = 8  # connections that make room for one
-_FLOOD = 8  # connections in their handshake, with which there are enough
-_LAST = 2  # without these descriptors libzmq would try in vain to accept connections, all the time
+_MAX_ENDED_FOR_ONE = 8  # silent connections that make room for a new one
+_FLOOD_CONNECTIONS = 8  # with so many silent connections left, a new one is ended instead
+_MIN_FREE_DESCRIPTORS = 2  # with fewer, libzmq would try without end to accept a connection
 _SUBSCRIPTION_BYTES = 16  # a short one, with what ZeroMQ adds
-_SAMPLE_S, _MANY_SUBSCRIPTIONS = 5.0, 1_000  # after which time, or number of new ones, connections are sampled
+_SAMPLE_INTERVAL_S, _SAMPLE_SUBSCRIPTIONS = 5.0, 1_000  # the time, or the new ones, after which connections are sampled
 
 _MIN_GROWTH_BYTES = 16 * _MIB  # no limit is closer to what the process has at its start
 _ACCOUNTABLE_BYTES = _MIB  # connections that account for less are not ended for that
-_PRESSURE, _RELIEF = 0.6, 0.3  # of the way from the start to the limit: from where, and to where, connections are ended
+# Shares of the way from the start to the limit: from the first on connections are ended, until the second is reached.
+_PRESSURE_SHARE, _RELIEF_SHARE = 0.6, 0.3
 # Checks in a row above the limit before all connections end: while some are ended, and while it is not known which to end.
-_GRACE, _MIN_SAMPLES = 4, 2
+_CHECKS_WHILE_ENDING, _CHECKS_WHILE_UNKNOWN = 4, 2
 # libzmq keeps subscriptions in small pieces, which the C library does not return to the system when they are free.
-_TRIM_SUBSCRIPTIONS = 10_000
+_TRIM_SUBSCRIPTIONS = 10_000  # that have ended since the last time
 _TRIM_INTERVAL_S, _FREEING_S = 1.0, 3.0
 
 
@@ -109,7 +110,7 @@ class ConnectionGuard:
 
     @property
     def disconnected(self) -> Mapping[str, int]:
-        """How many connections were ended, by reason."""
+        """The number of connections that were ended, by reason."""
         with self._lock:
             return {reason: self._counts[reason] for reason in REASONS}
 
@@ -133,10 +134,10 @@ class ConnectionGuard:
             now: the time, in seconds.
         """
         left = self._left_after(descriptor)
-        if left >= _RESERVE:
+        if left >= _RESERVED_DESCRIPTORS:
             return
         ended, silent = self._end_silent(ports, now)
-        if not ended and (silent >= _FLOOD or left < _LAST):
+        if not ended and (silent >= _FLOOD_CONNECTIONS or left < _MIN_FREE_DESCRIPTORS):
             newcomer = self._connection(port, descriptor, ports[port].get(descriptor, now))
             if newcomer is not None:
                 self.end(newcomer, "descriptors")
@@ -147,7 +148,7 @@ class ConnectionGuard:
         Args:
             connection: the connection.
             reason: why.
-            size: how many bytes it holds about; 0: that does not matter.
+            size: the bytes that it holds, about; 0: they do not matter.
         """
         name = self._name(connection)
         with self._lock:
@@ -188,14 +189,14 @@ class ConnectionGuard:
 
     def _check(self, ports: tuple[Opened, Opened], now: float) -> None:
         self._forget(ports)
-        if self._left_after(_lowest_free_descriptor()) < _RESERVE:
+        if self._left_after(_lowest_free_descriptor()) < _RESERVED_DESCRIPTORS:
             self._end_silent(ports, now)
         if self._options.secret_key is not None:
             self._check_handshakes(ports, now)
         _, answers = self._traffic()
         if not answers:
             self._end_floods(ports[1])
-        elif self._made >= _MANY_SUBSCRIPTIONS or (self._live and now - self._sampled >= _SAMPLE_S):
+        elif self._made >= _SAMPLE_SUBSCRIPTIONS or (self._live and now - self._sampled >= _SAMPLE_INTERVAL_S):
             self._check_subscriptions(ports[1], now)
         if self._ended >= _TRIM_SUBSCRIPTIONS:
             self._ended = 0
@@ -222,7 +223,7 @@ class ConnectionGuard:
             silent += 1
             if now - since > _SILENCE_S:
                 ended += self.end(connection, "descriptors")
-            if ended == _AT_ONCE or silent - ended == _FLOOD:
+            if ended == _MAX_ENDED_FOR_ONE or silent - ended == _FLOOD_CONNECTIONS:
                 break
         return ended, silent
 
@@ -230,7 +231,7 @@ class ConnectionGuard:
         """Return how many descriptors are left if this was the lowest free one; say once a minute if there are few."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         left = limit - descriptor - 1
-        if left >= _RESERVE:
+        if left >= _RESERVED_DESCRIPTORS:
             return left
         held_back = self._throttle.admit("scarce")
         if held_back is not None:
@@ -283,20 +284,20 @@ class ConnectionGuard:
 
     def _check_memory(self, ports: tuple[Opened, Opened], now: float) -> None:
         growth, room = self._growth()
-        if not room or growth < room * _RELIEF:
+        if not room or growth < room * _RELIEF_SHARE:
             self._ledgers = None
             self._above = 0
             return
         self._account(ports)
-        if growth >= room * _PRESSURE:
+        if growth >= room * _PRESSURE_SHARE:
             self._trim(now)  # what is free already is no reason to end a connection
             growth, room = self._growth()
-        if growth < room * _PRESSURE:
+        if growth < room * _PRESSURE_SHARE:
             self._above = 0
             return
-        ended = self._end_largest(growth - round(room * _RELIEF), now)
+        ended = self._end_largest(growth - round(room * _RELIEF_SHARE), now)
         self._above = self._above + 1 if growth >= room else 0
-        if self._restarting or self._above < (_GRACE if ended else _MIN_SAMPLES):
+        if self._restarting or self._above < (_CHECKS_WHILE_ENDING if ended else _CHECKS_WHILE_UNKNOWN):
             return
         self._restarting = True
         self._restart(

@@ -1,4 +1,4 @@
-"""How much of a proxy's memory, and how many of its subscriptions, each connection accounts for, estimated. Pure.
+"""An estimate of the proxy's memory and subscriptions that each connection accounts for. Pure.
 
 libzmq does not tell how long its queues are. But the kernel tells how many bytes each connection has passed, and the proxy
 how many all connections have passed together, which bounds what libzmq can hold for one of them.
@@ -76,7 +76,7 @@ class Ledger:
 
 
 class SubscriptionShares:
-    """How many different subscriptions each connection has made.
+    """The number of different subscriptions that each connection has made, estimated.
 
     New ones are shared out among the connections by the bytes that each has sent meanwhile: subscribers send hardly anything
     else. Several that make the same share it.
@@ -111,5 +111,5 @@ class SubscriptionShares:
         }
 
     def above(self, limit: int) -> list[Connection]:
-        """Return the connections that have made more than so many."""
+        """Return the connections that have made more than `limit` subscriptions."""
         return [connection for connection, count in self._counts.items() if count > limit]

@@ -46,7 +46,7 @@ class Readiness:
         self._generation = object()  # another one after each close()
         self._last: tuple[float, float] | None = None  # when the last proof was made, and how long it took
         self.connections = 0
-        """How many of the connections to each of the proxy's ports are its own."""
+        """The number of its own connections to each of the proxy's ports."""
 
     def prove(self, timeout: float = 1.0) -> float | None:
         """Return the seconds that an echo took; None if it has not arrived within `timeout` seconds, or before `close`.

@@ -79,6 +79,11 @@ class ReceiveBuffer[EventClass]:
             if self._events.maxlen != room:
                 self._events = deque(self._events, maxlen=room)
 
+    def is_about_to_be_read(self) -> bool:
+        """Whether there are events, and a thread that waits for them."""
+        with self._lock:
+            return bool(self._waiting and self._events)
+
     def extend(self, events: list[EventClass]) -> None:
         """Append these events, or as many as the policy allows. If the policy is to block, return when all are in."""
         with self._lock:

@@ -40,6 +40,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
     Args:
         hooks: called for received, rejected and lost events.
         max_event_bytes: a larger payload is rejected undecoded; None for no limit. See `Unpacker`.
+        max_event_values: a payload with more values is rejected undecoded; None for no limit. See `Unpacker`.
         throttle: holds lines of the log back; None for one line per minute and reason.
     """
 
@@ -52,6 +53,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         hooks: Hooks,
         *,
         max_event_bytes: int | None = None,
+        max_event_values: int | None = None,
         throttle: LogThrottle | None = None,
     ) -> None:
         self._transport = transport
@@ -59,11 +61,13 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._dispatcher = dispatcher
         self._counters = counters
         self._hooks = hooks
-        # Larger payloads are looked at one by one: they may be arrays, which must not be so large.
-        self._max_bytes_at_once = MAX_PACKED_BYTES if max_event_bytes is None else min(max_event_bytes, MAX_PACKED_BYTES)
+        # Larger payloads are looked at one by one: they may be arrays, which must not be so large, or have too many values.
+        self._max_bytes_at_once = min(
+            limit for limit in (MAX_PACKED_BYTES, max_event_bytes, max_event_values) if limit is not None
+        )
         self._log = Log(endpoints=transport.endpoints)
         self._report = ConsumerReport(counters, hooks, codec.name, transport.endpoints, throttle)
-        self._unpacker = Unpacker(dispatcher.takes, self._report, max_event_bytes)
+        self._unpacker = Unpacker(dispatcher.takes, self._report, max_event_bytes, max_event_values)
         self._malformed = 0  # messages that the transport had skipped at the last look
         self._stall_detector = StallDetector()
         self._busy: tuple[float, int] | None = None  # when the batch at hand came, and how many events had come in before it
@@ -131,6 +135,11 @@ class Consumer[EventClass: BaseEvent[Any]]:
             self._log.warning("%d async handlers had not finished when the consumer stopped", left, count=left)
         if for_good:
             self._counters.drops.flush()
+
+    @property
+    def thread(self) -> Thread | None:
+        """The thread that receives; None while it is stopped."""
+        return self._thread
 
     def progress(self) -> Progress:
         """Whether the thread runs, and for how long it has not moved on. Any thread may ask; it costs events nothing."""

@@ -17,18 +17,19 @@ from eventbus.handle.wrapped import wrapper_of
 from eventbus.observe.stats import Counters, DropReason
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.confirmation import Confirmation
+from eventbus.wire.requests import REPLY_PREFIX
 
 # A callback gets the event. If it returns a coroutine, that is run on an event loop; anything else is ignored.
 type Callback[EventClass] = Callable[[EventClass], object]
 
 _MAX_LEARNED_TOPICS = 10_000
-_MAX_SHOWN_EVENT = 1_000  # characters in the log
+_MAX_SHOWN_CHARACTERS = 1_000  # of an event, in the log
 
 # For one topic, the callbacks of each event type in the order in which they were attached.
 type Route[EventClass] = dict[BaseEventType, tuple[Callback[EventClass], ...]]
 
-# Makes of a topic and a callback the callback that is called instead of it.
-type Instrument[EventClass] = Callable[[bytes, Callback[EventClass]], Callback[EventClass]]
+# Makes of a topic, a callback and whether it answers the callback that is called instead of it.
+type Instrument[EventClass] = Callable[[bytes, Callback[EventClass], bool], Callback[EventClass]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,7 @@ class _Attached[EventClass]:
     event_type: BaseEventType
     callback: Callback[EventClass]
     topic: bytes | None
+    answers: bool = field(default=False, compare=False)
     # What is called instead of the callback, by topic. Only subscribed topics, because strangers may invent others.
     instrumented: dict[bytes, Callback[EventClass]] = field(default_factory=dict, compare=False)
 
@@ -96,10 +98,16 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             self._rebuild()  # also forgets what was learned
             return True
 
-    def attach(self, event_type: BaseEventType, callback: Callback[EventClass], topic: bytes | None) -> None:
-        """Call the callback for events of this type, on this topic or (None) on every subscribed one."""
+    def attach(
+        self, event_type: BaseEventType, callback: Callback[EventClass], topic: bytes | None, *, answers: bool = False
+    ) -> None:
+        """Call the callback for events of this type, on this topic or (None) on every subscribed one.
+
+        Args:
+            answers: whether what it returns answers requests; the instrument takes care of that.
+        """
         with self._changing:
-            self._attached.append(_Attached(event_type, callback, topic))
+            self._attached.append(_Attached(event_type, callback, topic, answers))
             self._rebuild()
 
     def detach(self, event_type: BaseEventType, callback: Callback[EventClass], topic: bytes | None) -> None:
@@ -111,6 +119,11 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             keeps_loop = any(is_async(attached.callback) for attached in self._attached)
         if not keeps_loop:
             self.coroutines.retire()
+
+    def handler_names(self) -> set[str]:
+        """The qualified names of the attached callbacks."""
+        with self._changing:
+            return {callback_name(attached.callback) for attached in self._attached}
 
     def instrument(self, instrument: Instrument[EventClass] | None) -> None:
         """From now on, call what `instrument` makes of each callback instead of it; None: the callbacks themselves."""
@@ -129,8 +142,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self.buffer.close()
 
     def takes(self, topic: bytes) -> bool:
-        """Whether this topic is subscribed."""
-        return self._everything or topic in self._routes
+        """Whether this topic is subscribed. Answers to requests of others are not taken, because they are no events."""
+        return topic in self._routes or (self._everything and not topic.startswith(REPLY_PREFIX))
 
     def route_of(self, topic: bytes) -> Route[EventClass]:
         """The route of a subscribed topic."""
@@ -196,7 +209,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             clear_headers()
 
     def position(self) -> tuple[int, int]:
-        """How many events have come in, and how many of the last `dispatch` are still to be handled. Any thread may ask.
+        """The number of events that came in, and of those of the last `dispatch` still to be handled. Any thread may ask.
 
         It changes with each event that is handled. It costs the events nothing, because their iterator knows.
         """
@@ -261,7 +274,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             return attached.callback
         called = attached.instrumented.get(topic)
         if called is None:
-            called = self._instrument(topic, attached.callback)
+            called = self._instrument(topic, attached.callback, attached.answers)
             if topic in self._topics:
                 attached.instrumented[topic] = called
         return called
@@ -270,6 +283,6 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
 def _shown(event: BaseEvent[Any]) -> str:
     """The event for a line in the log. Its repr may hold names of extra fields as others have sent them."""
     try:
-        return printable(repr(event), _MAX_SHOWN_EVENT)
+        return printable(repr(event), _MAX_SHOWN_CHARACTERS)
     except Exception:  # a service's own __repr__ may raise anything
         return f"an event of {type(event).__name__} whose repr failed"

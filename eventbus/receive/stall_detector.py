@@ -8,7 +8,7 @@ from time import monotonic
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a consumer is from being stuck.
+    """The progress of a consumer, and whether it is stuck.
 
     Attributes:
         wanted: whether it was started and not stopped.

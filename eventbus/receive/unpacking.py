@@ -10,6 +10,7 @@ from typing import NamedTuple, Protocol
 
 from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
 from eventbus.wire.codec import Reject, RejectReason
+from eventbus.wire.complexity import has_more_values
 from eventbus.wire.compression import inflate, is_compressed
 from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, MAX_TOPIC_BYTES, is_text
 from eventbus.wire.numbering import Gaps
@@ -48,7 +49,7 @@ class Numbered(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What one message holds.
+    """The content of one message.
 
     Attributes:
         topic: the topic, which is UTF-8 and not longer than topics may be.
@@ -73,12 +74,20 @@ class Unpacker:
         takes: whether a topic is wanted.
         report: what takes note of the rest.
         max_event_bytes: the largest event as JSON; None for no limit.
+        max_event_values: the most values in an event; None for no limit.
     """
 
-    def __init__(self, takes: Callable[[bytes], bool], report: Report, max_event_bytes: int | None) -> None:
+    def __init__(
+        self,
+        takes: Callable[[bytes], bool],
+        report: Report,
+        max_event_bytes: int | None,
+        max_event_values: int | None = None,
+    ) -> None:
         self._takes = takes
         self._report = report
         self._max_event_bytes = max_event_bytes
+        self._max_event_values = max_event_values
         self._gaps = Gaps()
         self._forgotten: set[bytes] = set()  # topics to forget before the next numbers are read
 
@@ -127,9 +136,9 @@ class Unpacker:
         except (PayloadDamaged, CompressionMissing) as error:
             self._report.rejected(topic, Reject(RejectReason.COMPRESSION, str(error)))
             return None
-        limit = self._max_bytes_of(json)
-        if limit is not None and len(json) > limit:
-            self._report.rejected(topic, Reject(RejectReason.TOO_LARGE, f"{len(json)} bytes, the limit is {limit}"))
+        too_large = self._excess_of(json)
+        if too_large:
+            self._report.rejected(topic, Reject(RejectReason.TOO_LARGE, too_large))
             return None
         return json
 
@@ -137,5 +146,12 @@ class Unpacker:
         # Whether it is an array, which may be larger than one event, is seen only once it is inflated.
         return _NO_LIMIT if self._max_event_bytes is None else max(self._max_event_bytes, MAX_PACKED_BYTES)
 
-    def _max_bytes_of(self, json: bytes) -> int | None:
-        return MAX_PACKED_BYTES if json.lstrip()[:1] == ARRAY else self._max_event_bytes
+    def _excess_of(self, json: bytes) -> str:
+        """Say what is too much of an event, or of an array of events; empty: nothing."""
+        is_array = json.lstrip()[:1] == ARRAY
+        limit, most = (MAX_PACKED_BYTES, None) if is_array else (self._max_event_bytes, self._max_event_values)
+        if limit is not None and len(json) > limit:
+            return f"{len(json)} bytes, the limit is {limit}"
+        if most is not None and has_more_values(json, most):
+            return f"more values than the limit, which is {most}"
+        return ""

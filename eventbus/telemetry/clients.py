@@ -1,4 +1,4 @@
-"""What metrics of any library read from clients: how many are in each state, and their health."""
+"""Facts that metrics of any library read from clients: the number in each state, and their health."""
 
 from collections import Counter
 from collections.abc import Hashable

@@ -52,7 +52,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
 COMMAND = "eventbus.command"
 """The logger of a command's own messages, such as why it fails. Its text lines begin with ``eventbus:`` alone."""
 
-_MAX_LINE_CHARS = 10_000  # of a line for people
+_MAX_LINE_CHARACTERS = 10_000  # of a line for people
 
 
 def configure(form: LogFormat, level: int = logging.WARNING) -> None:
@@ -111,13 +111,13 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and the lines of the traceback if there is one, without the last line end."""
-        text = printable(_message(record), _MAX_LINE_CHARS)
+        text = printable(_message(record), _MAX_LINE_CHARACTERS)
         if record.name == COMMAND:
             return f"eventbus: {text}"
         lines = [f"{self.formatTime(record)} {record.levelname} {printable(record.name)}: {text}"]
         if record.exc_info and record.exc_info[1] is not None:
             trace = self.formatException(record.exc_info).splitlines()
-            lines += [f"    {printable(line, _MAX_LINE_CHARS)}" for line in trace]
+            lines += [f"    {printable(line, _MAX_LINE_CHARACTERS)}" for line in trace]
         return "\n".join(lines)
 
 

@@ -191,7 +191,7 @@ class _Sums:
 
 
 class _Exported:
-    """What all clients of a meter provider share, because a meter takes the callbacks of an observable instrument once."""
+    """The part that all clients of a meter provider share: a meter takes the callbacks of an observable instrument once."""
 
     def __init__(self) -> None:
         self.sent, self.consumed, self.io = _Sums(), _Sums(), _Sums()
@@ -251,7 +251,7 @@ class _ByError[Value]:
 
 
 class _Bus:
-    """What counts and times the events of one bus, by topic; made once, because attributes cost more than counting."""
+    """Counts and times the events of one bus, by topic; made once, because attributes cost more than counting."""
 
     def __init__(self, meter: Meter, exported: _Exported, endpoints: _Endpoints) -> None:
         host, pub_port, sub_port = endpoints

@@ -5,7 +5,7 @@ To write a transport, fulfil this protocol and pass the suite of `eventbus.testi
 package does.
 """
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from eventbus.observe.state import Status
 from eventbus.observe.stats import DropLog
@@ -47,7 +47,7 @@ class Transport(Protocol):
 
     @property
     def endpoints(self) -> str:
-        """Where the transport connects to, for people: it stands in errors and log lines."""
+        """The address that the transport connects to, for people: it stands in errors and log lines."""
 
     @property
     def remedies(self) -> Remedies:
@@ -59,11 +59,11 @@ class Transport(Protocol):
 
     @property
     def sent(self) -> int:
-        """How many events `send` has taken since the transport was created, those with which it returned True."""
+        """The number of events that `send` has taken since the transport was created: the calls that returned True."""
 
     @property
     def malformed(self) -> int:
-        """How many messages were skipped since the transport was created, because they were not two frames."""
+        """The number of messages skipped since the transport was created because they were not two frames."""
 
     @property
     def lost(self) -> int:
@@ -75,7 +75,7 @@ class Transport(Protocol):
 
     @property
     def drops(self) -> DropLog:
-        """Counts events that were dropped, by reason: those that `send` did not take, and those that it took in vain."""
+        """Counts events that were dropped, by reason: those that `send` did not take, and those that it took but lost."""
 
     @property
     def max_payload_bytes(self) -> int | None:
@@ -111,7 +111,8 @@ class Transport(Protocol):
         """Send one message; return False if it was dropped and counted, because the send buffer is full.
 
         Blocks only while the send buffer is full, for up to the transport's send timeout. What happens then is the
-        transport's send policy: it raises or drops.
+        transport's send policy: it raises or drops. In a block of `transports.waiting.without_waiting` it does not block,
+        but raises SendBufferFull.
 
         Args:
             topic: the first frame: a topic, perhaps with headers behind it, which arrive as they are (see `wire.headers`).
@@ -168,4 +169,30 @@ class Transport(Protocol):
         """Send what was held and flush, for up to `timeout` seconds, and close. The rest is dropped.
 
         Idempotent. A `receive` that waits returns None, a `send` that waits raises NotConnected.
+        """
+
+    def sibling(self) -> "Transport":
+        """Return a new transport to the same place with the same options: closed, without subscriptions, counting from 0.
+
+        A client that asks receives the answers there, so that no handler can hold them back.
+        """
+
+
+@runtime_checkable
+class KnowsSubscribers(Protocol):
+    """An optional feature of transports: to know whether anybody subscribes to a topic.
+
+    With it, a request that nobody could answer fails at once, and no answer is sent before the asker's subscription to it is
+    in force. A transport without it leaves out these methods.
+    """
+
+    def has_subscriber(self, topic: bytes, timeout: float = 0.0) -> bool | None:
+        """Whether anybody receives a message on this topic that is sent now, the transport itself included.
+
+        Args:
+            topic: a topic, without what may follow it in a first frame.
+            timeout: up to how many seconds it may take to make sure that there is none. 0: do not block; then False means
+                that none is known yet.
+
+        Returns None if that cannot be told, for example while the connection is down. True may be out of date.
         """

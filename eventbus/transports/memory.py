@@ -3,13 +3,14 @@
 from collections import deque
 from threading import Condition, RLock
 
-from eventbus.errors import NotConnected, SendTimeout
+from eventbus.errors import NotConnected, SendBufferFull, SendTimeout
 from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog
 from eventbus.transports.contract import Remedies
+from eventbus.transports.waiting import may_wait
 from eventbus.wire.frames import Batch
 
-_MAX_BATCH = 256  # messages
+_MAX_BATCH_MESSAGES = 256
 
 
 class MemoryHub:
@@ -44,16 +45,28 @@ class MemoryHub:
             self._changed.notify_all()
             return True
 
+    def has_subscriber(self, topic: bytes) -> bool:
+        """Whether a member subscribes to the topic."""
+        with self._changed:
+            return any(topic.startswith(tuple(member.topics)) for member in self._members)
+
     def receive(self, member: "_Member") -> Batch | None:
         """Wait until the member has messages, is woken or has left; see `Transport.receive`."""
         with self._changed:
+            member.receiving = True
             self._changed.wait_for(lambda: member.messages or member.woken or member not in self._members)
+            member.receiving = False
             if member not in self._members:
                 return None
             member.woken = False
-            batch = [member.messages.popleft() for _ in range(min(len(member.messages), _MAX_BATCH))]
+            batch = [member.messages.popleft() for _ in range(min(len(member.messages), _MAX_BATCH_MESSAGES))]
             self._changed.notify_all()
             return [topic for topic, _ in batch], [payload for _, payload in batch]
+
+    def is_idle(self, member: "_Member") -> bool:
+        """Whether a thread waits in `receive`, and there is nothing for it."""
+        with self._changed:
+            return member.receiving and not member.messages and not member.woken
 
     def wake(self, member: "_Member") -> None:
         """See `Transport.wake`."""
@@ -69,6 +82,7 @@ class _Member:
         self.topics = topics
         self.messages: deque[tuple[bytes, bytes]] = deque()
         self.woken = False
+        self.receiving = False
         self._limit = limit
 
     def has_room(self) -> bool:
@@ -120,8 +134,10 @@ class MemoryTransport:
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
         self.ensure_open()
-        if not self._hub.send(topic, payload, self._send_timeout):
-            raise SendTimeout(self.endpoints, self._limit, self._send_timeout)
+        if not self._hub.send(topic, payload, timeout := self._send_timeout if may_wait() else 0.0):
+            if timeout != self._send_timeout:
+                raise SendBufferFull(self.endpoints, self._limit)
+            raise SendTimeout(self.endpoints, self._limit, timeout)
         with self._lock:
             self._sent += count
         return True
@@ -149,6 +165,12 @@ class MemoryTransport:
 
     def is_connected(self) -> bool:
         return self._member is not None
+
+    def sibling(self) -> "MemoryTransport":
+        return MemoryTransport(self._hub, queue=self._limit, send_timeout=self._send_timeout)
+
+    def has_subscriber(self, topic: bytes, timeout: float = 0.0) -> bool:
+        return self._hub.has_subscriber(topic)
 
     def close(self, timeout: float) -> None:
         with self._lock:

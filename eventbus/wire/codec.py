@@ -21,8 +21,8 @@ from eventbus.wire.frames import ARRAY
 
 MAX_TYPE_LENGTH = 64  # characters of an unknown type
 
-_MAX_SHOWN_ERROR = 300  # characters
-_MAX_EXPLAINED = 1_000  # elements of one array that are rejected one by one, each with what is wrong
+_MAX_ERROR_CHARACTERS = 300
+_MAX_EXPLAINED_ELEMENTS = 1_000  # elements of one array that are rejected one by one, each with what is wrong
 _MAX_LISTED_ERRORS = 1_000  # two bytes of a payload may make an error, which takes 400 bytes in a list
 
 
@@ -157,7 +157,9 @@ class Codec[EventClass: BaseModel]:
 
     def refusal(self, event: object, error: Exception) -> InvalidEvent:
         """Return what to raise instead of this error of an encoder. A service's own serializer may raise anything."""
-        return InvalidEvent(f"{type(event).__name__} cannot be written as JSON: {printable(str(error), _MAX_SHOWN_ERROR)}")
+        return InvalidEvent(
+            f"{type(event).__name__} cannot be written as JSON: {printable(str(error), _MAX_ERROR_CHARACTERS)}"
+        )
 
     def _check(self, event: BaseModel, encode: Callable[[Any], bytes]) -> None:
         """Warn if receivers, or the event's own class, could not read this event, or would read something else."""
@@ -181,7 +183,7 @@ class Codec[EventClass: BaseModel]:
             self._log.warning(
                 "%s cannot read its own events as they are sent: %s; receivers of this class have the same trouble",
                 cls.__name__,
-                printable(problem, _MAX_SHOWN_ERROR),
+                printable(problem, _MAX_ERROR_CHARACTERS),
                 event_class=cls.__name__,
             )
 
@@ -208,7 +210,7 @@ class Codec[EventClass: BaseModel]:
             found = self._salvage_one(to_json(element))
             yield found
             explained += isinstance(found, Reject)
-            if isinstance(found, Reject) and explained == _MAX_EXPLAINED:
+            if isinstance(found, Reject) and explained == _MAX_EXPLAINED_ELEMENTS:
                 yield from self._salvage_rest(elements[index + 1 :], found.reason)
                 return
 
@@ -218,7 +220,7 @@ class Codec[EventClass: BaseModel]:
             good = self._decode_good(to_json(elements))
         yield from good
         if bad := len(elements) - len(good):
-            yield Reject(reason, f"as the {_MAX_EXPLAINED} before them in the same message", count=bad)
+            yield Reject(reason, f"as the {_MAX_EXPLAINED_ELEMENTS} before them in the same message", count=bad)
 
     def _salvage_one(self, payload: bytes) -> EventClass | Reject:
         try:
@@ -317,7 +319,7 @@ def _values(annotation: object) -> Iterator[object]:
 
 
 def _paths(name: str, field: FieldInfo) -> Iterator[tuple[str | int, ...]]:
-    """Where an event's JSON may have the field: under its name, or under aliases."""
+    """The places where an event's JSON may have the field: under its name, or under aliases."""
     yield (name,)
     match field.validation_alias:
         case str() as alias:

@@ -34,7 +34,7 @@ _HEADERS = 2 * MARK  # how headers begin: no numbers do, because a publisher's f
 
 
 class Head(NamedTuple):
-    """What the head of a numbered frame says.
+    """The head of a numbered frame, parsed.
 
     Attributes:
         topic: the topic.
@@ -53,7 +53,7 @@ class Head(NamedTuple):
 
 
 class FirstFrame(NamedTuple):
-    """What a first frame says.
+    """A first frame, parsed.
 
     Attributes:
         topic: the topic; empty or too long if a peer is not a client of this bus.
@@ -103,7 +103,7 @@ def number_of(frame: bytes) -> int:
 
 
 def start_of(topic: bytes, publisher: bytes) -> bytes:
-    """What all numbered frames of this publisher on this topic begin with."""
+    """The bytes that all numbered frames of this publisher on this topic begin with."""
     return topic + MARK + publisher
 
 

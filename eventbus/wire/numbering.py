@@ -63,7 +63,7 @@ class _Starts(dict[bytes, bytes]):
 
 
 class Reading(NamedTuple):
-    """What the first frames of a batch say.
+    """The content of the first frames of a batch.
 
     Attributes:
         topics: the topic in each of them.
@@ -196,7 +196,7 @@ class Gaps:
         return {topic: count for topic, count in lost.items() if count}, repeated, dict(+forged)
 
     def _head(self, head: bytes, wanted: Callable[[bytes], bool]) -> Head | None:
-        """What a known head says; None if it is of no numbered frame, or of a topic that is not counted."""
+        """The parsed form of a known head; None if it is of no numbered frame, or of a topic that is not counted."""
         parsed = self._heads.get(head)
         return parsed if parsed is not None and wanted(parsed.topic) else None
 

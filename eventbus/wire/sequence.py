@@ -18,12 +18,12 @@ from operator import attrgetter
 from typing import NamedTuple
 
 # More events than these are not lost in one gap until a second message follows: one forged number is not enough.
-_LARGE_GAP = 10_000  # events
-_HIDDEN_BY_ONE = 100  # events of a gap
+_LARGE_GAP_EVENTS = 10_000
+_HIDDEN_EVENTS_BY_ONE = 100  # of a gap
 _MAX_EVENTS_PER_S = 5_000_000  # that a publisher can send
 _GRACE_S = 10.0  # how long it may have sent at that speed before its first message came
 # Events from before the first one that came, which a publisher sends again: no more than these, and not later than this.
-_MAX_RESENT = 1_000_000
+_MAX_RESENT_EVENTS = 1_000_000
 _MAX_RESENT_S = 30.0
 _MAX_RUNS = 32
 
@@ -52,7 +52,7 @@ class _Run:
 
 
 class Taken(NamedTuple):
-    """What the number of a message shows.
+    """The finding from the number of a message.
 
     Attributes:
         repeated: whether the message has come before.
@@ -66,7 +66,7 @@ class Taken(NamedTuple):
 
 
 class Sequence:
-    """What has come of one publisher on one topic. One thread at a time. Times are seconds on a clock that never goes back.
+    """The numbers received of one publisher on one topic. One thread at a time. Times are seconds on a monotonic clock.
 
     Args:
         number: that of the first message.
@@ -144,7 +144,7 @@ class Sequence:
             gap = above.start - below.end
             counts = (
                 above.start <= run.start
-                and (gap <= _LARGE_GAP or above.messages > 1)
+                and (gap <= _LARGE_GAP_EVENTS or above.messages > 1)
                 and self._is_possible(above.start, now)
             )
             missing = gap if counts else 0
@@ -161,7 +161,7 @@ class Sequence:
         received = 0
         for index in range(self._runs.index(self._current), 0, -1):
             received += self._runs[index].received
-            if _HIDDEN_BY_ONE * received >= self._runs[index].start - self._runs[index - 1].end:
+            if _HIDDEN_EVENTS_BY_ONE * received >= self._runs[index].start - self._runs[index - 1].end:
                 received -= self._runs[index].received
                 self._join(index)
 
@@ -177,7 +177,7 @@ class Sequence:
 
     def _is_resent(self, number: int, now: float) -> bool:
         """Whether this can be from before the first message, sent again after the publisher has lost its connection."""
-        return self._first - _MAX_RESENT < number <= self._first and now - self._began < _MAX_RESENT_S
+        return self._first - _MAX_RESENT_EVENTS < number <= self._first and now - self._began < _MAX_RESENT_S
 
     def _is_possible(self, number: int, now: float) -> bool:
         """Whether the publisher can have sent this many events by now."""

@@ -1,4 +1,4 @@
-"""How much processor time the processes of a benchmark take for each event; on Linux."""
+"""The processor time that the processes of a benchmark take for each event; on Linux."""
 
 import multiprocessing
 import time
@@ -10,7 +10,7 @@ WARM_UP = 0.1  # the part of a run that does not count
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What had happened at one moment.
+    """A sample at one moment.
 
     Attributes:
         events: how many had arrived.

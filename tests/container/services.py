@@ -1,4 +1,4 @@
-"""What the tests of services share: events that have a life cycle, and services that do as they are told."""
+"""Helpers for the tests of services: events that have a life cycle, and services that do as they are told."""
 
 import asyncio
 import signal
@@ -36,7 +36,7 @@ AGAIN = RestartPolicy(limit=3, window=1000, interval=0)
 
 
 class Boom(Exception):
-    """What goes wrong on purpose."""
+    """An error raised on purpose."""
 
 
 class Worker(Service[LifeEvent, LifeType, LifeTopic]):

@@ -135,7 +135,7 @@ WAYS = [
 
 @pytest.fixture
 def heard(at_proxy: EventBusProxy) -> Iterator[list[float]]:
-    """What another service hears."""
+    """The events that another service hears."""
     values: list[float] = []
     app = EventBusContainer(event_class=MyEvent)
     with lifespan(app):

@@ -482,7 +482,7 @@ def program(
 
 
 def ended_by_sigterm(proxy: EventBusProxy, logging: str = "", **more: str) -> str:
-    """What a program writes to stderr until SIGTERM ends it with status 0; the bus hears of its service's start and end."""
+    """The stderr of a program until SIGTERM ends it with status 0; the bus hears of its service's start and end."""
     with EventBusClient[LifeEvent, LifeType, LifeTopic](LifeEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port) as bus:
         bus.subscribe(LifeTopic.life)
         with program((proxy.pub_port, proxy.sub_port), logging=logging, variables=more) as process:

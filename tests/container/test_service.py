@@ -68,7 +68,7 @@ def bus(bus_and_heard: tuple[LifeBus, list[str]]) -> LifeBus:
 
 @pytest.fixture
 def heard(bus_and_heard: tuple[LifeBus, list[str]]) -> list[str]:
-    """What the services on that bus tell of their life."""
+    """The life events of the services on that bus."""
     return bus_and_heard[1]
 
 
@@ -316,7 +316,7 @@ def test_stopping_does_not_wait_for_the_pause(bus: LifeBus, heard: list[str]) ->
 
 
 def test_failing_while_it_stops(bus: LifeBus, heard: list[str]) -> None:
-    """What run() raises after it was asked to stop is reported; it is not run again."""
+    """An exception of run() after it was asked to stop is reported; it is not run again."""
 
     class Clumsy(Worker):
         @override
@@ -488,7 +488,7 @@ def test_the_end_can_be_heard(bus: LifeBus) -> None:
 
 
 def test_a_callback_that_fails(bus: LifeBus, caplog: pytest.LogCaptureFixture) -> None:
-    """What a callback of on_end raises is logged, and keeps nobody else from hearing of the end."""
+    """An exception of a callback of on_end is logged, and keeps nobody else from hearing of the end."""
     worker = Worker(bus)
 
     def leave() -> None:

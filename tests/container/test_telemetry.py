@@ -22,7 +22,7 @@ HEADERS = json.dumps({"traceparent": TRACEPARENT}, separators=(",", ":")).encode
 
 
 def value(name: str, **labels: str) -> float:
-    """What prometheus-client's default registry has now; other tests have counted there too."""
+    """The values in prometheus-client's default registry now; other tests have counted there too."""
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 

@@ -56,7 +56,7 @@ class Block:
 
 @dataclass
 class Section:
-    """What stands below one heading, up to the next one of any level."""
+    """The content below one heading, up to the next one of any level."""
 
     page: str
     heading: str
@@ -273,7 +273,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What was written to it until now, as a page would show it."""
+        """The text written to it until now, as a page would show it."""
         return self._as_shown(self._written.replace("\r\n", "\n"))
 
     def wait_for(self, wanted: Callable[[str], object], what: object = "") -> str:

@@ -64,7 +64,7 @@ asyncio.run(main())
 
 
 def test_cancellation(proxy: EventBusProxy, tmp_path: Path) -> None:
-    """Who waits for an event in a thread can be cancelled, and the client be closed."""
+    """Waiting for an event in a thread can be cancelled, and the client be closed."""
     write_service(tmp_path)
     write_asking(tmp_path)
     assert done([sys.executable, "-c", CANCELLED], tmp_path, surroundings(proxy)).stdout == "True\n"

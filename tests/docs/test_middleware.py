@@ -17,7 +17,7 @@ PAGE = path_of("middleware.md").read_text()
 
 @pytest.fixture
 def folder(proxy: EventBusProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the page's modules are; the settings lead to the proxy."""
+    """The folder of the page's modules; the settings lead to the proxy."""
     monkeypatch.setenv("EVENTBUS_PUB_PORT", str(proxy.pub_port))
     monkeypatch.setenv("EVENTBUS_SUB_PORT", str(proxy.sub_port))
     write_events(tmp_path)

@@ -24,7 +24,7 @@ PAGE = path_of("observability.md").read_text()
 
 
 def first_cells(pattern: str) -> list[str]:
-    """What stands first in the rows of tables, if it looks like this."""
+    """The first cells of the rows of tables, if they look like this."""
     return re.findall(rf"^\| `({pattern})` \|", PAGE, flags=re.MULTILINE)
 
 

@@ -22,7 +22,7 @@ def write(folder: Path) -> list[str]:
 
 @contextmanager
 def watched(proxy: EventBusProxy, folder: Path, watch: str) -> Iterator[Program]:
-    """What a reader sees of the agent's topic, from the first event on."""
+    """The events on the agent's topic that a reader sees, from the first on."""
     with running(shell(watch), folder, surroundings(proxy)) as tail:
         eventually(lambda: proxy.health().connections.subscribers == 1, PATIENCE, "the reader's subscription")
         done(shell("eventbus check"), folder, surroundings(proxy))

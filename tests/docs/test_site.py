@@ -13,7 +13,7 @@ import eventbus
 import eventbus.container
 import eventbus.settings
 from eventbus import errors
-from eventbus.cli.commands import CommandLine
+from eventbus.cli.spec import BY_NAME
 from eventbus.settings import EventBusSettings
 from eventbus.transports.contract import Transport
 from eventbus.transports.memory import MemoryHub, MemoryTransport
@@ -21,7 +21,7 @@ from tests.docs.pages import ROOT, needs_group
 
 
 class Page(HTMLParser):
-    """What a built page has.
+    """The links of a built page.
 
     Attributes:
         anchors: the names that links can lead to.
@@ -42,7 +42,7 @@ class Page(HTMLParser):
 
 
 def public() -> list[set[str]]:
-    """What the package is for: of each thing, the names that it may have in the reference."""
+    """The purposes of the package: of each thing, the names that it may have in the reference."""
     exported = [(module, name) for module in (eventbus, eventbus.container, eventbus.settings) for name in module.__all__]
     exported += [(errors, name) for name, thing in vars(errors).items() if isinstance(thing, type)]
     things: dict[int, set[str]] = {}
@@ -76,7 +76,7 @@ def test_the_site(tmp_path: Path) -> None:
     assert [names for names in public() if reference.isdisjoint(names)] == []
     variables = {EventBusSettings.variable(*path) for path, _ in EventBusSettings.fields()}
     assert variables <= built["reference/settings.html"].anchors
-    assert {f"eventbus-{name}" for name in CommandLine.model_fields} <= built["reference/command-line.html"].anchors
+    assert {f"eventbus-{name}" for name in BY_NAME} <= built["reference/command-line.html"].anchors
 
     elsewhere = {url for page in built.values() for url in page.fetched if re.match(r"(https?:)?//", url)}
     assert elsewhere == set()

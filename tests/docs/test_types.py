@@ -82,7 +82,7 @@ def test_mypy(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is in the wheel: the package as users have it, built from a copy, so that the checkout stays as it is."""
+    """The content of the wheel: the package as users have it, built from a copy, so that the checkout stays as it is."""
     needs_group("lint")
     source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
     for name in ("eventbus", "container", "settings"):

@@ -9,7 +9,7 @@ import pytest
 import zmq
 from pydantic import field_validator
 
-from eventbus import EventBusClient, EventBusProxy, EventTooLarge, InvalidSettings
+from eventbus import BaseEvent, EventBusClient, EventBusProxy, EventTooLarge, InvalidSettings, TooManyValues
 from eventbus.transports.zeromq import ZeroMQTransport
 from eventbus.wire.numbering import Numbering
 from tests.support import (
@@ -364,7 +364,7 @@ def test_a_host_that_is_none(host: str) -> None:
 
 
 def test_a_client_that_only_emits_keeps_no_subscriptions_of_others(proxy: EventBusProxy, raw: RawPeers) -> None:
-    """What others subscribe and unsubscribe arrives at every publisher; one that never receives reads it too."""
+    """The subscriptions of others, and their ends, arrive at every publisher; one that never receives reads them too."""
     other = raw.subscriber(b"")
     with Bus(MyEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port) as client:
         transport = client._transport
@@ -380,6 +380,28 @@ def test_a_client_that_only_emits_keeps_no_subscriptions_of_others(proxy: EventB
 
 
 # Limits
+
+
+class Samples(BaseEvent[MyEventType]):
+    values: list[float]
+
+
+@pytest.mark.parametrize("packing", [True, False])
+def test_an_event_with_too_many_values_is_refused(proxy: EventBusProxy, packing: bool) -> None:
+    """An event with more values than allowed is an error; nothing is sent, of many events neither."""
+    ports = proxy.pub_port, proxy.sub_port
+    bus = EventBusClient[Samples, MyEventType, MyEventTopic](
+        Samples, "127.0.0.1", *ports, topics=["my_service"], max_event_values=10, packing=packing
+    )
+    many, few = (Samples(type=MyEventType.updated, values=[1.0] * count) for count in (11, 7))
+    with bus:
+        with pytest.raises(TooManyValues, match=r"my_service: .* more than 10 values.*EVENTBUS_MAX_EVENT_VALUES"):
+            bus.emit_event(many, MyEventTopic.my_service)
+        with pytest.raises(TooManyValues):
+            bus.emit_events([few, many], MyEventTopic.my_service)
+        assert bus.stats().emitted == 0
+        bus.emit_events([few, few], MyEventTopic.my_service)
+        assert [bus.recv_event(PATIENCE), bus.recv_event(PATIENCE)] == [few, few]
 
 
 @pytest.mark.parametrize("packing", [True, False])

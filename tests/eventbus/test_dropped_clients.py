@@ -151,7 +151,7 @@ def test_one_with_middleware_and_hooks_ends() -> None:
 
 
 def test_what_it_emitted_is_flushed(proxy: EventBusProxy, bus: Bus) -> None:
-    """What a client has emitted before it was dropped arrives."""
+    """Events that a client has emitted before it was dropped arrive."""
     bus.subscribe(TOPIC)
     bus.start_consumer()
 

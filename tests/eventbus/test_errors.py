@@ -27,24 +27,30 @@ from eventbus.errors import (
     ForkedClient,
     HandlerTimeout,
     HandshakeFailed,
+    InvalidAnswer,
     InvalidEvent,
     InvalidHandler,
     InvalidHeaders,
     InvalidSettings,
     InvalidTopic,
     MonkeyPatched,
+    NoAnswer,
+    NobodyAnswers,
     NotConnected,
     NotEncrypted,
+    NotSettled,
     PayloadDamaged,
     PayloadTooLarge,
     ProbePortInUse,
     ProxyUnreachable,
     ReconnectFailed,
+    RequestFailed,
     SendBufferFull,
     SendTimeout,
     ServiceFailed,
     ServiceTimeout,
     SwappedPorts,
+    TooManyValues,
     UnknownClient,
     WrongServerKey,
 )
@@ -108,6 +114,12 @@ EXAMPLES = [
         {"topic": "plant", "size": 9_100, "limit": 8_192},
     ),
     Example(
+        TooManyValues(topic="plant", limit=100),
+        "plant: the event has more than 100 values: send it in parts or as one text, or raise EVENTBUS_MAX_EVENT_VALUES "
+        "for this client and its receivers",
+        {"topic": "plant", "limit": 100},
+    ),
+    Example(
         PayloadTooLarge(limit=8_192),
         "more than 8192 bytes, compressed (EVENTBUS_MAX_EVENT_BYTES)",
         {"limit": 8_192},
@@ -153,7 +165,7 @@ EXAMPLES = [
     ),
     Example(
         WrongServerKey(endpoint=HERE, server_public_key="k" * 40),
-        f"wrong server key: the proxy at {HERE} has not the secret key that belongs to {'k' * 40}: "
+        f"wrong server key: the proxy at {HERE} has not the secret key that belongs to the public key kkkkkk…: "
         "set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY to what `eventbus keygen` printed for the proxy",
         {"endpoint": HERE, "server_public_key": "k" * 40},
     ),
@@ -219,6 +231,28 @@ EXAMPLES = [
         {"endpoint": HERE, "limit": 1_000, "timeout": 0.5},
     ),
     Example(
+        NobodyAnswers(topic="plant", event_type="wanted"),
+        "nobody subscribes to plant, so nobody answers wanted: start the service that has the handler marked with @answers",
+        {"topic": "plant", "event_type": "wanted"},
+    ),
+    Example(
+        NoAnswer(topic="plant", event_type="wanted", timeout=2.0),
+        "no answer to wanted on plant within 2 s: either no subscriber of the topic has a handler marked with @answers for "
+        "this type, or it takes longer (timeout=…)",
+        {"topic": "plant", "event_type": "wanted", "timeout": 2.0},
+    ),
+    Example(
+        RequestFailed(topic="plant", event_type="wanted", error_type="KeyError", error_text="'x'"),
+        "the handler of wanted on plant has failed with KeyError: 'x' (the log of the answering service has the traceback)",
+        {"topic": "plant", "event_type": "wanted", "error_type": "KeyError", "error_text": "'x'"},
+    ),
+    Example(
+        InvalidAnswer(topic="plant", event_type="wanted", reply="Price", detail="amount: Field required"),
+        "the answer to wanted on plant is no Price: amount: Field required; `reply` and what the handler returns must be of "
+        "the same class",
+        {"topic": "plant", "event_type": "wanted", "reply": "Price", "detail": "amount: Field required"},
+    ),
+    Example(
         HandlerTimeout(handler="plant.Thermostat.regulate", limit=0.5),
         "plant.Thermostat.regulate was cancelled: it took longer than its time limit of 0.5 s",
         {"handler": "plant.Thermostat.regulate", "limit": 0.5},
@@ -232,6 +266,12 @@ EXAMPLES = [
         ServiceTimeout(service="Thermostat", timeout=5.0, remedy="wait by `self.pause`"),
         "service Thermostat did not stop within 5 s: wait by `self.pause`, or give it a longer stop_timeout",
         {"service": "Thermostat", "timeout": 5.0, "remedy": "wait by `self.pause`"},
+    ),
+    Example(
+        NotSettled(timeout=10.0, under_way="thread eventbus-service-Thermostat"),
+        "still under way after 10 s: thread eventbus-service-Thermostat: let it end, or wait by the clock of the test, "
+        "as `Service.pause`, `Retry` and `TimeLimit` do",
+        {"timeout": 10.0, "under_way": "thread eventbus-service-Thermostat"},
     ),
     Example(
         AddressInUse(endpoint=HERE, port=5559, variable="EVENTBUS_PUB_PORT"),
@@ -281,7 +321,7 @@ class OfAnObject(NotConnected):
 
 
 class OfKeywords(EventBusError):
-    """What it takes is not in its `args`."""
+    """An error whose arguments are not in its `args`."""
 
     def __init__(self, *, sensor: str, value: float) -> None:
         super().__init__(f"sensor {sensor} measures {value:g}")
@@ -501,7 +541,7 @@ def give_back(error: Exception) -> None:
 @pytest.mark.patience
 @pytest.mark.parametrize("kind", POOLS)
 def test_errors_travel_from_workers(kind: str, dead_ports: tuple[int, int]) -> None:
-    """What a client raises in a worker of a pool is raised in the parent; no pool breaks or hangs."""
+    """A client's error in a worker of a pool is raised in the parent; no pool breaks or hangs."""
     with POOLS[kind]("spawn") as call:
         with pytest.raises(ProxyUnreachable) as unreachable:
             call(connect, *dead_ports)

@@ -32,7 +32,7 @@ CALLS_TO_HANDLE_TIMED = 2  # around the handler, and what adds up
 
 
 class Cost:
-    """What has run of the package's own Python code, in all threads."""
+    """The calls and lines of the package's own Python code that have run, in all threads."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()

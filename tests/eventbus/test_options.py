@@ -38,6 +38,7 @@ CHANGED: dict[str, Any] = {
     "receive_buffer": 11,
     "receive_policy": ReceivePolicy.BLOCK,
     "max_event_bytes": 1_000,
+    "max_event_values": 500,
     "packing": False,
     "compression": Compression.ZLIB,
     "compression_threshold": 12,
@@ -73,7 +74,7 @@ def settings_types() -> dict[str, Any]:
     [(ZeroMQOptions, ZeroMQArguments), (ClientOptions, ClientArguments), (ProxyOptions, ProxyArguments)],
 )
 def test_keyword_arguments_are_the_options(options: type, arguments: type) -> None:
-    """What type checkers know as keyword arguments are exactly the options, with the same types."""
+    """The keyword arguments that type checkers know are exactly the options, with the same types."""
     assert get_type_hints(arguments) == get_type_hints(options)
 
 

@@ -3,11 +3,14 @@
 import ast
 import json
 import pickle
+import pkgutil
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import eventbus
+import eventbus.container
 from tests.support import run_script
 
 LATE = {"eventbus.proxy", "eventbus.stamped_event", "eventbus.transports.zeromq.reachability", "tomllib", "asyncio"}
@@ -27,11 +30,20 @@ def test_type_checkers_see_what_programs_get() -> None:
     imported = {
         alias.name: node.module
         for node in ast.walk(SOURCE)
-        if isinstance(node, ast.ImportFrom) and str(node.module).startswith("eventbus.")
+        if isinstance(node, ast.ImportFrom)
+        and str(node.module).startswith("eventbus.")
+        and node.module != "eventbus.exports"
         for alias in node.names
     }
-    assert imported == eventbus._HOME_OF
+    assert imported == {name: module for module, names in eventbus._HOMES.items() for name in names}
     assert set(imported) == set(eventbus.__all__)
+
+
+@pytest.mark.parametrize("package", [eventbus, eventbus.container], ids=lambda package: package.__name__)
+def test_no_module_has_a_public_name(package: ModuleType) -> None:
+    """No module is named as what its package exports: the import of the module would take its place."""
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    assert modules.isdisjoint(package.__all__)
 
 
 @pytest.mark.parametrize("name", eventbus.__all__)
@@ -67,7 +79,7 @@ def test_importing_the_package_imports_no_other() -> None:
             "NAMES", repr(("eventbus", "pydantic", "zmq", "dependency_injector"))
         )
     )
-    assert done.stdout.split() == ["eventbus"]
+    assert done.stdout.split() == ["eventbus.exports", "eventbus"]
 
 
 @pytest.mark.process

@@ -1,4 +1,4 @@
-"""What the agent knows and decides."""
+"""The knowledge and the decisions of the agent."""
 
 from math import sqrt
 

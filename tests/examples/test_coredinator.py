@@ -59,7 +59,7 @@ def test_its_proxy_joins_services(url: str, bus_ports: tuple[int, int]) -> None:
 
 
 def test_it_tells_the_configuration(url: str, bus_ports: tuple[int, int]) -> None:
-    """Where the bus is, and what it takes."""
+    """The configuration of the bus: its address and its limits."""
     assert ask(url).facts["configuration"] == {
         "host": "127.0.0.1",
         "pub_port": bus_ports[0],

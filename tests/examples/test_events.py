@@ -62,7 +62,7 @@ def test_the_name_that_services_have_imported() -> None:
 
 @pytest.mark.process
 def test_events_need_no_container() -> None:
-    """Who only wants to hear what a service says imports its events, and neither its container nor FastAPI."""
+    """A program that only listens to a service imports its events, and neither its container nor FastAPI."""
     code = "import sys, coreio.events, corerl.events; print({'dependency_injector', 'fastapi'} & set(sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=PROGRAMS, capture_output=True, text=True, timeout=50, check=False

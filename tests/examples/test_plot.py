@@ -31,7 +31,7 @@ def test_neighbours_are_averaged() -> None:
 
 
 def test_a_flat_curve() -> None:
-    """Where all is the same there is one line."""
+    """Equal values give one line."""
     assert plot([1.5] * 4, [1.5] * 4, height=3)[0] == "    1.50 |****"
 
 

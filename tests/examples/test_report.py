@@ -1,4 +1,4 @@
-"""What was heard of a run, and what is reported of it."""
+"""The course of a run, and the report on it."""
 
 from coreio.events import IOEvent, IOEventType
 from corerl.events import RLEvent, RLEventType
@@ -92,7 +92,7 @@ def test_all_processes_of_a_service_count() -> None:
 
 
 def test_who_was_heard_of() -> None:
-    """What is said to a service is not said by it."""
+    """An event addressed to a service does not count as the service's own."""
     course = Course(5)
     course.add_io(IOEvent(type=IOEventType.exit))
     course.add_rl(RLEvent(type=RLEventType.exit))

@@ -57,7 +57,7 @@ class Peer:
         return [event for event in list(self.io) if event.type in types]
 
     def types_of(self, step: int) -> list[RLEventType]:
-        """What the agent has said of this step, in order; without violations, which are another topic."""
+        """The types of the agent's events of this step, in order; without violations, which are on another topic."""
         return [event.type for event in list(self.rl) if event.step == step and "zone" not in event.type]
 
     def _hear(self, event: IOEvent) -> None:
@@ -90,7 +90,7 @@ def opc(tmp_path: Path) -> Opc:
 
 @pytest.fixture
 def peer(hub: MemoryHub, opc: Opc) -> Iterator[Peer]:
-    """Who stands in for coreio."""
+    """A stand-in for coreio."""
     made = Peer(hub, opc)
     with made.listening():
         yield made
@@ -98,16 +98,17 @@ def peer(hub: MemoryHub, opc: Opc) -> Iterator[Peer]:
 
 @pytest.fixture
 def listener(hub: MemoryHub) -> Iterator[Peer]:
-    """Who only hears."""
+    """A peer that only listens."""
     made = Peer(hub)
     with made.listening():
         yield made
 
 
 @contextmanager
-def agent_at(hub: MemoryHub) -> Iterator[corerl.agent.Agent]:
-    """The agent, running; at the end of the block it is stopped."""
+def agent_at(hub: MemoryHub, **options: float) -> Iterator[corerl.agent.Agent]:
+    """The agent with these options, running; at the end of the block it is stopped."""
     app = RLApp()
+    app.agent.add_kwargs(**options)
     app.bus.transport.override(providers.Object(MemoryTransport(hub)))
     app.io.transport.override(providers.Object(MemoryTransport(hub)))
     with lifespan(app), app.agent() as agent:
@@ -154,11 +155,10 @@ def test_violations_are_told(hub: MemoryHub, peer: Peer) -> None:
     assert corerl.agent.VIOLATIONS.keys() == {Zone.RED, Zone.YELLOW}
 
 
-def test_a_question_without_an_answer_is_asked_again(hub: MemoryHub, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_without_an_answer_is_asked_again(hub: MemoryHub, peer: Peer) -> None:
     """The steps go on, and none is done twice."""
-    monkeypatch.setattr(corerl.agent, "ASK_AGAIN", 0.02)
     peer.deaf_to = [IOEventType.read_from_opc, IOEventType.read_from_opc]
-    with agent_at(hub):
+    with agent_at(hub, answer_timeout=0.02):
         eventually(lambda: acted(peer, 5), PATIENCE)
     assert len(peer.types_of(3)) == 4
 
@@ -174,21 +174,19 @@ def test_an_action_that_has_not_come_is_written_again(hub: MemoryHub, peer: Peer
     assert peer.types_of(0).count(RLEventType.step_agent_update) == 1
 
 
-def test_a_late_answer_counts(hub: MemoryHub, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is slower than the agent asks again is heard nevertheless: any question since the last action may be answered."""
-    monkeypatch.setattr(corerl.agent, "ASK_AGAIN", 0.02)
+def test_a_late_answer_counts(hub: MemoryHub, peer: Peer) -> None:
+    """An answer that comes after the agent has asked again counts: it may be to any question since the last action."""
     peer.deaf_to = [IOEventType.read_from_opc] * 1_000_000
-    with agent_at(hub):
+    with agent_at(hub, answer_timeout=0.02):
         eventually(lambda: len(peer.of(IOEventType.read_from_opc)) >= 3, PATIENCE)
         peer.answer(peer.of(IOEventType.read_from_opc)[0])
         eventually(lambda: acted(peer, 0), PATIENCE)
 
 
-def test_the_answer_to_somebody_else_is_none(hub: MemoryHub, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_answer_to_somebody_else_is_none(hub: MemoryHub, peer: Peer) -> None:
     """A reading that the agent has not asked for makes it do nothing."""
-    monkeypatch.setattr(corerl.agent, "ASK_AGAIN", 0.02)
     peer.deaf_to = [IOEventType.read_from_opc] * 1_000_000
-    with agent_at(hub):
+    with agent_at(hub, answer_timeout=0.02):
         peer.answer(IOEvent(type=IOEventType.read_from_opc))
         eventually(lambda: len(peer.of(IOEventType.read_from_opc)) >= 5, PATIENCE)
     assert [event for event in peer.rl if event.step is not None] == []

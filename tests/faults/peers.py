@@ -29,7 +29,7 @@ _MANY = 1_000_000  # a value is the publisher's number times this, and the event
 
 
 class Place(Protocol):
-    """Where clients connect to: a proxy, or what stands before one."""
+    """The address that clients connect to: that of a proxy, or of a relay before one."""
 
     @property
     def host(self) -> str: ...
@@ -58,11 +58,11 @@ class Books:
         self.arrivals[publisher].append(Arrival(number, float(event.time.strip()), monotonic()))
 
     def count(self) -> int:
-        """How many events have arrived."""
+        """The number of events that have arrived."""
         return sum(map(len, list(self.arrivals.values())))
 
     def missing(self) -> int:
-        """How many have not, of those emitted before the latest that has."""
+        """The number of events missing among those emitted before the latest arrival."""
         return sum(arrivals[-1].number + 1 - len(arrivals) for arrivals in list(self.arrivals.values()))
 
     def latest(self) -> float:
@@ -90,7 +90,7 @@ class Books:
 
 
 class Report(NamedTuple):
-    """What an `Emitter` tells of itself.
+    """The report of an `Emitter` about itself.
 
     Attributes:
         emitted: how many events its client has taken.

@@ -55,7 +55,7 @@ def ignore_log() -> None:
 
 
 def resources() -> tuple[int, int, list[str]]:
-    """How many Python threads, native threads and which descriptors this process has."""
+    """The number of Python threads and of native threads of this process, and its descriptors."""
     return threading.active_count(), len(os.listdir("/proc/self/task")), sorted(os.listdir("/proc/self/fd"))
 
 

@@ -141,7 +141,7 @@ WAITS_IN: dict[Activity, str] = {
 
 @pytest.mark.parametrize("activity", [receive, listen, connect])
 def test_close_while_another_thread_is_busy(activity: Activity) -> None:
-    """What another thread does with the client meanwhile ends, at most with NotConnected."""
+    """A call of another thread on the client ends meanwhile, at most with NotConnected."""
     with proxy_process() as (_, *ports):
         close_everywhere(ports, activity)
 

@@ -104,7 +104,7 @@ def use(client: Bus) -> list[Callable[[], object]]:
 
 
 def in_child(client: Bus, own: Callable[[], object]) -> None:
-    """What a child does with an inherited client, and then with one of its own."""
+    """Try an inherited client in a child, and then one of its own."""
     began = monotonic()
     assert client.topics == {"my_service"}
     for _ in range(2):

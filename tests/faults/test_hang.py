@@ -112,7 +112,7 @@ class Filled:
 
     @property
     def dropped(self) -> int:
-        """How many events it has dropped."""
+        """The number of events it has dropped."""
         return self.client.stats().drops.get(DropReason.SEND_BUFFER, 0)
 
     def emit(self) -> None:

@@ -87,12 +87,12 @@ def old_event(
 
 
 def contents(events: Sequence[BaseModel]) -> list[dict[str, Any]]:
-    """What is in these events, whose classes may differ, without the greetings among them."""
+    """The content of these events, whose classes may differ, without the greetings among them."""
     return [content for event in events if (content := event.model_dump())["value"] >= 0]
 
 
 class Ports(NamedTuple):
-    """Where a proxy is."""
+    """The address of a proxy."""
 
     pub_port: int
     sub_port: int

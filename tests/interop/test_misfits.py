@@ -65,7 +65,7 @@ class NewerType(BaseEventType):
 
 
 class NewerEvent(BaseEvent[NewerType]):
-    """What the original will be migrated to: a field and a type more."""
+    """The event class that the original will be migrated to: a field and a type more."""
 
     time: datetime
     value: float = 0.0

@@ -36,6 +36,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "reconnect_max_interval": ("30", 30.0),
     "reconnect_attempts": ("14", 14),
     "max_event_bytes": ("14", 14),
+    "max_event_values": ("15", 15),
     "resend_bytes": ("1000000", 1_000_000),
     "numbered": ("true", True),
     "packing": ("false", False),
@@ -65,7 +66,7 @@ KUBERNETES = {
 
 
 def refusal(**values: Any) -> str:
-    """What is said about these settings."""
+    """The error about these settings."""
     with pytest.raises(InvalidSettings) as caught:
         EventBusSettings(**values)
     return str(caught.value)
@@ -153,7 +154,7 @@ def test_topics_are_no_patterns(text: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("text", ['["a"', "[a, b]", '{"a": 1}', "[1]", '["a", null]'])
 def test_topics_that_are_almost_json(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What begins like JSON has to be a list of texts."""
+    """A text that begins like JSON has to be a list of texts."""
     monkeypatch.setenv("EVENTBUS_TOPICS", text)
     assert refusal() == f'EVENTBUS_TOPICS={text!r}: it is not a JSON list of texts, such as ["a", "b"]; a,b will do, too'
 
@@ -382,7 +383,7 @@ def test_a_host_with_a_port(text: str, host: str, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("text", ["a b", "http://bus/", "bus:", ":::1", "[bus", "bus/5559", "a,b"])
 def test_what_is_no_host(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What can be neither a name nor an address is refused as such."""
+    """A text that can be neither a name nor an address is refused as such."""
     monkeypatch.setenv("EVENTBUS_HOST", text)
     assert "it is not the name or the address of a host" in refusal()
 
@@ -407,7 +408,7 @@ def test_equal_ports() -> None:
 def test_a_variable_of_kubernetes_with_the_name_of_a_setting(
     name: str, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What Kubernetes sets for a service whose name makes it a setting is named as such, with what to do."""
+    """Variables that Kubernetes sets for a service with the name of a setting are named as such, with the remedy."""
     monkeypatch.setenv(name, "tcp://10.0.0.1:5559")
     assert refusal() == (
         f"{name}=tcp://10.0.0.1:5559 is set by Kubernetes for a service called {service}: "

@@ -1,4 +1,4 @@
-"""What a publisher keeps beside its socket: messages that wait, and messages that may have to be sent again. Pure."""
+"""The messages that a publisher keeps beside its socket: those that wait, and those that may have to be sent again. Pure."""
 
 from collections import deque
 from itertools import islice

@@ -18,12 +18,13 @@ from eventbus.errors import EventBusError, NotConnected, SendBufferFull, SendTim
 from eventbus.observe.stats import DropLog, DropReason
 from eventbus.options import ZeroMQOptions
 from eventbus.policies import SendPolicy
+from eventbus.transports.waiting import may_wait
 from eventbus.transports.zeromq.context import unless_closed
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.outbox import Outbox
 from eventbus.transports.zeromq.policy import ConnectionStatus
 from eventbus.transports.zeromq.sockets import connecting_socket, is_ipv6_endpoint
-from eventbus.wire.frames import MAX_TOPIC_BYTES, topic_of
+from eventbus.wire.frames import MAX_TOPIC_BYTES, PRIVATE, topic_of
 from eventbus.wire.notices import LimitNotice
 
 # Plain integers: pyzmq's enums cost a conversion in each call.
@@ -96,6 +97,8 @@ class Publisher:
         self._send_frame: Callable[[bytes, int], object] = _raise_again
 
     def _connect(self) -> None:
+        # Prefixes to which anybody subscribes at the proxy, without the clients' tokens: as this socket has been told.
+        self._subscribed: set[bytes] = set()
         # Subscriptions count against high-water marks too, and must never be lost: no limit for what is received.
         self._socket = connecting_socket(
             self._context,
@@ -124,7 +127,7 @@ class Publisher:
 
     @property
     def held(self) -> int:
-        """How many events wait in the outbox."""
+        """The number of events that wait in the outbox."""
         with self._lock:
             return self._outbox.events
 
@@ -229,6 +232,18 @@ class Publisher:
         with self._lock:
             self._expected.discard(token)
 
+    def has_subscriber(self, topic: bytes) -> bool | None:
+        """Whether anybody is known to subscribe to a topic or a prefix of it; None while holding.
+
+        What another proxy has told before a reconnection counts, too, because the socket keeps it.
+        """
+        with self._lock:
+            if self._holding:
+                return None
+            self.drain()
+            subscribed = self._subscribed
+            return topic in subscribed or any(topic[:length] in subscribed for length in range(len(topic)))
+
     def drain(self) -> None:
         """Read the subscriptions that have come. Call it regularly: libzmq queues them without a limit."""
         with self._lock, unless_closed(self._socket):
@@ -267,11 +282,16 @@ class Publisher:
             change = self._socket.recv(_NOWAIT)
             if change[:1] == _SUBSCRIBED:
                 self._expected.discard(change[1:])
+                if change[1:2] != PRIVATE:
+                    self._subscribed.add(change[1:])
+                    continue
                 limit = LimitNotice.of(change)
                 if limit is not None:
                     self._told_limit = limit.max_payload_bytes
                     self._limit_payloads(self._told_limit)
-            elif change[:1] != _UNSUBSCRIBED:
+            elif change[:1] == _UNSUBSCRIBED:
+                self._subscribed.discard(change[1:])
+            else:
                 self._on_notice(change)
 
     def _send_later(self, topic: bytes, payload: bytes, count: int) -> bool:
@@ -281,11 +301,11 @@ class Publisher:
         """
         deadline = Deadline(self._options.send_timeout)
         while not self._try_to_send(topic, payload, count):
-            if self._options.send_policy is SendPolicy.RAISE:
-                raise SendBufferFull(self._endpoint, self._options.send_hwm)
             if self._options.send_policy is SendPolicy.DROP:
                 self._drops.add(DropReason.SEND_BUFFER, count)
                 return False
+            if self._options.send_policy is SendPolicy.RAISE or not may_wait():
+                raise SendBufferFull(self._endpoint, self._options.send_hwm)
             if deadline.passed():
                 raise SendTimeout(self._endpoint, self._options.send_hwm, self._options.send_timeout)
             sleep(_RETRY_S)

@@ -182,6 +182,13 @@ class ZeroMQTransport:
         link = self._link
         return link is not None and link.is_up()
 
+    def sibling(self) -> "ZeroMQTransport":
+        return ZeroMQTransport(self._host, *self._ports, self._options)
+
+    def has_subscriber(self, topic: bytes, timeout: float = 0.0) -> bool | None:
+        link = self._link
+        return None if link is None else link.has_subscriber(topic, timeout)
+
     def close(self, timeout: float) -> None:
         self._closings += 1
         link = self._link
@@ -355,7 +362,7 @@ class ZeroMQTransport:
         shared_context.release(deadline.left())
 
     def _what_is_missing(self, link: ProxyLink) -> str:
-        """Which of the two connections is down, for the error."""
+        """Name the connections that are down, for the error."""
         publishing, subscribing = link.statuses()
         match publishing.up, subscribing.up:
             case False, True:

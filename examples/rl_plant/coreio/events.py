@@ -1,4 +1,4 @@
-"""What is said to and by the plant's input and output. Other services import the events from here and nothing else."""
+"""The events to and from the plant's input and output. Other services import the events from here and nothing else."""
 
 from enum import auto
 from uuid import uuid4
@@ -10,7 +10,7 @@ from plant import Action, Observation
 
 
 class IOEventType(BaseEventType):
-    """What can be asked for, and what has happened."""
+    """The types of these events: requests, and facts."""
 
     write_to_opc = auto()
     read_from_opc = auto()

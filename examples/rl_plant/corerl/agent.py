@@ -15,7 +15,6 @@ from eventbus.container import RestartPolicy, Service
 from plant import Action, Observation
 
 PACE = 0.015  # seconds from an observation to the action
-ASK_AGAIN = 0.5  # seconds without an answer
 HEARTBEAT = 0.5  # seconds between two
 
 VIOLATIONS = {Zone.YELLOW: RLEventType.yellow_zone_violation, Zone.RED: RLEventType.red_zone_violation}
@@ -24,17 +23,19 @@ VIOLATIONS = {Zone.YELLOW: RLEventType.yellow_zone_violation, Zone.RED: RLEventT
 class Agent(Service[RLEvent, RLEventType, RLEventTopic]):
     """Asks for an observation, decides, writes the action, and asks again.
 
-    It needs no memory: the observation tells which step the plant is at. So it goes on there when it was killed, when coreio
-    was, or when something was lost on the way; an action that has not come to the plant it writes again.
+    It needs no memory: the observation tells the step of the plant. So it goes on there after it was killed, coreio was
+    killed, or a message was lost; it writes an action again that has not arrived at the plant.
 
     Args:
         bus: the client for its own events.
         io: the client for those of coreio, at the same proxy.
+        answer_timeout: the seconds without an answer after which it asks again.
     """
 
-    def __init__(self, bus: RLEventBusClient, io: IOEventBusClient) -> None:
+    def __init__(self, bus: RLEventBusClient, io: IOEventBusClient, answer_timeout: float = 0.5) -> None:
         super().__init__(bus, RLEventTopic.corerl, restart=RestartPolicy(limit=5, window=60.0))
         self._io = io
+        self._answer_timeout = answer_timeout
         self._readings: SimpleQueue[IOEvent] = SimpleQueue()
         self._next_heartbeat = monotonic()
 
@@ -62,8 +63,8 @@ class Agent(Service[RLEvent, RLEventType, RLEventTopic]):
         self.request_stop()
 
     def _observe(self) -> Observation | None:
-        """Ask how the plant is until an answer comes; None when it is to stop."""
-        asked = set()  # since the last action: an answer to any of these tells what has become of it, however late
+        """Ask for the state of the plant until an answer comes; None when the agent is to stop."""
+        asked = set()  # since the last action: a late answer to any of these shows the effect of the action, too
         while not self.stopping:
             if monotonic() >= self._next_heartbeat:
                 self._emit_heartbeat()
@@ -71,7 +72,7 @@ class Agent(Service[RLEvent, RLEventType, RLEventTopic]):
             asked.add(question.id)
             self._io.emit_event(question, IOEventTopic.coreio)
             with suppress(Empty):
-                while (reading := self._readings.get(timeout=ASK_AGAIN)).answers not in asked:
+                while (reading := self._readings.get(timeout=self._answer_timeout)).answers not in asked:
                     pass
                 return reading.observation
         return None

@@ -1,4 +1,4 @@
-"""What was heard of a run, put together event by event. Pure: in which order events come, or how often, does not matter."""
+"""The course of a run, put together event by event. Pure: the order of events and their repetition do not matter."""
 
 from collections import defaultdict
 
@@ -90,7 +90,7 @@ class Course:
                 self.ended.add("coreio")
 
     def counts_of(self, service: str) -> dict[str, int]:
-        """What all processes of a service have told together."""
+        """The counts of all processes of a service together."""
         total: dict[str, int] = defaultdict(int)
         for counts in self.counts[service].values():
             for name, count in counts.items():

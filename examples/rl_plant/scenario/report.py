@@ -1,4 +1,4 @@
-"""What a run has come to, as one object for programs and as lines for people. Pure."""
+"""The result of a run, as one object for programs and as lines for people. Pure."""
 
 from collections.abc import Mapping
 
@@ -31,7 +31,7 @@ class ServiceReport(BaseModel):
 
 
 class Report(BaseModel):
-    """What a run has come to.
+    """The result of a run.
 
     Attributes:
         steps: control steps that the plant has done, and that belong to the run.

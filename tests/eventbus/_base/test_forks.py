@@ -24,7 +24,7 @@ class Forked:
 
 
 def told_in_child() -> list[str]:
-    """What a forked child is told."""
+    """The notices that a forked child gets."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

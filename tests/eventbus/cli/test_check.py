@@ -29,7 +29,7 @@ def at(pub_port: int, sub_port: int) -> tuple[str, ...]:
 
 
 def failure(done: subprocess.CompletedProcess[str], step: str) -> str:
-    """What is said of the step that has failed; those before it are well, those after it were not tried."""
+    """The result of the step that has failed; those before it are good, those after it were not tried."""
     assert done.returncode == 1
     assert not done.stderr.startswith("eventbus: ")  # where the log of a proxy in this process goes
     lines = done.stdout.splitlines()
@@ -124,7 +124,7 @@ def test_name_servers_that_are_silent(monkeypatch: pytest.MonkeyPatch, run: Run)
 
 
 def test_nobody_listens(run: Run, dead_ports: tuple[int, int]) -> None:
-    """Where nobody listens at either port, a proxy is to be started."""
+    """If nobody listens at either port, the remedy is to start a proxy."""
     said = failure(run("check", *at(*dead_ports)), "publishers")
     assert said.startswith(f"nothing listens at tcp://127.0.0.1:{dead_ports[0]}: start a proxy there with `eventbus proxy`")
 
@@ -190,7 +190,7 @@ def test_a_proxy_that_hangs(run: Run) -> None:
 
 
 def test_a_firewall(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing comes back at all, the firewall is named. A full backlog drops packets as one does."""
+    """If nothing comes back at all, the firewall is named. A full backlog drops packets as one does."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

@@ -1,4 +1,4 @@
-"""What the commands write to stderr: lines for people, or JSON and nothing else."""
+"""The stderr of the commands: lines for people, or JSON and nothing else."""
 
 import re
 import signal

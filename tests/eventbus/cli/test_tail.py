@@ -74,7 +74,7 @@ def test_what_is_missing_is_said(publisher: Callable[[], Publisher], tailing: St
 
 @pytest.mark.process
 def test_numbers_that_json_does_not_have(publisher: Callable[[], Publisher], tailing: Start) -> None:
-    """What another publisher sends as NaN or as an endless number is null: the line can be parsed."""
+    """A number that another publisher sends as NaN or as infinite is null: the line can be parsed."""
     with tailing() as process:
         publisher().send_multipart([b"plant", b'{"type":"a","x":NaN,"y":[1e999],"z":1}'])
         assert "NaN" not in (line := output(process).readline())
@@ -165,7 +165,7 @@ def test_a_proxy_that_goes_away(start: Start) -> None:
         (("--where",), "--where"),
         (("--where=",), "write field=value"),
         (("--count", "0"), "--count"),
-        (("--format", "xml"), "'auto', 'text' or 'json'"),
+        (("--format", "xml"), "auto, text or json"),
     ],
 )
 def test_bad_arguments(run: Run, proxy: EventBusProxy, flags: tuple[str, ...], named: str) -> None:

@@ -79,7 +79,7 @@ def test_what_only_python_takes_for_json_is_text() -> None:
 
 @pytest.mark.parametrize("text", ["", "id", "=3", ".id=3", "sensor.=3", "sensor..id=3", "."])
 def test_what_is_no_condition(text: str) -> None:
-    """What is not field=value is an error that shows what is right."""
+    """A text that is not field=value is an error that shows the right form."""
     with pytest.raises(InvalidSettings, match="write field=value, for example --where"):
         Condition.parse(text)
 

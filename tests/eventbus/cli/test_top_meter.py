@@ -72,7 +72,7 @@ def test_the_fastest_is_the_first(meter: Meter) -> None:
     ids=range(10),
 )
 def test_events_are_counted_not_messages(meter: Meter, payload: bytes, expected: int) -> None:
-    """What is packed counts as its events, inflated too; what is longer than any array of ours counts as one."""
+    """A packed message counts as its events, inflated too; one longer than any array of ours counts as one."""
     count(meter, b"plant", payload)
     snapshot = meter.tick(1.0)
     assert (snapshot.total.events, snapshot.malformed) == (expected, 0)
@@ -95,14 +95,14 @@ def test_events_are_counted_not_messages(meter: Meter, payload: bytes, expected:
     ],
 )
 def test_what_is_malformed(meter: Meter, frame: bytes, payload: bytes) -> None:
-    """What is no event, or on no topic, is counted apart, and makes no line."""
+    """A message that is no event, or on no topic, is counted apart, and makes no line."""
     count(meter, frame, payload)
     snapshot = meter.tick(1.0)
     assert (snapshot.malformed, snapshot.total.events, snapshot.topics) == (1, 0, ())
 
 
 def test_publishers_are_told_apart_by_their_numbers(meter: Meter) -> None:
-    """Who numbers messages has a line, whatever the topic, how much is packed, and which headers are there."""
+    """A publisher that numbers messages has a line, whatever the topic, the packing and the headers."""
     one, two = Numbering(PUBLISHER), Numbering(OTHER)
     count(meter, one.next(b"a"))
     count(meter, one.next(b"a", 2), b"[" + EVENT + b"," + EVENT + b"]")

@@ -51,7 +51,7 @@ def test_a_failed_event_is_put_aside(connected: Callable[..., Bus], kind: str) -
 
 
 def test_the_headers_of_the_event_stay(connected: Callable[..., Bus]) -> None:
-    """What came with the event goes with the dead letter."""
+    """The headers of the event go with the dead letter."""
 
     class Tagging(Middleware):
         def emit(self, emission: Emission, call_next: EmitNext) -> None:

@@ -221,7 +221,7 @@ def test_a_function_that_returns_a_coroutine(connected: Callable[..., Bus]) -> N
 
 
 def test_rejects(connected: Callable[..., Bus], raw: RawPeers) -> None:
-    """What is no event is told with its reason, what the transport has skipped, too: as stats() counts it."""
+    """Messages that are no events reach hooks with their reason, also those the transport has skipped: as stats() counts."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC])
     client.start_consumer()
@@ -239,7 +239,7 @@ def test_rejects(connected: Callable[..., Bus], raw: RawPeers) -> None:
 
 
 def test_losses(connected: Callable[..., Bus], raw: RawPeers) -> None:
-    """What numbers show to be missing is told with its topic."""
+    """Events that numbers show to be missing reach hooks with their topic."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC])
     client.start_consumer()
@@ -330,7 +330,7 @@ def test_a_hook_that_is_added_later(connected: Callable[..., Bus]) -> None:
 def test_a_hook_that_raises_hurts_nobody(
     connected: Callable[..., Bus], raw: RawPeers, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
-    """What a hook raises is logged with its name; emitting, handling and other hooks go on, and so does the consumer."""
+    """A hook's exception is logged with its name; emitting, handling and other hooks go on, and so does the consumer."""
     hook = Told()
     client = connected(hooks=[Failing(error), hook], topics=[TOPIC])
     recorder = Recorder()
@@ -358,7 +358,7 @@ def test_an_interrupt_is_no_failure_of_a_hook() -> None:
 
 
 def test_what_no_hook_overrides_is_false() -> None:
-    """Who would have to work for what a hook is told can see that no hook wants to hear it."""
+    """Code that would have to prepare a hook's arguments can see that no hook wants them."""
 
     class OnlyDrops(EventBusHook):
         def dropped(self, reason: DropReason, count: int) -> None: ...
@@ -431,7 +431,7 @@ def test_a_hook_whose_methods_have_no_names(connected: Callable[..., Bus], caplo
 
 
 def test_many_events_of_any_sequence(connected: Callable[..., Bus]) -> None:
-    """What middleware makes of many events may be any sequence; hooks are given a tuple of it."""
+    """Middleware may replace many events by any sequence; hooks are given a tuple of it."""
 
     class Queueing(Middleware):
         def emit(self, emission: Emission, call_next: EmitNext) -> None:
@@ -444,7 +444,7 @@ def test_many_events_of_any_sequence(connected: Callable[..., Bus]) -> None:
 
 
 def test_attaching_many_under_hooks(connected: Callable[..., Bus]) -> None:
-    """What is made for a callback and a topic is made once, whatever is attached and detached meanwhile."""
+    """The object for a callback and a topic is made once, whatever is attached and detached meanwhile."""
     client = connected(hooks=[Told()], topics=[TOPIC])
     client.attach_callback(UPDATED, handle)
     (before,) = client._parts.dispatcher.route_of(b"my_service")[UPDATED]
@@ -561,7 +561,7 @@ def test_async_handlers_are_timed(connected: Callable[..., Bus]) -> None:
 
 
 def test_a_disabled_client_tells_nothing() -> None:
-    """What is not enabled emits to nobody, and so tells nobody of it."""
+    """A client that is not enabled emits to nobody, and so calls no hook."""
     hook, later = Told(), Told()
     with Bus(MyEvent, enabled=False, hooks=[hook]) as client:
         client.add_hook(later)

@@ -116,7 +116,7 @@ def test_a_change_is_logged(status: Status, state: ClientState, level: int, capl
 
 @pytest.mark.parametrize("trouble", ["degraded", "diagnosed", "overdue"])
 def test_recovery_has_the_level_of_the_trouble(status: Status, trouble: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Who is warned is also told that it is over, once; closing, and what comes after it, is for information."""
+    """The end of a trouble logged as a warning is logged as one, once; closing, and what comes after it, as INFO."""
     caplog.set_level(logging.INFO)
     status.change(CONNECTING, "opened")
     if trouble == "degraded":
@@ -153,7 +153,7 @@ def test_an_echo_is_noted(status: Status) -> None:
 
 
 def test_changes_are_told_in_order(status: Status) -> None:
-    """Whoever changes the state, each listener gets an unbroken chain: each change begins where the last one ended."""
+    """With any threads changing the state, each listener gets an unbroken chain: each change begins where the last ended."""
     one, two = Changes(), Changes()
     status.listen(one)
     status.listen(two)
@@ -190,7 +190,7 @@ def test_a_slow_listener_holds_up_nobody_but_listeners(status: Status) -> None:
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
 def test_a_failing_listener_is_logged(status: Status, error: type[BaseException], caplog: pytest.LogCaptureFixture) -> None:
-    """What a listener raises is logged with the change; the others are told, and it is told of the next change."""
+    """A listener's exception is logged with the change; the others get the change, and it gets the next one."""
 
     def fail(change: StateChange) -> None:
         raise error("on purpose")
@@ -396,7 +396,7 @@ def test_a_failure_ends_with_the_next_opening(status: Status) -> None:
 
 
 def test_a_failure_is_there_before_it_is_told(status: Status) -> None:
-    """Whoever learns that the state is CLOSED, by waiting or listening, finds the failure that made it so."""
+    """A thread that learns that the state is CLOSED, by waiting or listening, finds the failure that caused it."""
     found: list[str] = []
 
     def look(_: object) -> None:

@@ -65,7 +65,7 @@ def test_unknown_types_do_not_fill_memory() -> None:
 
 
 def test_only_reasons_that_occurred() -> None:
-    """Where nothing was dropped or rejected, no reason is mentioned."""
+    """If nothing was dropped or rejected, no reason is mentioned."""
     assert snapshot(Counters()) == EventBusStats()
     assert (EventBusStats().drops, EventBusStats().rejects, EventBusStats().unknown_types) == ({}, {}, {})
 

@@ -25,14 +25,14 @@ HEADER = MARK + bytes(range(20))
 
 
 def refusal(text: str) -> str:
-    """What is said about an allow-list."""
+    """The error about an allow-list."""
     with pytest.raises(InvalidSettings) as caught:
         AllowList.parse(text)
     return str(caught.value)
 
 
 def topics(*patterns: str) -> TopicRule:
-    """What these patterns mean."""
+    """The rules from these patterns."""
     [client] = AllowList.parse(listed("ann", ANN, subscribe=list(patterns))).clients.values()
     return client.subscribe
 
@@ -707,7 +707,7 @@ def test_a_rule_is_lifted_only_by_name(file: Path, caplog: pytest.LogCaptureFixt
 
 
 def test_an_expelled_client_does_not_come_back_with_more(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What the file said of a client counts, too, while the client is expelled."""
+    """The file's rules for a client count while the client is expelled, too."""
     write_list(file, listed("ann", ANN, publish=["plant"]), listed("bob", BOB))
     allow_list = AllowListFile(file)
     allow_list.expel(ANN)

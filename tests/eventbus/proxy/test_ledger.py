@@ -52,7 +52,7 @@ def test_a_new_connection_counts_from_its_beginning() -> None:
 
 
 def test_subscriptions_are_shared_out_by_bytes() -> None:
-    """Who has sent most since the last sample has made most of the new subscriptions."""
+    """The connection that has sent most since the last sample has made most of the new subscriptions."""
     shares = SubscriptionShares()
     shares.update({ONE: 5_000}, set(), made=0, live=100)
     shares.update({ONE: 5_020, TWO: 20_000}, {TWO}, made=1_000, live=1_100)

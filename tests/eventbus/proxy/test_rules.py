@@ -220,7 +220,7 @@ def test_the_log_names_who_is_denied(
 def test_a_client_learns_what_it_is_denied(
     guarded: Guarded, boss: ClientKeys, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What it could not publish is counted as dropped, and both kinds of denial are said with their topics; to it alone."""
+    """Its denied events count as dropped, and it logs both kinds of denial with their topics; no other client does."""
     other = guarded.connected(boss)
     client = guarded.connected(guarded.admit(name, publish=["other"], subscribe=["other"]))
     for number in range(10):

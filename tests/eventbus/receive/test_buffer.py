@@ -52,7 +52,7 @@ def test_close_sends_waiting_readers_home(buffer: ReceiveBuffer[int]) -> None:
 
 
 def test_closed_stays_readable(buffer: ReceiveBuffer[int]) -> None:
-    """What is in a closed buffer can be read, then None comes at once."""
+    """Events in a closed buffer can be read, then None comes at once."""
     buffer.extend([1])
     buffer.close()
     assert [buffer.get(None), buffer.get(None)] == [1, None]

@@ -96,7 +96,12 @@ def test_it_starts_only_while_connected() -> None:
 class Bench:
     """A consumer in memory that is subscribed to `my_service` and runs, and a publisher that numbers."""
 
-    def __init__(self, max_event_bytes: int | None = None, throttle: LogThrottle | None = None) -> None:
+    def __init__(
+        self,
+        max_event_bytes: int | None = None,
+        throttle: LogThrottle | None = None,
+        max_event_values: int | None = None,
+    ) -> None:
         hub = MemoryHub()
         self.recorder = Recorder()
         self.numbering = Numbering()
@@ -116,6 +121,7 @@ class Bench:
             self.counters,
             Hooks(),
             max_event_bytes=max_event_bytes,
+            max_event_values=max_event_values,
             throttle=throttle,
         )
         self.open()
@@ -148,8 +154,12 @@ def benches() -> Iterator[Callable[..., Bench]]:
     """Makes benches, with the options that it is given, and closes them at the end."""
     with ExitStack() as stack:
 
-        def make(max_event_bytes: int | None = None, throttle: LogThrottle | None = None) -> Bench:
-            made = Bench(max_event_bytes, throttle)
+        def make(
+            max_event_bytes: int | None = None,
+            throttle: LogThrottle | None = None,
+            max_event_values: int | None = None,
+        ) -> Bench:
+            made = Bench(max_event_bytes, throttle, max_event_values)
             stack.callback(made.close)
             return made
 
@@ -242,7 +252,7 @@ def test_what_is_not_subscribed_is_not_missed(bench: Bench) -> None:
 
 
 def test_a_pause_is_not_missed(bench: Bench) -> None:
-    """What was sent while a topic was unsubscribed is not lost; what goes missing after that is."""
+    """Events sent while a topic was unsubscribed are not lost; those missing after that are."""
     bench.send(1)
     bench.dispatcher.unsubscribe(b"my_service")
     bench.consumer.forget(b"my_service")
@@ -305,6 +315,20 @@ def test_what_is_too_large_is_not_decoded(benches: Callable[..., Bench], caplog:
     eventually(lambda: bench.stats().rejected == 1)
     [line] = caplog.records
     assert "61 bytes, the limit is 60" in line.getMessage()
+
+
+@pytest.mark.parametrize("pack", [bytes, zlib.compress], ids=["plain", "compressed"])
+def test_an_event_with_too_many_values_is_not_decoded(
+    benches: Callable[..., Bench], pack: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    """However it is sent, an event with more values than allowed is refused; the events before and after it are not."""
+    bench = benches(max_event_bytes=16_777_216, max_event_values=20)
+    values = b'{"type":"updated","time":"","value":1,"more":[' + b"1," * 30 + b"1]}"
+    for payload in (json_of(1), pack(values), json_of(2)):
+        bench.sender.send(b"my_service", payload)
+    assert bench.recorder.wait_for(2) == [1, 2]
+    assert bench.stats().rejects == {RejectReason.TOO_LARGE: 1}
+    assert "more values than the limit, which is 20" in caplog.messages[0]
 
 
 @pytest.mark.parametrize("space", [b"", b" "])
@@ -380,7 +404,7 @@ def test_a_topic_that_is_too_long_is_not_remembered() -> None:
 
 
 def test_a_topic_that_is_not_subscribed_is_not_measured(benches: Callable[..., Bench]) -> None:
-    """What is too large on a topic that only begins like a subscribed one is not this client's, and not counted."""
+    """A message too large on a topic that only begins like a subscribed one is not this client's, and not counted."""
     bench = benches(max_event_bytes=30)
     bench.sender.send(b"my_service_scheduler", json_of(1))
     bench.sender.send(b"my_service", b'{"type":"updated","time":""}')

@@ -1,4 +1,4 @@
-"""What a client does when the receive buffer is full, and how it says so."""
+"""The policies of a client whose receive buffer is full, and its log of it."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -279,7 +279,7 @@ def test_what_a_transport_drops_counts_too() -> None:
 
 
 def test_rejects_are_counted_by_reason(bus: Bus, raw: RawPeers) -> None:
-    """What is no event is counted for its reason, what the transport has skipped as well."""
+    """A message that is no event is counted for its reason, one that the transport has skipped as well."""
     recorder = Recorder()
     bus.attach_callback(UPDATED, recorder)
     bus.start_consumer()

@@ -29,7 +29,7 @@ class Meters:
     reader: InMemoryMetricReader
 
     def read(self) -> dict[str, Metric]:
-        """What was measured, by name."""
+        """The measurements, by name."""
         data = self.reader.get_metrics_data()
         if data is None:
             return {}

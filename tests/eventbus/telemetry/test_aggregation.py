@@ -1,4 +1,4 @@
-"""What telemetry adds up: nothing is lost or counted twice, whoever adds and reads meanwhile, and memory is bounded."""
+"""Sums of telemetry: nothing is lost or counted twice with any number of writers and readers, and memory is bounded."""
 
 import os
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def test_what_waits_is_bounded() -> None:
 
 
 def test_threads_add_and_read_at_once() -> None:
-    """What many threads add while others read is all there in the end, once."""
+    """Values that many threads add while others read are all there in the end, once."""
     volume, timed = Volume(), Durations(BOUNDS)
 
     def work(number: int) -> None:

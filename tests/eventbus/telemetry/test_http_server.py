@@ -19,7 +19,7 @@ from tests.web import ask
 
 
 class Subject:
-    """What the server is about; a test may replace any of it."""
+    """The facts that the server shows; a test may replace any of them."""
 
     def __init__(self) -> None:
         self.live: Callable[[], tuple[bool, Facts]] = lambda: (True, {"uptime": 1.5})
@@ -65,7 +65,7 @@ def exchange(server: ProbeServer, content: bytes) -> bytes:
 
 
 def read(connection: socket.socket) -> bytes:
-    """What comes until the end."""
+    """The bytes that come until the end."""
     found = b""
     try:
         while part := connection.recv(65_536):
@@ -181,7 +181,7 @@ def test_what_hangs_is_told(subject: Subject) -> None:
 
 
 def test_many_ask_at_once(server: ProbeServer, subject: Subject) -> None:
-    """Whoever asks while an answer is being found gets the same one."""
+    """A client that asks while an answer is being found gets the same one."""
     go = Event()
     asked: list[None] = []
 
@@ -228,7 +228,7 @@ def test_silent_connections_keep_nobody_out(server: ProbeServer) -> None:
 
 
 def _answering(server: ProbeServer) -> int:
-    """How many connections wait for an answer."""
+    """The number of connections that wait for an answer."""
     running = server._server
     return sum(each.answering for each in list(running._open.values())) if running else 0
 
@@ -278,7 +278,7 @@ def test_headers_are_thrown_away(server: ProbeServer) -> None:
 
 
 def test_half_a_request_is_not_answered(server: ProbeServer, subject: Subject) -> None:
-    """Who ends before the blank line gets no answer, and nothing is asked for it."""
+    """A client that ends before the blank line gets no answer, and nothing is computed for it."""
     asked: list[None] = []
 
     def count() -> tuple[bool, Facts]:
@@ -316,7 +316,7 @@ def test_a_bad_first_line(server: ProbeServer, line: bytes, status: bytes) -> No
 
 
 def test_a_connection_that_takes_for_ever_is_ended(subject: Subject) -> None:
-    """Who sends a byte now and then, and never comes to an end, is disconnected."""
+    """A client that sends a byte now and then, and never comes to an end, is disconnected."""
     limits = HttpLimits(connection_timeout=0.1, check_interval=0.01)
     with subject.server(limits=limits) as server, connect(server) as connection:
 
@@ -331,7 +331,7 @@ def test_a_connection_that_takes_for_ever_is_ended(subject: Subject) -> None:
 
 
 def test_nobody_waits_for_silence(subject: Subject) -> None:
-    """Who says nothing at all is disconnected without an answer."""
+    """A client that sends nothing at all is disconnected without an answer."""
     with subject.server(limits=HttpLimits(silence_timeout=0.05)) as server, connect(server) as connection:
         assert read(connection) == b""
 

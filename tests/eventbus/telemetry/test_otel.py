@@ -208,7 +208,7 @@ def test_attributes_say_where(metrics: OpenTelemetryMetrics, meters: Meters, sen
 
 
 def test_without_a_proxy_there_is_no_server(meters: Meters, sent: Sent) -> None:
-    """Where no host is known, such as in memory, nothing is said of one."""
+    """Without a known host, such as in memory, no attribute names one."""
     OpenTelemetryMetrics(meter_provider=meters.provider).emit(emission(), sent)
     [point] = meters.read()["messaging.client.sent.messages"].data.data_points
     assert point.attributes is not None
@@ -231,7 +231,7 @@ def test_invented_topics_count_together(metrics: OpenTelemetryMetrics, meters: M
 
 
 def counts_of(meters: Meters, name: str, attribute: str) -> dict[str, float]:
-    """What a metric has counted, by one of its attributes."""
+    """The counts of a metric, by one of its attributes."""
     found: dict[str, float] = {}
     for point in meters.read()[name].data.data_points:
         assert isinstance(point, NumberDataPoint)
@@ -281,7 +281,7 @@ def test_clients_of_one_provider_share_gauges(meters: Meters, caplog: pytest.Log
 
 
 def test_clients_of_one_bus_count_together(meters: Meters, sent: Sent) -> None:
-    """What several clients of a bus count is added up, from several threads too; another bus has values of its own."""
+    """The counts of several clients of a bus are added up, from several threads too; another bus has values of its own."""
     clients = [OpenTelemetryMetrics("plant-1", 5559, 5560, meter_provider=meters.provider) for _ in range(4)]
     elsewhere = OpenTelemetryMetrics("plant-2", 5559, 5560, meter_provider=meters.provider)
 
@@ -320,7 +320,7 @@ def test_a_part_of_the_calls_is_timed(meters: Meters, sent: Sent, timed: float, 
 
 
 def timed_points(meters: Meters, name: str) -> dict[tuple[str, str | None], int]:
-    """How many values a histogram has, by topic and error."""
+    """The number of values that a histogram has, by topic and error."""
     return {key: point.count for key, point in timed(meters, name).items()}
 
 
@@ -390,7 +390,7 @@ def test_what_calls_is_the_parent(traces: OpenTelemetryTraces, spans: Spans, sen
 
 
 def test_inside_the_span(traces: OpenTelemetryTraces, spans: Spans) -> None:
-    """What is inside of it, such as another middleware, finds the span as the current one."""
+    """Anything inside of it, such as another middleware, finds the span as the current one."""
     seen: list[int] = []
     traces.emit(emission(), lambda _: seen.append(trace.get_current_span().get_span_context().span_id))
     [span] = spans.wait_for(1)
@@ -432,7 +432,7 @@ def test_baggage_alone_is_no_context(traces: OpenTelemetryTraces, spans: Spans, 
 
 
 def test_a_context_that_is_too_long_stays_behind(spans: Spans, sent: Sent) -> None:
-    """Where baggage would make the headers too long, the event goes without it, and the trace goes on."""
+    """If baggage would make the headers too long, the event goes without it, and the trace goes on."""
     traces = OpenTelemetryTraces(baggage=True, tracer_provider=spans.provider)
     token = context.attach(baggage.set_baggage("much", "x" * 4_000, baggage.set_baggage("more", "y" * 4_000)))
     traces.emit(emission(headers={"own": "z" * 1_000}), sent)
@@ -484,7 +484,7 @@ def test_handling_is_a_span(traces: OpenTelemetryTraces, spans: Spans) -> None:
 
 
 def test_emitting_inside_a_handler_continues_the_trace(traces: OpenTelemetryTraces, spans: Spans, sent: Sent) -> None:
-    """What a handler emits belongs to the trace of the event that it handles."""
+    """An event that a handler emits belongs to the trace of the event that it handles."""
     traces.handle(delivery({"traceparent": TRACEPARENT}), lambda _: traces.emit(emission(), sent))
     emitted, handled = spans.wait_for(2)
     assert emitted.parent == handled.get_span_context()
@@ -541,7 +541,7 @@ def test_any_headers_reach_the_handler(headers: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), asyncio.CancelledError("stopped")])
 def test_a_failing_handler(traces: OpenTelemetryTraces, spans: Spans, error: BaseException) -> None:
-    """What a handler raises goes on, and is an error of its span: status, type, and the exception with its traceback."""
+    """A handler's exception goes on, and is an error of its span: status, type, and the exception with its traceback."""
     with pytest.raises(type(error)):
         traces.handle(delivery(), failing(error))
     [span] = spans.wait_for(1)
@@ -586,7 +586,7 @@ def test_async_handlers(traces: OpenTelemetryTraces, spans: Spans, sent: Sent) -
 
 
 def test_a_failing_async_handler(traces: OpenTelemetryTraces, spans: Spans) -> None:
-    """What an async handler raises goes on, and is an error of its span."""
+    """An async handler's exception goes on, and is an error of its span."""
 
     async def fail(_: Delivery) -> object:
         await asyncio.sleep(0)
@@ -649,7 +649,7 @@ def test_a_broken_propagator(traces: OpenTelemetryTraces, sent: Sent) -> None:
 
 
 def handled_with_baggage(traces: OpenTelemetryTraces, *, is_async: bool) -> tuple[Mapping[str, object], Headers]:
-    """What a handler finds in its context, and what its middleware finds in the headers, if baggage came with its event."""
+    """The baggage in a handler's context, and in the headers that its middleware gets, if baggage came with its event."""
     given = delivery({"traceparent": TRACEPARENT, "baggage": "plant=north", "own": "7"})
     found: list[tuple[Mapping[str, object], Headers]] = []
 
@@ -703,7 +703,7 @@ def test_baggage_goes_on_with_the_option_only(spans: Spans, sent: Sent, allowed:
 
 
 def test_a_dead_letter_has_no_foreign_baggage(traces: OpenTelemetryTraces, sent: Sent) -> None:
-    """What DeadLetter puts aside inside of the tracing middleware goes without the baggage that came."""
+    """An event that DeadLetter puts aside inside of the tracing middleware goes without the baggage that came."""
     letters = DeadLetter(MyEventTopic.other)
     given = Delivery(event(), "my_service", {"baggage": "plant=north", "own": "7"}, "app.Tank.fill", sent)
     with pytest.raises(ValueError, match="no"):

@@ -74,7 +74,7 @@ def test_emitted_and_received(hook: PrometheusHook, value: Value) -> None:
 
 
 def test_handlers(hook: PrometheusHook, value: Value) -> None:
-    """How long a handler takes goes into a histogram by its outcome, in seconds; errors are counted by their type."""
+    """The duration of a handler goes into a histogram by its outcome, in seconds; errors are counted by their type."""
     hook.handled("plant", event(), "app.Tank.fill", 0.002)
     hook.handled("plant", event(), "app.Tank.fill", 0.2)
     hook.handler_failed("plant", event(), "app.Tank.fill", 3.0, ValueError("no"))
@@ -220,7 +220,7 @@ def test_hooks_share_a_registry(registry: CollectorRegistry, value: Value) -> No
 
 
 def test_a_registry_is_not_kept_alive() -> None:
-    """What hooks share of a registry goes with it."""
+    """The part of a registry that hooks share goes with it."""
     registry = CollectorRegistry()
     gone = weakref.ref(registry)
     PrometheusHook(registry).emitted("plant", [event()], 10)
@@ -280,7 +280,7 @@ def test_members_of_enums_are_topics(hook: PrometheusHook, value: Value) -> None
 
 
 def test_threads_share_a_hook(hook: PrometheusHook, value: Value) -> None:
-    """What many threads tell at once is all counted."""
+    """Calls from many threads at once are all counted."""
 
     def tell(number: int) -> None:
         for count in range(500):

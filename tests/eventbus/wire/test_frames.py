@@ -148,7 +148,7 @@ def test_messages_drops_exactly_the_malformed_one(malformed: list[bytes]) -> Non
     ids=["one-frame", "payload-only", "two-payloads", "two-topics", "three-topics", "control"],
 )
 def test_messages_subscribed_to_everything(malformed: list[bytes]) -> None:
-    """Where any frame may start a message, a malformed one still costs no neighbour."""
+    """If any frame may start a message, a malformed one still costs no neighbour."""
     (topics, payloads), count = messages([*GOOD, *malformed, *GOOD], Prefixes([b""]))
     received = list(zip(topics, payloads, strict=True))
     assert (received[0], received[-1]) == (tuple(GOOD), tuple(GOOD))

@@ -31,7 +31,7 @@ def sent(numbering: Numbering, topic: bytes = TOPIC, count: int = 1) -> bytes:
 
 
 def lost(gaps: Gaps, *frames: bytes) -> dict[bytes, int]:
-    """What is lost, by topic, when these come as one batch."""
+    """The losses, by topic, when these come as one batch."""
     return gaps.read(list(frames), wanted)[1]
 
 
@@ -46,7 +46,7 @@ def test_a_frame_goes_on_after_the_topic() -> None:
 
 
 def test_a_frame_of_several_events_carries_their_count() -> None:
-    """Where a message carries several events, their count stands before the number, which counts each of them."""
+    """If a message carries several events, their count stands before the number, which counts each of them."""
     numbering = Numbering(PUBLISHER)
     sent(numbering)
     assert sent(numbering, count=300) == TOPIC + b"\0" + PUBLISHER + b"\0\0\1\x2c" + b"\0\0\0\0\0\0\1\x2d"
@@ -207,7 +207,7 @@ def test_only_wanted_topics_count() -> None:
 
 
 def test_a_forgotten_topic_begins_anew() -> None:
-    """What is missing while a topic is not subscribed is not lost; other topics go on, also one that begins like it."""
+    """Events missing while a topic is not subscribed are not lost; other topics go on, also one that begins like it."""
     numbering, gaps = Numbering(), Gaps()
     lost(gaps, sent(numbering), sent(numbering, OTHER))
     sent(numbering), sent(numbering, OTHER)
@@ -256,7 +256,7 @@ def test_a_flood_of_publishers_takes_bounded_memory() -> None:
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent, and whether it arrives."""
+    """Messages that are sent, and whether each arrives."""
 
     publisher: int
     topic: bytes

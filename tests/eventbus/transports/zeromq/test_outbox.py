@@ -77,7 +77,7 @@ def test_the_oldest_can_be_left_out() -> None:
 
 
 def test_a_connection_that_is_lost_again_in_between() -> None:
-    """What was sent again is recent again: it comes before what was still to be sent again, and with its new time."""
+    """A message that was sent again is recent again: it comes before those still to be sent, and with its new time."""
     buffer = ResendBuffer(1_000_000)
     for number in range(4):
         buffer.sent(0.0, b"t", b"%d" % number)
@@ -210,7 +210,7 @@ def test_small_messages_are_never_given_up() -> None:
 
 
 def test_another_proxy_begins_anew() -> None:
-    """What a message is blamed for at one proxy does not count at another one."""
+    """The refusals at one proxy do not count at another one."""
     buffer = buffer_of(5_000)
     for _ in range(5):
         assert buffer.refused(at_least=1_024) is None

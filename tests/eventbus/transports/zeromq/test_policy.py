@@ -13,8 +13,8 @@ from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.policy import (
     ConnectionStatus,
     ConnectionStatuses,
+    Decision,
     PolicyState,
-    Step,
     decide,
     pause_before_attempt,
     proven,
@@ -76,7 +76,7 @@ class World:
         """Both connections come up."""
         self.publishing, self.subscribing = up(self.publishing), up(self.subscribing)
 
-    def look(self, after: float = 0.0, *, arrived: bool = False) -> Step:
+    def look(self, after: float = 0.0, *, arrived: bool = False) -> Decision:
         """The next step, so many seconds later."""
         self.now += after
         step = decide(self.policy, self.now, self.statuses, self.options, arrived=arrived and self.echoing)
@@ -477,7 +477,7 @@ def test_it_always_comes_back(
     assert world.look().state is READY
 
 
-def renew(world: World, step: Step, *, fails: bool) -> None:
+def renew(world: World, step: Decision, *, fails: bool) -> None:
     """Do as the step says; if it fails the connection is abandoned."""
     if step.renew.publishing:
         world.publishing = abandoned(renewed(world.publishing)) if fails else renewed(world.publishing)
@@ -485,8 +485,8 @@ def renew(world: World, step: Step, *, fails: bool) -> None:
         world.subscribing = abandoned(renewed(world.subscribing)) if fails else renewed(world.subscribing)
 
 
-def check(world: World, step: Step, echo_interval: float) -> None:
-    """What holds of every step."""
+def check(world: World, step: Decision, echo_interval: float) -> None:
+    """The invariants of every step."""
     assert step.look_again >= world.now
     assert world.is_up or not step.echo
     assert world.is_up or not world.echoing

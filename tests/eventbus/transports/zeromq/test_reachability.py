@@ -88,7 +88,7 @@ def test_the_same_port_twice(proxy: EventBusProxy, both: str) -> None:
 
 
 def test_nothing_listens(dead_ports: tuple[int, int]) -> None:
-    """Where nothing listens, a proxy is to be started."""
+    """If nothing listens, the remedy is to start a proxy."""
     with pytest.raises(ProxyUnreachable, match="start a proxy there") as caught:
         bus("127.0.0.1", dead_ports).connect(1.0)
     assert caught.value.hint == f"nothing listens at tcp://127.0.0.1:{dead_ports[0]}"
@@ -102,7 +102,7 @@ def test_a_host_that_nobody_knows() -> None:
 
 
 def test_something_else_listens(web_port: int) -> None:
-    """What is no ZeroMQ is quoted."""
+    """An answer that is no ZeroMQ is quoted."""
     with pytest.raises(ProxyUnreachable, match="does not speak ZeroMQ"):
         bus("127.0.0.1", (web_port, web_port)).connect(2)
 

@@ -1,4 +1,4 @@
-"""What a client does when its proxy goes away, refuses it or falls silent, and when that is over."""
+"""Recovery of a client whose proxy goes away, refuses it or falls silent."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -149,7 +149,7 @@ def test_the_states_are_told_in_order(back: EventBusProxy, make: Make) -> None:
 
 
 def test_what_is_emitted_meanwhile_arrives(back: EventBusProxy, bus: Bus, make: Make) -> None:
-    """What several threads emit while the proxy is away arrives once it is back: all of it, once, each thread's in order."""
+    """Events that several threads emit while the proxy is away arrive once it is back: all, once, each thread's in order."""
     other = make()
     other.connect(PATIENCE)
     recorders = [record(bus), record(other)]
@@ -208,7 +208,7 @@ def test_threads_that_never_stop_emitting(back: EventBusProxy, bus: Bus) -> None
 
 
 def test_topics_that_change_meanwhile(back: EventBusProxy, bus: Bus, make: Make) -> None:
-    """What is subscribed and unsubscribed while the proxy is away is in force once it is back; neither call waits for it."""
+    """Topics subscribed and unsubscribed while the proxy is away are in force once it is back; neither call waits for it."""
     other = make(topics=[])
     other.connect(PATIENCE)
     bus.subscribe(SCHEDULER)
@@ -284,7 +284,7 @@ class Busy:
 
 
 def test_asking_delays_nothing(away: EventBusProxy, make: Make) -> None:
-    """What is_connected() has noticed first, the client itself notices at once all the same."""
+    """A change that is_connected() has noticed first, the client itself notices at once all the same."""
     client = make(connect_required=False, reconnect_max_interval=0.05)
     client.connect()
     busy = Busy()
@@ -520,7 +520,7 @@ def test_a_callback_may_connect_again(back: EventBusProxy, make: Make) -> None:
 
 @pytest.mark.parametrize("wait", [lambda client: list(client.listen_forever()), lambda client: client.recv_event(None)])
 def test_giving_up_ends_what_waits(back: EventBusProxy, make: Make, wait: Callable[[Bus], object]) -> None:
-    """Who waits for events when the client gives up gets ReconnectFailed; what has been received stays readable."""
+    """A thread that waits for events when the client gives up gets ReconnectFailed; received events stay readable."""
     client = make(reconnect_attempts=1)
     client.connect(PATIENCE)
 
@@ -534,7 +534,7 @@ def test_giving_up_ends_what_waits(back: EventBusProxy, make: Make, wait: Callab
 
 
 def test_what_was_received_stays_readable(back: EventBusProxy, make: Make) -> None:
-    """What was received before the client gave up can be read; after the last event it is ReconnectFailed."""
+    """Events received before the client gave up can be read; after the last one it is ReconnectFailed."""
     client = make(reconnect_attempts=1)
     client.connect(PATIENCE)
     recorder = record(client)
@@ -601,7 +601,7 @@ def test_closing_while_events_are_held(back: EventBusProxy, make: Make, linger: 
 
 
 def test_a_proxy_that_is_back_before_the_linger_ends(back: EventBusProxy, bus: Bus, make: Make) -> None:
-    """What is held when close() is called still arrives if the proxy comes back within the linger."""
+    """Events held when close() is called still arrive if the proxy comes back within the linger."""
     client = make(linger=PATIENCE, close_timeout=2 * PATIENCE)
     client.connect(PATIENCE)
     recorder = record(bus)

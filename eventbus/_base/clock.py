@@ -1,0 +1,77 @@
+"""The clock by which handlers and services wait: the system's, or in tests one that moves when it is told to.
+
+Connections keep to the system's clock: other processes do not know any other.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from contextlib import AbstractAsyncContextManager
+    from threading import Event, Thread
+
+
+class Clock(Protocol):
+    """Tells the time, and waits. Any thread may call any method."""
+
+    def now(self) -> float:
+        """Seconds since some moment."""
+
+    def sleep(self, seconds: float) -> None:
+        """Block this thread."""
+
+    def wait(self, event: Event, seconds: float) -> bool:
+        """Block this thread until the event is set, up to `seconds`; return whether it is set."""
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Let this task wait."""
+
+    def time_limit(self, seconds: float) -> AbstractAsyncContextManager[asyncio.Timeout]:
+        """Return a context like that of `asyncio.timeout`."""
+
+    def starting(self, thread: Thread) -> None:
+        """Be told of a thread that will wait by this clock, before it starts."""
+
+
+class SystemClock:
+    """The monotonic clock of the system."""
+
+    now = staticmethod(time.monotonic)
+    sleep = staticmethod(time.sleep)
+
+    def wait(self, event: Event, seconds: float) -> bool:
+        """See `Clock`."""
+        return event.wait(seconds)
+
+    async def sleep_async(self, seconds: float) -> None:
+        """See `Clock`."""
+        import asyncio  # already loaded, because a loop is running
+
+        await asyncio.sleep(seconds)
+
+    def time_limit(self, seconds: float) -> asyncio.Timeout:
+        """See `Clock`."""
+        import asyncio  # already loaded, because a loop is running
+
+        return asyncio.timeout(seconds)
+
+    def starting(self, thread: Thread) -> None:
+        """See `Clock`."""
+
+
+_in_force: Clock = SystemClock()
+
+
+def clock() -> Clock:
+    """Return the clock of this process."""
+    return _in_force
+
+
+def set_clock(new: Clock) -> Clock:
+    """Make this the clock of the process, and return the one before. Waits that have begun go on by the old one."""
+    global _in_force
+    before, _in_force = _in_force, new
+    return before

@@ -1,0 +1,195 @@
+"""A clock that stands still until a test moves it."""
+
+import asyncio
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from threading import Event, RLock, Thread, current_thread
+
+from eventbus.testing._waiting import is_waiting
+
+_LOOK_S = 0.05  # how long a wait may miss that it is over; nearly always it is woken
+
+
+@dataclass(slots=True, eq=False)
+class _Waiter:
+    """One wait that has begun.
+
+    Attributes:
+        due: when it is over.
+        wake: ends it.
+        thread: the thread that waits, if one does.
+        task: the task that waits, if one does.
+        over: whether the clock has reached `due`.
+        limits: whether this is a time limit, which ends something else than its own wait.
+    """
+
+    due: float
+    wake: Callable[[], object]
+    thread: Thread | None = None
+    task: "asyncio.Task[object] | None" = None
+    over: bool = False
+    limits: bool = False
+    number: int = field(default_factory=itertools.count().__next__)
+
+
+class ManualClock:
+    """Fulfils `eventbus._base.clock.Clock`: `fire_next` moves it to the end of the next wait. Any thread may use it."""
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._now = 0.0
+        self._waiters: list[_Waiter] = []
+        self._awake: dict[Thread, bool] = {}  # threads that were woken or started; True: it has left its wait
+        self._ended = False
+
+    def now(self) -> float:
+        """Seconds since this clock was made."""
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        """Block this thread until the clock has moved on by `seconds`."""
+        over = Event()
+        waiter = self._enter(_Waiter(self._now + seconds, over.set, current_thread()))
+        over.wait()
+        self._leave(waiter)
+
+    def wait(self, event: Event, seconds: float) -> bool:
+        """Block this thread until the event is set or the clock has moved on by `seconds`; return whether it is set."""
+
+        def wake() -> None:
+            with event._cond:  # type: ignore[attr-defined] # private, but nothing else ends the wait and leaves it unset
+                event._cond.notify_all()  # type: ignore[attr-defined] # see above
+
+        waiter = self._enter(_Waiter(self._now + seconds, wake, current_thread()))
+        while not (waiter.over or event.is_set()):
+            event.wait(_LOOK_S)
+        self._leave(waiter)
+        return event.is_set()
+
+    async def sleep_async(self, seconds: float) -> None:
+        """Let this task wait until the clock has moved on by `seconds`."""
+        loop = asyncio.get_running_loop()
+        over = loop.create_future()
+
+        def end() -> None:
+            if not over.done():
+                over.set_result(None)
+
+        task = asyncio.current_task()
+        waiter = self._enter(_Waiter(self._now + seconds, lambda: loop.call_soon_threadsafe(end), task=task))
+        try:
+            await over
+        finally:
+            self._leave(waiter)
+
+    @asynccontextmanager
+    async def time_limit(self, seconds: float) -> AsyncIterator[asyncio.Timeout]:
+        """Cancel this task when the clock has moved on by `seconds`, as `asyncio.timeout` does."""
+        loop = asyncio.get_running_loop()
+        left = False
+        async with asyncio.timeout(None) as limit:
+
+            def expire() -> None:
+                if not left:
+                    limit.reschedule(loop.time())
+
+            due, task = self._now + seconds, asyncio.current_task()
+            waiter = self._enter(_Waiter(due, lambda: loop.call_soon_threadsafe(expire), task=task, limits=True))
+            try:
+                yield limit
+            finally:
+                left = True
+                self._leave(waiter)
+
+    def starting(self, thread: Thread) -> None:
+        """Count this thread as under way until it waits."""
+        with self._lock:
+            self._awake[thread] = True
+
+    def pause(self, seconds: float) -> None:
+        """Block this thread for real seconds."""
+        time.sleep(seconds)
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> None:
+        """Call a function, in the thread that moves the clock, when it has moved on by `seconds`."""
+        self._enter(_Waiter(self._now + seconds, call))
+
+    # For who moves it.
+
+    def threads_under_way(self) -> list[Thread]:
+        """The threads that were started or woken, and do not wait again yet."""
+        with self._lock:
+            for thread, has_left in list(self._awake.items()):
+                ended = thread.ident is not None and not thread.is_alive()
+                if ended or (has_left and is_waiting(thread)):
+                    del self._awake[thread]
+            return list(self._awake)
+
+    def sleeping_threads(self) -> set[Thread]:
+        """The threads that wait for this clock."""
+        with self._lock:
+            return {waiter.thread for waiter in self._waiters if waiter.thread is not None}
+
+    def sleeping_tasks(self) -> set["asyncio.Task[object]"]:
+        """The tasks that wait for this clock."""
+        with self._lock:
+            return {waiter.task for waiter in self._waiters if waiter.task is not None and not waiter.limits}
+
+    def limited_tasks(self) -> set["asyncio.Task[object]"]:
+        """The tasks that wait for whatever they want, up to a time limit."""
+        with self._lock:
+            return {waiter.task for waiter in self._waiters if waiter.task is not None and waiter.limits}
+
+    def fire_next(self, until: float) -> bool:
+        """Move to the end of the next wait that is over at `until`, and end it; False if there is none."""
+        with self._lock:
+            waiter = min(self._waiters, key=lambda waiter: (waiter.due, waiter.number), default=None)
+            if waiter is None or waiter.due > until:
+                return False
+            self._now = max(self._now, waiter.due)
+            self._end(waiter)
+        waiter.wake()
+        return True
+
+    def move_to(self, now: float) -> None:
+        """Move on; all waits that are over by then must have been ended."""
+        with self._lock:
+            self._now = max(self._now, now)
+
+    def end(self) -> None:
+        """End all waits, also those that begin from now on: the test is over."""
+        with self._lock:
+            self._ended = True
+            waiters = self._waiters.copy()
+            for waiter in waiters:
+                self._end(waiter)
+        for waiter in waiters:
+            waiter.wake()
+
+    def _enter(self, waiter: _Waiter) -> _Waiter:
+        with self._lock:
+            if waiter.thread is not None:
+                self._awake.pop(waiter.thread, None)
+            if not self._ended:
+                self._waiters.append(waiter)
+                return waiter
+            waiter.over = True
+        if not waiter.limits:
+            waiter.wake()
+        return waiter
+
+    def _leave(self, waiter: _Waiter) -> None:
+        with self._lock:
+            if waiter in self._waiters:
+                self._waiters.remove(waiter)
+            if waiter.thread is not None:
+                self._awake[waiter.thread] = True
+
+    def _end(self, waiter: _Waiter) -> None:
+        waiter.over = True
+        self._waiters.remove(waiter)
+        if waiter.thread is not None:
+            self._awake[waiter.thread] = False

@@ -1,0 +1,413 @@
+"""bus_test: a container in memory, a test that knows when nothing is under way, and a clock that the test moves."""
+
+import asyncio
+from collections.abc import Iterator
+from enum import auto
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from dependency_injector import containers, providers
+
+from eventbus import (
+    BaseEvent,
+    BaseEventTopic,
+    BaseEventType,
+    ClientState,
+    EventBusClient,
+    HandlerTimeout,
+    InvalidEvent,
+    Retry,
+    TimeLimit,
+    current_headers,
+    on,
+)
+from eventbus.container import RestartPolicy, Service, event_bus, lifespan
+from eventbus.settings import EventBusSettings
+from eventbus.testing import BusTest, NotSettled, abus_test, bus_test
+from tests.support import PATIENCE
+
+
+class ShopType(BaseEventType):
+    paid = auto()
+    receipt = auto()
+    closed = auto()
+
+
+class ShopTopic(BaseEventTopic):
+    shop = auto()
+    mail = auto()
+
+
+class ShopEvent(BaseEvent[ShopType]):
+    amount: int = 0
+
+
+Bus = EventBusClient[ShopEvent, ShopType, ShopTopic]
+
+
+def paid(amount: int = 1) -> ShopEvent:
+    return ShopEvent(type=ShopType.paid, amount=amount)
+
+
+def receipt(amount: int) -> ShopEvent:
+    return ShopEvent(type=ShopType.receipt, amount=amount)
+
+
+class Refused(Exception):
+    """What a handler raises."""
+
+
+class Mailer:
+    """Answers what is paid with a receipt, over two handlers, one of them async."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.failures = 0
+        self.headers: list[str] = []
+
+    @on(ShopType.paid, topic=ShopTopic.shop)
+    async def on_paid(self, event: ShopEvent) -> None:
+        self.headers += current_headers()
+        await asyncio.sleep(0.01)
+        if event.amount < 0:
+            raise Refused(event.amount)
+        self.bus.emit_event(receipt(event.amount), ShopTopic.mail)
+
+    @on(ShopType.receipt, topic=ShopTopic.mail)
+    def on_receipt(self, event: ShopEvent) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise Refused(event.amount)
+        if event.amount > 1:
+            self.bus.emit_event(receipt(event.amount - 1), ShopTopic.mail)
+
+
+class App(containers.DeclarativeContainer):
+    bus = event_bus(Bus)
+    mailer = providers.Singleton(Mailer, bus=bus.client)
+
+
+@pytest.fixture(autouse=True)
+def _a_bus_that_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVENTBUS_HOST", "nowhere.invalid")
+    monkeypatch.setenv("EVENTBUS_ENABLED", "false")
+
+
+def test_emitting_returns_when_everything_is_done() -> None:
+    """emit() waits for handlers, async ones, and what those emit; then the test asks what has happened."""
+    with bus_test(App()) as t:
+        t.emit(paid(3), ShopTopic.shop)
+        assert t.emitted(ShopEvent, topic=ShopTopic.mail) == [receipt(3), receipt(2), receipt(1)]
+        assert t.emitted(ShopType.receipt) == t.emitted() == t.emitted(ShopEvent)
+        assert t.emitted(ShopType.paid) == []  # the test's own
+        assert t.calls("Mailer.on_paid") == t.calls(t.container.mailer().on_paid) == 1
+        assert t.calls("on_receipt") == 3
+        t.forget()
+        assert (t.emitted(), t.calls("on_receipt"), t.messages) == ([], 0, [])
+
+
+def test_several_at_once() -> None:
+    """Without settling, events are on their way together; settle() waits for all."""
+    with bus_test(App()) as t:
+        for _ in range(50):
+            t.emit(paid(), ShopTopic.shop, settle=False, headers={"h": "1"})
+        t.settle()
+        assert t.calls("on_paid") == t.calls("on_receipt") == 50
+        assert t.container.mailer().headers == ["h"] * 50
+
+
+def test_a_bare_type_is_an_event() -> None:
+    """Bare types are emitted, and found, as the events that they become."""
+    with bus_test(App()) as t:
+        t.emit(ShopType.paid, ShopTopic.shop)
+        t.container.bus.client().emit_event(ShopType.closed, ShopTopic.shop)
+        assert t.emitted(ShopType.closed) == [ShopEvent(type=ShopType.closed)]
+        assert t.emitted(ShopType.receipt) == [receipt(0)]
+
+
+def test_errors_of_handlers_reach_the_test() -> None:
+    """What a handler raises, emit() raises, with a note that says which; several are a group."""
+    with bus_test(App()) as t:
+        with pytest.raises(Refused) as caught:
+            t.emit(paid(-1), ShopTopic.shop)
+        assert "Mailer.on_paid, which handled ShopEvent(" in caught.value.__notes__[0]
+        t.emit(paid(-1), ShopTopic.shop, settle=False)
+        t.emit(paid(-2), ShopTopic.shop, settle=False)
+        with pytest.raises(ExceptionGroup) as group:
+            t.settle()
+        assert {error.args for error in group.value.exceptions} == {(-1,), (-2,)}
+        assert t.calls("on_paid") == 3
+
+
+def test_errors_at_the_end_reach_the_test() -> None:
+    """What was not waited for is waited for at the end of the block."""
+    with pytest.raises(Refused), bus_test(App()) as t:
+        t.emit(paid(-1), ShopTopic.shop, settle=False)
+    with pytest.raises(ZeroDivisionError), bus_test(App()) as t:  # not hidden by the handler's
+        failing(t)
+
+
+def failing(t: BusTest[App]) -> None:
+    t.emit(paid(-1), ShopTopic.shop, settle=False)
+    raise ZeroDivisionError
+
+
+def test_errors_can_be_collected() -> None:
+    """With errors="collect" they wait to be looked at."""
+    with bus_test(App(), errors="collect") as t:
+        t.emit(paid(-1), ShopTopic.shop)
+        assert [type(error) for error in t.errors] == [Refused]
+        assert len(t.errors) == 1
+
+
+def test_a_name_that_no_handler_has() -> None:
+    """A misspelt handler is no handler that was never called."""
+    with bus_test(App()) as t:
+        with pytest.raises(LookupError, match=r"no handlers are called Mailer.on_payed; there are .*Mailer.on_paid"):
+            t.calls("Mailer.on_payed")
+        with pytest.raises(LookupError):
+            t.calls("paid")  # not a whole part of a name
+
+
+def test_what_is_no_event_of_the_bus() -> None:
+    """An event of another service's class is refused."""
+
+    class Other(BaseEvent[ShopType]):
+        pass
+
+    with bus_test(App()) as t, pytest.raises(InvalidEvent):
+        t.emit(Other(type=ShopType.paid), ShopTopic.shop)
+
+
+def test_a_handler_that_hangs() -> None:
+    """What does not end in time is named."""
+    go_on = Event()
+
+    class Hanging:
+        @on(ShopType.paid)
+        def hang(self, event: ShopEvent) -> None:
+            assert go_on.wait(PATIENCE)
+
+    class HangingApp(App):
+        hanging = providers.Singleton(Hanging)
+
+    with bus_test(HangingApp(), patience=0.1) as t:
+        with pytest.raises(NotSettled, match="a handler, or an event on its way"):
+            t.emit(paid(), ShopTopic.mail)
+        go_on.set()
+
+
+def test_retries_wait_for_the_clock() -> None:
+    """Pauses between attempts take no time but the clock's; a pause counts as nothing under way."""
+    app = App()
+    app.bus.middleware.override(providers.List(Retry(attempts=3, interval=60, max_interval=60)))
+    with bus_test(app) as t:
+        t.container.mailer().failures = 2
+        t.emit(receipt(0), ShopTopic.mail)
+        assert t.calls("on_receipt") == 0
+        t.advance(30 - 1)
+        assert t.container.mailer().failures == 1
+        t.advance(150)
+        assert (t.container.mailer().failures, t.calls("on_receipt")) == (0, 1)
+        assert t.clock.now() == 179
+
+
+class Slow:
+    """Has async handlers that fail, and that hang."""
+
+    def __init__(self) -> None:
+        self.attempts = 0
+
+    @on(ShopType.paid)
+    async def fail(self, event: ShopEvent) -> None:
+        self.attempts += 1
+        if self.attempts < 3:
+            raise Refused
+
+    @on(ShopType.closed)
+    async def hang(self, event: ShopEvent) -> None:
+        await asyncio.get_running_loop().create_future()
+
+
+class SlowApp(containers.DeclarativeContainer):
+    bus = event_bus(Bus, middleware=providers.List(Retry(attempts=3, interval=60), TimeLimit(90)))
+    slow = providers.Singleton(Slow)
+
+
+def test_async_handlers_wait_for_the_clock() -> None:
+    """Retries and time limits of async handlers, too."""
+    with bus_test(SlowApp()) as t:
+        t.emit(paid(), ShopTopic.shop)
+        assert t.container.slow().attempts == 1
+        t.advance(20)
+        assert t.container.slow().attempts == 3
+        t.emit(ShopType.closed, ShopTopic.shop)
+        assert t.calls("hang") == 0
+        with pytest.raises(HandlerTimeout):
+            t.advance(3 * 90 + 2 * 5)
+        assert t.calls("hang") == 1
+
+
+class Ticker(Service[ShopEvent, ShopType, ShopTopic]):
+    """Emits each second, and fails at the third."""
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(bus, restart=RestartPolicy(interval=100, max_interval=100))
+        self.ticks = 0
+
+    def run(self) -> None:
+        while not self.pause(1.0):
+            self.ticks += 1
+            if self.ticks == 3:
+                raise Refused
+            self.bus.emit_event(receipt(0), ShopTopic.mail)
+
+
+class TickingApp(App):
+    ticker = providers.Singleton(Ticker, bus=App.bus.client)
+
+
+def test_services_wait_for_the_clock() -> None:
+    """`pause` and restarts of a service, in order with everything else."""
+    with bus_test(TickingApp()) as t, t.container.ticker() as ticker:
+        t.advance(0.9)
+        assert t.calls("on_receipt") == 0
+        t.advance(1.2)
+        assert t.calls("on_receipt") == len(t.emitted(ShopType.receipt)) == 2
+        t.advance(100)
+        assert ticker.ticks == 3
+        t.advance(5)
+        assert t.calls("on_receipt") == 2 + 4
+    assert not ticker.is_alive
+
+
+def test_a_service_that_reads_events_counts() -> None:
+    """A service that waits for events is waited for, when there is one."""
+
+    class Reader(Service[ShopEvent, ShopType, ShopTopic]):
+        def __init__(self, bus: Bus) -> None:
+            super().__init__(bus)
+            self.amounts: list[int] = []
+
+        def run(self) -> None:
+            for event in self.bus.listen_forever():
+                self.amounts.append(event.amount)
+
+    class ReadingApp(App):
+        reader = providers.Singleton(Reader, bus=App.bus.client)
+
+    with bus_test(ReadingApp()) as t:
+        reader = t.container.reader()
+        reader.start()
+        for amount in range(20):
+            t.emit(receipt(amount), ShopTopic.mail)
+            assert reader.amounts[-1] in (0, 1)  # on_receipt emits the smaller ones
+
+
+def test_messages_get_lost_and_late() -> None:
+    """Faults on purpose: messages of a topic are dropped, delayed, or held while the service is cut off."""
+    with bus_test(App()) as t:
+        with t.dropping(ShopTopic.mail) as dropped:
+            t.emit(paid(), ShopTopic.shop)
+        assert [message.topic for message in dropped] == ["mail"]
+        assert (t.calls("on_paid"), t.calls("on_receipt"), len(t.emitted())) == (1, 0, 1)
+        with t.delaying(5):
+            t.emit(paid(), ShopTopic.shop)
+        t.advance(4)
+        assert t.calls("on_paid") == 1
+        t.advance(1)
+        assert (t.calls("on_paid"), t.calls("on_receipt")) == (2, 1)
+        client = t.container.bus.client()
+        with t.disconnected():
+            assert str(client.state) == ClientState.DEGRADED
+            assert not client.is_connected()
+            t.emit(paid(), ShopTopic.shop)
+            client.emit_event(receipt(0), ShopTopic.mail)
+            t.settle()
+            assert (t.calls("on_paid"), t.calls("on_receipt")) == (2, 1)
+        assert client.state is ClientState.READY
+        t.settle()
+        assert (t.calls("on_paid"), t.calls("on_receipt")) == (3, 3)
+
+
+def test_the_settings_are_the_defaults() -> None:
+    """The environment does not matter; settings of the test's own do, and the overrides end with the block."""
+    app = App()
+    with bus_test(app) as t:
+        assert app.bus.settings() == EventBusSettings.model_construct()
+        assert t.container is app
+    with bus_test(app, settings=EventBusSettings(enabled=True, receive_buffer=7)):
+        assert app.bus.settings().receive_buffer == 7
+    assert app.bus.settings().host == "nowhere.invalid"
+    assert app.bus.transport() is None
+    with lifespan(app) as running:
+        assert type(running.bus.client()) is EventBusClient
+
+
+def test_what_has_no_bus() -> None:
+    """A container without a bus is no container to test this way."""
+    with pytest.raises(TypeError, match="has no bus"), bus_test(containers.DeclarativeContainer()):
+        pass
+
+
+def test_a_running_loop_wants_the_other_one() -> None:
+    """On an event loop, waiting would stop the handlers."""
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="abus_test"), bus_test(App()):
+            pass
+
+    asyncio.run(main())
+
+
+def test_async_tests() -> None:
+    """abus_test runs async handlers on the test's loop, and its calls are awaited."""
+    loops = []
+
+    class Handlers:
+        @on(ShopType.paid)
+        async def on_paid(self, event: ShopEvent) -> None:
+            loops.append(asyncio.get_running_loop())
+
+    class AsyncApp(SlowApp):
+        handlers = providers.Singleton(Handlers)
+
+    async def main() -> None:
+        async with abus_test(AsyncApp()) as t:
+            await t.emit(paid(), ShopTopic.shop)
+            assert t.calls("Handlers.on_paid") == 1
+            assert t.container.slow().attempts == 1
+            await t.advance(60)
+            assert t.container.slow().attempts == 3
+            await t.emit(ShopType.closed, ShopTopic.shop)
+            with pytest.raises(HandlerTimeout):
+                await t.advance(300)
+        assert loops == [asyncio.get_running_loop()]
+
+    asyncio.run(main())
+
+
+def test_nothing_is_left() -> None:
+    """Handlers and services that wait for the clock end with the block, and no thread stays."""
+    before = {thread.name for thread in threads()}
+    app = App()
+    app.bus.middleware.override(providers.List(Retry(attempts=3, interval=60)))
+    with bus_test(app, errors="collect") as t:
+        t.container.mailer().failures = 100
+        t.emit(receipt(0), ShopTopic.mail)
+    assert {thread.name for thread in threads()} <= before
+
+
+def threads() -> Iterator[Thread]:
+    import threading
+
+    yield from threading.enumerate()
+
+
+def test_checkers_know_what_was_emitted() -> None:
+    """The class that is asked for is the class of the list."""
+    with bus_test(App()) as t:
+        events: list[ShopEvent] = t.emitted(ShopEvent)
+        anything: list[BaseEvent[Any]] = t.emitted(ShopType.paid)
+    assert events == anything == []
