@@ -51,7 +51,7 @@ class TestNats(TransportConformance):
 class TestJetStream(TransportConformance):
     """NATS with JetStream. Each test has a bus of its own on the server; nothing is packed, so that messages are counted."""
 
-    features = Features(bounded_send=False, prefixes=False)
+    features = Features(bounded_send=False, prefixes=False, knows_subscribers=False)
 
     @pytest.fixture
     def make_transport(self, nats_server: Server) -> Iterator[MakeTransport]:

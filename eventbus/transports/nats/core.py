@@ -1,16 +1,30 @@
 """Live messages over NATS: the server passes on what it gets, and keeps nothing."""
 
 from collections import deque
+from dataclasses import replace
 from itertools import count
 from threading import Lock
+from time import monotonic
 
 from eventbus._base.deadline import Deadline
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.stats import DropReason
 from eventbus.options import ZeroMQOptions
-from eventbus.transports.nats.first_frames import block_of
-from eventbus.transports.nats.link import NatsLink
-from eventbus.transports.nats.protocol import CRLF, Arrived, Parser, publish, publish_start, subscribe, unsubscribe
+from eventbus.transports.nats.first_frames import PROBE, block_of
+from eventbus.transports.nats.link import INBOX_SID, NatsLink
+from eventbus.transports.nats.protocol import (
+    CRLF,
+    NO_RESPONDERS,
+    Arrived,
+    Message,
+    Parser,
+    header_block,
+    parse_headers,
+    publish,
+    publish_start,
+    subscribe,
+    unsubscribe,
+)
 from eventbus.transports.nats.transport import NatsTransport
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.frames import MARK, topic_of
@@ -18,6 +32,8 @@ from eventbus.wire.numbering import Numbering
 
 _MAX_STARTS = 10_000  # beginnings of lines that are remembered
 _FIRST_SID = 10
+_PROBE = b"n"
+_BELIEVED_S = 0.1  # how long a topic is believed to have subscribers
 
 
 class CoreTransport(NatsTransport):
@@ -51,6 +67,40 @@ class CoreTransport(NatsTransport):
         self._events = 0  # that were taken
         self._proven_events = 0
         self._warned_cluster = False
+        self._next_probe = count(1)
+        self._in_vain: set[bytes] = set()  # tokens of messages that the server has passed on to nobody
+        self._had_subscriber: dict[bytes, float] = {}  # topics, and until when that is believed
+
+    def sibling(self) -> "CoreTransport":
+        """Of no group, because each answer is for one asker."""
+        return CoreTransport(replace(self._nats, group=None), self._options)
+
+    def has_subscriber(self, topic: bytes, timeout: float = 0.0) -> bool | None:
+        """See `KnowsSubscribers`: the server says so when it passes a message on to nobody. Receivers skip that message."""
+        link = self._link
+        if link is None or not link.is_ready:
+            return None
+        if topic in self._topics or b"" in self._topics or monotonic() < self._had_subscriber.get(topic, 0.0):
+            return True
+        if timeout <= 0:
+            return False
+        token = b"%b%d" % (_PROBE, next(self._next_probe))
+        reply = link.inbox + b"." + token
+        headers = header_block([(PROBE, "1")])
+        answered = link.ask(
+            publish(self._carried.subject(topic), b"", reply=reply, headers=headers),
+            Deadline(timeout),
+            while_=lambda: link.is_ready,
+        )
+        if not answered:
+            return None
+        if token in self._in_vain:
+            self._in_vain.discard(token)
+            return False
+        if len(self._had_subscriber) >= _MAX_STARTS:
+            self._had_subscriber.clear()
+        self._had_subscriber[topic] = monotonic() + _BELIEVED_S
+        return True
 
     # As `Carrier`
 
@@ -71,7 +121,9 @@ class CoreTransport(NatsTransport):
         with self._changing:
             self._sids.clear()
             self._direct.clear()
-            data = self._update()
+            data = subscribe(link.inbox + b".*", INBOX_SID) + self._update()
+        self._had_subscriber.clear()
+        self._in_vain.clear()
         link.ask(data, Deadline(self._options.connect_timeout), while_=lambda: connection.lost is None)
         for topic in () if link.opened else self._sids:
             self._check_denied(connection, self._carried.subject(topic).decode(errors="replace"))
@@ -128,6 +180,9 @@ class CoreTransport(NatsTransport):
         return float("inf")
 
     def arrived(self, arrived: Arrived) -> None:
+        for other in arrived.others:
+            if isinstance(other, Message) and other.headers and parse_headers(other.headers).status == NO_RESPONDERS:
+                self._in_vain.add(other.subject.rpartition(b".")[2])
         if arrived.firsts and (dropped := self._inbox.put(arrived.firsts, arrived.payloads)):
             self.drops.add(DropReason.RECEIVE_QUEUE, dropped)
 

@@ -14,6 +14,9 @@ from eventbus.wire.frames import MARK
 from eventbus.wire.headers import decode_headers, encode_headers
 
 NUMBER = "Eventbus-Number"
+PROBE = "Eventbus-Probe"
+"""Marks a message that only shows whether anybody subscribes; see `CoreTransport.has_subscriber`."""
+_OWN = (NUMBER.lower(), PROBE.lower())
 _RESERVED = "nats-"  # how the server's own headers begin
 _NOT_IN_NAMES = re.compile(r"[^!-$&-9;-~]")
 _NOT_IN_VALUES = re.compile(r"%|[\x00-\x1f\x7f]|^ | $")
@@ -52,7 +55,7 @@ class Carried:
         topic, _, numbers = bare.partition(MARK)
         headers = decode_headers(encoded)
         for name in headers:
-            if name.lower().startswith(_RESERVED) or name.lower() == NUMBER.lower():
+            if name.lower().startswith(_RESERVED) or name.lower() in _OWN:
                 raise InvalidHeaders(
                     f"a header must not be called {name!r}: NATS servers and this bus use such names themselves"
                 )
@@ -62,7 +65,7 @@ class Carried:
         return self.subject(topic), lines
 
     def inward(self, subject: bytes, block: bytes) -> bytes:
-        """Return the first frame of a message. The block of headers may hold anything."""
+        """Return the first frame of a message; an empty one if it holds no event. The block of headers may hold anything."""
         first = topic_of(subject, self.prefix)
         if not block:
             return first
@@ -71,6 +74,8 @@ class Carried:
             if name == NUMBER:
                 if self._numbered:
                     first += MARK + _bytes_of(value)
+            elif name == PROBE:
+                return b""
             elif not name.lower().startswith(_RESERVED):
                 headers[_plain(name)] = _plain(value)
         if headers:

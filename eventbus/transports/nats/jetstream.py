@@ -2,11 +2,12 @@
 
 import os
 from collections import deque
+from dataclasses import replace
 from time import monotonic, time_ns
 
 from eventbus._base.deadline import Deadline
 from eventbus.errors import HandshakeFailed, PermissionDenied
-from eventbus.nats_options import NatsOptions
+from eventbus.nats_options import NatsOptions, Start
 from eventbus.observe.stats import DropReason
 from eventbus.options import ZeroMQOptions
 from eventbus.transports.nats import streams
@@ -62,6 +63,11 @@ class JetStreamTransport(NatsTransport):
         self._current: NatsLink | None = None  # also while it is closed
         self._start_of_subjects = self._carried.prefix + b"."
         self._consumer = self._new_consumer()
+
+    def sibling(self) -> "JetStreamTransport":
+        """Of no group: a position of its own."""
+        options = replace(self._nats, group=None, start=Start.NEW)
+        return JetStreamTransport(options, self._options, packing=self._packing)
 
     @property
     def confirms(self) -> bool:

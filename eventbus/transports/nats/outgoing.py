@@ -13,6 +13,7 @@ from eventbus.observe.stats import DropLog, DropReason
 from eventbus.options import ZeroMQOptions
 from eventbus.policies import SendPolicy
 from eventbus.transports.contract import Remedies
+from eventbus.transports.waiting import may_wait
 from eventbus.wire.frames import MARK, topic_of
 
 _RETRY_S = 0.001
@@ -174,6 +175,8 @@ class Outgoing:
             if self._options.send_policy is SendPolicy.DROP:
                 self._drops.add(DropReason.SEND_BUFFER, count)
                 return False
+            if not may_wait():
+                raise SendBufferFull(self._endpoints, self._options.send_hwm, self._remedies.peer)
             if deadline.passed():
                 raise SendTimeout(self._endpoints, self._options.send_hwm, self._options.send_timeout, self._remedies.peer)
             self.wake()

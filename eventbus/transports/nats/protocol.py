@@ -146,7 +146,7 @@ class Parser:
     Args:
         direct: the identifiers of subscriptions whose messages are collected as two lists, which costs least; a set that the
             caller may change.
-        first_frame: makes the first frame of such a message of its subject and its headers.
+        first_frame: makes the first frame of such a message of its subject and its headers; an empty one: it is skipped.
     """
 
     def __init__(
@@ -217,6 +217,8 @@ class Parser:
             arrived.others.append(Message(read.subject, read.sid, read.reply, headers, payload))
             return
         first = self._first_frame(read.subject, headers)
+        if not first:
+            return
         if not headers and not read.reply:
             if len(self._lines) >= _MAX_KNOWN_LINES:
                 self._lines.clear()

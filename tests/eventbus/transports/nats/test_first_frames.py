@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus.errors import InvalidHeaders
-from eventbus.transports.nats.first_frames import NUMBER, Carried, block_of
+from eventbus.transports.nats.first_frames import NUMBER, PROBE, Carried, block_of
 from eventbus.transports.nats.protocol import header_block, parse_headers
 from eventbus.wire.first_frame import FirstFrame, Head, parse, with_headers
 from eventbus.wire.frames import topic_frame
@@ -50,7 +50,7 @@ def test_a_trace_is_a_header_that_tools_know() -> None:
     assert CARRIED.outward(first)[1] == [("traceparent", "00-0af7651916cd43dd8448eb211c80319c-01")]
 
 
-@pytest.mark.parametrize("name", ["Nats-Msg-Id", "nats-rollup", NUMBER])
+@pytest.mark.parametrize("name", ["Nats-Msg-Id", "nats-rollup", NUMBER, PROBE])
 def test_names_of_the_servers_are_refused(name: str) -> None:
     """They would make the server do something."""
     with pytest.raises(InvalidHeaders, match=name):
@@ -61,6 +61,11 @@ def test_members_of_a_group_see_no_numbers() -> None:
     """They would show what the others got as lost."""
     first = FirstFrame(b"plant", b"", Head(b"plant", b"\x01publish", 1), 7).encode()
     assert there_and_back(first, Carried("eb", numbered=False)) == b"plant"
+
+
+def test_a_probe_is_no_event() -> None:
+    """It only shows whether anybody subscribes."""
+    assert CARRIED.inward(b"eb.a", header_block([(PROBE, "1")])) == b""
 
 
 def test_strange_headers_do_no_harm() -> None:

@@ -83,6 +83,11 @@ def test_direct_messages_are_collected(expected: list[Message], cuts: list[int])
     assert not arrived.others
 
 
+def test_messages_without_a_first_frame_are_skipped() -> None:
+    """Probes, for example."""
+    assert Parser({b"1"}, lambda subject, headers: b"").feed(b"MSG a 1 1\r\nx\r\n") == ([], [], [])
+
+
 def test_messages_of_a_subscription_that_has_ended_are_dropped() -> None:
     """The server may send some until it knows."""
     direct = {b"1"}
