@@ -278,7 +278,7 @@ class JetStreamTransport(NatsTransport):
     def _limit_room(self) -> None:
         buffer = self._buffer
         if buffer is not None:
-            buffer.room = max(0, self._options.send_hwm - self._window.items - self._encoded_items)
+            buffer.limit_room(max(0, self._options.send_hwm - self._window.items - self._encoded_items))
 
     def _new_consumer(self) -> StreamConsumer:
         kind = OwnConsumer if self._nats.group is None else GroupConsumer

@@ -288,7 +288,7 @@ class NatsLink:
     def close(self, linger: float) -> None:
         """Write what waits, for up to `linger` seconds, and end the connection and both threads."""
         self._closing = deadline = Deadline(linger)
-        self._outgoing.closed = True
+        self._outgoing.close()
         self._outgoing.wake()
         if current_thread() is not self._thread and self._thread.ident is not None:
             # By polling: a signal handler may close while its thread waits here already.

@@ -103,6 +103,16 @@ class Outgoing:
             self.wake()
         return True
 
+    def close(self) -> None:
+        """Take nothing more: every `send` is refused, also one that waits for room."""
+        self.closed = True
+        self.room = 0
+
+    def limit_room(self, room: int) -> None:
+        """How many messages may wait from now on."""
+        if not self.closed:
+            self.room = room
+
     def wake(self) -> None:
         """Wake the link's thread, or make its next wait end at once."""
         self.idle = False
@@ -181,6 +191,8 @@ class Outgoing:
                 raise SendTimeout(self._endpoints, self._options.send_hwm, self._options.send_timeout, self._remedies.peer)
             self.wake()
             sleep(_RETRY_S)
+        if self.closed:
+            raise self._refusal()
         self._waiting.append((topic, payload, count))
         if self.idle:
             self.wake()
