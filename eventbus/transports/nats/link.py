@@ -372,10 +372,11 @@ class NatsLink:
             if version < REQUIRED_VERSION:
                 raise ServerTooOld(str(server), info.version, ".".join(map(str, REQUIRED_VERSION)))
             if server.tls or info.tls_required or self._nats.ca_file is not None:
-                if not (info.tls_available or server.tls):
+                context = tls_context(self._nats)
+                if not info.tls_available:
                     raise TlsFailed(str(server), "the server does not offer it")
                 try:
-                    channel = TlsChannel(channel, tls_context(self._nats), server.host, begun)
+                    channel = TlsChannel(channel, context, server.host, begun)
                 except ssl.SSLError as error:
                     raise TlsFailed(str(server), _reason(error)) from None
                 begun = b""

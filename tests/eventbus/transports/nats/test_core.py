@@ -127,9 +127,10 @@ def test_another_server_of_the_list_is_used(server: Server, shared: Server) -> N
     options = NatsOptions(url=f"{server.url},{shared.url}", prefix="list")
     with client(CoreTransport(options, QUICK), TOPIC) as bus:
         values = Values(bus)
+        states: list[ClientState] = []
+        bus.on_state_change(lambda change: states.append(change.state))
         server.kill()
-        eventually(lambda: bus.state is ClientState.DEGRADED)
-        bus.wait_ready(PATIENCE)
+        eventually(lambda: states == [ClientState.DEGRADED, ClientState.READY])
         bus.emit_event(event(1.0), TOPIC)
         assert values.wait_for(1) == [1]
 
