@@ -17,11 +17,12 @@ from eventbus.transports.nats.inbox import Inbox
 from eventbus.transports.nats.link import ConnectionLost, NatsLink
 from eventbus.transports.nats.protocol import NO_RESPONDERS, Message, parse_headers, publish
 
-_PULL = b"p"  # how the last part of an inbox begins to which pulls are answered
+PULL_SID = b"2"  # of the inbox to which pulls are answered
 _EXPIRES_S = 30.0  # of a pull
 _SILENT_HEARTBEATS = 2.5  # without any, after which the consumer is looked for
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0  # between two attempts to make it anew
 _RENEWAL_S = 5.0
+_ANSWER_S = 2.0  # after which a request is repeated
 _HEARTBEAT, _NO_MESSAGES, _TIMED_OUT = 100, 404, 408  # statuses
 _NOT_READY = {10008, 10009, 10023, 10074}  # errors of a server that has just started, or has no leader at the moment
 
@@ -148,7 +149,13 @@ class StreamConsumer:
     def _ask(
         self, link: NatsLink, subject: str, payload: bytes, deadline: Deadline
     ) -> tuple[dict[str, Any], streams.ApiError | None]:
-        message = link.request(streams.API + subject.encode(), payload, deadline)
+        while True:
+            try:
+                message = link.request(streams.API + subject.encode(), payload, Deadline(min(_ANSWER_S, deadline.left())))
+                break
+            except TimeoutError:  # perhaps there was no leader who would have answered
+                if deadline.passed():
+                    raise
         if message.headers and parse_headers(message.headers).status == NO_RESPONDERS:
             return {}, streams.ApiError(NO_RESPONDERS, "nobody answers")
         return streams.answer_of(message.payload)
@@ -186,11 +193,11 @@ class StreamConsumer:
     def told(self, message: Message) -> None:
         """The server has answered a pull with a status. On the reader's thread."""
         token = message.subject.rpartition(b".")[2]
-        if token[:1] != _PULL or not token[1:].isdigit() or not message.headers:
+        if not token.isdigit() or not message.headers:
             return
         headers = parse_headers(message.headers)
         with self._taking:
-            if int(token[1:]) < self._first_pull:
+            if int(token) < self._first_pull:
                 return
             self._heard = monotonic()
             if headers.status == _HEARTBEAT:
@@ -236,7 +243,7 @@ class StreamConsumer:
         self._pulls += 1
         self._credit += batch
         subject = streams.API + f"CONSUMER.MSG.NEXT.{self._options.stream}.{self._name}".encode()
-        reply = b"%b.%b%d" % (link.inbox, _PULL, self._pulls)
+        reply = b"%b.%d" % (pull_inbox(link), self._pulls)
         return publish(subject, streams.pull(batch, _EXPIRES_S, self.heartbeat), reply=reply)
 
     def _renew_in_thread(self, link: NatsLink) -> None:
@@ -252,6 +259,11 @@ class StreamConsumer:
         finally:
             self._renewing = False
             link.wake()
+
+
+def pull_inbox(link: NatsLink) -> bytes:
+    """The beginning of the subjects to which pulls are answered: a worker that ends leaves this inbox first."""
+    return link.inbox + b"p"
 
 
 def _endpoint(link: NatsLink) -> str:

@@ -6,10 +6,10 @@ from time import monotonic
 from eventbus._base.deadline import Deadline
 from eventbus.errors import GroupDiffers
 from eventbus.transports.nats import streams
-from eventbus.transports.nats.consumer import StreamConsumer, _endpoint
+from eventbus.transports.nats.consumer import PULL_SID, StreamConsumer, _endpoint
 from eventbus.transports.nats.inbox import Inbox
 from eventbus.transports.nats.link import NatsLink
-from eventbus.transports.nats.protocol import Message, publish
+from eventbus.transports.nats.protocol import Message, publish, unsubscribe
 
 _REMEMBERED = 50_000  # messages of which it is known that this worker has confirmed them
 _CONFIRMED_AGAIN = 2_000  # of those, after a reconnection
@@ -68,6 +68,12 @@ class GroupConsumer(StreamConsumer):
             self._count(0, repeated)
         if firsts:
             inbox.put(firsts, payloads, acks)
+
+    def farewell(self, link: NatsLink) -> None:
+        with self._taking:
+            left, self._handling = list(self._handling.values()), {}
+        # To other workers at once, rather than after `ack_wait`; first nothing more to this one.
+        link.post(unsubscribe(PULL_SID) + _answers(left, b"-NAK"))
 
     def confirm(self, link: NatsLink, acks: list[bytes]) -> None:
         confirmed = []

@@ -11,7 +11,7 @@ from eventbus.nats_options import NatsOptions, Start
 from eventbus.observe.stats import DropReason
 from eventbus.options import ZeroMQOptions
 from eventbus.transports.nats import streams
-from eventbus.transports.nats.consumer import StreamConsumer
+from eventbus.transports.nats.consumer import PULL_SID, StreamConsumer, pull_inbox
 from eventbus.transports.nats.credentials import user_of
 from eventbus.transports.nats.first_frames import block_of
 from eventbus.transports.nats.group_consumer import GroupConsumer
@@ -101,7 +101,7 @@ class JetStreamTransport(NatsTransport):
             return
         self._current = link
         self._take_info(connection)
-        link.post(subscribe(link.inbox + b".>", INBOX_SID))
+        link.post(subscribe(link.inbox + b".*", INBOX_SID) + subscribe(pull_inbox(link) + b".*", PULL_SID))
         deadline = Deadline(self._options.connect_timeout)
         try:
             self._consumer.restore(link, self._inbox, self._subjects(), deadline)
@@ -157,15 +157,14 @@ class JetStreamTransport(NatsTransport):
         stored: list[Message] = []
         for other in arrived.others:
             assert isinstance(other, Message)  # the link takes everything else
-            if other.sid != INBOX_SID:
-                continue
-            if other.subject.startswith(self._start_of_subjects):
-                stored.append(other)
+            if other.sid == PULL_SID:
+                if other.subject.startswith(self._start_of_subjects):
+                    stored.append(other)
+                else:
+                    self._consumer.told(other)
             elif (token := other.subject.rpartition(b".")[2])[:1] == _ACK and token[1:].isdigit():
                 self._acks.append((int(token[1:]), other))
                 acknowledged = True
-            else:
-                self._consumer.told(other)
         if stored:
             self._consumer.take(stored, self._inbox)
         buffer = self._buffer

@@ -287,6 +287,8 @@ class NatsLink:
 
     def close(self, linger: float) -> None:
         """Write what waits, for up to `linger` seconds, and end the connection and both threads."""
+        if linger > 0 and self._connection is not None:
+            self._control.append((b"", Proof()))  # so that the server has read everything before the connection ends
         self._closing = deadline = Deadline(linger)
         self._outgoing.close()
         self._outgoing.wake()
@@ -515,8 +517,10 @@ class NatsLink:
     def _is_done(self, connection: Connection) -> bool:
         """Whether the link may be closed now: all is sent and has arrived, or the time is up."""
         assert self._closing is not None
-        flushed = self._carrier.is_flushed() and not connection.proofs and self._carrier.written() == self._proved
-        return self._closing.passed() or flushed
+        if self._closing.passed():
+            return True
+        waiting = self._control or connection.proofs or self._carrier.written() != self._proved
+        return self._carrier.is_flushed() and not waiting
 
     def _take_control(self) -> tuple[bytes, list[Proof]]:
         data, proofs = [], []

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from eventbus._base.deadline import Deadline
 from eventbus.nats_options import Start
@@ -19,6 +20,12 @@ class OwnConsumer(StreamConsumer):
     """The last number of the stream that is done with; None: there was no consumer yet."""
     _last = 0
     """The number of the newest message when the stream was looked at."""
+    _continues = False
+    """Whether the next message should have the next number, if all topics are wanted."""
+    _skips: Mapping[str, int] = MappingProxyType({})
+    """By subject: numbers up to which messages are no news."""
+    _skip_others = 0
+    """The same of all other subjects."""
 
     def begin(self, link: NatsLink, deadline: Deadline) -> None:
         self.receiving = True
@@ -44,9 +51,10 @@ class OwnConsumer(StreamConsumer):
                 number, before = known.stream_seq, self._position or 0
                 self._position = max(before, number)
                 if self._skips and number <= self._skips.get(message.subject.decode(errors="replace"), self._skip_others):
-                    continue
-                if counts_gaps and before and number > before + 1:
+                    continue  # no news for this topic
+                if counts_gaps and self._continues and number > before + 1:
                     lost += number - before - 1
+                self._continues = True
                 firsts.append(self._carried.inward(message.subject, message.headers))
                 payloads.append(message.payload)
             if messages:
@@ -56,21 +64,18 @@ class OwnConsumer(StreamConsumer):
         if lost:
             self._count(lost, 0)
 
-    _skips: Mapping[str, int] = {}
-    """By subject: numbers up to which messages are no news."""
-    _skip_others = 0
-    """The same of all other subjects."""
-
     def _note_other_stream(self) -> None:
         if self._position is not None:
-            self._position = 0
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._position, self._continues = 0, False
         self._skips, self._skip_others = {}, 0
 
     def _note_end(self, last: int) -> None:
         self._last = last
         if self._position is not None and last < self._position:  # the end of the stream is lost: what comes now is new
-            self._position = 0
-            self._skips, self._skip_others = {}, 0
+            self._begin_anew()
 
     def _ensure(self, link: NatsLink, deadline: Deadline) -> None:
         subjects = set(self._wanted)
@@ -93,6 +98,7 @@ class OwnConsumer(StreamConsumer):
         with self._taking:
             if position is None or not before:
                 self._position = int(answer.get("delivered", {}).get("stream_seq") or 0)
+                self._continues = self._options.start == Start.NEW
             self._made(name, subjects)
         link.wake()
 

@@ -1,7 +1,7 @@
 """First frames travel as subjects and headers of NATS, and come back: topic, headers, numbers."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventbus.errors import InvalidHeaders
@@ -10,6 +10,8 @@ from eventbus.transports.nats.protocol import header_block, parse_headers
 from eventbus.wire.first_frame import FirstFrame, Head, parse, with_headers
 from eventbus.wire.frames import topic_frame
 from eventbus.wire.headers import MAX_HEADER_BYTES, decode_headers, encode_headers
+
+FEWER = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 CARRIED = Carried("eb")
 surrogate_free = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
@@ -20,6 +22,7 @@ def there_and_back(first: bytes, carried: Carried = CARRIED) -> bytes:
     return carried.inward(subject, block_of(lines))
 
 
+@FEWER
 @given(
     st.dictionaries(
         surrogate_free.filter(lambda name: name and not name.lower().startswith("nats-")), surrogate_free, max_size=4
@@ -75,6 +78,7 @@ def test_strange_headers_do_no_harm() -> None:
     assert CARRIED.inward(b"eb.a", header_block([("long", "x" * MAX_HEADER_BYTES)])) == b"a"
 
 
+@FEWER
 @given(st.binary(max_size=100), st.binary(max_size=100))
 def test_anything_may_come(subject: bytes, block: bytes) -> None:
     """Nothing is raised, and what comes out can be read."""

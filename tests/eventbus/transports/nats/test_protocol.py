@@ -4,7 +4,7 @@ from contextlib import suppress
 from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventbus.transports.nats import protocol
@@ -21,6 +21,8 @@ from eventbus.transports.nats.protocol import (
     header_block,
     parse_headers,
 )
+
+FEWER = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 words = st.binary(min_size=1, max_size=20).filter(lambda word: not set(word) & set(b" \t\r\n\x0b\x0c\x1c\x1d\x1e\x1f\x85"))
 blocks = st.lists(st.tuples(st.sampled_from(["a", "Nats-Msg-Id", "traceparent"]), st.sampled_from(["", "1", "x:y"]))).map(
@@ -66,12 +68,14 @@ def fed(parser: Parser, data: bytes, cuts: list[int]) -> Arrived:
     return whole
 
 
+@FEWER
 @given(st.lists(messages() | others, max_size=20), st.lists(st.integers(0, 10_000), max_size=10))
 def test_what_is_sent_is_read_in_any_pieces(expected: list[protocol.Other], cuts: list[int]) -> None:
     """Wherever the network cuts the bytes."""
     assert fed(Parser(), b"".join(map(sent, expected)), cuts).others == expected
 
 
+@FEWER
 @given(st.lists(messages(), max_size=20), st.lists(st.integers(0, 10_000), max_size=10))
 def test_direct_messages_are_collected(expected: list[Message], cuts: list[int]) -> None:
     """Those of direct subscriptions become two lists, in order, also when their lines repeat."""
@@ -98,6 +102,7 @@ def test_messages_of_a_subscription_that_has_ended_are_dropped() -> None:
     assert parser.feed(line).firsts == []
 
 
+@FEWER
 @given(st.binary(max_size=200), st.lists(st.integers(0, 10_000), max_size=5))
 def test_anything_may_come(data: bytes, cuts: list[int]) -> None:
     """Garbage is refused as such, and nothing else is raised."""
@@ -105,6 +110,7 @@ def test_anything_may_come(data: bytes, cuts: list[int]) -> None:
         fed(Parser({b"1"}), data, cuts)
 
 
+@FEWER
 @given(st.lists(messages() | others, min_size=1, max_size=5), st.data())
 def test_damage_is_refused_or_read_as_something_else(found: list[protocol.Other], draw: st.DataObject) -> None:
     """One wrong byte raises nothing but ProtocolError."""
@@ -182,6 +188,7 @@ def test_headers_are_read() -> None:
     assert Headers().get("x") == ""
 
 
+@FEWER
 @given(st.binary(max_size=100))
 def test_headers_may_be_anything(block: bytes) -> None:
     """Nothing is raised."""

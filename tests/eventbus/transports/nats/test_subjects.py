@@ -1,10 +1,12 @@
 """Topics become subjects that every server takes, and come back as they were."""
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventbus.transports.nats.subjects import subject_of, topic_of
+
+FEWER = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 PREFIX = b"eb"
 
@@ -32,6 +34,7 @@ def test_how_topics_are_written(topic: str, subject: str) -> None:
         assert topic_of(subject.encode(), PREFIX).decode() == topic
 
 
+@FEWER
 @given(st.binary(min_size=1, max_size=255))
 def test_every_topic_comes_back(topic: bytes) -> None:
     """Whatever bytes a first frame begins with; subjects have no blank, no wildcard and no empty part."""
@@ -43,6 +46,7 @@ def test_every_topic_comes_back(topic: bytes) -> None:
     assert not set(subject) & set(b" \t\r\n\0")
 
 
+@FEWER
 @given(st.text(min_size=1, max_size=60), st.text(min_size=1, max_size=60))
 def test_different_topics_have_different_subjects(one: str, other: str) -> None:
     """No two topics share a subject."""
@@ -50,6 +54,7 @@ def test_different_topics_have_different_subjects(one: str, other: str) -> None:
     assert same == (one.encode(errors="replace") == other.encode(errors="replace"))
 
 
+@FEWER
 @given(st.binary(max_size=100))
 def test_every_subject_is_some_topic(subject: bytes) -> None:
     """What strangers publish below the prefix does no harm."""
