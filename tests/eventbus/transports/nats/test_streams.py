@@ -3,12 +3,14 @@
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from eventbus.nats_options import NatsOptions, Store, parse_store
 from eventbus.transports.nats import streams
 from eventbus.transports.nats.streams import ApiError, Delivered
+
+FEWER = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 
 
 def test_answers() -> None:
@@ -37,6 +39,7 @@ def test_reply_subjects(reply: bytes, found: Delivered | None) -> None:
     assert streams.delivered(reply) == found
 
 
+@FEWER
 @given(st.binary(max_size=60))
 def test_reply_subjects_may_be_anything(reply: bytes) -> None:
     """Nothing is raised."""
