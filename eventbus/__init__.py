@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
     from eventbus.handle.current import current_headers, current_topic
     from eventbus.handle.dead_letter import DeadLetter
-    from eventbus.handle.marks import answers, on
+    from eventbus.handle.marks import answers, every, on
     from eventbus.handle.middleware import Delivery, Emission, Middleware
     from eventbus.handle.retry import Retry
     from eventbus.handle.time_limit import TimeLimit
@@ -126,6 +126,7 @@ __all__ = [
     "answers",
     "current_headers",
     "current_topic",
+    "every",
     "now_iso",
     "on",
 ]
@@ -170,7 +171,7 @@ _HOMES = {
     "eventbus.events": ("BaseEvent", "BaseEventTopic", "BaseEventType"),
     "eventbus.handle.current": ("current_headers", "current_topic"),
     "eventbus.handle.dead_letter": ("DeadLetter",),
-    "eventbus.handle.marks": ("answers", "on"),
+    "eventbus.handle.marks": ("answers", "every", "on"),
     "eventbus.handle.middleware": ("Delivery", "Emission", "Middleware"),
     "eventbus.handle.retry": ("Retry",),
     "eventbus.handle.time_limit": ("TimeLimit",),

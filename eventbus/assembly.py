@@ -4,13 +4,15 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeAliasType
 
 from pydantic import TypeAdapter
 
 from eventbus.emit.emitter import CountingSender, Emitter
 from eventbus.emit.topics import Topics
 from eventbus.events import BaseEvent
+from eventbus.handle.handler_options import HandlerOptions
 from eventbus.handle.middleware import Middleware, overrides
 from eventbus.handle.wrapped import WrappedHandler
 from eventbus.observe.hooks import EventBusHook, Hooks
@@ -74,7 +76,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
 
     def __init__(
         self,
-        event_class: type[EventClass] | TypeAdapter[EventClass],
+        event_class: type[EventClass] | TypeAdapter[EventClass] | UnionType | TypeAliasType,
         transport: Transport,
         topics: Topics,
         options: ClientOptions,
@@ -114,12 +116,12 @@ class Assembly[EventClass: BaseEvent[Any]]:
 
     @property
     def asker(self) -> "Asker":
-        """What asks; made when it is needed first, because few clients ask."""
+        """The part that asks; made when it is needed first, because few clients ask."""
         with self.changing:
             if self._asker is None:
                 from eventbus.ask.asker import Asker
 
-                self._asker = Asker(self.transport, self.emitter.emit, self.middleware, self._options)
+                self._asker = Asker(self.transport, self.emitter, self.topics, self.middleware, self._options)
             return self._asker
 
     def close_asker(self) -> None:
@@ -128,7 +130,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             self._asker.close()
 
     def after_fork(self) -> None:
-        """In a forked child: threads of the parent, which do not exist here, may have held the locks. Topics are kept."""
+        """Make new locks in a forked child: threads of the parent, absent here, may have held them. Topics are kept."""
         topics = self.dispatcher.topics
         self._assemble()
         for topic in topics:
@@ -172,14 +174,19 @@ class Assembly[EventClass: BaseEvent[Any]]:
 
         wanted = bool(middleware or hooks.handled or hooks.handler_failed)
 
-        def instrument(topic: bytes, callback: Callback[EventClass], answers: bool) -> Callback[EventClass]:
+        def instrument(
+            topic: bytes, callback: Callback[EventClass], options: HandlerOptions
+        ) -> Callback[EventClass] | WrappedHandler:
             name = topic.decode(errors="replace")
-            if answers:
+            around = (*middleware, *options.middleware)
+            if options.answers:
                 from eventbus.ask.answering import Answerer, AnsweringHandler
 
                 answerer = Answerer(self.transport, self.emitter.shrink)
-                return AnsweringHandler(callback, name, middleware, hooks, emit, answerer).call
-            return WrappedHandler(callback, name, middleware, hooks, emit).call if wanted else callback
+                return AnsweringHandler(callback, name, around, hooks, emit, answerer)
+            if wanted or not options.is_plain:
+                return WrappedHandler(callback, name, around, hooks, emit)
+            return callback
 
         self.dispatcher.instrument(instrument)
         self.observed = self.emitter.is_wrapped or bool(hooks.emitted)

@@ -7,9 +7,10 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from threading import Thread
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+from types import TracebackType, UnionType
+from typing import TYPE_CHECKING, Any, Self, TypeAliasType, Unpack, overload
 
 from pydantic import BaseModel, JsonValue, TypeAdapter
 
@@ -19,11 +20,13 @@ from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
 from eventbus.assembly import Assembly
 from eventbus.emit.topics import Topics
+from eventbus.emit.without_blocking import emit_without_blocking
 from eventbus.errors import EventBusError, InvalidHandler, NotConnected, ProxyUnreachable
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.exports import public
 from eventbus.handle.coroutines import running_loop
-from eventbus.handle.marks import check_callback, check_event_class, handlers_of
+from eventbus.handle.handler_options import PLAIN, HandlerOptions
+from eventbus.handle.marks import check_callback, check_event_class, check_mark, check_result, handlers_of
 from eventbus.handle.middleware import Emission, Middleware
 from eventbus.handle.wrapped import check_middleware
 from eventbus.observe.health import EventBusHealth
@@ -32,20 +35,23 @@ from eventbus.observe.state import ClientState, StateCallback
 from eventbus.observe.stats import EventBusStats
 from eventbus.options import HOST, PUB_PORT, SUB_PORT, ClientArguments, ClientOptions
 from eventbus.receive.dispatcher import Callback
+from eventbus.receive.stream import EventStream, read
 from eventbus.transports.contract import Transport
 from eventbus.transports.null import NullTransport
 from eventbus.transports.zeromq.transport import ZeroMQTransport
 from eventbus.wire.frames import topic_frame
 
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
     from eventbus.ask.answers import Answers
 
 log = Log()
 
 _open_clients: "weakref.WeakSet[EventBusClient[Any, Any, Any]]" = weakref.WeakSet()
 
-# A type, a callback, a topic and whether it answers. Any: members of enums that each service brings.
-type _Attachment = tuple[Any, Callable[..., object], Any, bool]
+# A type, a callback, a topic and how it is called. Any: members of enums that each service brings.
+type _Attachment = tuple[Any, Callable[..., object], Any, HandlerOptions]
 
 
 # BaseEvent[Any]: it is invariant in its type enum, which each service brings.
@@ -59,7 +65,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     ResourceWarning and a warning in the log.
 
     Args:
-        event_class: the service's event class; for a discriminated union, a `pydantic.TypeAdapter` of it.
+        event_class: the service's event class; its subclasses that narrow the field `type`, and exist by now, are read as
+            themselves. Or a union of classes, or a `pydantic.TypeAdapter`, which is used as it is.
         host: where the proxy runs.
         pub_port: the proxy's port for publishers (XSUB).
         sub_port: the proxy's port for subscribers (XPUB).
@@ -83,7 +90,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     def __init__(
         self,
-        event_class: type[EventClass] | TypeAdapter[EventClass],
+        event_class: type[EventClass] | TypeAdapter[EventClass] | UnionType | TypeAliasType,
         host: str = HOST,
         pub_port: int = PUB_PORT,
         sub_port: int = SUB_PORT,
@@ -140,6 +147,28 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             MonkeyPatched: eventlet has replaced Python's threads or sockets.
             InvalidTopic: a middleware emits to a topic that is not of this client's enum.
         """
+        self._connect(timeout, running_loop())
+
+    async def aconnect(self, timeout: float | None = None) -> None:
+        """Do as `connect` without blocking the event loop, on which `async` callbacks will run.
+
+        If the task is cancelled meanwhile, the client is closed, unless it was connected before.
+        """
+        import asyncio
+
+        was_connected = self._unclosed
+        connecting = asyncio.create_task(asyncio.to_thread(self._connect, timeout, running_loop()))
+        try:
+            await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            if not was_connected:
+                await self.aclose(0.0)  # which ends the connecting, too
+            await asyncio.wait([connecting])
+            with suppress(EventBusError):
+                connecting.result()
+            raise
+
+    def _connect(self, timeout: float | None, loop: "AbstractEventLoop | None") -> None:
         closings = self._closings
         for middleware in self._parts.middleware:
             for topic in middleware.emits_to:
@@ -148,7 +177,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._parts.buffer.open()
         if self._options.enabled:
             if not self._unclosed:
-                self._parts.dispatcher.coroutines.open(running_loop())
+                self._parts.dispatcher.coroutines.open(loop)
             self._parts.consumer.open()
             self._unclosed = True
             _open_clients.add(self)
@@ -197,7 +226,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """Return how the client is, for readiness and liveness probes. Does not block.
 
         Args:
-            stalled_after: how many seconds the consumer may spend on one event and still count as live.
+            stalled_after: the seconds that the consumer may spend on one event and still count as live.
         """
         status, progress = self._transport.status, self._parts.consumer.progress()
         state = status.state
@@ -229,7 +258,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         those: use `aclose` there.
 
         Args:
-            timeout: how many seconds it may take; None for the client's `close_timeout`.
+            timeout: the seconds that it may take; None for the client's `close_timeout`.
         """
         timeout = self._options.close_timeout if timeout is None else timeout
         linger = self._options.linger
@@ -237,7 +266,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._closings += 1  # first: connect() closes what it opens from now on
         self._parts.close_asker()  # a handler may be waiting for an answer
         self._parts.consumer.stop(timeout - min(linger, timeout / 2), for_good=True)
-        self._parts.buffer.close()
+        self._parts.dispatcher.end()
         self._unclosed = False
         _open_clients.discard(self)
         unregister_fork(self)
@@ -257,6 +286,15 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        await self.aconnect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
     def __del__(self) -> None:
         if self._unclosed:
             # In another thread, because the garbage collector may interrupt any code, even code that holds our locks. It is
@@ -275,7 +313,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self.close()
 
     def _after_fork(self) -> None:
-        """In a forked child: what is open belongs to the parent, whose threads may have held the locks."""
+        """Start anew in a forked child: the parent owns the open parts, and its threads may have held the locks."""
         self._parts.after_fork()
         self._handlers.clear()
         self._unclosed = False
@@ -339,6 +377,13 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             self._parts.emitter.send_large(frame, payload)
         else:
             self._sender.send(frame, payload)
+
+    async def aemit_event(self, event: EventClass | EventTypeClass, topic: EventTopicClass) -> None:
+        """Do as `emit_event`, but wait for room in the send buffer without blocking the event loop.
+
+        Middleware around emitting is called again with each attempt. If the task is cancelled, nothing was sent.
+        """
+        await emit_without_blocking(self._options, self.emit_event, event, topic)
 
     def emit_events(self, events: Iterable[EventClass | EventTypeClass], topic: EventTopicClass) -> None:
         """Send many events to all subscribers of a topic, in order, packed into few messages unless `packing` is off.
@@ -493,6 +538,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         *,
         topic: EventTopicClass | None = None,
         answers: bool = False,
+        concurrency: int | None = None,
+        key: Callable[[Any], object] | None = None,
+        where: Callable[[Any], object] | None = None,
+        middleware: Iterable[Middleware] = (),
     ) -> None:
         """Call `cb(event)` for events of a type, after those attached before. It may be ``async``.
 
@@ -503,19 +552,31 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             cb: called on the consumer's thread, an ``async`` one on an event loop.
             topic: only for events of this topic; None for every subscribed one.
             answers: whether what it returns answers requests, as with `@answers`.
+            concurrency: as with `@on`, as are `key`, `where` and `middleware`.
 
         Raises:
-            InvalidHandler: the type is of another enum, the callback cannot be called with one event, or a middleware of the
-                client ignores callbacks of its kind (see `Middleware`).
+            InvalidHandler: the type is of another enum, the callback cannot be called with one event, returns an event that
+                nobody gets, or a middleware ignores callbacks of its kind (see `Middleware`); or an option makes no sense.
             InvalidTopic: as `subscribe`.
         """
-        self._check_callback(event_type, cb)
-        self._parts.dispatcher.attach(event_type, cb, None if topic is None else self._frame(topic), answers=answers)
+        self.attach_marked(
+            event_type,
+            cb,
+            topic,
+            HandlerOptions.of(answers=answers, concurrency=concurrency, key=key, where=where, middleware=middleware),
+        )
+
+    def attach_marked(
+        self, event_type: EventTypeClass, cb: Callback[EventClass], topic: EventTopicClass | None, options: HandlerOptions
+    ) -> None:
+        """Do as `attach_callback`, with the options of a mark: calls for all types of one mark are limited together."""
+        self._check_callback(event_type, cb, options)
+        self._parts.dispatcher.attach(event_type, cb, None if topic is None else self._frame(topic), options)
 
     def attach_callbacks(self, cbs: Mapping[EventTypeClass, Callback[EventClass]]) -> None:
         """Attach one callback for each of several types; all are checked before the first is attached."""
         for event_type, cb in cbs.items():
-            self._check_callback(event_type, cb)
+            self._check_callback(event_type, cb, PLAIN)
         for event_type, cb in cbs.items():
             self._parts.dispatcher.attach(event_type, cb, None)
 
@@ -548,19 +609,22 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
                 return
             marked = [(handler, mark) for handler in handlers_of(target) for mark in handler.marks]
             wanted: list[_Attachment] = [
-                (event_type, handler.callback, mark.topic, mark.answers)
+                (event_type, handler.callback, mark.topic, mark.options)
                 for handler, mark in marked
                 for event_type in mark.types
             ]
             if not wanted:
                 raise InvalidHandler(f"{target!r} has no handlers: mark its methods with @on or @answers")
-            for event_type, callback, *_ in wanted:
-                self._check_callback(event_type, callback)
+            for event_type, callback, _, options in wanted:
+                self._check_callback(event_type, callback, options)
+            for handler, mark in marked:
+                for event_type in mark.types:
+                    check_mark(handler.callback, mark, self._parts.codec.classes_of(event_type))
             topics = {topic: self._frame(topic) for _, _, topic, _ in wanted if topic is not None}
             self._handlers[id(target)] = target, wanted
-            for event_type, callback, topic, answers in wanted:
+            for event_type, callback, topic, options in wanted:
                 frame = None if topic is None else topics[topic]
-                self._parts.dispatcher.attach(event_type, callback, frame, answers=answers)
+                self._parts.dispatcher.attach(event_type, callback, frame, options)
             for frame in topics.values():
                 self._parts.subscribe(frame)
             if not self.topics:
@@ -618,6 +682,45 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
                 self._transport.status.raise_failure()
         return event
 
+    async def arecv_event(self, timeout: float | None = 0.5) -> EventClass | None:
+        """Do as `recv_event` without blocking the event loop. If the task is cancelled, no event is lost."""
+        buffer = self._parts.buffer
+        buffer.expect_reader()
+        event = buffer.get(0)
+        if event is None:
+            self.start_consumer()
+            event = await read(buffer, timeout)
+            if event is None:
+                self._transport.status.raise_failure()
+        return event
+
+    def events(self, topic: EventTopicClass | None = None, *, limit: int = 1_000) -> EventStream[EventClass]:
+        """Return an asynchronous iterator over the events that are received from now on; it ends when the client is closed.
+
+        It has a buffer of its own: several of them, `recv_event` and callbacks each get every event. Starts the consumer if
+        it is not running. If a task that waits for the next event is cancelled, no event is lost, and the iteration can go
+        on. It may go on on another event loop, too. Call its `aclose()` to end it before.
+
+        Args:
+            topic: only events of this topic, to which it subscribes when the iteration begins; None: of every topic that the
+                client is subscribed to.
+            limit: how many events wait to be read. If there are more, the oldest are dropped and counted.
+
+        Raises:
+            NotConnected: the client is not connected.
+            InvalidTopic: as `subscribe`.
+            ReconnectFailed: the client has given up; the iterator raises it too.
+        """
+        frame = None if topic is None else self._frame(topic)
+        parts = self._parts
+        subscribe = None if frame is None or frame in parts.dispatcher.topics else partial(self._parts.subscribe, frame)
+        self.start_consumer()
+        stream: EventStream[EventClass] = EventStream(
+            frame, limit, parts.counters.drops, subscribe, self._transport.status.raise_failure
+        )
+        parts.dispatcher.add_stream(stream)
+        return stream
+
     def listen_forever(self) -> Iterator[EventClass]:
         """Return an iterator over the events of the receive buffer, which ends when the client is closed.
 
@@ -652,7 +755,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def _frame(self, topic: BaseEventTopic | None) -> bytes:
         return b"" if topic is None else self._topics.admit(topic)
 
-    def _check_callback(self, event_type: EventTypeClass, callback: Callback[EventClass]) -> None:
+    def _check_callback(self, event_type: EventTypeClass, callback: Callback[EventClass], options: HandlerOptions) -> None:
         known = self.event_types
         if not isinstance(event_type, BaseEventType) or (known and type(event_type) not in known):
             names = " or ".join(sorted(enum.__name__ for enum in known)) or "an enum derived from eventbus.BaseEventType"
@@ -660,11 +763,16 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         check_callback(callback)
         if classes := self.event_classes(event_type):
             check_event_class(callback, classes)
-        check_middleware(self._parts.middleware, callback)
+        check_middleware((*self._parts.middleware, *options.middleware), callback)
+        if not options.answers:
+            check_result(callback)
+        for one in options.middleware:
+            for topic in one.emits_to:
+                self._topics.admit(topic)
 
 
 def _close_open_clients() -> None:
-    """At interpreter exit: flush what was emitted by clients that are still open."""
+    """Flush at interpreter exit what was emitted by clients that are still open."""
     for client in list(_open_clients):
         try:
             warnings.warn(f"{client!r} was never closed", ResourceWarning, stacklevel=1, source=client)

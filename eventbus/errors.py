@@ -69,7 +69,7 @@ class EventBusError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # BaseException would have the class called with `args`. That fails where `__init__` takes something else, as it may
-        # in a derived class, and multiprocessing.Pool waits for ever for a result that it cannot unpickle.
+        # in a derived class, and multiprocessing.Pool waits without end for a result that it cannot unpickle.
         state = vars(self) | {"args": self.args}
         if isinstance(self, OSError):
             state |= {name: fact for name in _OS_FACTS if (fact := getattr(self, name)) is not None}
@@ -192,7 +192,7 @@ class TooManyValues(EventBusError, ValueError):
 
     Attributes:
         topic: the topic that it was emitted to.
-        limit: how many values the client allows.
+        limit: the number of values that the client allows.
     """
 
     def __init__(self, topic: str, limit: int) -> None:
@@ -261,7 +261,7 @@ class ReconnectFailed(NotConnected):
     """The client has given up: all attempts to reconnect that it may make have failed. It is closed.
 
     Attributes:
-        attempts: how many attempts were made.
+        attempts: the number of attempts made.
         peer: what did not come back, if the transport has something else than a proxy.
     """
 
@@ -595,7 +595,7 @@ class SendBufferFull(EventBusError):
 
     Attributes:
         endpoint: the endpoint that the buffer belongs to.
-        limit: how many messages the buffer holds.
+        limit: the number of messages that the buffer holds.
         peer: what may be away, if the transport has something else than a proxy.
     """
 
@@ -793,7 +793,7 @@ class ServiceTimeout(EventBusError, TimeoutError):
 
 
 class NotSettled(EventBusError, TimeoutError):
-    """In a test, something is still under way.
+    """Something is still under way in a test after its time.
 
     Attributes:
         timeout: how long the test has waited, in seconds.
@@ -858,8 +858,8 @@ class DescriptorsExhausted(EventBusError, OSError):
     """The process may not open as many files and sockets as are needed: nothing was opened.
 
     Attributes:
-        needed: how many are needed.
-        limit: how many the process may have open altogether.
+        needed: the number of descriptors needed.
+        limit: the most that the process may have open altogether.
         errno: ``errno.EMFILE``.
     """
 

@@ -39,8 +39,8 @@ class ZeroMQOptions:
         reconnect_interval: how long to wait before the second attempt to connect; it doubles with each that fails.
         reconnect_max_interval: the longest such wait. If it exceeds 0.25 s, the time that a proxy leaves subscribers to
             reconnect, a restarted proxy passes on what publishers have kept before all subscribers are there.
-        reconnect_attempts: how many attempts may fail before the client gives up and closes; -1: no limit.
-        resend_bytes: how many bytes of sent messages a numbering client keeps for some seconds, to send them again if a
+        reconnect_attempts: the attempts that may fail before the client gives up and closes; -1: no limit.
+        resend_bytes: the bytes of sent messages that a numbering client keeps for some seconds, to send them again if a
             connection is lost. If there are more, it forgets the oldest: those may be lost with the connection then.
         numbered: number the messages, so that receivers with this library see what is missing. What was under way when a
             connection was lost is sent again; receivers with this library recognise it, others may get it twice.
@@ -76,11 +76,11 @@ class ClientOptions(ZeroMQOptions):
         topics: values of topics to subscribe to from the start.
         close_timeout: how long `close` may take.
         linger: how much of that is kept for flushing what was emitted.
-        receive_buffer: how many events wait for `recv_event` and `listen_forever`; until the first call of either, at most
+        receive_buffer: the most events that wait for `recv_event` and `listen_forever`; until the first call of either,
             1,000, and of large ones no more than 64 MiB of JSON.
         receive_policy: what happens when the buffer is full; see `ReceivePolicy`.
         max_event_bytes: the largest event that is sent and accepted, as JSON.
-        max_event_values: about how many values, at any depth, an event that is sent or accepted may have. Decoding takes
+        max_event_values: the rough limit of values, at any depth, in an event that is sent or accepted. Decoding takes
             0.1 to 1 µs for each.
         packing: whether `emit_events` may pack many events into one message; receivers with the original client cannot read
             such messages.
@@ -158,9 +158,11 @@ class ProxyOptions:
         allow_list: the path of the file that says who may connect; see `eventbus.proxy.allow_list`. A secret key needs it.
         hwm: high-water mark of the queue of each subscriber, in messages; what a slow one does not get beyond that is
             dropped. Publishers wait when the queue of what they have sent is full.
-        max_subscriptions: how many different subscriptions a client may have. A client that has more is disconnected; under
+        max_backlog: the bytes that may wait for one subscriber; 0: no limit. One that reads more slowly is disconnected: it
+            reconnects, and has missed what waited. Linux only.
+        max_subscriptions: the most different subscriptions of one client. A client that has more is disconnected; under
             rules it is not let in again until the allow-list changes.
-        max_memory: how many bytes of memory the process may have; 0: no limit. Before it has as many, the connections that
+        max_memory: the limit of the process's memory, in bytes; 0: no limit. Before it is reached, the connections that
             hold most are ended: those of subscribers that read too slowly, and of publishers whose messages never end. If
             that does not help, the proxy restarts. Linux only. It means the whole process, so give an embedded proxy none.
     """
@@ -170,6 +172,7 @@ class ProxyOptions:
     secret_key: str | Secret | None = None
     allow_list: str | os.PathLike[str] | None = None
     hwm: int = 100_000
+    max_backlog: int = 128 * 1_048_576
     max_subscriptions: int = 10_000
     max_memory: int = 0
 
@@ -186,5 +189,6 @@ class ProxyArguments(TypedDict, total=False):
     secret_key: str | Secret | None
     allow_list: str | os.PathLike[str] | None
     hwm: int
+    max_backlog: int
     max_subscriptions: int
     max_memory: int

@@ -138,6 +138,10 @@ class EventBusSettings(BaseSettings):
         default=_PROXY.hwm,
         description="messages in the proxy's queue for each subscriber; when it is full, more are dropped",
     )
+    proxy_max_backlog: ByteSize = Field(
+        default=ByteSize(_PROXY.max_backlog),
+        description="bytes that may wait for one subscriber, such as 64MiB; a slower one is disconnected; 0: no limit",
+    )
     proxy_max_subscriptions: PositiveInt = Field(
         default=_PROXY.max_subscriptions, description="subscriptions of a client; a client with more is disconnected"
     )
@@ -202,6 +206,7 @@ class EventBusSettings(BaseSettings):
             secret_key=self.security.proxy_secret_key(),
             allow_list=self.security.allow_list,
             hwm=self.proxy_hwm,
+            max_backlog=self.proxy_max_backlog,
             max_subscriptions=self.proxy_max_subscriptions,
             max_memory=self.proxy_max_memory,
         )

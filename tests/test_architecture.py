@@ -1,4 +1,4 @@
-"""Which room of the house knows which: imports point one way."""
+"""The imports between the rooms of the house: they point one way."""
 
 import ast
 from collections.abc import Iterator

@@ -80,10 +80,16 @@ def _run(what: Given, given: Sequence[str]) -> int:
 
         print(page(), end="")
         return DONE
-    _configure_log(given)
+    if name != "run":  # which is a program of the user's, with a log as that wants it
+        _configure_log(given)
     from eventbus.cli.commands import COMMANDS  # here, because Ctrl-C may come while it is imported
 
-    return FAILED if COMMANDS[name](what) is False else DONE
+    try:
+        return FAILED if COMMANDS[name](what) is False else DONE
+    except InvalidSettings:
+        if name == "run":  # it has not become that program
+            _configure_log(given)
+        raise
 
 
 def _paint() -> Paint:

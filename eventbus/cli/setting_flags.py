@@ -204,6 +204,13 @@ SETTINGS: tuple[Flag, ...] = (
         setting=True,
     ),
     Flag(
+        name="--proxy-max-backlog",
+        meaning="bytes that may wait for one subscriber, such as 64MiB; a slower one is disconnected; 0: no limit",
+        takes="SIZE",
+        default="128MiB",
+        setting=True,
+    ),
+    Flag(
         name="--proxy-max-subscriptions",
         meaning="subscriptions of a client; a client with more is disconnected",
         takes="N",

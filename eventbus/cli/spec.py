@@ -53,7 +53,7 @@ class Flag(NamedTuple):
 
 
 class Argument(NamedTuple):
-    """An argument that is told by its place.
+    """An argument without a flag: its place tells which.
 
     Attributes:
         name: in capitals.
@@ -211,6 +211,22 @@ COMMANDS: tuple[Command, ...] = (
         ),
         has_settings=True,
         example='eventbus emit plant \'{"type": "started"}\'',
+    ),
+    Command(
+        "request",
+        "Watch",
+        "emit one event as a request, and print the answer",
+        "Emit one event, given as a JSON object, as a request, and print the answer to it as JSON.",
+        (
+            Argument("TOPIC", "the topic, by its value"),
+            Argument("EVENT", 'the event, such as \'{"type": "price_wanted"}\'; - reads it from standard input'),
+        ),
+        (
+            Flag("--timeout", "how long to wait for the answer", "SECONDS", NUMBER, default="2", above=0, most=86_400),
+            Flag("--all", "print every answer that comes in this time, each in a line, not only the first", kind=SWITCH),
+        ),
+        has_settings=True,
+        example='eventbus request prices \'{"type": "price_wanted", "sku": "x"}\'',
     ),
     Command(
         "settings",

@@ -93,7 +93,7 @@ class Emitter:
         return shrunk
 
     def send_large(self, frame: bytes, payload: bytes) -> None:
-        """Send a payload larger than `as_it_is` of an event that only counting hooks are told of."""
+        """Send a payload larger than `as_it_is` of an event that only counting hooks get."""
         if self._transport.send(frame, self.shrink(frame, payload)):
             self._hooks.emitting[frame](len(payload), 1)
 
@@ -105,6 +105,13 @@ class Emitter:
             self.emit(Emission((event,), topic))
         else:
             self._send_one(event, topic, NO_HEADERS)
+
+    def emit_with(self, headers: Headers, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic) -> None:
+        """Send one event with headers through all middleware, and tell hooks of it."""
+        if self._middleware:
+            self.emit(Emission((event,), topic, headers))
+        else:
+            self._send_one(event, topic, headers)
 
     def emit(self, emission: Emission) -> None:
         """Send events through all middleware, and tell hooks of what was sent."""

@@ -16,7 +16,7 @@ MAX_UNKNOWN_TYPES = 100  # types of events that are counted one by one
 
 @public
 class DropReason(StrEnum):
-    """Why an event was dropped."""
+    """The reason why an event was dropped."""
 
     RECEIVE_BUFFER = "receive_buffer"
     """The receive buffer was full, and the service reads it. The event's callbacks were called all the same."""
@@ -69,7 +69,7 @@ class EventBusStats:
         lost: events that a numbering publisher sent and that never arrived here.
         repeated: messages that their publisher sent again after it had lost its connection, and that were skipped.
         rejects: `rejected` by reason, without the reasons that have not occurred.
-        unknown_types: how many events had a type that this client does not know, by type: the first 100 such types,
+        unknown_types: the events that had a type that this client does not know, by type: the first 100 such types,
             printable and cut to 64 characters.
         drops: `dropped` by reason, without the reasons that have not occurred.
     """

@@ -34,7 +34,7 @@ class SubscriptionCounter:
     topics one was granted. Tokens do not count.
 
     Args:
-        limit: how many different topics are counted; clients can invent any number.
+        limit: the number of different topics that are counted; clients can invent any number.
     """
 
     def __init__(self, limit: int = 100_000) -> None:

@@ -60,15 +60,13 @@ class Forwarding:
         previous: health of the run that this one replaces; its counts go on.
         readiness_key: the public key with which the proxy connects to itself to find out whether it is ready; None: no
             encryption.
+        upstream_timeout: the seconds in which a publisher must read its subscriptions; else the kernel ends its connection.
 
     Raises:
         AddressInUse: a port is taken.
         DescriptorsExhausted: the process may not open as many sockets as a proxy needs.
         OSError: the host cannot be bound, or a socket cannot be made.
     """
-
-    upstream_timeout_s = 20.0
-    """The seconds within which a publisher must read its subscriptions, or the kernel ends its connection."""
 
     def __init__(
         self,
@@ -82,10 +80,12 @@ class Forwarding:
         restart: Callable[[str], None],
         previous: ProxyHealth,
         readiness_key: str | None,
+        upstream_timeout: float = 20.0,
     ) -> None:
         self.allow_list = allow_list
         self.denials = denials
         self._options = options
+        self._upstream_timeout = upstream_timeout
         self._restart = restart
         self._restart_requested = False
         self._previous = previous
@@ -106,10 +106,15 @@ class Forwarding:
                 if self._authenticator is not None:
                     undo.callback(self._authenticator.stop)
                 self._frontend, self._backend = self._data_sockets()
-                # Under rules publishers are not told of subscriptions, so there are none to count on their side.
+                # Under rules publishers get no subscriptions, so there are none to count on their side.
                 self._guard = ConnectionGuard(options, self._current_traffic, self._restart_once, self._name_at)
                 self._counter = ConnectionCounter(
-                    self._context, self._frontend, self._backend, self._guard, subscriptions=not self._enforces
+                    self._context,
+                    self._frontend,
+                    self._backend,
+                    self._guard,
+                    subscriptions=not self._enforces,
+                    encrypted=options.secret_key is not None,
                 )
                 undo.callback(self._counter.end)
                 self.pub_port, self.sub_port = self._bind(host, pub_port, sub_port)
@@ -126,7 +131,7 @@ class Forwarding:
 
     @property
     def protection(self) -> str:
-        """For people: how strangers are kept out; empty if they are not."""
+        """The protection against strangers, for people; empty if there is none."""
         if self.allow_list is None:
             return ""
         allowed = self.allow_list.current
@@ -174,6 +179,7 @@ class Forwarding:
             handshake_failures=self._counter.handshake_failures,
             subscriptions=0 if self._ended else subscriptions,
             disconnected=self._guard.disconnected,
+            dropped=self._guard.dropped,
         ).after(self._previous)
 
     # Setting up
@@ -199,7 +205,7 @@ class Forwarding:
             self._context, zmq.XPUB, send_hwm=self._options.hwm, largest=_MAX_SUBSCRIPTION_BYTES, secret_key=secret_key
         )
         # There is no high-water mark for subscriptions that a publisher does not read, so the kernel ends its connection.
-        frontend.set(zmq.TCP_MAXRT, round(1000 * self.upstream_timeout_s))
+        frontend.set(zmq.TCP_MAXRT, round(1000 * self._upstream_timeout))
         if self._enforces:
             backend.set(zmq.XPUB_MANUAL, 1)
         return frontend, backend

@@ -154,7 +154,7 @@ class EventBusProxy:
 
     @property
     def protection(self) -> str:
-        """For people: how a running proxy keeps strangers out; empty if it does not."""
+        """The protection of a running proxy against strangers, for people; empty if it has none."""
         running = self._running
         return running.protection if running else ""
 

@@ -61,7 +61,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._dispatcher = dispatcher
         self._counters = counters
         self._hooks = hooks
-        # Larger payloads are looked at one by one: they may be arrays, which must not be so large, or have too many values.
+        # Larger payloads are looked at one by one: they may be arrays above their own limit, or have too many values.
         self._max_bytes_at_once = min(
             limit for limit in (MAX_PACKED_BYTES, max_event_bytes, max_event_values) if limit is not None
         )
@@ -97,6 +97,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 raise NotConnected(self._transport.endpoints)
             if self._thread is None or not self._thread.is_alive():
                 self._dispatcher.coroutines.resume()
+                self._dispatcher.resume_calls()
                 self._dispatcher.buffer.hold()
                 self._thread = Thread(
                     target=_consume,
@@ -131,6 +132,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 self._log.warning(
                     "handlers are still running after %.1f s, not waiting any longer", timeout, seconds=timeout
                 )
+        if left := self._dispatcher.stop_calls(deadline):
+            self._log.warning("%d calls of handlers still run when the consumer stopped", left, count=left)
         if left := self._dispatcher.coroutines.close(deadline):
             self._log.warning("%d async handlers had not finished when the consumer stopped", left, count=left)
         if for_good:

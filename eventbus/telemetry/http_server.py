@@ -60,7 +60,7 @@ class HttpLimits:
         silence_timeout: how long a connection may send nothing.
         connection_timeout: how long a connection may exist.
         check_interval: between two checks for connections that exceed `connection_timeout`.
-        max_connections: how many connections, and so threads, are served at a time.
+        max_connections: the most connections, and so threads, that are served at a time.
     """
 
     probe_timeout: float = 2.0

@@ -55,7 +55,7 @@ OTEL_OF_PROMETHEUS: Mapping[str, str] = MappingProxyType(
         BUSY: CONSUMER_BUSY,
     }
 )
-"""For each metric of Prometheus the one of OpenTelemetry that has the same fact, two of them by an attribute."""
+"""The metric of OpenTelemetry with the same fact as each metric of Prometheus, two of them by an attribute."""
 
 # Attributes of OpenTelemetry's conventions
 SYSTEM = "messaging.system"

@@ -1,4 +1,4 @@
-"""From settings to hooks and middleware. A library is imported only if its telemetry is switched on."""
+"""Turns settings into hooks and middleware. A library is imported only if its telemetry is switched on."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -60,6 +60,11 @@ class _Observer(EventBusHook):
             error.add_note(f"raised by {handler}, which handled {printable(repr(event), 300)} on {topic}")
             self.errors.append(error)
 
+    def periodic_failed(self, name: str, duration: float, error: BaseException) -> None:
+        with self._lock:
+            error.add_note(f"raised by {name}, which is called periodically")
+            self.errors.append(error)
+
     def take_errors(self) -> list[BaseException]:
         with self._lock:
             errors, self.errors = self.errors, []
@@ -123,7 +128,7 @@ class _Bench[Root: containers.Container]:
 
     @property
     def errors(self) -> list[BaseException]:
-        """What handlers have raised, the oldest first; with ``errors="collect"``. Otherwise the test raises it."""
+        """The errors of handlers, the oldest first; with ``errors="collect"``. Otherwise the test raises them."""
         self._collect()
         return self._collected
 
@@ -182,21 +187,21 @@ class _Bench[Root: containers.Container]:
     # Faults.
 
     def dropping(self, topic: BaseEventTopic | None = None) -> AbstractContextManager[list[Message]]:
-        """Within the block, messages on this topic reach nobody; None: on every topic. The list has those."""
+        """Lose messages on this topic within the block; None: on every topic. The list has those."""
         return self.hub.dropping(topic)
 
     def delaying(self, seconds: float, topic: BaseEventTopic | None = None) -> AbstractContextManager[None]:
-        """What is sent within the block, on this topic or (None) on every one, arrives so many seconds later."""
+        """Messages sent within the block, on this topic or (None) on every one, arrive this many seconds later."""
         return self.hub.delaying(seconds, topic)
 
     def disconnected(self) -> AbstractContextManager[None]:
-        """Within the block the service's client is DEGRADED; what is emitted arrives after it."""
+        """Make the service's client DEGRADED within the block; events emitted there arrive after it."""
         return self.hub.disconnected()
 
     # Starting and stopping.
 
     def _prepare(self) -> None:
-        """Override what the buses of the container are made of."""
+        """Override the parts that the buses of the container are made of."""
         set_back = set_clock(self.clock)
         self._overrides.callback(set_clock, set_back)
         buses = last_resources(self.container)
@@ -245,7 +250,7 @@ class _Bench[Root: containers.Container]:
             self._raise()
 
     def _under_way(self, *, limited: bool) -> Iterator[str]:
-        """What is under way, for people.
+        """The work under way, for people.
 
         Args:
             limited: whether handlers under a time limit count.
@@ -262,6 +267,8 @@ class _Bench[Root: containers.Container]:
                 yield "a handler, or an event on its way to one"
             if parts.buffer.is_about_to_be_read():
                 yield "an event in the receive buffer, for which a thread waits"
+            if calls := parts.dispatcher.calls_under_way(sleeping):
+                yield f"{calls} handlers"
             if waiting := parts.dispatcher.coroutines.under_way(resting):
                 yield f"{waiting} async handlers"
 
@@ -434,7 +441,7 @@ def bus_test[Root: containers.Container](
         container: the service's container, not started. Override other providers of it before.
         errors: ``"raise"``: what a handler raises reaches the test. ``"collect"``: `BusTest.errors` has it.
         settings: instead of the defaults.
-        patience: how many seconds something may be under way.
+        patience: the seconds that something may be under way.
 
     Raises:
         TypeError: the container has no bus.

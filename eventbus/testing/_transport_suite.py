@@ -34,7 +34,7 @@ class Features:
 
 
 type MakeTransport = Callable[[], Transport]
-"""Makes a closed transport. Those that one of these makes hear each other, and nobody else."""
+"""Makes a closed transport. The transports of one maker receive each other's messages, and no others."""
 
 
 class TransportConformance:

@@ -13,7 +13,7 @@ from eventbus.wire.frames import Batch
 
 
 class Remedies(NamedTuple):
-    """What errors about a transport advise. Without these they name a proxy and its settings.
+    """The advice in errors about a transport. Without it they name a proxy and its settings.
 
     Attributes:
         peer: what the transport connects to, such as "NATS server".
@@ -51,7 +51,7 @@ class Transport(Protocol):
 
     @property
     def remedies(self) -> Remedies:
-        """What errors about this transport advise."""
+        """The advice in errors about this transport."""
 
     @property
     def confirms(self) -> bool:
@@ -67,11 +67,11 @@ class Transport(Protocol):
 
     @property
     def lost(self) -> int:
-        """How many messages the transport knows to be missing, since it was created, beside what their numbers show."""
+        """The number of messages known to be missing since the transport was created, beside those that numbers show."""
 
     @property
     def repeated(self) -> int:
-        """How many messages the transport has skipped since it was created, because they had come before."""
+        """The number of messages that the transport has skipped since it was created, because they had come before."""
 
     @property
     def drops(self) -> DropLog:
@@ -117,7 +117,7 @@ class Transport(Protocol):
         Args:
             topic: the first frame: a topic, perhaps with headers behind it, which arrive as they are (see `wire.headers`).
             payload: the second frame.
-            count: how many events the message carries, for the counts.
+            count: the number of events that the message carries, for the counts.
 
         Raises:
             NotConnected: the transport is not open, or has given up.

@@ -37,11 +37,11 @@ _AS_IT_STANDS = b'"%s":' % CORRELATION_ID.encode()
 
 
 class Request(NamedTuple):
-    """Where answers to a request go.
+    """The destination of the answers to a request.
 
     Attributes:
         reply_to: the reply topic, as its frame.
-        correlation_id: which of the asker's requests it is.
+        correlation_id: the id of the request among those of the asker.
     """
 
     reply_to: bytes

@@ -25,7 +25,7 @@ def write_asking(folder: Path) -> list[str]:
 
 
 def test_a_service(proxy: EventBusProxy, tmp_path: Path) -> None:
-    """It answers who asks, and ends with status 0 and without a word at SIGTERM."""
+    """It answers a question, and ends with status 0 and without a word at SIGTERM."""
     environment = surroundings(proxy)
     with running(write_service(tmp_path), tmp_path, environment) as service:
         service.wait_for("ready")
@@ -36,7 +36,7 @@ def test_a_service(proxy: EventBusProxy, tmp_path: Path) -> None:
 
 
 def test_ctrl_c(proxy: EventBusProxy, tmp_path: Path) -> None:
-    """So it ends at SIGINT."""
+    """It ends at SIGINT in the same way."""
     with running(write_service(tmp_path), tmp_path, surroundings(proxy)) as service:
         service.wait_for("ready")
         assert service.end(signal.SIGINT) == 0

@@ -493,7 +493,7 @@ def test_copies_are_the_same(example: Example, way: Way) -> None:
 
 @all_ways
 def test_copies_of_a_group_are_the_same(way: Way) -> None:
-    """So it is with a class that is also an exception group."""
+    """The same holds for a class that is also an exception group."""
     group = OfSeveral("two failed", [NotConnected(HERE), PayloadTooLarge(8_192)])
     copied = way(group)
     assert type(copied) is OfSeveral

@@ -25,7 +25,7 @@ IOBus = EventBusClient[IOEvent, IOEventType, IOEventTopic]
 
 
 class Peer:
-    """Hears both families, answers the agent's questions from a plant of its own, and loses what it is told to."""
+    """Hears both families, answers the agent's questions from a plant of its own, and loses chosen messages."""
 
     def __init__(self, hub: MemoryHub, opc: Opc | None = None) -> None:
         self.rl: list[RLEvent] = []
@@ -205,7 +205,7 @@ def test_a_new_agent_goes_on_where_the_plant_is(hub: MemoryHub, peer: Peer, opc:
 
 
 def test_exit_ends_the_agent(hub: MemoryHub, peer: Peer) -> None:
-    """It stops by itself, and has told of its start, its counts and its end."""
+    """It stops by itself, and has emitted its start, its counts and its end."""
     with agent_at(hub) as agent:
         eventually(lambda: acted(peer, 1), PATIENCE)
         peer.rl_bus.emit_event(RLEventType.exit, RLEventTopic.corerl)

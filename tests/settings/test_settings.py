@@ -1,4 +1,4 @@
-"""Settings from arguments, variables and a file, and what is said about bad ones."""
+"""Settings from arguments, variables and a file, and the errors about bad ones."""
 
 import os
 from pathlib import Path
@@ -49,6 +49,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "log_format": ("json", LogFormat.JSON),
     "proxy_hwm": ("16", 16),
     "proxy_max_subscriptions": ("17", 17),
+    "proxy_max_backlog": ("64MiB", 64 * 1_048_576),
     "proxy_max_memory": ("200MiB", 200 * 1_048_576),
 }
 
@@ -447,7 +448,7 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
-    """A file of somebody else is named."""
+    """A file without permission to read is named."""
     (tmp_path / ".env").touch(0o000)
     assert refusal() == "cannot read .env: Permission denied"
 

@@ -287,7 +287,7 @@ class ZeroMQTransport:
         self._leave(link, 0.0, "given up", lambda: ReconnectFailed(self.endpoints, attempts))
 
     def _diagnose(self, statuses: ConnectionStatuses) -> Callable[[], EventBusError] | None:
-        """Return what makes the error that says why the proxy does not let this client in, if that can be told."""
+        """Return a function that makes the error with the reason why the proxy refuses this client, if it can be found."""
         from eventbus.transports.zeromq.diagnosis import diagnose
         from eventbus.transports.zeromq.reachability import CheckFailed
 
@@ -335,7 +335,7 @@ class ZeroMQTransport:
 
         Args:
             link: the link to close.
-            linger: how many seconds flushing may take.
+            linger: the seconds that flushing may take.
             reason: why the link is closed, for people.
             failure: makes the error that calls raise from now on, if the transport has given up.
         """

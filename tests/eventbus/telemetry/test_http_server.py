@@ -248,7 +248,7 @@ def test_who_waits_for_an_answer_is_not_ended(server: ProbeServer, subject: Subj
 
 
 def test_more_than_can_be_answered(subject: Subject) -> None:
-    """While all that are served wait for an answer, who comes is refused without a thread; those who wait are answered."""
+    """While all served connections wait, a new one is refused without a thread; the waiting ones are answered."""
     go = Event()
     subject.metrics = lambda: (bytes(go.wait(PATIENCE)), "text/plain")
     with subject.server(limits=HttpLimits(max_connections=4)) as server, ExitStack() as stack:

@@ -55,7 +55,7 @@ def receipt(amount: int) -> ShopEvent:
 
 
 class Refused(Exception):
-    """What a handler raises."""
+    """The error that a handler raises."""
 
 
 class Mailer:
@@ -127,7 +127,7 @@ def test_a_bare_type_is_an_event() -> None:
 
 
 def test_errors_of_handlers_reach_the_test() -> None:
-    """What a handler raises, emit() raises, with a note that says which; several are a group."""
+    """emit() raises a handler's error, with a note that names the handler; several are a group."""
     with bus_test(App()) as t:
         with pytest.raises(Refused) as caught:
             t.emit(paid(-1), ShopTopic.shop)
@@ -141,7 +141,7 @@ def test_errors_of_handlers_reach_the_test() -> None:
 
 
 def test_errors_at_the_end_reach_the_test() -> None:
-    """What was not waited for is waited for at the end of the block."""
+    """The end of the block waits for everything that the test has not waited for."""
     with pytest.raises(Refused), bus_test(App()) as t:
         t.emit(paid(-1), ShopTopic.shop, settle=False)
     with pytest.raises(ZeroDivisionError), bus_test(App()) as t:  # not hidden by the handler's
@@ -181,7 +181,7 @@ def test_what_is_no_event_of_the_bus() -> None:
 
 
 def test_a_handler_that_hangs() -> None:
-    """What does not end in time is named."""
+    """A handler that does not end in time is named."""
     go_on = Event()
 
     class Hanging:
