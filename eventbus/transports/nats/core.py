@@ -7,15 +7,18 @@ from threading import Lock
 from time import monotonic
 
 from eventbus._base.deadline import Deadline
+from eventbus.errors import NotConnected
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.stats import DropReason
 from eventbus.options import ZeroMQOptions
+from eventbus.transports.nats import streams
 from eventbus.transports.nats.first_frames import PROBE, block_of
 from eventbus.transports.nats.link import INBOX_SID, NatsLink
 from eventbus.transports.nats.protocol import (
     CRLF,
     NO_RESPONDERS,
     Arrived,
+    Info,
     Message,
     Parser,
     header_block,
@@ -101,6 +104,32 @@ class CoreTransport(NatsTransport):
             self._had_subscriber.clear()
         self._had_subscriber[topic] = monotonic() + _BELIEVED_S
         return True
+
+    def server_info(self) -> Info:
+        """What the server says of itself; the transport must be open.
+
+        Raises:
+            NotConnected: it is not connected at the moment.
+        """
+        link = self._link
+        connection = None if link is None else link.connection
+        if connection is None:
+            raise NotConnected(self.endpoints)
+        return connection.info
+
+    def ask_jetstream(self, subject: str, timeout: float) -> tuple[streams.Json, streams.ApiError | None]:
+        """Ask JetStream something, for a diagnosis; return its answer, and the error in it."""
+        link = self._link
+        if link is None:
+            raise NotConnected(self.endpoints)
+        try:
+            message = link.request(streams.API + subject.encode(), b"", Deadline(timeout))
+        except OSError as error:
+            denied = ", ".join(sorted(self._denials))
+            return {}, streams.ApiError(0, f"permission denied for {denied}" if denied else str(error))
+        if message.headers and parse_headers(message.headers).status == NO_RESPONDERS:
+            return {}, streams.ApiError(NO_RESPONDERS, "nobody answers")
+        return streams.answer_of(message.payload)
 
     # As `Carrier`
 
