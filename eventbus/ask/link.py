@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from threading import RLock
 
 from eventbus._base.deadline import Deadline
+from eventbus._base.native_threads import require_native_threads
 from eventbus.ask.inbox import Inbox
 from eventbus.ask.replies import raise_failure
 from eventbus.ask.waiting import Answer, Waiting, WaitingForParts
@@ -67,9 +68,11 @@ class RequestLink:
 
         Raises:
             ProxyUnreachable, HandshakeFailed, NotConnected, DescriptorsExhausted, ForkedClient: it cannot be opened.
+            MonkeyPatched: gevent has replaced Python's threads; waiting for answers would block the process.
         """
         if (opened := self.open_inbox) is not None:
             return opened
+        require_native_threads()
         if not self._opening.acquire(timeout=deadline.left()):
             raise ProxyUnreachable(self._transport.endpoints, deadline.timeout, "another thread is still connecting")
         try:

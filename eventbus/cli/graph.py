@@ -59,7 +59,8 @@ def _mermaid_text(text: str) -> str:
 _STYLE = """\
 svg { font: 14px system-ui, sans-serif; background: #fff }
 rect { fill: #eef2ff; stroke: #4051b5 } .topic rect { fill: #fff8e1; stroke: #b26a00 }
-text { fill: #1b1b1f; text-anchor: middle } .label { font-size: 12px } .title { font-weight: 600; text-anchor: start }
+text { fill: #1b1b1f; text-anchor: middle } .label { font-size: 12px }
+.start { text-anchor: start } .end { text-anchor: end } .title { font-weight: 600; text-anchor: start }
 path { fill: none; stroke: #6b7280; stroke-width: 1.5 } marker path { fill: #6b7280; stroke: none }
 .label { paint-order: stroke; stroke: #fff; stroke-width: 5px }
 @media (prefers-color-scheme: dark) {
@@ -67,6 +68,7 @@ path { fill: none; stroke: #6b7280; stroke-width: 1.5 } marker path { fill: #6b7
   text { fill: #e6e6ec } path { stroke: #9aa0aa } marker path { fill: #9aa0aa } .label { stroke: #1e2129 }
 }"""
 _ROW, _BOX, _TOP, _GAP = 64, 36, 60, 190  # pixels: from row to row, height of a box, above the first, between columns
+_LABEL = 15  # pixels from the line of one label to that of the next
 _CHAR = 8.2  # pixels that a character takes at most, about
 
 
@@ -78,6 +80,7 @@ def svg(description: Description) -> str:
         list(dict.fromkeys(arrow.topic for arrow in arrows)),
         list(dict.fromkeys(arrow.component for arrow in arrows if not arrow.emits)),
     ]
+    _untangle(columns, arrows)
     longest = max((len(arrow.label) for arrow in arrows), default=0)
     gap = max(_GAP, round(longest * _CHAR * 0.8) + 40)
     widths = [round(max([6, *map(len, names)]) * _CHAR) + 28 for names in columns]
@@ -93,6 +96,7 @@ def svg(description: Description) -> str:
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" viewBox="0 0 {width} {height}" '
         f'width="{width}" height="{height}">',
         f"<title>{_text(description.name)}: who emits and handles what</title>",
+        f"<desc>{_text('; '.join(map(_sentence, arrows)))}</desc>",
         f"<style>{_STYLE}</style>",
         '<marker id="end" viewBox="0 0 8 8" refX="8" refY="4" markerWidth="8" markerHeight="8" orient="auto">'
         '<path d="M0 0 8 4 0 8z"/></marker>',
@@ -110,7 +114,14 @@ def svg(description: Description) -> str:
         parts.append(
             f'<path marker-end="url(#end)" d="M{x1:g} {y1:g}C{x1 + bend:g} {y1:g} {x2 - bend:g} {y2:g} {x2:g} {y2:g}"/>'
         )
-        parts.append(_label(arrow.label, (x1 + x2) / 2, (y1 + y2) / 2, drawn))
+        # At the end where fewer lines meet.
+        same = [one for one in arrows if one.emits == arrow.emits]
+        of_component = sum(one.component == arrow.component for one in same)
+        of_topic = sum(one.topic == arrow.topic for one in same)
+        at_right = (of_topic <= of_component) == arrow.emits
+        parts.append(
+            _label(arrow.label, x2 - 14, y2, drawn, "end") if at_right else _label(arrow.label, x1 + 8, y1, drawn, "start")
+        )
     for column, names in enumerate(columns):
         kind = ' class="topic"' if column == 1 else ""
         for name in names:
@@ -123,12 +134,30 @@ def svg(description: Description) -> str:
     return "\n".join([*parts, "</svg>"])
 
 
-def _label(text: str, x: float, y: float, drawn: set[tuple[int, int]]) -> str:
-    place = round(x), round(y - 6)
-    while place in drawn:
-        place = place[0], place[1] + 16
-    drawn.add(place)
-    return f'<text class="label" x="{place[0]}" y="{place[1]}">{_text(text)}</text>'
+def _sentence(arrow: Edge) -> str:
+    """An arrow for those who cannot see it."""
+    verb, preposition = ("emits", "to") if arrow.emits else ("handles", "of")
+    return f"{arrow.component} {verb} {arrow.label} {preposition} {arrow.topic}"
+
+
+def _untangle(columns: list[list[str]], arrows: list[Edge]) -> None:
+    """Sort each column by the places of what its names are connected to in the column before it."""
+    for column, before in ((1, 0), (2, 1)):
+        ends = [(arrow.topic, arrow.component) if column == 1 else (arrow.component, arrow.topic) for arrow in arrows]
+
+        def place(name: str, known: list[str] = columns[before], ends: list[tuple[str, str]] = ends) -> float:
+            places = [known.index(other) for one, other in ends if one == name and other in known]
+            return sum(places) / len(places) if places else len(known)
+
+        columns[column].sort(key=place)
+
+
+def _label(text: str, x: float, y: float, drawn: set[tuple[int, int]], kind: str) -> str:
+    at = round(x), round(y - 5)
+    while any(abs(at[0] - other[0]) < _GAP / 2 and abs(at[1] - other[1]) < _LABEL for other in drawn):
+        at = at[0], at[1] + _LABEL
+    drawn.add(at)
+    return f'<text class="label {kind}" x="{at[0]}" y="{at[1]}">{_text(text)}</text>'
 
 
 def _text(text: str) -> str:

@@ -1,6 +1,7 @@
 """Emitting, except for a single event of a client without observers: `EventBusClient.emit_event` sends that itself."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from eventbus.emit.topics import Topics
@@ -107,15 +108,25 @@ class Emitter:
             self._send_one(event, topic, NO_HEADERS)
 
     def emit_with(self, headers: Headers, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic) -> None:
-        """Send one event with headers through all middleware, and tell hooks of it."""
-        if self._middleware:
-            self.emit(Emission((event,), topic, headers))
-        else:
+        """Send one event through all middleware, and tell hooks of it.
+
+        It is sent with these headers, whatever middleware does to them: a service may have a ``correlation-id`` of its own.
+        """
+        if not self._middleware:
             self._send_one(event, topic, headers)
+            return
+
+        def emit(emission: Emission) -> None:
+            self._emit_now(replace(emission, headers={**emission.headers, **headers}))
+
+        self._emit_through(emit, Emission((event,), topic, headers))
 
     def emit(self, emission: Emission) -> None:
         """Send events through all middleware, and tell hooks of what was sent."""
-        emit: EmitNext = self._emit_now  # a new chain each time, because a stored one would be a reference cycle
+        self._emit_through(self._emit_now, emission)
+
+    def _emit_through(self, emit: EmitNext, emission: Emission) -> None:
+        # A new chain each time, because a stored one would be a reference cycle.
         for one in reversed(self._middleware):
             emit = around(one.emit, emit)
         emit(emission)

@@ -427,6 +427,7 @@ class TransportConformance:
             assert sibling.sent == 0
             sibling.subscribe(b"answers")
             sibling.open(PATIENCE_S)
+            transport.open(PATIENCE_S)  # proves the path anew, after the subscription of the sibling
             transport.send(b"t", payload(1))
             transport.send(b"answers", payload(2))
             assert read(sibling, 1) == [(b"answers", payload(2))]

@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeAliasType, Union, get_args, get_origin
 from pydantic import BaseModel
 
 from eventbus.errors import InvalidEvent
+from eventbus.events import BaseEvent
 
 _NOTHING: Mapping[str, object] = MappingProxyType({})
 
@@ -30,7 +31,11 @@ def with_subclasses(event_class: Any) -> Any:
         return with_subclasses(event_class.__value__)
     if not (isinstance(event_class, type) and issubclass(event_class, BaseModel) and "type" in event_class.model_fields):
         return event_class
-    found = list(_narrowing(event_class, frozenset(type_values(event_class))))
+    root = generic_of(event_class)
+    if root.__module__ == BaseEvent.__module__:  # that of everybody's events
+        return event_class
+    values = frozenset(type_values(event_class))
+    found = list(_narrowing(root, values))
     claimed: dict[object, type[BaseModel]] = {}
     for cls in found:
         for value in type_values(cls):
@@ -40,7 +45,17 @@ def with_subclasses(event_class: Any) -> Any:
                     f"{other.__qualname__} and {cls.__qualname__} are both for events of type '{value}', and the event "
                     f"class {event_class.__name__} stands for all its subclasses: name a union of those that you mean"
                 )
-    return Union[event_class, *found] if found else event_class  # of a list
+    if not found:
+        return event_class
+    # A base class that is generic in its type is not itself the class of any event.
+    return Union[*found] if not values else Union[event_class, *found]
+
+
+def generic_of(cls: type[Any]) -> type[Any]:
+    """Return the class itself, or the generic model that it was made from by ``[…]``, whose subclasses are not its own."""
+    metadata: Any = getattr(cls, "__pydantic_generic_metadata__", None) or {}
+    origin: type[Any] | None = metadata.get("origin")
+    return origin or cls
 
 
 def type_values(cls: type[BaseModel]) -> Iterator[object]:
@@ -100,9 +115,9 @@ def class_of_each_type(classes: tuple[type[BaseModel], ...]) -> Mapping[str, typ
             return None
         for value in values:
             other = found.get(str(value), cls)
-            if not (issubclass(cls, other) or issubclass(other, cls)):
+            if not (issubclass(cls, generic_of(other)) or issubclass(other, generic_of(cls))):
                 return None
-            found[str(value)] = cls if issubclass(cls, other) else other
+            found[str(value)] = cls if issubclass(cls, generic_of(other)) else other
     return found
 
 
@@ -128,7 +143,7 @@ def model_classes(schema: object, defined: Mapping[str, object] = _NOTHING) -> I
 def _narrowing(cls: type[BaseModel], values: frozenset[object]) -> Iterator[type[BaseModel]]:
     for derived in cls.__subclasses__():
         own = frozenset(type_values(derived)) if "type" in get_annotations(derived) else frozenset()
-        if own and own < values:
+        if own and (own < values or not values):
             yield derived
         yield from _narrowing(derived, values)
 

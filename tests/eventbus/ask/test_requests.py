@@ -4,8 +4,9 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from enum import auto
-from threading import Event, Thread
+from threading import Barrier, Event, Thread
 from typing import Any, assert_type
 
 import pytest
@@ -19,6 +20,7 @@ from eventbus import (
     DeadLetter,
     Delivery,
     DropReason,
+    Emission,
     EventBusClient,
     EventBusProxy,
     Middleware,
@@ -28,7 +30,7 @@ from eventbus import (
     on,
 )
 from eventbus.errors import InvalidAnswer, InvalidHandler, NoAnswer, NobodyAnswers, NotConnected, RequestFailed
-from eventbus.handle.middleware import HandleNext
+from eventbus.handle.middleware import EmitNext, HandleNext
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from tests.support import PATIENCE, eventually, in_thread, run_threads
 
@@ -326,6 +328,42 @@ def test_a_client_may_ask_itself(make: Make) -> None:
     assert bus.request(wanted(), topic=ShopTopic.prices, reply=Price, timeout=PATIENCE) == Price(amount=1)
 
 
+def test_handlers_that_run_at_once_answer(make: Make) -> None:
+    """With `concurrency`, each request is answered with its own answer, from threads and from the loop."""
+    together = Barrier(4)
+
+    class Service:
+        @answers(ShopType.price_wanted, topic=ShopTopic.prices, concurrency=4)
+        def price(self, event: ShopEvent) -> Price:
+            together.wait(PATIENCE)
+            return Price(amount=len(event.sku))
+
+        @answers(ShopType.ping, topic=ShopTopic.prices, concurrency=4, where=lambda event: event.sku != "odd")
+        async def ping(self, event: ShopEvent) -> int:
+            await asyncio.sleep(0.001 * (10 - len(event.sku)))
+            return len(event.sku)
+
+    make(Service())
+    bus = make()
+
+    async def ask() -> None:
+        prices = [
+            bus.arequest(wanted("x" * length), topic=ShopTopic.prices, reply=Price, timeout=PATIENCE) for length in range(8)
+        ]
+        pings = [
+            bus.arequest(
+                ShopEvent(type=ShopType.ping, sku="x" * length), topic=ShopTopic.prices, reply=int, timeout=PATIENCE
+            )
+            for length in range(8)
+        ]
+        assert [price.amount for price in await asyncio.gather(*prices)] == list(range(8))
+        assert await asyncio.gather(*pings) == list(range(8))
+
+    asyncio.run(ask())
+    with pytest.raises(NoAnswer):
+        bus.request(ShopEvent(type=ShopType.ping, sku="odd"), topic=ShopTopic.prices, reply=int, timeout=0.05)
+
+
 # Middleware
 
 
@@ -357,8 +395,40 @@ def test_a_dead_letter_is_a_failure(make: Make) -> None:
             raise RuntimeError("broken")
 
     make(Failing(), middleware=[DeadLetter(ShopTopic.dead)])
+    letters = make()
+    letters.subscribe(ShopTopic.dead)
+    headers: list[dict[str, str]] = []
+    letters.attach_callback(ShopType.ping, lambda _: headers.append(dict(current_headers())), answers=True)
+    letters.start_consumer()
     with pytest.raises(RequestFailed, match="RuntimeError: broken"):
         make().request(ShopType.ping, topic=ShopTopic.all, reply=int, timeout=PATIENCE)
+    eventually(lambda: headers)
+    assert "reply-to" not in headers[0]
+    assert letters.stats().emitted == 0
+
+
+def test_middleware_sees_requests_and_cannot_break_them(make: Make) -> None:
+    """Middleware around emitting gets requests with their headers, and may use headers of the same names itself."""
+    seen: list[set[str]] = []
+
+    class Correlation(Middleware):
+        def emit(self, emission: Emission, call_next: EmitNext) -> None:
+            seen.append(set(emission.headers))
+            call_next(replace(emission, headers={"correlation-id": "mine", "other": "x"}))
+
+    found: list[str] = []
+
+    class Service:
+        @answers(ShopType.ping, topic=ShopTopic.all)
+        def ping(self, event: ShopEvent) -> int:
+            found.append(current_headers()["other"])
+            return 1
+
+    make(Service(), middleware=[Correlation()])
+    bus = make(middleware=[Correlation()])
+    assert bus.request(ShopType.ping, topic=ShopTopic.all, reply=int, timeout=PATIENCE) == 1
+    assert seen == [{"reply-to", "correlation-id"}]
+    assert found == ["x"]
 
 
 def test_what_middleware_filters_is_not_answered(make: Make) -> None:
