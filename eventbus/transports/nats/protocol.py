@@ -18,6 +18,7 @@ NO_RESPONDERS = 503
 _STATUS_LINE = b"NATS/1.0"
 _MAX_LINE_BYTES = 1_048_576  # of INFO, which lists the servers of a cluster
 _MAX_MESSAGE_BYTES = 134_217_728  # servers allow 64 MiB at most
+_MAX_SIZE_DIGITS = 12
 _MAX_KNOWN_LINES = 4_096
 
 
@@ -264,10 +265,7 @@ def _announced(words: list[bytes], *, with_headers: bool) -> _Announced:
     sizes = 2 if with_headers else 1
     if len(words) - sizes not in (2, 3):
         raise ProtocolError(f"a message is announced with {len(words)} words")
-    try:
-        numbers = [int(word) for word in words[-sizes:] if word.isdigit()]
-    except ValueError:
-        numbers = []
+    numbers = [int(word) for word in words[-sizes:] if word.isdigit() and len(word) < _MAX_SIZE_DIGITS]
     if len(numbers) != sizes or not (header_bytes := numbers[0] if with_headers else 0) <= numbers[-1] <= _MAX_MESSAGE_BYTES:
         raise ProtocolError(f"the size of a message is {b' '.join(words[-sizes:])[:40]!r}")
     subject, sid, *reply = words[:-sizes]

@@ -87,6 +87,13 @@ def test_direct_messages_are_collected(expected: list[Message], cuts: list[int])
     assert not arrived.others
 
 
+def test_a_known_line_may_come_before_its_payload() -> None:
+    """Lines repeat, and the network cuts where it likes."""
+    parser = Parser({b"1"})
+    for data, payloads in ((b"MSG a 1 2\r\nxy\r\nMSG a 1 2\r\nx", [b"xy"]), (b"y\r", []), (b"\n", [b"xy"])):
+        assert parser.feed(data).payloads == payloads
+
+
 def test_messages_without_a_first_frame_are_skipped() -> None:
     """Probes, for example."""
     assert Parser({b"1"}, lambda subject, headers: b"").feed(b"MSG a 1 1\r\nx\r\n") == ([], [], [])

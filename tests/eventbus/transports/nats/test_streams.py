@@ -72,6 +72,19 @@ def test_consumers() -> None:
     assert streams.filters_of({}) == set()
 
 
+def test_requests() -> None:
+    """As the server takes them; times are in nanoseconds."""
+    config = {"name": "x"}
+    assert json.loads(streams.create_consumer("eb", config)) == {"stream_name": "eb", "config": config}
+    assert json.loads(streams.create_consumer("eb", config, "create"))["action"] == "create"
+    assert json.loads(streams.pull(5, 2.0, 0.5)) == {
+        "batch": 5,
+        "expires": 2_000_000_000,
+        "idle_heartbeat": 500_000_000,
+    }
+    assert json.loads(streams.last_on("eb.a")) == {"last_by_subj": "eb.a"}
+
+
 def test_streams() -> None:
     """EVENTBUS_STORE, and how an existing one differs from it."""
     options = NatsOptions(store="memory,1MiB,1h,3", prefix="site.eb")
