@@ -158,7 +158,7 @@ class EventBusSettings(BaseSettings):
     )
     start: Beginning = Field(
         default=_CLIENT.start,
-        description="where subscriptions begin: new, last, all, a time, or how long ago (10m); needs a historian or jetstream",
+        description="where subscriptions begin: new, last, all, a time, or how long ago (10m), by historian or JetStream",
     )
     history: NonNegativeInt = Field(
         default=_PROXY.history, description="messages of each topic that the proxy keeps for those who come late; 0: none"

@@ -232,7 +232,7 @@ SETTINGS: tuple[Flag, ...] = (
     ),
     Flag(
         name="--start",
-        meaning="where subscriptions begin: new, last, all, a time, or how long ago (10m); needs a historian or jetstream",
+        meaning="where subscriptions begin: new, last, all, a time, or how long ago (10m), by historian or JetStream",
         takes="TEXT",
         default="new",
         setting=True,
