@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eventbus.cli.arguments import Given
+from eventbus.cli.log import configure_log
 from eventbus.errors import InvalidSettings
 
 if TYPE_CHECKING:
@@ -24,13 +25,12 @@ def settings_of(given: Given) -> "EventBusSettings":
     """
     from eventbus.settings import EventBusSettings
     from eventbus.settings.values import parse_topics
-    from eventbus.telemetry import logs
 
     values: dict[str, object] = dict(given.settings)
     if isinstance(topics := values.get("topics"), list):
         values["topics"] = tuple(topic for text in topics for topic in _checked(parse_topics, text))
     settings = EventBusSettings(**values)
-    logs.configure(settings.log_format)
+    configure_log(settings.log_format)
     return settings
 
 
