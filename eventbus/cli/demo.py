@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from threading import Thread
+from selectors import EVENT_READ, DefaultSelector
 from typing import IO
 
+from eventbus._base.deadline import Deadline
 from eventbus.cli.terminal import Paint, Style, wants_colours
 
 _TIMEOUT_S = 30.0  # until a service that does not end counts as failed
@@ -41,17 +43,13 @@ def demo(seconds: float) -> bool:
         sensor, watcher = (_start(stack, name, seconds, environment) for name in _SERVICES)
         if not (_is_ready(watcher, paint) and _is_ready(sensor, paint)):
             return False
-        shown = [Thread(target=_show, args=(_output(service), paint), daemon=True) for service in (sensor, watcher)]
-        for thread in shown:
-            thread.start()
         print(f"{'demo':9}both services are connected, the sensor begins", flush=True)
         assert sensor.stdin is not None  # a pipe was asked for
         sensor.stdin.close()  # it may begin
-        statuses = [service.wait(seconds + _TIMEOUT_S) for service in (sensor, watcher)]
-        for thread in shown:
-            thread.join(_TIMEOUT_S)
-    if any(statuses):
-        return False
+        for line in _lines([_output(sensor), _output(watcher)], Deadline(seconds + _TIMEOUT_S)):
+            print(_painted(line, paint), flush=True)
+        if any(service.wait(_TIMEOUT_S) for service in (sensor, watcher)):
+            return False
     print(f"\n{_GO_ON}", flush=True)
     return True
 
@@ -73,9 +71,19 @@ def _is_ready(service: "subprocess.Popen[str]", paint: Paint) -> bool:
     return line == "ready\n"
 
 
-def _show(output: IO[str], paint: Paint) -> None:
-    for line in output:
-        print(_painted(line.rstrip("\n"), paint), flush=True)
+def _lines(outputs: Sequence[IO[str]], deadline: Deadline) -> Iterator[str]:
+    """Yield the lines of several outputs as they come, until all have ended. None may be in a buffer of Python already."""
+    begun = {output.fileno(): b"" for output in outputs}
+    with DefaultSelector() as selector:
+        for descriptor in begun:
+            selector.register(descriptor, EVENT_READ)
+        while selector.get_map() and not deadline.passed():
+            for key, _ in selector.select(deadline.left()):
+                part = os.read(key.fd, 65_536)
+                if not part:
+                    selector.unregister(key.fd)
+                *lines, begun[key.fd] = (begun[key.fd] + part).split(b"\n")
+                yield from (line.decode() for line in lines)
 
 
 def _painted(line: str, paint: Paint) -> str:
