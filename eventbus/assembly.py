@@ -44,6 +44,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         options: how the client behaves.
         hooks: observers of events; see `EventBusHook`.
         middleware: what is called around handlers and around emitting, the outermost first.
+        name: what people call the client, for the log.
 
     Attributes:
         transport: as given, as are `topics` and `middleware`.
@@ -82,11 +83,15 @@ class Assembly[EventClass: BaseEvent[Any]]:
         options: ClientOptions,
         hooks: Iterable[EventBusHook],
         middleware: Iterable[Middleware],
+        name: str,
     ) -> None:
         self.transport = transport
         self.topics = topics
         self.codec = Codec(event_class)
         self._options = options
+        self._name = name
+        transport.status.name_client(name)
+        transport.drops.name_client(name)
         # A disabled client emits and handles nothing, so there is nothing to observe.
         self.hooks = Hooks(hooks if options.enabled else ())
         self.middleware = tuple(middleware if options.enabled else ())
@@ -117,10 +122,13 @@ class Assembly[EventClass: BaseEvent[Any]]:
     @property
     def asker(self) -> "Asker":
         """The part that asks; made when it is needed first, because few clients ask."""
+        asker = self._asker
+        if asker is not None:  # without the lock: a thread that subscribes may hold it for long
+            return asker
+        from eventbus.ask.asker import Asker
+
         with self.changing:
             if self._asker is None:
-                from eventbus.ask.asker import Asker
-
                 self._asker = Asker(self.transport, self.emitter, self.topics, self.middleware, self._options)
             return self._asker
 
@@ -142,8 +150,9 @@ class Assembly[EventClass: BaseEvent[Any]]:
         self.changing = RLock()  # reentrant, because a signal handler may subscribe while its thread does
         self._asker = None
         self.counters = Counters()
+        self.counters.drops.name_client(self._name)
         self.buffer = ReceiveBuffer(options.receive_buffer, options.receive_policy, self.counters.drops)
-        self.dispatcher = Dispatcher(self.buffer, self.counters)
+        self.dispatcher = Dispatcher(self.buffer, self.counters, self._name)
         self.consumer = Consumer(
             self.transport,
             self.codec,
@@ -152,6 +161,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             self.hooks,
             max_event_bytes=options.max_event_bytes,
             max_event_values=options.max_event_values,
+            name=self._name,
         )
         self.emitter = Emitter(
             self.codec,

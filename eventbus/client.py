@@ -18,6 +18,8 @@ from eventbus._base.deadline import Deadline
 from eventbus._base.forks import register_fork, unregister_fork
 from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
+from eventbus._base.printable import printable
+from eventbus._base.program import MAX_NAME_CHARACTERS, program_name
 from eventbus.assembly import Assembly
 from eventbus.emit.topics import Topics
 from eventbus.emit.without_blocking import emit_without_blocking
@@ -79,6 +81,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     Attributes:
         host: as given, as are `pub_port` and `sub_port`.
+        name: what people call the client: the option `name`, or that of the program.
 
     Raises:
         InvalidEvent: the event class has no `type`.
@@ -109,12 +112,13 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self.host = host
         self.pub_port = pub_port
         self.sub_port = sub_port
+        self.name = printable(options.name, MAX_NAME_CHARACTERS) if options.name else program_name()
         self._options = options
         self._closings = 0  # how often; two at once may count as one
         # What `attach_handlers` has attached, by the identity of the object.
         self._handlers: dict[int, tuple[object, list[_Attachment]]] = {}
         self._topics = Topics(self, EventBusClient)
-        self._parts = Assembly(event_class, transport, self._topics, options, hooks, middleware)
+        self._parts = Assembly(event_class, transport, self._topics, options, hooks, middleware, self.name)
         # What emit_event needs for each event, within reach.
         self._transport = transport
         self._encoders, self._sender = self._parts.encoders, self._parts.sender
@@ -238,6 +242,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             echo_age=status.echo_age,
             consuming=progress.running,
             busy_for=progress.busy_for,
+            name=self.name,
         )
 
     def add_hook(self, hook: EventBusHook) -> None:
@@ -309,6 +314,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             repr(self),  # a log record that is kept must not keep the client alive
             endpoints=self._transport.endpoints,
             event_class=self._parts.codec.name,
+            client_name=self.name,
         )
         self.close()
 

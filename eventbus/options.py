@@ -87,6 +87,7 @@ class ClientOptions(ZeroMQOptions):
         compression: what large payloads are compressed with; receivers with the original client cannot read them. Compressed
             payloads of others are read in any case.
         compression_threshold: payloads with more bytes of JSON are compressed, if that makes them smaller.
+        name: what people call the client, in its health, log, spans and metrics; empty: the name of the program.
     """
 
     enabled: bool = True
@@ -100,6 +101,7 @@ class ClientOptions(ZeroMQOptions):
     packing: bool = True
     compression: Compression = Compression.NONE
     compression_threshold: int = 1024
+    name: str = ""
 
     def __post_init__(self) -> None:
         ZeroMQOptions.__post_init__(self)  # super() does not work in a dataclass with slots before Python 3.14
@@ -141,6 +143,7 @@ class ClientArguments(ZeroMQArguments, total=False):
     packing: bool
     compression: Compression
     compression_threshold: int
+    name: str
 
 
 @public

@@ -122,6 +122,10 @@ class EventBusSettings(BaseSettings):
         default=_CLIENT.compression_threshold,
         description="bytes; larger payloads are compressed, if that makes them smaller",
     )
+    name: str = Field(
+        default=_CLIENT.name,
+        description="what people call the service, in its health, log, spans and metrics; default: the program's name",
+    )
     metrics: Metrics = Field(
         default=Metrics.NONE, description="none, prometheus or otel: where events are counted and timed"
     )

@@ -166,6 +166,12 @@ SETTINGS: tuple[Flag, ...] = (
         setting=True,
     ),
     Flag(
+        name="--name",
+        meaning="what people call the service, in its health, log, spans and metrics; default: the program's name",
+        takes="TEXT",
+        setting=True,
+    ),
+    Flag(
         name="--metrics",
         meaning="none, prometheus or otel: where events are counted and timed",
         choices=("none", "prometheus", "otel"),

@@ -18,7 +18,7 @@ from eventbus.exports import public
 from eventbus.handle.annotations import classes_in, evaluated, is_protocol
 from eventbus.handle.handler_options import PLAIN, HandlerOptions
 from eventbus.handle.middleware import Middleware
-from eventbus.wire.unions import type_values
+from eventbus.wire.unions import generic_of, type_values
 
 _MARKS = "__eventbus_marks__"
 
@@ -348,7 +348,7 @@ def check_event_class(callback: Callable[..., object], event_classes: tuple[type
     if parameter is None or parameter.annotation is parameter.empty:
         return
     wanted = list(classes_in(evaluated(parameter.annotation, _function_of(callback))))
-    if any(is_protocol(cls) or issubclass(event_class, cls) for cls in wanted for event_class in event_classes):
+    if any(is_protocol(cls) or issubclass(event_class, generic_of(cls)) for cls in wanted for event_class in event_classes):
         return
     shown, known = (" | ".join(cls.__name__ for cls in classes) for classes in (wanted, event_classes))
     raise InvalidHandler(f"{callback_name(callback)} takes `{parameter.name}: {shown}`, but gets events of class {known}")
@@ -364,7 +364,7 @@ def check_mark(callback: Callable[..., object], mark: Mark, event_classes: tuple
     """
     if mark.event_class is None:
         return
-    others = [cls.__name__ for cls in event_classes if not issubclass(cls, mark.event_class)]
+    others = [cls.__name__ for cls in event_classes if not issubclass(cls, generic_of(mark.event_class))]
     if others:
         raise InvalidHandler(
             f"{callback_name(callback)} is for events of class {mark.event_class.__name__}, but on this bus an event of "

@@ -99,8 +99,13 @@ class DropLog:
 
     def __init__(self, throttle: LogThrottle | None = None, *, endpoints: str | None = None) -> None:
         self._throttle = throttle or LogThrottle()
+        self._endpoints = endpoints
         self._log = Log(endpoints=endpoints)
         self.listener: Callable[[DropReason, int], object] | None = None
+
+    def name_client(self, name: str) -> None:
+        """Write the client's name into the lines of the log from now on."""
+        self._log = Log(endpoints=self._endpoints, client_name=name)
 
     @property
     def counts(self) -> Mapping[DropReason, int]:

@@ -41,6 +41,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         hooks: called for received, rejected and lost events.
         max_event_bytes: a larger payload is rejected undecoded; None for no limit. See `Unpacker`.
         max_event_values: a payload with more values is rejected undecoded; None for no limit. See `Unpacker`.
+        name: of the client, for the log.
         throttle: holds lines of the log back; None for one line per minute and reason.
     """
 
@@ -55,6 +56,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         max_event_bytes: int | None = None,
         max_event_values: int | None = None,
         throttle: LogThrottle | None = None,
+        name: str | None = None,
     ) -> None:
         self._transport = transport
         self._codec = codec
@@ -65,8 +67,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._max_bytes_at_once = min(
             limit for limit in (MAX_PACKED_BYTES, max_event_bytes, max_event_values) if limit is not None
         )
-        self._log = Log(endpoints=transport.endpoints)
-        self._report = ConsumerReport(counters, hooks, codec.name, transport.endpoints, throttle)
+        self._log = Log(endpoints=transport.endpoints, client_name=name)
+        self._report = ConsumerReport(counters, hooks, codec.name, transport.endpoints, throttle, name)
         self._unpacker = Unpacker(dispatcher.takes, self._report, max_event_bytes, max_event_values)
         self._malformed = 0  # messages that the transport had skipped at the last look
         self._stall_detector = StallDetector()

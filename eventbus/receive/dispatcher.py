@@ -58,16 +58,21 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
     never changed, so the event at hand is not affected. Only the consumer's thread calls `dispatch`. A callback that raises
     is logged and counted, and the others still run.
 
+    Args:
+        buffer: takes the events.
+        counters: counts them.
+        name: of the client, for the log.
+
     Attributes:
         abandoned: how often `abandon` was called.
         confirmation: of the batch at hand; None if the transport confirms nothing.
     """
 
-    def __init__(self, buffer: ReceiveBuffer[EventClass], counters: Counters) -> None:
+    def __init__(self, buffer: ReceiveBuffer[EventClass], counters: Counters, name: str | None = None) -> None:
         self.coroutines = CoroutineRunner()
         self.buffer = buffer
         self._counters = counters
-        self._log = Log()
+        self._log = Log(client_name=name)
         self._changing = RLock()  # a signal handler may interrupt a change in the same thread with another
         self._attached: list[_Attached[EventClass]] = []
         self._topics: set[bytes] = set()

@@ -23,6 +23,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "eventbus_address": "where a client that was refused connects from",
         "eventbus_before": "the state until now",
         "eventbus_client": "a client, by its name in the allow-list",
+        "eventbus_client_name": "the client, by the name that EVENTBUS_NAME gives it, or its program's",
         "eventbus_count": "how many the line tells of: events, messages, handlers, or clients that may connect",
         "eventbus_endpoints": "where the client's proxy is; tells the clients of one process apart",
         "eventbus_error": "the class of the error",

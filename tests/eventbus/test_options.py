@@ -42,6 +42,7 @@ CHANGED: dict[str, Any] = {
     "packing": False,
     "compression": Compression.ZLIB,
     "compression_threshold": 12,
+    "name": "shop",
     "connect_timeout": 2.5,
     "connect_required": False,
     "send_timeout": 3.5,

@@ -42,6 +42,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "packing": ("false", False),
     "compression": ("zstd", Compression.ZSTD),
     "compression_threshold": ("15", 15),
+    "name": ("shop", "shop"),
     "metrics": ("prometheus", Metrics.PROMETHEUS),
     "traces": ("otel", Traces.OTEL),
     "http_port": ("9464", 9464),
