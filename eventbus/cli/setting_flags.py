@@ -266,7 +266,13 @@ SETTINGS: tuple[Flag, ...] = (
         takes="KEY",
         setting=True,
     ),
-    Flag(name="--security.secret-key-file", meaning="a file that holds it instead", takes="FILE", setting=True, usual=True),
+    Flag(
+        name="--security.secret-key-file",
+        meaning="a file that holds the secret key, instead of the key itself",
+        takes="FILE",
+        setting=True,
+        usual=True,
+    ),
     Flag(
         name="--security.allow-list",
         meaning="the proxy's: the TOML file that says who may connect",
