@@ -11,9 +11,9 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from eventbus.cli.connection import Outage, transport_for, wanted_topics
-from eventbus.cli.top_meter import Line, Meter, Snapshot
 from eventbus.errors import ExtraMissing
 from eventbus.observe.state import ClientState
+from eventbus.receive.meter import Line, Meter, Snapshot
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq.transport import ZeroMQTransport
 

@@ -136,7 +136,9 @@ def test_the_rest_is_said_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     assert [line.split(":")[0] for line in caplog.messages] == ["dropped 41 emitted events"]
 
 
-@pytest.mark.parametrize("reason", sorted(set(DropReason) - {DropReason.UNREAD, DropReason.DENIED, DropReason.UNWANTED_ANSWER}))
+@pytest.mark.parametrize(
+    "reason", sorted(set(DropReason) - {DropReason.UNREAD, DropReason.DENIED, DropReason.UNWANTED_ANSWER})
+)
 def test_each_line_names_what_to_turn(reason: DropReason, caplog: pytest.LogCaptureFixture) -> None:
     """A line about drops names the variables that matter, and there are such."""
     DropLog().add(reason)

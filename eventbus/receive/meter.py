@@ -1,4 +1,4 @@
-"""The meter of ``eventbus top``: events and bytes by topic and by publisher, in total and per second. Pure.
+"""Counting what passes, for `eventbus top` and `eventbus ui`: events and bytes by topic and publisher. Pure.
 
 It decodes only what it must, so that it keeps up, and its memory is bounded whatever peers send.
 """
