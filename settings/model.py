@@ -21,7 +21,7 @@ from eventbus.keys import masked
 from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
 from eventbus.policies import Compression, LogFormat, Metrics, ReceivePolicy, SendPolicy, Traces
 from eventbus.settings.security import SecuritySettings
-from eventbus.settings.values import Host, Seconds, Topics, masked_arguments
+from eventbus.settings.values import Host, Seconds, Topics, UiToken, masked_arguments
 from eventbus.settings.variables import NESTED, PREFIX, SECRETS_DIR, SecretFiles, explain, unknown_variables
 
 _CLIENT, _PROXY = ClientOptions(), ProxyOptions()  # their defaults are those of the settings
@@ -144,6 +144,9 @@ class EventBusSettings(BaseSettings):
     proxy_max_memory: ByteSize = Field(
         default=ByteSize(PROCESS_MAX_MEMORY),
         description="memory of `eventbus proxy`, such as 200MiB; first, connections that hold most are ended; 0: no limit",
+    )
+    ui_token: UiToken = Field(
+        default=None, description="what a visitor of `eventbus ui` must know; from other machines nobody sees it without"
     )
     security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")
 

@@ -5,12 +5,14 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from eventbus._base.addresses import bare_host
 from eventbus.errors import InvalidSettings
 from eventbus.keys import bare, masked
+
+_MIN_TOKEN_CHARACTERS = 16
 
 
 def parse_host(value: object) -> object:
@@ -54,6 +56,25 @@ def parse_topics(value: object) -> object:
     return tuple(topic for topic in topics if topic)
 
 
+def parse_token(value: object) -> object:
+    """Return a token without what surrounds it: white space and quotes. An empty one is none.
+
+    Raises:
+        InvalidSettings: it is so short that others may guess it.
+    """
+    if not isinstance(value, str):
+        return value
+    token = bare(value)
+    if not token:
+        return None
+    if len(token) < _MIN_TOKEN_CHARACTERS:
+        raise InvalidSettings(
+            f"it needs at least {_MIN_TOKEN_CHARACTERS} characters, because others may guess a shorter one: "
+            'python3 -c "import secrets; print(secrets.token_urlsafe())" makes one'
+        )
+    return token
+
+
 def masked_arguments(arguments: Iterable[tuple[str | None, object]]) -> Iterator[tuple[str | None, object]]:
     """Yield what a `repr` shows, without keys that were given where another value belongs."""
     for name, value in arguments:
@@ -62,6 +83,7 @@ def masked_arguments(arguments: Iterable[tuple[str | None, object]]) -> Iterator
 
 
 type Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+UiToken = Annotated[SecretStr | None, BeforeValidator(parse_token)]
 Host = Annotated[str, BeforeValidator(parse_host)]
 # No `type`: pydantic-settings looks for NoDecode in the annotation itself.
 Topics = Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_topics)]

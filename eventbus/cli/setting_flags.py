@@ -218,6 +218,12 @@ SETTINGS: tuple[Flag, ...] = (
         setting=True,
     ),
     Flag(
+        name="--ui-token",
+        meaning="what a visitor of `eventbus ui` must know; from other machines nobody sees it without",
+        takes="TOKEN",
+        setting=True,
+    ),
+    Flag(
         name="--security.server-public-key",
         meaning="the proxy's public key: the client encrypts, and talks to no other proxy",
         takes="KEY",

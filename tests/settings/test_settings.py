@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from eventbus import ClientOptions, Compression, EventBusError, InvalidSettings, ReceivePolicy, SendPolicy
 from eventbus.policies import LogFormat, Metrics, Traces
@@ -50,6 +50,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "proxy_hwm": ("16", 16),
     "proxy_max_subscriptions": ("17", 17),
     "proxy_max_memory": ("200MiB", 200 * 1_048_576),
+    "ui_token": ('" nobody-guesses-this "', SecretStr("nobody-guesses-this")),
 }
 
 # What Kubernetes tells every pod about a service called `eventbus`.
