@@ -37,7 +37,8 @@ def ui(
     try:
         from eventbus.ui.server import listening_socket, serve  # needs starlette and uvicorn
     except ImportError as error:
-        raise ExtraMissing("ui", "for `eventbus ui`", library=error.name or "starlette") from None
+        library = (error.name or "starlette").partition(".")[0]
+        raise ExtraMissing("ui", "for `eventbus ui`", library=library) from None
     from eventbus.ui.access import Access
     from eventbus.ui.prober import Prober, checked_url
     from eventbus.ui.watcher import Watcher
@@ -48,15 +49,12 @@ def ui(
     made = secrets.token_urlsafe(_TOKEN_BYTES) if token is None and not is_loopback(listen) else None
     with listening_socket(listen, port) as listening, transport_for(settings) as transport:
         port = listening.getsockname()[1]
-        for topic in wanted or {b""}:
-            transport.subscribe(topic)
-        transport.open(settings.connect_timeout)
         url = f"http://{host_and_port('localhost' if listen == ANY else listen, port)}/"
 
         def on_ready() -> None:
             print(f"{url}?token={made}" if made else url, f" watches {transport.endpoints}", flush=True)
 
-        with Watcher(transport, wanted) as watcher, Prober(urls, None, watcher.note):
+        with Watcher(transport, wanted, settings.connect_timeout) as watcher, Prober(urls, None, watcher.note):
             serve(watcher, listening, Access(token or made, port, listen), on_ready)
         transport.status.raise_failure()
 

@@ -3,6 +3,7 @@
 import logging
 from collections import deque
 from collections.abc import Callable, Collection
+from contextlib import ExitStack
 from threading import Event, Lock, Thread
 from time import monotonic, time
 from types import TracebackType
@@ -18,27 +19,29 @@ _MAX_PENDING = 1_000  # notes from other threads, until the next look
 
 
 class Watcher:
-    """Watches through a transport, within a `with` block, at the end of which the transport is closed.
-
-    Any thread may call the methods.
+    """Watches through a transport within a `with` block, which opens it, subscribes, and closes it. Any thread may call it.
 
     Args:
-        transport: open, with its subscriptions.
+        transport: where to watch.
         wanted: the topics to watch; empty: all.
+        open_timeout: seconds that opening the transport may take. The block raises what `Transport.open` raises.
 
     Attributes:
         ended: set when the transport is closed.
     """
 
-    def __init__(self, transport: Transport, wanted: Collection[bytes] = ()) -> None:
+    def __init__(self, transport: Transport, wanted: Collection[bytes] = (), open_timeout: float = 5.0) -> None:
         self.ended = Event()
         self._transport = transport
+        self._wanted = frozenset(wanted)
+        self._open_timeout = open_timeout
         self._overview = Overview(transport.endpoints, monotonic(), wanted)
         self._lock = Lock()  # guards the overview
         self._malformed = 0
         # Others leave notes instead of waiting for the lock: a log handler may be called anywhere.
         self._pending: deque[Callable[[Overview], None]] = deque(maxlen=_MAX_PENDING)
         self._log_handler = _ToNotices(self)
+        self._stack = ExitStack()
         self._thread = Thread(target=self._receive, name="eventbus-ui", daemon=True)
 
     def note(self, note: Callable[[Overview], None]) -> None:
@@ -96,17 +99,22 @@ class Watcher:
             self.ended.set()
 
     def __enter__(self) -> Self:
-        status, now = self._transport.status, time()
-        self._stop_listening = status.listen(self._note_state)
-        self.note(lambda overview: overview.note_state(StateChange(status.state, status.state, "opened"), now))
-        logging.getLogger("eventbus").addHandler(self._log_handler)
-        self._thread.start()
+        with ExitStack() as undo:
+            # Before it opens, because the proxy may deny it something at once.
+            log = logging.getLogger("eventbus")
+            log.addHandler(self._log_handler)
+            undo.callback(log.removeHandler, self._log_handler)
+            undo.callback(self._transport.status.listen(self._note_state))
+            for topic in self._wanted or {b""}:
+                self._transport.subscribe(topic)
+            undo.callback(self._transport.close, 0.0)
+            self._transport.open(self._open_timeout)
+            self._thread.start()
+            self._stack = undo.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        logging.getLogger("eventbus").removeHandler(self._log_handler)
-        self._stop_listening()
-        self._transport.close(0.0)
+        self._stack.close()
         self._thread.join()
 
 

@@ -185,6 +185,7 @@ def test_topics_as_an_argument() -> None:
         ("receive_buffer", "0"),
         ("receive_policy", "drop"),
         ("packing", "2"),
+        ("ui_token", "easy-to-guess"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_variable(field: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:

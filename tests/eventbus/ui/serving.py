@@ -6,8 +6,8 @@ import socket
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from email.message import Message
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from eventbus.transports.memory import MemoryHub, MemoryTransport
@@ -17,40 +17,36 @@ from eventbus.ui.watcher import Watcher
 from tests.support import PATIENCE, in_thread
 
 
-@dataclass
-class Served:
-    """A page that is served.
+class Answer(NamedTuple):
+    """The answer of a server."""
 
-    Attributes:
+    status: int
+    headers: Message
+    text: str
+
+
+class Page:
+    """A page that somebody serves.
+
+    Args:
         url: its address, without a slash at the end.
-        bus: a transport that sends what the page shows.
-        watcher: what it shows.
     """
 
-    url: str
-    bus: MemoryTransport
-    watcher: Watcher
+    def __init__(self, url: str) -> None:
+        self.url = url
 
-    def send(self, topic: str, **fields: object) -> None:
-        """Send an event."""
-        self.bus.send(topic.encode(), json.dumps(fields).encode())
-
-    def get(self, path: str, method: str = "GET", content: str = "", **headers: str) -> http.client.HTTPResponse:
-        """Ask for a path; the answer has been read, and its content is in `text`."""
+    def get(self, path: str, method: str = "GET", content: str = "", **headers: str) -> Answer:
+        """Ask for a path."""
         with closing(http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=PATIENCE)) as connection:
-            connection.request(
-                method, path, content or None, {name.replace("_", "-"): value for name, value in headers.items()}
-            )
+            connection.request(method, path, content or None, _with_dashes(headers))
             answer = connection.getresponse()
-            answer.text = answer.read().decode()  # type: ignore[attr-defined] # for the test alone
-            return answer
+            return Answer(answer.status, answer.headers, answer.read().decode())
 
     @contextmanager
     def events(self, **headers: str) -> Iterator[Iterator[tuple[str, Any]]]:
         """Open the stream of events: pairs of a name and its content."""
-        connection = http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=PATIENCE)
-        with closing(connection):
-            connection.request("GET", "/events", headers={name.replace("_", "-"): value for name, value in headers.items()})
+        with closing(http.client.HTTPConnection(urlsplit(self.url).netloc, timeout=PATIENCE)) as connection:
+            connection.request("GET", "/events", headers=_with_dashes(headers))
             answer = connection.getresponse()
             assert answer.status == 200
             assert answer.headers["content-type"].startswith("text/event-stream")
@@ -70,12 +66,35 @@ class Served:
         return socket.create_connection((where.hostname, where.port or 0), timeout=PATIENCE)
 
 
+class Served(Page):
+    """A page of a bus in memory.
+
+    Args:
+        url: its address, without a slash at the end.
+        bus: a transport that sends what the page shows.
+        watcher: what it shows.
+    """
+
+    def __init__(self, url: str, bus: MemoryTransport, watcher: Watcher) -> None:
+        super().__init__(url)
+        self.bus = bus
+        self.watcher = watcher
+
+    def send(self, topic: str, **fields: object) -> None:
+        """Send an event."""
+        self.bus.send(topic.encode(), json.dumps(fields).encode())
+
+
+def _with_dashes(headers: dict[str, str]) -> dict[str, str]:
+    return {name.replace("_", "-"): value for name, value in headers.items()}
+
+
 @contextmanager
 def served(token: str | None = None, *, port: int = 0) -> Iterator[Served]:
     """Serve the page on a free port within the block."""
     hub = MemoryHub()
-    with closing_transport(hub) as bus, closing_transport(hub) as watched:
-        watched.subscribe(b"")
+    with closing_transport(hub) as bus:
+        watched = MemoryTransport(hub)
         ready = threading.Event()
         with listening_socket("127.0.0.1", port) as listening, Watcher(watched) as watcher:
             access = Access(token, listening.getsockname()[1])

@@ -107,7 +107,7 @@ def test_without_the_token(guarded: Served) -> None:
         assert guarded.get(path).status == 401
     answer = guarded.get("/")
     assert answer.status == 401
-    assert 'name="token"' in answer.text  # type: ignore[attr-defined]
+    assert 'name="token"' in answer.text
     assert guarded.get("/ui.css").status == 200
     for wrong in (TOKEN[:-1], TOKEN.upper(), "", "%ff"):
         answer = guarded.get(f"/?token={wrong}")
