@@ -23,9 +23,14 @@ def message(name: str, content: object) -> bytes:
 
 
 class Feed:
-    """The messages for one browser, in one event loop."""
+    """The messages for one browser, in one event loop.
+
+    Attributes:
+        has_ended: whether nothing more comes.
+    """
 
     def __init__(self) -> None:
+        self.has_ended = False
         self._queue: deque[bytes] = deque()
         self._behind = True  # what has come since would not make sense: it needs everything
         self._is_there = asyncio.Event()
@@ -42,11 +47,16 @@ class Feed:
             self._queue.append(new)
         self._is_there.set()
 
+    def end(self) -> None:
+        """Note that nothing more comes: `next` returns at once."""
+        self.has_ended = True
+        self._is_there.set()
+
     async def next(self) -> bytes | None:
-        """Wait for the next message; None: the browser needs everything."""
+        """Wait for the next message; None: the browser needs everything, or nothing more comes."""
         await self._is_there.wait()
         is_behind, self._behind = self._behind, False
-        new = None if is_behind else self._queue.popleft()
+        new = None if is_behind or self.has_ended else self._queue.popleft()
         if not self._queue:
             self._is_there.clear()
         return new
@@ -71,7 +81,14 @@ class Feeds:
         return len(self._feeds) >= MAX_FEEDS
 
     async def run(self) -> None:
-        """Look for news, until the watcher ends."""
+        """Look for news, until the watcher ends; then the streams end."""
+        try:
+            await self._run()
+        finally:
+            for feed in self._feeds:
+                feed.end()
+
+    async def _run(self) -> None:
         version = self._watcher.news((0, 0))[2]
         ticks = 0
         while not self._watcher.ended.is_set():
@@ -95,6 +112,8 @@ class Feeds:
         try:
             while not self._is_closing():
                 new = await feed.next()
+                if feed.has_ended:
+                    break
                 yield message("everything", self._watcher.everything()) if new is None else new
         finally:
             self._feeds.discard(feed)

@@ -1,6 +1,7 @@
 """Receives what passes on a bus, in a thread, into an `Overview`. It only listens: it emits nothing and answers nothing."""
 
 import logging
+import secrets
 from collections import deque
 from collections.abc import Callable, Collection
 from contextlib import ExitStack
@@ -36,6 +37,7 @@ class Watcher:
         self._wanted = frozenset(wanted)
         self._open_timeout = open_timeout
         self._overview = Overview(transport.endpoints, monotonic(), wanted)
+        self._run = secrets.token_hex(8)  # tells a browser that its server was started again
         self._lock = Lock()  # guards the overview
         self._malformed = 0
         # Others leave notes instead of waiting for the lock: a log handler may be called anywhere.
@@ -72,6 +74,7 @@ class Watcher:
             self._look()
             overview = self._overview
             return {
+                "run": self._run,
                 "figures": overview.figures(),
                 "histories": overview.histories(),
                 "events": overview.events_since(0),

@@ -195,7 +195,7 @@ function showHealth(figures) {
 
 // ---- events
 
-let events = [], lastNumber = 0, paused = false, waiting = 0;
+let events = [], lastRun = "", lastNumber = 0, paused = false, waiting = 0;
 const known = { topic: new Set(), type: new Set() };
 
 function learn(event) {
@@ -323,13 +323,14 @@ function showFigures(figures) {
 }
 
 const handlers = {
-  everything({ figures, histories, events: all, notices }) {
+  everything({ run, figures, histories, events: all, notices }) {
     trends.intervals = histories.intervals;
     trends.total = histories.total;
     trends.topics = new Map(Object.entries(histories.topics));
-    if (all.length && all[all.length - 1].number < lastNumber) {
-      events = []; // the server was started again
-      lastNumber = 0;
+    if (run !== lastRun) {
+      lastRun = run; // the server was started again, and begins to count anew
+      events = [];
+      lastNumber = waiting = 0;
       noticeRows.clear();
       $("notices").replaceChildren();
       $("list").replaceChildren();
