@@ -1,5 +1,6 @@
 """``eventbus ui``: a page in the browser that watches a bus."""
 
+import os
 import secrets
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ from eventbus.cli.connection import transport_for, wanted_topics
 from eventbus.errors import ExtraMissing
 from eventbus.settings import EventBusSettings
 
+_NICENESS = 5
 _TOKEN_BYTES = 16
 
 
@@ -54,6 +56,7 @@ def ui(
         def on_ready() -> None:
             print(f"{url}?token={made}" if made else url, f" watches {transport.endpoints}", flush=True)
 
+        os.nice(_NICENESS)  # who watches is not to slow down those who work
         with Watcher(transport, wanted, settings.connect_timeout) as watcher, Prober(urls, None, watcher.note):
             serve(watcher, listening, Access(token or made, port, listen), on_ready)
         transport.status.raise_failure()

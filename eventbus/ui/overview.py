@@ -22,6 +22,7 @@ SHOWN_PER_SECOND = 100
 _MAX_LAST_EVENTS = 300
 _MAX_TOPICS, _MAX_PUBLISHERS, _MAX_PAIRS, _MAX_CLIENTS = 200, 100, 200, 100  # that a browser is sent
 _MAX_LOST_TOPICS = 1_000
+_SILENT_S = 120.0  # after which a publisher counts as gone
 
 type Json = dict[str, object]
 
@@ -163,9 +164,12 @@ class Overview:
                 _line(line) | {"lost": self._lost.get(printable(line.name, MAX_TOPIC_BYTES), 0)} for line in shown_lines
             ],
             "more_topics": len(snapshot.topics) - len(shown_lines) + (snapshot.other_topics is not None),
-            "publishers": [_line(line) | {"by": names.get(line.name, "")} for line in snapshot.publishers[:_MAX_PUBLISHERS]],
+            "publishers": [
+                _line(line) | {"by": names.get(line.name, "")}
+                for line in filter(_is_there, snapshot.publishers[:_MAX_PUBLISHERS])
+            ],
             "not_numbered": snapshot.not_numbered and _line(snapshot.not_numbered),
-            "pairs": [_pair(line, names) for line in snapshot.pairs[:_MAX_PAIRS]],
+            "pairs": [_pair(line, names) for line in filter(_is_there, snapshot.pairs[:_MAX_PAIRS])],
             "clients": [_client(client) for client in self._clients],
             "probes": [_probe(url, facts) for url, facts in self._probes.items()],
         }
@@ -224,6 +228,11 @@ def _line(line: Line) -> Json:
         "events": line.events,
         "seen": None if line.last_seen is None else _round(line.last_seen),
     }
+
+
+def _is_there(line: Line) -> bool:
+    """Whether a publisher has sent something lately; a restarted one has another id."""
+    return line.last_seen is not None and line.last_seen <= _SILENT_S
 
 
 def _pair(line: Line, names: Mapping[str, str]) -> Json:

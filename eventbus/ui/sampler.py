@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from eventbus.wire.frames import ARRAY
@@ -10,6 +10,8 @@ from eventbus.wire.frames import ARRAY
 _WINDOW_S = 0.5
 _MAX_KINDS = 10_000  # that are remembered within a window
 _LOOK_BYTES = 1_024  # of a single event: its type comes early
+_MAX_LOOKS = 5_000  # messages within a window; beyond that, not each one of a fast topic is looked at
+_FEW_MESSAGES = 4  # of a topic in a batch, which are looked at in any case
 _MAX_LOOK_BYTES = 4_194_304  # of all payloads within a window; beyond that, types are not looked for
 _TYPE = re.compile(rb'"type"\s*:\s*"([^"\\]{1,200})"')
 
@@ -31,9 +33,9 @@ class Choice(NamedTuple):
 class Sampler:
     """Chooses messages. A kind is a topic with a type. One thread at a time. Times are seconds on a monotonic clock.
 
-    Each kind has an equal share of the events that may be shown. What others leave is given to nobody within a window of
-    half a second, but shares follow the number of kinds. A kind that is new in a window is shown once even if the others
-    have used up everything, up to twice the rate.
+    Each kind has an equal share of the events that may be shown in half a second; shares follow the number of kinds. A kind
+    that is new is shown once even if the others have used up everything, up to twice the rate. Above 10,000 messages per
+    second, a rare type on a fast topic may be missed; a rare topic is not.
 
     Args:
         per_second: how many events to show.
@@ -47,8 +49,10 @@ class Sampler:
         self._used: Counter[tuple[bytes, bytes]] = Counter()
         self._total = 0
         self._looked = 0
+        self._passed = 0  # messages in this window
+        self._stride = 1
 
-    def choose(self, topics: Sequence[bytes], payloads: Iterable[bytes], now: float) -> list[Choice]:
+    def choose(self, topics: Sequence[bytes], payloads: Sequence[bytes], now: float) -> list[Choice]:
         """Return which messages of a batch to show, in their order.
 
         Args:
@@ -60,15 +64,25 @@ class Sampler:
             self._began = now
             self._share = max(1, self._budget // max(1, len(self._used)))
             self._used.clear()
-            self._total = self._looked = 0
+            self._stride = 1 + self._passed // _MAX_LOOKS
+            self._total = self._looked = self._passed = 0
+        self._passed += len(topics)
         chosen: list[Choice] = []
-        for index, (topic, payload) in enumerate(zip(topics, payloads, strict=False)):
+        for place in self._places(topics):
             if self._total >= 2 * self._budget or len(self._used) >= _MAX_KINDS:
                 break
-            wanted = self._wanted(topic, payload)
+            wanted = self._wanted(topics[place], payloads[place])
             if wanted:
-                chosen.append(Choice(index, wanted))
+                chosen.append(Choice(place, wanted))
         return chosen
+
+    def _places(self, topics: Sequence[bytes]) -> Sequence[int]:
+        """Which messages to look at: all as long as there are not too many, then some of those on fast topics."""
+        if self._stride == 1:
+            return range(len(topics))
+        rare = {topic for topic, count in Counter(topics).items() if count <= _FEW_MESSAGES}
+        some = range(0, len(topics), self._stride)
+        return sorted({*some, *(place for place, topic in enumerate(topics) if topic in rare)}) if rare else some
 
     def _wanted(self, topic: bytes, payload: bytes) -> dict[bytes, int]:
         wanted: dict[bytes, int] = {}

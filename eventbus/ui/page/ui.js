@@ -310,7 +310,9 @@ function showFigures(figures) {
   say($("n-rate"), rateText(figures.total.rate));
   say($("n-bytes"), bytesText(figures.total.bytes));
   say($("n-topics"), countText(figures.topics.length) + (figures.more_topics ? "+" : ""));
-  say($("n-publishers"), countText(figures.publishers.length));
+  const numbered = figures.publishers.length;
+  say($("n-publishers"), figures.not_numbered ? `≥ ${countText(numbered + 1)}` : countText(numbered));
+  $("n-publishers").title = figures.not_numbered ? "and those without numbers, which cannot be told apart" : "";
   say($("n-lost"), countText(figures.lost));
   $("n-lost").classList.toggle("bad", figures.lost > 0);
   say($("n-trip"), tripText(figures.round_trip));

@@ -58,6 +58,16 @@ def test_topics_publishers_and_who_sends_on_which(overview: Overview) -> None:
     assert overview.histories()["topics"] == {"plant": [1.5], "control": [0.5]}
 
 
+def test_publishers_that_are_gone(overview: Overview) -> None:
+    """Who has sent nothing for two minutes is left out; the topic stays."""
+    take(overview, (Numbering(PUBLISHER).next(b"plant"), EVENT))
+    figures = tick(overview, 120.0)
+    assert len(figures["publishers"]) == len(figures["pairs"]) == 1
+    figures = tick(overview, 121.0)
+    assert (figures["publishers"], figures["pairs"]) == ([], [])
+    assert [topic["name"] for topic in figures["topics"]] == ["plant"]
+
+
 def test_the_last_events(overview: Overview) -> None:
     """Events are kept with time and fields, each asked for once."""
     take(overview, (b"plant", EVENT), now=0.25)
