@@ -1,4 +1,4 @@
-"""Which classes the objects of a provider have, found out without calling it."""
+"""Finds the classes of the objects of a provider without calling it."""
 
 import functools
 import gc

@@ -138,7 +138,7 @@ class WatcherApp(containers.DeclarativeContainer):
 
 
 def readings() -> Iterator[tuple[str, float]]:
-    """This machine's load per processor, memory and disk in use, each as a share."""
+    """The load per processor, the memory and the disk in use of this machine, each as a share."""
     yield "load", os.getloadavg()[0] / (os.cpu_count() or 1)
     yield "memory", _memory_in_use()
     disk = shutil.disk_usage("/")

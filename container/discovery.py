@@ -153,8 +153,8 @@ def undecorated(callback: Callable[..., object]) -> Callable[..., object]:
     return MethodType(patched.original, callback.__self__) if isinstance(callback, MethodType) else patched.original
 
 
-def check_injections(callback: Callable[..., object]) -> None:
-    """Check that the callback takes an event, and that dependency_injector will give it everything else.
+def check_injections(callback: Callable[..., object], *, takes_event: bool = True) -> None:
+    """Check that the callback takes an event or nothing, and that dependency_injector will give it everything else.
 
     Raises:
         InvalidHandler: it does not, or a ``Provide[…]`` marker of it was not resolved.
@@ -172,9 +172,10 @@ def check_injections(callback: Callable[..., object]) -> None:
                 "@inject, and wire its module to the container"
             )
     try:
-        signature.bind(object(), **dict.fromkeys(injected))
+        signature.bind(*([object()] if takes_event else []), **dict.fromkeys(injected))
     except TypeError as error:
-        raise InvalidHandler(f"{callback_name(callback)}{signature} cannot be called with one event: {error}") from None
+        what = "with one event" if takes_event else "without arguments"
+        raise InvalidHandler(f"{callback_name(callback)}{signature} cannot be called {what}: {error}") from None
 
 
 def _has_marker(parameter: inspect.Parameter) -> bool:

@@ -88,7 +88,7 @@ class Found(providers.Callable):
 
     @property
     def related(self) -> Iterator[AnyProvider]:
-        """Its arguments, and the providers that the function finds."""
+        """The provider's arguments, and the providers that the function finds."""
         yield from super().related
         if self.args:
             yield from self._find()

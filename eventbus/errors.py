@@ -28,6 +28,8 @@ EventBusError
 ├── NoAnswer                 no answer to a request came in time              (also a TimeoutError)
 ├── RequestFailed            the handler that was to answer has failed
 ├── InvalidAnswer            an answer is not of the class that was asked for (also a ValueError)
+├── HistorianMissing         no historian on the bus answers                  (also a TimeoutError)
+├── HistoryDamaged           what a historian has answered cannot be read     (also a ValueError)
 ├── HandlerTimeout           a handler took longer than its time limit        (also a TimeoutError)
 ├── ServiceFailed            a service has failed, and is not run again
 ├── ServiceTimeout           a service did not stop in time                   (also a TimeoutError)
@@ -61,7 +63,7 @@ class EventBusError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # BaseException would have the class called with `args`. That fails where `__init__` takes something else, as it may
-        # in a derived class, and multiprocessing.Pool waits for ever for a result that it cannot unpickle.
+        # in a derived class, and multiprocessing.Pool waits without end for a result that it cannot unpickle.
         state = vars(self) | {"args": self.args}
         if isinstance(self, OSError):
             state |= {name: fact for name in _OS_FACTS if (fact := getattr(self, name)) is not None}
@@ -184,7 +186,7 @@ class TooManyValues(EventBusError, ValueError):
 
     Attributes:
         topic: the topic that it was emitted to.
-        limit: how many values the client allows.
+        limit: the number of values that the client allows.
     """
 
     def __init__(self, topic: str, limit: int) -> None:
@@ -253,7 +255,7 @@ class ReconnectFailed(NotConnected):
     """The client has given up: all attempts to reconnect that it may make have failed. It is closed.
 
     Attributes:
-        attempts: how many attempts were made.
+        attempts: the number of attempts made.
         peer: what did not come back, if the transport has something else than a proxy.
     """
 
@@ -410,7 +412,7 @@ class SendBufferFull(EventBusError):
 
     Attributes:
         endpoint: the endpoint that the buffer belongs to.
-        limit: how many messages the buffer holds.
+        limit: the number of messages that the buffer holds.
         peer: what may be away, if the transport has something else than a proxy.
     """
 
@@ -547,6 +549,45 @@ class InvalidAnswer(EventBusError, ValueError):
 
 
 @public
+class HistorianMissing(EventBusError, TimeoutError):
+    """No historian on the bus answers, so what was emitted before cannot be had.
+
+    Attributes:
+        endpoints: where the client is connected.
+        timeout: how many seconds it has waited for an answer; 0: there is none that could answer.
+    """
+
+    def __init__(self, endpoints: str, timeout: float) -> None:
+        super().__init__()
+        self.args = endpoints, timeout
+        self.endpoints = endpoints
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        seen = f"no historian has answered within {self.timeout:g} s" if self.timeout else "there is no historian"
+        return f"{seen} at {self.endpoints}: run the proxy with EVENTBUS_HISTORY=1000, or `eventbus historian` beside it"
+
+
+@public
+class HistoryDamaged(EventBusError, ValueError):
+    """What a historian has answered cannot be read: it has another version, or another peer answers in its place.
+
+    Attributes:
+        endpoints: where the client is connected.
+        detail: what is wrong.
+    """
+
+    def __init__(self, endpoints: str, detail: str) -> None:
+        super().__init__()
+        self.args = endpoints, detail
+        self.endpoints = endpoints
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"an answer of the historian at {self.endpoints} cannot be read: {self.detail}; give both the same version"
+
+
+@public
 class HandlerTimeout(EventBusError, TimeoutError):
     """An ``async`` handler took longer than its time limit, and was cancelled.
 
@@ -608,7 +649,7 @@ class ServiceTimeout(EventBusError, TimeoutError):
 
 
 class NotSettled(EventBusError, TimeoutError):
-    """In a test, something is still under way.
+    """Something is still under way in a test after its time.
 
     Attributes:
         timeout: how long the test has waited, in seconds.
@@ -673,8 +714,8 @@ class DescriptorsExhausted(EventBusError, OSError):
     """The process may not open as many files and sockets as are needed: nothing was opened.
 
     Attributes:
-        needed: how many are needed.
-        limit: how many the process may have open altogether.
+        needed: the number of descriptors needed.
+        limit: the most that the process may have open altogether.
         errno: ``errno.EMFILE``.
     """
 

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import AliasChoices, BaseModel, ByteSize, Field, PositiveInt, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ByteSize, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -21,7 +21,7 @@ from eventbus.keys import masked
 from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
 from eventbus.policies import Compression, LogFormat, Metrics, ReceivePolicy, SendPolicy, Traces
 from eventbus.settings.security import SecuritySettings
-from eventbus.settings.values import Host, Seconds, Topics, UiToken, masked_arguments
+from eventbus.settings.values import Beginning, Host, OptionalPath, Seconds, Topics, UiToken, masked_arguments
 from eventbus.settings.variables import NESTED, PREFIX, SECRETS_DIR, SecretFiles, explain, unknown_variables
 
 _CLIENT, _PROXY = ClientOptions(), ProxyOptions()  # their defaults are those of the settings
@@ -122,6 +122,10 @@ class EventBusSettings(BaseSettings):
         default=_CLIENT.compression_threshold,
         description="bytes; larger payloads are compressed, if that makes them smaller",
     )
+    name: str = Field(
+        default=_CLIENT.name,
+        description="what people call the service, in its health, log, spans and metrics; default: the program's name",
+    )
     metrics: Metrics = Field(
         default=Metrics.NONE, description="none, prometheus or otel: where events are counted and timed"
     )
@@ -138,6 +142,10 @@ class EventBusSettings(BaseSettings):
         default=_PROXY.hwm,
         description="messages in the proxy's queue for each subscriber; when it is full, more are dropped",
     )
+    proxy_max_backlog: ByteSize = Field(
+        default=ByteSize(_PROXY.max_backlog),
+        description="bytes that may wait for one subscriber, such as 64MiB; a slower one is disconnected; 0: no limit",
+    )
     proxy_max_subscriptions: PositiveInt = Field(
         default=_PROXY.max_subscriptions, description="subscriptions of a client; a client with more is disconnected"
     )
@@ -145,6 +153,20 @@ class EventBusSettings(BaseSettings):
         default=ByteSize(PROCESS_MAX_MEMORY),
         description="memory of `eventbus proxy`, such as 200MiB; first, connections that hold most are ended; 0: no limit",
     )
+    start: Beginning = Field(
+        default=_CLIENT.start,
+        description="where subscriptions begin: new, last, all, a time, or how long ago, such as 10m; needs a historian",
+    )
+    history: NonNegativeInt = Field(
+        default=_PROXY.history, description="messages of each topic that the proxy keeps for those who come late; 0: none"
+    )
+    history_bytes: ByteSize = Field(
+        default=ByteSize(_PROXY.history_bytes), description="memory for those of all topics, such as 200MiB"
+    )
+    history_age: float = Field(
+        default=_PROXY.history_age, ge=0, allow_inf_nan=False, description="seconds that each is kept; 0: no limit"
+    )
+    history_file: OptionalPath = Field(default=None, description="the file that has them after a restart; empty: none")
     ui_token: UiToken = Field(
         default=None, description="what a visitor of `eventbus ui` must know; from other machines nobody sees it without"
     )
@@ -205,8 +227,11 @@ class EventBusSettings(BaseSettings):
             secret_key=self.security.proxy_secret_key(),
             allow_list=self.security.allow_list,
             hwm=self.proxy_hwm,
+            max_backlog=self.proxy_max_backlog,
             max_subscriptions=self.proxy_max_subscriptions,
             max_memory=self.proxy_max_memory,
+            history_bytes=self.history_bytes,
+            history_file=self.history_file,
         )
 
     @classmethod

@@ -1,4 +1,4 @@
-"""Which room of the house knows which: imports point one way."""
+"""The imports between the rooms of the house: they point one way."""
 
 import ast
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 WORDS = {"errors", "events", "exports", "policies"}
 BELOW_TRANSPORTS = WORDS | {"_base", "keys", "observe", "options", "wire"}
-BELOW_CLIENT = BELOW_TRANSPORTS | {"ask", "emit", "handle", "receive", "transports"}
+BELOW_CLIENT = BELOW_TRANSPORTS | {"ask", "emit", "handle", "history", "receive", "transports"}
 
 KNOWS: dict[str, set[str]] = {
     "exports": set(),
@@ -20,18 +20,19 @@ KNOWS: dict[str, set[str]] = {
     "stamped_event": {"events", "exports"},
     "_base": {"errors"},
     "keys": {"errors", "exports", "_base"},
-    "options": {"exports", "keys", "policies"},
+    "options": {"_base", "exports", "keys", "policies"},
     "wire": WORDS | {"_base"},
     "observe": WORDS | {"_base", "wire"},
     "handle": WORDS | {"_base", "wire", "observe"},
     "transports": BELOW_TRANSPORTS,
     "emit": BELOW_TRANSPORTS | {"handle", "transports"},
+    "history": BELOW_TRANSPORTS | {"ask", "receive", "transports"},
     "receive": BELOW_TRANSPORTS | {"handle", "transports"},
     "ask": BELOW_TRANSPORTS | {"emit", "handle", "transports"},
     "assembly": BELOW_CLIENT,
     "client": BELOW_CLIENT | {"assembly"},
     "telemetry": WORDS | {"_base", "handle", "observe", "wire"},
-    "proxy": WORDS | {"_base", "keys", "options", "telemetry", "wire"},
+    "proxy": WORDS | {"_base", "history", "keys", "options", "telemetry", "wire"},
     "settings": {"_base", "errors", "keys", "options", "policies"},
     "testing": BELOW_CLIENT | {"client", "container", "eventbus", "proxy", "settings"},
     "ui": WORDS | {"_base", "observe", "receive", "transports", "wire"},

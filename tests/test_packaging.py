@@ -68,7 +68,7 @@ def test_there_are_four_dependencies(project: dict[str, Any]) -> None:
 
 
 def test_uv_run_installs_no_linters_and_no_documentation_tools(project: dict[str, Any]) -> None:
-    """Of the dependency groups, only what the tests need is installed by default."""
+    """The dependency groups installed by default are those that the tests need."""
     assert project["tool"]["uv"]["default-groups"] == ["test"]
     assert project["dependency-groups"].keys() == {"test", "lint", "docs"}
 

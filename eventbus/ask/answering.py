@@ -9,7 +9,6 @@ from eventbus.ask.replies import encode_answer, failure_headers
 from eventbus.errors import EventBusError, InvalidEvent
 from eventbus.events import BaseEvent
 from eventbus.handle.current import current_headers
-from eventbus.handle.marks import is_async
 from eventbus.handle.middleware import Delivery, Emission, HandleNext, HandleNextAsync, Middleware
 from eventbus.handle.wrapped import WrappedHandler
 from eventbus.observe.hooks import Hooks
@@ -126,6 +125,8 @@ class AnsweringHandler(WrappedHandler):
         answerer: sends the answers.
     """
 
+    answers = True
+
     def __init__(
         self,
         callback: Callable[..., Any],
@@ -136,7 +137,6 @@ class AnsweringHandler(WrappedHandler):
         answerer: Answerer,
     ) -> None:
         super().__init__(callback, topic, (*middleware, _RECORDER), hooks, emit)
-        self._is_async = is_async(callback)
         self._answerer = answerer
         self._log = Log()
 
@@ -145,7 +145,7 @@ class AnsweringHandler(WrappedHandler):
         request = Request.of(current_headers())
         if request is None:
             return super().call(event)
-        if self._is_async:
+        if self.is_async:
             return self._call_async(event, request)
         outcome = _Outcome()
         token = _outcome.set(outcome)

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from eventbus._base.deadline import Deadline
 from eventbus.ask.answers import Answers
-from eventbus.ask.inbox import Inbox
 from eventbus.ask.link import RequestLink
-from eventbus.ask.replies import Reader
+from eventbus.ask.replies import Limits, Reader
 from eventbus.ask.waiting import Waiting
+from eventbus.emit.emitter import Emitter
+from eventbus.emit.topics import Topics
 from eventbus.emit.without_blocking import emit_without_blocking
 from eventbus.errors import EventBusError, InvalidAnswer, NoAnswer, NobodyAnswers, RequestFailed
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
-from eventbus.handle.middleware import Emission, Middleware, overrides
+from eventbus.handle.middleware import Middleware, overrides
 from eventbus.options import ClientOptions
 from eventbus.transports.contract import Transport
-from eventbus.wire.frames import topic_frame
 from eventbus.wire.requests import CORRELATION_ID, REPLY_TO
+
+_NOTHING = nullcontext()
 
 # What asks: an event of the service's class, or a bare type.
 type Event = BaseEvent[Any] | BaseEventType
@@ -32,7 +34,8 @@ class Asker:
 
     Args:
         transport: that of the client.
-        emit: emits a request through all middleware of the client.
+        emitter: emits requests through all middleware of the client.
+        topics: those of the client.
         middleware: those of it that override `request` are entered around each request.
         options: those of the client.
     """
@@ -40,20 +43,23 @@ class Asker:
     def __init__(
         self,
         transport: Transport,
-        emit: Callable[[Emission], None],
+        emitter: Emitter,
+        topics: Topics,
         middleware: Sequence[Middleware],
         options: ClientOptions,
     ) -> None:
         self._link = RequestLink(transport, None if options.keys is None else options.keys.public_key)
-        self._emit = emit
+        self._emit = emitter.emit_with
+        self._topics = topics
         self._middleware = [one for one in middleware if overrides(one, "request")]
         self._options = options
+        self._limits = Limits(options.max_event_bytes, options.max_event_values)
 
     def request[Reply](
         self, event: Event, topic: BaseEventTopic, reply: type[Reply] | TypeAdapter[Reply], timeout: float
     ) -> Reply:
         """See `EventBusClient.request`."""
-        asked = _Asked(event, topic, reply, timeout, self._options.max_event_bytes)
+        asked = _Asked(event, topic, self._topics.admit(topic), reply, timeout, self._limits)
         self._link.check_anybody(asked.frame, asked.type, asked.deadline)
         with self._around(topic):
             return asked.first(self._ask(asked, Waiting()))
@@ -67,7 +73,7 @@ class Asker:
         at_most: int | None,
     ) -> Answers[Reply]:
         """See `EventBusClient.request_all`."""
-        asked = _Asked(event, topic, reply, timeout, self._options.max_event_bytes)
+        asked = _Asked(event, topic, self._topics.admit(topic), reply, timeout, self._limits)
         try:
             self._link.check_anybody(asked.frame, asked.type, asked.deadline)
         except NobodyAnswers:
@@ -79,7 +85,7 @@ class Asker:
         self, event: Event, topic: BaseEventTopic, reply: type[Reply] | TypeAdapter[Reply], timeout: float
     ) -> Reply:
         """See `EventBusClient.arequest`."""
-        asked = _Asked(event, topic, reply, timeout, self._options.max_event_bytes)
+        asked = _Asked(event, topic, self._topics.admit(topic), reply, timeout, self._limits)
         await self._check_anybody(asked)
         with self._around(topic):
             return asked.first(await self._ask_on_loop(asked, 1))
@@ -93,7 +99,7 @@ class Asker:
         at_most: int | None,
     ) -> Answers[Reply]:
         """See `EventBusClient.arequest_all`."""
-        asked = _Asked(event, topic, reply, timeout, self._options.max_event_bytes)
+        asked = _Asked(event, topic, self._topics.admit(topic), reply, timeout, self._limits)
         try:
             await self._check_anybody(asked)
         except NobodyAnswers:
@@ -109,7 +115,7 @@ class Asker:
         inbox = self._link.inbox(asked.deadline)
         correlation_id = inbox.expect(waiting)
         try:
-            self._emit(asked.emission(inbox, correlation_id))
+            self._emit({REPLY_TO: inbox.name, CORRELATION_ID: correlation_id}, asked.event, asked.topic)
             waiting.wait(asked.deadline)
         finally:
             inbox.forget(correlation_id)
@@ -126,8 +132,8 @@ class Asker:
         assert waiting.future is not None
         correlation_id = inbox.expect(waiting)
         try:
-            emission = asked.emission(inbox, correlation_id)
-            await emit_without_blocking(lambda: self._emit(emission), self._options)
+            headers = {REPLY_TO: inbox.name, CORRELATION_ID: correlation_id}
+            await emit_without_blocking(self._options, self._emit, headers, asked.event, asked.topic)
             timer = loop.call_later(asked.deadline.left(), waiting.wake)  # costs half of what asyncio.timeout does
             try:
                 await waiting.future
@@ -144,8 +150,10 @@ class Asker:
 
             await asyncio.to_thread(self._link.check_anybody, asked.frame, asked.type, asked.deadline)
 
-    def _around(self, topic: BaseEventTopic) -> ExitStack:
+    def _around(self, topic: BaseEventTopic) -> AbstractContextManager[object]:
         """Enter what middleware has around requests, the outermost first."""
+        if not self._middleware:
+            return _NOTHING
         stack = ExitStack()
         for one in self._middleware:
             stack.enter_context(one.request(topic.value))
@@ -155,28 +163,30 @@ class Asker:
 class _Asked[Reply]:
     """One request."""
 
-    __slots__ = ("_event", "_reader", "_timeout", "_topic", "deadline", "frame", "type")
+    __slots__ = ("_reader", "_timeout", "deadline", "event", "frame", "topic", "type")
 
     def __init__(
-        self, event: Event, topic: BaseEventTopic, reply: type[Reply] | TypeAdapter[Reply], timeout: float, max_bytes: int
+        self,
+        event: Event,
+        topic: BaseEventTopic,
+        frame: bytes,
+        reply: type[Reply] | TypeAdapter[Reply],
+        timeout: float,
+        limits: Limits,
     ) -> None:
         self.deadline = Deadline(timeout)
-        self.frame = topic_frame(topic)
+        self.frame = frame
         self.type = str(event if isinstance(event, BaseEventType) else getattr(event, "type", type(event).__name__))
-        self._event = event
-        self._topic = topic
+        self.event = event
+        self.topic = topic
         self._timeout = timeout
-        self._reader = Reader(reply, topic.value, self.type, max_bytes)
-
-    def emission(self, inbox: Inbox, correlation_id: str) -> Emission:
-        """What to emit."""
-        return Emission((self._event,), self._topic, {REPLY_TO: inbox.name, CORRELATION_ID: correlation_id})
+        self._reader = Reader(reply, topic.value, self.type, limits)
 
     def first(self, waiting: Waiting) -> Reply:
         """Return the value of the first answer, or raise why there is none."""
         if not waiting.answers:
             waiting.raise_failure()
-            raise NoAnswer(self._topic.value, self.type, self._timeout)
+            raise NoAnswer(self.topic.value, self.type, self._timeout)
         return self._reader.read(waiting.answers[0])
 
     def all(self, waiting: Waiting) -> Answers[Reply]:

@@ -17,12 +17,14 @@ from eventbus.ask.waiting import Answer, Waiting
 from eventbus.errors import EventBusError, NotConnected
 from eventbus.observe.stats import DropLog, DropReason
 from eventbus.transports.contract import Transport
-from eventbus.wire.headers import decode_headers
+from eventbus.wire.headers import NO_HEADERS, decode_headers
 from eventbus.wire.numbering import Gaps
 from eventbus.wire.requests import CORRELATION_ID
 
 if TYPE_CHECKING:
     import asyncio
+
+_ID_ALONE = b'{"%b":"' % CORRELATION_ID.encode()  # how headers begin that have perhaps nothing else
 
 
 class Inbox:
@@ -95,8 +97,11 @@ class Inbox:
         loops: dict[asyncio.AbstractEventLoop, list[Waiting]] = {}  # waking a loop costs more than an answer
         reading = self._gaps.read(frames, self.topic.__eq__)
         for index, (topic, encoded) in enumerate(zip(reading.topics, reading.headers or (), strict=False)):
-            headers = decode_headers(encoded)
-            correlation_id = headers.get(CORRELATION_ID, "")
+            if encoded.startswith(_ID_ALONE) and encoded.count(b'"') == 4:  # nearly always
+                headers, correlation_id = NO_HEADERS, encoded[len(_ID_ALONE) : -2].decode(errors="replace")
+            else:
+                headers = decode_headers(encoded)
+                correlation_id = headers.get(CORRELATION_ID, "")
             waiting = self._waiting.get(correlation_id)
             if waiting is None or topic != self.topic:
                 unwanted += 1

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from threading import RLock
 
 from eventbus._base.deadline import Deadline
+from eventbus._base.native_threads import require_native_threads
 from eventbus.ask.inbox import Inbox
 from eventbus.ask.replies import raise_failure
 from eventbus.ask.waiting import Answer, Waiting, WaitingForParts
@@ -67,9 +68,11 @@ class RequestLink:
 
         Raises:
             ProxyUnreachable, HandshakeFailed, NotConnected, DescriptorsExhausted, ForkedClient: it cannot be opened.
+            MonkeyPatched: gevent has replaced Python's threads; waiting for answers would block the process.
         """
         if (opened := self.open_inbox) is not None:
             return opened
+        require_native_threads()
         if not self._opening.acquire(timeout=deadline.left()):
             raise ProxyUnreachable(self._transport.endpoints, deadline.timeout, "another thread is still connecting")
         try:
@@ -95,6 +98,22 @@ class RequestLink:
         """
         return next(self._ask(topic, event_type, payload, timeout, Waiting()))
 
+    def ask_all(self, topic: bytes, event_type: str, payload: bytes, timeout: float) -> list[Answer]:
+        """Send a request with this payload, and return all answers that come in time, also those that say that they failed.
+
+        Raises:
+            NobodyAnswers: nobody subscribes to the topic.
+            NotConnected: the transport is not open, or was closed meanwhile.
+        """
+        waiting, deadline = Waiting(None), Deadline(timeout)
+        inbox, correlation_id = self._send(topic, event_type, payload, waiting, deadline)
+        try:
+            waiting.wait(deadline)
+        finally:
+            inbox.forget(correlation_id)
+        waiting.raise_failure()
+        return list(waiting.answers)
+
     def ask_for_parts(self, topic: bytes, event_type: str, payload: bytes, timeout: float) -> Iterator[Answer]:
         """Send a request with this payload, and yield the messages of one answer that comes in several, as they come.
 
@@ -119,12 +138,8 @@ class RequestLink:
 
     def _ask(self, topic: bytes, event_type: str, payload: bytes, timeout: float, waiting: Waiting) -> Iterator[Answer]:
         name, deadline = topic.decode(errors="replace"), Deadline(timeout)
-        self.check_anybody(topic, event_type, deadline)
-        inbox = self.inbox(deadline)
-        correlation_id = inbox.expect(waiting)
+        inbox, correlation_id = self._send(topic, event_type, payload, waiting, deadline)
         try:
-            headers = {REPLY_TO: inbox.name, CORRELATION_ID: correlation_id}
-            self._transport.send(with_headers(topic, encode_headers(headers)), payload)
             while True:
                 waiting.wait(deadline)
                 if not waiting.answers:
@@ -139,3 +154,18 @@ class RequestLink:
                 deadline = Deadline(timeout)
         finally:
             inbox.forget(correlation_id)
+
+    def _send(
+        self, topic: bytes, event_type: str, payload: bytes, waiting: Waiting, deadline: Deadline
+    ) -> tuple[Inbox, str]:
+        """Send a request; return the inbox and the correlation id by which it is to be forgotten."""
+        self.check_anybody(topic, event_type, deadline)
+        inbox = self.inbox(deadline)
+        correlation_id = inbox.expect(waiting)
+        try:
+            headers = {REPLY_TO: inbox.name, CORRELATION_ID: correlation_id}
+            self._transport.send(with_headers(topic, encode_headers(headers)), payload)
+        except BaseException:
+            inbox.forget(correlation_id)
+            raise
+        return inbox, correlation_id

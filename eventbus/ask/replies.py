@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import to_json
@@ -10,6 +10,7 @@ from pydantic_core import to_json
 from eventbus._base.printable import printable
 from eventbus.ask.waiting import Answer
 from eventbus.errors import CompressionMissing, InvalidAnswer, PayloadDamaged, PayloadTooLarge, RequestFailed
+from eventbus.wire.complexity import has_more_values
 from eventbus.wire.compression import inflate, is_compressed
 from eventbus.wire.decoders import decoder_of
 from eventbus.wire.encoders import encoder_of
@@ -17,6 +18,14 @@ from eventbus.wire.requests import ERROR_TEXT, ERROR_TYPE
 
 _MAX_ERROR_TYPE, _MAX_ERROR_TEXT = 100, 1_000  # characters
 _MAX_SHOWN_ERROR = 300  # characters
+
+
+class Limits(NamedTuple):
+    """How large an answer may be: `max_event_bytes` and `max_event_values` of `ClientOptions`."""
+
+    max_bytes: int
+    max_values: int
+
 
 _encoder_of = lru_cache(maxsize=1_000)(encoder_of)
 
@@ -52,6 +61,30 @@ def raise_failure(answer: Answer, topic: str, event_type: str) -> None:
         raise RequestFailed(topic, event_type, printable(error_type, _MAX_ERROR_TYPE), printable(text, _MAX_ERROR_TEXT))
 
 
+def json_of(answer: Answer, topic: str, event_type: str, limits: Limits) -> bytes:
+    """Return what an answer holds, not decoded.
+
+    Raises:
+        RequestFailed: the answer says that the handler has failed.
+        InvalidAnswer: it is too large, or damaged.
+    """
+    max_bytes, max_values = limits
+    raise_failure(answer, topic, event_type)
+    json = answer.payload
+    try:
+        if is_compressed(json):
+            json = inflate(json, max_bytes)
+        if len(json) > max_bytes:
+            raise PayloadTooLarge(max_bytes)
+        if has_more_values(json, max_values):
+            raise InvalidAnswer(
+                topic, event_type, "JSON", f"it has more than {max_values} values (EVENTBUS_MAX_EVENT_VALUES)"
+            )
+        return json
+    except (PayloadTooLarge, PayloadDamaged, CompressionMissing) as error:
+        raise InvalidAnswer(topic, event_type, "JSON", str(error)) from None
+
+
 class Reader[Reply]:
     """Reads answers to one request.
 
@@ -59,14 +92,14 @@ class Reader[Reply]:
         reply: the class of the answers, anything that a `pydantic.TypeAdapter` can be of, or one of those.
         topic: the topic of the request, for errors.
         event_type: the type of its event.
-        max_bytes: the largest answer, as JSON.
+        limits: of what is read.
     """
 
-    def __init__(self, reply: type[Reply] | TypeAdapter[Reply], topic: str, event_type: str, max_bytes: int) -> None:
+    def __init__(self, reply: type[Reply] | TypeAdapter[Reply], topic: str, event_type: str, limits: Limits) -> None:
         self._reply = reply
         self._topic = topic
         self._type = event_type
-        self._max_bytes = max_bytes
+        self._limits = limits
 
     def read(self, answer: Answer) -> Reply:
         """Return the value of an answer.
@@ -75,16 +108,9 @@ class Reader[Reply]:
             RequestFailed: the answer says that the handler has failed.
             InvalidAnswer: it is not of the class, too large, or damaged.
         """
-        raise_failure(answer, self._topic, self._type)
+        json = json_of(answer, self._topic, self._type, self._limits)
         try:
-            json = answer.payload
-            if is_compressed(json):
-                json = inflate(json, self._max_bytes)
-            if len(json) > self._max_bytes:
-                raise PayloadTooLarge(self._max_bytes)
             value: Reply = _decoder_of(self._reply)(json)
-        except (PayloadTooLarge, PayloadDamaged, CompressionMissing) as error:
-            raise self._invalid(str(error)) from None
         except ValidationError as error:
             raise self._invalid(_shown(error)) from error
         except Exception as error:  # a validator of the service may raise anything

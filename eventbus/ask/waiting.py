@@ -52,9 +52,9 @@ class Waiting:
         self._left = enough
         self.loop = loop
         self.future: asyncio.Future[None] | None = None if loop is None else loop.create_future()
-        # A bare lock wakes a thread in half the time that a Condition takes.
-        self._locked = Lock()
-        self._locked.acquire()
+        if loop is None:  # a bare lock wakes a thread in half the time that a Condition takes
+            self._locked = Lock()
+            self._locked.acquire()
 
     def take(self, answer: Answer) -> bool:
         """Keep an answer. Returns whether there are enough: `wake` is to be called then, and nothing more will be taken."""

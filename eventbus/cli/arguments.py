@@ -12,7 +12,7 @@ _SHORT = {"-h": "--help"}
 
 
 class Given(NamedTuple):
-    """What was given.
+    """The arguments of a command line, parsed.
 
     Attributes:
         command: the command.

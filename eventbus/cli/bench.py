@@ -1,4 +1,4 @@
-"""``eventbus bench``: how many events per second this machine carries, and how late they are.
+"""``eventbus bench``: measures how many events per second this machine carries, and how late they are.
 
 One publisher, one proxy and one subscriber run in three processes. A contender is one way to do their job, so that
 ``tests/benchmarks`` can measure other ways side by side with this library's.
@@ -142,7 +142,7 @@ def bench(events: int, rate: int, seconds: float | None = None) -> None:
     """Measure both ways to emit, and print their figures; on a terminal, with a progress bar meanwhile.
 
     Args:
-        events: how many to send as fast as possible.
+        events: the number to send as fast as possible.
         rate: events per second while latencies are measured.
         seconds: for how long each figure is measured, regardless of `events`; None: as long as that many take.
     """

@@ -1,4 +1,4 @@
-"""What each command does with what was given. Each imports only what it needs."""
+"""The work of each command with its arguments. Each imports only what it needs."""
 
 import os
 import sys
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eventbus.cli.arguments import Given
+from eventbus.cli.log import configure_log
 from eventbus.errors import InvalidSettings
 
 if TYPE_CHECKING:
@@ -24,13 +25,12 @@ def settings_of(given: Given) -> "EventBusSettings":
     """
     from eventbus.settings import EventBusSettings
     from eventbus.settings.values import parse_topics
-    from eventbus.telemetry import logs
 
     values: dict[str, object] = dict(given.settings)
     if isinstance(topics := values.get("topics"), list):
         values["topics"] = tuple(topic for text in topics for topic in _checked(parse_topics, text))
     settings = EventBusSettings(**values)
-    logs.configure(settings.log_format)
+    configure_log(settings.log_format)
     return settings
 
 
@@ -64,10 +64,23 @@ def _proxy(given: Given) -> None:
     os.execv(sys.executable, command)
 
 
-def _emit(given: Given) -> None:
+def _historian(given: Given) -> None:
+    from eventbus.cli.historian import historian
+
+    historian(settings_of(given))
+
+
+def _emit(given: Given) -> bool:
     from eventbus.cli.emit import emit
 
-    emit(settings_of(given), given.text("TOPIC"), given.text("EVENT"))
+    return emit(settings_of(given), given.text("TOPIC"), given.text("EVENT"))
+
+
+def _request(given: Given) -> None:
+    from eventbus.cli.request import request
+
+    settings, timeout = settings_of(given), given.number("--timeout") or 2.0
+    request(settings, given.text("TOPIC"), given.text("EVENT"), timeout=timeout, everybody=given.is_set("--all"))
 
 
 def _tail(given: Given) -> None:
@@ -137,9 +150,52 @@ def _demo(given: Given) -> bool:
     return demo(given.number("--seconds") or 1.0)
 
 
+def _run(given: Given) -> None:
+    from eventbus.cli.run import run, run_reloading
+
+    (run_reloading if given.is_set("--reload") else run)(given.text("APP"))
+
+
+def _graph(given: Given) -> None:
+    from eventbus.cli.app import load
+    from eventbus.cli.graph import mermaid, svg
+    from eventbus.container.description import describe
+
+    print((svg if given.text("--format") == "svg" else mermaid)(describe(load(given.text("APP")))))
+
+
+def _asyncapi(given: Given) -> None:
+    from eventbus.cli.app import load
+    from eventbus.cli.asyncapi import as_json, as_yaml, document
+    from eventbus.container.description import describe
+
+    found = document(describe(load(given.text("APP"))), title=given.text("--title"), version=given.text("--api-version"))
+    print((as_yaml if given.text("--format") == "yaml" else as_json)(found))
+
+
+def _schema(given: Given) -> bool:
+    from eventbus.cli import schemas
+    from eventbus.cli.app import load
+    from eventbus.cli.terminal import Paint, Style, wants_colours
+    from eventbus.container.description import describe
+
+    description, directory = describe(load(given.text("APP"))), Path(given.text("--directory"))
+    if given.text("ACTION") == "freeze":
+        for path in schemas.freeze(description, directory):
+            print(f"wrote {path}")
+        return True
+    good, lines = schemas.check(schemas.frozen(directory), schemas.schemas_of(description))
+    paint = Paint(wants_colours(sys.stdout))
+    for line in lines:
+        print(paint(line, Style.RED) if line.startswith("BREAKS") else line)
+    return good
+
+
 COMMANDS: Mapping[str, Run] = {
     "proxy": _proxy,
+    "historian": _historian,
     "emit": _emit,
+    "request": _request,
     "tail": _tail,
     "top": _top,
     "ui": _ui,
@@ -148,4 +204,8 @@ COMMANDS: Mapping[str, Run] = {
     "keygen": _keygen,
     "bench": _bench,
     "demo": _demo,
+    "run": _run,
+    "graph": _graph,
+    "asyncapi": _asyncapi,
+    "schema": _schema,
 }

@@ -19,7 +19,7 @@ _MEANING_COLUMN = 30
 
 
 def width(columns: int | None = None) -> int:
-    """How wide the help is, on a terminal with so many columns; None: on this process's."""
+    """The width of the help, on a terminal with this many columns; None: on this process's."""
     if columns is None:
         given = os.environ.get("COLUMNS", "")
         try:
@@ -30,7 +30,7 @@ def width(columns: int | None = None) -> int:
 
 
 def overview(paint: Paint, columns: int) -> str:
-    """What ``eventbus --help`` prints: all commands."""
+    """The output of ``eventbus --help``: all commands."""
     parts = [f"{paint('usage:', Style.BOLD)} eventbus COMMAND [OPTIONS]", ABOUT]
     for group in dict.fromkeys(command.group for command in COMMANDS):
         rows = ((command.name, command.summary) for command in COMMANDS if command.group == group)
@@ -46,12 +46,12 @@ def exit_statuses() -> str:
 
 
 def command_help(command: Command, paint: Paint, columns: int, *, all_settings: bool = False) -> str:
-    """What ``eventbus COMMAND --help`` prints: its own flags, then settings.
+    """The output of ``eventbus COMMAND --help``: its own flags, then settings.
 
     Args:
         command: the command.
         paint: writes the colours.
-        columns: how wide the text may be.
+        columns: the width of the text.
         all_settings: with all settings; False: with the usual ones.
     """
     parts = [f"{paint('usage:', Style.BOLD)} {usage(command)}", "\n".join(_wrapped(command.about, columns))]

@@ -80,10 +80,16 @@ def _run(what: Given, given: Sequence[str]) -> int:
 
         print(page(), end="")
         return DONE
-    _configure_log(given)
+    if name != "run":  # which is a program of the user's, with a log as that wants it
+        _configure_log(given)
     from eventbus.cli.commands import COMMANDS  # here, because Ctrl-C may come while it is imported
 
-    return FAILED if COMMANDS[name](what) is False else DONE
+    try:
+        return FAILED if COMMANDS[name](what) is False else DONE
+    except InvalidSettings:
+        if name == "run":  # it has not become that program
+            _configure_log(given)
+        raise
 
 
 def _paint() -> Paint:
@@ -104,9 +110,9 @@ def _report(error: Exception, status: int) -> int:
 
 def _configure_log(given: Sequence[str]) -> None:
     """Configure the log as long as the settings are not read, which may themselves be wrong."""
+    from eventbus.cli.log import configure_log  # late, because help needs no log
     from eventbus.policies import LogFormat
-    from eventbus.telemetry import logs
 
     flag = "--log-format=json" in given or ("--log-format", "json") in pairwise(given)
     is_json = flag or os.environ.get("EVENTBUS_LOG_FORMAT") == LogFormat.JSON
-    logs.configure(LogFormat.JSON if is_json else LogFormat.TEXT)
+    configure_log(LogFormat.JSON if is_json else LogFormat.TEXT)

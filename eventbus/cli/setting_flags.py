@@ -166,6 +166,12 @@ SETTINGS: tuple[Flag, ...] = (
         setting=True,
     ),
     Flag(
+        name="--name",
+        meaning="what people call the service, in its health, log, spans and metrics; default: the program's name",
+        takes="TEXT",
+        setting=True,
+    ),
+    Flag(
         name="--metrics",
         meaning="none, prometheus or otel: where events are counted and timed",
         choices=("none", "prometheus", "otel"),
@@ -204,6 +210,13 @@ SETTINGS: tuple[Flag, ...] = (
         setting=True,
     ),
     Flag(
+        name="--proxy-max-backlog",
+        meaning="bytes that may wait for one subscriber, such as 64MiB; a slower one is disconnected; 0: no limit",
+        takes="SIZE",
+        default="128MiB",
+        setting=True,
+    ),
+    Flag(
         name="--proxy-max-subscriptions",
         meaning="subscriptions of a client; a client with more is disconnected",
         takes="N",
@@ -217,6 +230,29 @@ SETTINGS: tuple[Flag, ...] = (
         default="512MiB",
         setting=True,
     ),
+    Flag(
+        name="--start",
+        meaning="where subscriptions begin: new, last, all, a time, or how long ago, such as 10m; needs a historian",
+        takes="TEXT",
+        default="new",
+        setting=True,
+    ),
+    Flag(
+        name="--history",
+        meaning="messages of each topic that the proxy keeps for those who come late; 0: none",
+        takes="N",
+        default="0",
+        setting=True,
+    ),
+    Flag(
+        name="--history-bytes",
+        meaning="memory for those of all topics, such as 200MiB",
+        takes="SIZE",
+        default="256MiB",
+        setting=True,
+    ),
+    Flag(name="--history-age", meaning="seconds that each is kept; 0: no limit", takes="SECONDS", default="0", setting=True),
+    Flag(name="--history-file", meaning="the file that has them after a restart; empty: none", takes="FILE", setting=True),
     Flag(
         name="--ui-token",
         meaning="what a visitor of `eventbus ui` must know; from other machines nobody sees it without",

@@ -53,7 +53,7 @@ class Flag(NamedTuple):
 
 
 class Argument(NamedTuple):
-    """An argument that is told by its place.
+    """An argument without a flag: its place tells which.
 
     Attributes:
         name: in capitals.
@@ -125,7 +125,17 @@ COMMANDS: tuple[Command, ...] = (
             ),
         ),
         has_settings=True,
-        usual=("--security.allow-list", "--http-port", "--log-format"),
+        usual=("--history", "--history-file", "--security.allow-list", "--http-port", "--log-format"),
+    ),
+    Command(
+        "historian",
+        "Run",
+        "keep events for those who come late",
+        "Keep the newest events of each topic and give them to clients that ask, beside any proxy, until SIGTERM or Ctrl-C. "
+        "`eventbus proxy --history 1000` does the same within the proxy's process.",
+        has_settings=True,
+        usual=("--history", "--history-bytes", "--history-age", "--history-file", "--security.allow-list", "--log-format"),
+        example="eventbus historian --history 1000 --history-file bus.db",
     ),
     Command(
         "run",
@@ -238,6 +248,22 @@ COMMANDS: tuple[Command, ...] = (
         ),
         has_settings=True,
         example='eventbus emit plant \'{"type": "started"}\'',
+    ),
+    Command(
+        "request",
+        "Watch",
+        "emit one event as a request, and print the answer",
+        "Emit one event, given as a JSON object, as a request, and print the answer to it as JSON.",
+        (
+            Argument("TOPIC", "the topic, by its value"),
+            Argument("EVENT", 'the event, such as \'{"type": "price_wanted"}\'; - reads it from standard input'),
+        ),
+        (
+            Flag("--timeout", "how long to wait for the answer", "SECONDS", NUMBER, default="2", above=0, most=86_400),
+            Flag("--all", "print every answer that comes in this time, each in a line, not only the first", kind=SWITCH),
+        ),
+        has_settings=True,
+        example='eventbus request prices \'{"type": "price_wanted", "sku": "x"}\'',
     ),
     Command(
         "settings",

@@ -55,7 +55,7 @@ def json_line(received: Received) -> str:
 
 
 class Hidden(NamedTuple):
-    """What lines for people leave out, because it is the same in every one of them.
+    """The parts that lines for people leave out, because they are the same in every one of them.
 
     Attributes:
         topic: whether the topic is.

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from eventbus._base.deadline import Deadline
-from eventbus.errors import SendBufferFull
+from eventbus.errors import SendBufferFull, SendTimeout
 from eventbus.options import ClientOptions
 from eventbus.policies import SendPolicy
 from eventbus.transports.waiting import without_waiting
@@ -11,17 +11,20 @@ from eventbus.transports.waiting import without_waiting
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.001, 0.02
 
 
-async def emit_without_blocking(emit: Callable[[], None], options: ClientOptions) -> None:
-    """Call `emit` until there is room for what it sends, as the send policy says.
+async def emit_without_blocking[**Arguments](
+    options: ClientOptions, emit: Callable[Arguments, None], *arguments: Arguments.args, **named: Arguments.kwargs
+) -> None:
+    """Call ``emit(*arguments, **named)`` until there is room for what it sends, as the send policy says.
 
     If the task is cancelled while it waits, nothing was sent.
 
     Raises:
-        SendBufferFull: the send policy is to raise, or there was no room within the send timeout.
+        SendBufferFull: there is no room, and the send policy is to raise.
+        SendTimeout: there was no room within the send timeout.
     """
     try:
         with without_waiting():
-            emit()
+            emit(*arguments, **named)
         return
     except SendBufferFull:
         if options.send_policy is not SendPolicy.BLOCK:
@@ -34,8 +37,8 @@ async def emit_without_blocking(emit: Callable[[], None], options: ClientOptions
         pause = min(2 * pause, _LONGEST_PAUSE_S)
         try:
             with without_waiting():
-                emit()
+                emit(*arguments, **named)
             return
-        except SendBufferFull:
+        except SendBufferFull as error:
             if deadline.passed():
-                raise
+                raise SendTimeout(error.endpoint, error.limit, options.send_timeout, error.peer) from None

@@ -5,7 +5,7 @@ letter when all attempts have failed, each of which may take five seconds.
 """
 
 from eventbus.handle.current import current_headers, current_topic
-from eventbus.handle.marks import answers, on
+from eventbus.handle.marks import answers, every, on
 from eventbus.handle.middleware import Delivery, Emission, Middleware
 
 __all__ = [
@@ -15,5 +15,6 @@ __all__ = [
     "answers",
     "current_headers",
     "current_topic",
+    "every",
     "on",
 ]

@@ -16,7 +16,7 @@ MAX_UNKNOWN_TYPES = 100  # types of events that are counted one by one
 
 @public
 class DropReason(StrEnum):
-    """Why an event was dropped."""
+    """The reason why an event was dropped."""
 
     RECEIVE_BUFFER = "receive_buffer"
     """The receive buffer was full, and the service reads it. The event's callbacks were called all the same."""
@@ -66,7 +66,7 @@ class EventBusStats:
         lost: events that a numbering publisher sent and that never arrived here.
         repeated: messages that their publisher sent again after it had lost its connection, and that were skipped.
         rejects: `rejected` by reason, without the reasons that have not occurred.
-        unknown_types: how many events had a type that this client does not know, by type: the first 100 such types,
+        unknown_types: the events that had a type that this client does not know, by type: the first 100 such types,
             printable and cut to 64 characters.
         drops: `dropped` by reason, without the reasons that have not occurred.
     """
@@ -99,8 +99,13 @@ class DropLog:
 
     def __init__(self, throttle: LogThrottle | None = None, *, endpoints: str | None = None) -> None:
         self._throttle = throttle or LogThrottle()
+        self._endpoints = endpoints
         self._log = Log(endpoints=endpoints)
         self.listener: Callable[[DropReason, int], object] | None = None
+
+    def name_client(self, name: str) -> None:
+        """Write the client's name into the lines of the log from now on."""
+        self._log = Log(endpoints=self._endpoints, client_name=name)
 
     @property
     def counts(self) -> Mapping[DropReason, int]:

@@ -125,7 +125,7 @@ class AllowList:
             if other is not client:
                 raise InvalidSettings(f"clients {other.name} and {client.name} have the same public_key: each needs its own")
         self.clients: Mapping[str, AllowedClient] = MappingProxyType(by_key)
-        """By public key."""
+        """The clients by public key."""
         self.has_rules = any(client.publish != ALL_TOPICS or client.subscribe != ALL_TOPICS for client in by_key.values())
         """Whether there is anything that a client may not do."""
         self.exact: frozenset[bytes] = frozenset().union(*(client.subscribe.exact for client in by_key.values()))

@@ -73,7 +73,7 @@ class Denials:
 
 
 class PendingNotices:
-    """Denials of which the clients have not been told yet. One thread at a time."""
+    """Denials whose notice has not been sent yet. One thread at a time."""
 
     def __init__(self) -> None:
         # By client, so that no client uses up the room of another.

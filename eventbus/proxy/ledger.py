@@ -13,10 +13,10 @@ class Account:
     """The bytes that libzmq holds for a connection.
 
     Attributes:
-        backlog: how many bytes at most wait for a peer that reads too slowly; 0 if it keeps up. It is what the proxy has
+        backlog: the bytes, at most, that wait for a peer that reads too slowly; 0 if it keeps up. It is what the proxy has
             passed on to the port since the kernel's buffer for this peer was last empty, less what the kernel has sent. The
             truth is less if the peer is subscribed to a part of the traffic only.
-        unfinished: how many bytes at least wait for the rest of a message, or to be passed on: what the peer has sent, less
+        unfinished: the bytes, at least, that wait for the rest of a message or to be passed on: what the peer has sent, less
             what the proxy has received from all peers in the same time.
     """
 
@@ -31,7 +31,7 @@ class Account:
 
     @property
     def bytes(self) -> int:
-        """Both together."""
+        """The sum of both."""
         return self.backlog + self.unfinished
 
     def update(self, state: TcpState, came_in: int, went_out: int) -> None:
@@ -90,10 +90,10 @@ class SubscriptionShares:
         """Take in a sample. Connections that are not in it are forgotten.
 
         Args:
-            received: how many bytes each open connection has sent.
+            received: the number of bytes that each open connection has sent.
             fresh: those that were opened since the last sample.
-            made: how many different subscriptions were made since then.
-            live: how many there are.
+            made: the number of different subscriptions made since then.
+            live: their number now.
         """
         sent = self.sent(received, fresh)
         total = sum(sent.values()) or 1

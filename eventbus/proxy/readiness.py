@@ -35,7 +35,7 @@ class Readiness:
 
     Args:
         proxy: the proxy; it need not run.
-        valid_for: how many seconds a proof stays valid.
+        valid_for: the seconds that a proof stays valid.
     """
 
     def __init__(self, proxy: "EventBusProxy", valid_for: float = 0.25) -> None:

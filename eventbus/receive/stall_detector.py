@@ -1,4 +1,4 @@
-"""Telling a consumer that is stuck from one that is idle or slow, by looking at its position now and then."""
+"""Tells a consumer that is stuck from one that is idle or slow, by looking at its position now and then."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -34,7 +34,7 @@ class Features:
 
 
 type MakeTransport = Callable[[], Transport]
-"""Makes a closed transport. Those that one of these makes hear each other, and nobody else."""
+"""Makes a closed transport. The transports of one maker receive each other's messages, and no others."""
 
 
 class TransportConformance:
@@ -427,6 +427,7 @@ class TransportConformance:
             assert sibling.sent == 0
             sibling.subscribe(b"answers")
             sibling.open(PATIENCE_S)
+            transport.open(PATIENCE_S)  # proves the path anew, after the subscription of the sibling
             transport.send(b"t", payload(1))
             transport.send(b"answers", payload(2))
             assert read(sibling, 1) == [(b"answers", payload(2))]

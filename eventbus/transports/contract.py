@@ -5,15 +5,17 @@ To write a transport, fulfil this protocol and pass the suite of `eventbus.testi
 package does.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from eventbus.observe.state import Status
 from eventbus.observe.stats import DropLog
 from eventbus.wire.frames import Batch
+from eventbus.wire.history import Query, Stored
 
 
 class Remedies(NamedTuple):
-    """What errors about a transport advise. Without these they name a proxy and its settings.
+    """The advice in errors about a transport. Without it they name a proxy and its settings.
 
     Attributes:
         peer: what the transport connects to, such as "NATS server".
@@ -51,7 +53,7 @@ class Transport(Protocol):
 
     @property
     def remedies(self) -> Remedies:
-        """What errors about this transport advise."""
+        """The advice in errors about this transport."""
 
     @property
     def confirms(self) -> bool:
@@ -67,11 +69,11 @@ class Transport(Protocol):
 
     @property
     def lost(self) -> int:
-        """How many messages the transport knows to be missing, since it was created, beside what their numbers show."""
+        """The number of messages known to be missing since the transport was created, beside those that numbers show."""
 
     @property
     def repeated(self) -> int:
-        """How many messages the transport has skipped since it was created, because they had come before."""
+        """The number of messages that the transport has skipped since it was created, because they had come before."""
 
     @property
     def drops(self) -> DropLog:
@@ -117,7 +119,7 @@ class Transport(Protocol):
         Args:
             topic: the first frame: a topic, perhaps with headers behind it, which arrive as they are (see `wire.headers`).
             payload: the second frame.
-            count: how many events the message carries, for the counts.
+            count: the number of events that the message carries, for the counts.
 
         Raises:
             NotConnected: the transport is not open, or has given up.
@@ -175,6 +177,25 @@ class Transport(Protocol):
         """Return a new transport to the same place with the same options: closed, without subscriptions, counting from 0.
 
         A client that asks receives the answers there, so that no handler can hold them back.
+        """
+
+
+@runtime_checkable
+class KeepsHistory(Protocol):
+    """An optional feature of transports: the other side stores messages itself, so clients ask no historian for them.
+
+    Where new subscriptions begin is then the transport's own concern, too: it delivers what is stored before.
+    """
+
+    def stored(self, query: Query, timeout: float) -> Iterator[list[Stored]]:
+        """Yield the stored messages that a query asks for, in portions, oldest first.
+
+        Args:
+            query: what is asked for, but `spans`.
+            timeout: up to how many seconds each portion may take.
+
+        Raises:
+            EventBusError: they cannot be had.
         """
 
 

@@ -94,8 +94,8 @@ class MemoryTransport:
 
     Args:
         hub: transports of the same hub receive from each other; None: a hub of its own.
-        queue: how many messages wait for `receive`.
-        send_timeout: how many seconds `send` waits while a receiver's queue is full.
+        queue: the number of messages that wait for `receive`.
+        send_timeout: the seconds that `send` waits while a receiver's queue is full.
     """
 
     endpoints = "memory"

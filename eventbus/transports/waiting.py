@@ -1,8 +1,6 @@
 """Sending without waiting: for code that runs on an event loop, which must not block while a send buffer is full."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 
 _may_wait: ContextVar[bool] = ContextVar("eventbus_may_wait", default=True)
 
@@ -12,11 +10,13 @@ def may_wait() -> bool:
     return _may_wait.get()
 
 
-@contextmanager
-def without_waiting() -> Iterator[None]:
+class without_waiting:  # noqa: N801 # read as a statement, as those of contextlib are
     """Within the block, `Transport.send` raises SendBufferFull at once where it would wait for room."""
-    token = _may_wait.set(False)
-    try:
-        yield
-    finally:
-        _may_wait.reset(token)
+
+    __slots__ = ("_token",)
+
+    def __enter__(self) -> None:
+        self._token: Token[bool] = _may_wait.set(False)
+
+    def __exit__(self, *_: object) -> None:
+        _may_wait.reset(self._token)

@@ -39,7 +39,7 @@ class Head(NamedTuple):
     Attributes:
         topic: the topic.
         publisher: the publisher's eight bytes.
-        events: how many events the message carries.
+        events: the number of events that the message carries.
     """
 
     topic: bytes
@@ -59,7 +59,7 @@ class FirstFrame(NamedTuple):
         topic: the topic; empty or too long if a peer is not a client of this bus.
         headers: the encoded headers; empty if there are none.
         head: the publisher and the count; None if the frame is not numbered.
-        number: how many events the publisher has sent on the topic; 0 if the frame is not numbered.
+        number: the number of events that the publisher has sent on the topic; 0 if the frame is not numbered.
     """
 
     topic: bytes

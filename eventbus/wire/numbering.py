@@ -67,7 +67,7 @@ class Reading(NamedTuple):
 
     Attributes:
         topics: the topic in each of them.
-        lost: how many more events each topic has lost up to its last message; negative if fewer than were told before.
+        lost: the further events that each topic has lost up to its last message; negative if fewer than were told before.
         repeated: which of the messages had come before, as indexes in ascending order.
         headers: the encoded headers in each of the frames; None if none has any.
         forged: topics on which numbers show that a peer sends in the name of another publisher, and how often.
@@ -87,7 +87,7 @@ class Gaps:
     quick: of a batch in which each publisher's messages follow each other, only the first and the last number are read.
 
     Args:
-        limit: how many pairs of a topic and a publisher are remembered; the one that was silent longest is forgotten first.
+        limit: the most pairs of a topic and a publisher remembered; the one that was silent longest is forgotten first.
         clock: seconds; it never goes back.
     """
 

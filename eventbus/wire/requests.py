@@ -37,11 +37,11 @@ _AS_IT_STANDS = b'"%s":' % CORRELATION_ID.encode()
 
 
 class Request(NamedTuple):
-    """Where answers to a request go.
+    """The destination of the answers to a request.
 
     Attributes:
         reply_to: the reply topic, as its frame.
-        correlation_id: which of the asker's requests it is.
+        correlation_id: the id of the request among those of the asker.
     """
 
     reply_to: bytes
@@ -73,6 +73,11 @@ def owner_of(public_key: str | None) -> bytes:
 def new_reply_topic(owner: bytes) -> bytes:
     """Return a reply topic that nobody can guess."""
     return b"%b%b/%b" % (REPLY_PREFIX, owner, os.urandom(_RANDOM_BYTES).hex().encode())
+
+
+def owner_of_reply_topic(topic: bytes) -> bytes:
+    """The owner part of a reply topic."""
+    return topic[len(REPLY_PREFIX) : len(REPLY_PREFIX) + _OWNER_DIGITS]
 
 
 def is_reply_topic(topic: bytes) -> bool:

@@ -1,7 +1,7 @@
 """The numbers of one publisher on one topic: what is missing, what was sent again, and what another peer has made up. Pure.
 
 A publisher numbers its events without gaps, and on one connection ZeroMQ neither reorders nor repeats. After it has lost its
-connection, it sends its latest messages again with the same numbers, before new ones. Nothing proves who has sent a number,
+connection, it sends its latest messages again with the same numbers, before new ones. Nothing proves the sender of a number,
 so every rule here is chosen for the case that a peer sends numbers in another publisher's name:
 
 - Only numbers that have come before are repeated. One that is forged far ahead of the true ones hides none of those.
@@ -36,9 +36,9 @@ class _Run:
     Attributes:
         start: the number before the first.
         end: the last number.
-        received: how many events have come.
+        received: the number of events that have come.
         messages: in how many messages.
-        missing: how many events of the gap below this run are counted as lost.
+        missing: the number of events of the gap below this run that are counted as lost.
     """
 
     __slots__ = ("end", "messages", "missing", "received", "start")
@@ -56,7 +56,7 @@ class Taken(NamedTuple):
 
     Attributes:
         repeated: whether the message has come before.
-        lost: how many more events are lost now; negative if fewer are.
+        lost: the number of further events that are lost now; negative if fewer are.
         forged: whether this number, or an earlier one, cannot be the publisher's own.
     """
 
@@ -70,7 +70,7 @@ class Sequence:
 
     Args:
         number: that of the first message.
-        count: how many events are in it.
+        count: the number of its events.
         now: when it came.
     """
 
@@ -101,7 +101,7 @@ class Sequence:
 
         Args:
             number: that of its last event.
-            count: how many events are in it.
+            count: the number of its events.
             now: when it came.
         """
         runs = self._runs

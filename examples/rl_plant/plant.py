@@ -25,7 +25,7 @@ class Observation:
     """The readings of the sensors.
 
     Attributes:
-        step: how many control steps the plant has done.
+        step: the number of control steps that the plant has done.
         level: of the water, in m above the bottom.
         temperature: of the water, in °C.
     """

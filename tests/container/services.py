@@ -1,4 +1,4 @@
-"""Helpers for the tests of services: events that have a life cycle, and services that do as they are told."""
+"""Helpers for the tests of services: events that have a life cycle, and services that do as they should."""
 
 import asyncio
 import signal
@@ -40,7 +40,7 @@ class Boom(Exception):
 
 
 class Worker(Service[LifeEvent, LifeType, LifeTopic]):
-    """Fails as often as it is told, then runs until it is to stop."""
+    """Fails this number of times, then runs until it is to stop."""
 
     def __init__(self, bus: LifeBus, failures: int = 0, **options: Any) -> None:
         super().__init__(bus, LifeTopic.life, **{"restart": AGAIN} | options)

@@ -106,5 +106,5 @@ class Log:
         return open_it
 
     def names(self, action: str) -> list[str]:
-        """Those that started, or stopped, in order."""
+        """The resources that started, or stopped, in order."""
         return [line.removeprefix(f"{action} ") for line in self.lines if line.startswith(f"{action} ")]

@@ -87,7 +87,7 @@ def test_all_readings_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_events_are_shown_as_they_pass() -> None:
-    """Something is said at once, and events are printed while the services run."""
+    """A line is printed at once, and events are printed while the services run."""
     with demo("--seconds", "60") as process:
         assert output(process).readline() == "demo: starting a proxy and two services, for 60 s\n"
         lines = iter(output(process).readline, "")

@@ -82,7 +82,7 @@ def test_a_hook_that_needs_the_client(at_proxy: EventBusProxy) -> None:
 
 
 def test_a_hook_with_handlers_is_told_once(at_proxy: EventBusProxy) -> None:
-    """A service that is a hook, too, is one object, told once of each event that each handler has handled."""
+    """A service that is a hook, too, is one object, called once for each event that each handler has handled."""
 
     class Both(containers.DeclarativeContainer):
         bus = providers.Container(EventBusContainer, event_class=MyEvent)

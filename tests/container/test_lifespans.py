@@ -371,7 +371,7 @@ def test_a_container_that_runs_is_refused(at_proxy: EventBusProxy) -> None:
 
 @pytest.mark.process
 def test_a_running_container_is_refused_async(at_proxy: EventBusProxy) -> None:
-    """The same in `async with`; in a forked child the error says who has started it."""
+    """The same in `async with`; in a forked child the error names the process that has started it."""
     app = App()
 
     def in_child(queue: "multiprocessing.queues.SimpleQueue[str]") -> None:

@@ -48,7 +48,7 @@ def works(app: App) -> None:
 
 
 def refusal() -> str:
-    """Why the service does not start; nothing is left open."""
+    """The reason why the service does not start; nothing is left open."""
     with leaving_nothing(), pytest.raises(InvalidSettings) as caught, lifespan(App()):
         raise AssertionError("it must not start")
     return str(caught.value)

@@ -53,7 +53,7 @@ def test_prometheus(at_proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch, in
 
 
 class PassingOn(Listener):
-    """A service that tells others what it was told."""
+    """A service that passes on to others what it gets."""
 
     @on(UPDATED, topic=TOPIC)
     def keep(self, event: MyEvent) -> None:

@@ -42,7 +42,7 @@ class OwnApp(containers.DeclarativeContainer):
 
 
 def test_the_client_has_a_type(at_proxy: EventBusProxy) -> None:
-    """To a type checker `app.bus.client()` is the client, and so are its methods; the event class is that of the client."""
+    """A type checker takes `app.bus.client()` for the client, with its methods; the event class is that of the client."""
     with lifespan(App()) as app:
         client = app.bus.client()
         assert_type(client, EventBusClient[MyEvent, MyEventType, MyEventTopic])

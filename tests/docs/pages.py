@@ -190,7 +190,7 @@ def commands(code: str) -> list[Command]:
 
 
 class Reader:
-    """A reader who does what a page says, in a scratch folder, and in as many terminals as it takes.
+    """A reader who follows a page, in a scratch folder, and in as many terminals as it takes.
 
     The bus has free ports, which the environment names. Where commands and their output name the ports of the page, they
     stand for those; so a page shows what its readers see.

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from eventbus import DropReason, EventBusHook, EventBusProxy, current_headers, handle
+import eventbus
+from eventbus import DropReason, EventBusHook, EventBusProxy, current_headers
 from eventbus.container import lifespan
 from eventbus.handle.middleware import Middleware
 from tests.docs.pages import modules, path_of, section, write_events
@@ -63,7 +64,7 @@ def test_the_tables() -> None:
     assert set(re.findall(r"^\| `([a-z]\w+)\([a-z, ]*\)` \|", PAGE, flags=re.MULTILINE)) == methods
     ready = {
         name
-        for name, thing in vars(handle).items()
+        for name, thing in ((name, getattr(eventbus, name)) for name in eventbus.__all__)
         if isinstance(thing, type) and issubclass(thing, Middleware) and thing is not Middleware
     }
     assert set(re.findall(r"^\| `([A-Z]\w+)\(.*\)` \|", PAGE, flags=re.MULTILINE)) == ready

@@ -63,7 +63,7 @@ class Plant:
 
 @contextmanager
 def running_agent(folder: Path, ports: Ports) -> Iterator[Plant]:
-    """Run the agent, with a plant that was there before; told to stop, it must end well and say nothing."""
+    """Run the agent with a plant that was there before; at its stop it must end well and print nothing."""
     with closing(RawPeers(*ports)) as peers:
         plant = Plant(peers)
         with subprocess.Popen(

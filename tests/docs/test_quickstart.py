@@ -1,4 +1,4 @@
-"""docs/quickstart.md: who follows it step by step gets two services that talk, and a test."""
+"""docs/quickstart.md: its steps lead to two services that talk, and a test."""
 
 import json
 import re

@@ -32,7 +32,7 @@ def stem(block: Block) -> str:
 
 
 def imported(block: Block, others: list[Block]) -> Iterator[tuple[str, str]]:
-    """By which names this block can import others, and what each is called here: of several, the last one before it."""
+    """The names by which this block imports others, and their modules: of several, the last one before it."""
     known = {stem(other): module_of(other) for other in python_blocks(EVERYWHERE)}
     known |= {stem(other): module_of(other) for other in reversed(others) if other.line > block.line}
     known |= {stem(other): module_of(other) for other in others if other.line < block.line}

@@ -34,7 +34,7 @@ def _own_log() -> Iterator[None]:
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """This process's variables, without any of ours."""
+    """The variables of this process, without any of ours."""
     return {name: value for name, value in os.environ.items() if not name.upper().startswith("EVENTBUS_")}
 
 

@@ -1,4 +1,4 @@
-"""`EventBusClient` with compressed payloads: who compresses, who can read it, and what becomes of what nobody can."""
+"""`EventBusClient` with compressed payloads: senders, readers, and payloads that nobody can read."""
 
 import json
 import sys

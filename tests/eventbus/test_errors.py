@@ -27,6 +27,8 @@ from eventbus.errors import (
     ForkedClient,
     HandlerTimeout,
     HandshakeFailed,
+    HistorianMissing,
+    HistoryDamaged,
     InvalidAnswer,
     InvalidEvent,
     InvalidHandler,
@@ -251,6 +253,17 @@ EXAMPLES = [
         "the answer to wanted on plant is no Price: amount: Field required; `reply` and what the handler returns must be of "
         "the same class",
         {"topic": "plant", "event_type": "wanted", "reply": "Price", "detail": "amount: Field required"},
+    ),
+    Example(
+        HistorianMissing(HERE, timeout=2.0),
+        f"no historian has answered within 2 s at {HERE}: run the proxy with EVENTBUS_HISTORY=1000, or `eventbus historian` "
+        "beside it",
+        {"endpoints": HERE, "timeout": 2.0},
+    ),
+    Example(
+        HistoryDamaged(HERE, "it is cut off"),
+        f"an answer of the historian at {HERE} cannot be read: it is cut off; give both the same version",
+        {"endpoints": HERE, "detail": "it is cut off"},
     ),
     Example(
         HandlerTimeout(handler="plant.Thermostat.regulate", limit=0.5),
@@ -493,7 +506,7 @@ def test_copies_are_the_same(example: Example, way: Way) -> None:
 
 @all_ways
 def test_copies_of_a_group_are_the_same(way: Way) -> None:
-    """So it is with a class that is also an exception group."""
+    """The same holds for a class that is also an exception group."""
     group = OfSeveral("two failed", [NotConnected(HERE), PayloadTooLarge(8_192)])
     copied = way(group)
     assert type(copied) is OfSeveral

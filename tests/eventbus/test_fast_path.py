@@ -96,7 +96,7 @@ def test_only_observed_clients_pay_for_hooks(connected: Callable[..., Bus], obse
 
     class Hook(eventbus.EventBusHook):
         def emitted(self, topic: str, events: Sequence[BaseEvent[Any] | BaseEventType], size: int) -> None:
-            """Be told of it."""
+            """Do nothing."""
 
     client = connected(hooks=[Hook()] if observe else [])
     client.emit_event(event(), TOPIC)

@@ -87,7 +87,7 @@ def test_libzmq_takes_exactly_what_is_taken_here(text: str) -> None:
 
 
 def test_the_public_key_is_derived() -> None:
-    """From a secret key follows the public one."""
+    """The public key follows from the secret one."""
     assert public_key_of(CLIENT.secret) == CLIENT.public
 
 

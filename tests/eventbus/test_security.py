@@ -1,4 +1,4 @@
-"""Encryption and authentication over real sockets: which clients get in, what the others are told, how they recover."""
+"""Encryption and authentication over real sockets: which clients get in, which errors the others get, how they recover."""
 
 import logging
 import os
@@ -405,7 +405,7 @@ def test_a_client_gets_a_new_key(guarded: Guarded) -> None:
 
 
 def test_the_proxy_gets_a_new_key(directory: Path, stack: ExitStack) -> None:
-    """When the proxy restarts with a new key, clients that have the new one connect, and others are told what is wrong."""
+    """When the proxy restarts with a new key, clients that have the new one connect, and others log what is wrong."""
     ports, own = free_ports(), new_keys()
 
     def proxy_with(server: Keys) -> Guarded:
@@ -433,7 +433,7 @@ def test_the_proxy_gets_a_new_key(directory: Path, stack: ExitStack) -> None:
 
 
 def test_a_removed_key(guarded: Guarded) -> None:
-    """Without rules a removed key is cut off at its next connection; nobody else is disturbed, and it may come back."""
+    """Without rules a removed key is cut off at its next connection; no other client is disturbed, and it may come back."""
     keys = new_keys()
     guarded.set("removed", keys.public)
     guarded.reload()

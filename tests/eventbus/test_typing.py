@@ -84,4 +84,4 @@ if TYPE_CHECKING:
         client.emit_event(MyEventType.started, "other")  # type: ignore[arg-type] # a str is no topic
         client.subscribe("other")  # type: ignore[arg-type] # a str is no topic
         client.attach_callback(MyEventType.started, lambda: None)  # type: ignore[arg-type,misc] # it takes no event
-        on("started")  # type: ignore[arg-type] # a str is no event type
+        on("started")  # type: ignore[call-overload] # a str is no event type

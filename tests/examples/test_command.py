@@ -58,7 +58,7 @@ class Command:
         return status, out
 
     def pid_of(self, service: str, start: int = 1) -> int:
-        """The process of a service, as the command has told; of its first start, or a later one."""
+        """The process of a service by the command's lines; of its first start, or a later one."""
 
         def told() -> list[int]:
             found = (re.match(rf"{service}: process (\d+)", line) for line in list(self.lines))
@@ -198,7 +198,7 @@ def test_terminated_at_the_end(tmp_path: Path, proxy: EventBusProxy) -> None:
 
 @pytest.mark.process
 def test_a_service_that_does_not_come_up() -> None:
-    """It ends with status 1, tells which it was and what it said, and stops the others."""
+    """It ends with status 1, names the service with its output, and stops the others."""
     done = run("--steps=5", EVENTBUS_NUMBERED="perhaps")
     assert (done.returncode, done.stdout) == (1, "")
     assert "coredinator has ended with status 1, before it worked. It said:" in done.stderr

@@ -36,6 +36,6 @@ def test_a_flat_curve() -> None:
 
 
 def test_nothing() -> None:
-    """Of nothing there is nothing to draw."""
+    """An empty series gives no lines."""
     assert plot([], []) == []
     assert plot([None], [None]) == []

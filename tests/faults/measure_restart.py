@@ -23,7 +23,7 @@ class Round(NamedTuple):
 
 
 def measure(rounds: int, rate: float, *, numbered: bool) -> list[Round]:
-    """Kill and start the proxy so many times."""
+    """Kill and start the proxy this number of times."""
     found: list[Round] = []
     with running_proxy() as proxy, scene(proxy, rate=rate, numbered=numbered) as running:
         for _ in range(rounds):

@@ -196,7 +196,7 @@ def greet(emit: Callable[[float], object], events: Sequence[BaseModel]) -> None:
 
 
 def numbers_in(events: Sequence[BaseModel], number: int) -> list[float]:
-    """The numbers of the events, without greetings, as soon as there are so many."""
+    """The numbers of the events, without greetings, as soon as there are `number` of them."""
     eventually(lambda: len(contents(events)) >= number, PATIENCE, f"{number} events")
     return [content["value"] for content in contents(events)]
 

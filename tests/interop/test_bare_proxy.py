@@ -1,4 +1,4 @@
-"""At libzmq's own proxy: what a client of ours proves there, and what becomes of both clients when it is restarted."""
+"""At libzmq's own proxy: our client's proof of its path, and both clients' recovery from a restart."""
 
 import pytest
 

@@ -52,7 +52,7 @@ def test_types_travel_by_their_values(bare: Ports) -> None:
 
 
 class WrongTopic(BaseEventTopic):
-    """As one would write it without a thought: the value of PLANT is `plant`."""
+    """A topic class as one would write it without a thought: the value of PLANT is `plant`."""
 
     corerl = auto()
     PLANT = auto()

@@ -1,4 +1,4 @@
-"""Settings from arguments, variables and a file, and what is said about bad ones."""
+"""Settings from arguments, variables and a file, and the errors about bad ones."""
 
 import os
 from pathlib import Path
@@ -42,13 +42,20 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "packing": ("false", False),
     "compression": ("zstd", Compression.ZSTD),
     "compression_threshold": ("15", 15),
+    "name": ("shop", "shop"),
     "metrics": ("prometheus", Metrics.PROMETHEUS),
+    "start": ("last", "last"),
+    "history": ("100", 100),
+    "history_bytes": ("2MiB", 2 * 1_048_576),
+    "history_age": ("60", 60.0),
+    "history_file": ("bus.db", Path("bus.db")),
     "traces": ("otel", Traces.OTEL),
     "http_port": ("9464", 9464),
     "http_host": ("0.0.0.0", "0.0.0.0"),
     "log_format": ("json", LogFormat.JSON),
     "proxy_hwm": ("16", 16),
     "proxy_max_subscriptions": ("17", 17),
+    "proxy_max_backlog": ("64MiB", 64 * 1_048_576),
     "proxy_max_memory": ("200MiB", 200 * 1_048_576),
     "ui_token": ('" nobody-guesses-this "', SecretStr("nobody-guesses-this")),
 }
@@ -449,7 +456,7 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
-    """A file of somebody else is named."""
+    """A file without permission to read is named."""
     (tmp_path / ".env").touch(0o000)
     assert refusal() == "cannot read .env: Permission denied"
 

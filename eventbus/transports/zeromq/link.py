@@ -235,7 +235,7 @@ class ProxyLink:
                 self._logged = None
 
     def _try_addresses(self, failures: int) -> None:
-        """After failures, seldom and in a thread, find out whether another address of the proxy's name answers."""
+        """Find out after failures, seldom and in a thread, whether another address of the proxy's name answers."""
         tries = min(failures, _FREQUENT_TRIES).bit_length() + failures // _FREQUENT_TRIES
         if failures and self._answers_at_ipv6 is not None and tries != self._addresses_tried:
             self._addresses_tried = tries

@@ -13,7 +13,7 @@ class WaitingMessage(NamedTuple):
     Attributes:
         topic: the first frame, without a number.
         payload: the second frame.
-        events: how many events it carries.
+        events: the number of its events.
     """
 
     topic: bytes
@@ -25,10 +25,10 @@ class Outbox:
     """The messages that wait until the link is ready, oldest first. One thread at a time.
 
     Args:
-        limit: how many messages may wait.
+        limit: the number of messages that may wait.
 
     Attributes:
-        events: how many events the waiting messages carry.
+        events: the number of events that the waiting messages carry.
     """
 
     def __init__(self, limit: int) -> None:
@@ -72,7 +72,7 @@ class ResendBuffer:
     The caller tells the time, in seconds. One thread at a time.
 
     Args:
-        max_bytes: how many bytes recent messages may have; when they have more, the oldest are forgotten.
+        max_bytes: the most bytes of recent messages; when they have more, the oldest are forgotten.
 
     Attributes:
         recent_bytes: the bytes of all recent messages: of their payloads, and 256 for each.

@@ -1,4 +1,4 @@
-"""When the link to a proxy is ready or degraded, and what is done about it: decided without sockets or threads."""
+"""Decides when the link to a proxy is ready or degraded, and what to do about it: without sockets or threads."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -17,11 +17,11 @@ class ConnectionStatus:
 
     Attributes:
         up: whether it is connected.
-        handshakes: how many handshakes have succeeded; if the number has grown between two looks, it was down meanwhile.
-        failures: how many attempts to connect have failed since it was up.
+        handshakes: those that have succeeded; if the number has grown between two looks, it was down meanwhile.
+        failures: the attempts to connect that have failed since it was up.
         abandoned: whether libzmq does not try again by itself: only a new socket helps.
         refused: whether the proxy answered and did not let this client in.
-        broken_off: how many handshakes the proxy has broken off without a reason since the connection was up.
+        broken_off: the handshakes that the proxy has broken off without a reason since the connection was up.
     """
 
     up: bool = False
@@ -55,7 +55,7 @@ class ConnectionStatuses(NamedTuple):
 
 
 class Renewal(NamedTuple):
-    """Which sockets are to be replaced by new ones."""
+    """The sockets to replace by new ones."""
 
     publishing: bool = False
     subscribing: bool = False
@@ -159,7 +159,7 @@ def _await_connections(before: PolicyState, now: float, statuses: ConnectionStat
     subscribing_due, renew_subscribing = _renewal(before.subscribing_due, now, statuses.subscribing, options)
     after = PolicyState(now, before.state, statuses.handshakes, None, publishing_due, subscribing_due)
     renew = Renewal(renew_publishing, renew_subscribing)
-    # After a renewal look again at once: if no socket could be made, no event tells of it.
+    # After a renewal look again at once: if no socket could be made, no event reports it.
     due = (
         now
         if any(renew)
@@ -218,7 +218,7 @@ def _echo_poll(waited: float) -> float:
 
 
 def _what_is_down(statuses: ConnectionStatuses) -> str:
-    """Which connections are down, for people."""
+    """Name the connections that are down, for people."""
     down = [(name, status) for name, status in statuses._asdict().items() if not status.up]
     are = "connections are" if len(down) == 2 else "connection is"
     refused = any(status.refused for _, status in down)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock
 from time import sleep
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import zmq
 
@@ -30,6 +30,8 @@ from eventbus.wire.notices import LimitNotice
 # Plain integers: pyzmq's enums cost a conversion in each call.
 _NOWAIT = int(zmq.DONTWAIT)
 _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
 
 _SUBSCRIBED, _UNSUBSCRIBED = b"\x01", b"\x00"  # the first byte of a subscription and of its end, as an XPUB receives them
 _RETRY_S = 0.001
@@ -53,7 +55,7 @@ class Publisher:
         on_notice: called with each frame from upstream that is no subscription.
 
     Attributes:
-        sent: how many events `send` has taken.
+        sent: the number of events that `send` has taken.
         ipv6: whether the next socket resolves the proxy's name to IPv6 addresses.
         max_payload_bytes: the largest payload that the proxy passes on, as far as it is known; None: no limit is known.
     """
@@ -70,7 +72,7 @@ class Publisher:
         self.sent = 0
         self.ipv6 = is_ipv6_endpoint(endpoint)
         self._limit_payloads(None)
-        self._told_limit: int | None = None  # what the proxy has told of it
+        self._told_limit: int | None = None  # the limit in the proxy's notice
         self._on_notice = on_notice
         self._refusal = refusal or (lambda: NotConnected(endpoint))
         self._sent_at_proof = 0  # how many events the socket had been given when the link was proven last
@@ -97,7 +99,7 @@ class Publisher:
         self._send_frame: Callable[[bytes, int], object] = _raise_again
 
     def _connect(self) -> None:
-        # Prefixes to which anybody subscribes at the proxy, without the clients' tokens: as this socket has been told.
+        # Prefixes to which anybody subscribes at the proxy, without the clients' tokens: as received at this socket.
         self._subscribed: set[bytes] = set()
         # Subscriptions count against high-water marks too, and must never be lost: no limit for what is received.
         self._socket = connecting_socket(
@@ -117,8 +119,9 @@ class Publisher:
             self._monitor.detach()
             self._socket.close(linger=0)
             raise
-        # The method in C, without what pyzmq's Python layer adds to each call.
+        # The methods in C, without what pyzmq's Python layer adds to each call.
         self._socket_send: Callable[[bytes, int], object] = super(zmq.Socket, self._socket).send
+        self._get = cast(Callable[[int], int], super(zmq.Socket, self._socket).get)
 
     @property
     def has_more(self) -> bool:
@@ -163,7 +166,7 @@ class Publisher:
         """Let messages wait in the outbox from now on, until `flush`.
 
         Args:
-            unproven: for how many seconds the link may have been down without a sign.
+            unproven: the seconds that the link may have been down without a sign.
         """
         with self._lock:
             self._holding = True
@@ -254,7 +257,7 @@ class Publisher:
         return self._monitor.status()
 
     def fileno(self) -> int:
-        """Return the descriptor that tells of changes of `status`; see `Monitor.fileno`."""
+        """Return the descriptor that is readable after a change of `status`; see `Monitor.fileno`."""
         return self._monitor.fileno()
 
     def close(self, linger: float) -> None:
@@ -278,7 +281,7 @@ class Publisher:
 
     def _drain(self) -> None:
         self._next_drain = self.sent + _EVENTS_PER_DRAIN
-        while self._socket.poll(0):
+        while self._get(_EVENTS) & _POLLIN:
             change = self._socket.recv(_NOWAIT)
             if change[:1] == _SUBSCRIBED:
                 self._expected.discard(change[1:])

@@ -63,7 +63,7 @@ class Reachability:
         pub_port: its port for publishers.
         sub_port: its port for subscribers.
         keys: the client's; None: no encryption.
-        timeout: how many seconds each check waits for an answer.
+        timeout: the seconds that each check waits for an answer.
         variables: the environment variables of both ports, for remedies.
     """
 
@@ -188,7 +188,7 @@ class Reachability:
         )
 
     def _refused(self, name: str) -> CheckFailed:
-        """Nothing listens at a port; perhaps something does at the other one."""
+        """Explain that nothing listens at a port; perhaps something does at the other one."""
         nothing = f"nothing listens at {self._place(name)}"
         other = SUBSCRIBERS if name == PUBLISHERS else PUBLISHERS
         if self._ports[name] != self._ports[other]:

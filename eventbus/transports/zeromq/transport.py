@@ -183,7 +183,9 @@ class ZeroMQTransport:
         return link is not None and link.is_up()
 
     def sibling(self) -> "ZeroMQTransport":
-        return ZeroMQTransport(self._host, *self._ports, self._options)
+        made = ZeroMQTransport(self._host, *self._ports, self._options)
+        made.status = Status(f"{made.endpoints}, for answers")  # in the log the two can be told apart
+        return made
 
     def has_subscriber(self, topic: bytes, timeout: float = 0.0) -> bool | None:
         link = self._link
@@ -287,7 +289,7 @@ class ZeroMQTransport:
         self._leave(link, 0.0, "given up", lambda: ReconnectFailed(self.endpoints, attempts))
 
     def _diagnose(self, statuses: ConnectionStatuses) -> Callable[[], EventBusError] | None:
-        """Return what makes the error that says why the proxy does not let this client in, if that can be told."""
+        """Return a function that makes the error with the reason why the proxy refuses this client, if it can be found."""
         from eventbus.transports.zeromq.diagnosis import diagnose
         from eventbus.transports.zeromq.reachability import CheckFailed
 
@@ -335,7 +337,7 @@ class ZeroMQTransport:
 
         Args:
             link: the link to close.
-            linger: how many seconds flushing may take.
+            linger: the seconds that flushing may take.
             reason: why the link is closed, for people.
             failure: makes the error that calls raise from now on, if the transport has given up.
         """

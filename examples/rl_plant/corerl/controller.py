@@ -98,7 +98,7 @@ def reward(observation: Observation) -> float:
 
 
 def zone(level: float) -> Zone:
-    """Which zone the level is in."""
+    """The zone of this level."""
     if not 0.3 <= level <= 1.8:
         return Zone.RED
     return Zone.GREEN if 0.5 <= level <= 1.6 else Zone.YELLOW

@@ -26,7 +26,7 @@ class RLEventType(BaseEventType):
 
 
 class RLEventTopic(BaseEventTopic):
-    """Where: the steps, what is not as it should be, and the service itself."""
+    """The topics: the steps, the violations, and the service itself."""
 
     corerl_steps = auto()
     corerl_zones = auto()

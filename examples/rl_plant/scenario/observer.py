@@ -48,7 +48,7 @@ class Observer:
         return self._rl.state is ClientState.READY and self._io.state is ClientState.READY
 
     def heard(self) -> set[str]:
-        """The services that anything was heard of."""
+        """The services from which anything has arrived."""
         with self._lock:
             return set(self._course.heard)
 

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.process
 
 
 class Forked:
-    """Notes in which order things are told."""
+    """Notes the order of the notices."""
 
     told: ClassVar[list[str]] = []
 

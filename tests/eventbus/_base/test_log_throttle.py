@@ -46,7 +46,7 @@ def test_it_counts_from_the_last_that_passed() -> None:
 
 
 def test_it_lets_through_what_has_to_be_said_at_once() -> None:
-    """Such a message passes at any time, and tells what was held back before it; those after it wait as after any other."""
+    """An urgent message passes at any time, with the number held back before it; those after it wait as after any other."""
     clock = Clock()
     throttle = LogThrottle(60.0, clock)
     assert [throttle.admit("a"), throttle.admit("a"), throttle.admit("a", at_once=True)] == [0, None, 1]

@@ -178,7 +178,7 @@ def test_what_waits_for_a_request() -> None:
 
 
 def test_who_hangs_up() -> None:
-    """A peer that closes without a word is told apart from a silent one."""
+    """A peer that closes without a word is distinguished from a silent one."""
     with listening(lambda connection: connection.recv(4_096)) as port:
         assert ask("127.0.0.1", port, PATIENCE) == Answer(ended=True)
 

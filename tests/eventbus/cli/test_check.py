@@ -1,4 +1,4 @@
-"""`eventbus check`: each common mistake is told from the others, with what to do about it."""
+"""`eventbus check`: each common mistake is distinguished from the others, with its remedy."""
 
 import json
 import re
@@ -141,13 +141,13 @@ def test_one_port_only(run: Run, proxy: EventBusProxy, dead_ports: tuple[int, in
 
 
 def test_swapped_ports(run: Run, proxy: EventBusProxy) -> None:
-    """Ports that were mixed up are told as such, with the right values."""
+    """Exchanged ports are named as such, with the right values."""
     said = failure(run("check", *at(proxy.sub_port, proxy.pub_port)), "protocol")
     assert f"set EVENTBUS_PUB_PORT={proxy.pub_port} and EVENTBUS_SUB_PORT={proxy.sub_port}" in said
 
 
 def test_swapped_ports_of_an_encrypted_bus(run: Run, encrypted: EventBusProxy) -> None:
-    """They are told as such there too, and not taken for a wrong key."""
+    """Exchanged ports are named as such there too, and not taken for a wrong key."""
     said = failure(run("check", *at(encrypted.sub_port, encrypted.pub_port), **KEYS), "security")
     assert f"set EVENTBUS_PUB_PORT={encrypted.pub_port} and EVENTBUS_SUB_PORT={encrypted.sub_port}" in said
 
@@ -212,7 +212,7 @@ def test_keys_that_are_missing_or_too_much(run: Run, proxy: EventBusProxy, encry
 
 @pytest.mark.patience
 def test_wrong_keys(run: Run, encrypted: EventBusProxy) -> None:
-    """Keys that do not fit are told by whose they are."""
+    """Keys that do not fit are named with their owner."""
     stranger = pair()
     for variables, expected in (
         (KEYS | {SERVER_KEY: stranger.public}, "wrong server key: "),

@@ -36,7 +36,7 @@ def test_each_step_is_told_before_the_next_is_taken() -> None:
 
 
 def test_an_error_of_ours_is_trouble() -> None:
-    """The finding and the remedy of a failed step are told apart, and nothing is lost."""
+    """The finding and the remedy of a failed step stand apart, and nothing is lost."""
     error = EncryptionRequired("tcp://localhost:5559")
     trouble = CheckFailed.of(error)
     assert trouble.remedy.startswith("set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY")

@@ -25,7 +25,7 @@ def needed(program: str) -> None:
 
 
 def output(*command: str, folder: Path) -> list[str]:
-    """What a program printed, as lines; it must say nothing else."""
+    """The lines that a program printed; it must print nothing else."""
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()

@@ -336,7 +336,7 @@ def test_tail_prints_numbered_and_compressed_events(run: Run, raw: RawPeers, pro
     emitted = {"type": "started", "text": 100 * "very long "}
     flags = ("--numbered", "true", "--compression", "zstd", "--compression-threshold", "1000")
     with tailing("plant") as process:
-        listening = raw.subscriber(b"plant")  # after the other: only the first subscription is told to publishers
+        listening = raw.subscriber(b"plant")  # after the other: only the first subscription goes to publishers
         assert run("emit", "plant", json.dumps(emitted), *flags, *ports(proxy)).returncode == 0
         assert lines_of(process, 1) == [{"topic": "plant", "event": emitted}]
         assert is_compressed(listening.recv_multipart()[1])

@@ -78,7 +78,7 @@ def test_colours() -> None:
 
 
 def test_what_is_the_same_in_every_line() -> None:
-    """What was asked for is left out; what has not changed since the last such event is dim."""
+    """Fields that the user asked for are left out; a value that is that of the last such event is dim."""
     hidden = TextLines(Paint(False), Hidden(topic=True, type=True, fields=frozenset({"sensor.id"})))
     event = {"type": "alarm", "sensor": {"id": 3}, "level": 0.93}
     assert hidden.line(Received("plant", event), CLOCK) == f"{CLOCK} level=0.93"

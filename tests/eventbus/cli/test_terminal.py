@@ -13,8 +13,10 @@ import pytest
 
 from eventbus import EventBusProxy
 from eventbus.cli.terminal import Paint, ProgressBar, Style, bar, understands_codes, wants_colours
+from eventbus.keys import reveal
 from tests.commands import ports
-from tests.support import MyEventTopic, RawPeers, client_of, event, in_thread, json_of
+from tests.security import Guarded
+from tests.support import Bus, MyEventTopic, RawPeers, client_of, event, in_thread, json_of
 from tests.terminal import Terminal, terminal
 
 pytestmark = pytest.mark.terminal
@@ -93,6 +95,49 @@ def test_signs_that_the_terminal_does_not_have(open_terminal: Open, raw: RawPeer
         raw.publisher(b"").send_multipart(["größe".encode(), json_of()])
         assert screen.wait() == 0
         assert r" gr\xf6\xdfe updated " in screen.text
+
+
+# emit
+
+STARTED = '{"type": "started"}'
+
+
+def test_emit_says_that_nobody_was_subscribed(open_terminal: Open, bus: Bus) -> None:
+    """On a terminal, and in a colour; where somebody is subscribed, nothing is said. The status is 0 in both cases."""
+    with open_terminal("emit", "other", STARTED) as screen:
+        assert screen.wait() == 0
+        assert screen.lines == ["nobody is subscribed to other: the event went to no one"]
+        assert screen.colour_of("nobody") == "brown"  # what pyte calls yellow
+    with open_terminal("emit", "my_service", STARTED) as screen:
+        assert screen.wait() == 0
+        assert screen.lines == []
+
+
+def test_emit_says_that_it_was_denied(tmp_path: Path) -> None:
+    """A client whose rule does not permit the topic is told so, with status 1; one that may send is not."""
+    with Guarded(tmp_path) as guarded:
+        keys = guarded.admit("bound", publish=["plant"], subscribe=["*"])
+        (tmp_path / ".env").write_text(
+            f"EVENTBUS_SECURITY__SERVER_PUBLIC_KEY='{keys.server_public_key}'\n"
+            f"EVENTBUS_SECURITY__SECRET_KEY='{reveal(keys.secret_key)}'\n"
+        )
+        with terminal("emit", "other", STARTED, *ports(guarded.proxy), cwd=tmp_path, columns=250) as screen:
+            assert screen.wait() == 1
+            assert "the proxy's allow-list does not permit this client to publish on topic b'other'" in screen.text
+        with terminal("emit", "plant", STARTED, *ports(guarded.proxy), cwd=tmp_path, columns=250) as screen:
+            assert screen.wait() == 0
+            assert screen.lines == []  # under rules the proxy tells publishers nothing of subscribers
+
+
+def test_an_error_is_red(open_terminal: Open) -> None:
+    """The word that begins the line of an error is red, unless colours are not wanted."""
+    with open_terminal("emit", "", STARTED) as screen:
+        assert screen.wait() == 2
+        assert screen.lines == ["eventbus: the topic is empty"]
+        assert (screen.colour_of("eventbus:"), screen.colour_of("topic")) == ("red", "default")
+    with open_terminal("emit", "", STARTED, NO_COLOR="1") as screen:
+        assert screen.wait() == 2
+        assert screen.written == b"eventbus: the topic is empty\r\n"
 
 
 # tail
@@ -210,7 +255,7 @@ def test_top_is_suspended(open_terminal: Open, flowing: None) -> None:
 
 
 def test_top_while_the_proxy_is_away(open_terminal: Open, proxy: EventBusProxy) -> None:
-    """That the proxy is away is said on the screen, with the reason; nothing that is logged falls into the midst of it."""
+    """The screen shows that the proxy is away, with the reason; no line of the log falls into the midst of it."""
     with open_terminal("top", "--interval=0.2") as screen:
         screen.wait_for_text("ready")
         proxy.stop()
@@ -288,7 +333,7 @@ def test_no_progress_bar_without_a_terminal() -> None:
 
 def test_bench_shows_a_bar(tmp_path: Path) -> None:
     """While `bench` measures, a bar shows how far it is; at the end only the figures are there."""
-    with terminal("bench", "--events=20000", "--rate=200", cwd=tmp_path) as screen:
+    with terminal("bench", "--events=2000", "--rate=200", cwd=tmp_path) as screen:
         screen.wait_for(lambda: re.search(r"^latency at 200/s +█+░+ +\d+ %$", screen.text, re.MULTILINE))
         assert screen.wait() == 0
         assert len(screen.lines) == 3

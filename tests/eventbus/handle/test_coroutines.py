@@ -18,7 +18,7 @@ class Outcomes:
     def __init__(self) -> None:
         self.all: list[BaseException | None] = []
 
-    def __call__(self, error: BaseException | None, duration: float) -> None:
+    def __call__(self, error: BaseException | None, duration: float, returned: object = None) -> None:
         assert 0 <= duration < PATIENCE
         self.all.append(error)
 

@@ -92,7 +92,7 @@ def test_dead_letters_go_round_nowhere(connected: Callable[..., Bus]) -> None:
 
 
 def test_a_letter_that_cannot_be_put_aside(connected: Callable[..., Bus]) -> None:
-    """That is noted on the handler's error, which stays what it was."""
+    """A note on the handler's error says so, and the error stays what it was."""
     errors = Errors()
     client = connected(middleware=[DeadLetter(LETTERS)], topics=[TOPIC], hooks=[errors], max_event_bytes=500)
 

@@ -1,4 +1,4 @@
-"""Hooks: what they are told, when, and that they hurt nobody."""
+"""Hooks: their calls, the time of these, and their harmlessness."""
 
 import asyncio
 import gc
@@ -115,7 +115,7 @@ def test_the_way_of_an_event(connected: Callable[..., Bus]) -> None:
 
 
 def test_many_events_at_once(connected: Callable[..., Bus]) -> None:
-    """Events that are packed are told as one emission and one message, and handled one by one."""
+    """Packed events reach hooks as one emission and one message, and are handled one by one."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC])
     client.attach_callback(UPDATED, handle)
@@ -129,7 +129,7 @@ def test_many_events_at_once(connected: Callable[..., Bus]) -> None:
 
 
 def test_bare_types_and_nobody_s_events(connected: Callable[..., Bus]) -> None:
-    """A bare type is told as it was given; an event without a handler is received, and handled by nobody."""
+    """A bare type reaches hooks as it was given; an event without a handler is received, and handled by nobody."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC])
     client.start_consumer()
@@ -141,7 +141,7 @@ def test_bare_types_and_nobody_s_events(connected: Callable[..., Bus]) -> None:
 
 
 def test_what_was_not_sent_is_not_told() -> None:
-    """An event that is refused is not told; of many, only those that were sent before the buffer was full."""
+    """A refused event does not reach hooks; of many, only those that were sent before the buffer was full do."""
     hook = Told()
     transport = MemoryTransport(queue=2, send_timeout=0)
     with Bus(MyEvent, transport=transport, topics=[TOPIC], hooks=[hook], packing=False, max_event_bytes=500) as client:
@@ -154,7 +154,7 @@ def test_what_was_not_sent_is_not_told() -> None:
 
 
 def test_a_handler_that_fails(connected: Callable[..., Bus]) -> None:
-    """A handler that raises is told with its error, and the others are told as handled; as they are counted."""
+    """A handler that raises is reported with its error, and the others as handled; as they are counted."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC])
 
@@ -175,7 +175,7 @@ def test_a_handler_that_fails(connected: Callable[..., Bus]) -> None:
 
 
 def test_async_handlers(connected: Callable[..., Bus]) -> None:
-    """An async handler is told when it has finished, failed, or was cancelled."""
+    """An async handler is reported when it has finished, failed, or was cancelled."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC])
     entered = []
@@ -200,7 +200,7 @@ def test_async_handlers(connected: Callable[..., Bus]) -> None:
 
 
 def test_a_function_that_returns_a_coroutine(connected: Callable[..., Bus]) -> None:
-    """A callback that does not say that it is async is told when what it has returned has finished."""
+    """A callback that returns an awaitable without being async is reported when that has finished."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC])
     go = asyncio.Event()
@@ -254,7 +254,7 @@ def test_losses(connected: Callable[..., Bus], raw: RawPeers) -> None:
 
 
 def test_drops_of_the_receive_buffer(connected: Callable[..., Bus]) -> None:
-    """Events that nobody has taken from a full receive buffer are told as dropped; those that nobody ever reads are not."""
+    """Unread events from a full receive buffer are reported as dropped; those of a service that never reads are not."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC], receive_buffer=2, receive_policy=ReceivePolicy.DROP_NEWEST)
     recorder = Recorder()
@@ -272,7 +272,7 @@ def test_drops_of_the_receive_buffer(connected: Callable[..., Bus]) -> None:
 
 
 def test_drops_of_the_send_buffer(dead_ports: tuple[int, int]) -> None:
-    """Events that do not fit into the send buffer, or are still in it at the end, are told as dropped."""
+    """Events that do not fit into the send buffer, or are still in it at the end, are reported as dropped."""
     hook = Told()
     client = Bus(
         MyEvent,
@@ -295,7 +295,7 @@ def test_drops_of_the_send_buffer(dead_ports: tuple[int, int]) -> None:
 
 
 def test_states(connected: Callable[..., Bus]) -> None:
-    """Every change of state is told from connect() on."""
+    """Every change of state is reported from connect() on."""
     hook = Told()
     client = connected(hooks=[hook])
     client.close()
@@ -351,7 +351,7 @@ def test_a_hook_that_raises_hurts_nobody(
 
 
 def test_an_interrupt_is_no_failure_of_a_hook() -> None:
-    """Ctrl-C while a hook is told reaches the program."""
+    """Ctrl-C in a hook reaches the program."""
     hooks = Hooks([Failing(KeyboardInterrupt())])
     with pytest.raises(KeyboardInterrupt):
         hooks.emitted("topic", [], 0)
@@ -384,7 +384,7 @@ def test_without_hooks_nothing_is_in_the_way(connected: Callable[..., Bus]) -> N
 
 
 def test_no_change_is_missed_when_another_hook_comes() -> None:
-    """Adding a hook while changes are still to be told costs those that are there none of them."""
+    """Adding a hook while changes wait to be reported costs the other hooks none of them."""
     for _ in range(50):
         first = Told()
         with Bus(MyEvent, transport=MemoryTransport(), hooks=[first]) as client:
@@ -515,7 +515,7 @@ def test_what_counts_is_called_once_for_many(connected: Callable[..., Bus], raw:
 
 
 def test_a_batch_is_counted_at_once() -> None:
-    """Messages that were received together are counted together, each topic's apart; ordinary hooks are told one by one."""
+    """Messages that were received together are counted together, by topic; ordinary hooks get one by one."""
     counting, other, both = Counting(), Told(), CountingAndTold()
     hooks = Hooks([counting, other, both])
     events = [event(value) for value in (1, 2, 3)]
@@ -529,7 +529,7 @@ def test_a_batch_is_counted_at_once() -> None:
 
 
 def test_a_counting_hook_that_overrides_is_told(connected: Callable[..., Bus]) -> None:
-    """A class derived from a counting hook that overrides a method is told each event there, and nothing counts besides."""
+    """A class derived from a counting hook that overrides a method gets each event there, and nothing counts besides."""
     hook = CountingAndTold()
     client = connected(hooks=[hook], topics=[TOPIC])
     client.attach_callback(UPDATED, handle)

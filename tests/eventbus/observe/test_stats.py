@@ -43,7 +43,7 @@ def test_counters_add_up() -> None:
 
 
 def test_unknown_types_are_counted_by_name() -> None:
-    """Each unknown type has a count of its own, and the first of it is told from the others."""
+    """Each unknown type has a count of its own, and its first occurrence is recognised."""
     counters = Counters()
     assert counters.reject(RejectReason.TYPE, unknown_type="a")
     assert not counters.reject(RejectReason.TYPE, unknown_type="a")
@@ -54,7 +54,7 @@ def test_unknown_types_are_counted_by_name() -> None:
 
 
 def test_unknown_types_do_not_fill_memory() -> None:
-    """Of more types than are counted by name, the others count as rejected only, and none of them is a first one."""
+    """Types beyond those that are counted by name count as rejected only, and none of them is a first one."""
     counters = Counters()
     firsts = [counters.reject(RejectReason.TYPE, unknown_type=str(number)) for number in range(3 * MAX_UNKNOWN_TYPES)]
     assert not counters.reject(RejectReason.TYPE, unknown_type="0")

@@ -71,7 +71,7 @@ def test_a_list_of_nobody(text: str) -> None:
     ],
 )
 def test_whether_there_are_rules(rules: dict[str, list[str]], expected: bool) -> None:
-    """There are rules if one client may not do everything: what is left out, and a *, permit all; an empty list nothing."""
+    """A list has rules if one client may not do everything: a rule left out, and a *, permit all; an empty list nothing."""
     assert AllowList.parse(listed("ann", ANN) + listed("bob", BOB, **rules)).has_rules is expected
 
 
@@ -211,7 +211,7 @@ def test_what_is_wrong_with_roles(text: str, expected: str) -> None:
 
 
 def test_a_list_for_people() -> None:
-    """As text, a list says of each client what it may do, without characters that do not print."""
+    """The text of a list says of each client what it may do, without characters that do not print."""
     text = str(AllowList.parse(listed("ann\x1b", ANN) + listed("bob", BOB, roles=["reader", "idle"]) + ROLES))
     assert text.splitlines() == [
         "ann\\x1b",
@@ -498,7 +498,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_an_unchanged_file_is_not_read_again(file: Path) -> None:
-    """As long as the file does not change, what was read stays the same object."""
+    """The parsed list stays the same object as long as the file does not change."""
     allow_list = AllowListFile(file)
     before = allow_list.current
     assert not allow_list.refresh()

@@ -151,7 +151,7 @@ def test_garbage_is_counted_as_failed_handshakes(proxy: EventBusProxy) -> None:
 
 
 def test_a_scanner_is_counted_to_the_last(proxy: EventBusProxy) -> None:
-    """Of a thousand short connections each is counted, and none is left over."""
+    """Each of a thousand short connections is counted, and none is left over."""
     for _ in range(1_000):
         with zmtp.connect(proxy.sub_port) as connection:
             connection.sendall(b"\x16\x03\x01")

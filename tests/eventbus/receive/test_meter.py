@@ -168,7 +168,7 @@ def test_the_silent_make_room() -> None:
 
 
 def test_without_need_nobody_makes_room(meter: Meter) -> None:
-    """As long as there is room, a topic that has fallen silent stays."""
+    """A topic that has fallen silent stays as long as there is room."""
     count(meter, b"old")
     for now in range(1, 3 * HISTORY):
         snapshot = meter.tick(float(now))
@@ -196,7 +196,7 @@ def test_any_message(messages: list[tuple[bytes, bytes]]) -> None:
 
 @given(st.lists(st.sampled_from([b"a", b"a\0", b"ab"]), max_size=30), st.integers(1, 5))
 def test_arrays_of_any_length(topics: list[bytes], length: int) -> None:
-    """As many events as were sent are counted, whatever the topics and however they are packed."""
+    """The count is that of the events sent, whatever the topics and the packing."""
     meter = Meter(0.0)
     meter.count((topics, [json.dumps([{}] * length).encode()] * len(topics)), 0.5)
     assert meter.tick(1.0).total.events == length * len(topics)

@@ -76,7 +76,7 @@ ADD: dict[str, Callable[[], tuple[Volume | Durations, Callable[[], None]]]] = {
 
 @pytest.mark.parametrize("make", ADD.values(), ids=ADD.keys())
 def test_adding_waits_for_nobody(make: Callable[[], tuple[Volume | Durations, Callable[[], None]]]) -> None:
-    """While somebody reads, adding goes on: a signal handler may interrupt that and emit. It is added up later."""
+    """Adding goes on during a read: a signal handler may interrupt that and emit. It is added up later."""
     sums, add = make()
     with sums._lock:
         for _ in range(2 * FOLD):

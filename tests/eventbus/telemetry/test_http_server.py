@@ -248,7 +248,7 @@ def test_who_waits_for_an_answer_is_not_ended(server: ProbeServer, subject: Subj
 
 
 def test_more_than_can_be_answered(subject: Subject) -> None:
-    """While all that are served wait for an answer, who comes is refused without a thread; those who wait are answered."""
+    """While all served connections wait, a new one is refused without a thread; the waiting ones are answered."""
     go = Event()
     subject.metrics = lambda: (bytes(go.wait(PATIENCE)), "text/plain")
     with subject.server(limits=HttpLimits(max_connections=4)) as server, ExitStack() as stack:
@@ -485,3 +485,36 @@ def test_hosts(subject: Subject, host: str, reached: str) -> None:
     """It listens at names and addresses of either family, and everywhere."""
     with subject.server(host=host) as server:
         assert ask(f"http://{reached}:{server.port}/healthz").status == 200
+
+
+_WITHOUT_DESCRIPTORS = """
+import os, resource, socket
+from eventbus.telemetry.http_server import ProbeServer
+
+def well():
+    return True, {}
+
+with ProbeServer(0, live=well, ready=well, metrics=lambda: (b"", "")) as server:
+    clients = [socket.socket() for _ in range(5)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    try:
+        while True:
+            os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        pass
+    for client in clients:
+        client.settimeout(20)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(b"GET /healthz HTTP/1.1\\r\\nHost: it\\r\\n\\r\\n")
+        answer = b""
+        while part := client.recv(1_000):
+            answer += part
+        client.shutdown(socket.SHUT_RDWR)
+        print(answer.split()[1].decode())
+"""
+
+
+@pytest.mark.process
+def test_without_descriptors() -> None:
+    """A process that has used up its descriptors answers probes nevertheless, one after the other."""
+    assert run_script(_WITHOUT_DESCRIPTORS).stdout.split() == ["200"] * 5

@@ -1,4 +1,4 @@
-"""Clients that are observed, over real sockets: what is told of them, and traces from one process to another."""
+"""Clients that are observed, over real sockets: their metrics, and traces from one process to another."""
 
 import asyncio
 import json
@@ -136,7 +136,7 @@ def test_a_client_that_does_not_trace_gets_the_event(
 
 
 def test_strangers_headers(receiver: Bus, raw: RawPeers, spans: Spans) -> None:
-    """Events of who knows no traces, or makes up headers, are handled; each begins a trace of its own."""
+    """Events of a client without traces, or with invented headers, are handled; each begins a trace of its own."""
     recorder = record(receiver)
     publisher = raw.publisher(b"my_service")
     frames = [b"my_service"]

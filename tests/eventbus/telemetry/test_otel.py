@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from eventbus import ClientState, DeadLetter, DropReason, RejectReason, StateChange
-from eventbus.errors import InvalidTopic, SendBufferFull
+from eventbus.errors import InvalidTopic, RequestFailed, SendBufferFull
 from eventbus.handle.middleware import Delivery, Emission
 from eventbus.telemetry.labels import LIMIT, OTHER
 from eventbus.telemetry.otel import OpenTelemetryMetrics, OpenTelemetryTraces
@@ -31,7 +31,7 @@ from eventbus.telemetry.otel_metrics import MAX_ERROR_TYPES
 from eventbus.wire.headers import MAX_HEADER_BYTES, NO_HEADERS, Headers, encode_headers
 from tests.eventbus.telemetry.conftest import Meters, Spans
 from tests.eventbus.telemetry.test_prometheus import Patient
-from tests.support import MyEventTopic, event, run_script, run_threads
+from tests.support import PATIENCE, Bus, MyEventTopic, MyEventType, event, run_script, run_threads
 
 TOPIC = MyEventTopic.my_service
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -63,7 +63,7 @@ class Sent:
 
     @property
     def headers(self) -> Headers:
-        """Those of the last one."""
+        """The headers of the last emission."""
         return self.emissions[-1].headers
 
 
@@ -98,7 +98,7 @@ def failing(error: BaseException) -> Callable[[object], None]:
 
 
 def counted(meters: Meters, name: str) -> dict[tuple[str, str | None], int | float]:
-    """Of a counter, what was counted by topic and error."""
+    """The counts of a counter by topic and error."""
     found = {}
     for point in meters.read()[name].data.data_points:
         assert isinstance(point, NumberDataPoint)
@@ -108,7 +108,7 @@ def counted(meters: Meters, name: str) -> dict[tuple[str, str | None], int | flo
 
 
 def timed(meters: Meters, name: str) -> dict[tuple[str, str | None], HistogramDataPoint]:
-    """Of a histogram, the points by topic and error."""
+    """The points of a histogram by topic and error."""
     found = {}
     for point in meters.read()[name].data.data_points:
         assert isinstance(point, HistogramDataPoint)
@@ -175,7 +175,7 @@ def test_what_arrives_is_counted(metrics: OpenTelemetryMetrics, meters: Meters) 
 
 
 def test_handling_is_timed(metrics: OpenTelemetryMetrics, meters: Meters) -> None:
-    """The duration of handling is told by topic, of a failure with its error."""
+    """The duration of handling is recorded by topic, that of a failure with its error."""
     metrics.handled("plant", event(), "app.Tank.fill", 0.25)
     metrics.handler_failed("plant", event(), "app.Tank.fill", 0.5, ValueError("no"))
     points = timed(meters, "messaging.process.duration")
@@ -216,7 +216,7 @@ def test_without_a_proxy_there_is_no_server(meters: Meters, sent: Sent) -> None:
 
 
 def test_invented_topics_count_together(metrics: OpenTelemetryMetrics, meters: Meters) -> None:
-    """After a hundred topics all others count as one, and so do errors after so many of a topic."""
+    """After a hundred topics all others count as one, and so do errors of a topic after a limit."""
     for number in range(3 * LIMIT):
         metrics.received(f"invented\n{number}", [event()], 10)
         metrics.handled(f"invented\n{number}", event(), "app.handle", 0.1)
@@ -452,7 +452,7 @@ def test_without_an_sdk_nothing_travels(sent: Sent) -> None:
 
 
 def test_what_is_not_sampled_travels_as_such(sent: Sent) -> None:
-    """Whether a trace is recorded is decided where it begins: the context of one that is not says so to those who follow."""
+    """The start of a trace decides whether it is recorded: the context of one that is not tells the following services."""
     provider = TracerProvider(ALWAYS_OFF, shutdown_on_exit=False)
     OpenTelemetryTraces(tracer_provider=provider).emit(emission(), sent)
     *_, sampled = traceparent_of(sent.headers)
@@ -489,6 +489,36 @@ def test_emitting_inside_a_handler_continues_the_trace(traces: OpenTelemetryTrac
     emitted, handled = spans.wait_for(2)
     assert emitted.parent == handled.get_span_context()
     assert traceparent_of(sent.headers) == (TRACE_ID, context_of(emitted)[1], True)
+
+
+@pytest.mark.parametrize("loop", [False, True], ids=["thread", "loop"])
+def test_a_request_and_its_answer_are_one_trace(
+    connected: Callable[..., Bus], traces: OpenTelemetryTraces, spans: Spans, loop: bool
+) -> None:
+    """The span of a request lasts until the answer, and has those of emitting and of the answering handler in it."""
+    service, bus = connected(middleware=[traces]), connected(middleware=[traces])
+    service.subscribe(TOPIC)
+    service.attach_callback(MyEventType.updated, lambda event: event.value, answers=True)
+    service.attach_callback(MyEventType.stopped, failing(ValueError("no")), answers=True)
+    service.start_consumer()
+    if loop:
+        assert asyncio.run(bus.arequest(event(3), TOPIC, float, PATIENCE)) == 3
+    else:
+        assert bus.request(event(3), TOPIC, float, PATIENCE) == 3
+    spans.wait_for(3)
+    asked, sent, handled = (spans.named(f"{operation} my_service") for operation in ("request", "send", "process"))
+    assert asked.parent is None
+    assert asked.kind is SpanKind.CLIENT
+    assert sent.parent == asked.get_span_context()
+    assert remote_parent(handled) == context_of(sent)
+    assert asked.end_time is not None
+    assert handled.start_time is not None
+    assert asked.end_time > handled.start_time
+    spans.exporter.clear()
+    with pytest.raises(RequestFailed):
+        bus.request(event(event_type=MyEventType.stopped), TOPIC, float, PATIENCE)
+    spans.wait_for(3)
+    assert spans.named("request my_service").status.status_code is StatusCode.ERROR
 
 
 def test_a_context_goes_through_without_an_sdk(sent: Sent) -> None:
@@ -722,3 +752,13 @@ def _assert_failed(span: ReadableSpan, error: str, text: str) -> None:
     assert recorded.attributes is not None
     assert recorded.attributes["exception.message"] == text
     assert "Traceback" in str(recorded.attributes["exception.stacktrace"])
+
+
+def test_spans_have_the_name_of_the_client(spans: Spans) -> None:
+    """The name is an attribute of each span, if there is one."""
+    traces = OpenTelemetryTraces(tracer_provider=spans.provider, name="shop")
+    traces.emit(emission(), lambda _: None)
+    traces.handle(delivery({}), lambda _: None)
+    with traces.request("plant"):
+        pass
+    assert [span.attributes and span.attributes["messaging.client.id"] for span in spans.wait_for(3)] == ["shop"] * 3

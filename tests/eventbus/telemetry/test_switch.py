@@ -1,4 +1,4 @@
-"""From settings to hooks and middleware: only what is switched on, and one clear error where its library is missing."""
+"""Settings become hooks and middleware: only what is switched on, and one clear error if its library is missing."""
 
 from collections.abc import Callable
 

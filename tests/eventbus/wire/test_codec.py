@@ -316,7 +316,7 @@ def test_the_name_of_an_unknown_type_is_printable_and_short(codec: Codec[MyEvent
 
 
 def test_an_event_with_errors_without_number() -> None:
-    """Of a list whose elements are wrong the first is named; an unknown type is told all the same."""
+    """The first wrong element of a list is named; an unknown type is reported all the same."""
 
     class Listing(BaseEvent[MyEventType]):
         kinds: list[Kind]
@@ -358,7 +358,7 @@ def test_decoding_stops_at_the_first_wrong_element(fields: bytes) -> None:
 
 
 def test_salvage_keeps_the_good_elements(codec: Codec[MyEvent]) -> None:
-    """Of an array with bad elements the good ones are kept, in order, and each bad one has its reason."""
+    """The good elements of an array are kept, in order, and each bad one has its reason."""
     payload = b" [" + b",".join([json_of(1), b"7", json_of(2), b'{"type":"unheard","time":""}', b"[]"]) + b"]"
     assert salvaged(codec, payload) == [event(1), RejectReason.SCHEMA, event(2), RejectReason.TYPE, RejectReason.SCHEMA]
 

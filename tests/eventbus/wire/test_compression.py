@@ -33,7 +33,7 @@ EXTRAS = [Compression.ZSTD, Compression.LZ4]
 
 
 def unsized_zstd(content: bytes) -> bytes:
-    """A frame that does not say what it holds, as those who compress while they read write it."""
+    """A frame without its size, as streaming compressors write it."""
     writer = zstd.ZstdCompressor(level=1)
     return writer.compress(content) + writer.flush()
 
@@ -175,7 +175,7 @@ def test_any_damage_is_an_error_or_small(write: Callable[[bytes], bytes], source
 
 @given(start=st.sampled_from([WRITERS[name](b"")[:4] for name in WRITERS]), rest=st.binary(max_size=300))
 def test_noise_is_an_error_or_small(start: bytes, rest: bytes) -> None:
-    """So do any bytes that begin as a compressed payload."""
+    """Any bytes that begin as a compressed payload raise the same."""
     with suppress(PayloadDamaged, PayloadTooLarge):
         assert len(inflate(start + rest, 2_000)) <= 2_000
 

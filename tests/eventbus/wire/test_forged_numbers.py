@@ -56,7 +56,7 @@ class Receiver:
 @pytest.mark.parametrize("number", [AHEAD, 2**63, 2**64 - 1])
 @pytest.mark.parametrize("times", [1, 5])
 def test_a_number_far_ahead_hides_nothing(size: int, number: int, times: int) -> None:
-    """Everything that the publisher sends after a forged number is taken, nothing of it is lost, and the forgery is told."""
+    """Everything that the publisher sends after a forged number is taken, nothing is lost, and the forgery is reported."""
     receiver = Receiver()
     receiver.take(numbers(1, 6), size)
     receiver.take(numbers(number - times + 1, number), size)
@@ -107,7 +107,7 @@ def test_a_forged_loss_is_taken_back() -> None:
 
 
 def test_what_is_sent_again_fills_no_gap_that_has_closed() -> None:
-    """Of a gap that has closed nothing is taken any more: it would come too late, and out of order."""
+    """Events of a gap that has closed are not taken any more: they would come too late, and out of order."""
     receiver = Receiver()
     receiver.take([*numbers(1, 90), *numbers(95, 120)])
     assert receiver.lost == 4

@@ -1,4 +1,4 @@
-"""Headers: what travels beside an event, and is no burden to who does not know it."""
+"""Headers: texts that travel beside an event, and are no burden to a peer that does not know them."""
 
 import asyncio
 from collections.abc import Callable, Iterator

@@ -19,7 +19,7 @@ def wanted(topic: bytes) -> bool:
 
 
 def frames_of(count: int, numbering: Numbering, topic: bytes = TOPIC) -> list[bytes]:
-    """The first frames of so many messages of one event each, all of them sent."""
+    """The first frames of `count` messages of one event each, all of them sent."""
     return [sent(numbering, topic) for _ in range(count)]
 
 
@@ -54,7 +54,7 @@ def test_a_frame_of_several_events_carries_their_count() -> None:
 
 
 def test_a_number_is_used_up_when_its_message_was_sent() -> None:
-    """Until `taken`, the next frame is the same one."""
+    """The next frame stays the same one until `taken`."""
     numbering = Numbering()
     first = numbering.next(TOPIC)
     assert numbering.next(TOPIC) == first
@@ -93,7 +93,7 @@ def test_a_gap_within_a_batch_is_seen() -> None:
 
 
 def test_a_gap_between_batches_is_seen() -> None:
-    """So are those that are missing between two batches, once."""
+    """Events missing between two batches are lost, too, once."""
     numbering, gaps = Numbering(), Gaps()
     lost(gaps, sent(numbering))
     frames_of(3, numbering)
@@ -166,7 +166,7 @@ def test_what_no_client_sends_is_not_remembered(topic: bytes) -> None:
 
 
 def test_what_comes_again_is_told() -> None:
-    """A message that has come before is told by its index, within a batch and after it, and is no loss; new ones go on."""
+    """A message that has come before is named by its index, within a batch and after it, and is no loss; new ones go on."""
     numbering, gaps = Numbering(), Gaps()
     frames = [sent(numbering, count=1 + number % 2) for number in range(9)]
     assert gaps.read([*frames[:4], frames[3], frames[3]], wanted)[1:3] == ({}, [4, 5])
@@ -177,7 +177,7 @@ def test_what_comes_again_is_told() -> None:
 
 
 def test_what_comes_again_hides_no_loss() -> None:
-    """As many losses as repetitions in one batch are seen all the same."""
+    """Losses are seen even if one batch has as many repetitions."""
     numbering, gaps = Numbering(), Gaps()
     frames = frames_of(9, numbering)
     lost(gaps, *frames[:3])

@@ -1,4 +1,4 @@
-"""`Monitor`: what becomes of a connection, told from sockets that meet with every kind of other side."""
+"""`Monitor`: the status of a connection, from sockets that meet every kind of other side."""
 
 import os
 import select
@@ -86,7 +86,7 @@ def connect(context: Context) -> Iterator[Connect]:
 
 @contextmanager
 def answering(answer: bytes) -> Iterator[int]:
-    """A server that greets whoever connects with these bytes and hangs up; its port."""
+    """A server that greets each client with these bytes and hangs up; its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -178,7 +178,7 @@ def test_a_refused_port_is_tried_again(dead_ports: tuple[int, int], connect: Con
 
 
 def test_failures_end_with_a_connection(connect: Connect) -> None:
-    """Once somebody listens the status comes up, and the failures count from 0 again."""
+    """The status comes up when a listener is there, and the failures count from 0 again."""
     ports = free_ports()
     connection = connect(ports[0])
     connection.wait_for(lambda status: status.failures >= 3)

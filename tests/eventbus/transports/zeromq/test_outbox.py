@@ -121,7 +121,7 @@ def test_nothing_is_lost_or_reordered(story: list[str]) -> None:
 
 
 def test_bytes_are_bounded() -> None:
-    """Of more bytes than the bound the newest are kept; a payload that is larger than the bound is not kept at all."""
+    """When there are more bytes than the bound, the newest are kept; a payload larger than the bound is not kept at all."""
     buffer = ResendBuffer(1_000)
     for number in range(5):
         buffer.sent(0.0, b"t", b"%0100d" % number)
@@ -219,7 +219,7 @@ def test_another_proxy_begins_anew() -> None:
 
 
 def test_a_loss_that_is_told_twice() -> None:
-    """That the socket must be replaced again, because none could be made, changes nothing."""
+    """A second replacement of the socket, because none could be made, changes nothing."""
     buffer = buffer_of(5_000)
     assert buffer.refused(at_least=1_024) is None
     payloads_again(buffer)

@@ -77,7 +77,7 @@ class World:
         self.publishing, self.subscribing = up(self.publishing), up(self.subscribing)
 
     def look(self, after: float = 0.0, *, arrived: bool = False) -> Decision:
-        """The next step, so many seconds later."""
+        """The next decision, `after` seconds later."""
         self.now += after
         step = decide(self.policy, self.now, self.statuses, self.options, arrived=arrived and self.echoing)
         self.policy = step.after
@@ -103,7 +103,7 @@ def ready(options: ZeroMQOptions = OPTIONS) -> World:
 
 
 def test_a_link_begins_connecting() -> None:
-    """Until both connections are up the link is CONNECTING, and no time is waited for: the next event tells."""
+    """The link is CONNECTING until both connections are up, and no time is waited for: the next event tells."""
     world = World()
     for _ in range(3):
         step = world.look(10)
@@ -259,7 +259,7 @@ def test_silence_renews_both_sockets() -> None:
 
 
 def test_silence_renews_again_and_again() -> None:
-    """If the new sockets are silent as well, they are renewed after another 24 intervals, not sooner; for ever."""
+    """If the new sockets are silent as well, they are renewed after another 24 intervals, not sooner, without end."""
     world = ready()
     world.look(OPTIONS.echo_interval)
     for _ in range(3):

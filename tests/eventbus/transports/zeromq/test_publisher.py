@@ -41,7 +41,7 @@ class Peer:
         self.socket.send(b"\x01" + topic)
 
     def read(self, count: int) -> list[bytes]:
-        """The payloads of so many messages, as they come."""
+        """The payloads of `count` messages, as they come."""
         payloads = []
         for _ in range(count):
             topic, payload = self.socket.recv_multipart()

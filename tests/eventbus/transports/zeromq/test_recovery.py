@@ -52,7 +52,7 @@ class States:
         client.on_state_change(self.seen.append)
 
     def wait_for(self, *states: ClientState) -> None:
-        """Return when it was told of exactly these states, in order."""
+        """Return when it has got exactly these states, in order."""
         with suppress(AssertionError):
             eventually(lambda: self.states == list(states), PATIENCE)
         assert self.states == list(states)
@@ -131,7 +131,7 @@ def go_away(proxy: EventBusProxy, *clients: Bus) -> None:
 
 
 def test_the_states_are_told_in_order(back: EventBusProxy, make: Make) -> None:
-    """From connect() to close(), through an outage, each state is told once, in order, with what was seen."""
+    """Each state from connect() to close(), through an outage, is reported once, in order, with its reason."""
     client = make()
     states = States(client)
     assert client.state is CLOSED
@@ -301,7 +301,7 @@ def test_asking_delays_nothing(away: EventBusProxy, make: Make) -> None:
 
 
 def test_a_callback_may_use_the_client(back: EventBusProxy, make: Make) -> None:
-    """From inside a callback of on_state_change the client emits, subscribes, waits and closes."""
+    """A callback of on_state_change may emit, subscribe, wait and close."""
     client = make(topics=[])
     told: list[ClientState] = []
 
@@ -425,7 +425,7 @@ def test_closing_without_a_proxy(away: EventBusProxy, make: Make) -> None:
 
 
 def test_it_gives_up_after_the_last_attempt(back: EventBusProxy, make: Make) -> None:
-    """After `reconnect_attempts` have failed the client is CLOSED, which is told; every call but subscribing says why."""
+    """After `reconnect_attempts` have failed the client is CLOSED, with a report; every call but subscribing says why."""
     client = make(reconnect_attempts=2)
     states = States(client)
     client.connect(PATIENCE)
@@ -495,7 +495,7 @@ def test_it_can_connect_again(back: EventBusProxy, make: Make) -> None:
 
 
 def test_a_callback_may_connect_again(back: EventBusProxy, make: Make) -> None:
-    """A callback that is told that the client has given up may connect it again at once, each time."""
+    """A callback that learns that the client has given up may connect it again at once, each time."""
     client = make(reconnect_attempts=1)
     errors: list[Exception] = []
 

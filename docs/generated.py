@@ -1,7 +1,10 @@
-"""What mkdocs writes into pages of the reference when it builds the site: the settings and the command line."""
+"""A Markdown extension that writes generated parts into pages of the reference: the settings and the command line."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from markdown import Extension, Markdown
+from markdown.preprocessors import Preprocessor
 
 from eventbus.cli.arguments import usage
 from eventbus.cli.help import described, overview
@@ -12,12 +15,22 @@ from eventbus.settings import EventBusSettings
 type Schema = Mapping[str, Any]  # part of a JSON schema
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
-    """Put what is generated in place of its mark."""
-    for mark, generate in GENERATED.items():
-        if mark in markdown:
-            markdown = markdown.replace(mark, generate())
-    return markdown
+def makeExtension(**_: object) -> Extension:  # noqa: N802 # the name that Markdown looks for
+    """Return the extension, for Markdown."""
+    return Generated()
+
+
+class Generated(Extension):
+    """Puts what is generated in place of its mark."""
+
+    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 # as Markdown calls it
+        """Run before everything that reads the text."""
+        md.preprocessors.register(_Marks(md), "generated", 1_000)
+
+
+class _Marks(Preprocessor):
+    def run(self, lines: list[str]) -> list[str]:
+        return [part for line in lines for part in (GENERATED[line]().split("\n") if line in GENERATED else [line])]
 
 
 def settings_table() -> str:
