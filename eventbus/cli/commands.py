@@ -122,6 +122,13 @@ def _top(given: Given) -> None:
     top(settings, _topics(given), interval=interval, once=given.is_set("--once"), as_json=as_json)
 
 
+def _ui(given: Given) -> None:
+    from eventbus.cli.ui import ui
+
+    port, probes = given.whole("--port"), given.texts("--probe")
+    ui(settings_of(given), _topics(given), port=port or 0, listen=given.text("--listen"), probes=probes)
+
+
 def _topics(given: Given) -> list[str]:
     """The topics, given one by one or with commas between; without any, all."""
     return [topic for text in given.texts("TOPIC") for topic in text.split(",")]
@@ -206,6 +213,7 @@ COMMANDS: Mapping[str, Run] = {
     "request": _request,
     "tail": _tail,
     "top": _top,
+    "ui": _ui,
     "check": _check,
     "settings": _settings,
     "keygen": _keygen,

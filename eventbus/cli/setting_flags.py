@@ -254,6 +254,12 @@ SETTINGS: tuple[Flag, ...] = (
     Flag(name="--history-age", meaning="seconds that each is kept; 0: no limit", takes="SECONDS", default="0", setting=True),
     Flag(name="--history-file", meaning="the file that has them after a restart; empty: none", takes="FILE", setting=True),
     Flag(
+        name="--ui-token",
+        meaning="what a visitor of `eventbus ui` must know; from other machines nobody sees it without",
+        takes="TOKEN",
+        setting=True,
+    ),
+    Flag(
         name="--security.server-public-key",
         meaning="the proxy's public key: the client encrypts, and talks to no other proxy",
         takes="KEY",
@@ -281,7 +287,7 @@ SETTINGS: tuple[Flag, ...] = (
     ),
     Flag(name="--security.password", meaning="NATS: the password of the user that the URL names", takes="KEY", setting=True),
     Flag(name="--security.password-file", meaning="NATS: a file that holds it instead", takes="FILE", setting=True),
-    Flag(name="--security.token", meaning="NATS: a token, instead of a user with a password", takes="KEY", setting=True),
+    Flag(name="--security.token", meaning="NATS: a token, instead of a user with a password", takes="TOKEN", setting=True),
     Flag(
         name="--security.credentials",
         meaning="NATS: a credentials file, or one with the seed of an NKEY; needs eventbus[nats]",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from eventbus import ClientOptions, Compression, EventBusError, InvalidSettings, ReceivePolicy, SendPolicy
 from eventbus.policies import LogFormat, Metrics, Traces, TransportKind
@@ -62,6 +62,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "group": ("workers", "workers"),
     "store": ("memory,1MiB,1h,3", "memory,1MiB,1h,3"),
     "subject_prefix": ("site-1.eb", "site-1.eb"),
+    "ui_token": ('" nobody-guesses-this "', SecretStr("nobody-guesses-this")),
 }
 
 # What Kubernetes tells every pod about a service called `eventbus`.
@@ -196,6 +197,7 @@ def test_topics_as_an_argument() -> None:
         ("receive_buffer", "0"),
         ("receive_policy", "drop"),
         ("packing", "2"),
+        ("ui_token", "easy-to-guess"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_variable(field: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
