@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from eventbus.observe.state import ClientState, StateChange
     from eventbus.observe.stats import DropReason, EventBusStats
     from eventbus.options import ClientOptions, ProxyOptions
-    from eventbus.policies import Compression, ReceivePolicy, SendPolicy
+    from eventbus.policies import Compression, Packing, ReceivePolicy, SendPolicy
     from eventbus.proxy import EventBusProxy, ProxyHealth
     from eventbus.stamped_event import StampedEvent, now_iso
     from eventbus.wire.codec import RejectReason
@@ -94,6 +94,7 @@ __all__ = [
     "MonkeyPatched",
     "NotConnected",
     "NotEncrypted",
+    "Packing",
     "ProxyHealth",
     "ProxyOptions",
     "ProxyUnreachable",
@@ -164,7 +165,7 @@ _HOMES = {
     "eventbus.observe.state": ("ClientState", "StateChange"),
     "eventbus.observe.stats": ("DropReason", "EventBusStats"),
     "eventbus.options": ("ClientOptions", "ProxyOptions"),
-    "eventbus.policies": ("Compression", "ReceivePolicy", "SendPolicy"),
+    "eventbus.policies": ("Compression", "Packing", "ReceivePolicy", "SendPolicy"),
     "eventbus.proxy": ("EventBusProxy", "ProxyHealth"),
     "eventbus.stamped_event": ("StampedEvent", "now_iso"),
     "eventbus.wire.codec": ("RejectReason",),

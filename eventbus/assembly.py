@@ -4,7 +4,7 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 
@@ -17,12 +17,16 @@ from eventbus.observe.hooks import EventBusHook, Hooks
 from eventbus.observe.state import Listener, Status
 from eventbus.observe.stats import Counters, DropReason
 from eventbus.options import ClientOptions
+from eventbus.policies import Packing
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.consumer import Consumer
 from eventbus.receive.dispatcher import Callback, Dispatcher
 from eventbus.transports.contract import Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
+
+if TYPE_CHECKING:
+    from eventbus.wire.joining import Joiner
 
 
 # BaseEvent[Any]: it is invariant in its type enum, which each service brings.
@@ -168,6 +172,15 @@ class Assembly[EventClass: BaseEvent[Any]]:
             self._listened_to = status  # once, because a change that is still to be told must find its listener
             # Looked up at each change, because hooks may be added.
             status.listen(lambda change: hooks.state_changed(change), kept_by=self.listeners)
+
+
+def joiner_of(options: ClientOptions) -> "Joiner | None":
+    """Return what makes one message of several events, if the transport is to do that."""
+    if options.packing is not Packing.ALL:
+        return None
+    from eventbus.wire.joining import Joiner
+
+    return Joiner(options.max_event_bytes, Compressor(options.compression, options.compression_threshold).shrink)
 
 
 def _no_encoder() -> None:

@@ -17,7 +17,7 @@ from eventbus._base.deadline import Deadline
 from eventbus._base.forks import register_fork, unregister_fork
 from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
-from eventbus.assembly import Assembly
+from eventbus.assembly import Assembly, joiner_of
 from eventbus.emit.topics import Topics
 from eventbus.errors import EventBusError, InvalidHandler, NotConnected, ProxyUnreachable
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
@@ -95,7 +95,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         if not options.enabled:
             transport = NullTransport()
         elif transport is None:
-            transport = ZeroMQTransport(host, pub_port, sub_port, options)
+            transport = ZeroMQTransport(host, pub_port, sub_port, options, joiner=joiner_of(options))
         self.host = host
         self.pub_port = pub_port
         self.sub_port = sub_port
