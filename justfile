@@ -37,7 +37,7 @@ coverage:
 
 # read the documentation at http://127.0.0.1:8000
 docs:
-    uv run --no-sync mkdocs serve
+    uv run --no-sync python -m zensical serve
 
 # measure side by side with other ways to do the same; alone on the machine
 bench *arguments:

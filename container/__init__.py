@@ -1,4 +1,4 @@
-"""What a service touches: a container that holds the bus, handlers collected when it starts, and components that run."""
+"""The parts of a service: a container that holds the bus, handlers collected when it starts, and components that run."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ from eventbus.exports import lazy
 if TYPE_CHECKING:
     from eventbus.container.bus import EventBusContainer
     from eventbus.container.lifecycle import ServiceState
-    from eventbus.container.lifespan import lifespan
+    from eventbus.container.lifespans import lifespan
     from eventbus.container.restarts import RestartPolicy
     from eventbus.container.running import run
     from eventbus.container.service import AsyncService, Service
@@ -29,7 +29,7 @@ __all__ = [
 _HOMES = {
     "eventbus.container.bus": ("EventBusContainer",),
     "eventbus.container.lifecycle": ("ServiceState",),
-    "eventbus.container.lifespan": ("lifespan",),
+    "eventbus.container.lifespans": ("lifespan",),
     "eventbus.container.restarts": ("RestartPolicy",),
     "eventbus.container.running": ("run",),
     "eventbus.container.service": ("AsyncService", "Service"),

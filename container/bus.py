@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from dependency_injector import containers, providers
 
+from eventbus._base.program import program_name
 from eventbus.client import EventBusClient
 from eventbus.container.discovery import early_hooks
 from eventbus.container.resources import AnyClient, Found, LastResource, OwnContainer
@@ -60,10 +61,16 @@ def _observers(settings: EventBusSettings, transport: Transport | None) -> Telem
     """Hooks and middleware for the telemetry that the settings switch on; none for a disabled client."""
     if not settings.enabled:
         return Telemetry()
+    name = settings.name or program_name()
     if transport is not None:
-        return telemetry(settings.metrics, settings.traces)
+        return telemetry(settings.metrics, settings.traces, name=name)
     return telemetry(
-        settings.metrics, settings.traces, host=settings.host, pub_port=settings.pub_port, sub_port=settings.sub_port
+        settings.metrics,
+        settings.traces,
+        host=settings.host,
+        pub_port=settings.pub_port,
+        sub_port=settings.sub_port,
+        name=name,
     )
 
 

@@ -1,4 +1,4 @@
-"""Which classes the objects of a provider have, found out without calling it."""
+"""Finds the classes of the objects of a provider without calling it."""
 
 import functools
 import gc
@@ -90,7 +90,7 @@ def source_of(provider: AnyProvider) -> AnyProvider:
 
 
 def many_objects(provider: AnyProvider) -> str:
-    """What kind of provider this is, if it provides more than one object; else an empty text."""
+    """The kind of a provider that provides more than one object; else an empty text."""
     match source_of(provider):
         case providers.Factory():
             return "factory"

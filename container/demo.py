@@ -1,4 +1,4 @@
-"""``eventbus demo``: two services in processes of their own, joined by a proxy.
+"""The two services of ``eventbus demo``, which runs each in a process of its own, joined by a proxy.
 
 The sensor emits this machine's load, memory and disk use. The watcher handles the readings, raises an alarm when one passes
 its threshold, and prints a summary when the sensor has stopped. Containers wire both; neither knows of sockets.
@@ -7,22 +7,19 @@ its threshold, and prints a summary when the sensor has stopped. Containers wire
 import os
 import shutil
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
 from enum import auto
 from pathlib import Path
 from threading import Event
-from typing import IO
 
 from dependency_injector import containers, providers
 from pydantic import Field
 
-from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy, now_iso, on
+from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, now_iso, on
 from eventbus.container import event_bus, lifespan
 
-INTERVAL_S = 0.1  # between readings
+INTERVAL_S = 0.25  # between readings
 TIMEOUT_S = 30.0  # until a service that does not answer counts as failed
 # Shares of the whole. That of memory is low, so that every machine raises at least one alarm.
 THRESHOLDS = {"load": 0.5, "memory": 0.01, "disk": 0.95}
@@ -73,12 +70,13 @@ class Sensor:
                 count += 1
             pause.wait(INTERVAL_S)
         self._bus.emit_event(HostEvent(type=HostEventType.stopped, measure="readings", value=count), HostTopic.readings)
-        print(f"sensor:  emitted {count} readings, heard {len(self._alarms)} alarms{_list(self._alarms)}")
+        _say("sensor", f"emitted {count} readings, heard {len(self._alarms)} alarms{_list(self._alarms)}")
 
     @on(HostEventType.alarm, topic=HostTopic.alarms)
     def handle_alarm(self, event: HostEvent) -> None:
         """Remember the alarm."""
         self._alarms.append(event.measure)
+        _say("sensor", f"alarm heard: {event.measure}")
 
 
 class Watcher:
@@ -95,7 +93,9 @@ class Watcher:
         """Keep the value; raise an alarm if it is the first above the threshold after one that was not."""
         values = self._values[event.measure]
         threshold = THRESHOLDS[event.measure]
+        _say("watcher", f"{event.type}  {event.measure:8}{event.value:7.1%}")
         if event.value > threshold and (not values or values[-1] <= threshold):
+            _say("watcher", f"ALARM    {event.measure:8}{event.value:7.1%} is above {threshold:.0%}")
             self._bus.emit_event(event.model_copy(update={"type": HostEventType.alarm}), HostTopic.alarms)
         values.append(event.value)
 
@@ -108,16 +108,17 @@ class Watcher:
     def run(self, seconds: float) -> bool:
         """Wait until the sensor has stopped, and print a summary. Returns whether every reading was received."""
         if not self._stopped.wait(seconds + TIMEOUT_S):
-            print("watcher: no events from the sensor")
+            _say("watcher", "no events from the sensor")
             return False
         received = sum(map(len, self._values.values()))
-        print(f"watcher: received {received} of {self._emitted} readings")
+        _say("watcher", f"received {received} of {self._emitted} readings")
         for measure, values in self._values.items():
             average = sum(values) / max(1, len(values))
             passed = "alarm" if max(values, default=0.0) > THRESHOLDS[measure] else "fine"
-            print(
-                f"         {measure:8}{min(values, default=0):7.1%} to{max(values, default=0):7.1%},"
-                f"{average:7.1%} on average, threshold {THRESHOLDS[measure]:.0%}: {passed}"
+            _say(
+                "watcher",
+                f"{measure:8}{min(values, default=0):7.1%} to{max(values, default=0):7.1%},"
+                f"{average:7.1%} on average, threshold {THRESHOLDS[measure]:.0%}: {passed}",
             )
         return received == self._emitted
 
@@ -137,7 +138,7 @@ class WatcherApp(containers.DeclarativeContainer):
 
 
 def readings() -> Iterator[tuple[str, float]]:
-    """This machine's load per processor, memory and disk in use, each as a share."""
+    """The load per processor, the memory and the disk in use of this machine, each as a share."""
     yield "load", os.getloadavg()[0] / (os.cpu_count() or 1)
     yield "memory", _memory_in_use()
     disk = shutil.disk_usage("/")
@@ -153,14 +154,23 @@ def _memory_in_use() -> float:
     return 1.0 - amounts["MemAvailable"] / amounts["MemTotal"]
 
 
+def _say(who: str, text: str) -> None:
+    print(f"{who:9}{text}", flush=True)
+
+
 def _list(names: list[str]) -> str:
     return f" ({', '.join(names)})" if names else ""
 
 
 def run_service(name: str, seconds: float) -> int:
-    """Be one of the two services; returns the exit status."""
+    """Be one of the two services, between the line ``ready`` and the end; returns the exit status.
+
+    The sensor begins as soon as it can read a line, because the watcher has to be subscribed by then.
+    """
     if name == "sensor":
         with lifespan(SensorApp()) as app:
+            print("ready", flush=True)
+            sys.stdin.readline()
             app.sensor().run(seconds)
         return 0
     with lifespan(WatcherApp()) as watching:
@@ -168,37 +178,12 @@ def run_service(name: str, seconds: float) -> int:
         return 0 if watching.watcher().run(seconds) else 1
 
 
-def run_demo(seconds: float) -> int:
-    """Start a proxy and both services, wait for them; returns 0 if every reading has arrived."""
-    with EventBusProxy(pub_port=0, sub_port=0) as proxy, ExitStack() as stack:
-        print(
-            f"demo: a proxy on ports {proxy.pub_port} and {proxy.sub_port}, and two services for {seconds:g} s", flush=True
-        )
-        where = {"EVENTBUS_PUB_PORT": str(proxy.pub_port), "EVENTBUS_SUB_PORT": str(proxy.sub_port)}
-        # Only these, so that the demonstration does not depend on the settings of this machine's real bus.
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("EVENTBUS_")} | where
-        watcher = _start(stack, "watcher", seconds, environment)
-        output: IO[str] = watcher.stdout  # type: ignore[assignment] # a pipe was asked for
-        output.readline()  # it is subscribed, so that it receives everything that the sensor emits
-        sensor = _start(stack, "sensor", seconds, environment)
-        print(sensor.communicate(timeout=seconds + TIMEOUT_S)[0], end="")
-        print(watcher.communicate(timeout=TIMEOUT_S)[0], end="", flush=True)
-        return sensor.returncode or watcher.returncode
-
-
-def _start(stack: ExitStack, name: str, seconds: float, environment: dict[str, str]) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "eventbus.container.demo", name, str(seconds)]
-    service = stack.enter_context(subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True))
-    stack.callback(service.kill)  # before its own clean-up waits for it; does nothing to one that has ended
-    return service
-
-
 def main() -> int:
-    """``demo SECONDS`` is the demonstration, ``demo sensor|watcher SECONDS`` one of its services."""
-    *names, seconds = sys.argv[1:]
+    """``demo sensor|watcher SECONDS`` is one of the services."""
+    name, seconds = sys.argv[1:]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that everything is cleaned up
     try:
-        return run_service(names[0], float(seconds)) if names else run_demo(float(seconds))
+        return run_service(name, float(seconds))
     except KeyboardInterrupt:
         return 130
 

@@ -61,7 +61,7 @@ class Provided:
 
 @dataclass(frozen=True, slots=True)
 class Discovery:
-    """What the providers of a tree have provided, and the providers whose classes cannot be told."""
+    """The objects that the providers of a tree have provided, and the providers whose classes cannot be told."""
 
     provided: list[Provided]
     unknown: list[AnyProvider]
@@ -153,8 +153,8 @@ def undecorated(callback: Callable[..., object]) -> Callable[..., object]:
     return MethodType(patched.original, callback.__self__) if isinstance(callback, MethodType) else patched.original
 
 
-def check_injections(callback: Callable[..., object]) -> None:
-    """Check that the callback takes an event, and that dependency_injector will give it everything else.
+def check_injections(callback: Callable[..., object], *, takes_event: bool = True) -> None:
+    """Check that the callback takes an event or nothing, and that dependency_injector will give it everything else.
 
     Raises:
         InvalidHandler: it does not, or a ``Provide[…]`` marker of it was not resolved.
@@ -172,9 +172,10 @@ def check_injections(callback: Callable[..., object]) -> None:
                 "@inject, and wire its module to the container"
             )
     try:
-        signature.bind(object(), **dict.fromkeys(injected))
+        signature.bind(*([object()] if takes_event else []), **dict.fromkeys(injected))
     except TypeError as error:
-        raise InvalidHandler(f"{callback_name(callback)}{signature} cannot be called with one event: {error}") from None
+        what = "with one event" if takes_event else "without arguments"
+        raise InvalidHandler(f"{callback_name(callback)}{signature} cannot be called {what}: {error}") from None
 
 
 def _has_marker(parameter: inspect.Parameter) -> bool:
@@ -187,7 +188,7 @@ def _has_marker(parameter: inspect.Parameter) -> bool:
 
 
 def _providers_of_buses(container: containers.Container) -> set[AnyProvider]:
-    """What the clients of the tree are made of: settings, a transport and so on, which have no handlers."""
+    """The parts of the tree's clients: settings, a transport and so on, which have no handlers."""
     clients = [bus.client_provider for bus in last_resources(container)]
     made = [client for client in clients if isinstance(client, providers.Resource)]  # others are given as they are
     return {in_force(part) for client in made for part in client.kwargs.values()}

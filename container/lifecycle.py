@@ -12,12 +12,15 @@ from eventbus._base.forks import register_fork
 from eventbus._base.log import Log
 from eventbus._base.printable import printable
 from eventbus.client import EventBusClient
+from eventbus.container.periodic import Periodic
 from eventbus.container.restarts import RestartPolicy, Restarts
 from eventbus.errors import EventBusError, InvalidEvent, InvalidTopic, ServiceFailed, reason_of
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 
 _DEFAULT_POLICY = RestartPolicy()
 _STARTED, _STOPPED, _ERROR = "service_started", "service_stopped", "service_error"
+_HEARTBEAT = "service_heartbeat"
+_LAST_BEAT_S = 1.0  # how long the end of a service waits for a heartbeat that is being emitted
 
 _log = Log()
 
@@ -49,11 +52,14 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
         topic: where the service emits its lifecycle events, of the types ``service_started``, ``service_error`` and
             ``service_stopped``, which the client's event type enum must have. None: it emits none.
         restart: how often `run` is run again after a failure; None: never.
-        stop_timeout: how many seconds the service may take to stop.
+        stop_timeout: the seconds that the service may take to stop.
+        heartbeat: seconds from one ``service_heartbeat``, which the enum must have too, to the next while `run` runs; None:
+            it emits none.
 
     Raises:
         InvalidEvent: the enum lacks one of those types.
         TypeError: `bus` is a provider of a client, not a client.
+        ValueError: the heartbeat is not positive, or there is no topic to emit it to.
     """
 
     def __init__(
@@ -63,12 +69,16 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
         *,
         restart: RestartPolicy | None = _DEFAULT_POLICY,
         stop_timeout: float = 10.0,
+        heartbeat: float | None = None,
     ) -> None:
         self.bus = bus
         self.name = type(self).__name__
         """The name of the service in the log and in errors: that of its class, unless you set another one."""
         self._check_bus()
         self._topic = topic
+        if heartbeat is not None and not (heartbeat > 0 and topic is not None):
+            raise ValueError(f"service {self.name}: a heartbeat is a positive number of seconds, and needs a topic")
+        self._heartbeat = heartbeat
         self._types = {} if topic is None else self._find_types()
         self._policy = RestartPolicy(limit=0) if restart is None else restart
         self._restarts = Restarts(self._policy)
@@ -130,7 +140,7 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
         """Return the event that is emitted when the service starts, stops or fails; override it to fill more fields.
 
         Args:
-            event_type: the client's ``service_started``, ``service_stopped`` or ``service_error``.
+            event_type: the client's ``service_started``, ``service_stopped``, ``service_error`` or ``service_heartbeat``.
             error: the exception of `run`; None if it has not failed.
         """
         return event_type
@@ -146,6 +156,7 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
         self._changing = Lock()
         self._state = ServiceState.STOPPED
         self._asked_to_stop = Event()
+        self._beating: Periodic | None = None
 
     def _begin(self) -> None:
         """Change to RUNNING, and emit ``service_started``."""
@@ -167,6 +178,13 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
         except BaseException:
             self._change(ServiceState.STOPPED)
             raise
+        if self._heartbeat is not None:
+            self._beating = Periodic(f"heartbeat of {self.name}", self._heartbeat, self._beat, delay=self._heartbeat)
+            self._beating.start()
+
+    def _beat(self) -> None:
+        if self._state is ServiceState.RUNNING:
+            self._emit_lifecycle(_HEARTBEAT)
 
     def _enter_run(self) -> None:
         self._change(ServiceState.RUNNING)
@@ -202,6 +220,8 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
 
     def _end(self) -> None:
         """Emit ``service_stopped``, change to STOPPED unless FAILED, and call the callbacks of `on_end`."""
+        if self._beating is not None:
+            self._beating.stop(_LAST_BEAT_S)
         try:
             self._emit_lifecycle(_STOPPED, self._failure)
         finally:
@@ -267,7 +287,7 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
             )
 
     def _find_types(self) -> dict[str, EventTypeClass]:
-        wanted = (_STARTED, _STOPPED, _ERROR)
+        wanted = (_STARTED, _STOPPED, _ERROR, *([] if self._heartbeat is None else [_HEARTBEAT]))
         for enum in self.bus.event_types:
             if all(name in enum.__members__ for name in wanted):
                 return {name: cast(EventTypeClass, enum[name]) for name in wanted}

@@ -8,7 +8,7 @@ enough to look then. A program that has imported one of them already, or the wir
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from importlib import import_module, reload
+from importlib import reload
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from inspect import isclass
@@ -41,7 +41,7 @@ def import_wiring() -> None:
     hiding = _Hiding(hidden)
     sys.meta_path.insert(0, hiding)
     try:
-        wiring = import_module("dependency_injector.wiring")
+        from dependency_injector import wiring
     finally:
         sys.meta_path.remove(hiding)
     try:

@@ -88,14 +88,14 @@ class Found(providers.Callable):
 
     @property
     def related(self) -> Iterator[AnyProvider]:
-        """Its arguments, and the providers that the function finds."""
+        """The provider's arguments, and the providers that the function finds."""
         yield from super().related
         if self.args:
             yield from self._find()
 
     # Any: as dependency_injector declares it.
     def __call__(self, *_args: Any, **_more: Any) -> Any:
-        """What each of the found providers provides, in the order in which they are found."""
+        """The object of each of the found providers, in the order in which they are found."""
         return [provider() for provider in self._find()]
 
     def _find(self) -> list[AnyProvider]:
@@ -184,7 +184,7 @@ def declared(container: containers.Container) -> dict[AnyProvider, str]:
 
 
 def name_of(provider: AnyProvider, container: containers.Container) -> str:
-    """What a provider of the tree is called there; one without a name by that of a provider that depends on it."""
+    """The name of a provider in the tree; one without a name has that of a provider that depends on it."""
     names = declared(container)
     if provider in names:
         return f"`{names[provider]}`"

@@ -1,4 +1,4 @@
-"""Whether and when a failed service runs again: a pure decision from the times of its failures."""
+"""Decides whether and when a failed service runs again: a pure function of the times of its failures."""
 
 from collections import deque
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from eventbus._base.backoff import backoff
 
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """How often a failing service is restarted, and after which pauses.
+    """The number of restarts of a failing service, and the pauses before them.
 
     Failures that are older than the window neither count nor make the pause longer.
 

@@ -14,7 +14,7 @@ from eventbus._base.log import Log
 from eventbus.container.classes import many_objects, objects_in, possible_classes
 from eventbus.container.default_log import DefaultLog, default_log
 from eventbus.container.lifecycle import Lifecycle
-from eventbus.container.lifespan import lifespan
+from eventbus.container.lifespans import lifespan
 from eventbus.container.resources import AnyProvider, declared, name_of, stopping_order, walk
 from eventbus.container.service import AsyncService, Service
 from eventbus.container.signals import on_interrupt, waking_loop

@@ -15,7 +15,7 @@ _POLL_INTERVAL_S = 0.2
 
 @contextmanager
 def on_interrupt(callback: Callable[[], object]) -> Iterator[None]:
-    """At the first SIGINT or SIGTERM within the block, call `callback` in the main thread, between any two of its steps.
+    """Call `callback` at the first SIGINT or SIGTERM within the block, in the main thread, between any two of its steps.
 
     After that the previous handlers are back, so that a second signal ends a program that hangs. A signal that is ignored
     stays ignored, as SIGINT is in a background process of a shell. In other threads than the main one this does nothing,

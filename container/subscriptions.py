@@ -1,24 +1,30 @@
 """Attaching the handlers of a whole tree of containers to a client while the tree runs."""
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
+from threading import Event
+from time import perf_counter
 from typing import Any
 
 from dependency_injector import containers
 
+from eventbus._base.deadline import Deadline
 from eventbus._base.log import Log
 from eventbus.container.discovery import Discovery, check_injections, collect_handlers, discover, undecorated
+from eventbus.container.periodic import Periodic
 from eventbus.container.resources import AnyClient, last_resources, others
 from eventbus.errors import InvalidHandler
 from eventbus.events import BaseEventTopic, BaseEventType
-from eventbus.handle.marks import Handler, callback_name, check_event_class
+from eventbus.handle.coroutines import ClientClosing, CoroutineRunner, running_loop
+from eventbus.handle.handler_options import HandlerOptions
+from eventbus.handle.marks import Handler, Mark, callback_name, check_event_class, check_mark, is_async, widest_starts
 from eventbus.observe.hooks import EventBusHook
 
 _log = Log()
 
-type Wanted = tuple[BaseEventType, Handler, BaseEventTopic | None]
+type Wanted = tuple[BaseEventType, Handler, BaseEventTopic | None, HandlerOptions]
 
 
 class Subscriptions:
@@ -28,9 +34,15 @@ class Subscriptions:
         self._client = client
         self._all_types = {enum for resource in last_resources(container) for enum in resource.client.event_types}
         self._attached: list[Wanted] = []
+        self._periodic: list[Periodic] = []
 
-    def start(self, handlers: list[Handler], hooks: list[EventBusHook]) -> None:
+    def start(self, handlers: list[Handler], hooks: list[EventBusHook], *, periodic: bool = True) -> None:
         """Add the hooks, attach the handlers of this client's types, subscribe to their topics and start consuming.
+
+        Args:
+            handlers: those of the tree.
+            hooks: to be added.
+            periodic: whether to start what is marked with `@every`: only one bus of the tree does.
 
         Raises:
             InvalidHandler: a handler cannot be called with one event, lacks an injection, is for a type that no client of
@@ -40,15 +52,18 @@ class Subscriptions:
         for hook in hooks:
             self._client.add_hook(hook)
         try:
-            for event_type, handler, topic in wanted:
-                self._client.attach_callback(event_type, handler.callback, topic=topic)
-                self._attached.append((event_type, handler, topic))
-            for topic in {topic for _, _, topic in wanted if topic is not None}:
-                self._client.subscribe(topic)
+            for event_type, handler, topic, options in wanted:
+                self._client.attach_marked(event_type, handler.callback, topic, options)
+                self._attached.append((event_type, handler, topic, options))
+            starts = widest_starts(mark for _, handler, *_ in wanted for mark in handler.marks)
+            for topic in {topic for _, _, topic, _ in wanted if topic is not None}:
+                self._client.subscribe(topic, start=starts.get(topic))
             if wanted and not self._client.topics:
                 self._client.subscribe(None)
             if self._client.topics:
                 self._client.start_consumer()
+            if periodic:
+                self._start_periodic(handlers)
         except BaseException:
             self.stop()
             raise
@@ -56,37 +71,92 @@ class Subscriptions:
             self._log_handler(handler, [one for one in wanted if one[1] is handler])
 
     def stop(self) -> None:
-        """Stop the consumer, wait for running handlers, and detach all. Idempotent."""
+        """Stop what is periodic and the consumer, wait for what runs, and detach all. Idempotent."""
+        periodic, self._periodic = self._periodic, []
+        for one in periodic:
+            one.request_stop()
+        deadline = Deadline(self._client._options.close_timeout)
+        for one in periodic:
+            # On the thread of the loop that runs it, waiting would keep it from ending.
+            if not one.stop(0.0 if self._coroutines.is_inside() else deadline.left()):
+                _log.warning("%s is still running, not waiting any longer", one.name, handler=one.name)
         self._client.stop_consumer()
         while self._attached:
-            event_type, handler, topic = self._attached.pop()
+            event_type, handler, topic, _ = self._attached.pop()
             self._client.detach_callback(event_type, handler.callback, topic=topic)
+
+    @property
+    def _coroutines(self) -> CoroutineRunner:
+        return self._client._parts.dispatcher.coroutines
+
+    def _start_periodic(self, handlers: list[Handler]) -> None:
+        for handler in handlers:
+            for mark in handler.marks:
+                if mark.period is not None:
+                    check_injections(handler.callback, takes_event=False)
+                    name = callback_name(handler.callback)
+                    call = self._calling(name, handler.callback)
+                    self._periodic.append(Periodic(name, mark.period.seconds, call, delay=mark.period.delay))
+                    _log.info("%s: every %g s", name, mark.period.seconds, handler=name, seconds=mark.period.seconds)
+        if any(is_async(handler.callback) for handler in handlers for mark in handler.marks if mark.period is not None):
+            self._coroutines.open(running_loop())  # also for a disabled client
+        for one in self._periodic:
+            one.start()
+
+    def _calling(self, name: str, callback: Callable[..., object]) -> Callable[[], None]:
+        """Return what calls a periodic method, and waits for it if it is ``async``."""
+        hooks = self._client._parts.hooks
+
+        def failed(error: BaseException, duration: float) -> None:
+            _log.error("%s has failed: %s", name, error, exc_info=error, handler=name, error=type(error).__name__)
+            hooks.periodic_failed(name, duration, error)
+
+        def call() -> None:
+            began = perf_counter()
+            try:
+                result = callback()
+            except BaseException as error:  # SystemExit too: it must not end the thread silently
+                failed(error, perf_counter() - began)
+                return
+            if inspect.iscoroutine(result):
+                ended = Event()
+
+                def done(error: BaseException | None, duration: float, returned: object) -> None:
+                    if error is not None and not isinstance(error, ClientClosing):
+                        failed(error, duration)
+                    ended.set()
+
+                self._coroutines.submit(result, done)
+                ended.wait()
+
+        return call
 
     def _log_handler(self, handler: Handler, wanted: list[Wanted]) -> None:
         """Say which events a handler handles, in the order of its marks."""
         if not wanted:  # it is for another bus
             return
         types_on: dict[str, list[str]] = {}
-        for event_type, _, topic in wanted:
+        for event_type, _, topic, _ in wanted:
             types_on.setdefault("every subscribed topic" if topic is None else topic.value, []).append(event_type.value)
         _log.info(
             "handler %s: %s",
             callback_name(handler.callback),
             "; ".join(f"{', '.join(types)} on {topic}" for topic, types in types_on.items()),
             handler=callback_name(handler.callback),
-            type=", ".join(event_type.value for event_type, _, _ in wanted),
+            type=", ".join(event_type.value for event_type, *_ in wanted),
             topic=", ".join(types_on),
         )
 
     def _wanted(self, handler: Handler) -> Iterator[Wanted]:
         """Check the handler; yield its types that this client has, with their topics."""
-        check_injections(handler.callback)
+        if any(mark.types for mark in handler.marks):
+            check_injections(handler.callback)
         for mark in handler.marks:
             for event_type in mark.types:
                 enum = type(event_type)
                 if enum in self._client.event_types or not self._all_types:
-                    self._check_class(handler, event_type)
-                    yield event_type, handler, mark.topic
+                    self._check_class(handler, mark, event_type)
+                    yield event_type, handler, mark.topic, mark.options
                 elif enum not in self._all_types:
                     known = " or ".join(sorted(known.__name__ for known in self._all_types))
                     raise InvalidHandler(
@@ -94,13 +164,14 @@ class Subscriptions:
                         f"but the types on this bus are of {known}"
                     )
 
-    def _check_class(self, handler: Handler, event_type: BaseEventType) -> None:
+    def _check_class(self, handler: Handler, mark: Mark, event_type: BaseEventType) -> None:
         classes = self._client.event_classes(event_type)
         if not classes:
             raise InvalidHandler(
                 f"{callback_name(handler.callback)} is for {type(event_type).__name__}.{event_type.name}, "
                 "and no event class of this bus has that type"
             )
+        check_mark(handler.callback, mark, classes)
         check_event_class(undecorated(handler.callback), classes)
 
 
@@ -120,7 +191,7 @@ def _run(container: containers.Container, client: AnyClient, discovery: Discover
     subscriptions = Subscriptions(container, client)
     is_first = last_resources(container)[0].client is client  # of several buses in one tree
     handlers = collect_handlers(container, discovery, warn=is_first)
-    subscriptions.start(handlers, [hook for one in discovery.provided for hook in one.hooks()])
+    subscriptions.start(handlers, [hook for one in discovery.provided for hook in one.hooks()], periodic=is_first)
     try:
         yield subscriptions
     finally:

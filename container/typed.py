@@ -18,7 +18,7 @@ from eventbus.transports.contract import Transport
 
 
 class EventBusProvider[Client: AnyClient](providers.Container[EventBusContainer]):
-    """What `event_bus` returns: the providers of the `EventBusContainer` as attributes, with their types."""
+    """The result of `event_bus`: the providers of the `EventBusContainer` as attributes, with their types."""
 
     settings: providers.Provider[EventBusSettings]
     event_class: providers.Provider[Any]

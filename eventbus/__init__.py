@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from eventbus.exports import lazy
 
 if TYPE_CHECKING:
+    from eventbus.ask.answers import Answers
     from eventbus.client import EventBusClient
     from eventbus.errors import (
         AddressInUse,
@@ -21,16 +22,22 @@ if TYPE_CHECKING:
         ForkedClient,
         HandlerTimeout,
         HandshakeFailed,
+        HistorianMissing,
+        HistoryDamaged,
+        InvalidAnswer,
         InvalidEvent,
         InvalidHandler,
         InvalidHeaders,
         InvalidSettings,
         InvalidTopic,
         MonkeyPatched,
+        NoAnswer,
+        NobodyAnswers,
         NotConnected,
         NotEncrypted,
         ProxyUnreachable,
         ReconnectFailed,
+        RequestFailed,
         SendBufferFull,
         SendTimeout,
         ServiceFailed,
@@ -41,25 +48,38 @@ if TYPE_CHECKING:
         WrongServerKey,
     )
     from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
-    from eventbus.handle.current import current_headers, current_topic
+    from eventbus.handle.current import (
+        CurrentDelivery,
+        current_delivery,
+        current_headers,
+        current_topic,
+    )
     from eventbus.handle.dead_letter import DeadLetter
-    from eventbus.handle.marks import on
+    from eventbus.handle.marks import answers, every, on
     from eventbus.handle.middleware import Delivery, Emission, Middleware
     from eventbus.handle.retry import Retry
     from eventbus.handle.time_limit import TimeLimit
+    from eventbus.history.historian import EventBusHistorian
     from eventbus.keys import ClientKeys
     from eventbus.observe.health import EventBusHealth
     from eventbus.observe.hooks import EventBusHook
     from eventbus.observe.state import ClientState, StateChange
     from eventbus.observe.stats import DropReason, EventBusStats
     from eventbus.options import ClientOptions, ProxyOptions
-    from eventbus.policies import Compression, Packing, ReceivePolicy, SendPolicy
+    from eventbus.policies import (
+        Compression,
+        Packing,
+        ReceivePolicy,
+        SendPolicy,
+        Start,
+    )
     from eventbus.proxy import EventBusProxy, ProxyHealth
     from eventbus.stamped_event import StampedEvent, now_iso
     from eventbus.wire.codec import RejectReason
 
 __all__ = [
     "AddressInUse",
+    "Answers",
     "BaseEvent",
     "BaseEventTopic",
     "BaseEventType",
@@ -68,6 +88,7 @@ __all__ = [
     "ClientState",
     "Compression",
     "CompressionMissing",
+    "CurrentDelivery",
     "DeadLetter",
     "Delivery",
     "DescriptorsExhausted",
@@ -77,6 +98,7 @@ __all__ = [
     "EventBusClient",
     "EventBusError",
     "EventBusHealth",
+    "EventBusHistorian",
     "EventBusHook",
     "EventBusProxy",
     "EventBusStats",
@@ -85,6 +107,9 @@ __all__ = [
     "ForkedClient",
     "HandlerTimeout",
     "HandshakeFailed",
+    "HistorianMissing",
+    "HistoryDamaged",
+    "InvalidAnswer",
     "InvalidEvent",
     "InvalidHandler",
     "InvalidHeaders",
@@ -92,6 +117,8 @@ __all__ = [
     "InvalidTopic",
     "Middleware",
     "MonkeyPatched",
+    "NoAnswer",
+    "NobodyAnswers",
     "NotConnected",
     "NotEncrypted",
     "Packing",
@@ -101,6 +128,7 @@ __all__ = [
     "ReceivePolicy",
     "ReconnectFailed",
     "RejectReason",
+    "RequestFailed",
     "Retry",
     "SendBufferFull",
     "SendPolicy",
@@ -108,19 +136,24 @@ __all__ = [
     "ServiceFailed",
     "ServiceTimeout",
     "StampedEvent",
+    "Start",
     "StateChange",
     "SwappedPorts",
     "TimeLimit",
     "TooManyValues",
     "UnknownClient",
     "WrongServerKey",
+    "answers",
+    "current_delivery",
     "current_headers",
     "current_topic",
+    "every",
     "now_iso",
     "on",
 ]
 
 _HOMES = {
+    "eventbus.ask.answers": ("Answers",),
     "eventbus.client": ("EventBusClient",),
     "eventbus.errors": (
         "AddressInUse",
@@ -133,16 +166,22 @@ _HOMES = {
         "ForkedClient",
         "HandlerTimeout",
         "HandshakeFailed",
+        "HistorianMissing",
+        "HistoryDamaged",
+        "InvalidAnswer",
         "InvalidEvent",
         "InvalidHandler",
         "InvalidHeaders",
         "InvalidSettings",
         "InvalidTopic",
         "MonkeyPatched",
+        "NoAnswer",
+        "NobodyAnswers",
         "NotConnected",
         "NotEncrypted",
         "ProxyUnreachable",
         "ReconnectFailed",
+        "RequestFailed",
         "SendBufferFull",
         "SendTimeout",
         "ServiceFailed",
@@ -153,24 +192,46 @@ _HOMES = {
         "WrongServerKey",
     ),
     "eventbus.events": ("BaseEvent", "BaseEventTopic", "BaseEventType"),
-    "eventbus.handle.current": ("current_headers", "current_topic"),
+    "eventbus.handle.current": (
+        "CurrentDelivery",
+        "current_delivery",
+        "current_headers",
+        "current_topic",
+    ),
     "eventbus.handle.dead_letter": ("DeadLetter",),
-    "eventbus.handle.marks": ("on",),
+    "eventbus.handle.marks": ("answers", "every", "on"),
     "eventbus.handle.middleware": ("Delivery", "Emission", "Middleware"),
     "eventbus.handle.retry": ("Retry",),
     "eventbus.handle.time_limit": ("TimeLimit",),
+    "eventbus.history.historian": ("EventBusHistorian",),
     "eventbus.keys": ("ClientKeys",),
     "eventbus.observe.health": ("EventBusHealth",),
     "eventbus.observe.hooks": ("EventBusHook",),
     "eventbus.observe.state": ("ClientState", "StateChange"),
     "eventbus.observe.stats": ("DropReason", "EventBusStats"),
     "eventbus.options": ("ClientOptions", "ProxyOptions"),
-    "eventbus.policies": ("Compression", "Packing", "ReceivePolicy", "SendPolicy"),
+    "eventbus.policies": (
+        "Compression",
+        "Packing",
+        "ReceivePolicy",
+        "SendPolicy",
+        "Start",
+    ),
     "eventbus.proxy": ("EventBusProxy", "ProxyHealth"),
     "eventbus.stamped_event": ("StampedEvent", "now_iso"),
     "eventbus.wire.codec": ("RejectReason",),
 }
 """The names that each module defines."""
 
-if not TYPE_CHECKING:  # with a __getattr__, type checkers would believe in every name
-    __getattr__, __dir__ = lazy(__name__, _HOMES)
+if TYPE_CHECKING:
+    __version__: str
+else:  # with a __getattr__, type checkers would believe in every name
+    _public, __dir__ = lazy(__name__, _HOMES)
+
+    def __getattr__(name: str) -> object:
+        if name != "__version__":
+            return _public(name)
+        from importlib.metadata import version  # which takes as long as all of ours
+
+        globals()[name] = version(__name__)
+        return globals()[name]

@@ -2,6 +2,6 @@
 
 import sys
 
-from eventbus.cli.main import main
+from eventbus.cli.main import program
 
-sys.exit(main())
+sys.exit(program())

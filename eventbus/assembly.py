@@ -4,13 +4,15 @@ import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from types import UnionType
+from typing import TYPE_CHECKING, Any, TypeAliasType
 
 from pydantic import TypeAdapter
 
 from eventbus.emit.emitter import CountingSender, Emitter
 from eventbus.emit.topics import Topics
 from eventbus.events import BaseEvent
+from eventbus.handle.handler_options import HandlerOptions
 from eventbus.handle.middleware import Middleware, overrides
 from eventbus.handle.wrapped import WrappedHandler
 from eventbus.observe.hooks import EventBusHook, Hooks
@@ -26,7 +28,13 @@ from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
 
 if TYPE_CHECKING:
+    from eventbus.ask.asker import Asker
+    from eventbus.history.door import History
+    from eventbus.receive.beginning import Beginnings
     from eventbus.wire.joining import Joiner
+    from eventbus.wire.starts import From
+
+_HISTORY_TIMEOUT_S = 5.0  # for each portion of what a subscription begins with
 
 
 # BaseEvent[Any]: it is invariant in its type enum, which each service brings.
@@ -43,6 +51,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         options: how the client behaves.
         hooks: observers of events; see `EventBusHook`.
         middleware: what is called around handlers and around emitting, the outermost first.
+        name: what people call the client, for the log.
 
     Attributes:
         transport: as given, as are `topics` and `middleware`.
@@ -63,6 +72,9 @@ class Assembly[EventClass: BaseEvent[Any]]:
     """
 
     changing: RLock
+    _asker: "Asker | None"
+    _history: "History[EventClass] | None"
+    _beginnings: "Beginnings | None"
     counters: Counters
     buffer: ReceiveBuffer[EventClass]
     dispatcher: Dispatcher[EventClass]
@@ -74,17 +86,21 @@ class Assembly[EventClass: BaseEvent[Any]]:
 
     def __init__(
         self,
-        event_class: type[EventClass] | TypeAdapter[EventClass],
+        event_class: type[EventClass] | TypeAdapter[EventClass] | UnionType | TypeAliasType,
         transport: Transport,
         topics: Topics,
         options: ClientOptions,
         hooks: Iterable[EventBusHook],
         middleware: Iterable[Middleware],
+        name: str,
     ) -> None:
         self.transport = transport
         self.topics = topics
         self.codec = Codec(event_class)
         self._options = options
+        self._name = name
+        transport.status.name_client(name)
+        transport.drops.name_client(name)
         # A disabled client emits and handles nothing, so there is nothing to observe.
         self.hooks = Hooks(hooks if options.enabled else ())
         self.middleware = tuple(middleware if options.enabled else ())
@@ -103,6 +119,8 @@ class Assembly[EventClass: BaseEvent[Any]]:
         with self.changing:
             if self.dispatcher.unsubscribe(frame):
                 self.consumer.forget(frame)
+            if self._beginnings is not None:
+                self._beginnings.forget(frame)
             self.transport.unsubscribe(frame)
 
     def add_hook(self, hook: EventBusHook) -> None:
@@ -112,8 +130,69 @@ class Assembly[EventClass: BaseEvent[Any]]:
                 self.hooks.add(hook)
                 self._observe()
 
+    @property
+    def asker(self) -> "Asker":
+        """The part that asks; made when it is needed first, because few clients ask."""
+        asker = self._asker
+        if asker is not None:  # without the lock: a thread that subscribes may hold it for long
+            return asker
+        from eventbus.ask.asker import Asker
+
+        with self.changing:
+            if self._asker is None:
+                self._asker = Asker(self.transport, self.emitter, self.topics, self.middleware, self._options)
+            return self._asker
+
+    def close_asker(self) -> None:
+        """Let all who wait for answers raise NotConnected at once."""
+        if self._asker is not None:
+            self._asker.close()
+        if self._history is not None:
+            self._history.close()
+
+    @property
+    def history(self) -> "History[EventClass]":
+        """What reads stored events; made when it is needed first."""
+        with self.changing:
+            if self._history is None:
+                from eventbus.history.door import History
+                from eventbus.receive.report import ConsumerReport
+
+                report = ConsumerReport(self.counters, self.hooks, self.codec.name, self.transport.endpoints)
+                self._history = History(self.transport, self.codec, report, self._options)
+            return self._history
+
+    def subscribe_from(self, frame: bytes, start: "From") -> None:
+        """Subscribe to a topic as `subscribe` does, beginning with what was stored.
+
+        If it is subscribed already and its events are being received, nothing is stored for it to begin with.
+        """
+        with self.changing:
+            if frame in self.dispatcher.topics and self.consumer.thread is not None:
+                return
+            beginnings = self._beginnings
+            if beginnings is None:
+                from eventbus.receive.beginning import Beginnings
+
+                history, transport = self.history, self.transport
+                beginnings = self._beginnings = Beginnings(
+                    lambda query, topic: history.read(query, topic, timeout=_HISTORY_TIMEOUT_S),
+                    transport.subscribe,
+                    transport.unsubscribe,
+                    history.new_topic,
+                    self.consumer.handle,
+                    self.consumer.replay,
+                    transport.endpoints,
+                )
+            beginnings.register(frame, start)
+            self.consumer.begin_with(beginnings)
+            self.dispatcher.subscribe(frame)
+            self.transport.subscribe(frame)
+            beginnings.begin(frame)
+            self.transport.wake()
+
     def after_fork(self) -> None:
-        """In a forked child: threads of the parent, which do not exist here, may have held the locks. Topics are kept."""
+        """Make new locks in a forked child: threads of the parent, absent here, may have held them. Topics are kept."""
         topics = self.dispatcher.topics
         self._assemble()
         for topic in topics:
@@ -123,9 +202,13 @@ class Assembly[EventClass: BaseEvent[Any]]:
         """Make the parts that have locks or threads. The transport makes its own anew."""
         options = self._options
         self.changing = RLock()  # reentrant, because a signal handler may subscribe while its thread does
+        self._asker = None
+        self._history = None
+        self._beginnings = None
         self.counters = Counters()
+        self.counters.drops.name_client(self._name)
         self.buffer = ReceiveBuffer(options.receive_buffer, options.receive_policy, self.counters.drops)
-        self.dispatcher = Dispatcher(self.buffer, self.counters)
+        self.dispatcher = Dispatcher(self.buffer, self.counters, self._name)
         self.consumer = Consumer(
             self.transport,
             self.codec,
@@ -134,6 +217,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             self.hooks,
             max_event_bytes=options.max_event_bytes,
             max_event_values=options.max_event_values,
+            name=self._name,
         )
         self.emitter = Emitter(
             self.codec,
@@ -154,11 +238,23 @@ class Assembly[EventClass: BaseEvent[Any]]:
         middleware = [one for one in self.middleware if overrides(one, "handle") or overrides(one, "handle_async")]
         emit = self.emitter.emit
 
-        def instrument(topic: bytes, callback: Callback[EventClass]) -> Callback[EventClass]:
-            return WrappedHandler(callback, topic.decode(errors="replace"), middleware, hooks, emit).call
+        wanted = bool(middleware or hooks.handled or hooks.handler_failed)
 
-        wanted = middleware or hooks.handled or hooks.handler_failed
-        self.dispatcher.instrument(instrument if wanted else None)
+        def instrument(
+            topic: bytes, callback: Callback[EventClass], options: HandlerOptions
+        ) -> Callback[EventClass] | WrappedHandler:
+            name = topic.decode(errors="replace")
+            around = (*middleware, *options.middleware)
+            if options.answers:
+                from eventbus.ask.answering import Answerer, AnsweringHandler
+
+                answerer = Answerer(self.transport, self.emitter.shrink)
+                return AnsweringHandler(callback, name, around, hooks, emit, answerer)
+            if wanted or not options.is_plain:
+                return WrappedHandler(callback, name, around, hooks, emit)
+            return callback
+
+        self.dispatcher.instrument(instrument)
         self.observed = self.emitter.is_wrapped or bool(hooks.emitted)
         if self.emitter.is_wrapped or hooks.each_emitted is not None:
             self.encoders = defaultdict(_no_encoder)
@@ -184,7 +280,7 @@ def joiner_of(options: ClientOptions) -> "Joiner | None":
 
 
 def _no_encoder() -> None:
-    """Make the value of a class in the table of encoders of a client whose hooks or middleware are told each event."""
+    """Make the value of a class in the table of encoders of a client whose hooks or middleware get each event."""
 
 
 def _weakly(hooks: Hooks) -> Callable[[DropReason, int], None]:

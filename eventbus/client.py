@@ -4,26 +4,39 @@ import atexit
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
 from threading import Thread
-from types import TracebackType
-from typing import Any, Self, Unpack
+from types import TracebackType, UnionType
+from typing import TYPE_CHECKING, Any, Self, TypeAliasType, Unpack, overload
 
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, JsonValue, TypeAdapter
 
 from eventbus._base.deadline import Deadline
 from eventbus._base.forks import register_fork, unregister_fork
 from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
+from eventbus._base.printable import printable
+from eventbus._base.program import MAX_NAME_CHARACTERS, program_name
 from eventbus.assembly import Assembly, joiner_of
 from eventbus.emit.topics import Topics
+from eventbus.emit.without_blocking import emit_without_blocking
 from eventbus.errors import EventBusError, InvalidHandler, NotConnected, ProxyUnreachable
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.exports import public
 from eventbus.handle.coroutines import running_loop
-from eventbus.handle.marks import check_callback, check_event_class, handlers_of
+from eventbus.handle.handler_options import PLAIN, HandlerOptions
+from eventbus.handle.marks import (
+    check_callback,
+    check_event_class,
+    check_mark,
+    check_result,
+    handlers_of,
+    widest_starts,
+)
 from eventbus.handle.middleware import Emission, Middleware
 from eventbus.handle.wrapped import check_middleware
 from eventbus.observe.health import EventBusHealth
@@ -31,18 +44,28 @@ from eventbus.observe.hooks import EventBusHook
 from eventbus.observe.state import ClientState, StateCallback
 from eventbus.observe.stats import EventBusStats
 from eventbus.options import HOST, PUB_PORT, SUB_PORT, ClientArguments, ClientOptions
+from eventbus.policies import Start
 from eventbus.receive.dispatcher import Callback
-from eventbus.transports.contract import Transport
+from eventbus.receive.stream import EventStream, read
+from eventbus.transports.contract import KeepsHistory, Transport
 from eventbus.transports.null import NullTransport
 from eventbus.transports.zeromq.transport import ZeroMQTransport
 from eventbus.wire.frames import topic_frame
+from eventbus.wire.starts import start_of
+
+if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop
+
+    from eventbus.ask.answers import Answers
 
 log = Log()
 
+_HISTORY_TIMEOUT_S = 2.0  # how long a historian may take to show that it is there
+
 _open_clients: "weakref.WeakSet[EventBusClient[Any, Any, Any]]" = weakref.WeakSet()
 
-# A type, a callback and a topic. Any: members of enums that each service brings.
-type _Attachment = tuple[Any, Callable[..., object], Any]
+# A type, a callback, a topic and how it is called. Any: members of enums that each service brings.
+type _Attachment = tuple[Any, Callable[..., object], Any, HandlerOptions]
 
 
 # BaseEvent[Any]: it is invariant in its type enum, which each service brings.
@@ -56,7 +79,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     ResourceWarning and a warning in the log.
 
     Args:
-        event_class: the service's event class; for a discriminated union, a `pydantic.TypeAdapter` of it.
+        event_class: the service's event class; its subclasses that narrow the field `type`, and exist by now, are read as
+            themselves. Or a union of classes, or a `pydantic.TypeAdapter`, which is used as it is.
         host: where the proxy runs.
         pub_port: the proxy's port for publishers (XSUB).
         sub_port: the proxy's port for subscribers (XPUB).
@@ -69,6 +93,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     Attributes:
         host: as given, as are `pub_port` and `sub_port`.
+        name: what people call the client: the option `name`, or that of the program.
 
     Raises:
         InvalidEvent: the event class has no `type`.
@@ -80,7 +105,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     def __init__(
         self,
-        event_class: type[EventClass] | TypeAdapter[EventClass],
+        event_class: type[EventClass] | TypeAdapter[EventClass] | UnionType | TypeAliasType,
         host: str = HOST,
         pub_port: int = PUB_PORT,
         sub_port: int = SUB_PORT,
@@ -99,18 +124,21 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self.host = host
         self.pub_port = pub_port
         self.sub_port = sub_port
+        self.name = printable(options.name, MAX_NAME_CHARACTERS) if options.name else program_name()
         self._options = options
         self._closings = 0  # how often; two at once may count as one
         # What `attach_handlers` has attached, by the identity of the object.
         self._handlers: dict[int, tuple[object, list[_Attachment]]] = {}
         self._topics = Topics(self, EventBusClient)
-        self._parts = Assembly(event_class, transport, self._topics, options, hooks, middleware)
+        self._parts = Assembly(event_class, transport, self._topics, options, hooks, middleware, self.name)
         # What emit_event needs for each event, within reach.
         self._transport = transport
         self._encoders, self._sender = self._parts.encoders, self._parts.sender
         self._sent_as_it_is = self._parts.emitter.as_it_is
+        self._keeps_history = isinstance(transport, KeepsHistory)
+        self._start = start_of(options.start)  # once: topics that begin at the same time have their events in one order
         for topic in options.topics:
-            self._parts.subscribe(topic_frame(topic))
+            self._subscribe(topic_frame(topic), None)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._parts.codec.name} at {self._transport.endpoints}, {self.state}>"
@@ -137,6 +165,28 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             MonkeyPatched: eventlet has replaced Python's threads or sockets.
             InvalidTopic: a middleware emits to a topic that is not of this client's enum.
         """
+        self._connect(timeout, running_loop())
+
+    async def aconnect(self, timeout: float | None = None) -> None:
+        """Do as `connect` without blocking the event loop, on which `async` callbacks will run.
+
+        If the task is cancelled meanwhile, the client is closed, unless it was connected before.
+        """
+        import asyncio
+
+        was_connected = self._unclosed
+        connecting = asyncio.create_task(asyncio.to_thread(self._connect, timeout, running_loop()))
+        try:
+            await asyncio.shield(connecting)
+        except asyncio.CancelledError:
+            if not was_connected:
+                await self.aclose(0.0)  # which ends the connecting, too
+            await asyncio.wait([connecting])
+            with suppress(EventBusError):
+                connecting.result()
+            raise
+
+    def _connect(self, timeout: float | None, loop: "AbstractEventLoop | None") -> None:
         closings = self._closings
         for middleware in self._parts.middleware:
             for topic in middleware.emits_to:
@@ -145,7 +195,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._parts.buffer.open()
         if self._options.enabled:
             if not self._unclosed:
-                self._parts.dispatcher.coroutines.open(running_loop())
+                self._parts.dispatcher.coroutines.open(loop)
             self._parts.consumer.open()
             self._unclosed = True
             _open_clients.add(self)
@@ -194,7 +244,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """Return how the client is, for readiness and liveness probes. Does not block.
 
         Args:
-            stalled_after: how many seconds the consumer may spend on one event and still count as live.
+            stalled_after: the seconds that the consumer may spend on one event and still count as live.
         """
         status, progress = self._transport.status, self._parts.consumer.progress()
         state = status.state
@@ -206,6 +256,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             echo_age=status.echo_age,
             consuming=progress.running,
             busy_for=progress.busy_for,
+            name=self.name,
         )
 
     def add_hook(self, hook: EventBusHook) -> None:
@@ -226,14 +277,15 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         those: use `aclose` there.
 
         Args:
-            timeout: how many seconds it may take; None for the client's `close_timeout`.
+            timeout: the seconds that it may take; None for the client's `close_timeout`.
         """
         timeout = self._options.close_timeout if timeout is None else timeout
         linger = self._options.linger
         deadline = Deadline(timeout)
         self._closings += 1  # first: connect() closes what it opens from now on
+        self._parts.close_asker()  # a handler may be waiting for an answer
         self._parts.consumer.stop(timeout - min(linger, timeout / 2), for_good=True)
-        self._parts.buffer.close()
+        self._parts.dispatcher.end()
         self._unclosed = False
         _open_clients.discard(self)
         unregister_fork(self)
@@ -253,6 +305,15 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
+    async def __aenter__(self) -> Self:
+        await self.aconnect()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
     def __del__(self) -> None:
         if self._unclosed:
             # In another thread, because the garbage collector may interrupt any code, even code that holds our locks. It is
@@ -267,11 +328,12 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             repr(self),  # a log record that is kept must not keep the client alive
             endpoints=self._transport.endpoints,
             event_class=self._parts.codec.name,
+            client_name=self.name,
         )
         self.close()
 
     def _after_fork(self) -> None:
-        """In a forked child: what is open belongs to the parent, whose threads may have held the locks."""
+        """Start anew in a forked child: the parent owns the open parts, and its threads may have held the locks."""
         self._parts.after_fork()
         self._handlers.clear()
         self._unclosed = False
@@ -336,6 +398,13 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         else:
             self._sender.send(frame, payload)
 
+    async def aemit_event(self, event: EventClass | EventTypeClass, topic: EventTopicClass) -> None:
+        """Do as `emit_event`, but wait for room in the send buffer without blocking the event loop.
+
+        Middleware around emitting is called again with each attempt. If the task is cancelled, nothing was sent.
+        """
+        await emit_without_blocking(self._options, self.emit_event, event, topic)
+
     def emit_events(self, events: Iterable[EventClass | EventTypeClass], topic: EventTopicClass) -> None:
         """Send many events to all subscribers of a topic, in order, packed into few messages unless `packing` is off.
 
@@ -348,22 +417,215 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             payloads = self._parts.codec.encode_many(events)
             self._parts.emitter.send_all(self._topics.admit(topic), payloads)
 
+    # Asking
+
+    def request[Reply](
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        reply: type[Reply] | TypeAdapter[Reply],
+        timeout: float = 2.0,
+    ) -> Reply:
+        """Emit an event as a request, and return the first answer: what a handler marked with `@answers` has returned.
+
+        The first request opens a connection of its own for answers, which takes some milliseconds. Handlers may ask, too:
+        answers do not wait for the consumer. Thousands of requests may be under way at once.
+
+        Args:
+            event: as with `emit_event`; everybody who subscribes to the topic receives it as an event.
+            topic: where it is emitted.
+            reply: the class of the answer: a pydantic model, or any other class that pydantic can read.
+            timeout: how many seconds all of it may take.
+
+        Raises:
+            NobodyAnswers: nobody subscribes to the topic; raised at once, and nothing was sent.
+            NoAnswer: no answer came in time.
+            RequestFailed: the handler has raised an error.
+            InvalidAnswer: the answer is not of that class.
+            NotConnected: the client is not connected, or was closed meanwhile.
+            ProxyUnreachable: the connection for answers could not be opened in time.
+            MonkeyPatched: as `start_consumer`.
+
+        And what `emit_event` raises.
+        """
+        return self._parts.asker.request(event, topic, reply, timeout)
+
+    async def arequest[Reply](
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        reply: type[Reply] | TypeAdapter[Reply],
+        timeout: float = 2.0,
+    ) -> Reply:
+        """Do as `request` without blocking the event loop. If the task is cancelled, a later answer is dropped."""
+        return await self._parts.asker.arequest(event, topic, reply, timeout)
+
+    @overload
+    def request_all(
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        *,
+        timeout: float = 1.0,
+        at_most: int | None = None,
+    ) -> "Answers[JsonValue]": ...
+
+    @overload
+    def request_all[Reply](
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        reply: type[Reply] | TypeAdapter[Reply],
+        timeout: float = 1.0,
+        at_most: int | None = None,
+    ) -> "Answers[Reply]": ...
+
+    def request_all(
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        reply: Any = JsonValue,  # see the overloads
+        timeout: float = 1.0,
+        at_most: int | None = None,
+    ) -> "Answers[Any]":
+        """Emit an event as a request, and return all answers that come in time; an empty list at once if nobody subscribes.
+
+        Args:
+            event: as with `request`, as is `topic`.
+            reply: the class of the answers; without it they are what their JSON holds.
+            timeout: how many seconds to wait for answers.
+            at_most: return as soon as there are so many.
+
+        Returns:
+            a list, whose `failures` are the errors of answers that say that a handler has failed, or that cannot be read.
+
+        Raises:
+            NotConnected, ProxyUnreachable: as `request`.
+        """
+        return self._parts.asker.request_all(event, topic, reply, timeout, at_most)
+
+    @overload
+    async def arequest_all(
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        *,
+        timeout: float = 1.0,
+        at_most: int | None = None,
+    ) -> "Answers[JsonValue]": ...
+
+    @overload
+    async def arequest_all[Reply](
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        reply: type[Reply] | TypeAdapter[Reply],
+        timeout: float = 1.0,
+        at_most: int | None = None,
+    ) -> "Answers[Reply]": ...
+
+    async def arequest_all(
+        self,
+        event: EventClass | EventTypeClass,
+        topic: EventTopicClass,
+        reply: Any = JsonValue,  # see the overloads
+        timeout: float = 1.0,
+        at_most: int | None = None,
+    ) -> "Answers[Any]":
+        """Do as `request_all` without blocking the event loop."""
+        return await self._parts.asker.arequest_all(event, topic, reply, timeout, at_most)
+
     # Receiving
 
-    def subscribe(self, topic: EventTopicClass | None) -> None:
+    def subscribe(self, topic: EventTopicClass | None, *, start: str | datetime | timedelta | None = None) -> None:
         """Receive the events of exactly this topic; None for every topic. Idempotent.
 
         On a connected client it returns when the subscription is in force at the proxy and for what this client emits; other
         publishers learn a moment later of a topic that had no subscriber before. It outlives reconnections.
 
+        With a `start`, handlers first get what a historian on the bus has stored, then what is emitted from now on: each
+        event once, and those of each publisher in order. `current_delivery` tells them apart. A topic that is subscribed
+        already, and whose events are being received, does not begin again.
+
+        Args:
+            topic: a member of the client's topic enum.
+            start: where to begin: a `Start` such as ``"last"``, a time, or how long ago, such as ``"10m"``. None: the
+                client's option `start`.
+
         Raises:
             InvalidTopic: the topic is not one, or a member of another enum than the client's type parameters name.
+            InvalidSettings: the start is none.
+            HistorianMissing: the client is connected, and there is no historian. If it connects later, or if the option
+                `start` says so, that is logged, and the topic begins with what is new.
         """
-        self._parts.subscribe(self._frame(topic))
+        if start is not None and not self._keeps_history and start != Start.NEW and self.state is not ClientState.CLOSED:
+            self._parts.history.check(_HISTORY_TIMEOUT_S)
+        self._subscribe(self._frame(topic), start)
 
     def unsubscribe(self, topic: EventTopicClass | None) -> None:
         """Undo `subscribe` with the same argument. Idempotent. Raises as `subscribe`."""
         self._parts.unsubscribe(self._frame(topic))
+
+    # Stored events
+
+    def last(self, topic: EventTopicClass, *, timeout: float = 2.0) -> EventClass | None:
+        """Return the newest event on a topic, from a historian on the bus; None if there is none.
+
+        Args:
+            topic: a member of the client's topic enum; it need not be subscribed.
+            timeout: how many seconds it may take.
+
+        Raises:
+            HistorianMissing: there is no historian, or it has not answered in time.
+            InvalidTopic: as `subscribe`.
+            NotConnected: the client is not connected, or was closed meanwhile.
+            ProxyUnreachable: the connection for answers could not be opened in time.
+        """
+        return self._parts.history.last(self._topics.admit(topic), timeout)
+
+    def history(
+        self,
+        topic: EventTopicClass | None,
+        *,
+        count: int | None = None,
+        since: str | datetime | timedelta | float | None = None,
+        timeout: float = 2.0,
+    ) -> Iterator[EventClass]:
+        """Return an iterator over stored events, oldest first, from a historian on the bus.
+
+        What is no event of this client's class is left out and counted as rejected.
+
+        Args:
+            topic: a member of the client's topic enum, which need not be subscribed; None: all topics.
+            count: the newest events, this many at most; None: all that are stored.
+            since: only events that were emitted since then: a time, or how long ago (a `timedelta`, seconds, ``"10m"``).
+            timeout: how many seconds the historian may take for each portion.
+
+        Raises:
+            InvalidSettings: `since` is no time.
+
+        And as `last`, now and from the iterator.
+        """
+        return self._parts.history.events(self._frame(topic) or None, count, since, timeout)
+
+    async def alast(self, topic: EventTopicClass, *, timeout: float = 2.0) -> EventClass | None:
+        """Do as `last` without blocking the event loop."""
+        import asyncio
+
+        return await asyncio.to_thread(lambda: self.last(topic, timeout=timeout))
+
+    def ahistory(
+        self,
+        topic: EventTopicClass | None,
+        *,
+        count: int | None = None,
+        since: str | datetime | timedelta | float | None = None,
+        timeout: float = 2.0,
+    ) -> AsyncIterator[EventClass]:
+        """Do as `history` without blocking the event loop; all errors come from the iterator."""
+        from eventbus.history.door import in_thread
+
+        return in_thread(lambda: self.history(topic, count=count, since=since, timeout=timeout))
 
     def attach_callback(
         self,
@@ -371,6 +633,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         cb: Callback[EventClass],
         *,
         topic: EventTopicClass | None = None,
+        answers: bool = False,
+        concurrency: int | None = None,
+        key: Callable[[Any], object] | None = None,
+        where: Callable[[Any], object] | None = None,
+        middleware: Iterable[Middleware] = (),
     ) -> None:
         """Call `cb(event)` for events of a type, after those attached before. It may be ``async``.
 
@@ -380,19 +647,32 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             event_type: a member of the event class's type enum.
             cb: called on the consumer's thread, an ``async`` one on an event loop.
             topic: only for events of this topic; None for every subscribed one.
+            answers: whether what it returns answers requests, as with `@answers`.
+            concurrency: as with `@on`, as are `key`, `where` and `middleware`.
 
         Raises:
-            InvalidHandler: the type is of another enum, the callback cannot be called with one event, or a middleware of the
-                client ignores callbacks of its kind (see `Middleware`).
+            InvalidHandler: the type is of another enum, the callback cannot be called with one event, returns an event that
+                nobody gets, or a middleware ignores callbacks of its kind (see `Middleware`); or an option makes no sense.
             InvalidTopic: as `subscribe`.
         """
-        self._check_callback(event_type, cb)
-        self._parts.dispatcher.attach(event_type, cb, None if topic is None else self._frame(topic))
+        self.attach_marked(
+            event_type,
+            cb,
+            topic,
+            HandlerOptions.of(answers=answers, concurrency=concurrency, key=key, where=where, middleware=middleware),
+        )
+
+    def attach_marked(
+        self, event_type: EventTypeClass, cb: Callback[EventClass], topic: EventTopicClass | None, options: HandlerOptions
+    ) -> None:
+        """Do as `attach_callback`, with the options of a mark: calls for all types of one mark are limited together."""
+        self._check_callback(event_type, cb, options)
+        self._parts.dispatcher.attach(event_type, cb, None if topic is None else self._frame(topic), options)
 
     def attach_callbacks(self, cbs: Mapping[EventTypeClass, Callback[EventClass]]) -> None:
         """Attach one callback for each of several types; all are checked before the first is attached."""
         for event_type, cb in cbs.items():
-            self._check_callback(event_type, cb)
+            self._check_callback(event_type, cb, PLAIN)
         for event_type, cb in cbs.items():
             self._parts.dispatcher.attach(event_type, cb, None)
 
@@ -407,7 +687,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._parts.dispatcher.detach(event_type, cb, None if topic is None else self._frame(topic))
 
     def attach_handlers(self, target: object) -> None:
-        """Attach every method of an object that is marked with `@on`, and subscribe to their topics. Idempotent.
+        """Attach the methods of an object that are marked with `@on` or `@answers`; subscribe to their topics. Idempotent.
 
         For services without a container: a program's own wiring, another library for dependency injection, a test. If no
         handler names a topic and none is subscribed, it subscribes to every topic, as a container does.
@@ -425,26 +705,33 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
                 return
             marked = [(handler, mark) for handler in handlers_of(target) for mark in handler.marks]
             wanted: list[_Attachment] = [
-                (event_type, handler.callback, mark.topic) for handler, mark in marked for event_type in mark.types
+                (event_type, handler.callback, mark.topic, mark.options)
+                for handler, mark in marked
+                for event_type in mark.types
             ]
             if not wanted:
-                raise InvalidHandler(f"{target!r} has no handlers: mark its methods with @on")
-            for event_type, callback, _ in wanted:
-                self._check_callback(event_type, callback)
-            topics = {topic: self._frame(topic) for _, _, topic in wanted if topic is not None}
+                raise InvalidHandler(f"{target!r} has no handlers: mark its methods with @on or @answers")
+            for event_type, callback, _, options in wanted:
+                self._check_callback(event_type, callback, options)
+            for handler, mark in marked:
+                for event_type in mark.types:
+                    check_mark(handler.callback, mark, self._parts.codec.classes_of(event_type))
+            topics = {topic: self._frame(topic) for _, _, topic, _ in wanted if topic is not None}
+            starts = widest_starts(mark for _, mark in marked)
             self._handlers[id(target)] = target, wanted
-            for event_type, callback, topic in wanted:
-                self._parts.dispatcher.attach(event_type, callback, None if topic is None else topics[topic])
-            for frame in topics.values():
-                self._parts.subscribe(frame)
+            for event_type, callback, topic, options in wanted:
+                frame = None if topic is None else topics[topic]
+                self._parts.dispatcher.attach(event_type, callback, frame, options)
+            for topic, frame in topics.items():
+                self._subscribe(frame, starts.get(topic))
             if not self.topics:
-                self._parts.subscribe(b"")
+                self._subscribe(b"", None)
 
     def detach_handlers(self, target: object) -> None:
         """Detach what `attach_handlers` has attached. Idempotent. Topics stay subscribed; see `unsubscribe`."""
         with self._parts.changing:
             _, wanted = self._handlers.pop(id(target), (target, []))
-            for event_type, callback, topic in wanted:
+            for event_type, callback, topic, _ in wanted:
                 self._parts.dispatcher.detach(event_type, callback, None if topic is None else self._frame(topic))
 
     def start_consumer(self) -> None:
@@ -492,6 +779,45 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
                 self._transport.status.raise_failure()
         return event
 
+    async def arecv_event(self, timeout: float | None = 0.5) -> EventClass | None:
+        """Do as `recv_event` without blocking the event loop. If the task is cancelled, no event is lost."""
+        buffer = self._parts.buffer
+        buffer.expect_reader()
+        event = buffer.get(0)
+        if event is None:
+            self.start_consumer()
+            event = await read(buffer, timeout)
+            if event is None:
+                self._transport.status.raise_failure()
+        return event
+
+    def events(self, topic: EventTopicClass | None = None, *, limit: int = 1_000) -> EventStream[EventClass]:
+        """Return an asynchronous iterator over the events that are received from now on; it ends when the client is closed.
+
+        It has a buffer of its own: several of them, `recv_event` and callbacks each get every event. Starts the consumer if
+        it is not running. If a task that waits for the next event is cancelled, no event is lost, and the iteration can go
+        on. It may go on on another event loop, too. Call its `aclose()` to end it before.
+
+        Args:
+            topic: only events of this topic, to which it subscribes when the iteration begins; None: of every topic that the
+                client is subscribed to.
+            limit: how many events wait to be read. If there are more, the oldest are dropped and counted.
+
+        Raises:
+            NotConnected: the client is not connected.
+            InvalidTopic: as `subscribe`.
+            ReconnectFailed: the client has given up; the iterator raises it too.
+        """
+        frame = None if topic is None else self._frame(topic)
+        parts = self._parts
+        subscribe = None if frame is None or frame in parts.dispatcher.topics else partial(self._parts.subscribe, frame)
+        self.start_consumer()
+        stream: EventStream[EventClass] = EventStream(
+            frame, limit, parts.counters.drops, subscribe, self._transport.status.raise_failure
+        )
+        parts.dispatcher.add_stream(stream)
+        return stream
+
     def listen_forever(self) -> Iterator[EventClass]:
         """Return an iterator over the events of the receive buffer, which ends when the client is closed.
 
@@ -523,10 +849,17 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             yield event
         self._transport.status.raise_failure()
 
+    def _subscribe(self, frame: bytes, start: str | datetime | timedelta | None) -> None:
+        begin = self._start if start is None else start_of(start)
+        if begin.kind is Start.NEW or self._keeps_history or not self._options.enabled:
+            self._parts.subscribe(frame)
+        else:
+            self._parts.subscribe_from(frame, begin)
+
     def _frame(self, topic: BaseEventTopic | None) -> bytes:
         return b"" if topic is None else self._topics.admit(topic)
 
-    def _check_callback(self, event_type: EventTypeClass, callback: Callback[EventClass]) -> None:
+    def _check_callback(self, event_type: EventTypeClass, callback: Callback[EventClass], options: HandlerOptions) -> None:
         known = self.event_types
         if not isinstance(event_type, BaseEventType) or (known and type(event_type) not in known):
             names = " or ".join(sorted(enum.__name__ for enum in known)) or "an enum derived from eventbus.BaseEventType"
@@ -534,11 +867,16 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         check_callback(callback)
         if classes := self.event_classes(event_type):
             check_event_class(callback, classes)
-        check_middleware(self._parts.middleware, callback)
+        check_middleware((*self._parts.middleware, *options.middleware), callback)
+        if not options.answers:
+            check_result(callback)
+        for one in options.middleware:
+            for topic in one.emits_to:
+                self._topics.admit(topic)
 
 
 def _close_open_clients() -> None:
-    """At interpreter exit: flush what was emitted by clients that are still open."""
+    """Flush at interpreter exit what was emitted by clients that are still open."""
     for client in list(_open_clients):
         try:
             warnings.warn(f"{client!r} was never closed", ResourceWarning, stacklevel=1, source=client)

@@ -1,4 +1,4 @@
-"""What can go wrong, as one tree. Every error carries its facts as attributes and says the remedy in its text.
+"""The errors of this library, as one tree. Every error carries its facts as attributes and says the remedy in its text.
 
 EventBusError
 ├── InvalidEvent             what was emitted is no event of this bus         (also a TypeError)
@@ -24,6 +24,12 @@ EventBusError
 │   └── NotEncrypted         the client has keys, the proxy does not use CURVE
 ├── SendBufferFull           the send buffer is full, the event was not sent
 │   └── SendTimeout          the send buffer stayed full                      (also a TimeoutError)
+├── NobodyAnswers            nobody subscribes to the topic of a request
+├── NoAnswer                 no answer to a request came in time              (also a TimeoutError)
+├── RequestFailed            the handler that was to answer has failed
+├── InvalidAnswer            an answer is not of the class that was asked for (also a ValueError)
+├── HistorianMissing         no historian on the bus answers                  (also a TimeoutError)
+├── HistoryDamaged           what a historian has answered cannot be read     (also a ValueError)
 ├── HandlerTimeout           a handler took longer than its time limit        (also a TimeoutError)
 ├── ServiceFailed            a service has failed, and is not run again
 ├── ServiceTimeout           a service did not stop in time                   (also a TimeoutError)
@@ -38,6 +44,7 @@ import errno
 
 from eventbus.exports import public
 
+_SHOWN_KEY_CHARACTERS = 6  # enough to tell keys apart; the whole text may be a secret key that was set as a public one
 _OS_FACTS = ("errno", "strerror", "filename", "filename2")  # what an OSError does not keep in its __dict__
 
 
@@ -56,7 +63,7 @@ class EventBusError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # BaseException would have the class called with `args`. That fails where `__init__` takes something else, as it may
-        # in a derived class, and multiprocessing.Pool waits for ever for a result that it cannot unpickle.
+        # in a derived class, and multiprocessing.Pool waits without end for a result that it cannot unpickle.
         state = vars(self) | {"args": self.args}
         if isinstance(self, OSError):
             state |= {name: fact for name in _OS_FACTS if (fact := getattr(self, name)) is not None}
@@ -70,7 +77,7 @@ def _new(kind: type[EventBusError], *args: object) -> EventBusError:
 
 @public
 class InvalidEvent(EventBusError, TypeError):
-    """What was handed to the client is no event of its class, or a bare type lacks what the class needs."""
+    """The object handed to the client is no event of its class, or a bare type lacks what the class needs."""
 
 
 @public
@@ -179,7 +186,7 @@ class TooManyValues(EventBusError, ValueError):
 
     Attributes:
         topic: the topic that it was emitted to.
-        limit: how many values the client allows.
+        limit: the number of values that the client allows.
     """
 
     def __init__(self, topic: str, limit: int) -> None:
@@ -248,7 +255,7 @@ class ReconnectFailed(NotConnected):
     """The client has given up: all attempts to reconnect that it may make have failed. It is closed.
 
     Attributes:
-        attempts: how many attempts were made.
+        attempts: the number of attempts made.
         peer: what did not come back, if the transport has something else than a proxy.
     """
 
@@ -350,8 +357,8 @@ class WrongServerKey(HandshakeFailed):
 
     def __str__(self) -> str:
         return (
-            f"wrong server key: the proxy at {self.endpoint} has not the secret key that belongs to "
-            f"{self.server_public_key}: set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY "
+            f"wrong server key: the proxy at {self.endpoint} has not the secret key that belongs to the public key "
+            f"{self.server_public_key[:_SHOWN_KEY_CHARACTERS]}…: set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY "
             "to what `eventbus keygen` printed for the proxy"
         )
 
@@ -405,7 +412,7 @@ class SendBufferFull(EventBusError):
 
     Attributes:
         endpoint: the endpoint that the buffer belongs to.
-        limit: how many messages the buffer holds.
+        limit: the number of messages that the buffer holds.
         peer: what may be away, if the transport has something else than a proxy.
     """
 
@@ -441,6 +448,143 @@ class SendTimeout(SendBufferFull, TimeoutError):
             f"the send buffer to {self.endpoint} stayed full ({self.limit} messages) for {self.timeout:g} s, "
             f"the event was not sent: is the {self.peer or 'proxy'} running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_TIMEOUT)"
         )
+
+
+@public
+class NobodyAnswers(EventBusError):
+    """Nobody subscribes to the topic of a request; it was not sent.
+
+    Attributes:
+        topic: the topic of the request.
+        event_type: the type of the event.
+    """
+
+    def __init__(self, topic: str, event_type: str) -> None:
+        super().__init__()
+        self.args = topic, event_type
+        self.topic = topic
+        self.event_type = event_type
+
+    def __str__(self) -> str:
+        return (
+            f"nobody subscribes to {self.topic}, so nobody answers {self.event_type}: "
+            "start the service that has the handler marked with @answers"
+        )
+
+
+@public
+class NoAnswer(EventBusError, TimeoutError):
+    """No answer to a request came in time. It may have been received, and its handler may have run.
+
+    Attributes:
+        topic: the topic of the request.
+        event_type: the type of the event.
+        timeout: how many seconds the request has waited.
+    """
+
+    def __init__(self, topic: str, event_type: str, timeout: float) -> None:
+        super().__init__()
+        self.args = topic, event_type, timeout
+        self.topic = topic
+        self.event_type = event_type
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        return (
+            f"no answer to {self.event_type} on {self.topic} within {self.timeout:g} s: either no subscriber of the topic "
+            "has a handler marked with @answers for this type, or it takes longer (timeout=…)"
+        )
+
+
+@public
+class RequestFailed(EventBusError):
+    """The handler that was to answer a request has raised an error, in another process perhaps. Its log has the traceback.
+
+    Attributes:
+        topic: the topic of the request.
+        event_type: the type of the event.
+        error_type: the name of the error's class, as the answerer has sent it.
+        error_text: the error's text, of which only the beginning travels.
+    """
+
+    def __init__(self, topic: str, event_type: str, error_type: str, error_text: str) -> None:
+        super().__init__()
+        self.args = topic, event_type, error_type, error_text
+        self.topic = topic
+        self.event_type = event_type
+        self.error_type = error_type
+        self.error_text = error_text
+
+    def __str__(self) -> str:
+        return (
+            f"the handler of {self.event_type} on {self.topic} has failed with {self.error_type}: {self.error_text} "
+            "(the log of the answering service has the traceback)"
+        )
+
+
+@public
+class InvalidAnswer(EventBusError, ValueError):
+    """An answer has come that is not of the class that was asked for, or cannot be read.
+
+    Attributes:
+        topic: the topic of the request.
+        event_type: the type of the event.
+        reply: the name of the class.
+        detail: what is wrong with it.
+    """
+
+    def __init__(self, topic: str, event_type: str, reply: str, detail: str) -> None:
+        super().__init__()
+        self.args = topic, event_type, reply, detail
+        self.topic = topic
+        self.event_type = event_type
+        self.reply = reply
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return (
+            f"the answer to {self.event_type} on {self.topic} is no {self.reply}: {self.detail}; "
+            "`reply` and what the handler returns must be of the same class"
+        )
+
+
+@public
+class HistorianMissing(EventBusError, TimeoutError):
+    """No historian on the bus answers, so what was emitted before cannot be had.
+
+    Attributes:
+        endpoints: where the client is connected.
+        timeout: how many seconds it has waited for an answer; 0: there is none that could answer.
+    """
+
+    def __init__(self, endpoints: str, timeout: float) -> None:
+        super().__init__()
+        self.args = endpoints, timeout
+        self.endpoints = endpoints
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        seen = f"no historian has answered within {self.timeout:g} s" if self.timeout else "there is no historian"
+        return f"{seen} at {self.endpoints}: run the proxy with EVENTBUS_HISTORY=1000, or `eventbus historian` beside it"
+
+
+@public
+class HistoryDamaged(EventBusError, ValueError):
+    """What a historian has answered cannot be read: it has another version, or another peer answers in its place.
+
+    Attributes:
+        endpoints: where the client is connected.
+        detail: what is wrong.
+    """
+
+    def __init__(self, endpoints: str, detail: str) -> None:
+        super().__init__()
+        self.args = endpoints, detail
+        self.endpoints = endpoints
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"an answer of the historian at {self.endpoints} cannot be read: {self.detail}; give both the same version"
 
 
 @public
@@ -505,7 +649,7 @@ class ServiceTimeout(EventBusError, TimeoutError):
 
 
 class NotSettled(EventBusError, TimeoutError):
-    """In a test, something is still under way.
+    """Something is still under way in a test after its time.
 
     Attributes:
         timeout: how long the test has waited, in seconds.
@@ -570,8 +714,8 @@ class DescriptorsExhausted(EventBusError, OSError):
     """The process may not open as many files and sockets as are needed: nothing was opened.
 
     Attributes:
-        needed: how many are needed.
-        limit: how many the process may have open altogether.
+        needed: the number of descriptors needed.
+        limit: the most that the process may have open altogether.
         errno: ``errno.EMFILE``.
     """
 

@@ -1,4 +1,4 @@
-"""What a service derives from: its event types, its topics, its events."""
+"""The base classes of a service's event types, topics and events."""
 
 from enum import StrEnum
 

@@ -8,7 +8,7 @@ from importlib import import_module
 def public[Exported](exported: Exported) -> Exported:
     """Let a class or function say `eventbus` as its module: a decorator.
 
-    So tracebacks and pickles do not depend on the file in which it is defined, nor on which module was imported first.
+    So tracebacks and pickles depend neither on the file that defines it nor on the module that was imported first.
     """
     exported.__module__ = "eventbus"
     return exported

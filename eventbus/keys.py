@@ -119,7 +119,7 @@ def public_key_of(secret_key: str | Secret) -> str:
 
 
 @public
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class ClientKeys:
     """The keys of a client, for a proxy that uses CURVE.
 
@@ -139,6 +139,9 @@ class ClientKeys:
         object.__setattr__(self, "server_public_key", checked_key(self.server_public_key, "the proxy's public key"))
         object.__setattr__(self, "secret_key", Secret(checked_key(self.secret_key, "the client's secret key")))
         public_key_of(self.secret_key)
+
+    def __repr__(self) -> str:
+        return f"ClientKeys(server_public_key={_MASK}, secret_key={self.secret_key!r})"
 
     @property
     def public_key(self) -> str:

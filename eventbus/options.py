@@ -1,4 +1,4 @@
-"""How clients, their connections and proxies behave: the only lists of these options, with their defaults.
+"""The options of clients, of their connections and of proxies: the only lists of them, with their defaults.
 
 Each of these objects is handed down as a whole. The ``…Arguments`` are the same lists for type checkers, where a constructor
 takes single options as keyword arguments as well. `eventbus.settings` reads options from the environment.
@@ -11,7 +11,7 @@ from typing import TypedDict
 
 from eventbus.exports import public
 from eventbus.keys import ClientKeys, Secret
-from eventbus.policies import Compression, Packing, ReceivePolicy, SendPolicy
+from eventbus.policies import Compression, Packing, ReceivePolicy, SendPolicy, Start
 
 HOST = "localhost"
 PUB_PORT = 5559
@@ -25,7 +25,7 @@ _MAX_EVENT_BYTES = 16_777_216
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZeroMQOptions:
-    """How the connections of a `ZeroMQTransport` behave. Times are in seconds.
+    """The options of the connections of a `ZeroMQTransport`. Times are in seconds.
 
     Attributes:
         connect_timeout: how long `connect` waits for the proxy, and `subscribe` until its subscription is in force.
@@ -39,8 +39,8 @@ class ZeroMQOptions:
         reconnect_interval: how long to wait before the second attempt to connect; it doubles with each that fails.
         reconnect_max_interval: the longest such wait. If it exceeds 0.25 s, the time that a proxy leaves subscribers to
             reconnect, a restarted proxy passes on what publishers have kept before all subscribers are there.
-        reconnect_attempts: how many attempts may fail before the client gives up and closes; -1: no limit.
-        resend_bytes: how many bytes of sent messages a numbering client keeps for some seconds, to send them again if a
+        reconnect_attempts: the attempts that may fail before the client gives up and closes; -1: no limit.
+        resend_bytes: the bytes of sent messages that a numbering client keeps for some seconds, to send them again if a
             connection is lost. If there are more, it forgets the oldest: those may be lost with the connection then.
         numbered: number the messages, so that receivers with this library see what is missing. What was under way when a
             connection was lost is sent again; receivers with this library recognise it, others may get it twice.
@@ -75,22 +75,25 @@ class ZeroMQOptions:
 @public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientOptions(ZeroMQOptions):
-    """How an `EventBusClient` behaves, with the options of its connections. Times are in seconds.
+    """The options of an `EventBusClient` and of its connections. Times are in seconds.
 
     Attributes:
         enabled: False: a client whose calls do nothing: it opens no socket, sends nothing and receives nothing.
         topics: values of topics to subscribe to from the start.
         close_timeout: how long `close` may take.
         linger: how much of that is kept for flushing what was emitted.
-        receive_buffer: how many events wait for `recv_event` and `listen_forever`; until the first call of either, at most
+        receive_buffer: the most events that wait for `recv_event` and `listen_forever`; until the first call of either,
             1,000, and of large ones no more than 64 MiB of JSON.
         receive_policy: what happens when the buffer is full; see `ReceivePolicy`.
         max_event_bytes: the largest event that is sent and accepted, as JSON.
-        max_event_values: about how many values, at any depth, an event that is sent or accepted may have. Decoding takes
+        max_event_values: the rough limit of values, at any depth, in an event that is sent or accepted. Decoding takes
             0.1 to 1 µs for each.
         compression: what large payloads are compressed with; receivers with the original client cannot read them. Compressed
             payloads of others are read in any case.
         compression_threshold: payloads with more bytes of JSON are compressed, if that makes them smaller.
+        name: what people call the client, in its health, log, spans and metrics; empty: the name of the program.
+        start: where subscriptions begin: a `Start`, a time in ISO format, or how long ago, such as ``10m``. What was emitted
+            before is had from a historian (see `eventbus.history`); without one they begin with what is new.
     """
 
     enabled: bool = True
@@ -103,12 +106,18 @@ class ClientOptions(ZeroMQOptions):
     max_event_values: int = 100_000
     compression: Compression = Compression.NONE
     compression_threshold: int = 1024
+    name: str = ""
+    start: str = Start.NEW
 
     def __post_init__(self) -> None:
         ZeroMQOptions.__post_init__(self)  # super() does not work in a dataclass with slots before Python 3.14
         object.__setattr__(self, "topics", tuple(self.topics))
         object.__setattr__(self, "receive_policy", ReceivePolicy(self.receive_policy))
         object.__setattr__(self, "compression", Compression(self.compression))
+        if self.start not in set(Start):
+            from eventbus._base.moments import moment_of  # here, because the process of a proxy has no use for it
+
+            moment_of(self.start, 0.0)
 
 
 class ZeroMQArguments(TypedDict, total=False):
@@ -145,12 +154,14 @@ class ClientArguments(ZeroMQArguments, total=False):
     max_event_values: int
     compression: Compression
     compression_threshold: int
+    name: str
+    start: str
 
 
 @public
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyOptions:
-    """How an `EventBusProxy` behaves. Times are in seconds.
+    """The options of an `EventBusProxy`. Times are in seconds.
 
     Attributes:
         max_event_bytes: the largest payload of a message. A publisher that sends a larger one is disconnected.
@@ -162,11 +173,19 @@ class ProxyOptions:
         allow_list: the path of the file that says who may connect; see `eventbus.proxy.allow_list`. A secret key needs it.
         hwm: high-water mark of the queue of each subscriber, in messages; what a slow one does not get beyond that is
             dropped. Publishers wait when the queue of what they have sent is full.
-        max_subscriptions: how many different subscriptions a client may have. A client that has more is disconnected; under
+        max_backlog: the bytes that may wait for one subscriber; 0: no limit. One that reads more slowly is disconnected: it
+            reconnects, and has missed what waited. Linux only.
+        max_subscriptions: the most different subscriptions of one client. A client that has more is disconnected; under
             rules it is not let in again until the allow-list changes.
-        max_memory: how many bytes of memory the process may have; 0: no limit. Before it has as many, the connections that
+        max_memory: the limit of the process's memory, in bytes; 0: no limit. Before it is reached, the connections that
             hold most are ended: those of subscribers that read too slowly, and of publishers whose messages never end. If
             that does not help, the proxy restarts. Linux only. It means the whole process, so give an embedded proxy none.
+            What `history_bytes` allows comes on top.
+        history: how many messages of each topic the proxy keeps and gives to clients that ask; 0: none, and it is no
+            historian.
+        history_bytes: how much memory they may take, all topics together.
+        history_age: how long each is kept, in seconds; 0: no limit.
+        history_file: the path of a file that has them after a restart, too; None: none.
     """
 
     max_event_bytes: int = _MAX_EVENT_BYTES
@@ -174,8 +193,13 @@ class ProxyOptions:
     secret_key: str | Secret | None = None
     allow_list: str | os.PathLike[str] | None = None
     hwm: int = 100_000
+    max_backlog: int = 128 * 1_048_576
     max_subscriptions: int = 10_000
     max_memory: int = 0
+    history: int = 0
+    history_bytes: int = 268_435_456
+    history_age: float = 0.0
+    history_file: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.secret_key is not None:
@@ -190,5 +214,10 @@ class ProxyArguments(TypedDict, total=False):
     secret_key: str | Secret | None
     allow_list: str | os.PathLike[str] | None
     hwm: int
+    max_backlog: int
     max_subscriptions: int
     max_memory: int
+    history: int
+    history_bytes: int
+    history_age: float
+    history_file: str | os.PathLike[str] | None

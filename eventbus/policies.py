@@ -7,7 +7,7 @@ from eventbus.exports import public
 
 @public
 class ReceivePolicy(StrEnum):
-    """What happens to events when the receive buffer is full; their callbacks are called in any case.
+    """The policy for a full receive buffer: what happens to events. Their callbacks are called in any case.
 
     It applies from the first call of `recv_event` or `listen_forever` on; until then the newest events are kept.
     """
@@ -28,7 +28,7 @@ class ReceivePolicy(StrEnum):
 
 @public
 class SendPolicy(StrEnum):
-    """What `emit_event` does when the send buffer is full."""
+    """The policy for a full send buffer: what `emit_event` does."""
 
     BLOCK = "block"
     """Wait for room, up to the send timeout; then SendTimeout."""
@@ -65,7 +65,7 @@ _FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
 
 @public
 class Compression(StrEnum):
-    """What large payloads are compressed with. Receivers recognise it by the payload, regardless of their own setting."""
+    """The compression of large payloads. Receivers recognise it by the payload, regardless of their own setting."""
 
     NONE = "none"
     """No compression: the original client, and any other ZeroMQ subscriber, can read every event."""
@@ -77,8 +77,20 @@ class Compression(StrEnum):
     """The fastest, with the largest payloads of the three. Needs ``eventbus[lz4]``."""
 
 
+@public
+class Start(StrEnum):
+    """Where a subscription begins. A time, or how long ago, is possible, too."""
+
+    NEW = "new"
+    """With what is emitted from now on."""
+    LAST = "last"
+    """With the newest event of each topic."""
+    ALL = "all"
+    """With the oldest event that is kept."""
+
+
 class Metrics(StrEnum):
-    """Where the client's metrics go."""
+    """The library that receives the client's metrics."""
 
     NONE = "none"
     """Nowhere."""
@@ -100,7 +112,7 @@ class Traces(StrEnum):
 
 
 class LogFormat(StrEnum):
-    """How the commands write their log."""
+    """The format of the log of the commands."""
 
     TEXT = "text"
     """Lines for people."""

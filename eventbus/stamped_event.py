@@ -17,7 +17,7 @@ def now_iso() -> str:
 
 @public
 class StampedEvent[EventTypeClass: BaseEventType](BaseEvent[EventTypeClass]):
-    """An event that says when it was made, and can be told apart from every other one.
+    """An event with its time and an id of its own.
 
     Attributes:
         id: a random one.

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import AliasChoices, BaseModel, ByteSize, Field, PositiveInt, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ByteSize, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -21,7 +21,7 @@ from eventbus.keys import masked
 from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
 from eventbus.policies import Compression, LogFormat, Metrics, Packing, ReceivePolicy, SendPolicy, Traces
 from eventbus.settings.security import SecuritySettings
-from eventbus.settings.values import Host, Seconds, Topics, masked_arguments
+from eventbus.settings.values import Beginning, Host, OptionalPath, Seconds, Topics, masked_arguments
 from eventbus.settings.variables import NESTED, PREFIX, SECRETS_DIR, SecretFiles, explain, unknown_variables
 
 _CLIENT, _PROXY = ClientOptions(), ProxyOptions()  # their defaults are those of the settings
@@ -122,6 +122,10 @@ class EventBusSettings(BaseSettings):
         default=_CLIENT.compression_threshold,
         description="bytes; larger payloads are compressed, if that makes them smaller",
     )
+    name: str = Field(
+        default=_CLIENT.name,
+        description="what people call the service, in its health, log, spans and metrics; default: the program's name",
+    )
     metrics: Metrics = Field(
         default=Metrics.NONE, description="none, prometheus or otel: where events are counted and timed"
     )
@@ -138,6 +142,10 @@ class EventBusSettings(BaseSettings):
         default=_PROXY.hwm,
         description="messages in the proxy's queue for each subscriber; when it is full, more are dropped",
     )
+    proxy_max_backlog: ByteSize = Field(
+        default=ByteSize(_PROXY.max_backlog),
+        description="bytes that may wait for one subscriber, such as 64MiB; a slower one is disconnected; 0: no limit",
+    )
     proxy_max_subscriptions: PositiveInt = Field(
         default=_PROXY.max_subscriptions, description="subscriptions of a client; a client with more is disconnected"
     )
@@ -149,6 +157,20 @@ class EventBusSettings(BaseSettings):
         default=_CLIENT.packing_max_wait,
         description="with packing `all`, how many seconds an event may wait for others to share a message with",
     )
+    start: Beginning = Field(
+        default=_CLIENT.start,
+        description="where subscriptions begin: new, last, all, a time, or how long ago, such as 10m; needs a historian",
+    )
+    history: NonNegativeInt = Field(
+        default=_PROXY.history, description="messages of each topic that the proxy keeps for those who come late; 0: none"
+    )
+    history_bytes: ByteSize = Field(
+        default=ByteSize(_PROXY.history_bytes), description="memory for those of all topics, such as 200MiB"
+    )
+    history_age: float = Field(
+        default=_PROXY.history_age, ge=0, allow_inf_nan=False, description="seconds that each is kept; 0: no limit"
+    )
+    history_file: OptionalPath = Field(default=None, description="the file that has them after a restart; empty: none")
     security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")
 
     # Any: these are pydantic's own arguments beside the fields.
@@ -182,7 +204,7 @@ class EventBusSettings(BaseSettings):
         return masked_arguments(super().__repr_args__())
 
     def client_options(self, *, encrypted: bool = True) -> ClientOptions:
-        """How a client with these settings behaves.
+        """The options of a client with these settings.
 
         Args:
             encrypted: False leaves the keys out, also unusable ones, for a client that does not connect to the proxy.
@@ -193,7 +215,7 @@ class EventBusSettings(BaseSettings):
         return _options(ClientOptions, self, keys=self.security.client_keys() if encrypted else None)
 
     def proxy_options(self) -> ProxyOptions:
-        """How a proxy with these settings behaves.
+        """The options of a proxy with these settings.
 
         Raises:
             InvalidSettings: the proxy's secret key is missing, or not a key, or does not belong to the public key that is
@@ -206,8 +228,11 @@ class EventBusSettings(BaseSettings):
             secret_key=self.security.proxy_secret_key(),
             allow_list=self.security.allow_list,
             hwm=self.proxy_hwm,
+            max_backlog=self.proxy_max_backlog,
             max_subscriptions=self.proxy_max_subscriptions,
             max_memory=self.proxy_max_memory,
+            history_bytes=self.history_bytes,
+            history_file=self.history_file,
         )
 
     @classmethod

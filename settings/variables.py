@@ -1,4 +1,4 @@
-"""Environment variables and files of secrets: where values come from, and what is said about wrong ones."""
+"""Environment variables and files of secrets: the sources of values, and the errors about wrong ones."""
 
 import difflib
 import os

@@ -31,7 +31,7 @@ def output(process: subprocess.Popen[str]) -> IO[str]:
 
 
 def said(process: subprocess.Popen[str]) -> str:
-    """What a process that has ended wrote to stderr."""
+    """The text that a process that has ended wrote to stderr."""
     assert process.stderr is not None
     return process.stderr.read()
 

@@ -24,7 +24,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 SLOW = ("process", "namespace", "terminal", "docs", "patience")
-"""What makes a test slow, by the mark that says so; see pyproject.toml."""
+"""The needs that make a test slow, by the mark that says so; see pyproject.toml."""
 
 _processes: list[str] = []  # what has started one, since the test began
 sys.addaudithook(
@@ -55,7 +55,7 @@ def _starts_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 def soak_seconds(pytestconfig: pytest.Config) -> float | None:
-    """How long to go on searching for rare failures; None: as long as the test itself thinks right."""
+    """The seconds to go on searching for rare failures; None: as long as the test itself thinks right."""
     seconds: float | None = pytestconfig.getoption("soak")
     return seconds
 

@@ -1,4 +1,4 @@
-"""What the tests share: waiting for conditions, a service's event classes, plain ZeroMQ peers, other processes."""
+"""Helpers of all tests: waiting for conditions, a service's event classes, plain ZeroMQ peers, other processes."""
 
 import logging
 import subprocess
@@ -75,7 +75,7 @@ class Recorder:
         return [event.value for event in self.events]
 
     def wait_for(self, count: int, timeout: float = PATIENCE) -> list[float]:
-        """The values of the events, as soon as there are so many."""
+        """The values of the events, as soon as there are `count` of them."""
         eventually(lambda: len(self.events) >= count, timeout, f"{count} events")
         return self.values
 
@@ -104,7 +104,7 @@ class RawPeers:
         self._context.destroy(linger=0)
 
     def publisher(self, awaited: bytes, kind: int = zmq.XPUB) -> "zmq.Socket[bytes]":
-        """A publisher to whom the proxy has told that somebody subscribes to `awaited`."""
+        """A publisher that knows from the proxy of a subscriber to `awaited`."""
         made = self._socket(kind)
         made.set(zmq.SNDHWM, 0)
         made.set(zmq.RCVHWM, 0)

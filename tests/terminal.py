@@ -88,7 +88,7 @@ class Terminal:
         return int(self._child.exitstatus)
 
     def _read(self, timeout: float) -> bool:
-        """Show what comes within so many seconds; False at the end."""
+        """Show the output of at most `timeout` seconds; False at the end."""
         try:
             part = self._child.read_nonblocking(65_536, timeout)
         except pexpect.TIMEOUT:

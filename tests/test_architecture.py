@@ -1,4 +1,4 @@
-"""Which room of the house knows which: imports point one way."""
+"""The imports between the rooms of the house: they point one way."""
 
 import ast
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 
 WORDS = {"errors", "events", "exports", "policies"}
 BELOW_TRANSPORTS = WORDS | {"_base", "keys", "observe", "options", "wire"}
-BELOW_CLIENT = BELOW_TRANSPORTS | {"emit", "handle", "receive", "transports"}
+BELOW_CLIENT = BELOW_TRANSPORTS | {"ask", "emit", "handle", "history", "receive", "transports"}
 
 KNOWS: dict[str, set[str]] = {
     "exports": set(),
@@ -20,24 +20,26 @@ KNOWS: dict[str, set[str]] = {
     "stamped_event": {"events", "exports"},
     "_base": {"errors"},
     "keys": {"errors", "exports", "_base"},
-    "options": {"exports", "keys", "policies"},
+    "options": {"_base", "exports", "keys", "policies"},
     "wire": WORDS | {"_base"},
     "observe": WORDS | {"_base", "wire"},
     "handle": WORDS | {"_base", "wire", "observe"},
     "transports": BELOW_TRANSPORTS,
     "emit": BELOW_TRANSPORTS | {"handle", "transports"},
+    "history": BELOW_TRANSPORTS | {"ask", "receive", "transports"},
     "receive": BELOW_TRANSPORTS | {"handle", "transports"},
+    "ask": BELOW_TRANSPORTS | {"emit", "handle", "transports"},
     "assembly": BELOW_CLIENT,
     "client": BELOW_CLIENT | {"assembly"},
     "telemetry": WORDS | {"_base", "handle", "observe", "wire"},
-    "proxy": WORDS | {"_base", "keys", "options", "telemetry", "wire"},
+    "proxy": WORDS | {"_base", "history", "keys", "options", "telemetry", "wire"},
     "settings": {"_base", "errors", "keys", "options", "policies"},
     "testing": BELOW_CLIENT | {"client", "container", "eventbus", "proxy", "settings"},
     "cli": BELOW_CLIENT | {"client", "container", "proxy", "settings", "telemetry"},
     "container": BELOW_CLIENT | {"client", "proxy", "settings", "telemetry", "eventbus"},
     "__main__": {"cli"},
 }
-"""What each room may import; `eventbus` stands for the public names. A room that is missing here may import nothing."""
+"""The imports that each room may have; `eventbus` stands for the public names. A room that is missing may import nothing."""
 
 EMPTY = {"_base", "wire"}
 """Packages whose `__init__.py` imports nothing, because the lean process of a proxy imports modules of theirs."""

@@ -1,4 +1,4 @@
-"""What is in the wheel."""
+"""The content of the wheel."""
 
 import os
 import re
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def project() -> dict[str, Any]:
-    """What pyproject.toml says."""
+    """The content of pyproject.toml."""
     return tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
@@ -68,7 +68,7 @@ def test_there_are_four_dependencies(project: dict[str, Any]) -> None:
 
 
 def test_uv_run_installs_no_linters_and_no_documentation_tools(project: dict[str, Any]) -> None:
-    """Of the dependency groups, only what the tests need is installed by default."""
+    """The dependency groups installed by default are those that the tests need."""
     assert project["tool"]["uv"]["default-groups"] == ["test"]
     assert project["dependency-groups"].keys() == {"test", "lint", "docs"}
 
@@ -86,11 +86,11 @@ def test_the_plain_import_is_light() -> None:
 
 @pytest.mark.process
 def test_every_public_name_is_there() -> None:
-    """What __all__ of the three packages lists can be imported."""
+    """The names in __all__ of the three packages can be imported."""
     done = run_script("from eventbus import *\nfrom eventbus.container import *\nfrom eventbus.settings import *\n")
     assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_the_command_is_installed(project: dict[str, Any]) -> None:
     """`eventbus` on the command line is the same as `python -m eventbus`."""
-    assert project["project"]["scripts"] == {"eventbus": "eventbus.cli.main:main"}
+    assert project["project"]["scripts"] == {"eventbus": "eventbus.cli.main:program"}

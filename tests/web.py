@@ -12,7 +12,7 @@ from tests.support import PATIENCE
 
 
 class Answer(NamedTuple):
-    """What was answered."""
+    """The answer of a server."""
 
     status: int
     headers: Message

@@ -1,4 +1,4 @@
-"""The clock by which handlers and services wait: the system's, or in tests one that moves when it is told to.
+"""The clock by which handlers and services wait: the system's, or in tests one that moves when the test says so.
 
 Connections keep to the system's clock: other processes do not know any other.
 """
@@ -33,7 +33,7 @@ class Clock(Protocol):
         """Return a context like that of `asyncio.timeout`."""
 
     def starting(self, thread: Thread) -> None:
-        """Be told of a thread that will wait by this clock, before it starts."""
+        """Expect a thread that will wait by this clock, before it starts."""
 
 
 class SystemClock:

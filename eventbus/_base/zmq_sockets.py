@@ -55,7 +55,7 @@ def new_socket(
         kind: the socket type, such as `zmq.XPUB`.
         send_hwm: high-water mark of the send queue of each peer, in messages; 0: no limit.
         receive_hwm: the same of the receive queues.
-        linger: how many seconds the socket goes on sending after it was closed without another linger.
+        linger: the seconds that the socket goes on sending after it was closed without another linger.
         client_keys: the keys for a CURVE client; None: no encryption.
         server_key: the secret key of a CURVE server; None: no encryption.
 

@@ -1,4 +1,4 @@
-"""What listens at a port: asked by hand, without a ZeroMQ socket, because libzmq does not tell why a handshake failed.
+"""Finds out by hand, without a ZeroMQ socket, what listens at a port: libzmq does not tell why a handshake failed.
 
 A ZeroMQ socket greets with its security mechanism, and one without security then tells its socket type: ZMTP 3 (ZeroMQ RFC
 23).
@@ -25,7 +25,7 @@ _MAX_ANSWER_BYTES = 4_096
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What the peer at a port answered.
+    """The answer of the peer at a port.
 
     Attributes:
         mechanism: the security mechanism of a ZeroMQ socket: ``NULL``, ``CURVE``; empty: it is no ZeroMQ socket.

@@ -1,4 +1,4 @@
-"""``eventbus bench``: how many events per second this machine carries, and how late they are.
+"""``eventbus bench``: measures how many events per second this machine carries, and how late they are.
 
 One publisher, one proxy and one subscriber run in three processes. A contender is one way to do their job, so that
 ``tests/benchmarks`` can measure other ways side by side with this library's.
@@ -35,6 +35,8 @@ _CHUNK_EVENTS = 512  # from one check of the subscriber's progress to the next
 _MAX_EVENTS_UNDER_WAY = 20_000  # so that no queue overflows and no event is lost
 _BACKLOG_POLL_INTERVAL_S = 0.0002
 _MIN_LATENCY_EVENTS = 100
+_LATENCY_SECONDS = 2.0  # unless another time is asked for
+_TRIAL_EVENTS = 20_000  # which show how many fit into the time
 
 type Ports = tuple[int, int]
 
@@ -136,18 +138,22 @@ EVENT_BY_EVENT = Contender("eventbus, emit_event", publish_events, subscribe_cli
 PACKED = Contender("eventbus, emit_events", publish_packed, subscribe_client)
 
 
-def bench(events: int, rate: int) -> None:
+def bench(events: int, rate: int, seconds: float | None = None) -> None:
     """Measure both ways to emit, and print their figures; on a terminal, with a progress bar meanwhile.
 
     Args:
-        events: how many to send as fast as possible.
+        events: the number to send as fast as possible.
         rate: events per second while latencies are measured.
+        seconds: for how long each figure is measured, regardless of `events`; None: as long as that many take.
     """
     for contender in (EVENT_BY_EVENT, PACKED):
+        if seconds is not None:  # a trial shows how many events fit into that time
+            events = max(1, round(throughput(contender, _TRIAL_EVENTS) * seconds))
         with ProgressBar(contender.name, events, sys.stderr) as progress:
             per_second = throughput(contender, events, progress)
         print(f"{contender.name:24}{per_second:12,.0f} events/s", flush=True)
-    name, count = f"latency at {rate:,}/s", max(_MIN_LATENCY_EVENTS, 2 * rate)
+    name = f"latency at {rate:,}/s"
+    count = max(_MIN_LATENCY_EVENTS, round((_LATENCY_SECONDS if seconds is None else seconds) * rate))
     with ProgressBar(name, count, sys.stderr) as progress:
         measured = latencies(EVENT_BY_EVENT, count, rate, progress)
     p50, p99 = measured[len(measured) // 2] * 1e6, measured[len(measured) * 99 // 100] * 1e6

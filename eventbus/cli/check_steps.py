@@ -25,7 +25,7 @@ _MARKS = {
     StepStatus.NOT_TRIED: ("-", Style.DIM),
 }
 _NAME_COLUMNS = 13
-_MAX_TEXT = 2_000  # characters
+_MAX_TEXT_CHARACTERS = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ def text_line(step: Step, paint: Paint) -> str:
         StepStatus.FAILED: f"{step.detail}: {step.remedy}",
         StepStatus.NOT_TRIED: "not tried",
     }[step.status]
-    line = f"{step.name:<{_NAME_COLUMNS}}{printable(text, _MAX_TEXT)}"
+    line = f"{step.name:<{_NAME_COLUMNS}}{printable(text, _MAX_TEXT_CHARACTERS)}"
     return f"{paint(f'{mark:<6}', style)}{paint(line, style) if step.status is StepStatus.NOT_TRIED else line}"
 
 

@@ -55,6 +55,6 @@ class Outage:
             self._lost = None
 
     def __str__(self) -> str:
-        """How long the proxy has been away, and why; empty if it is not."""
+        """The time that the proxy has been away, and the reason; empty if it is not away."""
         lost = self._lost
         return "" if lost is None else f"the proxy has been away for {monotonic() - lost[0]:.0f} s: {lost[1]}"

@@ -2,21 +2,32 @@
 
 import json
 import sys
+from time import sleep
 
 from pydantic_core import from_json
 
+from eventbus._base.deadline import Deadline
+from eventbus._base.printable import printable
 from eventbus.cli.connection import transport_for
+from eventbus.cli.terminal import Paint, Style, wants_colours
 from eventbus.errors import EventTooLarge, InvalidSettings, TooManyValues
+from eventbus.observe.stats import DropReason
 from eventbus.settings import EventBusSettings
+from eventbus.transports.zeromq.transport import ZeroMQTransport
 from eventbus.wire.complexity import has_more_values
 from eventbus.wire.compression import Compressor
 from eventbus.wire.frames import topic_frame
 
+_ANSWER_TIMEOUT_S = 0.3  # as long as a person does not notice
+_POLL_INTERVAL_S = 0.01
+
 _EXAMPLE = '{"type": "started"}'
 
 
-def emit(settings: EventBusSettings, topic: str, text: str) -> None:
-    """Check the event, connect and send it.
+def emit(settings: EventBusSettings, topic: str, text: str) -> bool:
+    """Check the event, connect and send it. Return False if the proxy's allow-list does not permit it.
+
+    A person at a terminal is told what a program would not wait for: that nobody was subscribed, and that it was denied.
 
     Args:
         settings: the settings of the command.
@@ -29,20 +40,47 @@ def emit(settings: EventBusSettings, topic: str, text: str) -> None:
         EventTooLarge, TooManyValues: the event is larger than `max_event_bytes`, or has more than `max_event_values`.
         ProxyUnreachable, HandshakeFailed: the event was not sent.
     """
+    frame, payload = message_of(settings, "emit", topic, text)
+    compressor = Compressor(settings.compression, settings.compression_threshold)
+    with transport_for(settings) as transport:
+        transport.open(settings.connect_timeout)
+        is_told = sys.stderr.isatty()
+        is_heard = not is_told or transport.has_subscriber(frame, _ANSWER_TIMEOUT_S) is not False
+        transport.send(frame, compressor.shrink(payload))
+        if is_told and settings.security.client_keys() is not None and _is_denied(transport):
+            return False  # the transport has logged it
+    if not is_heard:
+        paint = Paint(wants_colours(sys.stderr))
+        print(paint(f"nobody is subscribed to {printable(topic)}: the event went to no one", Style.YELLOW), file=sys.stderr)
+    return True
+
+
+def message_of(settings: EventBusSettings, command: str, topic: str, text: str) -> tuple[bytes, bytes]:
+    """Check the arguments of a command that emits; return the frame of the topic, and the event as JSON.
+
+    Raises:
+        InvalidTopic, InvalidSettings, EventTooLarge, TooManyValues: as `emit`.
+    """
     if not topic:
         raise InvalidSettings("the topic is empty")
     if topic.startswith("{"):
-        raise InvalidSettings("the topic comes before the event: eventbus emit TOPIC EVENT")
+        raise InvalidSettings(f"the topic comes before the event: eventbus {command} TOPIC EVENT")
     frame = topic_frame(topic)
     payload = _json_of(sys.stdin.read() if text == "-" else text)
     if len(payload) > settings.max_event_bytes:
         raise EventTooLarge(topic, len(payload), settings.max_event_bytes)
     if has_more_values(payload, settings.max_event_values):
         raise TooManyValues(topic, settings.max_event_values)
-    compressor = Compressor(settings.compression, settings.compression_threshold)
-    with transport_for(settings) as transport:
-        transport.open(settings.connect_timeout)
-        transport.send(frame, compressor.shrink(payload))
+    return frame, payload
+
+
+def _is_denied(transport: ZeroMQTransport) -> bool:
+    """Whether the proxy says, within a short time, that this client must not publish what it has just published."""
+    deadline = Deadline(_ANSWER_TIMEOUT_S)
+    while not (denied := DropReason.DENIED in transport.drops.counts) and not deadline.passed():
+        transport.open(_ANSWER_TIMEOUT_S)  # which reads what the proxy has told
+        sleep(_POLL_INTERVAL_S)
+    return denied
 
 
 def _json_of(text: str) -> bytes:

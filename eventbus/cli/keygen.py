@@ -1,4 +1,4 @@
-"""``eventbus keygen``: a pair of keys, and what to do with them."""
+"""``eventbus keygen``: makes a pair of keys, and prints where to put them."""
 
 import re
 from pathlib import Path

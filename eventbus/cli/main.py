@@ -1,26 +1,32 @@
 """The command line: ``eventbus COMMAND``.
 
+Arguments are read, and help and completion are printed, with the standard library alone; a command imports what it needs.
+
 Exit statuses: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arguments or settings; 130 interrupted.
 """
 
+import gc
 import os
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
 from itertools import pairwise
 
-from eventbus._base.log import Log
-from eventbus._base.printable import printable
-from eventbus.cli.terminal import escape_unencodable
+from eventbus.cli import arguments as reading
+from eventbus.cli import help as texts
+from eventbus.cli.arguments import Given
+from eventbus.cli.terminal import Paint, escape_unencodable, wants_colours
 from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
-from eventbus.policies import LogFormat
-from eventbus.telemetry import logs
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
 _MAX_ERROR = 2_000  # characters
 
-_log = Log(logs.COMMAND)
+
+def program() -> int:
+    """Be the program ``eventbus``: `main`, at the end of which the process ends."""
+    status = main()
+    gc.freeze()  # what ends with the process need not be collected first, which takes a tenth of a short command's time
+    return status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -32,18 +38,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     if sys.stdout is None:  # the parent process has closed it
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 # until the process ends
-    logs.configure(_likely_log_format(given))
     escape_unencodable(sys.stdout)
     try:
-        if given == ["--version"]:
+        if not given or given[0] in ("-h", "--help"):
+            print(texts.overview(_paint(), texts.width()))
+            return DONE
+        if given[0] in ("-V", "--version"):
+            from importlib.metadata import version
+
             print(f"eventbus {version('eventbus')}")
             return DONE
-        from eventbus.cli.commands import Command, command_of  # here, because Ctrl-C may come while it is imported
-
-        command = command_of(given)
-        if isinstance(command, Command):
-            logs.configure(command.log_format)
-        return FAILED if command.run() is False else DONE
+        try:
+            what = reading.parse(reading.command_of(given[0]), given[1:])
+        except InvalidSettings:
+            _configure_log(given)
+            raise
+        return _run(what, given)
     except BrokenPipeError:  # the reader of our output has read enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the interpreter would complain at exit
         return DONE
@@ -55,14 +65,54 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return INTERRUPTED
 
 
+def _run(what: Given, given: Sequence[str]) -> int:
+    name = what.command.name
+    if what.help:
+        print(texts.command_help(what.command, _paint(), texts.width(), all_settings=what.all_settings))
+        return DONE
+    if name == "completion":
+        from eventbus.cli.completion import script
+
+        print(script(what.text("SHELL")), end="")
+        return DONE
+    if name == "man":
+        from eventbus.cli.manual import page
+
+        print(page(), end="")
+        return DONE
+    if name != "run":  # which is a program of the user's, with a log as that wants it
+        _configure_log(given)
+    from eventbus.cli.commands import COMMANDS  # here, because Ctrl-C may come while it is imported
+
+    try:
+        return FAILED if COMMANDS[name](what) is False else DONE
+    except InvalidSettings:
+        if name == "run":  # it has not become that program
+            _configure_log(given)
+        raise
+
+
+def _paint() -> Paint:
+    return Paint(wants_colours(sys.stdout))
+
+
 def _report(error: Exception, status: int) -> int:
     """Log the error on one line. Return the exit status."""
+    from eventbus._base.log import Log  # all late, because most commands go well
+    from eventbus._base.printable import printable
+    from eventbus.telemetry import logs
+
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)  # without the error's number
-    _log.error("%s", printable(" ".join(text.split()), _MAX_ERROR), error=type(error).__name__, status=status)
+    log = Log(logs.COMMAND)
+    log.error("%s", printable(" ".join(text.split()), _MAX_ERROR), error=type(error).__name__, status=status)
     return status
 
 
-def _likely_log_format(given: Sequence[str]) -> LogFormat:
-    """The log format before the settings are read, which may themselves be wrong."""
+def _configure_log(given: Sequence[str]) -> None:
+    """Configure the log as long as the settings are not read, which may themselves be wrong."""
+    from eventbus.cli.log import configure_log  # late, because help needs no log
+    from eventbus.policies import LogFormat
+
     flag = "--log-format=json" in given or ("--log-format", "json") in pairwise(given)
-    return LogFormat.JSON if flag or os.environ.get("EVENTBUS_LOG_FORMAT") == LogFormat.JSON else LogFormat.TEXT
+    is_json = flag or os.environ.get("EVENTBUS_LOG_FORMAT") == LogFormat.JSON
+    configure_log(LogFormat.JSON if is_json else LogFormat.TEXT)

@@ -15,7 +15,7 @@ def print_settings(settings: EventBusSettings) -> None:
     for path, field in EventBusSettings.fields():
         print(f"# {field.description}")
         value = _as_text(functools.reduce(getattr, path, settings))
-        print(f"{settings.variable(*path)}={value if path[-1] == 'server_public_key' else masked(value)}")
+        print(f"{settings.variable(*path)}={masked(value)}")
 
 
 def _as_text(value: object) -> str:

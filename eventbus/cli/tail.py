@@ -12,7 +12,7 @@ from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.printable import printable
 from eventbus.cli.connection import Outage, transport_for, wanted_topics
 from eventbus.cli.tail_filter import EventFilter
-from eventbus.cli.tail_lines import Received, json_line, text_line
+from eventbus.cli.tail_lines import SHOW_ALL, Hidden, Received, TextLines, json_line
 from eventbus.cli.terminal import Paint, wants_colours
 from eventbus.receive.unpacking import Content, Unpacker
 from eventbus.settings import EventBusSettings
@@ -34,6 +34,7 @@ def tail(
     count: int | None = None,
     since_start: bool = False,
     as_text: bool = False,
+    full: bool = False,
 ) -> None:
     """Subscribe and print events, up to a number of them, or until the client gives up reconnecting.
 
@@ -44,14 +45,16 @@ def tail(
         count: return after this many; None: no limit.
         since_start: print with each event the seconds since the subscriptions took effect.
         as_text: print text for people; False: JSON.
+        full: print in lines of text also what is the same in each, because only that was asked for.
 
     Raises:
         InvalidTopic: a name cannot be a topic.
         ProxyUnreachable, HandshakeFailed, ReconnectFailed: there is no connection to the proxy.
     """
     wanted = wanted_topics(settings, names)
-    render = _for_people(Paint(wants_colours(sys.stdout))) if as_text else json_line
     event_filter = event_filter or EventFilter()
+    hidden = SHOW_ALL if full else Hidden(len(wanted) == 1, event_filter.only_type, event_filter.exact_fields)
+    render = _for_people(TextLines(Paint(wants_colours(sys.stdout)), hidden)) if as_text else json_line
     printed = 0
     with transport_for(settings) as transport:
         for topic in wanted or {b""}:
@@ -141,9 +144,9 @@ def _printable_name(topic: bytes) -> str:
     return printable(topic.decode(errors="backslashreplace"), MAX_TOPIC_BYTES)
 
 
-def _for_people(paint: Paint) -> Callable[[Received], str]:
+def _for_people(lines: TextLines) -> Callable[[Received], str]:
     def render(received: Received) -> str:
         now = datetime.now().astimezone()
-        return text_line(received, f"{now:%H:%M:%S}.{now.microsecond // 1000:03}", paint)
+        return lines.line(received, f"{now:%H:%M:%S}.{now.microsecond // 1000:03}")
 
     return render

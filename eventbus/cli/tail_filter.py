@@ -60,6 +60,16 @@ class EventFilter:
         self._types = tuple(types)  # not a set, because the received type may be unhashable
         self._conditions = tuple(map(Condition.parse, conditions))
 
+    @property
+    def only_type(self) -> bool:
+        """Whether all events that match have the same type."""
+        return len(self._types) == 1
+
+    @property
+    def exact_fields(self) -> frozenset[str]:
+        """The fields that have the same value in all events that match."""
+        return frozenset(condition.path for condition in self._conditions)
+
     def matches(self, event: object) -> bool:
         """Whether to show the event, given as Python reads JSON."""
         if self._types and not (isinstance(event, dict) and event.get("type") in self._types):

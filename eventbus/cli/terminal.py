@@ -13,9 +13,11 @@ _CLEAR_LINE = "\r\x1b[K"
 class Style(StrEnum):
     """The look of a piece of text: parameters of the control sequence SGR (ECMA-48)."""
 
+    BOLD = "1"
     DIM = "2"
     RED = "1;31"
     GREEN = "32"
+    YELLOW = "33"
     CYAN = "36"
 
 

@@ -24,11 +24,11 @@ _logger = logging.getLogger("eventbus")
 
 _SPARKS = "▁▂▃▄▅▆▇█"
 _UNITS = ("B", "kB", "MB", "GB", "TB")
-_GAP = 2  # columns between two others
+_GAP_COLUMNS = 2  # columns between two others
 _FIGURES = "EVENTS/S", "BYTES/S", "EVENTS", "LAST SEEN"
 _MIN_NAME_COLUMNS, _MIN_TREND_COLUMNS = 16, 8
 _HEADING_LINES = 4  # lines below the summary that are no rows
-_MAX_NAME = 60  # characters
+_MAX_NAME_CHARACTERS = 60
 _PIPE_COLUMNS = 160
 
 type _Row = tuple[str, Line]  # its name and its figures
@@ -86,7 +86,7 @@ def _rows(snapshot: Snapshot) -> tuple[list[_Row], list[_Row]]:
 
 
 def _fitting(topics: int, publishers: int, lines: int) -> tuple[int, int]:
-    """How many rows of each table fit into these lines; one table gets the lines that the other does not need."""
+    """Divide these lines among the tables; one table gets the lines that the other does not need."""
     for_publishers = min(publishers, max(1, lines // 2, lines - topics))
     return min(topics, max(1, lines - for_publishers)), for_publishers
 
@@ -98,22 +98,24 @@ def _figures(line: Line) -> tuple[str, str, str, str]:
 def _columns(rows: Sequence[_Row], width: int) -> _Columns:
     """The widths for both tables. Figures are never cut off; names and trends share the rest."""
     figures = [max(map(len, texts)) for texts in zip(_FIGURES, *(_figures(line) for _, line in rows), strict=True)]
-    longest = max([_MIN_NAME_COLUMNS, *(min(_MAX_NAME, len(printable(name, _MAX_NAME))) for name, _ in rows)])
-    room = width - sum(figures) - _GAP * (len(figures) + 1)
+    longest = max(
+        [_MIN_NAME_COLUMNS, *(min(_MAX_NAME_CHARACTERS, len(printable(name, _MAX_NAME_CHARACTERS))) for name, _ in rows)]
+    )
+    room = width - sum(figures) - _GAP_COLUMNS * (len(figures) + 1)
     bars = min(HISTORY, max(_MIN_TREND_COLUMNS, room - longest))
     return min(longest, max(_MIN_NAME_COLUMNS, room - bars)), figures, bars
 
 
 def _table(heading: str, rows: Sequence[_Row], columns: _Columns) -> Table:
     name_width, figure_widths, bars = columns
-    table = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="dim")
+    table = Table(box=None, padding=(0, _GAP_COLUMNS, 0, 0), pad_edge=False, header_style="dim")
     table.add_column(heading, no_wrap=True, overflow="ellipsis", width=name_width)
     for name, width in zip(_FIGURES, figure_widths, strict=True):
         table.add_column(name, no_wrap=True, justify="right", width=width)
     table.add_column("TREND", no_wrap=True, overflow="crop", width=bars, style="green")
     for name, line in rows:
         table.add_row(
-            Text(printable(name, _MAX_NAME), style="cyan"),
+            Text(printable(name, _MAX_NAME_CHARACTERS), style="cyan"),
             *_figures(line),
             sparkline(line.history, bars),
             style="" if line.events_per_second else "dim",

@@ -1,6 +1,7 @@
 """Emitting, except for a single event of a client without observers: `EventBusClient.emit_event` sends that itself."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from eventbus.emit.topics import Topics
@@ -94,7 +95,7 @@ class Emitter:
         return shrunk
 
     def send_large(self, frame: bytes, payload: bytes) -> None:
-        """Send a payload larger than `as_it_is` of an event that only counting hooks are told of."""
+        """Send a payload larger than `as_it_is` of an event that only counting hooks get."""
         if self._transport.send(frame, self.shrink(frame, payload)):
             self._hooks.emitting[frame](len(payload), 1)
 
@@ -107,9 +108,26 @@ class Emitter:
         else:
             self._send_one(event, topic, NO_HEADERS)
 
+    def emit_with(self, headers: Headers, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic) -> None:
+        """Send one event through all middleware, and tell hooks of it.
+
+        It is sent with these headers, whatever middleware does to them: a service may have a ``correlation-id`` of its own.
+        """
+        if not self._middleware:
+            self._send_one(event, topic, headers)
+            return
+
+        def emit(emission: Emission) -> None:
+            self._emit_now(replace(emission, headers={**emission.headers, **headers}))
+
+        self._emit_through(emit, Emission((event,), topic, headers))
+
     def emit(self, emission: Emission) -> None:
         """Send events through all middleware, and tell hooks of what was sent."""
-        emit: EmitNext = self._emit_now  # a new chain each time, because a stored one would be a reference cycle
+        self._emit_through(self._emit_now, emission)
+
+    def _emit_through(self, emit: EmitNext, emission: Emission) -> None:
+        # A new chain each time, because a stored one would be a reference cycle.
         for one in reversed(self._middleware):
             emit = around(one.emit, emit)
         emit(emission)

@@ -5,14 +5,16 @@ letter when all attempts have failed, each of which may take five seconds.
 """
 
 from eventbus.handle.current import current_headers, current_topic
-from eventbus.handle.marks import on
+from eventbus.handle.marks import answers, every, on
 from eventbus.handle.middleware import Delivery, Emission, Middleware
 
 __all__ = [
     "Delivery",
     "Emission",
     "Middleware",
+    "answers",
     "current_headers",
     "current_topic",
+    "every",
     "on",
 ]

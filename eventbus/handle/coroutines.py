@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from eventbus._base.deadline import Deadline
 
-    # Called with the coroutine's exception or None, and with how many seconds it ran.
-    type Done = Callable[[BaseException | None, float], None]
+    # Called with the coroutine's exception or None, with how many seconds it ran, and with what it returned.
+    type Done = Callable[[BaseException | None, float, object], None]
 
 MAX_IN_FLIGHT = 1_000
 
@@ -54,7 +54,7 @@ class CoroutineRunner:
         self._changed = Condition()
         self._in_flight = 0
         self._refusing = False
-        self._tasks: set[asyncio.Task[None]] = set()  # asyncio itself keeps only weak references to them
+        self._tasks: set[asyncio.Task[object]] = set()  # asyncio itself keeps only weak references to them
         self._given: asyncio.AbstractEventLoop | None = None
         self._own: _LoopThread | None = None
 
@@ -69,11 +69,17 @@ class CoroutineRunner:
         with self._changed:
             self._refusing = False
 
-    def submit(self, coroutine: Coroutine[object, object, object], done: Done) -> None:
-        """Start the coroutine. `done` is called with its exception or None and its duration, on the loop's thread."""
+    def submit(self, coroutine: Coroutine[object, object, object], done: Done, *, wait: bool = True) -> None:
+        """Start the coroutine. `done` is called with its exception or None and its duration, on the loop's thread.
+
+        Args:
+            coroutine: what is to be run.
+            done: called once.
+            wait: whether to wait while too many are in flight; False: the caller limits them, and may be on the loop.
+        """
         with self._changed:
             refusal: Exception
-            self._changed.wait_for(lambda: self._in_flight < MAX_IN_FLIGHT or self._refusing)
+            self._changed.wait_for(lambda: not wait or self._in_flight < MAX_IN_FLIGHT or self._refusing)
             if not self._refusing:
                 try:
                     loop = self._given or (self._own or self._start_own()).loop
@@ -86,14 +92,14 @@ class CoroutineRunner:
             else:
                 refusal = ClientClosing()
         coroutine.close()
-        done(refusal, 0.0)
+        done(refusal, 0.0, None)
 
     def idle(self) -> bool:
         """Whether nothing is in flight."""
         return self._in_flight == 0
 
     def under_way(self, resting: Collection[asyncio.Task[Any]]) -> int:
-        """How many are in flight, without those whose task is among these."""
+        """The number in flight, without those whose task is among these."""
         with self._changed:
             return self._in_flight - len(self._tasks.intersection(resting))
 
@@ -107,7 +113,7 @@ class CoroutineRunner:
             self._refusing = True
             self._changed.notify_all()
             own, self._own = self._own, None
-            inside = (own is not None and own.is_current()) or (self._given is not None and running_loop() is self._given)
+            inside = (own is not None and own.is_current()) or self._is_on_given_loop()
             if not inside:
                 to_clean_up = min(_CLEAN_UP_S, deadline.left() / 4) if own is not None else 0.0
                 self._changed.wait_for(self.idle, deadline.left() - to_clean_up)
@@ -118,12 +124,20 @@ class CoroutineRunner:
                 own.join(deadline.left())  # cancelled tasks may clean up, within the deadline
         return left
 
+    def is_inside(self) -> bool:
+        """Whether this is the thread of the loop that runs them."""
+        own = self._own
+        return (own is not None and own.is_current()) or self._is_on_given_loop()
+
     def retire(self) -> None:
         """End the own loop when the coroutines in flight have finished. A later coroutine gets a new loop."""
         with self._changed:
             own, self._own = self._own, None
         if own is not None:
             own.end(cancel=False)
+
+    def _is_on_given_loop(self) -> bool:
+        return self._given is not None and running_loop() is self._given
 
     def _start_own(self) -> _LoopThread:
         self._own = _LoopThread()
@@ -132,16 +146,17 @@ class CoroutineRunner:
     def _start(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[object, object, object], done: Done) -> None:
         began = perf_counter()
 
-        async def guarded() -> None:
+        async def guarded() -> object:
             try:
-                await coroutine
+                return await coroutine
             except SystemExit as error:  # asyncio would end the loop, and all other handlers with it
                 raise RuntimeError("a handler called sys.exit()") from error
 
-        def finished(task: asyncio.Task[None]) -> None:
+        def finished(task: asyncio.Task[object]) -> None:
             self._tasks.discard(task)
             coroutine.close()  # has an effect only if it was cancelled before its first step
-            done(_outcome(task), perf_counter() - began)
+            error = _outcome(task)
+            done(error, perf_counter() - began, task.result() if error is None else None)
             with self._changed:
                 self._in_flight -= 1
                 self._changed.notify_all()
@@ -151,7 +166,7 @@ class CoroutineRunner:
         task.add_done_callback(finished)
 
 
-def _outcome(task: asyncio.Task[None]) -> BaseException | None:
+def _outcome(task: asyncio.Task[object]) -> BaseException | None:
     if task.cancelled():
         import asyncio
 

@@ -8,6 +8,7 @@ from eventbus.events import BaseEventTopic
 from eventbus.exports import public
 from eventbus.handle.middleware import Delivery, Emission, HandleNext, HandleNextAsync, Middleware
 from eventbus.wire.frames import MAX_TOPIC_BYTES
+from eventbus.wire.requests import REPLY_TO
 
 _REASON, _TOPIC, _HANDLER = "dead-letter-reason", "dead-letter-topic", "dead-letter-handler"
 _MAX_CHARACTERS = 500  # of a reason and of a handler's name: all headers together are limited to 8 KiB
@@ -73,7 +74,9 @@ class DeadLetter(Middleware):
         }
         try:
             try:
-                delivery.emit(Emission((delivery.event,), self.topic, {**delivery.headers, **headers}))
+                # Without `reply-to`: the request has failed, and nobody shall answer its dead letter.
+                came = {name: value for name, value in delivery.headers.items() if name != REPLY_TO}
+                delivery.emit(Emission((delivery.event,), self.topic, {**came, **headers}))
             except InvalidHeaders:
                 delivery.emit(Emission((delivery.event,), self.topic, headers))
         except Exception as failure:

@@ -1,4 +1,4 @@
-"""Marking methods and functions as handlers with `@on`, and finding the marked members of a class or module again.
+"""Marking methods and functions with `@on`, `@answers` and `@every`, and finding the marked members again.
 
 Marking registers nothing. The mark stays on the function, and the container looks for it on the objects of a service when
 that starts. So a class may have several instances, and a test may import a service without a bus.
@@ -6,33 +6,59 @@ that starts. So a class may have several instances, and a test may import a serv
 
 import inspect
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial, partialmethod
 from types import ModuleType
-from typing import Any
+from typing import Any, Concatenate, Protocol, overload
 
 from eventbus.errors import InvalidHandler
-from eventbus.events import BaseEventTopic, BaseEventType
+from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.exports import public
 from eventbus.handle.annotations import classes_in, evaluated, is_protocol
+from eventbus.handle.handler_options import PLAIN, HandlerOptions
+from eventbus.handle.middleware import Middleware
+from eventbus.wire.starts import start_of
+from eventbus.wire.unions import generic_of, type_values
 
 _MARKS = "__eventbus_marks__"
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """The arguments of one `@on(...)`.
+    """The arguments of one `@on(...)` or `@answers(...)`.
 
     Attributes:
         types: the event types that the handler is called for.
         topic: the one topic on which it is called; None for every topic that the client is subscribed to.
         module: the name of the module in which the decorator stands.
+        options: how the handler is called.
+        event_class: it is called for events of this class only; None: for all that have one of the types.
+        period: of `@every`, which is for no events.
+        start: where the subscription to the topic begins; None: where those of the client begin.
     """
 
     types: tuple[BaseEventType, ...]
     topic: BaseEventTopic | None
     module: str = field(default="", compare=False)
+    options: HandlerOptions = PLAIN
+    event_class: type[BaseEvent[Any]] | None = None
+    period: "Period | None" = None
+    start: str | datetime | timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """The arguments of one `@every(...)`.
+
+    Attributes:
+        seconds: from the beginning of one call to that of the next.
+        delay: seconds from the start of the container to the first call.
+    """
+
+    seconds: float
+    delay: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +66,7 @@ class Handler:
     """A marked method or function, bound and ready to be called.
 
     Attributes:
-        callback: takes the event.
+        callback: takes the event, or nothing if it is marked with `@every`.
         marks: one for each of its ``@on``, the outermost first.
     """
 
@@ -48,47 +74,251 @@ class Handler:
     marks: tuple[Mark, ...]
 
 
-# `Callable[..., Any]` in the bound, not on a parameter: the decorator hands back exactly the type that it was given.
+class Marker[Event](Protocol):
+    """What `@on` with event classes returns: takes handlers of these events only, and hands them back."""
+
+    @overload
+    def __call__[Owner, Result, **More](
+        self, method: Callable[Concatenate[Owner, Event, More], Result], /
+    ) -> Callable[Concatenate[Owner, Event, More], Result]: ...
+    @overload
+    def __call__[Result, **More](
+        self, function: Callable[Concatenate[Event, More], Result], /
+    ) -> Callable[Concatenate[Event, More], Result]: ...
+
+
+# `Callable[..., Any]` in the bound, not on a parameter: the decorator hands back exactly the type that it was given. With
+# event types, `key` and `where` get an event whose class the type does not tell. One overload for each number of classes,
+# because mypy would make their common base class of several.
+@overload
+def on[Marked: Callable[..., Any]](
+    *types: BaseEventType,
+    topic: BaseEventTopic | None = None,
+    start: str | datetime | timedelta | None = None,
+    concurrency: int | None = None,
+    key: Callable[[Any], object] | None = None,
+    where: Callable[[Any], object] | None = None,
+    middleware: Iterable[Middleware] = (),
+) -> Callable[[Marked], Marked]: ...
+@overload
+def on[One: BaseEvent[Any]](
+    event_class: type[One],
+    /,
+    *,
+    topic: BaseEventTopic | None = None,
+    start: str | datetime | timedelta | None = None,
+    concurrency: int | None = None,
+    key: Callable[[One], object] | None = None,
+    where: Callable[[One], object] | None = None,
+    middleware: Iterable[Middleware] = (),
+) -> Marker[One]: ...
+@overload
+def on[One: BaseEvent[Any], Two: BaseEvent[Any]](
+    event_class: type[One],
+    other: type[Two],
+    /,
+    *,
+    topic: BaseEventTopic | None = None,
+    start: str | datetime | timedelta | None = None,
+    concurrency: int | None = None,
+    key: Callable[[One | Two], object] | None = None,
+    where: Callable[[One | Two], object] | None = None,
+    middleware: Iterable[Middleware] = (),
+) -> Marker[One | Two]: ...
+@overload
+def on[One: BaseEvent[Any], Two: BaseEvent[Any], Three: BaseEvent[Any]](
+    event_class: type[One],
+    other: type[Two],
+    third: type[Three],
+    /,
+    *,
+    topic: BaseEventTopic | None = None,
+    start: str | datetime | timedelta | None = None,
+    concurrency: int | None = None,
+    key: Callable[[One | Two | Three], object] | None = None,
+    where: Callable[[One | Two | Three], object] | None = None,
+    middleware: Iterable[Middleware] = (),
+) -> Marker[One | Two | Three]: ...
+@overload
+def on[Event: BaseEvent[Any]](
+    *event_classes: type[Event],
+    topic: BaseEventTopic | None = None,
+    start: str | datetime | timedelta | None = None,
+    concurrency: int | None = None,
+    key: Callable[[Event], object] | None = None,
+    where: Callable[[Event], object] | None = None,
+    middleware: Iterable[Middleware] = (),
+) -> Marker[Event]: ...
 @public
-def on[Marked: Callable[..., Any]](*types: BaseEventType, topic: BaseEventTopic | None = None) -> Callable[[Marked], Marked]:
+def on(
+    *types: Any,
+    topic: BaseEventTopic | None = None,
+    start: str | datetime | timedelta | None = None,
+    concurrency: int | None = None,
+    key: Callable[[Any], object] | None = None,
+    where: Callable[[Any], object] | None = None,
+    middleware: Iterable[Middleware] = (),
+) -> Callable[[Any], Any]:
     """Mark a function or method as the handler of events of these types.
 
     The handler is called with the event as its only argument; it may be ``async``. Decorators may be stacked in any order
     and repeated; a method that overrides a marked one is a handler too. It works on methods, static and class methods, and
     on functions, partials and callable objects of wired modules.
 
+    Without `concurrency` a handler that is not ``async`` is called on the consumer's thread, one event after the other, and
+    up to a thousand calls of an ``async`` one run at once.
+
     Args:
-        types: one or more members of the service's event type enum.
+        types: one or more members of the service's event type enum; or event classes, each of which stands for the types
+            that its field ``type`` allows.
         topic: call it only for events of this topic. None: for every topic that the client is subscribed to.
+        start: where the topic begins: ``"last"`` for the newest stored event and all that follow, ``"all"``, a time, or how
+            long ago, such as ``"10m"``; see `EventBusClient.subscribe`. All handlers of the topic get what it begins with.
+            None: as the client's option `start` says.
+        concurrency: how many calls may run at once: of an ``async`` handler on the event loop, of another one in so many
+            threads. Up to 1,000 more wait.
+        key: events for which this function returns the same are handled one after the other, in the order in which they
+            came; those for which it returns None have no order. Only with `concurrency`; without a key nothing has an order.
+        where: call it only for events for which this function returns something true.
+        middleware: what is called around this handler only, inside of the client's middleware, the outermost first.
 
     Raises:
-        InvalidHandler: no type is given, or something else than event types and a topic; or what is decorated is a class, or
-            cannot be called or marked.
+        InvalidHandler: no type is given, or something else than event types or classes and a topic; an option makes no
+            sense; a start has no topic; or what is decorated is a class, or cannot be called or marked.
+        InvalidSettings: the start is no time.
     """
-    if not types or not all(isinstance(event_type, BaseEventType) for event_type in types):
-        raise InvalidHandler(f"@on needs members of an event type enum, such as @on(MyEventType.started), not {types!r}")
+    if start is not None and topic is None:
+        raise InvalidHandler(f"@on(start={start!r}) needs a topic that begins there: @on(…, topic=…, start=…)")
+    if start is not None:
+        start_of(start)
+    options = HandlerOptions.of(concurrency=concurrency, key=key, where=where, middleware=middleware)
+    return _marking("@on", types, topic, options, start)
+
+
+# The bound as above.
+@public
+def answers[Marked: Callable[..., Any]](
+    *types: BaseEventType | type[BaseEvent[Any]],
+    topic: BaseEventTopic | None = None,
+    concurrency: int | None = None,
+    key: Callable[[Any], object] | None = None,
+    where: Callable[[Any], object] | None = None,
+    middleware: Iterable[Middleware] = (),
+) -> Callable[[Marked], Marked]:
+    """Mark a function or method as the handler that answers requests of these types; see `EventBusClient.request`.
+
+    It is a handler as with `@on`, and what it returns goes to the asker: a pydantic model, or anything else that pydantic
+    can write as JSON. What it raises goes there, too, as the name and the text of the error, and is logged as with every
+    handler. An event of such a type that is no request is handled, too; what the handler returns for it is dropped.
+
+    Args:
+        types: one or more members of the service's event type enum, or event classes; see `on`.
+        topic: answer only requests on this topic. None: on every topic that the client is subscribed to.
+        concurrency: as with `on`, as are the others. A request for which `where` is false gets no answer from this handler.
+
+    Raises:
+        InvalidHandler: as `on`.
+    """
+    options = HandlerOptions.of(answers=True, concurrency=concurrency, key=key, where=where, middleware=middleware)
+    return _marking("@answers", types, topic, options)
+
+
+# The bound as above.
+@public
+def every[Marked: Callable[..., Any]](seconds: float, *, delay: float = 0.0) -> Callable[[Marked], Marked]:
+    """Mark a method, or a function of a wired module, that a running container calls every so many seconds.
+
+    It is called without arguments, and may be ``async``: then it runs on the event loop that runs ``async`` handlers,
+    otherwise in a thread of its own. Calls do not overlap: if one takes longer than the period, those that should have begun
+    meanwhile are left out. What it raises is logged, and it is called again at the next time. When the container stops, no
+    further call begins, and one that is going on is waited for.
+
+    Args:
+        seconds: from the beginning of one call to the beginning of the next.
+        delay: seconds from the start of the container, with all handlers attached, to the first call.
+
+    Raises:
+        InvalidHandler: the period is not positive, the delay is negative, or what is decorated cannot be marked (see `on`).
+    """
+    if not (isinstance(seconds, int | float) and seconds > 0 and isinstance(delay, int | float) and delay >= 0):
+        raise InvalidHandler(f"@every({seconds!r}, delay={delay!r}): a period is a positive number of seconds")
+    return _decorator("@every", lambda module: [Mark((), None, module, period=Period(seconds, delay))])
+
+
+def _marking[Marked: Callable[..., Any]](
+    name: str,
+    wanted: tuple[object, ...],
+    topic: BaseEventTopic | None,
+    options: HandlerOptions,
+    start: str | datetime | timedelta | None = None,
+) -> Callable[[Marked], Marked]:
+    """Return the decorator that leaves marks. To be called by what stands in the code of the service."""
+    types: list[BaseEventType] = []
+    classes: list[tuple[type[BaseEvent[Any]], tuple[BaseEventType, ...]]] = []
+    for one in wanted:
+        if isinstance(one, BaseEventType):
+            types.append(one)
+        elif isinstance(one, type) and issubclass(one, BaseEvent):
+            classes.append((one, _types_of(one, name)))
+        else:
+            types, classes = [], []
+            break
+    if not (types or classes):
+        raise InvalidHandler(
+            f"{name} needs members of an event type enum, such as {name}(MyEventType.started), or event classes, "
+            f"not {wanted!r}"
+        )
     if topic is not None and not isinstance(topic, BaseEventTopic):
-        raise InvalidHandler(f"@on(topic=…) needs a member of a topic enum, not {topic!r}")
+        raise InvalidHandler(f"{name}(topic=…) needs a member of a topic enum, not {topic!r}")
+
+    def marks(module: str) -> list[Mark]:
+        of_types = [Mark(tuple(types), topic, module, options, start=start)] if types else []
+        return of_types + [Mark(of_class, topic, module, options, cls, start=start) for cls, of_class in classes]
+
+    return _decorator(name, marks)
+
+
+def _decorator[Marked: Callable[..., Any]](name: str, marks: Callable[[str], list[Mark]]) -> Callable[[Marked], Marked]:
+    """Return a decorator that leaves the marks that this function makes of the name of the module in which it stands."""
 
     def decorate(marked: Marked) -> Marked:
         # A decorator without functools.wraps hides the module of what it wraps, so the mark keeps that.
-        mark = Mark(types, topic, sys._getframe(1).f_globals.get("__name__", ""))
+        module = sys._getframe(1).f_globals.get("__name__", "")
         target = _carrier(marked)
         if isinstance(target, type) or not (callable(target) or isinstance(target, partialmethod)):
             kind = (
                 "a class: decorate its methods" if isinstance(target, type) else "not a function, method or callable object"
             )
-            raise InvalidHandler(f"@on cannot mark {callback_name(target)}, which is {kind}")
+            raise InvalidHandler(f"{name} cannot mark {callback_name(target)}, which is {kind}")
         # A new tuple each time: wrappers made by functools.wraps share their __dict__ entries with what they wrap.
         try:
-            setattr(target, _MARKS, (mark, *_marks(target)))
+            setattr(target, _MARKS, (*marks(module), *_marks(target)))
         except AttributeError:
             raise InvalidHandler(
-                f"@on cannot mark {callback_name(target)}, which has no room for attributes: wrap it in a function"
+                f"{name} cannot mark {callback_name(target)}, which has no room for attributes: wrap it in a function"
             ) from None
         return marked
 
     return decorate
+
+
+def widest_starts(marks: Iterable[Mark]) -> dict[BaseEventTopic, str | datetime | timedelta]:
+    """Where topics begin: if several handlers of a topic say it, where the most events are."""
+    found: dict[BaseEventTopic, str | datetime | timedelta] = {}
+    for mark in marks:
+        if mark.topic is not None and mark.start is not None:
+            known = found.setdefault(mark.topic, mark.start)
+            if start_of(mark.start).rank < start_of(known).rank:
+                found[mark.topic] = mark.start
+    return found
+
+
+def _types_of(cls: type[BaseEvent[Any]], name: str) -> tuple[BaseEventType, ...]:
+    """The types that events of a class may have."""
+    found = tuple(value for value in type_values(cls) if isinstance(value, BaseEventType))
+    if not found:
+        raise InvalidHandler(f"{name}({cls.__name__}): the class does not say which types its events have")
+    return found
 
 
 def handlers_of(target: object) -> list[Handler]:
@@ -151,10 +381,44 @@ def check_event_class(callback: Callable[..., object], event_classes: tuple[type
     if parameter is None or parameter.annotation is parameter.empty:
         return
     wanted = list(classes_in(evaluated(parameter.annotation, _function_of(callback))))
-    if any(is_protocol(cls) or issubclass(event_class, cls) for cls in wanted for event_class in event_classes):
+    if any(is_protocol(cls) or issubclass(event_class, generic_of(cls)) for cls in wanted for event_class in event_classes):
         return
     shown, known = (" | ".join(cls.__name__ for cls in classes) for classes in (wanted, event_classes))
     raise InvalidHandler(f"{callback_name(callback)} takes `{parameter.name}: {shown}`, but gets events of class {known}")
+
+
+def check_mark(callback: Callable[..., object], mark: Mark, event_classes: tuple[type, ...]) -> None:
+    """Raise `InvalidHandler` if a handler that is marked with an event class would get events of others.
+
+    Args:
+        callback: the handler.
+        mark: one of its marks.
+        event_classes: the classes that events of one type of the mark may have on this bus.
+    """
+    if mark.event_class is None:
+        return
+    others = [cls.__name__ for cls in event_classes if not issubclass(cls, generic_of(mark.event_class))]
+    if others:
+        raise InvalidHandler(
+            f"{callback_name(callback)} is for events of class {mark.event_class.__name__}, but on this bus an event of "
+            f"such a type may be a {' or a '.join(others)}: mark it with the type, and annotate `event` with all of them"
+        )
+
+
+def check_result(callback: Callable[..., object]) -> None:
+    """Raise `InvalidHandler` if the callback, which answers nothing, says by its annotation that it returns an event."""
+    try:
+        annotation = inspect.signature(callback, follow_wrapped=False).return_annotation
+    except ValueError:
+        return
+    if annotation in (inspect.Signature.empty, None):
+        return
+    events = [cls for cls in classes_in(evaluated(annotation, _function_of(callback))) if issubclass(cls, BaseEvent)]
+    if events:
+        raise InvalidHandler(
+            f"{callback_name(callback)} returns {events[0].__name__}, which nobody gets: emit it, or mark the handler with "
+            "@answers"
+        )
 
 
 def callback_name(callback: object) -> str:
@@ -177,7 +441,7 @@ def is_async(callback: Callable[..., object]) -> bool:
 
 
 def _carrier(member: object) -> object:
-    """What carries the marks of a class member. Wiring replaces static and class methods, and keeps the function inside."""
+    """The carrier of a class member's marks. Wiring replaces static and class methods, and keeps the function inside."""
     return member.__func__ if isinstance(member, staticmethod | classmethod) else member
 
 

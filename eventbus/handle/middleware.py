@@ -5,6 +5,7 @@ the outermost. Ready to use are `eventbus.Retry`, `eventbus.DeadLetter` and `eve
 """
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from eventbus.wire.headers import NO_HEADERS, Headers
 @public
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """What one call of `emit_event` or `emit_events` is about to send. `dataclasses.replace` makes a changed copy.
+    """One call of `emit_event` or `emit_events`, about to be sent. `dataclasses.replace` makes a changed copy.
 
     Attributes:
         events: the arguments of the call, one or many.
@@ -76,6 +77,13 @@ class Middleware:
     def emit(self, emission: Emission, call_next: EmitNext) -> None:
         """Wrap emitting, on the caller's thread; `call_next` returns when the transport has accepted them, or raises."""
         call_next(emission)
+
+    def request(self, topic: str) -> AbstractContextManager[object]:
+        """Return what is entered around a whole request, from emitting it to reading its answers.
+
+        It is entered and left in the thread or task that asks. `emit` is called inside of it, for the request.
+        """
+        return nullcontext()
 
     def handle(self, delivery: Delivery, call_next: HandleNext) -> object:
         """Wrap a handler, on the consumer thread: while this waits, no other event is handled."""

@@ -22,7 +22,14 @@ class WrappedHandler:
         middleware: called around the handler, the outermost first.
         hooks: told the outcome. For an ``async`` handler, the code that runs the coroutine does that by `tell`.
         emit: what deliveries emit through.
+
+    Attributes:
+        name: the handler's qualified name with its module.
+        is_async: whether calling it returns a coroutine.
+        answers: whether somebody may get what it returns.
     """
+
+    answers = False
 
     def __init__(
         self,
@@ -38,15 +45,16 @@ class WrappedHandler:
         self._add_duration = hooks.handling(topic, self.name)
         self._emit = emit
         self._callback = callback
+        self.is_async = is_async(callback)
         middleware = tuple(middleware)
         if middleware:
-            self._handle = self._chain_async(middleware) if is_async(callback) else self._chain(middleware)
+            self._handle = self._chain_async(middleware) if self.is_async else self._chain(middleware)
             self._run: Callable[[BaseEvent[Any]], object] = self._deliver
         else:
             self._run = callback
 
     def call(self, event: BaseEvent[Any]) -> object:
-        """Call the handler. Returns a coroutine that has to be awaited if the handler is ``async``, else None."""
+        """Call the handler. Returns a coroutine that has to be awaited if the handler is ``async``, else what it returns."""
         started = perf_counter()
         try:
             result = self._run(event)
@@ -60,7 +68,7 @@ class WrappedHandler:
             self._add_duration(duration)
         if self._hooks.each_handled is not None:
             self._hooks.each_handled(self._topic, event, self.name, duration)
-        return None
+        return result
 
     def tell(self, event: BaseEvent[Any], duration: float, error: BaseException | None) -> None:
         """Tell hooks the outcome of a call that took `duration` seconds."""
@@ -103,8 +111,9 @@ class WrappedHandler:
 
 
 def wrapper_of(callback: Callable[..., object]) -> WrappedHandler | None:
-    """Return the wrapped handler that this is the `call` of, if it is one."""
+    """Return the wrapped handler that this is the `call` of, if it is one; also if its options are in between."""
     owner = getattr(callback, "__self__", None)
+    owner = getattr(owner, "handler", owner)
     return owner if isinstance(owner, WrappedHandler) else None
 
 

@@ -64,6 +64,9 @@ class EventBusHook:
     def handler_failed(self, topic: str, event: BaseEvent[Any], handler: str, duration: float, error: BaseException) -> None:
         """A handler has raised through all middleware around it, or was cancelled. The arguments are those of `handled`."""
 
+    def periodic_failed(self, name: str, duration: float, error: BaseException) -> None:
+        """A method that is marked with `@every` has raised, after `duration` seconds. It is called again in its time."""
+
     def rejected(self, reason: RejectReason, count: int) -> None:
         """The client has rejected `count` messages, or elements of packed messages, that were no event of its class."""
 
@@ -153,6 +156,7 @@ class Hooks:
         self.received = self._calls("received")
         self.handled = self._calls("handled")
         self.handler_failed = self._calls("handler_failed")
+        self.periodic_failed = self._calls("periodic_failed")
         self.rejected = self._calls("rejected")
         self.dropped = self._calls("dropped")
         self.lost = self._calls("lost")
@@ -177,7 +181,7 @@ class Hooks:
 
 
 class _Emitting(dict[bytes, AddVolume]):
-    """For the frame of each topic what counts its emitted events; made when it is first looked up."""
+    """The functions that count emitted events, by the frame of the topic; made when first looked up."""
 
     def __init__(self, emitting: Sequence[Callable[[str], AddVolume]]) -> None:
         super().__init__()
@@ -253,7 +257,7 @@ def _together(calls: Sequence[HookCall]) -> HookCall | None:
 
 
 def _volumes(topics: Sequence[bytes], payloads: Sequence[bytes]) -> Iterable[tuple[bytes, int, int]]:
-    """For each topic, the bytes of its payloads and how many there are."""
+    """The bytes and the number of the payloads of each topic."""
     if topics and topics.count(topics[0]) == len(topics):  # nearly always; count() and map() loop in C
         return [(topics[0], sum(map(len, payloads)), len(topics))]
     sizes: dict[bytes, list[int]] = {}

@@ -76,11 +76,15 @@ class Status:
         self._failure = failure
         self._proven_at: float | None = None
         self._degraded_at = 0.0
-        self._troubled = False  # whether the log has told of trouble from which the client has not recovered
+        self._troubled = False  # whether the log has reported trouble from which the client has not recovered
         self._listeners: tuple[weakref.ref[Listener], ...] = ()
         self._kept: set[Listener] = set()
         self._unreported: deque[tuple[StateChange, list[Listener]]] = deque()
         self._reporting = False
+
+    def name_client(self, name: str) -> None:
+        """Write the client's name into the lines of the log from now on."""
+        self._log = Log(endpoints=self.endpoints, client_name=name)
 
     @property
     def state(self) -> ClientState:
@@ -141,7 +145,7 @@ class Status:
 
     @property
     def failure(self) -> EventBusError | None:
-        """Why the transport has given up, as a new error each time; None if it has not."""
+        """The reason why the transport has given up, as a new error each time; None if it has not."""
         failure = self._failure
         return None if failure is None else failure()
 
@@ -161,7 +165,7 @@ class Status:
             return noted
 
     def note_trouble(self) -> bool:
-        """Note that the log tells of trouble; return False, and note nothing, if the state is not CONNECTING any more."""
+        """Note that the log reports trouble; return False, and note nothing, if the state is not CONNECTING any more."""
         with self._changed:
             connecting = self._state is ClientState.CONNECTING and self.diagnosis is None
             self._troubled = self._troubled or connecting

@@ -16,7 +16,7 @@ MAX_UNKNOWN_TYPES = 100  # types of events that are counted one by one
 
 @public
 class DropReason(StrEnum):
-    """Why an event was dropped."""
+    """The reason why an event was dropped."""
 
     RECEIVE_BUFFER = "receive_buffer"
     """The receive buffer was full, and the service reads it. The event's callbacks were called all the same."""
@@ -34,10 +34,13 @@ class DropReason(StrEnum):
     """It waited for the proxy, or was sent to it, and the proxy accepts no payload as large as its own."""
     CLOSED = "closed"
     """It was kept while no proxy was connected, and the client was closed before one was."""
+    UNWANTED_ANSWER = "unwanted_answer"
+    """An answer for which nobody waits: another answerer was faster, the request's time was up, or the asker has gone."""
 
 
 # The log's text, with the settings to change. UNREAD has none, because a service with callbacks only does nothing wrong.
-# DENIED has none, because the transport logs each denial with its topic.
+# DENIED has none, because the transport logs each denial with its topic. UNWANTED_ANSWER has none, because several services
+# may answer the same request.
 _TEXTS = {
     DropReason.RECEIVE_BUFFER: "received events: receive buffer full (EVENTBUS_RECEIVE_BUFFER, EVENTBUS_RECEIVE_POLICY)",
     DropReason.STOPPED: "received events: consumer stopped before their callbacks were called (EVENTBUS_CLOSE_TIMEOUT)",
@@ -51,7 +54,7 @@ _TEXTS = {
 @public
 @dataclass(frozen=True, slots=True)
 class EventBusStats:
-    """What a client has done with events since it was created, at one moment.
+    """The counts of a client at one moment, since it was created.
 
     Attributes:
         emitted: events handed to the transport.
@@ -63,7 +66,7 @@ class EventBusStats:
         lost: events that a numbering publisher sent and that never arrived here.
         repeated: messages that their publisher sent again after it had lost its connection, and that were skipped.
         rejects: `rejected` by reason, without the reasons that have not occurred.
-        unknown_types: how many events had a type that this client does not know, by type: the first 100 such types,
+        unknown_types: the events that had a type that this client does not know, by type: the first 100 such types,
             printable and cut to 64 characters.
         drops: `dropped` by reason, without the reasons that have not occurred.
     """
@@ -96,12 +99,17 @@ class DropLog:
 
     def __init__(self, throttle: LogThrottle | None = None, *, endpoints: str | None = None) -> None:
         self._throttle = throttle or LogThrottle()
+        self._endpoints = endpoints
         self._log = Log(endpoints=endpoints)
         self.listener: Callable[[DropReason, int], object] | None = None
 
+    def name_client(self, name: str) -> None:
+        """Write the client's name into the lines of the log from now on."""
+        self._log = Log(endpoints=self._endpoints, client_name=name)
+
     @property
     def counts(self) -> Mapping[DropReason, int]:
-        """How many events were dropped for each reason that has occurred."""
+        """The number of dropped events for each reason that has occurred."""
         return MappingProxyType({DropReason(key): count for key, count in self._throttle.counts().items()})
 
     def add(self, reason: DropReason, count: int = 1) -> None:

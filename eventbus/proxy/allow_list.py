@@ -42,7 +42,7 @@ from eventbus.wire.frames import topic_frame
 log = Log()
 
 _WILDCARD = "*"
-_MAX_RULE_TEXT = 10_000  # characters
+_MAX_RULE_CHARACTERS = 10_000  # characters
 _RULES = ("publish", "subscribe")
 _MAX_FILE_BYTES = 1_048_576  # some thousands of clients; reading takes about a second
 
@@ -76,7 +76,7 @@ class TopicRule:
         if self == ALL_TOPICS:
             return "all topics"
         patterns = [topic.decode() for topic in self.exact] + [prefix.decode() + _WILDCARD for prefix in self.prefixes]
-        return printable(", ".join(sorted(patterns)), _MAX_RULE_TEXT) or "nothing"
+        return printable(", ".join(sorted(patterns)), _MAX_RULE_CHARACTERS) or "nothing"
 
 
 ALL_TOPICS = TopicRule(frozenset(), (b"",))
@@ -84,7 +84,7 @@ NO_TOPICS = TopicRule(frozenset(), ())
 
 
 class Default(StrEnum):
-    """What a rule that is left out permits to a client without roles."""
+    """The permissions from a rule that is left out, for a client without roles."""
 
     ALL = "all"
     NOTHING = "nothing"
@@ -125,7 +125,7 @@ class AllowList:
             if other is not client:
                 raise InvalidSettings(f"clients {other.name} and {client.name} have the same public_key: each needs its own")
         self.clients: Mapping[str, AllowedClient] = MappingProxyType(by_key)
-        """By public key."""
+        """The clients by public key."""
         self.has_rules = any(client.publish != ALL_TOPICS or client.subscribe != ALL_TOPICS for client in by_key.values())
         """Whether there is anything that a client may not do."""
         self.exact: frozenset[bytes] = frozenset().union(*(client.subscribe.exact for client in by_key.values()))

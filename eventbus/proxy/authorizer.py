@@ -4,10 +4,12 @@ from eventbus.errors import InvalidTopic
 from eventbus.proxy.allow_list import AllowList
 from eventbus.proxy.publisher_ids import PublisherIds
 from eventbus.wire.first_frame import parse_head
-from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of, topic_frame
+from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of, topic_frame, topic_of
+from eventbus.wire.history import HISTORY_PREFIX, PRIVATE_PREFIXES, is_history_topic_of
+from eventbus.wire.requests import REPLY_PREFIX, is_answer, is_reply_topic_of, owner_of
 
 _TOKEN_BYTES = 17  # `PRIVATE` and a random UUID
-_MAX_CACHED = 10_000  # decisions; a client can invent any number of topics
+_MAX_CACHED_DECISIONS = 10_000  # decisions; a client can invent any number of topics
 
 
 def is_token(topic: bytes) -> bool:
@@ -32,6 +34,9 @@ class Authorizer:
     ZeroMQ's subscriptions are prefixes: a subscriber of `plant` also gets what is published on `plant2`. So a client that
     may have `plant` alone is subscribed to the topic and the mark that ends it in a first frame with a header (see
     `frames`), and messages on such a topic pass with that mark.
+
+    Requests need no rules of their own: a client may subscribe to reply topics of its own key, and send answers to any (see
+    `wire.requests`).
 
     Args:
         allow_list: the rules.
@@ -73,13 +78,15 @@ class Authorizer:
         known = self._heads.get((key, head))
         if known is not None:
             return known + frame[len(head) :]
+        if frame.startswith(PRIVATE_PREFIXES):
+            return self._private(key, frame)
         topic, mark, _ = frame.partition(MARK)
         if mark:  # with a header, each frame is another one
             if not self.message(key, topic):
                 return b""
             passed = frame if self._publisher_ids is None else self._publisher_ids.replace(key, frame)
             if parse_head(head) is not None:  # which repeats from message to message
-                if len(self._heads) >= _MAX_CACHED:
+                if len(self._heads) >= _MAX_CACHED_DECISIONS:
                     self._heads.clear()
                 self._heads[key, head] = head_of(passed)
             return passed
@@ -90,7 +97,7 @@ class Authorizer:
         else:
             passed = topic + MARK if topic in self.marked else topic
         if len(frame) <= MAX_TOPIC_BYTES:  # no topic of this library is longer, and a frame may have megabytes
-            if len(self._passed) >= _MAX_CACHED:
+            if len(self._passed) >= _MAX_CACHED_DECISIONS:
                 self._passed.clear()
             self._passed[key, frame] = passed
         return passed
@@ -109,9 +116,36 @@ class Authorizer:
             return prefix if is_token(prefix) else None
         if client is None:
             return None
+        if prefix.startswith(REPLY_PREFIX):
+            return prefix if is_reply_topic_of(prefix, owner_of(key)) else None
+        if prefix.startswith(HISTORY_PREFIX):
+            return prefix if is_history_topic_of(prefix, owner_of(key)) else None
         if client.subscribe.permits_all(prefix):
             return prefix
         topic, mark, rest = prefix.partition(MARK)
         if client.subscribe.permits(topic):
             return topic + MARK + rest if mark else topic + MARK
         return None
+
+    def _private(self, key: str, frame: bytes) -> bytes:
+        """Return the first frame with which an answer, or a query to a historian, passes; empty if it is denied.
+
+        Each client may send queries on topics of its own key, and only it may subscribe to them, beside those who may
+        subscribe to everything, as a historian must.
+        """
+        if frame.startswith(REPLY_PREFIX):
+            return self._answer(key, frame)
+        topic = topic_of(frame)
+        if key not in self._clients or not is_history_topic_of(topic, owner_of(key)):
+            return b""
+        return frame if self._publisher_ids is None else self._publisher_ids.replace(key, frame)
+
+    def _answer(self, key: str, frame: bytes) -> bytes:
+        """Return the first frame with which an answer passes, empty if it is denied.
+
+        Each client may answer: it knows a reply topic only if it may subscribe to the topic of the request. On a reply topic
+        nothing else passes, whatever its sender may publish.
+        """
+        if key not in self._clients or not is_answer(frame):
+            return b""
+        return frame if self._publisher_ids is None else self._publisher_ids.replace(key, frame)

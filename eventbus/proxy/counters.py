@@ -16,6 +16,7 @@ from eventbus._base.zmq_monitor import events_of, monitor
 from eventbus._base.zmq_sockets import Context, Socket, new_socket
 from eventbus.proxy.guard import HANDSHAKES_END_S, ConnectionGuard
 from eventbus.proxy.health import Connections, HandshakeFailures
+from eventbus.proxy.refusals import Refusals
 from eventbus.wire.frames import PRIVATE
 
 _ACCEPTED, _DISCONNECTED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
@@ -26,8 +27,9 @@ _AUTH = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
 _STOPPED = int(zmq.EVENT_MONITOR_STOPPED)
 _ALL = _ACCEPTED | _DISCONNECTED | _SUCCEEDED | _NO_DETAIL | _PROTOCOL | _AUTH | _STOPPED
 
+_PUBLISHERS = 0  # the index of their port
 _NOWAIT = int(zmq.DONTWAIT)
-_BATCH = 256  # events of one socket before those of another
+_BATCH_EVENTS = 256  # events of one socket before those of another
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 
 
@@ -48,12 +50,12 @@ class Port:
 
     @property
     def open(self) -> int:
-        """How many connections are open."""
+        """The number of open connections."""
         return len(self._open)
 
     @property
     def opened(self) -> dict[int, float]:
-        """When each open connection was accepted, by its descriptor; the newest is the last."""
+        """The time at which each open connection was accepted, by its descriptor; the newest is the last."""
         return self._open
 
     def note(self, event: int, value: int, now: float) -> None:
@@ -101,14 +103,23 @@ class ConnectionCounter:
         guard: limits connections; this thread reports new ones and subscriptions to it, and lets it check all several times
             a second.
         subscriptions: whether to count the subscriptions that the proxy sends to publishers.
+        encrypted: whether the sockets use CURVE.
     """
 
     def __init__(
-        self, context: Context, frontend: Socket, backend: Socket, guard: ConnectionGuard, *, subscriptions: bool
+        self,
+        context: Context,
+        frontend: Socket,
+        backend: Socket,
+        guard: ConnectionGuard,
+        *,
+        subscriptions: bool,
+        encrypted: bool = False,
     ) -> None:
         self._guard = guard
         self._lock = Lock()  # guards the ports
         self._ports = Port(), Port()
+        self._refusals = Refusals(encrypted=encrypted)
         self._subscribed: set[bytes] = set()
         self._monitored = frontend, backend
         self._monitors: list[Socket] = []
@@ -133,7 +144,7 @@ class ConnectionCounter:
 
     @property
     def handshake_failures(self) -> HandshakeFailures:
-        """How many handshakes have failed, at both ports."""
+        """The number of failed handshakes, at both ports."""
         with self._lock:
             now = monotonic()
             publishers, subscribers = (port.failures(now) for port in self._ports)
@@ -141,7 +152,7 @@ class ConnectionCounter:
 
     @property
     def subscriptions(self) -> int:
-        """How many different subscriptions publishers know of now, without tokens."""
+        """The number of different subscriptions that publishers know of now, without tokens."""
         return len(self._subscribed)
 
     def end(self) -> None:
@@ -150,13 +161,14 @@ class ConnectionCounter:
         self._thread.join()
 
     def _stop_monitors(self) -> None:
-        # Before the listening sockets are closed: libzmq would wait for ever to send an event to a closed one.
+        # Before the listening sockets are closed: libzmq would wait without end to send an event to a closed one.
         for socket in self._monitored:
             socket.disable_monitor()
 
     def _close(self) -> None:
         for socket in (*self._monitors, *self._upstream):
             socket.close(linger=0)
+        self._refusals.close()
 
     def _run(self) -> None:
         poller = zmq.Poller()
@@ -181,13 +193,21 @@ class ConnectionCounter:
     def _note_events(self, index: int, socket: Socket) -> bool:
         """Count the waiting events of a port; return whether that was the last one."""
         accepted = []
+        refused = []
         with self._lock:
-            for event, value in islice(events_of(socket), _BATCH):
+            for event, value in islice(events_of(socket), _BATCH_EVENTS):
                 self._ports[index].note(event, value, monotonic())
                 if event == _STOPPED:
                     return True
                 if event == _ACCEPTED:
                     accepted.append(value)
+                    if index == _PUBLISHERS:
+                        self._refusals.opened(value)
+                elif index == _PUBLISHERS and event == _DISCONNECTED:
+                    refused.append(self._refusals.ended(value))
+        for connection in refused:
+            if connection is not None:
+                self._guard.refused(connection)
         for descriptor in accepted:
             self._guard.accepted(index, descriptor, self._opened, monotonic())
         return False
@@ -199,7 +219,7 @@ class ConnectionCounter:
 
     def _follow_subscriptions(self, socket: Socket) -> None:
         try:
-            for _ in range(_BATCH):
+            for _ in range(_BATCH_EVENTS):
                 frame = socket.recv(_NOWAIT)
                 action, topic = frame[:1], frame[1:]
                 if action == _SUBSCRIBE:

@@ -1,4 +1,4 @@
-"""What a proxy has denied: counted and logged by client, and kept until the notice to the client is sent."""
+"""The denials of a proxy: counted and logged by client, and kept until the notice to the client is sent."""
 
 from threading import Lock
 
@@ -24,7 +24,7 @@ class Denials:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How often each client, by its name, was denied something."""
+        """The number of denials of each client, by its name."""
         with self._lock:
             return self._counts.copy()
 
@@ -73,7 +73,7 @@ class Denials:
 
 
 class PendingNotices:
-    """Denials of which the clients have not been told yet. One thread at a time."""
+    """Denials whose notice has not been sent yet. One thread at a time."""
 
     def __init__(self) -> None:
         # By client, so that no client uses up the room of another.

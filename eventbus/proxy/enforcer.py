@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Callable
 from time import monotonic
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import zmq
 
@@ -16,12 +16,15 @@ from eventbus.proxy.tcp import Connection
 from eventbus.wire.frames import MARK, PRIVATE, topic_of
 from eventbus.wire.notices import Action
 
+if TYPE_CHECKING:
+    from eventbus.proxy.recording import Recording
+
 type Socket = zmq.Socket[bytes]
 
 # Plain integers: pyzmq's enums cost a conversion in each call.
 _NOWAIT = int(zmq.DONTWAIT)
 _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
-_BATCH = 256  # messages of publishers between two turns of subscribers
+_BATCH_MESSAGES = 256  # messages of publishers between two turns of subscribers
 
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 _NOTICE_INTERVAL_S = 1.0
@@ -34,7 +37,7 @@ class SubscriptionCounter:
     topics one was granted. Tokens do not count.
 
     Args:
-        limit: how many different topics are counted; clients can invent any number.
+        limit: the number of different topics that are counted; clients can invent any number.
     """
 
     def __init__(self, limit: int = 100_000) -> None:
@@ -43,7 +46,7 @@ class SubscriptionCounter:
         self._granted: set[bytes] = set()
 
     def __len__(self) -> int:
-        """How many topics are subscribed to. Any thread may ask."""
+        """The number of topics subscribed to. Any thread may ask."""
         return len(self._granted)
 
     def begin(self, topic: bytes, *, granted: bool) -> None:
@@ -85,6 +88,7 @@ class Enforcer:
         readiness_key: the public key with which the proxy itself checks whether it is ready.
         subscribers: counts the subscriptions of each client; None: there may be any number.
         on_excess: called with the public key and the connection of a client that has too many subscriptions.
+        recording: keeps what is passed on, and answers; None: nothing is kept.
     """
 
     def __init__(
@@ -100,7 +104,10 @@ class Enforcer:
         *,
         subscribers: Subscribers | None = None,
         on_excess: Callable[[str, Connection], None] = lambda key, connection: None,
+        recording: "Recording | None" = None,
     ) -> None:
+        self._recording = recording
+        self._answers = None if recording is None else recording.answers
         self._subscribers = subscribers
         self._on_excess = on_excess
         self._frontend = frontend
@@ -124,7 +131,7 @@ class Enforcer:
 
     @property
     def subscriptions(self) -> int:
-        """How many different topics are subscribed to; see `ProxyHealth`. Any thread may ask."""
+        """The number of different topics subscribed to; see `ProxyHealth`. Any thread may ask."""
         return len(self._subscriptions)
 
     def run(self) -> None:
@@ -133,6 +140,8 @@ class Enforcer:
         poller = zmq.Poller()
         for socket in (self._commands, self._backend, self._frontend):
             poller.register(socket, zmq.POLLIN)
+        if self._answers is not None:
+            poller.register(self._answers, zmq.POLLIN)
         notices_due = monotonic()
         while True:
             ready = dict(poller.poll(round(1000 * _NOTICE_INTERVAL_S) if self._notices else None))
@@ -148,6 +157,8 @@ class Enforcer:
                     return
             if self._frontend in ready:
                 self._pass_on()
+            if self._answers is not None and self._answers in ready:
+                self._pass_answers_on(self._answers)
             if self._notices and monotonic() >= notices_due:
                 notices_due = monotonic() + _NOTICE_INTERVAL_S
                 for notice in self._notices.take():
@@ -172,9 +183,10 @@ class Enforcer:
         for another message, on a topic that its sender may not publish.
         """
         receive, send, pass_frame = self._receive, self._send, self._authorizer.message
+        record = None if self._recording is None else self._recording.record
         received = sent = received_bytes = sent_bytes = 0
         try:
-            for _ in range(_BATCH):
+            for _ in range(_BATCH_MESSAGES):
                 frame = receive(_NOWAIT, False)
                 received += 1
                 if self._skipping:  # over what is left of a message, which may have any number of frames
@@ -198,6 +210,8 @@ class Enforcer:
                 if passed:
                     send(passed, _MORE)
                     send(payload, _NOWAIT, False)
+                    if record is not None:
+                        record(passed, payload.bytes)
                     sent += 2
                     sent_bytes += len(passed) + len(payload)
                 else:
@@ -208,13 +222,26 @@ class Enforcer:
             for index, count in ((0, received), (1, received_bytes), (6, sent), (7, sent_bytes)):
                 self.traffic[index] += count
 
+    def _pass_answers_on(self, answers: Socket) -> None:
+        """Pass on what the history answers. It has looked up what each asker may have."""
+        try:
+            for _ in range(_BATCH_MESSAGES):
+                first = answers.recv(_NOWAIT)
+                payload = answers.recv(_NOWAIT)
+                self._send(first, _MORE)
+                self._send(payload, _NOWAIT)
+                for index, count in ((6, 2), (7, len(first) + len(payload))):
+                    self.traffic[index] += count
+        except zmq.Again:
+            pass
+
     def _drop_malformed(self, key: str, first: bytes) -> None:
         # Without a notice, because no client of this library sends such messages.
         self._denials.add_malformed(self._rules.name(key), topic_of(first))
 
     def _follow_subscriptions(self) -> str | None:
         """Do what subscribers ask for; return the public key of a client that has sent anything but a subscription."""
-        for _ in range(_BATCH):
+        for _ in range(_BATCH_MESSAGES):
             try:
                 frame = self._backend.recv(_NOWAIT, copy=False)
             except zmq.Again:

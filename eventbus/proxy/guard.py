@@ -14,19 +14,21 @@ from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.zmq_sockets import HANDSHAKE_TIMEOUT_S
 from eventbus.options import ProxyOptions
 from eventbus.proxy import memory, tcp
+from eventbus.proxy.backlog import Backlogs
 from eventbus.proxy.health import Traffic
 from eventbus.proxy.ledger import Ledger, SubscriptionShares
 from eventbus.proxy.tcp import Connection, TcpState
 
-type Reason = Literal["slow", "unfinished", "handshake", "subscriptions", "descriptors"]
+type Reason = Literal["slow", "unfinished", "too_large", "handshake", "subscriptions", "descriptors"]
 type Opened = dict[int, float]
-"""When each connection of a port was opened, by descriptor, the newest last."""
+"""The time at which each connection of a port was opened, by descriptor, the newest last."""
 
-REASONS: tuple[Reason, ...] = ("slow", "unfinished", "handshake", "subscriptions", "descriptors")
+REASONS: tuple[Reason, ...] = ("slow", "unfinished", "too_large", "handshake", "subscriptions", "descriptors")
 _TEXTS: Mapping[Reason, str] = MappingProxyType(
     {
         "slow": "it reads too slowly",
         "unfinished": "it sends faster than its messages end",
+        "too_large": "it has sent a message above EVENTBUS_MAX_EVENT_BYTES, which was refused, or bytes that are none",
         "handshake": "it sends too much before it is authenticated",
         "subscriptions": "it has too many subscriptions (EVENTBUS_PROXY_MAX_SUBSCRIPTIONS)",
         "descriptors": "descriptors run out (raise `ulimit -n`, LimitNOFILE= of a systemd unit)",
@@ -43,25 +45,28 @@ _MIN_HANDSHAKE_BYTES = 91
 # a greeting of 64 bytes and WELCOME of 170, and less if it is not.
 _MAX_HANDSHAKE_BYTES, _AUTHENTICATED_BYTES = 65_536, 260
 CURVE_BYTES = 33
-"""How many bytes encryption adds to a frame; libzmq counts them as part of the payload."""
+"""The bytes that encryption adds to a frame; libzmq counts them as part of the payload."""
 
 _FRAME_BYTES = 9  # that ZeroMQ adds to a frame, at most
 
-_RESERVE = 24  # descriptors for what is no client: probes, metrics, the allow-list, the log
+_RESERVED_DESCRIPTORS = 24  # not for clients, but for probes, metrics, the allow-list, the log
 _SILENCE_S = 0.25  # connections that have been silent for this long make room for others
-_AT_ONCE = 8  # connections that make room for one
-_FLOOD = 8  # connections in their handshake, with which there are enough
-_LAST = 2  # without these descriptors libzmq would try in vain to accept connections, all the time
+_MAX_ENDED_FOR_ONE = 8  # silent connections that make room for a new one
+_FLOOD_CONNECTIONS = 8  # with this many silent connections left, a new one is ended instead
+_MIN_FREE_DESCRIPTORS = 2  # with fewer, libzmq would try without end to accept a connection
 _SUBSCRIPTION_BYTES = 16  # a short one, with what ZeroMQ adds
-_SAMPLE_S, _MANY_SUBSCRIPTIONS = 5.0, 1_000  # after which time, or number of new ones, connections are sampled
+_SAMPLE_INTERVAL_S, _SAMPLE_SUBSCRIPTIONS = 5.0, 1_000  # the time, or the new ones, after which connections are sampled
 
+_SAMPLES_OF_QUEUE = 4  # samples of a backlog while as much is passed on as a queue may hold
+_MIN_MESSAGE_BYTES = 128  # two frames in libzmq's queue, whatever they hold
 _MIN_GROWTH_BYTES = 16 * _MIB  # no limit is closer to what the process has at its start
 _ACCOUNTABLE_BYTES = _MIB  # connections that account for less are not ended for that
-_PRESSURE, _RELIEF = 0.6, 0.3  # of the way from the start to the limit: from where, and to where, connections are ended
+# Shares of the way from the start to the limit: from the first on connections are ended, until the second is reached.
+_PRESSURE_SHARE, _RELIEF_SHARE = 0.6, 0.3
 # Checks in a row above the limit before all connections end: while some are ended, and while it is not known which to end.
-_GRACE, _MIN_SAMPLES = 4, 2
+_CHECKS_WHILE_ENDING, _CHECKS_WHILE_UNKNOWN = 4, 2
 # libzmq keeps subscriptions in small pieces, which the C library does not return to the system when they are free.
-_TRIM_SUBSCRIPTIONS = 10_000
+_TRIM_SUBSCRIPTIONS = 10_000  # that have ended since the last time
 _TRIM_INTERVAL_S, _FREEING_S = 1.0, 3.0
 
 
@@ -99,6 +104,9 @@ class ConnectionGuard:
         self._counts: Counter[str] = Counter()
         self._known: tuple[dict[int, tuple[float, Connection]], ...] = ({}, {})
         self._ledgers: tuple[Ledger, Ledger] | None = None
+        self._backlogs = Backlogs(options.hwm)
+        self._backlogs_at = Traffic()  # what had been passed on to subscribers at their last sample
+        self._dropped = 0  # messages, at most, for slow subscribers
         self._shares = SubscriptionShares()
         self._sampled = self._trimmed = 0.0  # when that was done last
         self._freeing_until = 0.0  # by then libzmq has freed what it held for connections that were ended
@@ -109,9 +117,14 @@ class ConnectionGuard:
 
     @property
     def disconnected(self) -> Mapping[str, int]:
-        """How many connections were ended, by reason."""
+        """The number of connections that were ended, by reason."""
         with self._lock:
             return {reason: self._counts[reason] for reason in REASONS}
+
+    @property
+    def dropped(self) -> int:
+        """The number of messages, at most, that full queues of subscribers have dropped."""
+        return self._dropped
 
     def subscribed(self) -> None:
         """Count a subscription that no other connection had."""
@@ -133,10 +146,10 @@ class ConnectionGuard:
             now: the time, in seconds.
         """
         left = self._left_after(descriptor)
-        if left >= _RESERVE:
+        if left >= _RESERVED_DESCRIPTORS:
             return
         ended, silent = self._end_silent(ports, now)
-        if not ended and (silent >= _FLOOD or left < _LAST):
+        if not ended and (silent >= _FLOOD_CONNECTIONS or left < _MIN_FREE_DESCRIPTORS):
             newcomer = self._connection(port, descriptor, ports[port].get(descriptor, now))
             if newcomer is not None:
                 self.end(newcomer, "descriptors")
@@ -147,14 +160,24 @@ class ConnectionGuard:
         Args:
             connection: the connection.
             reason: why.
-            size: how many bytes it holds about; 0: that does not matter.
+            size: the bytes that it holds, about; 0: they do not matter.
         """
-        name = self._name(connection)
         with self._lock:
             if connection in self._ending or not tcp.disconnect(connection):
                 return False
             self._ending.add(connection)
             self._counts[reason] += 1
+        self._report_end(connection, reason, size)
+        return True
+
+    def refused(self, connection: Connection) -> None:
+        """Count and log that libzmq has ended a connection because of what came on it."""
+        with self._lock:
+            self._counts["too_large"] += 1
+        self._report_end(connection, "too_large")
+
+    def _report_end(self, connection: Connection, reason: Reason, size: int = 0) -> None:
+        name = self._name(connection)
         held_back = self._throttle.admit(reason)
         if held_back is not None:
             self._log.warning(
@@ -169,7 +192,6 @@ class ConnectionGuard:
                 reason=reason,
                 held_back=held_back,
             )
-        return True
 
     def check(self, ports: tuple[Opened, Opened], now: float) -> None:
         """Check descriptors, handshakes, subscriptions and memory, and end connections where that is needed.
@@ -188,20 +210,21 @@ class ConnectionGuard:
 
     def _check(self, ports: tuple[Opened, Opened], now: float) -> None:
         self._forget(ports)
-        if self._left_after(_lowest_free_descriptor()) < _RESERVE:
+        if self._left_after(_lowest_free_descriptor()) < _RESERVED_DESCRIPTORS:
             self._end_silent(ports, now)
         if self._options.secret_key is not None:
             self._check_handshakes(ports, now)
-        _, answers = self._traffic()
+        (_, to_subscribers, _, _), answers = self._traffic()
         if not answers:
             self._end_floods(ports[1])
-        elif self._made >= _MANY_SUBSCRIPTIONS or (self._live and now - self._sampled >= _SAMPLE_S):
+        elif self._made >= _SAMPLE_SUBSCRIPTIONS or (self._live and now - self._sampled >= _SAMPLE_INTERVAL_S):
             self._check_subscriptions(ports[1], now)
         if self._ended >= _TRIM_SUBSCRIPTIONS:
             self._ended = 0
             self._freeing_until = now + _FREEING_S
         if now < self._freeing_until:
             self._trim(now)
+        self._check_backlogs(ports[1], to_subscribers, now)
         self._check_memory(ports, now)
 
     def _end_silent(self, ports: tuple[Opened, Opened], now: float) -> tuple[int, int]:
@@ -222,7 +245,7 @@ class ConnectionGuard:
             silent += 1
             if now - since > _SILENCE_S:
                 ended += self.end(connection, "descriptors")
-            if ended == _AT_ONCE or silent - ended == _FLOOD:
+            if ended == _MAX_ENDED_FOR_ONE or silent - ended == _FLOOD_CONNECTIONS:
                 break
         return ended, silent
 
@@ -230,7 +253,7 @@ class ConnectionGuard:
         """Return how many descriptors are left if this was the lowest free one; say once a minute if there are few."""
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         left = limit - descriptor - 1
-        if left >= _RESERVE:
+        if left >= _RESERVED_DESCRIPTORS:
             return left
         held_back = self._throttle.admit("scarce")
         if held_back is not None:
@@ -281,22 +304,58 @@ class ConnectionGuard:
             if sent > self._options.max_subscriptions * _SUBSCRIPTION_BYTES:
                 self.end(connection, "subscriptions")
 
+    def _check_backlogs(self, opened: Opened, went_out: Traffic, now: float) -> None:
+        """Count what full queues have dropped, and end the connections of subscribers for which too much waits.
+
+        A sample is due when a quarter of what a queue may hold has been passed on.
+        """
+        last, limit = self._backlogs_at, self._options.max_backlog
+        messages, size = (went_out.frames - last.frames) // 2, went_out.bytes - last.bytes
+        if messages < self._options.hwm // _SAMPLES_OF_QUEUE and (not limit or size < limit // _SAMPLES_OF_QUEUE):
+            return
+        self._backlogs_at = went_out
+        states = {connection: state for connection, state, _ in self._states(1, opened)}
+        backlogs = self._backlogs.update(states, went_out)
+        growth = self._resident_growth() if backlogs else 0  # of which the backlogs are a part
+        for connection, backlog in backlogs.items():
+            if backlog.dropped and growth >= self._options.hwm * _MIN_MESSAGE_BYTES:
+                self._report_dropped(connection, backlog.dropped)
+            if limit and min(backlog.bytes, growth) > limit and self.end(connection, "slow", min(backlog.bytes, growth)):
+                self._freeing_until = now + _FREEING_S
+
+    def _report_dropped(self, connection: Connection, count: int) -> None:
+        self._dropped += count
+        held_back = self._throttle.admit(f"dropped {connection}")
+        if held_back is not None:
+            name = self._name(connection)
+            self._log.warning(
+                "%s%s reads too slowly: its queue of %d messages is full (EVENTBUS_PROXY_HWM), up to %d were dropped",
+                f"client {name} at " if name else "subscriber ",
+                connection,
+                self._options.hwm,
+                count,
+                client=name or None,
+                address=str(connection),
+                count=count,
+                held_back=held_back,
+            )
+
     def _check_memory(self, ports: tuple[Opened, Opened], now: float) -> None:
         growth, room = self._growth()
-        if not room or growth < room * _RELIEF:
+        if not room or growth < room * _RELIEF_SHARE:
             self._ledgers = None
             self._above = 0
             return
         self._account(ports)
-        if growth >= room * _PRESSURE:
+        if growth >= room * _PRESSURE_SHARE:
             self._trim(now)  # what is free already is no reason to end a connection
             growth, room = self._growth()
-        if growth < room * _PRESSURE:
+        if growth < room * _PRESSURE_SHARE:
             self._above = 0
             return
-        ended = self._end_largest(growth - round(room * _RELIEF), now)
+        ended = self._end_largest(growth - round(room * _RELIEF_SHARE), now)
         self._above = self._above + 1 if growth >= room else 0
-        if self._restarting or self._above < (_GRACE if ended else _MIN_SAMPLES):
+        if self._restarting or self._above < (_CHECKS_WHILE_ENDING if ended else _CHECKS_WHILE_UNKNOWN):
             return
         self._restarting = True
         self._restart(
@@ -329,14 +388,18 @@ class ConnectionGuard:
             self._trimmed = now
             memory.trim()
 
+    def _resident_growth(self) -> int:
+        """Return how many bytes the process has grown by since its first check; 0 if the system does not tell."""
+        resident = memory.resident_bytes()
+        return 0 if resident is None or self._baseline is None else resident - self._baseline
+
     def _growth(self) -> tuple[int, int]:
         """Return how many bytes the process has grown by, and by how many it may; 0 and 0 if there is no limit."""
-        resident = memory.resident_bytes() if self._options.max_memory else None
         if self._baseline is None:
-            self._baseline = resident
-        if resident is None or self._baseline is None:
+            self._baseline = memory.resident_bytes()
+        if self._baseline is None or not self._options.max_memory:
             return 0, 0
-        return resident - self._baseline, max(self._options.max_memory - self._baseline, _MIN_GROWTH_BYTES)
+        return self._resident_growth(), max(self._options.max_memory - self._baseline, _MIN_GROWTH_BYTES)
 
     def _account(self, ports: tuple[Opened, Opened]) -> None:
         states = [

@@ -70,8 +70,11 @@ class ProxyHealth:
             subscription to all topics is one of them; the tokens of clients' echoes do not count. Under rules a topic
             counts from the moment when one client is granted it until all clients that asked for it have left, up to
             100,000 topics; a client that asks twice for the same topic, as only a hand-made one does, may leave it behind.
-        disconnected: how many connections the proxy has ended to stay within its limits, by reason: a `slow` subscriber,
-            a publisher's `unfinished` messages, a long `handshake`, many `subscriptions`, too few `descriptors`.
+        disconnected: connections that the proxy has ended to stay within its limits, by reason: a `slow` subscriber,
+            a publisher's `unfinished` messages, a message that was `too_large`, a long `handshake`, many `subscriptions`,
+            too few `descriptors`.
+        dropped: how many messages at most were dropped because the queues of slow subscribers were full, those of each
+            subscriber added up. An estimate, on Linux only.
     """
 
     running: bool = False
@@ -86,6 +89,7 @@ class ProxyHealth:
     handshake_failures: HandshakeFailures = HandshakeFailures()
     subscriptions: int = 0
     disconnected: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    dropped: int = 0
 
     def after(self, previous: "ProxyHealth") -> Self:
         """Return this health with the counts of the run before added, except `denied`, which already has them."""
@@ -98,6 +102,7 @@ class ProxyHealth:
             to_publishers=previous.to_publishers + self.to_publishers,
             refused=previous.refused + self.refused,
             handshake_failures=previous.handshake_failures + self.handshake_failures,
+            dropped=previous.dropped + self.dropped,
             disconnected={
                 reason: previous.disconnected.get(reason, 0) + count for reason, count in self.disconnected.items()
             },

@@ -1,4 +1,4 @@
-"""How much of a proxy's memory, and how many of its subscriptions, each connection accounts for, estimated. Pure.
+"""An estimate of the proxy's memory and subscriptions that each connection accounts for. Pure.
 
 libzmq does not tell how long its queues are. But the kernel tells how many bytes each connection has passed, and the proxy
 how many all connections have passed together, which bounds what libzmq can hold for one of them.
@@ -13,10 +13,10 @@ class Account:
     """The bytes that libzmq holds for a connection.
 
     Attributes:
-        backlog: how many bytes at most wait for a peer that reads too slowly; 0 if it keeps up. It is what the proxy has
+        backlog: the bytes, at most, that wait for a peer that reads too slowly; 0 if it keeps up. It is what the proxy has
             passed on to the port since the kernel's buffer for this peer was last empty, less what the kernel has sent. The
             truth is less if the peer is subscribed to a part of the traffic only.
-        unfinished: how many bytes at least wait for the rest of a message, or to be passed on: what the peer has sent, less
+        unfinished: the bytes, at least, that wait for the rest of a message or to be passed on: what the peer has sent, less
             what the proxy has received from all peers in the same time.
     """
 
@@ -31,7 +31,7 @@ class Account:
 
     @property
     def bytes(self) -> int:
-        """Both together."""
+        """The sum of both."""
         return self.backlog + self.unfinished
 
     def update(self, state: TcpState, came_in: int, went_out: int) -> None:
@@ -76,7 +76,7 @@ class Ledger:
 
 
 class SubscriptionShares:
-    """How many different subscriptions each connection has made.
+    """The number of different subscriptions that each connection has made, estimated.
 
     New ones are shared out among the connections by the bytes that each has sent meanwhile: subscribers send hardly anything
     else. Several that make the same share it.
@@ -90,10 +90,10 @@ class SubscriptionShares:
         """Take in a sample. Connections that are not in it are forgotten.
 
         Args:
-            received: how many bytes each open connection has sent.
+            received: the number of bytes that each open connection has sent.
             fresh: those that were opened since the last sample.
-            made: how many different subscriptions were made since then.
-            live: how many there are.
+            made: the number of different subscriptions made since then.
+            live: their number now.
         """
         sent = self.sent(received, fresh)
         total = sum(sent.values()) or 1
@@ -111,5 +111,5 @@ class SubscriptionShares:
         }
 
     def above(self, limit: int) -> list[Connection]:
-        """Return the connections that have made more than so many."""
+        """Return the connections that have made more than `limit` subscriptions."""
         return [connection for connection, count in self._counts.items() if count > limit]

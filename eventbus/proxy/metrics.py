@@ -68,12 +68,19 @@ class ProxyCollector(Collector):
         disconnected = CounterMetricFamily(
             _PREFIX + "disconnected",
             "Connections that the proxy has ended to stay within its limits: of slow subscribers, of publishers with "
-            "unfinished messages, with too much in a handshake, too many subscriptions, or for want of descriptors.",
+            "unfinished or too large messages, too much in a handshake, too many subscriptions, or for want of descriptors.",
             labels=["reason"],
         )
         for reason, count in health.disconnected.items():
             disconnected.add_metric([reason], count)
         yield disconnected
+        dropped = CounterMetricFamily(
+            _PREFIX + "dropped",
+            "Messages, at most, that were dropped for slow subscribers because their queues were full. An estimate.",
+            labels=["reason"],
+        )
+        dropped.add_metric(["slow"], health.dropped)
+        yield dropped
         denied = CounterMetricFamily(
             _PREFIX + "denied",
             "How often a client, by its name in the allow-list, was denied to publish or to subscribe.",

@@ -35,7 +35,7 @@ class Readiness:
 
     Args:
         proxy: the proxy; it need not run.
-        valid_for: how many seconds a proof stays valid.
+        valid_for: the seconds that a proof stays valid.
     """
 
     def __init__(self, proxy: "EventBusProxy", valid_for: float = 0.25) -> None:
@@ -46,7 +46,7 @@ class Readiness:
         self._generation = object()  # another one after each close()
         self._last: tuple[float, float] | None = None  # when the last proof was made, and how long it took
         self.connections = 0
-        """How many of the connections to each of the proxy's ports are its own."""
+        """The number of its own connections to each of the proxy's ports."""
 
     def prove(self, timeout: float = 1.0) -> float | None:
         """Return the seconds that an echo took; None if it has not arrived within `timeout` seconds, or before `close`.

@@ -1,4 +1,4 @@
-"""Which client is at which connection of a proxy that enforces rules, and how many subscriptions it has there."""
+"""The client at each connection of a proxy that enforces rules, and the number of its subscriptions there."""
 
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ class Subscribers:
     It counts requests, also denied ones, because libzmq keeps those too.
 
     Args:
-        limit: how many subscriptions a connection may have.
+        limit: the number of subscriptions that a connection may have.
     """
 
     def __init__(self, limit: int) -> None:

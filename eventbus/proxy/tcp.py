@@ -31,7 +31,7 @@ class Connection(NamedTuple):
 
 
 class TcpState(NamedTuple):
-    """What the kernel knows of a connection at one moment, in bytes.
+    """The kernel's figures for a connection at one moment, in bytes.
 
     Attributes:
         sent: sent and acknowledged by the peer, since the connection was opened.

@@ -41,7 +41,7 @@ class Authenticator:
         readiness_key: str | None = None,
     ) -> None:
         self.refused = 0
-        """How many connections were refused because their keys are not on the list."""
+        """The number of connections refused because their keys are not on the list."""
         self._allow_list = allow_list
         self._on_change = on_change
         self._readiness_key = readiness_key

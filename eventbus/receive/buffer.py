@@ -1,6 +1,8 @@
 """The bounded receive buffer that `recv_event()` and `listen_forever()` read."""
 
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Condition, RLock, Thread, current_thread
 
 from eventbus.observe.stats import DropLog, DropReason
@@ -20,13 +22,13 @@ class ReceiveBuffer[EventClass]:
     holds up to `limit` events, and follows the policy when it is full.
 
     Args:
-        limit: how many events it may hold.
+        limit: the number of events that it may hold.
         policy: what happens when it is full.
         drops: counts the events that are dropped while there is a reader; None for one of its own.
 
     Attributes:
-        received: how many events have come in.
-        unread: how many of them made room for others before a reader was expected.
+        received: the number of events that have come in.
+        unread: the number of these that made room for others before a reader was expected.
     """
 
     def __init__(self, limit: int, policy: ReceivePolicy = ReceivePolicy.DROP_OLDEST, drops: DropLog | None = None) -> None:
@@ -39,6 +41,7 @@ class ReceiveBuffer[EventClass]:
         self._arrived = Condition(self._lock)
         self._taken = Condition(self._lock)
         self._waiting = 0  # readers
+        self._wakers: list[Callable[[], object]] = []  # of those readers that wait on event loops
         self._open = False
         self._held = True  # whether `extend` may wait for readers
         self._writer: Thread | None = None  # the thread that called `extend` last, if the policy may make it wait
@@ -56,6 +59,7 @@ class ReceiveBuffer[EventClass]:
         with self._lock:
             self._open = False
             self._arrived.notify_all()
+            self._wake()
 
     def hold(self) -> None:
         """Let `extend` wait for readers if the policy is to block, as it does from the start."""
@@ -63,7 +67,7 @@ class ReceiveBuffer[EventClass]:
             self._held = True
 
     def release(self) -> None:
-        """Until `hold`, let `extend` append events beyond the limit instead of waiting."""
+        """Let `extend` append events beyond the limit until `hold`, instead of waiting."""
         with self._lock:
             self._held = False
             self._taken.notify_all()
@@ -92,7 +96,7 @@ class ReceiveBuffer[EventClass]:
             self._drops.add(DropReason.RECEIVE_BUFFER, dropped)
 
     def make_room(self, size: int) -> None:
-        """Until a reader is expected, hold no more events than make 64 MiB if each is so large. Call it before a large one.
+        """Hold no more events than make 64 MiB if each is so large, until a reader is expected. Call it before a large one.
 
         Args:
             size: bytes of the next event as JSON.
@@ -126,6 +130,33 @@ class ReceiveBuffer[EventClass]:
                 self._taken.notify()
             return event
 
+    @property
+    def is_open(self) -> bool:
+        """Whether readers may wait."""
+        return self._open
+
+    @contextmanager
+    def waking(self, wake: Callable[[], object]) -> Iterator[None]:
+        """Call `wake` at most once within the block, as soon as events come in or the buffer is closed.
+
+        It is called under the lock, by the thread that brings them. It must not block or raise.
+        """
+        with self._lock:
+            self._waiting += 1
+            self._wakers.append(wake)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                if wake in self._wakers:
+                    self._wakers.remove(wake)
+
+    def _wake(self) -> None:
+        wakers, self._wakers = self._wakers, []
+        for wake in wakers:
+            wake()
+
     def _append(self, events: list[EventClass]) -> int:
         """Append all events. Returns how many others made room that a reader would have got."""
         count = len(events)
@@ -135,6 +166,8 @@ class ReceiveBuffer[EventClass]:
         self.received += count
         if self._waiting:
             self._arrived.notify(count)
+            if self._wakers:
+                self._wake()
         if self._expected:
             return pushed_out
         self.unread += pushed_out

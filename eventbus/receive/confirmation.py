@@ -1,4 +1,4 @@
-"""When a batch counts as handled: its callbacks have returned, and its coroutines have ended. No sockets."""
+"""Decides when a batch counts as handled: its callbacks have returned, and its coroutines have ended. No sockets."""
 
 from collections.abc import Callable
 from threading import RLock

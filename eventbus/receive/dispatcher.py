@@ -1,34 +1,42 @@
 """The dispatcher: hands each event to its handlers and to the receive buffer. No sockets."""
 
 import inspect
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from operator import length_hint
-from threading import RLock
+from threading import RLock, Thread
 from typing import Any
 
+from eventbus._base.deadline import Deadline
 from eventbus._base.log import Log
 from eventbus._base.printable import printable
 from eventbus.events import BaseEvent, BaseEventType
+from eventbus.handle.concurrent import CallsInThreads, CallsOnLoop, ConcurrentCalls
 from eventbus.handle.coroutines import ClientClosing, CoroutineRunner
 from eventbus.handle.current import WithHeaders, clear_headers, clear_topics, keeping_topic, set_topics
+from eventbus.handle.guarded import NOT_WANTED, GuardedHandler, Later
+from eventbus.handle.handler_options import PLAIN, HandlerOptions
 from eventbus.handle.marks import callback_name, is_async
-from eventbus.handle.wrapped import wrapper_of
+from eventbus.handle.wrapped import WrappedHandler, wrapper_of
 from eventbus.observe.stats import Counters, DropReason
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.confirmation import Confirmation
+from eventbus.receive.stream import EventStream
+from eventbus.wire.history import PRIVATE_PREFIXES
 
 # A callback gets the event. If it returns a coroutine, that is run on an event loop; anything else is ignored.
 type Callback[EventClass] = Callable[[EventClass], object]
 
 _MAX_LEARNED_TOPICS = 10_000
-_MAX_SHOWN_EVENT = 1_000  # characters in the log
+_MAX_SHOWN_CHARACTERS = 1_000  # of an event, in the log
 
 # For one topic, the callbacks of each event type in the order in which they were attached.
 type Route[EventClass] = dict[BaseEventType, tuple[Callback[EventClass], ...]]
 
-# Makes of a topic and a callback the callback that is called instead of it.
-type Instrument[EventClass] = Callable[[bytes, Callback[EventClass]], Callback[EventClass]]
+# Makes of a topic, a callback and its options the wrapped handler that is called instead of it; or returns the callback, if
+# its options are plain.
+type Instrument[EventClass] = Callable[[bytes, Callback[EventClass], HandlerOptions], Callback[EventClass] | WrappedHandler]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,8 @@ class _Attached[EventClass]:
     event_type: BaseEventType
     callback: Callback[EventClass]
     topic: bytes | None
+    options: HandlerOptions = field(default=PLAIN, compare=False)
+    calls: ConcurrentCalls | None = field(default=None, compare=False)
     # What is called instead of the callback, by topic. Only subscribed topics, because strangers may invent others.
     instrumented: dict[bytes, Callback[EventClass]] = field(default_factory=dict, compare=False)
 
@@ -48,16 +58,21 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
     never changed, so the event at hand is not affected. Only the consumer's thread calls `dispatch`. A callback that raises
     is logged and counted, and the others still run.
 
+    Args:
+        buffer: takes the events.
+        counters: counts them.
+        name: of the client, for the log.
+
     Attributes:
         abandoned: how often `abandon` was called.
         confirmation: of the batch at hand; None if the transport confirms nothing.
     """
 
-    def __init__(self, buffer: ReceiveBuffer[EventClass], counters: Counters) -> None:
+    def __init__(self, buffer: ReceiveBuffer[EventClass], counters: Counters, name: str | None = None) -> None:
         self.coroutines = CoroutineRunner()
         self.buffer = buffer
         self._counters = counters
-        self._log = Log()
+        self._log = Log(client_name=name)
         self._changing = RLock()  # a signal handler may interrupt a change in the same thread with another
         self._attached: list[_Attached[EventClass]] = []
         self._topics: set[bytes] = set()
@@ -65,9 +80,11 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         # arrives where `corerl` was subscribed.
         self._routes: dict[bytes, Route[EventClass]] = {}
         self._instrument: Instrument[EventClass] | None = None
+        self._streams: tuple[weakref.ref[EventStream[EventClass]], ...] = ()
         self._everything = False  # whether all topics are subscribed; their routes are then learned as they come
         self.abandoned = 0
         self.confirmation: Confirmation | None = None
+        self._warned: set[str] = set()  # handlers whose results nobody gets
         self._running: Iterator[EventClass] = iter(())  # through the events of the last dispatch
 
     @property
@@ -96,19 +113,37 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             self._rebuild()  # also forgets what was learned
             return True
 
-    def attach(self, event_type: BaseEventType, callback: Callback[EventClass], topic: bytes | None) -> None:
-        """Call the callback for events of this type, on this topic or (None) on every subscribed one."""
+    def attach(
+        self,
+        event_type: BaseEventType,
+        callback: Callback[EventClass],
+        topic: bytes | None,
+        options: HandlerOptions = PLAIN,
+    ) -> None:
+        """Call the callback for events of this type, on this topic or (None) on every subscribed one.
+
+        Args:
+            event_type: the type.
+            callback: gets the event.
+            topic: the topic.
+            options: how it is called. The same object for several types: their calls are limited together. The instrument
+                takes care of answers and middleware.
+        """
         with self._changing:
-            self._attached.append(_Attached(event_type, callback, topic))
+            self._attached.append(_Attached(event_type, callback, topic, options, self._calls_of(callback, options)))
             self._rebuild()
 
     def detach(self, event_type: BaseEventType, callback: Callback[EventClass], topic: bytes | None) -> None:
         """Undo every `attach` with these arguments."""
         gone = _Attached(event_type, callback, topic)
         with self._changing:
+            before = self._calls()
             self._attached = [attached for attached in self._attached if attached != gone]
             self._rebuild()
             keeps_loop = any(is_async(attached.callback) for attached in self._attached)
+            unused = before - self._calls()
+        for calls in unused:
+            calls.retire()
         if not keeps_loop:
             self.coroutines.retire()
 
@@ -118,24 +153,47 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             return {callback_name(attached.callback) for attached in self._attached}
 
     def instrument(self, instrument: Instrument[EventClass] | None) -> None:
-        """From now on, call what `instrument` makes of each callback instead of it; None: the callbacks themselves."""
+        """Call from now on what `instrument` makes of each callback instead of it; None: the callbacks themselves."""
         with self._changing:
             self._instrument = instrument
             for attached in self._attached:
                 attached.instrumented.clear()
             self._rebuild()
 
+    def resume_calls(self) -> None:
+        """Accept calls of handlers with `concurrency` again."""
+        for calls in self._calls():
+            calls.resume()
+
+    def stop_calls(self, deadline: Deadline) -> int:
+        """Wait for the calls of handlers with `concurrency`, and drop what has not begun. Returns how many still run."""
+        return sum(calls.stop(deadline) for calls in self._calls())
+
+    def calls_under_way(self, resting: Collection[Thread]) -> int:
+        """How many calls of handlers with `concurrency` run in threads, without those in these threads."""
+        return sum(calls.under_way(resting) for calls in self._calls())
+
     def abandon(self) -> None:
         """Let a running `dispatch` drop all events after the one that is being handled."""
         self.abandoned += 1
 
+    def add_stream(self, stream: EventStream[EventClass]) -> None:
+        """Feed the stream from now on, until it is closed or nobody refers to it."""
+        with self._changing:
+            self._streams = (*self._streams, weakref.ref(stream))
+
     def end(self) -> None:
         """End the waiting for events: the transport is closed, and none will come."""
         self.buffer.close()
+        with self._changing:
+            streams, self._streams = self._streams, ()
+        for reference in streams:
+            if (stream := reference()) is not None:
+                stream.close()
 
     def takes(self, topic: bytes) -> bool:
-        """Whether this topic is subscribed."""
-        return self._everything or topic in self._routes
+        """Whether this topic is subscribed. Requests to historians, and answers to others, are no events."""
+        return topic in self._routes or (self._everything and not topic.startswith(PRIVATE_PREFIXES))
 
     def route_of(self, topic: bytes) -> Route[EventClass]:
         """The route of a subscribed topic."""
@@ -172,6 +230,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         """
         running = self._running = iter(events) if headers is None else WithHeaders(events, headers)
         self.buffer.extend(events)
+        if self._streams:
+            self._feed(events, topics)
         set_topics(topics, running)
         handled = handler_errors = 0
         if abandoned is None:
@@ -191,9 +251,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
                     handler_errors += 1
                     self._report(callback, event, error)
                 else:
-                    if result is not None and inspect.iscoroutine(result):
-                        self._run(result, callback, event)
-                    else:
+                    if result is None or not self._goes_on(result, callback, event):
                         handled += 1
         self._counters.add(handled=handled, handler_errors=handler_errors)
         clear_topics()
@@ -201,11 +259,20 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             clear_headers()
 
     def position(self) -> tuple[int, int]:
-        """How many events have come in, and how many of the last `dispatch` are still to be handled. Any thread may ask.
+        """The number of events that came in, and of those of the last `dispatch` still to be handled. Any thread may ask.
 
         It changes with each event that is handled. It costs the events nothing, because their iterator knows.
         """
         return self.buffer.received, length_hint(self._running)
+
+    def _feed(self, events: list[EventClass], topics: list[bytes]) -> None:
+        for reference in self._streams:
+            stream = reference()
+            if stream is not None and stream.is_open:
+                stream.feed(events, topics)
+            else:
+                with self._changing:
+                    self._streams = tuple(other for other in self._streams if other is not reference)
 
     def _drop(self, routes: list[Route[EventClass]], events: list[EventClass], last: int) -> None:
         """Count the events, among this many last ones, that have a callback, which is not called."""
@@ -213,28 +280,54 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         if dropped:
             self._counters.drops.add(DropReason.STOPPED, dropped)
 
-    def _run(self, coroutine: Any, callback: Callback[EventClass], event: EventClass) -> None:
+    def _goes_on(self, result: object, callback: Callback[EventClass], event: EventClass) -> bool:
+        """Take care of what a callback has returned; return whether the event is not handled by now, or not wanted."""
+        if inspect.iscoroutine(result):
+            outcome = _Outcome(self, callback, event, tells=True)
+            with keeping_topic():
+                self.coroutines.submit(result, outcome.done)
+            return True
+        if isinstance(result, Later):
+            wrapped = wrapper_of(callback)
+            assert wrapped is not None, "only wrapped handlers have options"
+            outcome = _Outcome(self, callback, event, tells=wrapped.is_async)
+            result.calls.submit(result.key, wrapped.call, event, result.context, outcome)
+            return True
+        if result is NOT_WANTED:
+            return True
+        self.check_result(callback, result)
+        return False
+
+    def check_result(self, callback: Callback[EventClass], result: object) -> None:
+        """Warn once if a handler returns an event that nobody gets."""
+        if not isinstance(result, BaseEvent):
+            return
         wrapped = wrapper_of(callback)
-        confirmation = self.confirmation
-        if confirmation is not None:
-            confirmation.begin()
+        name = callback_name(callback) if wrapped is None else wrapped.name
+        if name not in self._warned and not (wrapped is not None and wrapped.answers):
+            self._warned.add(name)
+            self._log.warning(
+                "handler %s returns %s, which nobody gets: emit it, or mark the handler with @answers",
+                name,
+                type(result).__name__,
+                handler=name,
+                event_class=type(result).__name__,
+            )
 
-        def done(error: BaseException | None, duration: float) -> None:
-            if wrapped is not None:
-                wrapped.tell(event, duration, error)
-            if error is None:
-                self._counters.add(handled=1)
-            else:
-                self._counters.add(handler_errors=1)
-                self._report(callback, event, error)
-            if confirmation is not None:
-                # What was cancelled is no Exception.
-                confirmation.end(
-                    handled=error is None or (isinstance(error, Exception) and not isinstance(error, ClientClosing))
-                )
+    def _calls(self) -> set[ConcurrentCalls]:
+        with self._changing:
+            return {attached.calls for attached in self._attached if attached.calls is not None}
 
-        with keeping_topic():
-            self.coroutines.submit(coroutine, done)
+    def _calls_of(self, callback: Callback[EventClass], options: HandlerOptions) -> ConcurrentCalls | None:
+        """What calls this handler several times at once, for all its types and topics; None if its options do not say so."""
+        if options.concurrency is None:
+            return None
+        for attached in self._attached:
+            if attached.options is options and attached.callback == callback:
+                return attached.calls
+        if is_async(callback):
+            return CallsOnLoop(options.concurrency, self.coroutines)
+        return CallsInThreads(options.concurrency)
 
     def _report(self, callback: Callback[EventClass], event: EventClass, error: BaseException) -> None:
         wrapped = wrapper_of(callback)
@@ -266,15 +359,72 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             return attached.callback
         called = attached.instrumented.get(topic)
         if called is None:
-            called = self._instrument(topic, attached.callback)
+            instrumented = self._instrument(topic, attached.callback, attached.options)
+            if isinstance(instrumented, WrappedHandler):
+                called = _guarded(instrumented, attached.options, attached.calls).call
+            else:
+                called = instrumented
             if topic in self._topics:
                 attached.instrumented[topic] = called
         return called
 
 
+def _guarded(
+    handler: WrappedHandler, options: HandlerOptions, calls: ConcurrentCalls | None
+) -> WrappedHandler | GuardedHandler:
+    if options.where is None and calls is None:
+        return handler
+    return GuardedHandler(handler, options.where, calls, options.key)
+
+
+class _Outcome:
+    """Notes how a call has ended that goes on while the consumer does.
+
+    Args:
+        dispatcher: has made the call.
+        callback: what was called.
+        event: its argument.
+        tells: whether hooks are still to be told.
+    """
+
+    __slots__ = ("_callback", "_confirmation", "_dispatcher", "_event", "_wrapped")
+
+    def __init__(self, dispatcher: Dispatcher[Any], callback: Callback[Any], event: BaseEvent[Any], *, tells: bool) -> None:
+        self._dispatcher = dispatcher
+        self._callback = callback
+        self._event = event
+        self._wrapped = wrapper_of(callback) if tells else None
+        self._confirmation = dispatcher.confirmation
+        if self._confirmation is not None:
+            self._confirmation.begin()
+
+    def done(self, error: BaseException | None, duration: float, returned: object) -> None:
+        """It has returned or raised."""
+        dispatcher = self._dispatcher
+        if returned is not None:
+            dispatcher.check_result(self._callback, returned)
+        if self._wrapped is not None:
+            self._wrapped.tell(self._event, duration, error)
+        if error is None:
+            dispatcher._counters.add(handled=1)
+        else:
+            dispatcher._counters.add(handler_errors=1)
+            dispatcher._report(self._callback, self._event, error)
+        if self._confirmation is not None:
+            # What was cancelled is no Exception.
+            handled = error is None or (isinstance(error, Exception) and not isinstance(error, ClientClosing))
+            self._confirmation.end(handled=handled)
+
+    def dropped(self) -> None:
+        """It was not made, because the consumer stops."""
+        self._dispatcher._counters.drops.add(DropReason.STOPPED, 1)
+        if self._confirmation is not None:
+            self._confirmation.end(handled=False)
+
+
 def _shown(event: BaseEvent[Any]) -> str:
     """The event for a line in the log. Its repr may hold names of extra fields as others have sent them."""
     try:
-        return printable(repr(event), _MAX_SHOWN_EVENT)
+        return printable(repr(event), _MAX_SHOWN_CHARACTERS)
     except Exception:  # a service's own __repr__ may raise anything
         return f"an event of {type(event).__name__} whose repr failed"

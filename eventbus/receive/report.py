@@ -1,4 +1,4 @@
-"""What does not become an event: counted, passed to hooks, and logged no more often than a person can read it."""
+"""Reports messages that become no event: counted, passed to hooks, logged no more often than a person can read."""
 
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
@@ -8,7 +8,7 @@ from eventbus.observe.stats import Counters
 from eventbus.wire.codec import Reject, RejectReason
 from eventbus.wire.frames import MAX_TOPIC_BYTES
 
-_MAX_SHOWN_TOPIC, _MAX_SHOWN_DETAIL = 80, 300  # characters in a line of the log
+_MAX_TOPIC_CHARACTERS, _MAX_DETAIL_CHARACTERS = 80, 300  # in a line of the log
 
 
 class ConsumerReport:
@@ -22,16 +22,23 @@ class ConsumerReport:
         event_class: what was expected, for the log.
         endpoints: where it came from, for the log.
         throttle: holds lines back; None for one line per minute and reason.
+        name: of the client, for the log.
     """
 
     def __init__(
-        self, counters: Counters, hooks: Hooks, event_class: str, endpoints: str, throttle: LogThrottle | None = None
+        self,
+        counters: Counters,
+        hooks: Hooks,
+        event_class: str,
+        endpoints: str,
+        throttle: LogThrottle | None = None,
+        name: str | None = None,
     ) -> None:
         self._counters = counters
         self._hooks = hooks
         self._event_class = event_class
         self._throttle = LogThrottle() if throttle is None else throttle
-        self._log = Log(endpoints=endpoints)
+        self._log = Log(endpoints=endpoints, client_name=name)
 
     def lost(self, topic: bytes, count: int) -> None:
         """Note that this many more events of numbering publishers have never arrived; negative: fewer than was noted."""
@@ -77,7 +84,7 @@ class ConsumerReport:
         """Note that a message, or some of several events in it, are not events."""
         first = self._counters.reject(reject.reason, reject.count, unknown_type=reject.unknown_type)
         self._hooks.rejected(reject.reason, reject.count)
-        detail = f"on {printable(repr(topic), _MAX_SHOWN_TOPIC)}: {reject.detail}"
+        detail = f"on {printable(repr(topic), _MAX_TOPIC_CHARACTERS)}: {reject.detail}"
         self._warn(reject.reason, detail, reject.unknown_type, count=reject.count, at_once=first)
 
     def malformed(self, count: int) -> None:
@@ -94,7 +101,7 @@ class ConsumerReport:
                 "rejected what is no event of %s (%s): %s; %d more like it since the last such line",
                 self._event_class,
                 reason,
-                printable(detail, _MAX_SHOWN_DETAIL),
+                printable(detail, _MAX_DETAIL_CHARACTERS),
                 held_back,
                 reason=str(reason),
                 type=unknown_type,

@@ -1,4 +1,4 @@
-"""Telling a consumer that is stuck from one that is idle or slow, by looking at its position now and then."""
+"""Tells a consumer that is stuck from one that is idle or slow, by looking at its position now and then."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from time import monotonic
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a consumer is from being stuck.
+    """The progress of a consumer, and whether it is stuck.
 
     Attributes:
         wanted: whether it was started and not stopped.

@@ -22,13 +22,13 @@ class Report(Protocol):
     """Takes note of what does not become an event."""
 
     def lost(self, topic: bytes, count: int) -> None:
-        """This many more events of numbering publishers have never arrived on the topic; negative: fewer than was told."""
+        """Note that this many more numbered events have never arrived on the topic; negative: fewer than noted before."""
 
     def forged(self, topic: bytes, count: int) -> None:
-        """This many messages on the topic had a number that cannot be the publisher's own, or followed one."""
+        """Note this many messages on the topic whose number cannot be the publisher's own, or followed one."""
 
     def repeated(self, count: int) -> None:
-        """This many messages had arrived before."""
+        """Note this many messages that had arrived before."""
 
     def rejected(self, topic: bytes, reject: Reject) -> None:
         """A message, or some of several events in it, are not events."""
@@ -49,7 +49,7 @@ class Numbered(NamedTuple):
 
 
 class Content(NamedTuple):
-    """What one message holds.
+    """The content of one message.
 
     Attributes:
         topic: the topic, which is UTF-8 and not longer than topics may be.

@@ -40,7 +40,7 @@ class _Folding(ABC):
 
 
 class Volume(_Folding):
-    """How many events there were, and how many bytes they had."""
+    """The number of events and of their bytes."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,11 +71,11 @@ class Volume(_Folding):
 
 @dataclass(frozen=True, slots=True)
 class Distribution:
-    """How many durations there were, by their length.
+    """A histogram of durations.
 
     Attributes:
-        cumulative: for each bound, how many were not longer.
-        count: how many there were.
+        cumulative: for each bound, the number of durations not longer than it.
+        count: the number of durations.
         total: their sum, in seconds.
     """
 

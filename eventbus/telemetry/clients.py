@@ -1,4 +1,4 @@
-"""What metrics of any library read from clients: how many are in each state, and their health."""
+"""Facts that metrics of any library read from clients: the number in each state, and their health."""
 
 from collections import Counter
 from collections.abc import Hashable
@@ -64,6 +64,13 @@ class WatchedClients[Group: Hashable]:
         """Read this client's health from now on, together with that of the other clients of the group."""
         with self._lock:
             self._groups[client] = group
+
+    def names(self) -> Counter[str]:
+        """Return the names of the clients that are not CLOSED, and how many have each."""
+        with self._lock:
+            clients = list(self._groups)
+        healths = [client.health() for client in clients]
+        return Counter(health.name for health in healths if health.state is not ClientState.CLOSED and health.name)
 
     def worst(self) -> dict[Group, WorstHealth]:
         """Return the worst health of each group, without clients that are CLOSED."""

@@ -12,6 +12,7 @@ tests/eventbus/telemetry/test_http_server.py proves that with silent, slow and h
 
 import errno
 import logging
+import os
 import re
 import socket
 import sys
@@ -60,7 +61,7 @@ class HttpLimits:
         silence_timeout: how long a connection may send nothing.
         connection_timeout: how long a connection may exist.
         check_interval: between two checks for connections that exceed `connection_timeout`.
-        max_connections: how many connections, and so threads, are served at a time.
+        max_connections: the most connections, and so threads, that are served at a time.
     """
 
     probe_timeout: float = 2.0
@@ -185,6 +186,7 @@ class _Server(TCPServer):
         self._lock = Lock()
         self._open: dict[socket.socket, _Connection] = {}  # all that have a thread, the oldest first
         self._stopped = Event()
+        self._spare: int | None = None  # a descriptor that is given up for a connection when no other is left
         address = resolve(host)
         self.address_family = socket.AF_INET6 if is_ipv6(address) else socket.AF_INET
         try:
@@ -194,6 +196,7 @@ class _Server(TCPServer):
             if error.errno == errno.EADDRINUSE:
                 raise ProbePortInUse(url, port) from None
             raise OSError(error.errno, f"cannot serve metrics and probes at {url}: {error.strerror}") from None
+        self._keep_spare()
         self._thread = Thread(target=self.serve_forever, args=(limits.check_interval,), name="eventbus-http", daemon=True)
         self._thread.start()
 
@@ -216,10 +219,16 @@ class _Server(TCPServer):
 
     # The base class calls these; `Any` is how it declares them.
 
+    def server_close(self) -> None:
+        super().server_close()
+        self._release_spare()
+
     def get_request(self) -> tuple[socket.socket, Any]:
         try:
             return super().get_request()
-        except OSError:  # perhaps no descriptor is left: the socket stays readable, and the next attempt follows at once
+        except OSError as error:  # the socket stays readable, and the next attempt follows at once
+            if error.errno in {errno.EMFILE, errno.ENFILE} and self._release_spare():
+                return super().get_request()
             self._stopped.wait(_ACCEPT_RETRY_S)
             raise
 
@@ -233,7 +242,19 @@ class _Server(TCPServer):
             self._open[request] = _Connection(thread, monotonic())
 
     def service_actions(self) -> None:
+        self._keep_spare()
         self._end_connections(older_than=self.limits.connection_timeout)
+
+    def _keep_spare(self) -> None:
+        if self._spare is None:
+            with suppress(OSError):  # none is left; the next attempt follows
+                self._spare = os.open(os.devnull, os.O_RDONLY)
+
+    def _release_spare(self) -> bool:
+        spare, self._spare = self._spare, None
+        if spare is not None:
+            os.close(spare)
+        return spare is not None
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         error = sys.exception()

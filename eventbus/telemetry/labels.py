@@ -18,7 +18,7 @@ class Bounded[Value](dict[str, Value]):
 
     Args:
         make: makes the value of a name; its argument is printable and at most 255 characters long, or `OTHER`.
-        limit: how many names have a value of their own.
+        limit: the number of names that have a value of their own.
     """
 
     def __init__(self, make: Callable[[str], Value], limit: int = LIMIT) -> None:

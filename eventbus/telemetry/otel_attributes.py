@@ -7,6 +7,7 @@ SCOPE = "eventbus"  # the instrumentation scope of the meter and the tracer
 # Values of attributes
 ZEROMQ = "zeromq"
 SEND, RECEIVE, PROCESS = "send", "receive", "process"  # operations; their names and their types are the same
+REQUEST = "request"  # an operation that the conventions do not know
 
 type Attributes = dict[str, str | int]
 

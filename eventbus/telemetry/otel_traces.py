@@ -1,4 +1,4 @@
-"""OpenTelemetry's spans of emitting and handling, and the context that travels with an event."""
+"""OpenTelemetry's spans of emitting, handling and asking, and the context that travels with an event."""
 
 from contextlib import suppress
 from dataclasses import replace
@@ -13,8 +13,15 @@ from eventbus._base.printable import printable
 from eventbus.errors import InvalidHeaders
 from eventbus.handle.middleware import Delivery, Emission, EmitNext, HandleNext, HandleNextAsync, Middleware
 from eventbus.telemetry.labels import Bounded, error_type
-from eventbus.telemetry.names import BATCH_MESSAGE_COUNT, CODE_FUNCTION_NAME, DESTINATION_NAME, ERROR_TYPE
-from eventbus.telemetry.otel_attributes import PROCESS, SCOPE, SEND, Attributes, operation
+from eventbus.telemetry.names import (
+    BATCH_MESSAGE_COUNT,
+    CLIENT_ID,
+    CODE_FUNCTION_NAME,
+    DESTINATION_NAME,
+    ERROR_TYPE,
+    OPERATION_NAME,
+)
+from eventbus.telemetry.otel_attributes import PROCESS, REQUEST, SCOPE, SEND, Attributes, operation, server
 from eventbus.wire.frames import MAX_TOPIC_BYTES
 from eventbus.wire.headers import Headers, encode_headers
 
@@ -22,7 +29,7 @@ BAGGAGE = "baggage"  # the header of W3C Baggage
 
 
 class OpenTelemetryTraces(Middleware):
-    """Makes a span of each call that emits and of each call of a handler; the trace context travels with the event.
+    """Makes a span of each call that emits, of each call of a handler and of each request; the context travels with events.
 
     The span of a handler is a child of the span of the emitting call, so a trace shows everything that an event leads to,
     including events that handlers emit. The conventions ask for a link, because a span may be about many messages, and allow
@@ -38,6 +45,7 @@ class OpenTelemetryTraces(Middleware):
         sub_port: the proxy's port for subscribers.
         baggage: whether the caller's baggage travels with events, and handlers get the baggage that came with theirs.
         tracer_provider: None for OpenTelemetry's global one.
+        name: of the client, an attribute of all spans; empty: none.
     """
 
     def __init__(
@@ -48,14 +56,19 @@ class OpenTelemetryTraces(Middleware):
         *,
         baggage: bool = False,
         tracer_provider: TracerProvider | None = None,
+        name: str = "",
     ) -> None:
+        named: Attributes = {CLIENT_ID: name} if name else {}
         self._baggage = baggage
         self._tracer = get_tracer(SCOPE, tracer_provider=tracer_provider)
-        self._send = operation(SEND, host, pub_port)
-        self._process = operation(PROCESS, host, sub_port)
+        self._send = operation(SEND, host, pub_port) | named
+        self._process = operation(PROCESS, host, sub_port) | named
+        # Without a type of operation: the conventions have none for it.
+        self._request = {OPERATION_NAME: REQUEST, **server(host, pub_port), **named}
         # Attributes of spans may have any number of values; their names should be few.
         self._send_names = Bounded(lambda topic: f"{SEND} {topic}")
         self._process_names = Bounded(lambda topic: f"{PROCESS} {topic}")
+        self._request_names = Bounded(lambda topic: f"{REQUEST} {topic}")
 
     def emit(self, emission: Emission, call_next: EmitNext) -> None:
         """Make a span, and send its context with the events.
@@ -74,6 +87,12 @@ class OpenTelemetryTraces(Middleware):
                 # A third of what `replace` takes.
                 emission = Emission(emission.events, emission.topic, headers, emission.packed)
             call_next(emission)
+
+    def request(self, topic: str) -> "_Inside":
+        """Make a span from the request to its answer, around that of emitting: the answering handler's span is within it."""
+        attributes: Attributes = {**self._request, DESTINATION_NAME: topic}
+        span = self._tracer.start_span(self._request_names[topic], kind=SpanKind.CLIENT, attributes=attributes)
+        return _Inside(span, trace.set_span_in_context(span))
 
     def handle(self, delivery: Delivery, call_next: HandleNext) -> object:
         """Make a span in the context that came with the event."""

@@ -1,4 +1,4 @@
-"""What the tests of services need: `bus_test`, and parts of it for tests of other kinds.
+"""Tools for the tests of services: `bus_test`, and parts of it for tests of other kinds.
 
 The suite for authors of transports is `eventbus.testing.conformance`, and the fixtures are `eventbus.testing.pytest_plugin`:
 both need pytest, this does not.

@@ -18,7 +18,7 @@ from eventbus.wire.headers import Headers, decode_headers
 _MAX_INFLATED_BYTES = 2**31 - 1
 
 type Later = Callable[[float, Callable[[], object]], object]
-"""Calls a function in so many seconds."""
+"""Calls a function after this many seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Message:
         topic: the topic's value.
         json: an event, or an array of several events of one call of `emit_events`; not compressed any more.
         headers: texts that travel beside it.
-        count: how many events it carries.
+        count: the number of its events.
     """
 
     topic: str
@@ -44,7 +44,7 @@ class FaultyHub(MemoryHub):
     Any thread may use it.
 
     Args:
-        later: calls a function in so many seconds; None: by the system's clock, in a thread.
+        later: calls a function after this many seconds; None: by the system's clock, in a thread.
     """
 
     def __init__(self, later: Later | None = None) -> None:
@@ -57,11 +57,11 @@ class FaultyHub(MemoryHub):
         self._held: list[tuple[bytes, bytes]] = []
         self._transports: WeakSet[RecordingTransport] = WeakSet()
         self.activity = 0
-        """How many messages were sent or received: the same before and after means that nothing happened in between."""
+        """The number of messages sent or received: if it is the same before and after, nothing happened in between."""
 
     @contextmanager
     def dropping(self, topic: BaseEventTopic | None = None) -> Iterator[list[Message]]:
-        """Within the block, messages on this topic reach nobody; None: on every topic. Yields the list of those."""
+        """Lose messages on this topic within the block; None: on every topic. Yields the list of those."""
         dropped: list[Message] = []
         fault = _frame(topic), dropped
         self._dropping.append(fault)
@@ -72,7 +72,7 @@ class FaultyHub(MemoryHub):
 
     @contextmanager
     def delaying(self, seconds: float, topic: BaseEventTopic | None = None) -> Iterator[None]:
-        """Messages that are sent within the block, on this topic or (None) on every one, arrive so many seconds later."""
+        """Messages sent within the block, on this topic or (None) on every one, arrive this many seconds later."""
         fault = _frame(topic), seconds
         self._delaying.append(fault)
         try:
@@ -119,6 +119,11 @@ class FaultyHub(MemoryHub):
             self._later(sum(delays), lambda: self._arrive(topic, payload))
             return True
         return self._arrive(topic, payload, timeout)
+
+    def is_anything_waited_for(self) -> bool:
+        """Whether there is a message for a thread that waits in `receive`."""
+        with self._changed:
+            return any(member.receiving and member.messages for member in self._members)
 
     def receive(self, member: _Member) -> Batch | None:
         """See `MemoryHub.receive`."""
@@ -173,6 +178,10 @@ class RecordingTransport(MemoryTransport):
         if not self.hub.is_cut_off:
             before, now = now, before
         self.status.change(now, "cut off on purpose", if_=lambda: self.status.state is before)
+
+    def sibling(self) -> "RecordingTransport":
+        """See `Transport.sibling`."""
+        return RecordingTransport(self.hub)
 
     def is_idle(self) -> bool:
         """Whether a thread waits in `receive`, and has handled all that came."""

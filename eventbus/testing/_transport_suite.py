@@ -8,30 +8,33 @@ from typing import ClassVar
 import pytest
 
 from eventbus._base.deadline import Deadline
-from eventbus.errors import NotConnected, SendTimeout
+from eventbus.errors import NotConnected, SendBufferFull, SendTimeout
 from eventbus.observe.state import ClientState
 from eventbus.testing._waiting import PATIENCE_S, eventually, in_thread, run_threads
-from eventbus.transports.contract import Transport
+from eventbus.transports.contract import KnowsSubscribers, Transport
+from eventbus.transports.waiting import without_waiting
 
 
 @dataclass(frozen=True)
 class Features:
-    """What differs between transports.
+    """The differences between transports.
 
     Attributes:
         ordered: messages of one sending thread arrive in order.
         bounded_send: a receiver's full queue holds back `send`, up to SendTimeout. Make the transports with a queue of at
             most 100,000 messages and at least 10,000, and with a short send timeout.
         prefixes: a subscription matches every topic frame that starts with it, rather than exactly its topic.
+        knows_subscribers: it has the methods of `KnowsSubscribers`.
     """
 
     ordered: bool = True
     bounded_send: bool = True
     prefixes: bool = True
+    knows_subscribers: bool = True
 
 
 type MakeTransport = Callable[[], Transport]
-"""Makes a closed transport. Those that one of these makes hear each other, and nobody else."""
+"""Makes a closed transport. The transports of one maker receive each other's messages, and no others."""
 
 
 class TransportConformance:
@@ -94,7 +97,7 @@ class TransportConformance:
             transport.close(0)
 
     def test_status_follows(self, make: MakeTransport) -> None:
-        """`status` is CLOSED before open(), READY after it, and CLOSED after close(), and each change is told."""
+        """`status` is CLOSED before open(), READY after it, and CLOSED after close(); listeners get each change."""
         transport = make()
         status = transport.status
         told: list[ClientState] = []
@@ -175,7 +178,7 @@ class TransportConformance:
             assert numbers(read(transport, 2)) == [1, 2]
 
     def test_messages_of_an_earlier_opening_are_gone(self, opened: MakeTransport, transport: Transport) -> None:
-        """What had arrived but was not received before close() does not turn up after the next open()."""
+        """A message that had arrived but was not received before close() does not turn up after the next open()."""
         witness = opened()
         witness.subscribe(b"t")
         transport.open(PATIENCE_S)  # proves the path anew, after both subscriptions
@@ -187,7 +190,7 @@ class TransportConformance:
         assert numbers(read(transport, 1)) == [2]
 
     def test_close_flushes_to_others(self, opened: MakeTransport, transport: Transport) -> None:
-        """What was sent before close() reaches the others."""
+        """Messages sent before close() reach the others."""
         sender = opened()
         for number in range(1_000):
             sender.send(b"t", payload(number))
@@ -403,6 +406,56 @@ class TransportConformance:
         transport.send(b"t", payload(1))
         assert numbers(read(transport, 1)) == [1]
 
+    def test_without_waiting_a_full_buffer_is_told_at_once(self, transport: Transport) -> None:
+        """In a block of `without_waiting`, send() raises SendBufferFull, and not SendTimeout, when there is no room."""
+        if not self.features.bounded_send:
+            pytest.skip("its receivers hold nobody back")
+        with without_waiting(), pytest.raises(SendBufferFull) as raised:
+            send_without_end(transport)
+        assert not isinstance(raised.value, SendTimeout)
+        taken = transport.sent
+        assert len(read(transport, taken)) == taken
+
+    # Siblings, and who subscribes
+
+    def test_a_sibling_is_another_one(self, transport: Transport) -> None:
+        """sibling() makes a closed transport to the same place, with neither subscriptions nor counts."""
+        transport.send(b"u", b"{}")
+        sibling = transport.sibling()
+        try:
+            assert sibling.status.state is ClientState.CLOSED
+            assert sibling.sent == 0
+            sibling.subscribe(b"answers")
+            sibling.open(PATIENCE_S)
+            transport.open(PATIENCE_S)  # proves the path anew, after the subscription of the sibling
+            transport.send(b"t", payload(1))
+            transport.send(b"answers", payload(2))
+            assert read(sibling, 1) == [(b"answers", payload(2))]
+            sibling.send(b"t", payload(3))
+            assert numbers(read(transport, 2)) == [1, 3]
+        finally:
+            sibling.close(0)
+        transport.send(b"t", payload(4))
+        assert numbers(read(transport, 1)) == [4]
+
+    def test_who_subscribes_is_known(self, opened: MakeTransport) -> None:
+        """has_subscriber() tells whether anybody subscribes: at once after subscribe(), and soon after unsubscribe()."""
+        if not self.features.knows_subscribers:
+            pytest.skip("it does not know")
+        asking, other = opened(), opened()
+        assert isinstance(asking, KnowsSubscribers)
+        for number in range(20):
+            topic = b"topic%03d" % number
+            assert asking.has_subscriber(topic, PATIENCE_S) is False
+            other.subscribe(topic)
+            assert asking.has_subscriber(topic, PATIENCE_S)
+            other.unsubscribe(topic)
+            eventually(lambda topic=topic: asking.has_subscriber(topic, PATIENCE_S) is False)  # type: ignore[misc] # mypy cannot infer a lambda's default
+        asking.subscribe(b"own")
+        assert asking.has_subscriber(b"own")
+        other.subscribe(b"")
+        assert asking.has_subscriber(b"anything", PATIENCE_S)
+
     def test_endpoints_are_for_people(self, transport: Transport) -> None:
         """`endpoints` says where it connects to."""
         assert transport.endpoints
@@ -413,7 +466,7 @@ def payload(number: int) -> bytes:
 
 
 def read(transport: Transport, count: int) -> list[tuple[bytes, bytes]]:
-    """Receive until there are so many messages."""
+    """Receive until this number of messages has arrived."""
     messages: list[tuple[bytes, bytes]] = []
 
     def enough() -> bool:

@@ -1,4 +1,4 @@
-"""What `eventbus.transports.contract` promises, as tests that every transport has to pass. Needs pytest.
+"""The promises of `eventbus.transports.contract`, as tests that every transport has to pass. Needs pytest.
 
 For the author of a transport: derive a class whose name begins with `Test`, declare the features, and make transports::
 

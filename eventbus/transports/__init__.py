@@ -1,5 +1,5 @@
 """Transports carry messages between clients; each fulfils the same contract."""
 
-from eventbus.transports.contract import Transport
+from eventbus.transports.contract import KnowsSubscribers, Transport
 
-__all__ = ["Transport"]
+__all__ = ["KnowsSubscribers", "Transport"]

@@ -5,15 +5,17 @@ To write a transport, fulfil this protocol and pass the suite of `eventbus.testi
 package does.
 """
 
-from typing import NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from eventbus.observe.state import Status
 from eventbus.observe.stats import DropLog
 from eventbus.wire.frames import Batch
+from eventbus.wire.history import Query, Stored
 
 
 class Remedies(NamedTuple):
-    """What errors about a transport advise. Without these they name a proxy and its settings.
+    """The advice in errors about a transport. Without it they name a proxy and its settings.
 
     Attributes:
         peer: what the transport connects to, such as "NATS server".
@@ -47,11 +49,11 @@ class Transport(Protocol):
 
     @property
     def endpoints(self) -> str:
-        """Where the transport connects to, for people: it stands in errors and log lines."""
+        """The address that the transport connects to, for people: it stands in errors and log lines."""
 
     @property
     def remedies(self) -> Remedies:
-        """What errors about this transport advise."""
+        """The advice in errors about this transport."""
 
     @property
     def confirms(self) -> bool:
@@ -59,23 +61,23 @@ class Transport(Protocol):
 
     @property
     def sent(self) -> int:
-        """How many events `send` has taken since the transport was created, those with which it returned True."""
+        """The number of events that `send` has taken since the transport was created: the calls that returned True."""
 
     @property
     def malformed(self) -> int:
-        """How many messages were skipped since the transport was created, because they were not two frames."""
+        """The number of messages skipped since the transport was created because they were not two frames."""
 
     @property
     def lost(self) -> int:
-        """How many messages the transport knows to be missing, since it was created, beside what their numbers show."""
+        """The number of messages known to be missing since the transport was created, beside those that numbers show."""
 
     @property
     def repeated(self) -> int:
-        """How many messages the transport has skipped since it was created, because they had come before."""
+        """The number of messages that the transport has skipped since it was created, because they had come before."""
 
     @property
     def drops(self) -> DropLog:
-        """Counts events that were dropped, by reason: those that `send` did not take, and those that it took in vain."""
+        """Counts events that were dropped, by reason: those that `send` did not take, and those that it took but lost."""
 
     @property
     def max_payload_bytes(self) -> int | None:
@@ -111,12 +113,13 @@ class Transport(Protocol):
         """Send one message; return False if it was dropped and counted, because the send buffer is full.
 
         Blocks only while the send buffer is full, for up to the transport's send timeout. What happens then is the
-        transport's send policy: it raises or drops.
+        transport's send policy: it raises or drops. In a block of `transports.waiting.without_waiting` it does not block,
+        but raises SendBufferFull.
 
         Args:
             topic: the first frame: a topic, perhaps with headers behind it, which arrive as they are (see `wire.headers`).
             payload: the second frame.
-            count: how many events the message carries, for the counts.
+            count: the number of events that the message carries, for the counts.
 
         Raises:
             NotConnected: the transport is not open, or has given up.
@@ -168,4 +171,49 @@ class Transport(Protocol):
         """Send what was held and flush, for up to `timeout` seconds, and close. The rest is dropped.
 
         Idempotent. A `receive` that waits returns None, a `send` that waits raises NotConnected.
+        """
+
+    def sibling(self) -> "Transport":
+        """Return a new transport to the same place with the same options: closed, without subscriptions, counting from 0.
+
+        A client that asks receives the answers there, so that no handler can hold them back.
+        """
+
+
+@runtime_checkable
+class KeepsHistory(Protocol):
+    """An optional feature of transports: the other side stores messages itself, so clients ask no historian for them.
+
+    Where new subscriptions begin is then the transport's own concern, too: it delivers what is stored before.
+    """
+
+    def stored(self, query: Query, timeout: float) -> Iterator[list[Stored]]:
+        """Yield the stored messages that a query asks for, in portions, oldest first.
+
+        Args:
+            query: what is asked for, but `spans`.
+            timeout: up to how many seconds each portion may take.
+
+        Raises:
+            EventBusError: they cannot be had.
+        """
+
+
+@runtime_checkable
+class KnowsSubscribers(Protocol):
+    """An optional feature of transports: to know whether anybody subscribes to a topic.
+
+    With it, a request that nobody could answer fails at once, and no answer is sent before the asker's subscription to it is
+    in force. A transport without it leaves out these methods.
+    """
+
+    def has_subscriber(self, topic: bytes, timeout: float = 0.0) -> bool | None:
+        """Whether anybody receives a message on this topic that is sent now, the transport itself included.
+
+        Args:
+            topic: a topic, without what may follow it in a first frame.
+            timeout: up to how many seconds it may take to make sure that there is none. 0: do not block; then False means
+                that none is known yet.
+
+        Returns None if that cannot be told, for example while the connection is down. True may be out of date.
         """

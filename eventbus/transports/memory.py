@@ -3,13 +3,14 @@
 from collections import deque
 from threading import Condition, RLock
 
-from eventbus.errors import NotConnected, SendTimeout
+from eventbus.errors import NotConnected, SendBufferFull, SendTimeout
 from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog
 from eventbus.transports.contract import Remedies
+from eventbus.transports.waiting import may_wait
 from eventbus.wire.frames import Batch
 
-_MAX_BATCH = 256  # messages
+_MAX_BATCH_MESSAGES = 256
 
 
 class MemoryHub:
@@ -44,6 +45,11 @@ class MemoryHub:
             self._changed.notify_all()
             return True
 
+    def has_subscriber(self, topic: bytes) -> bool:
+        """Whether a member subscribes to the topic."""
+        with self._changed:
+            return any(topic.startswith(tuple(member.topics)) for member in self._members)
+
     def receive(self, member: "_Member") -> Batch | None:
         """Wait until the member has messages, is woken or has left; see `Transport.receive`."""
         with self._changed:
@@ -53,7 +59,7 @@ class MemoryHub:
             if member not in self._members:
                 return None
             member.woken = False
-            batch = [member.messages.popleft() for _ in range(min(len(member.messages), _MAX_BATCH))]
+            batch = [member.messages.popleft() for _ in range(min(len(member.messages), _MAX_BATCH_MESSAGES))]
             self._changed.notify_all()
             return [topic for topic, _ in batch], [payload for _, payload in batch]
 
@@ -88,8 +94,8 @@ class MemoryTransport:
 
     Args:
         hub: transports of the same hub receive from each other; None: a hub of its own.
-        queue: how many messages wait for `receive`.
-        send_timeout: how many seconds `send` waits while a receiver's queue is full.
+        queue: the number of messages that wait for `receive`.
+        send_timeout: the seconds that `send` waits while a receiver's queue is full.
     """
 
     endpoints = "memory"
@@ -128,8 +134,10 @@ class MemoryTransport:
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
         self.ensure_open()
-        if not self._hub.send(topic, payload, self._send_timeout):
-            raise SendTimeout(self.endpoints, self._limit, self._send_timeout)
+        if not self._hub.send(topic, payload, timeout := self._send_timeout if may_wait() else 0.0):
+            if timeout != self._send_timeout:
+                raise SendBufferFull(self.endpoints, self._limit)
+            raise SendTimeout(self.endpoints, self._limit, timeout)
         with self._lock:
             self._sent += count
         return True
@@ -157,6 +165,12 @@ class MemoryTransport:
 
     def is_connected(self) -> bool:
         return self._member is not None
+
+    def sibling(self) -> "MemoryTransport":
+        return MemoryTransport(self._hub, queue=self._limit, send_timeout=self._send_timeout)
+
+    def has_subscriber(self, topic: bytes, timeout: float = 0.0) -> bool:
+        return self._hub.has_subscriber(topic)
 
     def close(self, timeout: float) -> None:
         with self._lock:

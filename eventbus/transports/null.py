@@ -43,5 +43,11 @@ class NullTransport:
     def is_connected(self) -> bool:
         return False
 
+    def sibling(self) -> "NullTransport":
+        return NullTransport()
+
+    def has_subscriber(self, topic: bytes, timeout: float = 0.0) -> bool:
+        return False
+
     def close(self, timeout: float) -> None:
         self.status.change(ClientState.CLOSED, "closed")

@@ -1,1 +1,1 @@
-"""What travels: frames, numbers, headers, compression and the codec, as pure functions and objects without sockets."""
+"""The wire format: frames, numbers, headers, compression and the codec, as pure functions and objects without sockets."""

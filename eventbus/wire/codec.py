@@ -3,8 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from enum import Enum, StrEnum
-from typing import Any, Literal, get_args, get_origin
+from enum import StrEnum
+from types import UnionType
+from typing import Any, TypeAliasType, Union, get_origin
 
 from pydantic import AliasChoices, AliasPath, BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
@@ -18,17 +19,18 @@ from eventbus.exports import public
 from eventbus.wire.decoders import decoder_of
 from eventbus.wire.encoders import encoder_of
 from eventbus.wire.frames import ARRAY
+from eventbus.wire.unions import class_of_each_type, model_classes, tagged, type_values, with_subclasses
 
 MAX_TYPE_LENGTH = 64  # characters of an unknown type
 
-_MAX_SHOWN_ERROR = 300  # characters
-_MAX_EXPLAINED = 1_000  # elements of one array that are rejected one by one, each with what is wrong
+_MAX_ERROR_CHARACTERS = 300
+_MAX_EXPLAINED_ELEMENTS = 1_000  # elements of one array that are rejected one by one, each with what is wrong
 _MAX_LISTED_ERRORS = 1_000  # two bytes of a payload may make an error, which takes 400 bytes in a list
 
 
 @public
 class RejectReason(StrEnum):
-    """Why a message, or one of several events in it, was rejected."""
+    """The reason why a message, or one of several events in it, was rejected."""
 
     FRAMES = "frames"
     """The message was not a topic frame and a JSON payload frame."""
@@ -54,7 +56,7 @@ class Reject:
         reason: why.
         detail: more about it, for people; may contain what was received, as it is.
         unknown_type: the received type, if that is the reason; printable, at most `MAX_TYPE_LENGTH` characters.
-        count: how many elements.
+        count: the number of elements.
     """
 
     reason: RejectReason
@@ -64,24 +66,30 @@ class Reject:
 
 
 class Codec[EventClass: BaseModel]:
-    """Encodes and decodes the events of one class, or of one union of classes given as a `TypeAdapter`.
+    """Encodes and decodes the events of one class with its subclasses, or of a union of classes. Any thread may use it.
 
-    Any thread may use it.
+    Args:
+        event_class: a class; those subclasses that narrow its field `type`, and exist by now, are read as themselves. Or a
+            union of classes, or a `TypeAdapter`, which is used as it is.
     """
 
-    def __init__(self, event_class: type[EventClass] | TypeAdapter[EventClass]) -> None:
+    def __init__(self, event_class: type[EventClass] | TypeAdapter[EventClass] | UnionType | TypeAliasType) -> None:
         adapter = event_class if isinstance(event_class, TypeAdapter) else _adapter(event_class)
         if adapter.pydantic_complete is False:
             adapter.rebuild()
-        classes = tuple(_model_classes(adapter.core_schema))
+        schema = adapter.core_schema
+        classes = tuple(model_classes(schema))
         if not classes:
             raise InvalidEvent(f"{event_class!r} is no event class: derive one from eventbus.BaseEvent")
         for cls in classes:
             if "type" not in cls.model_fields:
                 raise InvalidEvent(f"{cls.__name__} has no field `type`: derive it from eventbus.BaseEvent")
         self.classes: tuple[type[BaseModel], ...] = classes
+        self._class_of_each_type = class_of_each_type(classes) if len(classes) > 1 else None
+        if self._class_of_each_type is not None:
+            schema = tagged(schema, self._class_of_each_type)
         fields = [cls.model_fields["type"] for cls in classes]
-        self._type_values = frozenset(value for field in fields for value in _values(field.annotation))
+        self._type_values = frozenset(value for cls in classes for value in type_values(cls))
         self._type_paths = frozenset(path for field in fields for path in _paths("type", field))
         self.event_types: frozenset[type[BaseEventType]] = frozenset(
             type(value) for value in self._type_values if isinstance(value, BaseEventType)
@@ -91,15 +99,16 @@ class Codec[EventClass: BaseModel]:
         self.encoders: dict[type, Callable[[Any], bytes]] = {}
         self._log = Log()
         # Both raise pydantic's ValidationError; `salvage` then tells what was wrong.
-        self.decode_one: Callable[[bytes], EventClass] = decoder_of(adapter.core_schema).validate_json
+        decoder = decoder_of(schema)
+        self.decode_one: Callable[[bytes], EventClass] = decoder.validate_json
         self.decode_many: Callable[[bytes], list[EventClass]] = decoder_of(
-            core_schema.list_schema(adapter.core_schema)  # `salvage` then looks at each
+            core_schema.list_schema(schema)  # `salvage` then looks at each
         ).validate_json
         # Leaves out what is no event, without saying why.
         self._decode_good: Callable[[bytes], list[EventClass]] = decoder_of(
-            core_schema.list_schema(core_schema.with_default_schema(adapter.core_schema, on_error="omit"))
+            core_schema.list_schema(core_schema.with_default_schema(schema, on_error="omit"))
         ).validate_json
-        self._validate: Callable[[dict[str, BaseEventType]], EventClass] = adapter.validator.validate_python
+        self._validate: Callable[[dict[str, BaseEventType]], EventClass] = decoder.validate_python
 
     @property
     def name(self) -> str:
@@ -108,7 +117,10 @@ class Codec[EventClass: BaseModel]:
 
     def classes_of(self, event_type: BaseEventType) -> tuple[type[BaseModel], ...]:
         """The classes whose events may have this type, all that are known to have it or to have any text."""
-        allowed = {cls: list(_values(cls.model_fields["type"].annotation)) for cls in self.classes}
+        if self._class_of_each_type is not None:
+            found = self._class_of_each_type.get(str(event_type))
+            return () if found is None else (found,)
+        allowed = {cls: list(type_values(cls)) for cls in self.classes}
         return tuple(cls for cls, values in allowed.items() if not values or event_type in values)
 
     def encoder_for(self, event: BaseModel | BaseEventType) -> Callable[[Any], bytes]:
@@ -157,7 +169,9 @@ class Codec[EventClass: BaseModel]:
 
     def refusal(self, event: object, error: Exception) -> InvalidEvent:
         """Return what to raise instead of this error of an encoder. A service's own serializer may raise anything."""
-        return InvalidEvent(f"{type(event).__name__} cannot be written as JSON: {printable(str(error), _MAX_SHOWN_ERROR)}")
+        return InvalidEvent(
+            f"{type(event).__name__} cannot be written as JSON: {printable(str(error), _MAX_ERROR_CHARACTERS)}"
+        )
 
     def _check(self, event: BaseModel, encode: Callable[[Any], bytes]) -> None:
         """Warn if receivers, or the event's own class, could not read this event, or would read something else."""
@@ -181,7 +195,7 @@ class Codec[EventClass: BaseModel]:
             self._log.warning(
                 "%s cannot read its own events as they are sent: %s; receivers of this class have the same trouble",
                 cls.__name__,
-                printable(problem, _MAX_SHOWN_ERROR),
+                printable(problem, _MAX_ERROR_CHARACTERS),
                 event_class=cls.__name__,
             )
 
@@ -208,7 +222,7 @@ class Codec[EventClass: BaseModel]:
             found = self._salvage_one(to_json(element))
             yield found
             explained += isinstance(found, Reject)
-            if isinstance(found, Reject) and explained == _MAX_EXPLAINED:
+            if isinstance(found, Reject) and explained == _MAX_EXPLAINED_ELEMENTS:
                 yield from self._salvage_rest(elements[index + 1 :], found.reason)
                 return
 
@@ -218,7 +232,7 @@ class Codec[EventClass: BaseModel]:
             good = self._decode_good(to_json(elements))
         yield from good
         if bad := len(elements) - len(good):
-            yield Reject(reason, f"as the {_MAX_EXPLAINED} before them in the same message", count=bad)
+            yield Reject(reason, f"as the {_MAX_EXPLAINED_ELEMENTS} before them in the same message", count=bad)
 
     def _salvage_one(self, payload: bytes) -> EventClass | Reject:
         try:
@@ -279,45 +293,17 @@ class Codec[EventClass: BaseModel]:
         return self.encode(event)
 
 
-def _adapter[EventClass: BaseModel](event_class: type[EventClass]) -> TypeAdapter[EventClass]:
-    if not (isinstance(event_class, type) and issubclass(event_class, BaseModel)):
-        raise InvalidEvent(f"{event_class!r} is no event class: derive one from eventbus.BaseEvent")
-    return TypeAdapter(event_class)
-
-
-def _model_classes(schema: object) -> Iterator[type[BaseModel]]:
-    """The event classes at the top of a core schema, outside of fields: one model, or the members of a union."""
-    match schema:
-        case {"type": "model", "cls": type() as cls} if issubclass(cls, BaseModel):
-            yield cls
-        case {"type": "definition-ref"} | {"type": "model"}:
-            return
-        case {"type": "definitions", "schema": inner, "definitions": [*definitions]}:
-            yield from _model_classes(inner)
-            if isinstance(inner, dict) and inner.get("type") != "model":
-                for definition in definitions:
-                    yield from _model_classes(definition)
-        case dict():
-            for inner in schema.values():
-                yield from _model_classes(inner)
-        case list() | tuple():
-            for inner in schema:
-                yield from _model_classes(inner)
-
-
-def _values(annotation: object) -> Iterator[object]:
-    """The values that the annotation of a field `type` allows: members of an enum, literals, or a union of either."""
-    if isinstance(annotation, type) and issubclass(annotation, Enum):
-        yield from annotation
-    elif get_origin(annotation) is Literal:
-        yield from get_args(annotation)
-    else:
-        for argument in get_args(annotation):
-            yield from _values(argument)
+# Any: of the classes in a union.
+def _adapter(event_class: object) -> TypeAdapter[Any]:
+    """Return the adapter of a class with its subclasses, or of a union."""
+    found = with_subclasses(event_class)
+    if (isinstance(found, type) and issubclass(found, BaseModel)) or get_origin(found) in (Union, UnionType):
+        return TypeAdapter(found)
+    raise InvalidEvent(f"{event_class!r} is no event class: derive one from eventbus.BaseEvent")
 
 
 def _paths(name: str, field: FieldInfo) -> Iterator[tuple[str | int, ...]]:
-    """Where an event's JSON may have the field: under its name, or under aliases."""
+    """The places where an event's JSON may have the field: under its name, or under aliases."""
     yield (name,)
     match field.validation_alias:
         case str() as alias:

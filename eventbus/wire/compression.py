@@ -67,7 +67,7 @@ def inflate(payload: bytes, limit: int) -> bytes:
 
     Args:
         payload: one for which `is_compressed` is true.
-        limit: how many bytes may be returned.
+        limit: the most bytes that may be returned.
 
     Raises:
         PayloadTooLarge: it holds, or claims to hold, more than the limit.

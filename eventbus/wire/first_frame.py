@@ -34,12 +34,12 @@ _HEADERS = 2 * MARK  # how headers begin: no numbers do, because a publisher's f
 
 
 class Head(NamedTuple):
-    """What the head of a numbered frame says.
+    """The head of a numbered frame, parsed.
 
     Attributes:
         topic: the topic.
         publisher: the publisher's eight bytes.
-        events: how many events the message carries.
+        events: the number of events that the message carries.
     """
 
     topic: bytes
@@ -53,13 +53,13 @@ class Head(NamedTuple):
 
 
 class FirstFrame(NamedTuple):
-    """What a first frame says.
+    """A first frame, parsed.
 
     Attributes:
         topic: the topic; empty or too long if a peer is not a client of this bus.
         headers: the encoded headers; empty if there are none.
         head: the publisher and the count; None if the frame is not numbered.
-        number: how many events the publisher has sent on the topic; 0 if the frame is not numbered.
+        number: the number of events that the publisher has sent on the topic; 0 if the frame is not numbered.
     """
 
     topic: bytes
@@ -103,7 +103,7 @@ def number_of(frame: bytes) -> int:
 
 
 def start_of(topic: bytes, publisher: bytes) -> bytes:
-    """What all numbered frames of this publisher on this topic begin with."""
+    """The bytes that all numbered frames of this publisher on this topic begin with."""
     return topic + MARK + publisher
 
 

@@ -19,7 +19,7 @@ _LIMIT_START = b"\x01" + PRIVATE + b"\0"
 
 
 class Action(StrEnum):
-    """What a proxy can deny."""
+    """An action that a proxy can deny."""
 
     PUBLISH = "publish"
     SUBSCRIBE = "subscribe"
@@ -27,7 +27,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class DenialNotice:
-    """What a client was denied.
+    """A denial: the action that a proxy did not permit to a client.
 
     Attributes:
         key: the client's public key.
@@ -62,7 +62,7 @@ class DenialNotice:
 
 @dataclass(frozen=True, slots=True)
 class LimitNotice:
-    """How large a payload may be: a proxy disconnects a publisher that sends a larger one.
+    """The largest payload that a proxy takes: it disconnects a publisher that sends a larger one.
 
     This notice travels as a subscription that matches no topic, because an XSUB socket repeats its subscriptions to each
     publisher that connects. It repeats them in ascending order, so this one comes before the token with which a client

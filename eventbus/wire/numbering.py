@@ -66,11 +66,11 @@ class _Starts(dict[bytes, bytes]):
 
 
 class Reading(NamedTuple):
-    """What the first frames of a batch say.
+    """The content of the first frames of a batch.
 
     Attributes:
         topics: the topic in each of them.
-        lost: how many more events each topic has lost up to its last message; negative if fewer than were told before.
+        lost: the further events that each topic has lost up to its last message; negative if fewer than were told before.
         repeated: which of the messages had come before, as indexes in ascending order.
         headers: the encoded headers in each of the frames; None if none has any.
         forged: topics on which numbers show that a peer sends in the name of another publisher, and how often.
@@ -90,7 +90,7 @@ class Gaps:
     quick: of a batch in which each publisher's messages follow each other, only the first and the last number are read.
 
     Args:
-        limit: how many pairs of a topic and a publisher are remembered; the one that was silent longest is forgotten first.
+        limit: the most pairs of a topic and a publisher remembered; the one that was silent longest is forgotten first.
         clock: seconds; it never goes back.
     """
 
@@ -199,7 +199,7 @@ class Gaps:
         return {topic: count for topic, count in lost.items() if count}, repeated, dict(+forged)
 
     def _head(self, head: bytes, wanted: Callable[[bytes], bool]) -> Head | None:
-        """What a known head says; None if it is of no numbered frame, or of a topic that is not counted."""
+        """The parsed form of a known head; None if it is of no numbered frame, or of a topic that is not counted."""
         parsed = self._heads.get(head)
         return parsed if parsed is not None and wanted(parsed.topic) else None
 

@@ -1,7 +1,7 @@
 """The numbers of one publisher on one topic: what is missing, what was sent again, and what another peer has made up. Pure.
 
 A publisher numbers its events without gaps, and on one connection ZeroMQ neither reorders nor repeats. After it has lost its
-connection, it sends its latest messages again with the same numbers, before new ones. Nothing proves who has sent a number,
+connection, it sends its latest messages again with the same numbers, before new ones. Nothing proves the sender of a number,
 so every rule here is chosen for the case that a peer sends numbers in another publisher's name:
 
 - Only numbers that have come before are repeated. One that is forged far ahead of the true ones hides none of those.
@@ -18,12 +18,12 @@ from operator import attrgetter
 from typing import NamedTuple
 
 # More events than these are not lost in one gap until a second message follows: one forged number is not enough.
-_LARGE_GAP = 10_000  # events
-_HIDDEN_BY_ONE = 100  # events of a gap
+_LARGE_GAP_EVENTS = 10_000
+_HIDDEN_EVENTS_BY_ONE = 100  # of a gap
 _MAX_EVENTS_PER_S = 5_000_000  # that a publisher can send
 _GRACE_S = 10.0  # how long it may have sent at that speed before its first message came
 # Events from before the first one that came, which a publisher sends again: no more than these, and not later than this.
-_MAX_RESENT = 1_000_000
+_MAX_RESENT_EVENTS = 1_000_000
 _MAX_RESENT_S = 30.0
 _MAX_RUNS = 32
 
@@ -36,9 +36,9 @@ class _Run:
     Attributes:
         start: the number before the first.
         end: the last number.
-        received: how many events have come.
+        received: the number of events that have come.
         messages: in how many messages.
-        missing: how many events of the gap below this run are counted as lost.
+        missing: the number of events of the gap below this run that are counted as lost.
     """
 
     __slots__ = ("end", "messages", "missing", "received", "start")
@@ -52,11 +52,11 @@ class _Run:
 
 
 class Taken(NamedTuple):
-    """What the number of a message shows.
+    """The finding from the number of a message.
 
     Attributes:
         repeated: whether the message has come before.
-        lost: how many more events are lost now; negative if fewer are.
+        lost: the number of further events that are lost now; negative if fewer are.
         forged: whether this number, or an earlier one, cannot be the publisher's own.
     """
 
@@ -66,11 +66,11 @@ class Taken(NamedTuple):
 
 
 class Sequence:
-    """What has come of one publisher on one topic. One thread at a time. Times are seconds on a clock that never goes back.
+    """The numbers received of one publisher on one topic. One thread at a time. Times are seconds on a monotonic clock.
 
     Args:
         number: that of the first message.
-        count: how many events are in it.
+        count: the number of its events.
         now: when it came.
     """
 
@@ -101,7 +101,7 @@ class Sequence:
 
         Args:
             number: that of its last event.
-            count: how many events are in it.
+            count: the number of its events.
             now: when it came.
         """
         runs = self._runs
@@ -144,7 +144,7 @@ class Sequence:
             gap = above.start - below.end
             counts = (
                 above.start <= run.start
-                and (gap <= _LARGE_GAP or above.messages > 1)
+                and (gap <= _LARGE_GAP_EVENTS or above.messages > 1)
                 and self._is_possible(above.start, now)
             )
             missing = gap if counts else 0
@@ -161,7 +161,7 @@ class Sequence:
         received = 0
         for index in range(self._runs.index(self._current), 0, -1):
             received += self._runs[index].received
-            if _HIDDEN_BY_ONE * received >= self._runs[index].start - self._runs[index - 1].end:
+            if _HIDDEN_EVENTS_BY_ONE * received >= self._runs[index].start - self._runs[index - 1].end:
                 received -= self._runs[index].received
                 self._join(index)
 
@@ -177,7 +177,7 @@ class Sequence:
 
     def _is_resent(self, number: int, now: float) -> bool:
         """Whether this can be from before the first message, sent again after the publisher has lost its connection."""
-        return self._first - _MAX_RESENT < number <= self._first and now - self._began < _MAX_RESENT_S
+        return self._first - _MAX_RESENT_EVENTS < number <= self._first and now - self._began < _MAX_RESENT_S
 
     def _is_possible(self, number: int, now: float) -> bool:
         """Whether the publisher can have sent this many events by now."""

@@ -14,7 +14,7 @@ SUBSTEPS = 10  # of one control step; the test of convergence shows what they le
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """How far the valve is open and the heater is on, each from 0 to 1; what is beyond counts as the nearer end."""
+    """The opening of the valve and the power of the heater, each from 0 to 1; a value beyond counts as the nearer end."""
 
     valve: float
     heater: float
@@ -22,10 +22,10 @@ class Action:
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What the sensors show.
+    """The readings of the sensors.
 
     Attributes:
-        step: how many control steps the plant has done.
+        step: the number of control steps that the plant has done.
         level: of the water, in m above the bottom.
         temperature: of the water, in °C.
     """
@@ -57,7 +57,7 @@ class State(NamedTuple):
     heat_out: float = 0.0
 
     def after(self, rates: "State", seconds: float) -> "State":
-        """Where it is if it goes on at these rates for so long."""
+        """The state after some seconds at constant rates."""
         return State(*(value + rate * seconds for value, rate in zip(self, rates, strict=True)))
 
 
@@ -93,7 +93,7 @@ class Tank:
     surroundings: float = 20.0
 
     def at(self, level: float, temperature: float) -> State:
-        """The beginning, with so much water."""
+        """The state at the beginning, with this level of water."""
         volume = self.area * level
         return State(0.0, volume, HEAT_CAPACITY * volume * temperature)
 
@@ -106,7 +106,7 @@ class Tank:
         return state.heat / (HEAT_CAPACITY * state.volume)
 
     def observe(self, state: State, step: int) -> Observation:
-        """What the sensors show after this many steps."""
+        """The readings of the sensors after this many steps."""
         return Observation(step, self.level(state), self.temperature(state))
 
     def advance(self, state: State, action: Action, seconds: float, substeps: int = SUBSTEPS) -> State:
@@ -124,7 +124,7 @@ class Tank:
         return state
 
     def _rates(self, state: State, action: Action) -> State:
-        """How fast each part of the state changes: a balance of water, and one of heat."""
+        """The rate of change of each part of the state: a balance of water, and one of heat."""
         level, temperature = self.level(state), self.temperature(state)
         opening = self.outlet_area * (1 + self.demand * sin(2 * pi * state.time / self.demand_period))
         through_outlet = opening * sqrt(2 * GRAVITY * max(0.0, level - self.outlet))  # Torricelli

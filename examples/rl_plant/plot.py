@@ -11,8 +11,8 @@ def plot(values: Sequence[float | None], targets: Sequence[float | None], *, wid
     Args:
         values: one for each step; None where it is not known. If there are more than fit, neighbours are averaged.
         targets: as many.
-        width: how many columns at most the curves take, without the scale to their left.
-        height: how many lines.
+        width: the most columns that the curves take, without the scale to their left.
+        height: the number of lines.
     """
     columns = [_averages(series, width) for series in (values, targets)]
     known = [value for series in columns for value in series if value is not None]
@@ -22,7 +22,7 @@ def plot(values: Sequence[float | None], targets: Sequence[float | None], *, wid
     span = highest - lowest or 1.0
 
     def row(value: float) -> int:
-        """Counted from above."""
+        """The row of a value, counted from above."""
         return round((highest - value) / span * (height - 1))
 
     lines = [[" "] * len(columns[0]) for _ in range(height)]
@@ -35,7 +35,7 @@ def plot(values: Sequence[float | None], targets: Sequence[float | None], *, wid
 
 
 def _averages(series: Sequence[float | None], width: int) -> list[float | None]:
-    """At most this many values, each the average of as many neighbours."""
+    """Reduce the values to at most this many, each the average of as many neighbours."""
     each = -(-len(series) // width)
     averages: list[float | None] = []
     for start in range(0, len(series), max(1, each)):

@@ -67,7 +67,7 @@ def _ratio(values: list[float], base: list[float]) -> str:
 
 
 def _connect(times: int) -> None:
-    """How long connect() takes, and what a connected client that consumes costs in threads."""
+    """The time that connect() takes, and the threads of a connected client that consumes."""
     taken = []
     with bench.proxy_process() as ports:
         for _ in range(times):
@@ -89,7 +89,7 @@ def _connect(times: int) -> None:
 
 
 def _import(times: int) -> None:
-    """How long importing takes, beside what every service with one pydantic model and a ZeroMQ socket imports anyway."""
+    """The time of importing, beside what every service with one pydantic model and a ZeroMQ socket imports anyway."""
     anyway = "import zmq\nfrom pydantic import BaseModel, Field\nclass Model(BaseModel):\n    x: int = Field(default=0)"
     taken: dict[str, list[float]] = {anyway: [], "import eventbus": []}
     for _ in range(times):

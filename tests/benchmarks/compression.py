@@ -44,7 +44,7 @@ class Measured(BaseEvent[PlantEventType]):
 
 
 def measured(size: int, seed: int = 1) -> Measured:
-    """What a plant might tell at one moment, in about so many bytes of JSON."""
+    """The readings of a plant at one moment, in about this number of bytes of JSON."""
     source = random.Random(seed)
     moment = f"2026-01-31T12:{source.randrange(60):02}:{source.randrange(60):02}.{source.randrange(10**6):06}+00:00"
     event = Measured(
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def per_second(actions: Iterable[Callable[[], object]]) -> list[str]:
-    """How often each can be done, by its best round; they take turns, so that what else the machine does hits all alike."""
+    """The rate of each function by its best round; they take turns, so that the machine's other work hits all alike."""
     counts = {action: max(1, round(SECONDS / _seconds(action, 1))) for action in actions}
     rounds = [{action: _seconds(action, count) for action, count in counts.items()} for _ in range(ROUNDS)]
     rates = [count / min(seconds[action] for seconds in rounds) for action, count in counts.items()]

@@ -1,4 +1,4 @@
-"""What this library is measured against: the same job done by hand as fast as it goes, and in the obvious way.
+"""The programs to compare with: the same job done by hand as fast as it goes, and in the obvious way.
 
 Each contender has a publishing and a subscribing half that run in processes of their own. All of them move the same event
 through the same proxy, with the same high-water marks, and call a callback for each event.

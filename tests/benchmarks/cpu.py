@@ -1,4 +1,4 @@
-"""How much processor time the processes of a benchmark take for each event; on Linux."""
+"""The processor time that the processes of a benchmark take for each event; on Linux."""
 
 import multiprocessing
 import time
@@ -10,7 +10,7 @@ WARM_UP = 0.1  # the part of a run that does not count
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """What had happened at one moment.
+    """A sample at one moment.
 
     Attributes:
         events: how many had arrived.
@@ -29,7 +29,7 @@ class CpuMeter:
 
     def __call__(self, events: int) -> None:
         with suppress(OSError):  # one of them has just ended
-            seconds = sum(time.clock_gettime(_clock_of(process.pid)) for process in multiprocessing.active_children())
+            seconds = sum(time.clock_gettime(clock_of(process.pid)) for process in multiprocessing.active_children())
             self._samples.append(Sample(events, seconds))
 
     def per_event(self) -> float:
@@ -41,7 +41,7 @@ class CpuMeter:
         return (last.seconds - first.seconds) / (last.events - first.events)
 
 
-def _clock_of(pid: int | None) -> int:
+def clock_of(pid: int | None) -> int:
     """The clock of another process's time: what clock_getcpuclockid() of C returns on Linux, which Python lacks."""
     if pid is None:
         raise ProcessLookupError

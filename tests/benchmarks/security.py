@@ -1,4 +1,4 @@
-"""What encryption and rules cost, side by side: each contender a publisher, a proxy and a subscriber in three processes.
+"""The cost of encryption and rules, side by side: each contender three processes, publisher, proxy and subscriber.
 
     uv run python -m tests.benchmarks.security [--quick]
 

@@ -1,4 +1,4 @@
-"""What telemetry costs, side by side: each contender a publisher, a proxy and a subscriber in three processes.
+"""The cost of telemetry, side by side: each contender a publisher, a proxy and a subscriber in three processes.
 
     uv run python -m tests.benchmarks.telemetry [--quick] [NAME …]
 
@@ -26,7 +26,7 @@ READING_INTERVAL_S = 1.0
 
 @dataclass(frozen=True)
 class Kind:
-    """What is switched on, and how.
+    """The telemetry that is switched on.
 
     Attributes:
         metrics: which library counts.

@@ -1,4 +1,4 @@
-"""What the tests of services share: events that have a life cycle, and services that do as they are told."""
+"""Helpers for the tests of services: events that have a life cycle, and services that do as they should."""
 
 import asyncio
 import signal
@@ -36,11 +36,11 @@ AGAIN = RestartPolicy(limit=3, window=1000, interval=0)
 
 
 class Boom(Exception):
-    """What goes wrong on purpose."""
+    """An error raised on purpose."""
 
 
 class Worker(Service[LifeEvent, LifeType, LifeTopic]):
-    """Fails as often as it is told, then runs until it is to stop."""
+    """Fails this number of times, then runs until it is to stop."""
 
     def __init__(self, bus: LifeBus, failures: int = 0, **options: Any) -> None:
         super().__init__(bus, LifeTopic.life, **{"restart": AGAIN} | options)

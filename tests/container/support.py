@@ -1,4 +1,4 @@
-"""What the tests of the container share: services, resources that keep a log, what a process has open."""
+"""Helpers for the tests of the container: services, resources that keep a log, what a process has open."""
 
 import os
 import random
@@ -44,7 +44,7 @@ def received(listener: Listener, values: list[float]) -> bool:
 
 
 def consumers() -> int:
-    """How many clients of this process consume."""
+    """The number of clients of this process that consume."""
     return sum(thread.name == "eventbus-consumer" for thread in threading.enumerate())
 
 
@@ -56,7 +56,7 @@ def open_things() -> tuple[list[str], int, int]:
 
 @contextmanager
 def leaving_nothing() -> Iterator[None]:
-    """What runs in the block leaves neither a thread nor a descriptor behind."""
+    """The block leaves neither a thread nor a descriptor behind."""
     before = open_things()
     yield
 
@@ -89,7 +89,7 @@ def free_ports() -> tuple[int, int]:
 
 
 class Log:
-    """What happened, in order."""
+    """The log of events, in order."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -106,5 +106,5 @@ class Log:
         return open_it
 
     def names(self, action: str) -> list[str]:
-        """Those that started, or stopped, in order."""
+        """The resources that started, or stopped, in order."""
         return [line.removeprefix(f"{action} ") for line in self.lines if line.startswith(f"{action} ")]

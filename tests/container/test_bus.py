@@ -234,7 +234,7 @@ def test_the_running_proxy_is_used(embedded: tuple[int, int]) -> None:
 
 
 def test_services_that_start_at_once_share_one_proxy(embedded: tuple[int, int]) -> None:
-    """Of services that start at the same moment one runs the proxy, and all of them hear each other."""
+    """One of several services that start at the same moment runs the proxy, and all of them hear each other."""
     apps = [App() for _ in range(3)]
     with leaving_nothing():
         try:
@@ -353,7 +353,7 @@ def test_an_embedded_proxy_needs_known_ports(
 
 
 def test_an_embedded_proxy_refuses_what_is_too_large(embedded: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    """EVENTBUS_MAX_EVENT_BYTES is the limit of the embedded proxy too: who announces more is disconnected."""
+    """EVENTBUS_MAX_EVENT_BYTES is the limit of the embedded proxy too: a peer that announces more is disconnected."""
     monkeypatch.setenv("EVENTBUS_MAX_EVENT_BYTES", "2000")
     with lifespan(App()), zmtp.peer(embedded[0], b"PUB") as connection:
         connection.sendall(zmtp.announcement(2_001))
@@ -515,7 +515,7 @@ def test_a_union_of_event_classes(at_proxy: EventBusProxy) -> None:
 
 
 def test_a_wrong_member_of_a_union_is_refused(at_proxy: EventBusProxy) -> None:
-    """Of a union, each type's handler must take the class that has the type; a type that no class has is refused."""
+    """A handler of a type of a union must take the class that has the type; a type that no class has is refused."""
 
     class Wrong:
         @on(UPDATED, STARTED, topic=TOPIC)

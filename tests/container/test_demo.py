@@ -12,6 +12,7 @@ from typing import IO
 import pytest
 
 from tests.support import PATIENCE, eventually
+from tests.terminal import terminal
 
 pytestmark = pytest.mark.process
 
@@ -49,7 +50,7 @@ def members(session: int) -> list[int]:
 
 
 def working(session: int) -> int:
-    """How many processes of a session have come so far that libzmq's threads run in them."""
+    """The number of processes of a session in which libzmq's threads run by now."""
     return sum(len(list(Path(f"/proc/{member}/task").glob("*"))) >= 3 for member in members(session))
 
 
@@ -71,15 +72,36 @@ def test_all_readings_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     with demo("--seconds", "0.5") as process:
         out, err = process.communicate(timeout=2 * PATIENCE)
         assert (process.returncode, err) == (0, "")
-        emitted = next(line for line in out.splitlines() if line.startswith("sensor:"))
-        received = next(line for line in out.splitlines() if line.startswith("watcher:"))
-        words = received.split()
-        assert words[2] == words[4] == emitted.split()[2] == "15"
+        lines = out.splitlines()
+        emitted = next(line for line in lines if line.startswith("sensor   emitted"))
+        assert "watcher  received 6 of 6 readings" in lines
+        assert emitted.split()[2] == "6"
         assert "memory" in emitted  # its threshold is low, so that there is an alarm on every machine
-        assert "heard 0 alarms" not in emitted
+        assert sum(line.startswith("watcher  reading") for line in lines) == 6
+        alarm = next(number for number, line in enumerate(lines) if line.startswith("watcher  ALARM    memory"))
+        assert alarm < lines.index("sensor   alarm heard: memory") < lines.index(emitted)
         for measure in ("load", "memory", "disk"):
-            assert any(line.split()[0] == measure for line in out.splitlines())
+            assert any(line.startswith(f"watcher  {measure} ") for line in lines)
+        assert "  eventbus tail " in out
         assert members(process.pid) == []
+
+
+def test_events_are_shown_as_they_pass() -> None:
+    """A line is printed at once, and events are printed while the services run."""
+    with demo("--seconds", "60") as process:
+        assert output(process).readline() == "demo: starting a proxy and two services, for 60 s\n"
+        lines = iter(output(process).readline, "")
+        assert any(line.startswith("watcher  ALARM    memory") for line in lines)
+        assert process.poll() is None
+
+
+@pytest.mark.terminal
+def test_in_colour(tmp_path: Path) -> None:
+    """On a terminal the services have colours of their own, and an alarm is red."""
+    with terminal("demo", "--seconds", "0.5", cwd=tmp_path, lines=50) as screen:
+        assert screen.wait() == 0
+        assert screen.colour_of("watcher") == "green"
+        assert screen.colour_of("ALARM") == "red"
 
 
 def test_interrupted_by_a_terminal() -> None:

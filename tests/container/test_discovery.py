@@ -1,4 +1,4 @@
-"""Which handlers are found, in what providers and modules, and that injections reach them."""
+"""The handlers that are found, in providers and modules, and injections into them."""
 
 import asyncio
 import importlib
@@ -273,7 +273,7 @@ def test_handlers_run_in_the_order_of_declaration(at_proxy: EventBusProxy) -> No
 def test_many_objects_with_handlers_are_refused(
     at_proxy: EventBusProxy, provider: providers.Provider[Any], kind: str
 ) -> None:
-    """Of a provider that may make an object with each call nobody knows which one handles: refused with its name."""
+    """A provider that may make an object with each call is refused with its name: nobody knows which object handles."""
     app = app_with(service=provider)
     refused = pytest.raises(InvalidHandler, match=rf"`service`.* is a {kind} and provides .*Service, .* handler keep")
     with leaving_nothing(), refused, lifespan(app):
@@ -467,7 +467,7 @@ def test_services_inside_other_providers(at_proxy: EventBusProxy) -> None:
 
 
 def test_only_the_selected_provider(at_proxy: EventBusProxy) -> None:
-    """Of a selector only what is selected is made and handles."""
+    """The selected provider of a selector alone makes an object that handles."""
     chosen = providers.Selector(lambda: "one", one=providers.Singleton(Service), two=providers.Singleton(Listener, None))
     with lifespan(app_with(chosen=chosen)) as app:
         say(app, 1)

@@ -82,7 +82,7 @@ def test_a_hook_that_needs_the_client(at_proxy: EventBusProxy) -> None:
 
 
 def test_a_hook_with_handlers_is_told_once(at_proxy: EventBusProxy) -> None:
-    """A service that is a hook, too, is one object, told once of each event that each handler has handled."""
+    """A service that is a hook, too, is one object, called once for each event that each handler has handled."""
 
     class Both(containers.DeclarativeContainer):
         bus = providers.Container(EventBusContainer, event_class=MyEvent)
@@ -122,7 +122,7 @@ def test_two_buses_share_the_hooks_of_their_tree(at_proxy: EventBusProxy) -> Non
 
 
 def test_what_a_hook_needs_outlives_the_client(at_proxy: EventBusProxy) -> None:
-    """What a hook writes to is stopped after the client, whose last words the hook still hears."""
+    """A resource that a hook writes to stops after the client, whose last calls the hook still gets."""
     clients: list[Bus] = []
     connected: list[bool] = []
     for _ in range(10):
@@ -172,7 +172,7 @@ def test_a_hook_that_is_a_resource(at_proxy: EventBusProxy, client_first: bool) 
 
 
 def test_a_hook_that_a_function_makes(at_proxy: EventBusProxy) -> None:
-    """What a function says to return is looked at, too; it is called once."""
+    """The annotated result of a function is searched, too; it is called once."""
     made: list[Audit] = []
 
     def make() -> Audit:
@@ -188,7 +188,7 @@ def test_a_hook_that_a_function_makes(at_proxy: EventBusProxy) -> None:
 
 
 def test_a_derived_client(at_proxy: EventBusProxy) -> None:
-    """Where the client is overridden, hooks are added to that one."""
+    """If the client is overridden, hooks are added to that one."""
     app = Audited()
     with client_of(at_proxy) as client, app.bus.client.override(providers.Object(client)), lifespan(app):
         run(app)

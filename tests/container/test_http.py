@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def url(monkeypatch: pytest.MonkeyPatch) -> str:
-    """Where a service serves, after `EVENTBUS_HTTP_PORT`."""
+    """The address of a service, after `EVENTBUS_HTTP_PORT`."""
     port, _ = free_ports()
     monkeypatch.setenv("EVENTBUS_HTTP_PORT", str(port))
     return f"http://127.0.0.1:{port}"

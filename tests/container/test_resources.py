@@ -135,7 +135,7 @@ WAYS = [
 
 @pytest.fixture
 def heard(at_proxy: EventBusProxy) -> Iterator[list[float]]:
-    """What another service hears."""
+    """The events that another service hears."""
     values: list[float] = []
     app = EventBusContainer(event_class=MyEvent)
     with lifespan(app):
@@ -259,7 +259,7 @@ def test_a_circle_has_no_order_but_an_end() -> None:
 
 
 def test_the_root_is_found_from_everywhere() -> None:
-    """From the outermost container and from any nested one, root_of leads to the outermost."""
+    """The outermost container is what root_of returns, for itself and for any nested one."""
 
     class Inner(containers.DeclarativeContainer):
         me: providers.Self[Any] = providers.Self()

@@ -19,7 +19,7 @@ def test_the_pause_doubles_up_to_the_longest() -> None:
 
 
 def test_the_failure_after_the_limit_is_final() -> None:
-    """As many failures as the limit says are followed by another run, the next one is not."""
+    """The first `limit` failures are followed by another run, the next one is not."""
     assert pauses(RestartPolicy(limit=2, interval=1), 1, 2, 3) == [1, 2, None]
     assert pauses(RestartPolicy(limit=0), 1) == [None]
 

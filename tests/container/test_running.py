@@ -83,7 +83,7 @@ def test_until_a_signal(number: signal.Signals) -> None:
 
 
 def test_no_signal_is_missed() -> None:
-    """Also a signal that does not interrupt what the loop waits for, as one just before a wait begins, ends it."""
+    """A signal that does not interrupt the loop's wait, as one just before a wait begins, ends it, too."""
     made: list[Worker] = []
 
     class Noted(Worker):
@@ -419,7 +419,7 @@ def test_a_signal_breaks_off_the_start(
 
 
 def test_a_signal_while_a_resource_works(caplog: pytest.LogCaptureFixture) -> None:
-    """So does one that comes while an async resource blocks the loop, in a task of its own: what had started is closed."""
+    """A signal while an async resource blocks the loop, in a task of its own, ends it, too: what had started is closed."""
     log: list[str] = []
 
     async def resource(bus: LifeBus) -> AsyncIterator[None]:
@@ -482,7 +482,7 @@ def program(
 
 
 def ended_by_sigterm(proxy: EventBusProxy, logging: str = "", **more: str) -> str:
-    """What a program writes to stderr until SIGTERM ends it with status 0; the bus hears of its service's start and end."""
+    """The stderr of a program until SIGTERM ends it with status 0; the bus hears of its service's start and end."""
     with EventBusClient[LifeEvent, LifeType, LifeTopic](LifeEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port) as bus:
         bus.subscribe(LifeTopic.life)
         with program((proxy.pub_port, proxy.sub_port), logging=logging, variables=more) as process:

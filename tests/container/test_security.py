@@ -48,7 +48,7 @@ def works(app: App) -> None:
 
 
 def refusal() -> str:
-    """Why the service does not start; nothing is left open."""
+    """The reason why the service does not start; nothing is left open."""
     with leaving_nothing(), pytest.raises(InvalidSettings) as caught, lifespan(App()):
         raise AssertionError("it must not start")
     return str(caught.value)
@@ -90,7 +90,7 @@ def test_disabled(monkeypatch: pytest.MonkeyPatch, secure: Set, embedded: str) -
 
 
 def test_another_transport_needs_no_keys(secure: Set) -> None:
-    """What a transport of its own carries is not encrypted: a test of the service needs no keys."""
+    """Messages of a transport of its own are not encrypted: a test of the service needs no keys."""
     secure(secret_key_file="/nowhere")
     app = App()
     app.bus.transport.override(providers.Object(MemoryTransport(MemoryHub())))
@@ -125,7 +125,7 @@ def test_bad_keys_stop_the_start(at_proxy: EventBusProxy, secure: Set, values: d
 def test_an_embedded_proxy_that_cannot_encrypt(
     fixed_ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch, secure: Set, values: dict[str, str], expected: str
 ) -> None:
-    """Where the embedded proxy could not tell who may connect the service does not start, and the error says what to set."""
+    """A service whose embedded proxy lacks an allow-list or its own key does not start, and the error says what to set."""
     monkeypatch.setenv("EVENTBUS_EMBEDDED_PROXY", "true")
     secure(server_public_key=PROXY.public, **values)
     assert expected in refusal()

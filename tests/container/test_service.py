@@ -68,7 +68,7 @@ def bus(bus_and_heard: tuple[LifeBus, list[str]]) -> LifeBus:
 
 @pytest.fixture
 def heard(bus_and_heard: tuple[LifeBus, list[str]]) -> list[str]:
-    """What the services on that bus tell of their life."""
+    """The life events of the services on that bus."""
     return bus_and_heard[1]
 
 
@@ -91,7 +91,7 @@ async def until(condition: Callable[[], object]) -> None:
 
 
 def test_start_and_stop(bus: LifeBus, heard: list[str]) -> None:
-    """A service runs in a thread of its own from start() to stop(), and tells of both."""
+    """A service runs in a thread of its own from start() to stop(), and emits an event at both."""
     worker = Worker(bus)
     assert worker.state is STOPPED
     with leaving_nothing():
@@ -265,7 +265,7 @@ def test_starting_one_that_stops_waits(bus: LifeBus, heard: list[str]) -> None:
 
 
 def test_it_runs_again(bus: LifeBus, heard: list[str], caplog: pytest.LogCaptureFixture) -> None:
-    """When run() raises, that is logged with its traceback, told, and run() is called again."""
+    """An exception of run() is logged with its traceback and emitted, and run() is called again."""
     worker = Worker(bus, failures=2)
     with worker:
         assert worker.running.wait(PATIENCE)
@@ -316,7 +316,7 @@ def test_stopping_does_not_wait_for_the_pause(bus: LifeBus, heard: list[str]) ->
 
 
 def test_failing_while_it_stops(bus: LifeBus, heard: list[str]) -> None:
-    """What run() raises after it was asked to stop is reported; it is not run again."""
+    """An exception of run() after it was asked to stop is reported; it is not run again."""
 
     class Clumsy(Worker):
         @override
@@ -418,7 +418,7 @@ def test_an_enum_without_a_life_cycle() -> None:
 
 
 def test_an_event_that_needs_more_than_a_type() -> None:
-    """start() raises if the life cycle cannot be told by a bare type, and nothing runs."""
+    """start() raises if a bare type cannot stand for the life cycle, and nothing runs."""
 
     class Needy(BaseEvent[LifeType]):
         time: str
@@ -461,7 +461,7 @@ def test_a_union_of_events() -> None:
 
 
 def test_a_bus_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
-    """That nothing can be told is logged, and does not keep the service from its work."""
+    """A failure to emit is logged, and does not keep the service from its work."""
     client = EventBusClient[LifeEvent, LifeType, LifeTopic](LifeEvent, transport=MemoryTransport(MemoryHub()))
     worker = Worker(client)
     with worker:
@@ -472,7 +472,7 @@ def test_a_bus_that_is_away(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_the_end_can_be_heard(bus: LifeBus) -> None:
-    """on_end() calls back each time, when the state is final, until it is told not to."""
+    """on_end() calls back each time, when the state is final, until its registration is stopped."""
     states: list[ServiceState] = []
     worker = Worker(bus, failures=1, restart=None)
     forget = worker.on_end(lambda: states.append(worker.state))
@@ -488,7 +488,7 @@ def test_the_end_can_be_heard(bus: LifeBus) -> None:
 
 
 def test_a_callback_that_fails(bus: LifeBus, caplog: pytest.LogCaptureFixture) -> None:
-    """What a callback of on_end raises is logged, and keeps nobody else from hearing of the end."""
+    """An exception of a callback of on_end is logged, and does not keep the other callbacks from their call."""
     worker = Worker(bus)
 
     def leave() -> None:
@@ -504,7 +504,7 @@ def test_a_callback_that_fails(bus: LifeBus, caplog: pytest.LogCaptureFixture) -
 
 
 def test_the_end_may_start_it_again(bus: LifeBus) -> None:
-    """start() may be called when the end is told, in the service's own thread."""
+    """start() may be called by the callback of the end, in the service's own thread."""
     worker = Worker(bus, failures=1, restart=None)
     worker.on_end(lambda: worker.start() if worker.runs < 2 else None)
     worker.start()
@@ -609,7 +609,7 @@ def test_async_one_that_does_not_stop(bus: LifeBus) -> None:
 
 
 def test_async_cancellation_within_is_a_failure(bus: LifeBus) -> None:
-    """That something it awaits was cancelled is a failure like another; being cancelled from outside is an end."""
+    """A cancelled task that the service awaits is a failure like another; being cancelled from outside is an end."""
 
     class Unlucky(AsyncWorker):
         @override
@@ -655,7 +655,7 @@ def test_async_cancelled_from_outside_and_failing(bus: LifeBus) -> None:
 
 
 def test_async_any_exception_is_a_failure(bus: LifeBus) -> None:
-    """So is one that is no Exception, as those of some test tools are."""
+    """An exception that is no Exception, as those of some test tools are, is treated alike."""
 
     class Outcome(BaseException):
         pass
@@ -692,7 +692,7 @@ def test_async_asked_to_stop_when_it_tells_of_its_start(bus: LifeBus, heard: lis
 
 
 def test_async_start_as_it_ends(bus: LifeBus, heard: list[str]) -> None:
-    """start() between the last step of run() and its end being told begins anew after that."""
+    """start() after the last step of run(), but before its end is emitted, begins anew after that."""
 
     class Brief(AsyncWorker):
         @override
@@ -736,7 +736,7 @@ def test_run_forever_until_a_signal(bus: LifeBus, heard: list[str], number: int)
 
 
 def test_async_run_forever_until_a_signal(bus: LifeBus) -> None:
-    """So does that of an asynchronous service."""
+    """An asynchronous service does the same."""
 
     async def main() -> None:
         worker = AsyncWorker(bus)
@@ -750,7 +750,7 @@ def test_async_run_forever_until_a_signal(bus: LifeBus) -> None:
 
 
 def test_no_signal_is_missed(bus: LifeBus) -> None:
-    """Also a signal that does not interrupt what the main thread waits for, as one just before a wait begins, is heard."""
+    """A signal that does not interrupt the main thread's wait, as one just before a wait begins, is heard, too."""
     worker = Worker(bus)
 
     def interrupt() -> None:

@@ -79,7 +79,7 @@ def test_without_a_topic_a_handler_hears_all(at_proxy: EventBusProxy) -> None:
 
 
 def test_handlers_with_and_without_a_topic(at_proxy: EventBusProxy) -> None:
-    """Beside a handler with a topic, one without hears what the client is subscribed to, as the docstring of @on says."""
+    """A handler without a topic, beside one with a topic, gets what the client is subscribed to, as @on's docstring says."""
 
     class Both:
         def __init__(self) -> None:
@@ -243,7 +243,7 @@ def test_a_running_handler_ends_before_the_first_resource_stops(at_proxy: EventB
         @on(UPDATED, topic=TOPIC)
         def handle(self, event: MyEvent) -> None:
             began.set()
-            # Until the consumer is told to stop, that is until after the block of `lifespan`.
+            # Until the consumer gets its order to stop, that is until after the block of `lifespan`.
             eventually(lambda: leaving.is_set(), PATIENCE)
             lines.append("handled")
 
@@ -309,7 +309,7 @@ def test_async_resources_are_started_before_handlers_may_run(at_proxy: EventBusP
 
 
 class Waiting:
-    """A service with an async handler that goes on when it is told to."""
+    """A service with an async handler that goes on when the test says so."""
 
     def __init__(self) -> None:
         self.began, self.go = asyncio.Event(), asyncio.Event()

@@ -22,7 +22,7 @@ HEADERS = json.dumps({"traceparent": TRACEPARENT}, separators=(",", ":")).encode
 
 
 def value(name: str, **labels: str) -> float:
-    """What prometheus-client's default registry has now; other tests have counted there too."""
+    """The values in prometheus-client's default registry now; other tests have counted there too."""
     return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
@@ -53,7 +53,7 @@ def test_prometheus(at_proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch, in
 
 
 class PassingOn(Listener):
-    """A service that tells others what it was told."""
+    """A service that passes on to others what it gets."""
 
     @on(UPDATED, topic=TOPIC)
     def keep(self, event: MyEvent) -> None:

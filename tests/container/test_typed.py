@@ -42,7 +42,7 @@ class OwnApp(containers.DeclarativeContainer):
 
 
 def test_the_client_has_a_type(at_proxy: EventBusProxy) -> None:
-    """To a type checker `app.bus.client()` is the client, and so are its methods; the event class is that of the client."""
+    """A type checker takes `app.bus.client()` for the client, with its methods; the event class is that of the client."""
     with lifespan(App()) as app:
         client = app.bus.client()
         assert_type(client, EventBusClient[MyEvent, MyEventType, MyEventTopic])
@@ -71,7 +71,7 @@ def test_topics_of_another_enum(at_proxy: EventBusProxy) -> None:
 
 
 def test_the_other_providers_have_types() -> None:
-    """What is overridden in tests has a type as well."""
+    """An override in tests has a type as well."""
     app = App()
     assert_type(app.bus.settings, providers.Provider[EventBusSettings])
     assert_type(app.bus.transport, providers.Provider[Transport | None])
@@ -250,7 +250,7 @@ def write_both(folder: Path) -> None:
 
 
 def run_checker(*command: object) -> str:
-    """What a type checker says, in the folder of this project."""
+    """The output of a type checker, in the folder of this project."""
     arguments = [sys.executable, "-m", *map(str, command)]
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
     return done.stdout + done.stderr

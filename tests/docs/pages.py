@@ -56,7 +56,7 @@ class Block:
 
 @dataclass
 class Section:
-    """What stands below one heading, up to the next one of any level."""
+    """The content below one heading, up to the next one of any level."""
 
     page: str
     heading: str
@@ -190,7 +190,7 @@ def commands(code: str) -> list[Command]:
 
 
 class Reader:
-    """A reader who does what a page says, in a scratch folder, and in as many terminals as it takes.
+    """A reader who follows a page, in a scratch folder, and in as many terminals as it takes.
 
     The bus has free ports, which the environment names. Where commands and their output name the ports of the page, they
     stand for those; so a page shows what its readers see.
@@ -273,7 +273,7 @@ class Terminal:
 
     @property
     def text(self) -> str:
-        """What was written to it until now, as a page would show it."""
+        """The text written to it until now, as a page would show it."""
         return self._as_shown(self._written.replace("\r\n", "\n"))
 
     def wait_for(self, wanted: Callable[[str], object], what: object = "") -> str:

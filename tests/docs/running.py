@@ -67,7 +67,7 @@ class Program:
         return self._output.read_text()
 
     def wait_for(self, text: str, times: int = 1) -> None:
-        """Return when it has written this text so many times; fail if it ends before, or takes too long."""
+        """Return when it has written this text `times` times; fail if it ends before, or takes too long."""
 
         def written() -> bool:
             ended = self.process.poll() is not None

@@ -25,7 +25,7 @@ def write_asking(folder: Path) -> list[str]:
 
 
 def test_a_service(proxy: EventBusProxy, tmp_path: Path) -> None:
-    """It answers who asks, and ends with status 0 and without a word at SIGTERM."""
+    """It answers a question, and ends with status 0 and without a word at SIGTERM."""
     environment = surroundings(proxy)
     with running(write_service(tmp_path), tmp_path, environment) as service:
         service.wait_for("ready")
@@ -36,7 +36,7 @@ def test_a_service(proxy: EventBusProxy, tmp_path: Path) -> None:
 
 
 def test_ctrl_c(proxy: EventBusProxy, tmp_path: Path) -> None:
-    """So it ends at SIGINT."""
+    """It ends at SIGINT in the same way."""
     with running(write_service(tmp_path), tmp_path, surroundings(proxy)) as service:
         service.wait_for("ready")
         assert service.end(signal.SIGINT) == 0
@@ -45,26 +45,25 @@ def test_ctrl_c(proxy: EventBusProxy, tmp_path: Path) -> None:
 
 CANCELLED = """
 import asyncio
-from ask import Bus, PlantEvent, next_event
+from service import Bus, PlantEvent, PlantEventType, PlantTopic
 from eventbus.settings import EventBusSettings
 
 async def main() -> None:
     settings = EventBusSettings()
-    bus = Bus(PlantEvent, settings.host, settings.pub_port, settings.sub_port)
-    bus.connect()
-    waiting = asyncio.create_task(next_event(bus))
-    await asyncio.sleep(0)
-    waiting.cancel()
-    await asyncio.wait([waiting])
-    print(waiting.cancelled())
-    await bus.aclose()
+    async with Bus(PlantEvent, settings.host, settings.pub_port, settings.sub_port, topics=[PlantTopic.plant]) as bus:
+        waiting = asyncio.create_task(bus.arecv_event(None))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.wait([waiting])
+        await bus.aemit_event(PlantEvent(type=PlantEventType.heating, value=1), topic=PlantTopic.plant)
+        event = await bus.arecv_event(None)
+        print(waiting.cancelled(), event.value)
 
 asyncio.run(main())
 """
 
 
 def test_cancellation(proxy: EventBusProxy, tmp_path: Path) -> None:
-    """Who waits for an event in a thread can be cancelled, and the client be closed."""
+    """A task that waits for an event can be cancelled; the next one gets it."""
     write_service(tmp_path)
-    write_asking(tmp_path)
-    assert done([sys.executable, "-c", CANCELLED], tmp_path, surroundings(proxy)).stdout == "True\n"
+    assert done([sys.executable, "-c", CANCELLED], tmp_path, surroundings(proxy)).stdout == "True 1.0\n"

@@ -97,7 +97,7 @@ def container(name: str, folder: Path, ports: tuple[int, int], http_port: int, c
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """What the images have of the checkout, and nothing else."""
+    """The part of the checkout that the images have, and nothing else."""
     copied = tmp_path / "src"
     copied.mkdir()
     for sources, target in [*stages()["build"].copies, *stages()["service"].copies]:

@@ -19,7 +19,7 @@ def as_markdown() -> Callable[..., str]:
 
 
 def test_a_literal_block_becomes_code(as_markdown: Callable[..., str]) -> None:
-    """What is indented behind a double colon is fenced, without its indentation; what follows it stays text."""
+    """A block indented behind a double colon is fenced, without its indentation; the text after it stays text."""
     rest = "It starts.\n\nRaises:\n    OSError: none is left."
     assert as_markdown(f"Use it::\n\n    with lifespan(App()) as app:\n        ...\n\n{rest}") == (
         f"Use it:\n\n```python\nwith lifespan(App()) as app:\n    ...\n```\n\n{rest}"
@@ -32,7 +32,7 @@ def test_a_table_of_toml_becomes_toml(as_markdown: Callable[..., str]) -> None:
 
 
 def test_a_tree_becomes_text(as_markdown: Callable[..., str]) -> None:
-    """What is drawn with lines keeps them."""
+    """A drawing with lines keeps them."""
     assert as_markdown("As one tree.\n\nError\n├── One  first\n│   └── Two\n\nEnd.") == (
         "As one tree.\n\n```text\nError\n├── One  first\n│   └── Two\n```\n\nEnd."
     )

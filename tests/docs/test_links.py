@@ -15,7 +15,7 @@ _SCHEME = re.compile(r"[a-z]+:")
 
 
 def targets(page: str) -> Iterator[str]:
-    """Where the page's links lead to, but for those to other sites."""
+    """The targets of the page's links, but for those to other sites."""
     text = _CODE.sub("code", _FENCED.sub("", path_of(page).read_text()))
     for found in _LINK.finditer(text):
         if not _SCHEME.match(found["target"]):

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from eventbus import DropReason, EventBusHook, EventBusProxy, current_headers, handle
+import eventbus
+from eventbus import DropReason, EventBusHook, EventBusProxy, current_headers
 from eventbus.container import lifespan
 from eventbus.handle.middleware import Middleware
 from tests.docs.pages import modules, path_of, section, write_events
@@ -17,7 +18,7 @@ PAGE = path_of("middleware.md").read_text()
 
 @pytest.fixture
 def folder(proxy: EventBusProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the page's modules are; the settings lead to the proxy."""
+    """The folder of the page's modules; the settings lead to the proxy."""
     monkeypatch.setenv("EVENTBUS_PUB_PORT", str(proxy.pub_port))
     monkeypatch.setenv("EVENTBUS_SUB_PORT", str(proxy.sub_port))
     write_events(tmp_path)
@@ -63,7 +64,7 @@ def test_the_tables() -> None:
     assert set(re.findall(r"^\| `([a-z]\w+)\([a-z, ]*\)` \|", PAGE, flags=re.MULTILINE)) == methods
     ready = {
         name
-        for name, thing in vars(handle).items()
+        for name, thing in ((name, getattr(eventbus, name)) for name in eventbus.__all__)
         if isinstance(thing, type) and issubclass(thing, Middleware) and thing is not Middleware
     }
     assert set(re.findall(r"^\| `([A-Z]\w+)\(.*\)` \|", PAGE, flags=re.MULTILINE)) == ready

@@ -21,7 +21,7 @@ from tests.support import PATIENCE, RawPeers, eventually
 
 @pytest.fixture
 def ports() -> Iterator[Ports]:
-    """Where libzmq's own proxy is."""
+    """The address of libzmq's own proxy."""
     with bare_proxy() as ports:
         yield ports
 
@@ -37,7 +37,7 @@ def surroundings(ports: Ports) -> dict[str, str]:
 
 
 class Plant:
-    """What the agent talks to: plain sockets, as a third kind of peer."""
+    """The agent's peer: plain sockets, as a third kind of peer."""
 
     def __init__(self, peers: RawPeers) -> None:
         self._peers = peers
@@ -63,7 +63,7 @@ class Plant:
 
 @contextmanager
 def running_agent(folder: Path, ports: Ports) -> Iterator[Plant]:
-    """Run the agent, with a plant that was there before; told to stop, it must end well and say nothing."""
+    """Run the agent with a plant that was there before; at its stop it must end well and print nothing."""
     with closing(RawPeers(*ports)) as peers:
         plant = Plant(peers)
         with subprocess.Popen(

@@ -72,7 +72,7 @@ def test_with_a_client(proxy: EventBusProxy, raw: RawPeers, tmp_path: Path, work
 
 
 def test_with_a_container(proxy: EventBusProxy, raw: RawPeers, tmp_path: Path) -> None:
-    """So they do with a container's resources."""
+    """The workers do the same with a container's resources."""
     with section("prefork.md", "With a container") as part:
         check_each_worker_emits(part, proxy, raw.subscriber(b"web"), tmp_path)
 

@@ -1,4 +1,4 @@
-"""docs/quickstart.md: who follows it step by step gets two services that talk, and a test."""
+"""docs/quickstart.md: its steps lead to two services that talk, and a test."""
 
 import json
 import re
@@ -16,7 +16,7 @@ from tests.support import RawPeers
 
 
 def copy_of_the_project(folder: Path) -> None:
-    """What an installation needs, so that none writes into the repository."""
+    """Copy the files that an installation needs, so that none writes into the repository."""
     for name in ("eventbus", "container", "settings"):
         shutil.copytree(ROOT / name, folder / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):

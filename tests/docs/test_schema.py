@@ -15,7 +15,7 @@ TOPIC = MyEventTopic.my_service
 
 
 def told(event_class: Any, *payloads: bytes) -> tuple[list[str], dict[RejectReason, int], dict[str, int]]:
-    """What a receiver of this class receives, as JSON, and what it counts."""
+    """The events that a receiver of this class receives, as JSON, and its counts."""
     hub = MemoryHub()
     sender = MemoryTransport(hub)
     sender.open(PATIENCE)
@@ -34,7 +34,7 @@ def told(event_class: Any, *payloads: bytes) -> tuple[list[str], dict[RejectReas
 
 
 def sent(event_class: Any, *events: dict[str, Any]) -> list[bytes]:
-    """What a publisher of this class sends."""
+    """The frames that a publisher of this class sends."""
     return Codec(event_class).encode_many([event_class.model_validate(event) for event in events])
 
 
@@ -56,7 +56,7 @@ def test_the_versions_understand_each_other(tmp_path: Path) -> None:
 
 
 def test_the_strict_class_ignores_nothing(tmp_path: Path) -> None:
-    """Where extra fields are forbidden, what has one is no event."""
+    """If extra fields are forbidden, a payload that has one is no event."""
     with section("schema.md", "Reject unknown fields") as part:
         part.write(tmp_path)
     with modules(tmp_path, "strict") as (strict,):

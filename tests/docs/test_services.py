@@ -22,7 +22,7 @@ def write(folder: Path) -> list[str]:
 
 @contextmanager
 def watched(proxy: EventBusProxy, folder: Path, watch: str) -> Iterator[Program]:
-    """What a reader sees of the agent's topic, from the first event on."""
+    """The events on the agent's topic that a reader sees, from the first on."""
     with running(shell(watch), folder, surroundings(proxy)) as tail:
         eventually(lambda: proxy.health().connections.subscribers == 1, PATIENCE, "the reader's subscription")
         done(shell("eventbus check"), folder, surroundings(proxy))
@@ -79,3 +79,10 @@ def test_the_table_of_states() -> None:
     """It has every state, and no other."""
     rows = re.findall(r"^\| `([A-Z]+)` \|", path_of("services.md").read_text(), flags=re.MULTILINE)
     assert sorted(rows) == sorted(state.name for state in ServiceState)
+
+
+def test_a_heartbeat(tmp_path: Path) -> None:
+    """The service's heart beats twice in a minute."""
+    with section("services.md", "A heartbeat") as part:
+        part.write(tmp_path)
+    assert "1 passed" in done([sys.executable, "-m", "pytest", "test_heartbeat.py"], tmp_path, surroundings()).stdout

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -13,15 +14,15 @@ import eventbus
 import eventbus.container
 import eventbus.settings
 from eventbus import errors
-from eventbus.cli.commands import CommandLine
+from eventbus.cli.spec import BY_NAME
 from eventbus.settings import EventBusSettings
 from eventbus.transports.contract import Transport
 from eventbus.transports.memory import MemoryHub, MemoryTransport
-from tests.docs.pages import ROOT, needs_group
+from tests.docs.pages import ROOT, needs_group, pages
 
 
 class Page(HTMLParser):
-    """What a built page has.
+    """The links of a built page.
 
     Attributes:
         anchors: the names that links can lead to.
@@ -42,7 +43,7 @@ class Page(HTMLParser):
 
 
 def public() -> list[set[str]]:
-    """What the package is for: of each thing, the names that it may have in the reference."""
+    """The public things of the package: of each, the names that it may have in the reference."""
     exported = [(module, name) for module in (eventbus, eventbus.container, eventbus.settings) for name in module.__all__]
     exported += [(errors, name) for name, thing in vars(errors).items() if isinstance(thing, type)]
     things: dict[int, set[str]] = {}
@@ -59,10 +60,15 @@ def public() -> list[set[str]]:
 def test_the_site(tmp_path: Path) -> None:
     """It builds without a warning, its reference has each public name, variable and command, and it fetches nothing."""
     needs_group("docs")
+    # In a copy, so that nothing of an earlier build is there.
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    for floor in ("eventbus", "container", "settings"):
+        (tmp_path / floor).symlink_to(ROOT / floor)
     done = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)],
-        cwd=ROOT,
-        env=os.environ | {"NO_MKDOCS_2_WARNING": "1"},
+        [sys.executable, "-m", "zensical", "build", "--strict"],
+        cwd=tmp_path,
+        env=os.environ | {"NO_COLOR": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -70,14 +76,21 @@ def test_the_site(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    built = {str(path.relative_to(tmp_path)): Page(path.read_text()) for path in tmp_path.rglob("*.html")}
+    site = tmp_path / "build" / "site"
+    built = {str(path.relative_to(site)): Page(path.read_text()) for path in site.rglob("*.html")}
 
     reference = {anchor for name, page in built.items() if name.startswith("reference/") for anchor in page.anchors}
     assert [names for names in public() if reference.isdisjoint(names)] == []
     variables = {EventBusSettings.variable(*path) for path, _ in EventBusSettings.fields()}
     assert variables <= built["reference/settings.html"].anchors
-    assert {f"eventbus-{name}" for name in CommandLine.model_fields} <= built["reference/command-line.html"].anchors
+    assert {f"eventbus-{name}" for name in BY_NAME} <= built["reference/command-line.html"].anchors
 
     elsewhere = {url for page in built.values() for url in page.fetched if re.match(r"(https?:)?//", url)}
     assert elsewhere == set()
-    assert not list(tmp_path.rglob("*.py"))
+    assert not list(site.rglob("*.py"))
+
+
+def test_every_page_is_in_the_navigation() -> None:
+    """No page can be found by search alone."""
+    listed = set(re.findall(r"^ +- (\S+\.md)$", (ROOT / "mkdocs.yml").read_text(), flags=re.MULTILINE))
+    assert listed == set(pages()) - {"README.md"}

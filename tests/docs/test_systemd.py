@@ -39,7 +39,7 @@ def service_section(*files: Path) -> Lines:
 
 
 class Unit:
-    """What systemd would do with a unit, as far as a program sees it, with /etc/eventbus in a folder.
+    """A stand-in for systemd that runs a unit, as far as a program sees it, with /etc/eventbus in a folder.
 
     Args:
         files: the unit and its drop-ins.
@@ -57,7 +57,7 @@ class Unit:
         return shlex.split(self._resolved(line))
 
     def environment(self) -> dict[str, str]:
-        """What the program finds there: PATH, and what the unit says; a file's variables come before the unit's own."""
+        """The program's environment: PATH, and the unit's variables; a file's come before the unit's own."""
         found = {"PATH": "/usr/bin:/bin", "PYTHONWARNINGS": "error"}
         for line in self._lines["Environment"]:
             found |= dict(part.split("=", 1) for part in shlex.split(self._resolved(line)))

@@ -32,7 +32,7 @@ def stem(block: Block) -> str:
 
 
 def imported(block: Block, others: list[Block]) -> Iterator[tuple[str, str]]:
-    """By which names this block can import others, and what each is called here: of several, the last one before it."""
+    """The names by which this block imports others, and their modules: of several, the last one before it."""
     known = {stem(other): module_of(other) for other in python_blocks(EVERYWHERE)}
     known |= {stem(other): module_of(other) for other in reversed(others) if other.line > block.line}
     known |= {stem(other): module_of(other) for other in others if other.line < block.line}
@@ -82,7 +82,7 @@ def test_mypy(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is in the wheel: the package as users have it, built from a copy, so that the checkout stays as it is."""
+    """The content of the wheel: the package as users have it, built from a copy, so that the checkout stays as it is."""
     needs_group("lint")
     source, built = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("built")
     for name in ("eventbus", "container", "settings"):

@@ -16,7 +16,7 @@ OTHERS = (b'{"type":"alarm","sensor":{"id":4},"level":0.97}', b'{"type":"measure
 
 
 def test_check(tmp_path: Path, dead_ports: tuple[int, int]) -> None:
-    """Where no proxy runs, `check` prints what is shown."""
+    """The output of `check` without a proxy is as shown."""
     with section("watching.md", "`eventbus check`: find the first problem") as part:
         (check,) = commands(part.one("console"))
     assert Reader(tmp_path, dead_ports).run(check.text, status=cli.FAILED) == check.output

@@ -17,12 +17,12 @@ from eventbus.telemetry.logs import JsonFormatter, TextFormatter
 from tests.commands import Run, Start, command, ports
 from tests.support import PATIENCE, RawPeers
 
-BECOME_ANOTHER = {"proxy", "demo"}  # commands that become another program
+BECOME_ANOTHER = {"proxy", "demo"}  # commands that become another program, or catch signals
 
 
 @pytest.fixture(autouse=True)
 def _own_log() -> Iterator[None]:
-    """What a command that runs in this process does to the log ends with its test."""
+    """The changes of a command in this process to the log end with its test."""
     root, ours = logging.getLogger(), logging.getLogger("eventbus")
     level = ours.level
     yield
@@ -34,7 +34,7 @@ def _own_log() -> Iterator[None]:
 
 @pytest.fixture
 def environment() -> dict[str, str]:
-    """This process's variables, without any of ours."""
+    """The variables of this process, without any of ours."""
     return {name: value for name, value in os.environ.items() if not name.upper().startswith("EVENTBUS_")}
 
 

@@ -324,7 +324,7 @@ def test_reconnecting_remembers(bus: Bus) -> None:
 
 
 def test_close_flushes(proxy: EventBusProxy, bus: Bus) -> None:
-    """What was emitted right before close() arrives."""
+    """Events emitted right before close() arrive."""
     recorder = record(bus)
     with client_of(proxy) as client:
         for number in range(5_000):

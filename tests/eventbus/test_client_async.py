@@ -176,7 +176,7 @@ def test_close_cancels_after_its_timeout(bus: Bus, caplog: pytest.LogCaptureFixt
 
 
 def test_a_failing_async_callback(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
-    """What an async callback raises, SystemExit included, is logged with its event and counted; the others still run."""
+    """An async callback's exception, SystemExit included, is logged with its event and counted; the others still run."""
     failures = {1.25: ValueError("no"), 2.25: SystemExit(3)}
 
     async def fails(event: MyEvent) -> None:

@@ -1,4 +1,4 @@
-"""`EventBusClient` with compressed payloads: who compresses, who can read it, and what becomes of what nobody can."""
+"""`EventBusClient` with compressed payloads: senders, readers, and payloads that nobody can read."""
 
 import json
 import sys
@@ -35,7 +35,7 @@ def sent_by(client: Bus, raw: RawPeers, emit: Callable[[], None]) -> list[bytes]
 @pytest.mark.parametrize("numbered", [False, True], ids=["plain", "numbered"])
 @pytest.mark.parametrize("compression", ALL)
 def test_all_understand_each_other(connected: Callable[..., Bus], compression: Compression, numbered: bool) -> None:
-    """What a client compresses, clients of any setting receive, and it receives what those send; each in order."""
+    """A client's compressed events reach clients of any setting, and it receives theirs; each in order."""
     one, two = connected(compression=compression, numbered=numbered), connected(compression=Compression.NONE)
     for client in (one, two):
         client.subscribe(TOPIC)

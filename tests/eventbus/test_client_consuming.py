@@ -244,7 +244,7 @@ def test_a_handler_may_detach_itself(bus: Bus) -> None:
 
 
 def test_a_raising_callback_is_logged_and_counted(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:
-    """What a callback raises is logged once with its event and its name, and counted; others run, and so do later events."""
+    """A callback's exception is logged once with its event and its name, and counted; others run, and so do later events."""
 
     def fails(event: MyEvent) -> None:
         raise LookupError("nothing there")
@@ -392,7 +392,7 @@ def test_recv_event_without_a_limit_ends_at_close(bus: Bus) -> None:
 
 
 def test_received_events_are_readable_after_close(bus: Bus) -> None:
-    """What is in the buffer when the client closes can still be read; then NotConnected is raised."""
+    """Events in the buffer when the client closes can still be read; then NotConnected is raised."""
     recorder = record(bus)
     bus.emit_events([event(1), event(2)], TOPIC)
     recorder.wait_for(2)

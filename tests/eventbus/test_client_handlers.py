@@ -73,7 +73,7 @@ def test_without_a_topic() -> None:
 
 
 def test_functions_of_a_module(connected: Callable[..., Bus]) -> None:
-    """Of a module, the functions that it marks are attached."""
+    """The functions that a module marks are attached."""
     got: list[float] = []
     module = ModuleType(__name__)
 
@@ -154,7 +154,7 @@ class Asking(Middleware):
 @pytest.mark.parametrize("observed", [False, True])
 @pytest.mark.parametrize("packed", [False, True])
 def test_the_topic_of_each_event(connected: Callable[..., Bus], observed: bool, packed: bool) -> None:
-    """Handlers that are called one after the other with many events are each told the topic of their own."""
+    """Handlers that are called one after the other with many events get the topic of their own event."""
     asking = Asking()
     client = connected(middleware=[asking] if observed else [])
     client.subscribe(None)

@@ -129,7 +129,7 @@ def test_a_topic_that_is_no_text_is_rejected(bus: Bus, raw: RawPeers, caplog: py
 
 
 def test_an_array_with_a_bad_element(bus: Bus, raw: RawPeers, caplog: pytest.LogCaptureFixture) -> None:
-    """Of a packed message the good events are received, in order, and each bad one is counted."""
+    """The good events of a packed message are received, in order, and each bad one is counted."""
     recorder = record(bus)
     publisher = raw.publisher(b"my_service")
     elements = [json_of(1), b'{"type":"updated"}', json_of(2), b"3", json_of(-1, "unheard"), json_of(3)]
@@ -197,7 +197,7 @@ class Numbered:
         self._numbering.taken(topic, len(values))
 
     def lose(self, count: int, topic: bytes = b"my_service") -> None:
-        """Go on as if a message of so many events had been sent."""
+        """Go on as if a message of `count` events had been sent."""
         self._numbering.taken(topic, count)
 
 
@@ -225,7 +225,7 @@ def test_events_that_are_missing_are_counted(bus: Bus, raw: RawPeers, caplog: py
 
 @pytest.mark.parametrize("everything", [False, True])
 def test_a_flood_of_numbered_and_plain_messages(bus: Bus, raw: RawPeers, everything: bool) -> None:
-    """Of thousands, read in large batches, each event is received in order, and each lost one is counted."""
+    """Each event of thousands, read in large batches, is received in order, and each lost one is counted."""
     if everything:
         bus.subscribe(None)
     entered, go = Event(), Event()
@@ -364,7 +364,7 @@ def test_a_host_that_is_none(host: str) -> None:
 
 
 def test_a_client_that_only_emits_keeps_no_subscriptions_of_others(proxy: EventBusProxy, raw: RawPeers) -> None:
-    """What others subscribe and unsubscribe arrives at every publisher; one that never receives reads it too."""
+    """The subscriptions of others, and their ends, arrive at every publisher; one that never receives reads them too."""
     other = raw.subscriber(b"")
     with Bus(MyEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port) as client:
         transport = client._transport

@@ -71,6 +71,18 @@ def with_a_coroutine(bus: Bus) -> object:
     return service
 
 
+def with_a_pool(bus: Bus) -> object:
+    service = Service(bus)
+    bus.attach_callback(UPDATED, service.handle, concurrency=2)
+    return service
+
+
+def with_limited_coroutines(bus: Bus) -> object:
+    service = Service(bus)
+    bus.attach_callback(UPDATED, service.handle_async, concurrency=2)
+    return service
+
+
 def with_a_state_callback(bus: Bus) -> object:
     service = Service(bus)
     bus.on_state_change(service.note)
@@ -85,7 +97,15 @@ def with_a_hook(bus: Bus) -> object:
     return observer
 
 
-KINDS = [with_a_function, with_a_method, with_a_coroutine, with_a_state_callback, with_a_hook]
+KINDS = [
+    with_a_function,
+    with_a_method,
+    with_a_coroutine,
+    with_a_pool,
+    with_limited_coroutines,
+    with_a_state_callback,
+    with_a_hook,
+]
 
 
 def consume(bus: Bus, attach: Callable[[Bus], object]) -> object:
@@ -137,7 +157,7 @@ def test_a_dropped_client_ends(
 
 
 def test_one_with_middleware_and_hooks_ends() -> None:
-    """So it is where middleware and hooks were given from the start, and over another transport."""
+    """The same holds if middleware and hooks were given from the start, and over another transport."""
     references: list[weakref.ref[object]] = []
 
     def drop() -> None:
@@ -151,7 +171,7 @@ def test_one_with_middleware_and_hooks_ends() -> None:
 
 
 def test_what_it_emitted_is_flushed(proxy: EventBusProxy, bus: Bus) -> None:
-    """What a client has emitted before it was dropped arrives."""
+    """Events that a client has emitted before it was dropped arrive."""
     bus.subscribe(TOPIC)
     bus.start_consumer()
 

@@ -27,12 +27,17 @@ from eventbus.errors import (
     ForkedClient,
     HandlerTimeout,
     HandshakeFailed,
+    HistorianMissing,
+    HistoryDamaged,
+    InvalidAnswer,
     InvalidEvent,
     InvalidHandler,
     InvalidHeaders,
     InvalidSettings,
     InvalidTopic,
     MonkeyPatched,
+    NoAnswer,
+    NobodyAnswers,
     NotConnected,
     NotEncrypted,
     NotSettled,
@@ -41,6 +46,7 @@ from eventbus.errors import (
     ProbePortInUse,
     ProxyUnreachable,
     ReconnectFailed,
+    RequestFailed,
     SendBufferFull,
     SendTimeout,
     ServiceFailed,
@@ -161,7 +167,7 @@ EXAMPLES = [
     ),
     Example(
         WrongServerKey(endpoint=HERE, server_public_key="k" * 40),
-        f"wrong server key: the proxy at {HERE} has not the secret key that belongs to {'k' * 40}: "
+        f"wrong server key: the proxy at {HERE} has not the secret key that belongs to the public key kkkkkk…: "
         "set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY to what `eventbus keygen` printed for the proxy",
         {"endpoint": HERE, "server_public_key": "k" * 40},
     ),
@@ -225,6 +231,39 @@ EXAMPLES = [
         f"the send buffer to {HERE} stayed full (1000 messages) for 0.5 s, the event was not sent: "
         "is the proxy running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_TIMEOUT)",
         {"endpoint": HERE, "limit": 1_000, "timeout": 0.5},
+    ),
+    Example(
+        NobodyAnswers(topic="plant", event_type="wanted"),
+        "nobody subscribes to plant, so nobody answers wanted: start the service that has the handler marked with @answers",
+        {"topic": "plant", "event_type": "wanted"},
+    ),
+    Example(
+        NoAnswer(topic="plant", event_type="wanted", timeout=2.0),
+        "no answer to wanted on plant within 2 s: either no subscriber of the topic has a handler marked with @answers for "
+        "this type, or it takes longer (timeout=…)",
+        {"topic": "plant", "event_type": "wanted", "timeout": 2.0},
+    ),
+    Example(
+        RequestFailed(topic="plant", event_type="wanted", error_type="KeyError", error_text="'x'"),
+        "the handler of wanted on plant has failed with KeyError: 'x' (the log of the answering service has the traceback)",
+        {"topic": "plant", "event_type": "wanted", "error_type": "KeyError", "error_text": "'x'"},
+    ),
+    Example(
+        InvalidAnswer(topic="plant", event_type="wanted", reply="Price", detail="amount: Field required"),
+        "the answer to wanted on plant is no Price: amount: Field required; `reply` and what the handler returns must be of "
+        "the same class",
+        {"topic": "plant", "event_type": "wanted", "reply": "Price", "detail": "amount: Field required"},
+    ),
+    Example(
+        HistorianMissing(HERE, timeout=2.0),
+        f"no historian has answered within 2 s at {HERE}: run the proxy with EVENTBUS_HISTORY=1000, or `eventbus historian` "
+        "beside it",
+        {"endpoints": HERE, "timeout": 2.0},
+    ),
+    Example(
+        HistoryDamaged(HERE, "it is cut off"),
+        f"an answer of the historian at {HERE} cannot be read: it is cut off; give both the same version",
+        {"endpoints": HERE, "detail": "it is cut off"},
     ),
     Example(
         HandlerTimeout(handler="plant.Thermostat.regulate", limit=0.5),
@@ -295,7 +334,7 @@ class OfAnObject(NotConnected):
 
 
 class OfKeywords(EventBusError):
-    """What it takes is not in its `args`."""
+    """An error whose arguments are not in its `args`."""
 
     def __init__(self, *, sensor: str, value: float) -> None:
         super().__init__(f"sensor {sensor} measures {value:g}")
@@ -467,7 +506,7 @@ def test_copies_are_the_same(example: Example, way: Way) -> None:
 
 @all_ways
 def test_copies_of_a_group_are_the_same(way: Way) -> None:
-    """So it is with a class that is also an exception group."""
+    """The same holds for a class that is also an exception group."""
     group = OfSeveral("two failed", [NotConnected(HERE), PayloadTooLarge(8_192)])
     copied = way(group)
     assert type(copied) is OfSeveral
@@ -515,7 +554,7 @@ def give_back(error: Exception) -> None:
 @pytest.mark.patience
 @pytest.mark.parametrize("kind", POOLS)
 def test_errors_travel_from_workers(kind: str, dead_ports: tuple[int, int]) -> None:
-    """What a client raises in a worker of a pool is raised in the parent; no pool breaks or hangs."""
+    """A client's error in a worker of a pool is raised in the parent; no pool breaks or hangs."""
     with POOLS[kind]("spawn") as call:
         with pytest.raises(ProxyUnreachable) as unreachable:
             call(connect, *dead_ports)

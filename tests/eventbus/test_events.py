@@ -1,4 +1,4 @@
-"""What services derive from."""
+"""The base classes of services."""
 
 import json
 from datetime import UTC, datetime

@@ -32,7 +32,7 @@ CALLS_TO_HANDLE_TIMED = 2  # around the handler, and what adds up
 
 
 class Cost:
-    """What has run of the package's own Python code, in all threads."""
+    """The calls and lines of the package's own Python code that have run, in all threads."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()
@@ -109,7 +109,7 @@ def test_only_observed_clients_pay_for_hooks(connected: Callable[..., Bus], obse
 
     class Hook(eventbus.EventBusHook):
         def emitted(self, topic: str, events: Sequence[BaseEvent[Any] | BaseEventType], size: int) -> None:
-            """Be told of it."""
+            """Do nothing."""
 
     client = connected(hooks=[Hook()] if observe else [])
     client.emit_event(event(), TOPIC)

@@ -1,4 +1,4 @@
-"""What arrives is data: nothing of it is unpickled or evaluated, or gets into the log as it is."""
+"""Received messages are data: nothing of them is unpickled or evaluated, or gets into the log as it is."""
 
 import ast
 import json
@@ -41,6 +41,8 @@ MAKERS = {
     "yaml",
 }
 RUNNERS = {"eval", "exec", "compile", "__import__", "import_module", "literal_eval", "system", "popen"}
+# The names of its own modules, and of the program that a person names on the command line; never a text that has arrived.
+ALLOWED = {"eventbus/exports.py": {"import_module"}, "eventbus/cli/app.py": {"import_module"}}
 READERS = {"recv_pyobj", "send_pyobj", "recv_serialized", "Unpickler", "import_string", "ImportString"}
 
 
@@ -62,7 +64,7 @@ def test_nothing_in_the_sources_makes_objects_or_code(path: Path) -> None:
                 found |= {name} & (RUNNERS | READERS)
             case ast.Attribute(attr=name):
                 found |= {name} & (RUNNERS | READERS) - {"compile"}  # a regular expression
-    assert found == set()
+    assert found == ALLOWED.get(str(path.relative_to(ROOT)), set())
 
 
 # What arrives
@@ -207,7 +209,7 @@ def test_received_text_is_escaped_in_the_log(receiver: Receiver, content: dict[s
     ids=["evil", "no text", "long"],
 )
 def test_a_received_topic_is_escaped_in_the_log(receiver: Receiver, topic: bytes, reason: str) -> None:
-    """So it is with a topic, whose name is cut off so that what was wrong can be read."""
+    """The same holds for a topic, whose name is cut off so that the error can be read."""
     [said] = receiver.send(b'{"type":"unheard"}', topic)
     assert said.isprintable()
     assert r"\x1b" in said
@@ -216,7 +218,7 @@ def test_a_received_topic_is_escaped_in_the_log(receiver: Receiver, topic: bytes
 
 
 def test_a_huge_event_is_cut_off_in_the_log(receiver: Receiver) -> None:
-    """What is as large as an event may be makes no line of that size."""
+    """An event of the largest size makes no line of that size."""
     for content in ({"type": "updated", "time": "x" * 90_000}, {"type": "x" * 90_000}, {"type": ["x" * 90_000]}):
         [said] = receiver.send(json.dumps(content).encode())
         assert len(said) < 1_200

@@ -60,7 +60,7 @@ def test_what_surrounds_a_key_is_no_part_of_it() -> None:
 
 @pytest.mark.parametrize("text", NO_KEYS.values(), ids=NO_KEYS)
 def test_what_is_no_key(text: str) -> None:
-    """What is no key is refused by its name and without being shown, with what a key looks like and what makes one."""
+    """A text that is no key is refused by its name without being shown; the error shows a key's form and how to make one."""
     with pytest.raises(InvalidSettings) as caught:
         checked_key(text, "the client's key")
     assert str(caught.value) == "the client's key is no CURVE key: one has 40 characters, as `eventbus keygen` writes it"
@@ -76,7 +76,7 @@ def test_every_32_bytes_are_a_key(raw: bytes) -> None:
 
 @given(st.text(alphabet="09azAZ.-:+=^!/*?&<>()[]{}@%$#", min_size=40, max_size=40))
 def test_libzmq_takes_exactly_what_is_taken_here(text: str) -> None:
-    """Whoever has been told that a key is good is not told otherwise by libzmq when connecting, and the other way round."""
+    """Our check of a key and libzmq's at connecting agree, both ways."""
     try:
         zmq.curve_public(text.encode())
     except zmq.ZMQError:
@@ -87,13 +87,13 @@ def test_libzmq_takes_exactly_what_is_taken_here(text: str) -> None:
 
 
 def test_the_public_key_is_derived() -> None:
-    """From a secret key follows the public one."""
+    """The public key follows from the secret one."""
     assert public_key_of(CLIENT.secret) == CLIENT.public
 
 
 @pytest.mark.parametrize("text", ["", "short", "#" * 40, "ä" * 40])
 def test_no_public_key_without_a_secret_one(text: str) -> None:
-    """What is no secret key has no public one: the error says what makes keys, and not what was given."""
+    """A text that is no secret key has no public one: the error names the command that makes keys, and hides the text."""
     with pytest.raises(InvalidSettings, match="eventbus keygen") as caught:
         public_key_of(text)
     assert not text or text not in str(caught.value)
@@ -110,9 +110,9 @@ def test_the_keys_of_a_client() -> None:
 
 
 def test_the_secret_key_of_a_client_is_not_shown() -> None:
-    """What shows a client's keys, or a proxy with its options, shows nothing of the secret one."""
+    """A repr of a client's keys, or of a proxy with its options, shows nothing of the secret one."""
     keys = ClientKeys(PROXY.public, CLIENT.secret)
-    assert repr(keys) == str(keys) == f"ClientKeys(server_public_key={PROXY.public!r}, secret_key=Secret('**********'))"
+    assert repr(keys) == str(keys) == "ClientKeys(server_public_key=(a key, not shown), secret_key=Secret('**********'))"
     proxy = EventBusProxy(pub_port=0, sub_port=0, secret_key=CLIENT.secret, allow_list="allow.toml")
     shown = [asdict(keys), vars(proxy), asdict(ProxyOptions(secret_key=CLIENT.secret)), ZeroMQOptions(keys=keys)]
     assert not [value for value in shown if CLIENT.secret in str(value) or CLIENT.secret in pformat(value)]
@@ -206,7 +206,7 @@ def test_each_pair_is_another_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".pub", ".secret"])
 def test_keys_are_not_overwritten(tmp_path: Path, suffix: str) -> None:
-    """Where one of the two files is there already nothing is written, and the error names it."""
+    """If one of the two files exists already, nothing is written, and the error names it."""
     taken = tmp_path / f"plant{suffix}"
     taken.write_text("the key of today")
     with pytest.raises(InvalidSettings, match=r"exists already.*move it away first") as caught:
@@ -217,7 +217,7 @@ def test_keys_are_not_overwritten(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_link_to_nowhere_is_not_followed(tmp_path: Path) -> None:
-    """Where a file would be written through a link, none is."""
+    """If a file would be written through a link, none is."""
     (tmp_path / "plant.secret").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(InvalidSettings, match=r"plant\.secret"):
         write_pair("plant", tmp_path)
@@ -245,7 +245,7 @@ def test_where_no_file_can_be_written(tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_full_disk_leaves_no_file(tmp_path: Path) -> None:
-    """Where a key does not fit, no file is left: neither an empty one nor one that is not finished."""
+    """If a key does not fit, no file is left: neither an empty one nor one that is not finished."""
     done = run_script(
         "import resource\n"
         "from pathlib import Path\n"

@@ -27,7 +27,10 @@ from tests.support import Bus, MyEvent
 ROOT = Path(__file__).parents[2]
 PROXY, CLIENT = pair("proxy"), pair("client")
 
-DERIVED = {"keys", "settle", "secret_key", "allow_list", "hwm", "max_subscriptions", "max_memory"}
+DERIVED = {"keys", "settle", "secret_key", "allow_list", "hwm", "max_backlog", "max_subscriptions", "max_memory"} | {
+    "history_bytes",  # with a unit
+    "history_file",
+}
 """Options that are derived from several settings, from nested ones, or from those with a prefix."""
 
 CHANGED: dict[str, Any] = {
@@ -43,6 +46,7 @@ CHANGED: dict[str, Any] = {
     "packing_max_wait": 0.25,
     "compression": Compression.ZLIB,
     "compression_threshold": 12,
+    "name": "shop",
     "connect_timeout": 2.5,
     "connect_required": False,
     "send_timeout": 3.5,
@@ -56,6 +60,7 @@ CHANGED: dict[str, Any] = {
     "reconnect_attempts": 15,
     "resend_bytes": 1_000_000,
     "numbered": True,
+    "start": "last",
 }
 
 
@@ -75,7 +80,7 @@ def settings_types() -> dict[str, Any]:
     [(ZeroMQOptions, ZeroMQArguments), (ClientOptions, ClientArguments), (ProxyOptions, ProxyArguments)],
 )
 def test_keyword_arguments_are_the_options(options: type, arguments: type) -> None:
-    """What type checkers know as keyword arguments are exactly the options, with the same types."""
+    """The keyword arguments that type checkers know are exactly the options, with the same types."""
     assert get_type_hints(arguments) == get_type_hints(options)
 
 
@@ -152,8 +157,10 @@ def test_from_settings_to_the_options_of_a_proxy() -> None:
     assert (options.max_event_bytes, options.settle, str(options.allow_list)) == (1_000, 2.5, "allow.toml")
     assert options.secret_key == Secret(PROXY.secret)
     assert EventBusSettings().proxy_options() == ProxyOptions(max_memory=PROCESS_MAX_MEMORY)
-    limited = EventBusSettings(proxy_hwm=10, proxy_max_subscriptions=20, proxy_max_memory="200MiB").proxy_options()
-    assert limited == ProxyOptions(hwm=10, max_subscriptions=20, max_memory=200 * 1_048_576)
+    limits = {"proxy_hwm": 10, "proxy_max_subscriptions": 20, "proxy_max_memory": "200MiB", "proxy_max_backlog": "64MiB"}
+    assert EventBusSettings(**limits).proxy_options() == ProxyOptions(
+        hwm=10, max_backlog=64 * 1_048_576, max_subscriptions=20, max_memory=200 * 1_048_576
+    )
 
 
 def test_a_client_takes_options_and_arguments() -> None:

@@ -3,11 +3,14 @@
 import ast
 import json
 import pickle
+import pkgutil
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import eventbus
+import eventbus.container
 from tests.support import run_script
 
 LATE = {"eventbus.proxy", "eventbus.stamped_event", "eventbus.transports.zeromq.reachability", "tomllib", "asyncio"}
@@ -34,6 +37,13 @@ def test_type_checkers_see_what_programs_get() -> None:
     }
     assert imported == {name: module for module, names in eventbus._HOMES.items() for name in names}
     assert set(imported) == set(eventbus.__all__)
+
+
+@pytest.mark.parametrize("package", [eventbus, eventbus.container], ids=lambda package: package.__name__)
+def test_no_module_has_a_public_name(package: ModuleType) -> None:
+    """No module is named as what its package exports: the import of the module would take its place."""
+    modules = {module.name for module in pkgutil.iter_modules(package.__path__)}
+    assert modules.isdisjoint(package.__all__)
 
 
 @pytest.mark.parametrize("name", eventbus.__all__)

@@ -1,4 +1,4 @@
-"""Encryption and authentication over real sockets: which clients get in, what the others are told, how they recover."""
+"""Encryption and authentication over real sockets: which clients get in, which errors the others get, how they recover."""
 
 import logging
 import os
@@ -162,7 +162,7 @@ def test_connect_says_what_is_wrong(guarded: Guarded, plain: EventBusProxy, case
     if isinstance(error, WrongServerKey):
         assert keys is not None
         assert error.server_public_key == keys.server_public_key
-        assert error.server_public_key in str(error)
+        assert f"{error.server_public_key[:6]}…" in str(error)
 
 
 @pytest.mark.parametrize("numbered", [False, True], ids=["plain", "numbered"])
@@ -239,7 +239,7 @@ def test_plain_pyzmq_with_keys(guarded: Guarded) -> None:
 
 
 def test_both_legs_are_looked_at(stack: ExitStack) -> None:
-    """Where only one of the ports uses CURVE, clients with and without keys are told of the one that is wrong for them."""
+    """If only one of the ports uses CURVE, the error names the port that is wrong, for clients with and without keys."""
     context: zmq.Context[zmq.Socket[bytes]] = stack.enter_context(zmq.Context())
     server, own = new_keys(), new_keys()
     for secure_leg in (0, 1):
@@ -405,7 +405,7 @@ def test_a_client_gets_a_new_key(guarded: Guarded) -> None:
 
 
 def test_the_proxy_gets_a_new_key(directory: Path, stack: ExitStack) -> None:
-    """When the proxy restarts with a new key, clients that have the new one connect, and others are told what is wrong."""
+    """When the proxy restarts with a new key, clients that have the new one connect, and others log what is wrong."""
     ports, own = free_ports(), new_keys()
 
     def proxy_with(server: Keys) -> Guarded:
@@ -433,7 +433,7 @@ def test_the_proxy_gets_a_new_key(directory: Path, stack: ExitStack) -> None:
 
 
 def test_a_removed_key(guarded: Guarded) -> None:
-    """Without rules a removed key is cut off at its next connection; nobody else is disturbed, and it may come back."""
+    """Without rules a removed key is cut off at its next connection; no other client is disturbed, and it may come back."""
     keys = new_keys()
     guarded.set("removed", keys.public)
     guarded.reload()
@@ -500,18 +500,20 @@ def test_the_list_is_read_again_by_itself(guarded: Guarded, caplog: pytest.LogCa
 
 @pytest.mark.parametrize("broken", ["[clients.guest\n", "[clients.guest]\npublic_key = 'short'\n", "\0", "", None])
 def test_a_broken_list(guarded: Guarded, broken: str | None, caplog: pytest.LogCaptureFixture) -> None:
-    """While the file is broken or away what was read before stays in force, and an error is logged, once."""
+    """While the file is broken or away the last list stays in force, and each reading logs an error, but no connection."""
     if broken is None:
         guarded.file.unlink()
     else:
         guarded.write(broken)
-    guarded.proxy.reload()
+    guarded.proxy.reload()  # the proxy may have noticed the change before
+    lines = logged(caplog.records, "stays in force")
     guarded.connected(guarded.keys_for(GUEST)).close()
     with pytest.raises(UnknownClient):
         guarded.client(guarded.keys_for(new_keys())).connect(LONG)
-    [line] = logged(caplog.records, "stays in force")
-    assert str(guarded.file) in line
-    assert [entry.levelno for entry in caplog.records if entry.getMessage() == line] == [logging.ERROR]
+    assert logged(caplog.records, "stays in force") == lines
+    assert len(lines) in {1, 2}
+    assert all(str(guarded.file) in line for line in lines)
+    assert {entry.levelno for entry in caplog.records if entry.getMessage() in lines} == {logging.ERROR}
     guarded.reload()
     guarded.connected(guarded.admit()).close()
 

@@ -1,4 +1,4 @@
-"""What type checkers must infer. mypy checks this file with the rest; running it checks that the calls exist."""
+"""The types that checkers must infer. mypy checks this file with the rest; running it checks that the calls exist."""
 
 from collections.abc import Callable, Coroutine, Iterator
 from typing import TYPE_CHECKING, Annotated, Any, Literal, assert_type
@@ -18,7 +18,7 @@ class Stopped(BaseEvent[MyEventType]):
 
 
 def test_the_client_speaks_of_its_own_classes() -> None:
-    """What the client returns and takes has the types of its three parameters."""
+    """The client's arguments and results have the types of its three parameters."""
     client = EventBusClient[MyEvent, MyEventType, MyEventTopic](MyEvent, enabled=False)
     assert_type(client, EventBusClient[MyEvent, MyEventType, MyEventTopic])
     assert_type(client.recv_event(0), MyEvent | None)
@@ -84,4 +84,4 @@ if TYPE_CHECKING:
         client.emit_event(MyEventType.started, "other")  # type: ignore[arg-type] # a str is no topic
         client.subscribe("other")  # type: ignore[arg-type] # a str is no topic
         client.attach_callback(MyEventType.started, lambda: None)  # type: ignore[arg-type,misc] # it takes no event
-        on("started")  # type: ignore[arg-type] # a str is no event type
+        on("started")  # type: ignore[call-overload] # a str is no event type

@@ -15,7 +15,6 @@ from typing import Any, TextIO
 
 import pytest
 
-import scenario.command
 from coreio.events import IOEvent, IOEventTopic, IOEventType
 from eventbus import EventBusClient, EventBusProxy
 from scenario.command import Interrupted, Interrupts, Run, hand_out, main, say
@@ -59,7 +58,7 @@ class Command:
         return status, out
 
     def pid_of(self, service: str, start: int = 1) -> int:
-        """The process of a service, as the command has told; of its first start, or a later one."""
+        """The process of a service by the command's lines; of its first start, or a later one."""
 
         def told() -> list[int]:
             found = (re.match(rf"{service}: process (\d+)", line) for line in list(self.lines))
@@ -199,7 +198,7 @@ def test_terminated_at_the_end(tmp_path: Path, proxy: EventBusProxy) -> None:
 
 @pytest.mark.process
 def test_a_service_that_does_not_come_up() -> None:
-    """It ends with status 1, tells which it was and what it said, and stops the others."""
+    """It ends with status 1, names the service with its output, and stops the others."""
     done = run("--steps=5", EVENTBUS_NUMBERED="perhaps")
     assert (done.returncode, done.stdout) == (1, "")
     assert "coredinator has ended with status 1, before it worked. It said:" in done.stderr
@@ -208,13 +207,12 @@ def test_a_service_that_does_not_come_up() -> None:
 
 @pytest.mark.process
 def test_a_run_that_does_not_get_on(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """When nothing happens for too long it is given up, with status 1; no process is left, and none was started in vain.
+    """When nothing happens for too long it is given up, with status 1; no process is left, and no needless one was started.
 
     The ports were free ones, not those of a real bus that the environment names."""
-    monkeypatch.setattr(scenario.command, "STUCK", 0.0)
     for variable, port in (("PUB", "5559"), ("SUB", "5560"), ("HTTP", "8000")):
         monkeypatch.setenv(f"EVENTBUS_{variable}_PORT", port)
-    assert main(["--steps=5"]) == 1
+    assert main(["--steps=5"], step_timeout=0.0) == 1
     told = capsys.readouterr()
     assert told.out == ""
     where, started, why = told.err.splitlines()
@@ -246,7 +244,7 @@ def test_nobody_reads_the_report(monkeypatch: pytest.MonkeyPatch, unread: TextIO
 def test_nobody_reads_what_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], unread: TextIO
 ) -> None:
-    """Where stderr is closed it does not get into the report on stdout, and where nobody reads it that does no harm."""
+    """A closed stderr does not send lines to the report on stdout, and a stderr without a reader does no harm."""
     monkeypatch.setattr(sys, "stderr", None)
     say("coreio: process 1")
     assert capsys.readouterr().out == ""

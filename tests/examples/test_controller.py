@@ -1,4 +1,4 @@
-"""What the agent knows and decides."""
+"""The knowledge and the decisions of the agent."""
 
 from math import sqrt
 
@@ -10,7 +10,7 @@ from plant import Observation, Tank
 
 
 def course(steps: int, *, forget_at: int | None = None) -> list[Observation]:
-    """The observations of so many steps; at one of them another controller may take the place of the first one."""
+    """The observations of this number of steps; at one of them another controller may replace the first one."""
     plant = Tank()
     state, controller = plant.at(*BEGINNING), Controller()
     observations = []

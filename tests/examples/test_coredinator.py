@@ -44,7 +44,7 @@ def url(bus_ports: tuple[int, int]) -> Iterator[str]:
 
 
 def test_its_proxy_joins_services(url: str, bus_ports: tuple[int, int]) -> None:
-    """An event comes round through it, and the healthcheck counts it and who is connected."""
+    """An event passes through it and back, and the healthcheck counts it and the connections."""
     with RLEventBusClient(host="127.0.0.1", pub_port=bus_ports[0], sub_port=bus_ports[1]) as bus:
         bus.subscribe(RLEventTopic.corerl)
         bus.emit_event(RLEventType.agent_heartbeat, RLEventTopic.corerl)
@@ -59,7 +59,7 @@ def test_its_proxy_joins_services(url: str, bus_ports: tuple[int, int]) -> None:
 
 
 def test_it_tells_the_configuration(url: str, bus_ports: tuple[int, int]) -> None:
-    """Where the bus is, and what it takes."""
+    """The configuration of the bus: its address and its limits."""
     assert ask(url).facts["configuration"] == {
         "host": "127.0.0.1",
         "pub_port": bus_ports[0],
@@ -78,7 +78,7 @@ def test_it_is_not_well_without_its_proxy(url: str) -> None:
 
 @pytest.mark.patience
 def test_it_frees_the_ports(bus_ports: tuple[int, int]) -> None:
-    """As long as it runs, no other proxy can have them; when it has ended, it can itself begin anew."""
+    """Its ports are taken while it runs; when it has ended, it can itself begin anew."""
     with serving(), pytest.raises(AddressInUse), EventBusProxy("127.0.0.1", *bus_ports):
         pass
     with serving() as url:

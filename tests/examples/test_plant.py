@@ -24,7 +24,7 @@ def actions(count: int) -> list[Action]:
 
 @pytest.mark.parametrize("level", [0.05, 0.2, 1.0, 1.95])
 def test_no_water_is_lost(level: float) -> None:
-    """What is in the tank is what was in it, and what came in, less what ran out; over the rim as well."""
+    """The water in the tank is that at the beginning, and the inflow, less the outflow; over the rim as well."""
     tank = Tank()
     begin = tank.at(level, 15.0)
     end = run(tank, begin, [*actions(100), *[Action(1.0, 0.0)] * 30])

@@ -31,11 +31,11 @@ def test_neighbours_are_averaged() -> None:
 
 
 def test_a_flat_curve() -> None:
-    """Where all is the same there is one line."""
+    """Equal values give one line."""
     assert plot([1.5] * 4, [1.5] * 4, height=3)[0] == "    1.50 |****"
 
 
 def test_nothing() -> None:
-    """Of nothing there is nothing to draw."""
+    """An empty series gives no lines."""
     assert plot([], []) == []
     assert plot([None], [None]) == []

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from scenario import processes
 from scenario.processes import ServiceEnded, Services
 from tests.support import PATIENCE, eventually
 
@@ -19,7 +18,7 @@ STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {IDLE
 
 
 class Told:
-    """What was told of processes, and their ids."""
+    """The lines about processes, and the processes' ids."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -40,7 +39,7 @@ def told() -> Told:
 @pytest.fixture
 def services(tmp_path: Path, told: Told) -> Iterator[Services]:
     """Processes whose programs are files of this folder."""
-    with Services(tmp_path, {"one": dict(os.environ), "two": dict(os.environ)}, told) as made:
+    with Services(tmp_path, {"one": dict(os.environ), "two": dict(os.environ)}, told, max_starts=4) as made:
         yield made
 
 
@@ -60,7 +59,7 @@ def start(services: Services, folder: Path, name: str, code: str) -> None:
 
 
 def test_a_service_that_dies_is_started_again(services: Services, tmp_path: Path, told: Told) -> None:
-    """It gets another process, of which is told; others are left alone."""
+    """It gets another process, and a line says so; others are left alone."""
     start(services, tmp_path, "one", IDLE)
     start(services, tmp_path, "two", IDLE)
     os.kill(told.pids[0], signal.SIGKILL)
@@ -87,7 +86,7 @@ def test_a_service_that_never_worked(services: Services, tmp_path: Path) -> None
 
 
 def test_a_service_that_is_killed_before_it_worked(services: Services, tmp_path: Path, told: Told) -> None:
-    """That is nothing against it: it is started again."""
+    """It has not failed, so it is started again."""
     start(services, tmp_path, "one", IDLE)
     os.kill(told.pids[0], signal.SIGKILL)
 
@@ -98,24 +97,20 @@ def test_a_service_that_is_killed_before_it_worked(services: Services, tmp_path:
     eventually(mended, PATIENCE)
 
 
-def test_a_service_that_dies_while_the_run_gets_on(
-    services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_service_that_dies_while_the_run_gets_on(services: Services, tmp_path: Path) -> None:
     """It may die any number of times, as long as something is done between."""
-    monkeypatch.setattr(processes, "MOST_STARTS", 2)
     start(services, tmp_path, "one", "print('here')")
 
     def mended_often() -> bool:
         services.mend({"one"})
         services.forgive()
-        return services.starts["one"] == 4
+        return services.starts["one"] == 6
 
     eventually(mended_often, PATIENCE)
 
 
-def test_a_service_that_dies_again_and_again(services: Services, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After so many starts it is given up."""
-    monkeypatch.setattr(processes, "MOST_STARTS", 4)
+def test_a_service_that_dies_again_and_again(services: Services, tmp_path: Path) -> None:
+    """After the most starts that are allowed it is given up."""
     start(services, tmp_path, "one", "print('here')")
 
     def mend() -> None:
@@ -126,11 +121,10 @@ def test_a_service_that_dies_again_and_again(services: Services, tmp_path: Path,
     assert services.starts == {"one": 4}
 
 
-def test_none_is_left(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the end of the block all have ended: by SIGTERM, and who does not heed it by SIGKILL; also after an error."""
-    monkeypatch.setattr(processes, "STOP", 0.1)
-    environment = dict(os.environ)
-    with suppress(RuntimeError), Services(tmp_path, {"one": environment, "two": environment}, told) as services:
+def test_none_is_left(tmp_path: Path, told: Told) -> None:
+    """At the end of the block all have ended, by SIGTERM, or by SIGKILL if they ignore it; also after an error."""
+    both = {"one": dict(os.environ), "two": dict(os.environ)}
+    with suppress(RuntimeError), Services(tmp_path, both, told, stop_timeout=0.1) as services:
         start(services, tmp_path, "one", IDLE)
         start(services, tmp_path, "two", STUBBORN)
         assert all(is_alive(pid) for pid in told.pids)

@@ -56,7 +56,7 @@ def test_the_command() -> None:
 
 @pytest.mark.process
 def test_by_hand(tmp_path: Path) -> None:
-    """The three programs find each other, are watched and told to end, and do; with SIGTERM, coredinator does."""
+    """The three programs find each other, are watched and asked to end, and do; with SIGTERM, coredinator does."""
     shutil.copytree(PROGRAMS, tmp_path / "examples/rl_plant", ignore=shutil.ignore_patterns("__pycache__", "plant.json"))
     pub_port, sub_port = free_ports()
     with section("../examples/rl_plant/README.md", "By hand") as part:

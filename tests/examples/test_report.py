@@ -1,4 +1,4 @@
-"""What was heard of a run, and what is reported of it."""
+"""The course of a run, and the report on it."""
 
 from coreio.events import IOEvent, IOEventType
 from corerl.events import RLEvent, RLEventType
@@ -14,7 +14,7 @@ def reading(step: int, level: float = 1.0) -> IOEvent:
 
 
 def heard(course: Course, steps: int) -> None:
-    """Tell the course of an uneventful run of so many steps."""
+    """Report the course of an uneventful run of this number of steps."""
     for step in range(steps):
         course.add_io(IOEvent(type=IOEventType.read_from_opc))
         course.add_io(reading(step))
@@ -67,7 +67,7 @@ def test_what_comes_after_the_last_step_does_not_count() -> None:
 
 
 def test_violations_are_counted_by_step() -> None:
-    """A step in a zone counts once, however often it is told."""
+    """A step in a zone counts once, even if its event comes again."""
     course = Course(5)
     for _ in range(2):
         course.add_rl(RLEvent(type=RLEventType.red_zone_violation, step=0))
@@ -92,7 +92,7 @@ def test_all_processes_of_a_service_count() -> None:
 
 
 def test_who_was_heard_of() -> None:
-    """What is said to a service is not said by it."""
+    """An event addressed to a service does not count as the service's own."""
     course = Course(5)
     course.add_io(IOEvent(type=IOEventType.exit))
     course.add_rl(RLEvent(type=RLEventType.exit))
@@ -108,7 +108,7 @@ def test_who_was_heard_of() -> None:
 
 
 def test_the_report_for_people() -> None:
-    """Each fact has a line, after the curves; of coredinator, which has no client, no counts are told."""
+    """Each fact has a line, after the curves; coredinator, which has no client, has no counts."""
     course = Course(5)
     heard(course, 5)
     report = report_on(course, {"coredinator": 2, "corerl": 1}, {}, None, 1.0)

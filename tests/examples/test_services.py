@@ -25,7 +25,7 @@ IOBus = EventBusClient[IOEvent, IOEventType, IOEventTopic]
 
 
 class Peer:
-    """Hears both families, answers the agent's questions from a plant of its own, and loses what it is told to."""
+    """Hears both families, answers the agent's questions from a plant of its own, and loses chosen messages."""
 
     def __init__(self, hub: MemoryHub, opc: Opc | None = None) -> None:
         self.rl: list[RLEvent] = []
@@ -35,7 +35,10 @@ class Peer:
         self.rl_bus = RLEventBusClient(transport=MemoryTransport(hub))
         self.io_bus = IOBus(IOEvent, transport=MemoryTransport(hub))
         self.rl_bus.attach_callbacks(dict.fromkeys(RLEventType, self.rl.append))
-        self.io_bus.attach_callbacks(dict.fromkeys(IOEventType, self._hear))
+        self.io_bus.attach_callbacks(dict.fromkeys(IOEventType, self.io.append))
+        if opc is not None:
+            self.io_bus.attach_callback(IOEventType.read_from_opc, lambda _: opc.read(), answers=True, where=self._hears)
+            self.io_bus.attach_callback(IOEventType.write_to_opc, self._write, where=self._hears)
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -48,34 +51,24 @@ class Peer:
             self.io_bus.start_consumer()
             yield
 
-    def answer(self, question: IOEvent) -> None:
-        assert self._opc is not None
-        reading = IOEvent(type=IOEventType.reading, observation=self._opc.read(), answers=question.id)
-        self.io_bus.emit_event(reading, IOEventTopic.coreio_readings)
-
     def of(self, *types: IOEventType) -> list[IOEvent]:
         return [event for event in list(self.io) if event.type in types]
 
     def types_of(self, step: int) -> list[RLEventType]:
-        """What the agent has said of this step, in order; without violations, which are another topic."""
+        """The types of the agent's events of this step, in order; without violations, which are on another topic."""
         return [event.type for event in list(self.rl) if event.step == step and "zone" not in event.type]
 
-    def _hear(self, event: IOEvent) -> None:
-        self.io.append(event)
-        if self._opc is None or (self.deaf_to and self._lose(event)):
-            return
-        if event.type is IOEventType.read_from_opc:
-            self.answer(event)
-        elif event.type is IOEventType.write_to_opc:
-            assert event.step is not None
-            assert event.action is not None
-            self._opc.write(event.step, event.action)
+    def _write(self, event: IOEvent) -> None:
+        assert self._opc is not None
+        assert event.step is not None
+        assert event.action is not None
+        self._opc.write(event.step, event.action)
 
-    def _lose(self, event: IOEvent) -> bool:
+    def _hears(self, event: IOEvent) -> bool:
         if event.type not in self.deaf_to:
-            return False
+            return True
         self.deaf_to.remove(event.type)
-        return True
+        return False
 
 
 @pytest.fixture
@@ -90,7 +83,7 @@ def opc(tmp_path: Path) -> Opc:
 
 @pytest.fixture
 def peer(hub: MemoryHub, opc: Opc) -> Iterator[Peer]:
-    """Who stands in for coreio."""
+    """A stand-in for coreio."""
     made = Peer(hub, opc)
     with made.listening():
         yield made
@@ -98,16 +91,17 @@ def peer(hub: MemoryHub, opc: Opc) -> Iterator[Peer]:
 
 @pytest.fixture
 def listener(hub: MemoryHub) -> Iterator[Peer]:
-    """Who only hears."""
+    """A peer that only listens."""
     made = Peer(hub)
     with made.listening():
         yield made
 
 
 @contextmanager
-def agent_at(hub: MemoryHub) -> Iterator[corerl.agent.Agent]:
-    """The agent, running; at the end of the block it is stopped."""
+def agent_at(hub: MemoryHub, **options: float) -> Iterator[corerl.agent.Agent]:
+    """The agent with these options, running; at the end of the block it is stopped."""
     app = RLApp()
+    app.agent.add_kwargs(**options)
     app.bus.transport.override(providers.Object(MemoryTransport(hub)))
     app.io.transport.override(providers.Object(MemoryTransport(hub)))
     with lifespan(app), app.agent() as agent:
@@ -154,11 +148,10 @@ def test_violations_are_told(hub: MemoryHub, peer: Peer) -> None:
     assert corerl.agent.VIOLATIONS.keys() == {Zone.RED, Zone.YELLOW}
 
 
-def test_a_question_without_an_answer_is_asked_again(hub: MemoryHub, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_question_without_an_answer_is_asked_again(hub: MemoryHub, peer: Peer) -> None:
     """The steps go on, and none is done twice."""
-    monkeypatch.setattr(corerl.agent, "ASK_AGAIN", 0.02)
     peer.deaf_to = [IOEventType.read_from_opc, IOEventType.read_from_opc]
-    with agent_at(hub):
+    with agent_at(hub, answer_timeout=0.02):
         eventually(lambda: acted(peer, 5), PATIENCE)
     assert len(peer.types_of(3)) == 4
 
@@ -174,26 +167,6 @@ def test_an_action_that_has_not_come_is_written_again(hub: MemoryHub, peer: Peer
     assert peer.types_of(0).count(RLEventType.step_agent_update) == 1
 
 
-def test_a_late_answer_counts(hub: MemoryHub, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is slower than the agent asks again is heard nevertheless: any question since the last action may be answered."""
-    monkeypatch.setattr(corerl.agent, "ASK_AGAIN", 0.02)
-    peer.deaf_to = [IOEventType.read_from_opc] * 1_000_000
-    with agent_at(hub):
-        eventually(lambda: len(peer.of(IOEventType.read_from_opc)) >= 3, PATIENCE)
-        peer.answer(peer.of(IOEventType.read_from_opc)[0])
-        eventually(lambda: acted(peer, 0), PATIENCE)
-
-
-def test_the_answer_to_somebody_else_is_none(hub: MemoryHub, peer: Peer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A reading that the agent has not asked for makes it do nothing."""
-    monkeypatch.setattr(corerl.agent, "ASK_AGAIN", 0.02)
-    peer.deaf_to = [IOEventType.read_from_opc] * 1_000_000
-    with agent_at(hub):
-        peer.answer(IOEvent(type=IOEventType.read_from_opc))
-        eventually(lambda: len(peer.of(IOEventType.read_from_opc)) >= 5, PATIENCE)
-    assert [event for event in peer.rl if event.step is not None] == []
-
-
 def test_a_new_agent_goes_on_where_the_plant_is(hub: MemoryHub, peer: Peer, opc: Opc) -> None:
     """It finds the step from the observation; none is done twice, none left out."""
     with agent_at(hub):
@@ -207,7 +180,7 @@ def test_a_new_agent_goes_on_where_the_plant_is(hub: MemoryHub, peer: Peer, opc:
 
 
 def test_exit_ends_the_agent(hub: MemoryHub, peer: Peer) -> None:
-    """It stops by itself, and has told of its start, its counts and its end."""
+    """It stops by itself, and has emitted its start, its counts and its end."""
     with agent_at(hub) as agent:
         eventually(lambda: acted(peer, 1), PATIENCE)
         peer.rl_bus.emit_event(RLEventType.exit, RLEventTopic.corerl)
@@ -221,17 +194,18 @@ def test_exit_ends_the_agent(hub: MemoryHub, peer: Peer) -> None:
 
 
 def test_coreio_answers_who_asks(hub: MemoryHub, listener: Peer, opc: Opc) -> None:
-    """A reading carries the question's id; a written action moves the plant once."""
+    """The asker gets what the sensors show, and everybody hears it; a written action moves the plant once."""
     action = Action(valve=1.0, heater=0.0)
     with coreio_at(hub, opc):
         for _ in range(2):
             write = IOEvent(type=IOEventType.write_to_opc, step=0, action=action)
             listener.io_bus.emit_event(write, IOEventTopic.coreio)
-        question = IOEvent(type=IOEventType.read_from_opc)
-        listener.io_bus.emit_event(question, IOEventTopic.coreio)
+        observation = listener.io_bus.request(
+            IOEventType.read_from_opc, IOEventTopic.coreio, reply=Observation, timeout=PATIENCE
+        )
         eventually(lambda: listener.of(IOEventType.reading), PATIENCE)
     (reading,) = listener.of(IOEventType.reading)
-    assert reading.answers == question.id
+    assert reading.observation == observation
     state = Tank().advance(Tank().at(0.2, 15.0), action, 30.0)
     assert reading.observation == Observation(1, Tank().level(state), Tank().temperature(state))
 

@@ -14,7 +14,7 @@ _BOUND = 64 * 1024  # KiB that the proxy may grow by
 
 
 def memory_of(process: int) -> int:
-    """How much memory a process uses, in KiB."""
+    """The memory that a process uses, in KiB."""
     [line] = [line for line in Path(f"/proc/{process}/status").read_text().splitlines() if line.startswith("VmRSS")]
     return int(line.split()[1])
 
@@ -77,7 +77,7 @@ class Bystanders:
 
     @property
     def rejected(self) -> int:
-        """How many messages the client has rejected until now."""
+        """The number of messages that the client has rejected until now."""
         return self._receiver.stats().rejected
 
     def _emit(self) -> None:
@@ -85,7 +85,7 @@ class Bystanders:
         self._sent += 1
 
     def _read_plain(self) -> list[list[bytes]]:
-        """What the plain subscriber has received, up to the last good event."""
+        """The messages that the plain subscriber has received, up to the last good event."""
         messages: list[list[bytes]] = []
         while not messages or not is_event(messages[-1]) or value_in(messages[-1]) != self._sent - 1:
             messages.append(self._plain.recv_multipart())

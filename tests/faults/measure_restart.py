@@ -1,4 +1,4 @@
-"""How long a killed proxy is missed, and what that costs: ``uv run python -m tests.faults.measure_restart``.
+"""Measures the outage of a killed proxy and its cost: ``uv run python -m tests.faults.measure_restart``.
 
 Two publishers emit in processes of their own. In each round the proxy is killed and started again, and a line tells for
 how long there was none, how soon after that the first new event arrived, and how many were lost, without numbers and with.
@@ -15,7 +15,7 @@ from tests.faults.proxies import ProxyProcess, running_proxy
 
 
 class Round(NamedTuple):
-    """What one restart cost: seconds without a proxy, seconds from its start to the first new event, events."""
+    """The cost of one restart: seconds without a proxy, seconds from its start to the first new event, events."""
 
     outage: float
     recovery: float
@@ -23,7 +23,7 @@ class Round(NamedTuple):
 
 
 def measure(rounds: int, rate: float, *, numbered: bool) -> list[Round]:
-    """Kill and start the proxy so many times."""
+    """Kill and start the proxy this number of times."""
     found: list[Round] = []
     with running_proxy() as proxy, scene(proxy, rate=rate, numbered=numbered) as running:
         for _ in range(rounds):

@@ -1,7 +1,7 @@
 """Publishers and subscribers in processes of their own, and the books that are kept of what they emit and receive.
 
-``python -m tests.faults.peers emit|receive OPTIONS`` is such a process. Each event says who has emitted it, when, and its
-number, so that whoever receives it knows what is missing, out of order or there twice.
+``python -m tests.faults.peers emit|receive OPTIONS`` is such a process. Each event has its emitter, its time, and its
+number, so that a receiver knows which events are missing, out of order or there twice.
 """
 
 import json
@@ -29,7 +29,7 @@ _MANY = 1_000_000  # a value is the publisher's number times this, and the event
 
 
 class Place(Protocol):
-    """Where clients connect to: a proxy, or what stands before one."""
+    """The address that clients connect to: that of a proxy, or of a relay before one."""
 
     @property
     def host(self) -> str: ...
@@ -58,11 +58,11 @@ class Books:
         self.arrivals[publisher].append(Arrival(number, float(event.time.strip()), monotonic()))
 
     def count(self) -> int:
-        """How many events have arrived."""
+        """The number of events that have arrived."""
         return sum(map(len, list(self.arrivals.values())))
 
     def missing(self) -> int:
-        """How many have not, of those emitted before the latest that has."""
+        """The number of events missing among those emitted before the latest arrival."""
         return sum(arrivals[-1].number + 1 - len(arrivals) for arrivals in list(self.arrivals.values()))
 
     def latest(self) -> float:
@@ -90,7 +90,7 @@ class Books:
 
 
 class Report(NamedTuple):
-    """What an `Emitter` tells of itself.
+    """The report of an `Emitter` about itself.
 
     Attributes:
         emitted: how many events its client has taken.
@@ -104,7 +104,7 @@ class Report(NamedTuple):
 
 
 class _Peer:
-    """A process that is told and answers, line by line; it is killed at the end of the block."""
+    """A process that takes orders and answers, line by line; it is killed at the end of the block."""
 
     def __init__(self, role: str, place: Place, options: dict[str, Any]) -> None:
         options = {"host": place.host, "pub_port": place.pub_port, "sub_port": place.sub_port, **options}
@@ -138,7 +138,7 @@ class _Peer:
 
 
 class Emitter(_Peer):
-    """A publisher that emits so many events a second from the moment on that `ready` returns.
+    """A publisher that emits `rate` events a second from the moment on that `ready` returns.
 
     Args:
         number: tells it from others.
@@ -156,7 +156,7 @@ class Emitter(_Peer):
         self._answer()
 
     def pause(self) -> Report:
-        """Let it stop emitting, and tell of itself."""
+        """Stop emitting, and return the report."""
         self._tell("pause")
         return Report(*self._answer())
 
@@ -276,7 +276,7 @@ def scene(place: Place, **options: Any) -> Iterator[Scene]:
 
 
 def rounds(count: int, soak_seconds: float | None) -> Iterator[random.Random]:
-    """So many rounds, or as many as there is time for; each gets the same source of chance, always with the same seed."""
+    """The rounds of a test, as many as given or as there is time for; each gets the same source of chance, with one seed."""
     chance, began, done = random.Random(SEED), monotonic(), 0
     while done < count if soak_seconds is None else monotonic() < began + soak_seconds:
         yield chance
@@ -287,7 +287,7 @@ def rounds(count: int, soak_seconds: float | None) -> Iterator[random.Random]:
 
 
 def emit(number: int, rate: float, **options: Any) -> None:
-    """Emit until told to pause; then tell how many, and wait to be killed."""
+    """Emit until the order to pause; then print how many, and wait to be killed."""
     states: list[str] = []
     taken, longest = 0, 0.0
     with Bus(MyEvent, **options) as client:

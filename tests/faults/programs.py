@@ -20,7 +20,7 @@ def run_program(module: str, *arguments: object, seconds: float = 0.0, errors: s
         arguments: what it finds in `sys.argv`.
         seconds: for how long it does what it does.
         errors: what its standard error has in it; if this is empty, nothing.
-        warnings: what becomes of warnings.
+        warnings: the action for warnings, as of Python's ``-W``.
 
     Returns:
         Its standard output.
@@ -45,7 +45,7 @@ def stop_process(process: int) -> None:
 
 
 def end_within(seconds: float) -> None:
-    """In a program: say where all threads are, and exit with an error, if it still runs after so many seconds and some."""
+    """Print the stacks of all threads and exit with an error if this program still runs some time after these seconds."""
     faulthandler.dump_traceback_later(seconds + PATIENCE, exit=True)
 
 
@@ -55,7 +55,7 @@ def ignore_log() -> None:
 
 
 def resources() -> tuple[int, int, list[str]]:
-    """How many Python threads, native threads and which descriptors this process has."""
+    """The number of Python threads and of native threads of this process, and its descriptors."""
     return threading.active_count(), len(os.listdir("/proc/self/task")), sorted(os.listdir("/proc/self/fd"))
 
 

@@ -54,7 +54,7 @@ class Relay:
             connection.close()
 
     def silence(self) -> None:
-        """Let the connections that there are lead nowhere: what is sent on them vanishes, and nobody is told."""
+        """Lead the open connections nowhere: bytes sent on them vanish, and neither side notices."""
         with self._lock:
             for connection in self._connections:
                 connection.silent = True

@@ -29,7 +29,7 @@ def test_connect_with_too_few_descriptors(proxy: EventBusProxy) -> None:
 
 
 def test_connect_of_another_client_with_too_few_descriptors(proxy: EventBusProxy) -> None:
-    """So it does in a process that has a client already, which goes on as ever."""
+    """It does the same in a process that has a client already, which goes on as before."""
     run_program("tests.faults.test_client_descriptors", "connect another", proxy.pub_port, proxy.sub_port)
 
 
@@ -60,7 +60,7 @@ def test_reconnecting_without_descriptors(ports: tuple[int, int]) -> None:
 
 
 class Descriptors:
-    """Those of this process: they are taken, but for a few, until the end of the block."""
+    """Takes the descriptors of this process, but for a few, until the end of the block."""
 
     def __init__(self) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (LIMIT, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))

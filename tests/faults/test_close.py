@@ -1,4 +1,4 @@
-"""close() at any moment and from anywhere: it returns in time, whoever waits goes on, and nothing is left."""
+"""close() at any moment and from anywhere: it returns in time, each waiting thread goes on, and nothing is left."""
 
 import asyncio
 import signal
@@ -141,14 +141,14 @@ WAITS_IN: dict[Activity, str] = {
 
 @pytest.mark.parametrize("activity", [receive, listen, connect])
 def test_close_while_another_thread_is_busy(activity: Activity) -> None:
-    """What another thread does with the client meanwhile ends, at most with NotConnected."""
+    """A call of another thread on the client ends meanwhile, at most with NotConnected."""
     with proxy_process() as (_, *ports):
         close_everywhere(ports, activity)
 
 
 @pytest.mark.parametrize("activity", [emit, receive, subscribe, connect])
 def test_close_while_the_proxy_is_stopped(activity: Activity) -> None:
-    """So it does while the proxy does not move: buffers are full, and nothing is answered."""
+    """The same holds while the proxy does not move: buffers are full, and nothing is answered."""
     with proxy_process() as (process, *ports):
         try:
             close_everywhere(ports, activity, lambda: stop_process(process.pid))
@@ -158,7 +158,7 @@ def test_close_while_the_proxy_is_stopped(activity: Activity) -> None:
 
 @pytest.mark.parametrize("activity", [emit, receive, connect, be_ready])
 def test_close_while_the_proxy_is_gone(activity: Activity) -> None:
-    """So it does when the proxy has died: the client is DEGRADED and holds what is emitted."""
+    """The same holds when the proxy has died: the client is DEGRADED and holds emitted events."""
     with proxy_process() as (process, *ports):
 
         def kill() -> None:
@@ -169,7 +169,7 @@ def test_close_while_the_proxy_is_gone(activity: Activity) -> None:
 
 
 def test_close_just_when_the_proxy_goes() -> None:
-    """So it does at the moment when the proxy dies."""
+    """The same holds at the moment when the proxy dies."""
     with proxy_process() as (process, *ports):
         close_everywhere(ports, None, process.kill)
 
@@ -276,7 +276,7 @@ def test_exit_without_close(proxy: EventBusProxy, doing: str) -> None:
 
 @pytest.mark.parametrize("doing", ["holding", "emitting"])
 def test_exit_without_close_while_the_proxy_is_stopped(doing: str) -> None:
-    """So it does while the proxy does not move."""
+    """The same holds while the proxy does not move."""
     with proxy_process() as (process, pub_port, sub_port):
         try:
             exit_while(doing, pub_port, sub_port, process.pid)

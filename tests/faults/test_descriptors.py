@@ -106,7 +106,7 @@ with Bus(MyEvent, "127.0.0.1", *map(int, sys.argv[1:]), connect_timeout=20) as c
 
 
 class Script:
-    """A script that runs, and that tells and is told how far things are."""
+    """A running script that exchanges progress lines with the test."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process

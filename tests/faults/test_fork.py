@@ -1,6 +1,6 @@
-"""Processes that fork: the child is told, the parent goes on; also those of multiprocessing.
+"""Processes that fork: the child's client refuses to work, the parent goes on; also those of multiprocessing.
 
-Each case is a program of its own, for the tests' own process has too many threads: ``python -m tests.faults.test_fork``.
+Each case is a program of its own, because the tests' own process has too many threads: ``python -m tests.faults.test_fork``.
 """
 
 import faulthandler
@@ -46,19 +46,19 @@ def test_fork_of_a_connected_client(proxy: EventBusProxy, end: str) -> None:
 
 
 def test_fork_of_a_connecting_client(proxy: EventBusProxy, dead_ports: tuple[int, int]) -> None:
-    """So it is when the client has not found its proxy yet, and holds events."""
+    """The same holds when the client has not found its proxy yet, and holds events."""
     run_program("tests.faults.test_fork", "connecting", *dead_ports, "exit")
 
 
 def test_fork_of_a_degraded_client() -> None:
-    """So it is when the client has lost its proxy, and holds events."""
+    """The same holds when the client has lost its proxy, and holds events."""
     with proxy_process() as (process, *ports):
         run_program("tests.faults.test_fork", "degraded", *ports, "exit", process.pid)
 
 
 @pytest.mark.parametrize("packing", [Packing.BATCHES, Packing.ALL])
 def test_forks_at_any_moment(proxy: EventBusProxy, packing: Packing, soak_seconds: float | None) -> None:
-    """So it is at whatever moment of its emitting, subscribing and receiving it is forked; the parent loses nothing."""
+    """The same holds at any moment of its emitting, subscribing and receiving; the parent loses nothing."""
     seconds = soak_seconds or 1.5
     run_program("tests.faults.test_fork", "storm", proxy.pub_port, proxy.sub_port, seconds, packing, seconds=seconds)
 
@@ -105,7 +105,7 @@ def use(client: Bus) -> list[Callable[[], object]]:
 
 
 def in_child(client: Bus, own: Callable[[], object]) -> None:
-    """What a child does with an inherited client, and then with one of its own."""
+    """Try an inherited client in a child, and then one of its own."""
     began = monotonic()
     assert client.topics == {"my_service"}
     for _ in range(2):

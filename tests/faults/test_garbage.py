@@ -20,7 +20,7 @@ KINDS = {"pub": b"PUB", "sub": b"SUB"}
 
 
 def tls_hello() -> bytes:
-    """How a TLS connection begins."""
+    """The first bytes of a TLS connection."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     with pytest.raises(ssl.SSLWantReadError):
         ssl.create_default_context().wrap_bio(incoming, outgoing, server_hostname="plant.example").do_handshake()
@@ -81,14 +81,14 @@ def test_random_bytes(bystanders: Bystanders, port: int) -> None:
 
 @pytest.mark.parametrize("content", OTHER_PROTOCOLS.values(), ids=OTHER_PROTOCOLS.keys())
 def test_other_protocols(bystanders: Bystanders, port: int, content: bytes) -> None:
-    """What begins as another protocol, as an older version of this one, or as this one out of turn."""
+    """Beginnings of another protocol, of an older version of this one, and of this one out of turn."""
     with bystanders.undisturbed():
         throw(port, content)
 
 
 @pytest.mark.patience
 def test_a_half_greeting_that_is_held_open(bystanders: Bystanders) -> None:
-    """Who begins a greeting and does not go on is disconnected within seconds, on both ports."""
+    """A peer that begins a greeting and does not go on is disconnected within seconds, on both ports."""
     with bystanders.undisturbed(), ExitStack() as stack:
         start = time.monotonic()
         held = [stack.enter_context(zmtp.connect(port)) for port in (bystanders.pub_port, bystanders.sub_port)]
@@ -118,21 +118,21 @@ def test_random_bytes_after_the_handshake(bystanders: Bystanders, port: int, kin
 
 @pytest.mark.parametrize("size", [2**30, 2**63 - 1, 2**64 - 1], ids=["1-GB", "largest-signed", "largest"])
 def test_a_frame_that_announces_too_much(bystanders: Bystanders, port: int, kind: bytes, size: int) -> None:
-    """Who announces a huge frame is disconnected at once, before anything is kept for it."""
+    """A peer that announces a huge frame is disconnected at once, before anything is kept for it."""
     with bystanders.undisturbed(), zmtp.peer(port, kind) as connection:
         connection.sendall(zmtp.announcement(size) + bytes(1_000))
         zmtp.await_end(connection)
 
 
 def test_a_subscription_that_is_too_long(bystanders: Bystanders) -> None:
-    """Who subscribes to what is far longer than a topic is disconnected: it would cost many times its size."""
+    """A peer that subscribes to far more bytes than a topic has is disconnected: it would cost many times its size."""
     with bystanders.undisturbed(), zmtp.peer(bystanders.sub_port, b"SUB") as connection:
         connection.sendall(zmtp.frame(b"\x01" + bytes(10_000)))
         zmtp.await_end(connection)
 
 
 def test_a_message_that_is_cut_off(bystanders: Bystanders, port: int, kind: bytes) -> None:
-    """Who leaves in the middle of a message has sent none of it, wherever it breaks off."""
+    """A peer that leaves in the middle of a message has sent none of it, wherever it breaks off."""
     whole = zmtp.message([b"my_service", json_of(-1)])
     with bystanders.undisturbed():
         for length in range(1, len(whole)):

@@ -69,7 +69,7 @@ def test_a_hang_is_noticed(numbered: bool, soak_seconds: float | None) -> None:
 
 
 def test_a_hang_in_which_connections_are_made_anew(soak_seconds: float | None) -> None:
-    """So many echoes stay away that clients try new connections: they recover too, and what that costs is counted."""
+    """After enough missing echoes clients try new connections: they recover too, and the events lost are counted."""
     with running_proxy() as proxy, scene(proxy, numbered=True, echo_interval=0.1, echo_timeout=0.1) as running:
         for _ in rounds(1, soak_seconds):
             notice(proxy, running, HANG)
@@ -112,7 +112,7 @@ class Filled:
 
     @property
     def dropped(self) -> int:
-        """How many events it has dropped."""
+        """The number of events it has dropped."""
         return self.client.stats().drops.get(DropReason.SEND_BUFFER, 0)
 
     def emit(self) -> None:

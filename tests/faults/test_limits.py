@@ -14,11 +14,12 @@ from threading import Event
 import pytest
 import zmq
 
-from eventbus import EventBusProxy
 from eventbus.errors import UnknownClient
 from eventbus.keys import ClientKeys
 from eventbus.options import ProxyOptions
+from eventbus.proxy.denials import Denials
 from eventbus.proxy.forwarding import Forwarding
+from eventbus.proxy.health import ProxyHealth
 from eventbus.proxy.process import command
 from tests.faults import zmtp
 from tests.faults.bystanders import Bystanders, memory_of
@@ -49,6 +50,9 @@ class Served(Bystanders):
 
     def await_disconnected(self, reason: str, count: int = 1) -> None:
         eventually(lambda: self.disconnected(reason) >= count, PATIENCE, f"{count} disconnected: {reason}")
+
+    def dropped(self) -> float:
+        return scrape(self.url)['eventbus_proxy_dropped_total{reason="slow"}']
 
     def log(self) -> str:
         return self.errors.read_text()
@@ -83,7 +87,7 @@ def served(errors: Path, options: ProxyOptions, before: Callable[[], None] | Non
 
 
 def send_until_the_end(connection: socket.socket, piece: bytes, limit: int) -> int:
-    """Send the same again and again until the other side closes, which it must before so many bytes; return how many."""
+    """Send the same again and again until the other side closes, at the latest after `limit` bytes; return how many."""
     sent = 0
     pause = Event()
     try:
@@ -97,7 +101,7 @@ def send_until_the_end(connection: socket.socket, piece: bytes, limit: int) -> i
 
 
 def subscribe_until_the_end(connection: socket.socket, limit: int) -> None:
-    """Subscribe to one topic after the other until the other side closes, which it must before so many."""
+    """Subscribe to one topic after the other until the other side closes, at the latest after `limit` topics."""
     pause = Event()
     try:
         for first in range(0, limit, 200):
@@ -148,20 +152,86 @@ def test_a_subscriber_that_does_not_read(small: Served) -> None:
     assert "it reads too slowly" in small.log()
 
 
+def test_what_waits_for_one_subscriber_is_bounded(tmp_path: Path) -> None:
+    """A subscriber for which too many bytes wait is disconnected, although the process may have any memory."""
+    message = [b"large", bytes(MIB)]
+    pause = Event()
+    with (
+        served(tmp_path / "errors", ProxyOptions(max_backlog=20 * MIB)) as proxy,
+        zmtp.peer(proxy.sub_port, b"SUB") as stopped,
+        closing(RawPeers(proxy.pub_port, proxy.sub_port)) as raw,
+    ):
+        stopped.sendall(zmtp.frame(b"\x01large"))
+        reading, publisher = raw.subscriber(b"large"), raw.publisher(b"large")
+        for _ in range(60):
+            publisher.send_multipart(message)
+            assert len(reading.recv_multipart()[1]) == MIB
+            pause.wait(_PACE)
+        proxy.await_disconnected("slow", 1)
+        zmtp.await_end(stopped)
+        assert "it reads too slowly" in proxy.log()
+
+
+def test_what_a_full_queue_drops_is_counted(tmp_path: Path) -> None:
+    """The proxy counts and logs the messages that it drops for a subscriber that does not read."""
+    with (
+        served(tmp_path / "errors", ProxyOptions(hwm=1_000)) as proxy,
+        zmtp.peer(proxy.sub_port, b"SUB") as stopped,
+        closing(RawPeers(proxy.pub_port, proxy.sub_port)) as raw,
+    ):
+        stopped.sendall(zmtp.frame(b"\x01small"))
+        reading, publisher = raw.subscriber(b"small"), raw.publisher(b"small")
+
+        def counted() -> bool:
+            for _ in range(500):
+                publisher.send_multipart([b"small", bytes(10_000)])
+                reading.recv_multipart()
+            return proxy.dropped() > 0
+
+        eventually(counted)
+        assert re.search(r"subscriber 127\.0\.0\.1:\d+ reads too slowly: its queue of 1000 messages is full", proxy.log())
+
+
+def test_a_message_that_is_too_large_is_counted(tmp_path: Path) -> None:
+    """The proxy counts and logs the connections that end by a message above its limit; one that its peer ends is another."""
+    with served(tmp_path / "errors", ProxyOptions(max_event_bytes=2_000)) as proxy:
+        for size in (2_001, 5 * MIB):
+            before = proxy.disconnected("too_large")
+            with zmtp.peer(proxy.pub_port, b"PUB") as leaving:
+                leaving.sendall(zmtp.frame(b"topic", 1) + zmtp.frame(bytes(2_000)))
+            with zmtp.peer(proxy.pub_port, b"PUB") as connection:
+                with suppress(OSError):  # it may be disconnected while it sends
+                    connection.sendall(zmtp.frame(b"topic", 1) + zmtp.frame(bytes(size)))
+                zmtp.await_end(connection)
+            proxy.await_disconnected("too_large", int(before) + 1)
+            assert proxy.disconnected("too_large") == before + 1
+        assert "it has sent a message above EVENTBUS_MAX_EVENT_BYTES, which was refused" in proxy.log()
+
+
 def changing(changes: int) -> bytes:
-    """One subscription that begins and ends again and again, of which publishers are told each time."""
+    """One subscription that begins and ends again and again; each change goes to the publishers."""
     topic = b"changing".ljust(240, b".")
     return (zmtp.frame(b"\x01" + topic) + zmtp.frame(b"\x00" + topic)) * (changes // 2)
 
 
-def test_a_publisher_that_does_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A publisher that does not read what it is told of subscriptions is disconnected in time; a subscriber stays."""
-    monkeypatch.setattr(Forwarding, "upstream_timeout_s", 0.5)
-    with (
-        EventBusProxy("127.0.0.1", 0, 0) as proxy,
-        zmtp.peer(proxy.pub_port, b"PUB", 4_096) as stopped,
-        zmtp.peer(proxy.sub_port, b"SUB") as connection,
-    ):
+def test_a_publisher_that_does_not_read() -> None:
+    """A publisher that does not read the subscriptions sent to it is disconnected in time; a subscriber stays."""
+    with ExitStack() as stack:
+        proxy = Forwarding(
+            "127.0.0.1",
+            0,
+            0,
+            ProxyOptions(),
+            allow_list=None,
+            denials=Denials(),
+            restart=pytest.fail,
+            previous=ProxyHealth(),
+            readiness_key=None,
+            upstream_timeout=0.5,
+        )
+        stack.callback(proxy.stop)
+        stopped = stack.enter_context(zmtp.peer(proxy.pub_port, b"PUB", 4_096))
+        connection = stack.enter_context(zmtp.peer(proxy.sub_port, b"SUB"))
         connection.sendall(changing(24_000))
         eventually(lambda: proxy.health().connections.publishers == 0, PATIENCE)
         zmtp.await_end(stopped)

@@ -31,7 +31,7 @@ TOPIC = MyEventTopic.my_service
 
 @pytest.fixture(autouse=True)
 def descriptors() -> Iterator[None]:
-    """This process may have as many as so many clients need."""
+    """Let this process have as many descriptors as its clients need."""
     needed = 20 * MANY
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if hard != resource.RLIM_INFINITY and hard < needed:

@@ -85,7 +85,7 @@ def test_connections_recover(legs: str, numbered: bool, soak_seconds: float | No
 
 
 def test_a_cut_of_all_connections_costs_numbered_publishers_nothing(soak_seconds: float | None) -> None:
-    """What went down with the connections is sent again when subscribers have had the time to come back, also a late one."""
+    """Messages lost with the connections are sent again when subscribers have had the time to come back, also a late one."""
     late = {"reconnect_interval": 0.2}  # the others try again four times as soon
     with running_proxy() as proxy, network(proxy) as between, scene(between, numbered=True, receiving=late) as running:
         for _ in rounds(3, soak_seconds):

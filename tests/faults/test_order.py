@@ -43,7 +43,7 @@ with lifespan(App()) as app:
 
 
 def environment(proxy: ProxyProcess) -> dict[str, str]:
-    """This process's, with no variables of ours but those that a service needs which may come before the proxy."""
+    """The variables of this process, with only those of ours that a service needs which may come before the proxy."""
     clean = {name: value for name, value in os.environ.items() if not name.upper().startswith("EVENTBUS_")}
     ours = {
         "host": proxy.host,
@@ -51,7 +51,7 @@ def environment(proxy: ProxyProcess) -> dict[str, str]:
         "sub_port": proxy.sub_port,
         "connect_required": "false",
         "close_timeout": 2 * PATIENCE,
-        "linger": PATIENCE,  # who has nothing more to emit waits for a proxy
+        "linger": PATIENCE,  # a service that has nothing more to emit waits for a proxy
     }
     return clean | {f"EVENTBUS_{name.upper()}": str(value) for name, value in ours.items()}
 

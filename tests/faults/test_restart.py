@@ -19,7 +19,7 @@ MOST = 500
 
 
 def restart(proxy: ProxyProcess, scene: Scene, down: float) -> tuple[float, dict[int, int]]:
-    """Kill the proxy, start it again after so many seconds, and wait for events that are emitted after that.
+    """Kill the proxy, start it again after `down` seconds, and wait for events that are emitted after that.
 
     Returns how long the first of those took, and the number of one of each publisher.
     """
@@ -34,7 +34,7 @@ def restart(proxy: ProxyProcess, scene: Scene, down: float) -> tuple[float, dict
 
 @pytest.mark.parametrize(("packing", "rate"), [(Packing.BATCHES, 2_000.0), (Packing.ALL, 20_000.0)])
 def test_numbered_publishers_lose_nothing(packing: Packing, rate: float, soak_seconds: float | None) -> None:
-    """Killed and started again, the proxy costs numbered publishers no event, and none comes twice or late; all are told."""
+    """A proxy killed and restarted costs numbered publishers no event, none comes twice or late; receivers count no loss."""
     with running_proxy() as proxy, scene(proxy, numbered=True, packing=packing, rate=rate) as running:
         times = 0
         for chance in rounds(ROUNDS, soak_seconds):
@@ -108,7 +108,7 @@ def test_a_subscriber_that_dies(soak_seconds: float | None) -> None:
 
 
 def test_a_publisher_that_dies_in_a_burst(soak_seconds: float | None) -> None:
-    """Its events come in order up to some moment, and nobody else's are affected."""
+    """Its events come in order up to some moment, and those of others are not affected."""
     with running_proxy() as proxy, scene(proxy, numbered=True) as running:
         for number, _ in enumerate(rounds(ROUNDS, soak_seconds), start=10):
             with Emitter(number, proxy, 20_000, numbered=True) as emitter:

@@ -85,23 +85,23 @@ def test_close_from_a_signal_handler_while_events_share_messages(proxy: EventBus
 
 
 def test_close_from_a_signal_handler_without_a_proxy(dead_ports: tuple[int, int], soak_seconds: float | None) -> None:
-    """So it does while `connect` waits for a proxy that does not answer."""
+    """It does the same while `connect` waits for a proxy that does not answer."""
     run("connecting", ["connect to nothing"], *dead_ports, soak_seconds or SECONDS)
 
 
 def test_close_from_a_signal_handler_while_events_are_held(dead_ports: tuple[int, int], soak_seconds: float | None) -> None:
-    """So it does while `emit_event` waits for room in a buffer that nobody empties."""
+    """It does the same while `emit_event` waits for room in a buffer that nobody empties."""
     run("holding", ["emit"], *dead_ports, soak_seconds or SECONDS)
 
 
 def test_close_from_a_signal_handler_while_the_proxy_is_stopped(soak_seconds: float | None) -> None:
-    """So it does while `emit_event` waits because the proxy takes nothing."""
+    """It does the same while `emit_event` waits because the proxy takes nothing."""
     with proxy_process() as (process, pub_port, sub_port):
         run("stopped", ["emit"], pub_port, sub_port, soak_seconds or SECONDS, process.pid)
 
 
 def run(scene: str, actions: Sequence[str], pub_port: int, sub_port: int, seconds: float, proxy_pid: int = 0) -> None:
-    """Interrupt actions, one after the other, for so many seconds in all, in a process of its own."""
+    """Interrupt actions, one after the other, for `seconds` in all, in a process of its own."""
     arguments = scene, ",".join(actions), pub_port, sub_port, seconds, proxy_pid
     run_program("tests.faults.test_signals", *arguments, seconds=seconds)
 

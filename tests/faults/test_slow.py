@@ -1,4 +1,4 @@
-"""A subscriber that does not keep up costs nobody else anything, and what it loses itself is counted."""
+"""A subscriber that does not keep up costs others nothing, and its own losses are counted."""
 
 import pytest
 

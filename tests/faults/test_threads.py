@@ -1,6 +1,6 @@
 """Many threads that do everything to the same clients at once.
 
-The storm is a program of its own, for it may abort the process: ``python -m tests.faults.test_threads``.
+The storm is a program of its own, because it may abort the process: ``python -m tests.faults.test_threads``.
 """
 
 import random
@@ -212,7 +212,7 @@ def main(pub_port: int, sub_port: int, seconds: float) -> None:
         raise ExceptionGroup("in threads", [error for error in errors if isinstance(error, Exception)])
 
     def missing() -> dict[int, tuple[int, int]]:
-        """Of the private clients, how many of the events have come and should have, where these differ."""
+        """The numbers of events received and expected of the private clients, where these differ."""
         came = {name: (storm.private[name], last) for name, last in storm.expected_private.items()}
         return {name: both for name, both in came.items() if both[0] != both[1]}
 

@@ -26,7 +26,7 @@ def message(frames: Iterable[bytes]) -> bytes:
 
 
 def announcement(size: int) -> bytes:
-    """The header of a frame of so many bytes, without them."""
+    """The header alone of a frame of `size` bytes."""
     return struct.pack(">BQ", _LONG, size)
 
 
@@ -36,7 +36,7 @@ def ready(kind: bytes) -> bytes:
 
 
 def connect(port: int, receive_buffer: int = 0) -> socket.socket:
-    """A TCP connection that has said nothing yet; the kernel receives so many bytes that nobody reads (0: its default)."""
+    """A silent TCP connection; the kernel receives `receive_buffer` bytes that nobody reads (0: its default)."""
     made = socket.socket()
     if receive_buffer:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -57,7 +57,7 @@ def peer(port: int, kind: bytes, receive_buffer: int = 0) -> socket.socket:
 
 
 def read(connection: socket.socket, count: int) -> bytes:
-    """So many bytes."""
+    """Read exactly `count` bytes."""
     found = b""
     while len(found) < count:
         part = connection.recv(count - len(found))

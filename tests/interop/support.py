@@ -87,12 +87,12 @@ def old_event(
 
 
 def contents(events: Sequence[BaseModel]) -> list[dict[str, Any]]:
-    """What is in these events, whose classes may differ, without the greetings among them."""
+    """The content of these events, whose classes may differ, without the greetings among them."""
     return [content for event in events if (content := event.model_dump())["value"] >= 0]
 
 
 class Ports(NamedTuple):
-    """Where a proxy is."""
+    """The address of a proxy."""
 
     pub_port: int
     sub_port: int
@@ -196,7 +196,7 @@ def greet(emit: Callable[[float], object], events: Sequence[BaseModel]) -> None:
 
 
 def numbers_in(events: Sequence[BaseModel], number: int) -> list[float]:
-    """The numbers of the events, without greetings, as soon as there are so many."""
+    """The numbers of the events, without greetings, as soon as there are `number` of them."""
     eventually(lambda: len(contents(events)) >= number, PATIENCE, f"{number} events")
     return [content["value"] for content in contents(events)]
 

@@ -1,4 +1,4 @@
-"""At libzmq's own proxy: what a client of ours proves there, and what becomes of both clients when it is restarted."""
+"""At libzmq's own proxy: our client's proof of its path, and both clients' recovery from a restart."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def test_connect_is_proof(bare: Ports) -> None:
 
 
 def test_subscribe_is_proof(bare: Ports) -> None:
-    """What is emitted after `subscribe` has returned arrives, though original clients have subscribed to the same topics."""
+    """Events emitted after `subscribe` has returned arrive, though original clients have subscribed to the same topics."""
     with old(bare, OLD_TOPIC), old(bare, OLD_LONGER), new(bare) as client:
         client.client.start_consumer()
         for number, topic in enumerate((TOPIC, LONGER)):

@@ -1,4 +1,4 @@
-"""An original client, which has no keys, at a proxy that wants some: refused and counted, and nobody else notices."""
+"""An original client, which has no keys, at a proxy that wants some: refused and counted, and no other client notices."""
 
 from pathlib import Path
 

@@ -65,7 +65,7 @@ class NewerType(BaseEventType):
 
 
 class NewerEvent(BaseEvent[NewerType]):
-    """What the original will be migrated to: a field and a type more."""
+    """The event class that the original will be migrated to: a field and a type more."""
 
     time: datetime
     value: float = 0.0
@@ -93,7 +93,7 @@ def test_a_newer_version_here(bare: Ports) -> None:
 
 
 def test_an_older_version_here(bare: Ports) -> None:
-    """Of a newer original, this client ignores the field, names the type that it does not know, and gets all else."""
+    """This client ignores a newer original's field, names the type that it does not know, and gets all else."""
     with new(bare, TOPIC) as receiver, old(bare) as sender:
         sender.introduce(receiver.events)
         sender.client.send([b"corerl", changed(old_event(1), unit="°C", note=None)])

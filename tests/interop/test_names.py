@@ -1,4 +1,4 @@
-"""What travels of an enum's member: of a topic its name, as the original client sends it; of an event type its value."""
+"""The name of an enum's member on the wire: a topic's name, as the original client sends it; an event type's value."""
 
 from enum import auto
 
@@ -52,7 +52,7 @@ def test_types_travel_by_their_values(bare: Ports) -> None:
 
 
 class WrongTopic(BaseEventTopic):
-    """As one would write it without a thought: the value of PLANT is `plant`."""
+    """A topic class as one would write it without a thought: the value of PLANT is `plant`."""
 
     corerl = auto()
     PLANT = auto()

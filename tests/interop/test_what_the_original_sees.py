@@ -1,4 +1,4 @@
-"""What a client of ours sends, as the original client finds it on the wire: which settings it can read, and which not."""
+"""The original client's view of our messages on the wire: the settings whose messages it can read, and the others."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -57,7 +57,7 @@ def receiver(bare: Ports) -> Iterator[Old]:
 
 
 def sent(sender: New, receiver: Old) -> list[list[bytes]]:
-    """What the original finds of the samples."""
+    """The frames of the samples that the original finds."""
     sender.introduce(receiver.events)
     for event in OURS:
         sender.emit(event)
@@ -116,7 +116,7 @@ def test_packed_events(bare: Ports, receiver: Old) -> None:
 
 @pytest.mark.parametrize("compression", [Compression.ZLIB, Compression.ZSTD, Compression.LZ4])
 def test_compressed_events(bare: Ports, receiver: Old, compression: Compression) -> None:
-    """What is compressed the original client cannot read; it reads what is up to the threshold."""
+    """The original client cannot read compressed payloads; it reads those up to the threshold."""
     with new(bare, compression=compression, compression_threshold=1_000) as sender:
         sender.introduce(receiver.events)
         for number, note in enumerate(("short", "long " * 1_000, "short")):

@@ -42,12 +42,12 @@ def mount(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Mount:
 
 
 def security() -> SecuritySettings:
-    """What the environment says."""
+    """Settings from these variables of the environment."""
     return EventBusSettings().security
 
 
 def refusal(**values: Any) -> str:
-    """What is said about these settings; neither it nor its traceback has any secret."""
+    """The error about these settings; neither it nor its traceback has any secret."""
     with pytest.raises(InvalidSettings) as caught:
         EventBusSettings(**values)
     text = str(caught.value)
@@ -86,7 +86,7 @@ def test_each_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_field_is_told_once() -> None:
-    """`fields` has every field of the settings, in order, and in the place of the nested ones each of theirs."""
+    """`fields` has every field of the settings, in order, with the fields of nested ones in their place."""
     names = [path[0] for path, _ in EventBusSettings.fields()]
     assert list(dict.fromkeys(names)) == list(EventBusSettings.model_fields)
     assert len(names) == len(EventBusSettings.model_fields) - 1 + len(SecuritySettings.model_fields)
@@ -175,7 +175,7 @@ def test_secrets_as_kubernetes_mounts_them(mount: Mount) -> None:
 
 
 def test_secrets_of_others(mount: Mount) -> None:
-    """Files without our prefix are not read, whatever they hold and whoever may read them; other names do not count."""
+    """Files without our prefix are not read, whatever their content and permissions; other names do not count."""
     directory = mount(database_password="x", EVENTBUSES="3", eventbus="y", eventbus_proxy_key=SECRET)
     (directory / "binary").write_bytes(b"\xff\xfe")
     (directory / "gone").symlink_to("nowhere")
@@ -219,7 +219,7 @@ def test_a_directory_of_secrets_that_is_not_there(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_directory_of_secrets_is_no_setting(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Where secrets lie is said in the environment: elsewhere, or in other letters, it would be passed over in silence."""
+    """The directory of secrets is set in the environment: elsewhere, or in other letters, it would be ignored silently."""
     complaint = "EVENTBUS_SECRETS_DIR is read from the environment only, and in capitals only"
     (tmp_path / ".env").write_text(f"EVENTBUS_SECRETS_DIR={tmp_path}\n")
     assert refusal() == complaint
@@ -238,7 +238,7 @@ def _bad(key: str) -> dict[str, str]:
 @pytest.mark.parametrize("kind", _bad(SECRET))
 @pytest.mark.parametrize("name", [SECRET_KEY, SERVER_KEY])
 def test_what_is_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, kind: str) -> None:
-    """What is no key is refused by its variable, wherever it comes from, and never shown: it may be almost a secret."""
+    """A text that is no key is refused by its variable, whatever its source, and never shown: it may be almost a secret."""
     text = _bad(SECRET)[kind]
     expected = f"{name}: it is no CURVE key: one has 40 characters, as `eventbus keygen` writes it"
     assert refusal(security={name.removeprefix(VARIABLE).lower(): text}) == expected
@@ -265,14 +265,14 @@ def test_what_is_no_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: s
     ],
 )
 def test_a_misspelt_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
-    """A name of ours that means nothing is refused without its value, for that may be the secret."""
+    """A name of ours that means nothing is refused without its value, which may be the secret."""
     monkeypatch.setenv(name, value)
     assert refusal().startswith(f"{name} is unknown: ")
 
 
 @pytest.mark.parametrize("value", [SECRET, [SECRET], {"secret": SECRET}, {"secret_key": [SECRET]}, {"secret_key": 1.5}, 3])
 def test_a_bad_argument(value: object) -> None:
-    """What is given in code is not shown either."""
+    """A text given in code is not shown either."""
     refusal(security=value)
 
 
@@ -298,7 +298,7 @@ def test_two_secrets(monkeypatch: pytest.MonkeyPatch, mount: Mount) -> None:
     assert refusal() == f"{SECRET_KEY} and {SECRET_FILE} are both set: unset one of them"
 
 
-# What becomes of them
+# Keys from settings
 
 
 def test_the_keys_of_a_client(tmp_path: Path) -> None:
@@ -325,7 +325,7 @@ def test_the_key_of_a_proxy() -> None:
     ],
 )
 def test_half_the_keys_of_a_client(values: dict[str, str], expected: str) -> None:
-    """A client with one key lacks the other: it does not start without encryption, and is told what to set."""
+    """A client with one key lacks the other: it does not start without encryption, and the error says what to set."""
     with pytest.raises(InvalidSettings) as caught:
         EventBusSettings(security=values).security.client_keys()
     assert expected in str(caught.value)
@@ -333,13 +333,13 @@ def test_half_the_keys_of_a_client(values: dict[str, str], expected: str) -> Non
 
 
 def test_an_allow_list_alone_is_nothing_to_a_client() -> None:
-    """Who may connect is the proxy's: a client that happens to have it set does not encrypt for that."""
+    """The list of clients belongs to the proxy: a client that happens to have it set does not encrypt because of it."""
     assert EventBusSettings(security={"allow_list": "allow.toml"}).security.client_keys() is None
 
 
 @pytest.mark.parametrize("values", [{"server_public_key": PUBLIC}, {"allow_list": "allow.toml"}])
 def test_a_proxy_without_its_secret_key(values: dict[str, str]) -> None:
-    """A proxy that was to encrypt does not start without its key, and is told what to set."""
+    """A proxy that was to encrypt does not start without its key, and the error says what to set."""
     with pytest.raises(InvalidSettings, match=f"the proxy's secret key is missing: set {SECRET_FILE}"):
         EventBusSettings(security=values).security.proxy_secret_key()
 
@@ -372,12 +372,12 @@ def test_a_file_without_a_key(tmp_path: Path, content: str | None, reason: str) 
 
 
 def test_settings_do_not_show_the_secret() -> None:
-    """Neither repr, str nor any dump has the secret; who asks for it by name gets it."""
+    """Neither repr, str nor any dump has the secret; asking for it by name gives it."""
     settings = EventBusSettings(security={"server_public_key": PUBLIC, "secret_key": f"'{SECRET}'\n"})
     shown = [repr(settings), str(settings), settings.model_dump_json(), repr(settings.model_dump())]
     shown += [repr(settings.model_dump(mode="json")), repr(settings.security), f"{settings.security.secret_key}"]
     assert not [text for text in shown if SECRET in text]
-    assert all(PUBLIC in text for text in shown[:-1])
+    assert all(PUBLIC in text for text in shown[2:-2])  # dumps, which programs read
     assert settings.security.own_secret_key() == Secret(SECRET)
 
 
@@ -396,7 +396,7 @@ def test_a_key_where_a_file_belongs(monkeypatch: pytest.MonkeyPatch, name: str, 
 
 
 def test_every_key_where_a_file_belongs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So it is with every key, also one that a path would not keep as it is."""
+    """The same holds for every key, also one that a path would not keep as it is."""
     for key in (f"{SECRET[:19]}//{SECRET[21:]}", f"./{SECRET[2:]}", f"{SECRET[:-1]}/", *(pair().secret for _ in range(50))):
         monkeypatch.setenv(ALLOW_LIST, key)
         assert "it is a key" in refusal()

@@ -1,4 +1,4 @@
-"""Settings from arguments, variables and a file, and what is said about bad ones."""
+"""Settings from arguments, variables and a file, and the errors about bad ones."""
 
 import os
 from pathlib import Path
@@ -43,13 +43,20 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "packing_max_wait": ("0.002", 0.002),
     "compression": ("zstd", Compression.ZSTD),
     "compression_threshold": ("15", 15),
+    "name": ("shop", "shop"),
     "metrics": ("prometheus", Metrics.PROMETHEUS),
+    "start": ("last", "last"),
+    "history": ("100", 100),
+    "history_bytes": ("2MiB", 2 * 1_048_576),
+    "history_age": ("60", 60.0),
+    "history_file": ("bus.db", Path("bus.db")),
     "traces": ("otel", Traces.OTEL),
     "http_port": ("9464", 9464),
     "http_host": ("0.0.0.0", "0.0.0.0"),
     "log_format": ("json", LogFormat.JSON),
     "proxy_hwm": ("16", 16),
     "proxy_max_subscriptions": ("17", 17),
+    "proxy_max_backlog": ("64MiB", 64 * 1_048_576),
     "proxy_max_memory": ("200MiB", 200 * 1_048_576),
 }
 
@@ -67,7 +74,7 @@ KUBERNETES = {
 
 
 def refusal(**values: Any) -> str:
-    """What is said about these settings."""
+    """The error about these settings."""
     with pytest.raises(InvalidSettings) as caught:
         EventBusSettings(**values)
     return str(caught.value)
@@ -155,7 +162,7 @@ def test_topics_are_no_patterns(text: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("text", ['["a"', "[a, b]", '{"a": 1}', "[1]", '["a", null]'])
 def test_topics_that_are_almost_json(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What begins like JSON has to be a list of texts."""
+    """A text that begins like JSON has to be a list of texts."""
     monkeypatch.setenv("EVENTBUS_TOPICS", text)
     assert refusal() == f'EVENTBUS_TOPICS={text!r}: it is not a JSON list of texts, such as ["a", "b"]; a,b will do, too'
 
@@ -395,7 +402,7 @@ def test_a_host_with_a_port(text: str, host: str, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("text", ["a b", "http://bus/", "bus:", ":::1", "[bus", "bus/5559", "a,b"])
 def test_what_is_no_host(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What can be neither a name nor an address is refused as such."""
+    """A text that can be neither a name nor an address is refused as such."""
     monkeypatch.setenv("EVENTBUS_HOST", text)
     assert "it is not the name or the address of a host" in refusal()
 
@@ -420,7 +427,7 @@ def test_equal_ports() -> None:
 def test_a_variable_of_kubernetes_with_the_name_of_a_setting(
     name: str, service: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What Kubernetes sets for a service whose name makes it a setting is named as such, with what to do."""
+    """Variables that Kubernetes sets for a service with the name of a setting are named as such, with the remedy."""
     monkeypatch.setenv(name, "tcp://10.0.0.1:5559")
     assert refusal() == (
         f"{name}=tcp://10.0.0.1:5559 is set by Kubernetes for a service called {service}: "
@@ -459,7 +466,7 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
 def test_a_file_that_may_not_be_read(tmp_path: Path) -> None:
-    """A file of somebody else is named."""
+    """A file without permission to read is named."""
     (tmp_path / ".env").touch(0o000)
     assert refusal() == "cannot read .env: Permission denied"
 

@@ -47,7 +47,7 @@ class SharedContext:
         """Keep a reference to a socket until it is closed or the context ends.
 
         An exception from a signal handler may cut a socket off from its owner. The garbage collector would close it then,
-        perhaps before the socket that it monitors, and libzmq's thread would wait for ever to tell it an event.
+        perhaps before the socket that it monitors, and libzmq's thread would wait without end to send it an event.
         """
         with self._lock:
             self._sockets = [other for other in self._sockets if not other.closed]
@@ -98,7 +98,7 @@ def unless_closed(socket: Socket) -> Iterator[None]:
 def _terminate(context: Context, sockets: list[Socket]) -> None:
     """Terminate the context, in a thread that no signal interrupts: pyzmq does not resume an interrupted termination.
 
-    Sockets that a failed opening has left open are closed first, because terminating would wait for them for ever.
+    Sockets that a failed opening has left open are closed first, because terminating would wait for them without end.
     """
     if current_thread() is not main_thread():
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())

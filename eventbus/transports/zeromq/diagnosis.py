@@ -1,4 +1,4 @@
-"""Why a proxy does not let a client in: told from its failed handshakes, and by asking what listens there."""
+"""Finds why a proxy does not let a client in: from its failed handshakes, and by asking the listener there."""
 
 from collections.abc import Callable
 from functools import partial

@@ -146,6 +146,18 @@ class ProxyLink:
             self.publisher.forget(token)
             self.subscriber.unsubscribe(token)
 
+    def has_subscriber(self, topic: bytes, timeout: float) -> bool | None:
+        """Whether anybody subscribes to a topic or a prefix of it; see `KnowsSubscribers`.
+
+        The proxy passes subscriptions on in the order in which they come. So after a proof all are known that were in force
+        before it began.
+        """
+        found = self.publisher.has_subscriber(topic)
+        if found is False and timeout > 0:
+            proven = self.prove(Deadline(timeout), while_=self.is_ready)
+            return self.publisher.has_subscriber(topic) if proven else None
+        return found
+
     def stop_reporting(self) -> None:
         """Report no more changes of the state.
 
@@ -223,7 +235,7 @@ class ProxyLink:
                 self._logged = None
 
     def _try_addresses(self, failures: int) -> None:
-        """After failures, seldom and in a thread, find out whether another address of the proxy's name answers."""
+        """Find out after failures, seldom and in a thread, whether another address of the proxy's name answers."""
         tries = min(failures, _FREQUENT_TRIES).bit_length() + failures // _FREQUENT_TRIES
         if failures and self._answers_at_ipv6 is not None and tries != self._addresses_tried:
             self._addresses_tried = tries

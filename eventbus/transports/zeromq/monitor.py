@@ -1,4 +1,4 @@
-"""What happens to the connection of a socket, as libzmq's socket monitor tells it."""
+"""The status of a socket's connection, as libzmq's socket monitor reports it."""
 
 from dataclasses import replace
 from threading import RLock

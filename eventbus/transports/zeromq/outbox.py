@@ -1,4 +1,4 @@
-"""What a publisher keeps beside its socket: messages that wait, and messages that may have to be sent again. Pure."""
+"""The messages that a publisher keeps beside its socket: those that wait, and those that may have to be sent again. Pure."""
 
 from collections import deque
 from collections.abc import Callable
@@ -87,7 +87,7 @@ class ResendBuffer:
     The caller tells the time, in seconds. One thread at a time.
 
     Args:
-        max_bytes: how many bytes recent messages may have; when they have more, the oldest are forgotten.
+        max_bytes: the most bytes of recent messages; when they have more, the oldest are forgotten.
 
     Attributes:
         recent_bytes: the bytes of all recent messages: of their payloads, and 256 for each.

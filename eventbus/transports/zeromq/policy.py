@@ -1,4 +1,4 @@
-"""When the link to a proxy is ready or degraded, and what is done about it: decided without sockets or threads."""
+"""Decides when the link to a proxy is ready or degraded, and what to do about it: without sockets or threads."""
 
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -13,15 +13,15 @@ _MIN_ECHO_POLL_S, _MAX_ECHO_POLL_S = 0.0005, 0.05  # between two looks for an ec
 
 @dataclass(frozen=True, slots=True)
 class ConnectionStatus:
-    """What is known of one of the two connections to the proxy.
+    """The status of one of the two connections to the proxy.
 
     Attributes:
         up: whether it is connected.
-        handshakes: how many handshakes have succeeded; if the number has grown between two looks, it was down meanwhile.
-        failures: how many attempts to connect have failed since it was up.
+        handshakes: those that have succeeded; if the number has grown between two looks, it was down meanwhile.
+        failures: the attempts to connect that have failed since it was up.
         abandoned: whether libzmq does not try again by itself: only a new socket helps.
         refused: whether the proxy answered and did not let this client in.
-        broken_off: how many handshakes the proxy has broken off without a reason since the connection was up.
+        broken_off: the handshakes that the proxy has broken off without a reason since the connection was up.
     """
 
     up: bool = False
@@ -45,7 +45,7 @@ class ConnectionStatuses(NamedTuple):
 
     @property
     def handshakes(self) -> int:
-        """How many handshakes of both have succeeded."""
+        """The number of successful handshakes of both."""
         return self.publishing.handshakes + self.subscribing.handshakes
 
     @property
@@ -55,7 +55,7 @@ class ConnectionStatuses(NamedTuple):
 
 
 class Renewal(NamedTuple):
-    """Which sockets are to be replaced by new ones."""
+    """The sockets to replace by new ones."""
 
     publishing: bool = False
     subscribing: bool = False
@@ -66,7 +66,7 @@ _NOTHING = Renewal()
 
 @dataclass(frozen=True, slots=True)
 class PolicyState:
-    """What `decide` remembers from one step to the next. Times are those of `now`, in seconds.
+    """The state that `decide` keeps from one step to the next. Times are those of `now`, in seconds.
 
     Attributes:
         echo_due: when the next echo begins.
@@ -90,8 +90,8 @@ class PolicyState:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """What is to be done now.
+class Decision:
+    """The decision: what the link does now.
 
     Attributes:
         after: what to hand to the next call of `decide`; it has the client's state from now on.
@@ -119,7 +119,7 @@ class Step:
 
 def decide(
     before: PolicyState, now: float, statuses: ConnectionStatuses, options: ZeroMQOptions, *, arrived: bool = False
-) -> Step:
+) -> Decision:
     """Decide what is to be done.
 
     Args:
@@ -130,7 +130,7 @@ def decide(
         arrived: whether the echo under way has come back.
     """
     if 0 <= options.reconnect_attempts < statuses.failures:
-        return Step(replace(before, handshakes=statuses.handshakes), cancel=True, give_up=True)
+        return Decision(replace(before, handshakes=statuses.handshakes), cancel=True, give_up=True)
     if not statuses.are_up:
         return _await_connections(before, now, statuses, options)
     current = replace(before, handshakes=statuses.handshakes, publishing_due=None, subscribing_due=None)
@@ -140,7 +140,7 @@ def decide(
         return _await_echo(current, now, current.echo_began, statuses, options, arrived=arrived)
     if now >= current.echo_due:
         return _begin_echo(current, now)
-    return Step(current, look_again=current.echo_due)
+    return Decision(current, look_again=current.echo_due)
 
 
 def proven(now: float, statuses: ConnectionStatuses, options: ZeroMQOptions) -> PolicyState:
@@ -154,18 +154,20 @@ def pause_before_attempt(options: ZeroMQOptions, failures: int) -> float:
     return jittered(backoff(failures, options.reconnect_interval, options.reconnect_max_interval))
 
 
-def _await_connections(before: PolicyState, now: float, statuses: ConnectionStatuses, options: ZeroMQOptions) -> Step:
+def _await_connections(before: PolicyState, now: float, statuses: ConnectionStatuses, options: ZeroMQOptions) -> Decision:
     publishing_due, renew_publishing = _renewal(before.publishing_due, now, statuses.publishing, options)
     subscribing_due, renew_subscribing = _renewal(before.subscribing_due, now, statuses.subscribing, options)
     after = PolicyState(now, before.state, statuses.handshakes, None, publishing_due, subscribing_due)
     renew = Renewal(renew_publishing, renew_subscribing)
-    # After a renewal look again at once: if no socket could be made, no event tells of it.
+    # After a renewal look again at once: if no socket could be made, no event reports it.
     due = (
         now
         if any(renew)
         else min((due for due in (publishing_due, subscribing_due) if due is not None), default=float("inf"))
     )
-    return Step(_degraded(after), _what_is_down(statuses), cancel=before.echo_began is not None, renew=renew, look_again=due)
+    return Decision(
+        _degraded(after), _what_is_down(statuses), cancel=before.echo_began is not None, renew=renew, look_again=due
+    )
 
 
 def _renewal(due: float | None, now: float, status: ConnectionStatus, options: ZeroMQOptions) -> tuple[float | None, bool]:
@@ -177,8 +179,10 @@ def _renewal(due: float | None, now: float, status: ConnectionStatus, options: Z
     return (None, True) if now >= due else (due, False)
 
 
-def _begin_echo(current: PolicyState, now: float, reason: str = "") -> Step:
-    return Step(replace(current, echo_began=now), reason, echo=True, cancel=current.echo_began is not None, look_again=now)
+def _begin_echo(current: PolicyState, now: float, reason: str = "") -> Decision:
+    return Decision(
+        replace(current, echo_began=now), reason, echo=True, cancel=current.echo_began is not None, look_again=now
+    )
 
 
 def _await_echo(
@@ -189,19 +193,19 @@ def _await_echo(
     options: ZeroMQOptions,
     *,
     arrived: bool,
-) -> Step:
+) -> Decision:
     if arrived:
         after = proven(now, statuses, options)
-        return Step(after, "an echo has come back through the proxy", cancel=True, look_again=after.echo_due)
+        return Decision(after, "an echo has come back through the proxy", cancel=True, look_again=after.echo_due)
     waited = now - began
     if waited < options.echo_timeout:
-        return Step(current, look_again=now + min(_echo_poll(waited), options.echo_timeout - waited))
+        return Decision(current, look_again=now + min(_echo_poll(waited), options.echo_timeout - waited))
     reason = f"no echo has come back through the proxy for {waited:.1f} s, although both connections are up"
     degraded = _degraded(current)
     if waited >= _MAX_SILENT_ECHOES * options.echo_interval > 0:
         after = replace(degraded, echo_began=None, echo_due=now)
-        return Step(after, reason, cancel=True, renew=Renewal(publishing=True, subscribing=True), look_again=now)
-    return Step(degraded, reason, look_again=now + _echo_poll(waited))
+        return Decision(after, reason, cancel=True, renew=Renewal(publishing=True, subscribing=True), look_again=now)
+    return Decision(degraded, reason, look_again=now + _echo_poll(waited))
 
 
 def _degraded(current: PolicyState) -> PolicyState:
@@ -214,7 +218,7 @@ def _echo_poll(waited: float) -> float:
 
 
 def _what_is_down(statuses: ConnectionStatuses) -> str:
-    """Which connections are down, for people."""
+    """Name the connections that are down, for people."""
     down = [(name, status) for name, status in statuses._asdict().items() if not status.up]
     are = "connections are" if len(down) == 2 else "connection is"
     refused = any(status.refused for _, status in down)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock
 from time import sleep
-from typing import NoReturn
+from typing import NoReturn, cast
 
 import zmq
 
@@ -18,17 +18,20 @@ from eventbus.errors import EventBusError, NotConnected, SendBufferFull, SendTim
 from eventbus.observe.stats import DropLog, DropReason
 from eventbus.options import ZeroMQOptions
 from eventbus.policies import SendPolicy
+from eventbus.transports.waiting import may_wait
 from eventbus.transports.zeromq.context import unless_closed
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.outbox import Outbox
 from eventbus.transports.zeromq.policy import ConnectionStatus
 from eventbus.transports.zeromq.sockets import connecting_socket, is_ipv6_endpoint
-from eventbus.wire.frames import MAX_TOPIC_BYTES, topic_of
+from eventbus.wire.frames import MAX_TOPIC_BYTES, PRIVATE, topic_of
 from eventbus.wire.notices import LimitNotice
 
 # Plain integers: pyzmq's enums cost a conversion in each call.
 _NOWAIT = int(zmq.DONTWAIT)
 _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
+_EVENTS = int(zmq.EVENTS)
+_POLLIN = int(zmq.POLLIN)
 
 _SUBSCRIBED, _UNSUBSCRIBED = b"\x01", b"\x00"  # the first byte of a subscription and of its end, as an XPUB receives them
 _RETRY_S = 0.001
@@ -68,7 +71,7 @@ class Publisher:
         self._count = 0  # how many events `send` has taken
         self.ipv6 = is_ipv6_endpoint(endpoint)
         self._limit_payloads(None)
-        self._told_limit: int | None = None  # what the proxy has told of it
+        self._told_limit: int | None = None  # the limit in the proxy's notice
         self._on_notice = on_notice
         self._refusal = refusal or (lambda: NotConnected(endpoint))
         self._sent_at_proof = 0  # how many events the socket had been given when the link was proven last
@@ -104,6 +107,8 @@ class Publisher:
         return self._options.send_hwm
 
     def _connect(self) -> None:
+        # Prefixes to which anybody subscribes at the proxy, without the clients' tokens: as received at this socket.
+        self._subscribed: set[bytes] = set()
         # Subscriptions count against high-water marks too, and must never be lost: no limit for what is received.
         self._socket = connecting_socket(
             self._context,
@@ -122,8 +127,9 @@ class Publisher:
             self._monitor.detach()
             self._socket.close(linger=0)
             raise
-        # The method in C, without what pyzmq's Python layer adds to each call.
+        # The methods in C, without what pyzmq's Python layer adds to each call.
         self._socket_send: Callable[[bytes, int], object] = super(zmq.Socket, self._socket).send
+        self._get = cast(Callable[[int], int], super(zmq.Socket, self._socket).get)
 
     @property
     def sent(self) -> int:
@@ -137,7 +143,7 @@ class Publisher:
 
     @property
     def held(self) -> int:
-        """How many events wait in the outbox."""
+        """The number of events that wait in the outbox."""
         with self._lock:
             return self._outbox.events
 
@@ -173,7 +179,7 @@ class Publisher:
         """Let messages wait in the outbox from now on, until `flush`.
 
         Args:
-            unproven: for how many seconds the link may have been down without a sign.
+            unproven: the seconds that the link may have been down without a sign.
         """
         with self._lock:
             self._holding = True
@@ -244,6 +250,18 @@ class Publisher:
         with self._lock:
             self._expected.discard(token)
 
+    def has_subscriber(self, topic: bytes) -> bool | None:
+        """Whether anybody is known to subscribe to a topic or a prefix of it; None while holding.
+
+        What another proxy has told before a reconnection counts, too, because the socket keeps it.
+        """
+        with self._lock:
+            if self._holding:
+                return None
+            self.drain()
+            subscribed = self._subscribed
+            return topic in subscribed or any(topic[:length] in subscribed for length in range(len(topic)))
+
     def drain(self) -> None:
         """Read the subscriptions that have come. Call it regularly: libzmq queues them without a limit."""
         with self._lock, unless_closed(self._socket):
@@ -254,7 +272,7 @@ class Publisher:
         return self._monitor.status()
 
     def fileno(self) -> int:
-        """Return the descriptor that tells of changes of `status`; see `Monitor.fileno`."""
+        """Return the descriptor that is readable after a change of `status`; see `Monitor.fileno`."""
         return self._monitor.fileno()
 
     def close(self, linger: float) -> None:
@@ -278,15 +296,20 @@ class Publisher:
 
     def _drain(self) -> None:
         self._next_drain = self._count + _EVENTS_PER_DRAIN
-        while self._socket.poll(0):
+        while self._get(_EVENTS) & _POLLIN:
             change = self._socket.recv(_NOWAIT)
             if change[:1] == _SUBSCRIBED:
                 self._expected.discard(change[1:])
+                if change[1:2] != PRIVATE:
+                    self._subscribed.add(change[1:])
+                    continue
                 limit = LimitNotice.of(change)
                 if limit is not None:
                     self._told_limit = limit.max_payload_bytes
                     self._limit_payloads(self._told_limit)
-            elif change[:1] != _UNSUBSCRIBED:
+            elif change[:1] == _UNSUBSCRIBED:
+                self._subscribed.discard(change[1:])
+            else:
                 self._on_notice(change)
 
     def _send_later(self, topic: bytes, payload: bytes, count: int) -> bool:
@@ -296,11 +319,11 @@ class Publisher:
         """
         deadline = Deadline(self._options.send_timeout)
         while not self._try_to_send(topic, payload, count):
-            if self._options.send_policy is SendPolicy.RAISE:
-                raise SendBufferFull(self._endpoint, self._options.send_hwm)
             if self._options.send_policy is SendPolicy.DROP:
                 self._drops.add(DropReason.SEND_BUFFER, count)
                 return False
+            if self._options.send_policy is SendPolicy.RAISE or not may_wait():
+                raise SendBufferFull(self._endpoint, self._options.send_hwm)
             if deadline.passed():
                 raise SendTimeout(self._endpoint, self._options.send_hwm, self._options.send_timeout)
             sleep(_RETRY_S)

@@ -1,4 +1,4 @@
-"""What stands between this machine and a proxy, looked at from outside: name, ports, protocol, security.
+"""Steps that find what stands between this machine and a proxy, from outside: name, ports, protocol, security.
 
 `eventbus check` shows each step, and `connect` says the first that fails. Nothing here touches the sockets of a client.
 """
@@ -27,7 +27,7 @@ _KINDS = {PUBLISHERS: "XSUB", SUBSCRIBERS: "XPUB"}  # the proxy's sockets
 _PEERS = {PUBLISHERS: int(zmq.XPUB), SUBSCRIBERS: int(zmq.SUB)}  # the client's
 _VARIABLES = MappingProxyType({PUBLISHERS: "EVENTBUS_PUB_PORT", SUBSCRIBERS: "EVENTBUS_SUB_PORT"})
 _SECOND_LOOK_TIMEOUT_S = 1.0  # for attempts that only make an explanation better
-_MAX_QUOTED = 60  # characters of what a peer answers
+_MAX_QUOTED_CHARACTERS = 60  # characters of what a peer answers
 _HANDSHAKE_DESCRIPTORS = 12
 
 
@@ -63,7 +63,7 @@ class Reachability:
         pub_port: its port for publishers.
         sub_port: its port for subscribers.
         keys: the client's; None: no encryption.
-        timeout: how many seconds each check waits for an answer.
+        timeout: the seconds that each check waits for an answer.
         variables: the environment variables of both ports, for remedies.
     """
 
@@ -188,7 +188,7 @@ class Reachability:
         )
 
     def _refused(self, name: str) -> CheckFailed:
-        """Nothing listens at a port; perhaps something does at the other one."""
+        """Explain that nothing listens at a port; perhaps something does at the other one."""
         nothing = f"nothing listens at {self._place(name)}"
         other = SUBSCRIBERS if name == PUBLISHERS else PUBLISHERS
         if self._ports[name] != self._ports[other]:
@@ -215,7 +215,9 @@ class Reachability:
         if answer.mechanism:
             return answer
         if answer.said:
-            said = printable(answer.said[:200].decode(errors="backslashreplace").partition("\n")[0].strip(), _MAX_QUOTED)
+            said = printable(
+                answer.said[:200].decode(errors="backslashreplace").partition("\n")[0].strip(), _MAX_QUOTED_CHARACTERS
+            )
             raise CheckFailed(f'the program at {place} does not speak ZeroMQ: it answers "{said}"', remedy)
         if answer.ended:
             raise CheckFailed(f"the program at {place} closes the connection without an answer", f"it is no proxy, {remedy}")

@@ -29,7 +29,7 @@ def connecting_socket(
         receive_hwm: the same of the receive queue.
         options: how long to wait between attempts to connect, and the keys for CURVE.
         ipv6: resolve names to IPv6 addresses. Not by default: else `localhost` would mean ::1 before 127.0.0.1.
-        unacknowledged: after how many seconds a connection is given up whose peer acknowledges nothing.
+        unacknowledged: the seconds after which a connection is given up whose peer acknowledges nothing.
     """
     made = new_socket(context, kind, send_hwm=send_hwm, receive_hwm=receive_hwm, client_keys=options.keys)
     shared_context.keep_alive(made)

@@ -39,12 +39,12 @@ class Subscriber:
     Args:
         context: the ZeroMQ context.
         endpoint: the proxy's XPUB port.
-        options: how many messages wait to be received.
+        options: the limit of messages that wait to be received.
         topics: what to subscribe to before connecting.
 
     Attributes:
         ipv6: whether the next socket resolves the proxy's name to IPv6 addresses.
-        malformed: how many messages were skipped, because they were not two frames.
+        malformed: the number of messages that were skipped, because they were not two frames.
     """
 
     def __init__(self, context: Context, endpoint: str, options: ZeroMQOptions, topics: Iterable[bytes]) -> None:
@@ -183,7 +183,7 @@ class Subscriber:
         return self._monitor.status()
 
     def fileno(self) -> int:
-        """Return the descriptor that tells of changes of `status`; see `Monitor.fileno`."""
+        """Return the descriptor that is readable after a change of `status`; see `Monitor.fileno`."""
         return self._monitor.fileno()
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ _RETRY_S = 1.0  # after a defect of ours
 
 
 class Supervised(Protocol):
-    """What the supervisor takes care of."""
+    """The link that the supervisor takes care of."""
 
     def filenos(self) -> tuple[int, ...]:
         """Return descriptors that become readable when there is something to do; negative ones are ignored."""

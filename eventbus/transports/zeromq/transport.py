@@ -190,6 +190,15 @@ class ZeroMQTransport:
         link = self._link
         return link is not None and link.is_up()
 
+    def sibling(self) -> "ZeroMQTransport":
+        made = ZeroMQTransport(self._host, *self._ports, self._options, joiner=self._joiner)
+        made.status = Status(f"{made.endpoints}, for answers")  # in the log the two can be told apart
+        return made
+
+    def has_subscriber(self, topic: bytes, timeout: float = 0.0) -> bool | None:
+        link = self._link
+        return None if link is None else link.has_subscriber(topic, timeout)
+
     def close(self, timeout: float) -> None:
         self._closings += 1
         link = self._link
@@ -296,7 +305,7 @@ class ZeroMQTransport:
         self._leave(link, 0.0, "given up", lambda: ReconnectFailed(self.endpoints, attempts))
 
     def _diagnose(self, statuses: ConnectionStatuses) -> Callable[[], EventBusError] | None:
-        """Return what makes the error that says why the proxy does not let this client in, if that can be told."""
+        """Return a function that makes the error with the reason why the proxy refuses this client, if it can be found."""
         from eventbus.transports.zeromq.diagnosis import diagnose
         from eventbus.transports.zeromq.reachability import CheckFailed
 
@@ -344,7 +353,7 @@ class ZeroMQTransport:
 
         Args:
             link: the link to close.
-            linger: how many seconds flushing may take.
+            linger: the seconds that flushing may take.
             reason: why the link is closed, for people.
             failure: makes the error that calls raise from now on, if the transport has given up.
         """
@@ -371,7 +380,7 @@ class ZeroMQTransport:
         shared_context.release(deadline.left())
 
     def _what_is_missing(self, link: ProxyLink) -> str:
-        """Which of the two connections is down, for the error."""
+        """Name the connections that are down, for the error."""
         publishing, subscribing = link.statuses()
         match publishing.up, subscribing.up:
             case False, True:

@@ -47,14 +47,14 @@ def settings_of(request: Request) -> EventBusSettings:
     return settings
 
 
-# Not async: a proxy that does not answer is waited for, for a second, and that in a thread of its own.
+# Not async: it waits up to a second for a proxy that does not answer, and so runs in a thread of its own.
 @app.get("/api/healthcheck")
 def healthcheck(
     proxy: Annotated[EventBusProxy, Depends(proxy_of)],
     settings: Annotated[EventBusSettings, Depends(settings_of)],
     response: Response,
 ) -> Healthcheck:
-    """How the bus is, and how it is configured."""
+    """Report the health of the bus, and its configuration."""
     health = proxy.health()
     if not health.running:
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE

@@ -1,4 +1,4 @@
-"""What coredinator answers to who asks how the bus is."""
+"""The answer of coredinator to a question for the health of the bus."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel
 
 
 class ProxyStatus(BaseModel):
-    """How the proxy is; the counts begin with this process.
+    """The health of the proxy; the counts begin with this process.
 
     Attributes:
         running: whether it passes events on.
@@ -26,7 +26,7 @@ class ProxyStatus(BaseModel):
 
 
 class Configuration(BaseModel):
-    """Where the bus is, and what it takes."""
+    """The configuration of the bus: its address and its limits."""
 
     host: str
     pub_port: int
@@ -36,7 +36,7 @@ class Configuration(BaseModel):
 
 
 class Healthcheck(BaseModel):
-    """What `/api/healthcheck` answers, with status 503 if it is not well."""
+    """The answer of `/api/healthcheck`, with status 503 if something is not well."""
 
     status: Literal["ok", "proxy does not run"]
     pid: int

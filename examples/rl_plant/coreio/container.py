@@ -1,4 +1,4 @@
-"""How coreio is put together."""
+"""The container of coreio."""
 
 from pathlib import Path
 

@@ -12,7 +12,7 @@ BEGINNING = (0.2, 15.0)  # the level, m, and the temperature, °C: nearly empty 
 
 
 class _Stored(BaseModel):
-    """What is in the file."""
+    """The content of the file."""
 
     step: int
     state: State
@@ -44,7 +44,7 @@ class Opc:
             raise ValueError(f"{path} holds no plant: delete it, and a new one begins") from None
 
     def read(self) -> Observation:
-        """What the sensors show."""
+        """The readings of the sensors."""
         return self._tank.observe(self._stored.state, self._stored.step)
 
     def write(self, step: int, action: Action) -> bool:

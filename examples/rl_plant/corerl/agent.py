@@ -1,8 +1,6 @@
 """The agent: observes the plant, learns, and acts, one control step after the other."""
 
 import os
-from contextlib import suppress
-from queue import Empty, SimpleQueue
 from time import monotonic
 
 from coreio.events import IOEvent, IOEventBusClient, IOEventTopic, IOEventType
@@ -10,12 +8,11 @@ from corerl.controller import Controller, Zone, reward, set_point, zone
 from corerl.event_bus import RLEventBusClient
 from corerl.events import RLEvent, RLEventTopic, RLEventType
 from counts import counts_of
-from eventbus import on
+from eventbus import NoAnswer, NobodyAnswers, on
 from eventbus.container import RestartPolicy, Service
 from plant import Action, Observation
 
 PACE = 0.015  # seconds from an observation to the action
-ASK_AGAIN = 0.5  # seconds without an answer
 HEARTBEAT = 0.5  # seconds between two
 
 VIOLATIONS = {Zone.YELLOW: RLEventType.yellow_zone_violation, Zone.RED: RLEventType.red_zone_violation}
@@ -24,18 +21,19 @@ VIOLATIONS = {Zone.YELLOW: RLEventType.yellow_zone_violation, Zone.RED: RLEventT
 class Agent(Service[RLEvent, RLEventType, RLEventTopic]):
     """Asks for an observation, decides, writes the action, and asks again.
 
-    It needs no memory: the observation tells which step the plant is at. So it goes on there when it was killed, when coreio
-    was, or when something was lost on the way; an action that has not come to the plant it writes again.
+    It needs no memory: the observation tells the step of the plant. So it goes on there after it was killed, coreio was
+    killed, or a message was lost; it writes an action again that has not arrived at the plant.
 
     Args:
         bus: the client for its own events.
         io: the client for those of coreio, at the same proxy.
+        answer_timeout: the seconds without an answer after which it asks again.
     """
 
-    def __init__(self, bus: RLEventBusClient, io: IOEventBusClient) -> None:
+    def __init__(self, bus: RLEventBusClient, io: IOEventBusClient, answer_timeout: float = 0.5) -> None:
         super().__init__(bus, RLEventTopic.corerl, restart=RestartPolicy(limit=5, window=60.0))
         self._io = io
-        self._readings: SimpleQueue[IOEvent] = SimpleQueue()
+        self._answer_timeout = answer_timeout
         self._next_heartbeat = monotonic()
 
     def run(self) -> None:
@@ -51,29 +49,23 @@ class Agent(Service[RLEvent, RLEventType, RLEventTopic]):
             self._act(observation.step, action)
         self._emit_heartbeat()
 
-    @on(IOEventType.reading, topic=IOEventTopic.coreio_readings)
-    def handle_reading(self, event: IOEvent) -> None:
-        """Hand the answer to the loop."""
-        self._readings.put(event)
-
     @on(RLEventType.exit, topic=RLEventTopic.corerl)
     def handle_exit(self, event: RLEvent) -> None:
         """Stop, and with it the program."""
         self.request_stop()
 
     def _observe(self) -> Observation | None:
-        """Ask how the plant is until an answer comes; None when it is to stop."""
-        asked = set()  # since the last action: an answer to any of these tells what has become of it, however late
+        """Ask for the state of the plant until an answer comes; None when the agent is to stop."""
         while not self.stopping:
             if monotonic() >= self._next_heartbeat:
                 self._emit_heartbeat()
             question = IOEvent(type=IOEventType.read_from_opc)
-            asked.add(question.id)
-            self._io.emit_event(question, IOEventTopic.coreio)
-            with suppress(Empty):
-                while (reading := self._readings.get(timeout=ASK_AGAIN)).answers not in asked:
-                    pass
-                return reading.observation
+            try:
+                return self._io.request(question, IOEventTopic.coreio, reply=Observation, timeout=self._answer_timeout)
+            except NoAnswer:
+                pass  # coreio was killed, or the question or the answer is lost
+            except NobodyAnswers:
+                self.pause(self._answer_timeout)  # coreio is not there yet
         return None
 
     def _decide(self, controller: Controller, observation: Observation) -> Action:

@@ -1,4 +1,4 @@
-"""How corerl is put together."""
+"""The container of corerl."""
 
 from dependency_injector import containers, providers
 

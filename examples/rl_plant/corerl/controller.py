@@ -1,4 +1,4 @@
-"""What the agent knows and decides: two self-tuning regulators, set-points and zones. Pure: observations in, actions out."""
+"""The knowledge and the decisions of the agent: two self-tuning regulators, set-points and zones. Pure."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,7 +14,7 @@ APPROACH = 0.4  # the share of the way to the set-point that it wants to go in o
 
 
 class Zone(StrEnum):
-    """How the level is; beyond yellow, and worse, beyond red."""
+    """The zone of the level; beyond yellow, and worse, beyond red."""
 
     GREEN = "green"
     YELLOW = "yellow"
@@ -92,18 +92,18 @@ def set_point(step: int) -> float:
 
 
 def reward(observation: Observation) -> float:
-    """How good it is there: 0 at the set-points, less the farther from them."""
+    """The reward of a state: 0 at the set-points, less the farther from them."""
     level_error = observation.level - set_point(observation.step)
     return -(level_error**2) - ((observation.temperature - TEMPERATURE) / 100) ** 2
 
 
 def zone(level: float) -> Zone:
-    """Which zone the level is in."""
+    """The zone of this level."""
     if not 0.3 <= level <= 1.8:
         return Zone.RED
     return Zone.GREEN if 0.5 <= level <= 1.6 else Zone.YELLOW
 
 
 def _mixing(observation: Observation, valve: float) -> float:
-    """How much the inflow cools: the share of the open valve times by how much it is colder."""
+    """The cooling by the inflow: the share of the open valve times by how much it is colder."""
     return valve * (observation.temperature - INFLOW_TEMPERATURE)

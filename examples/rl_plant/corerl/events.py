@@ -1,4 +1,4 @@
-"""What the agent says, to services that watch it or learn from it."""
+"""The events of the agent, for services that watch it or learn from it."""
 
 from enum import auto
 from uuid import uuid4
@@ -10,7 +10,7 @@ from plant import Action, Observation
 
 
 class RLEventType(BaseEventType):
-    """What happens in an agent's life; the first four once in each control step, in this order."""
+    """The types of the agent's events; the first four once in each control step, in this order."""
 
     step = auto()
     step_get_obs = auto()
@@ -26,7 +26,7 @@ class RLEventType(BaseEventType):
 
 
 class RLEventTopic(BaseEventTopic):
-    """Where: the steps, what is not as it should be, and the service itself."""
+    """The topics: the steps, the violations, and the service itself."""
 
     corerl_steps = auto()
     corerl_zones = auto()

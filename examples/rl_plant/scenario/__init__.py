@@ -1,1 +1,1 @@
-"""The command that runs all three: processes, what is heard of them, and the report."""
+"""The command that runs all three: processes, their course, and the report."""

@@ -24,8 +24,8 @@ from scenario.processes import ServiceEnded, Services, environments
 from scenario.report import Report, lines_of, report_on
 
 GLANCE = 0.05  # seconds between two looks at the processes
-STUCK = 60.0  # seconds without a new step after which the run counts as failed
-FAREWELL = 5.0  # seconds for services that were told to end, and for what they say then
+STEP_TIMEOUT = 60.0  # seconds
+FAREWELL = 5.0  # seconds in which services end and emit their last events
 
 
 class Stuck(Exception):
@@ -41,16 +41,16 @@ class Interrupted(Exception):
 
 
 class Interrupts:
-    """Notes signals, so that they interrupt nothing: waiting code checks here."""
+    """Notes signals instead of being interrupted by them: code that waits calls `check`."""
 
     def __init__(self) -> None:
         self._number: int | None = None
 
     @contextmanager
     def noted(self) -> Iterator[None]:
-        """Within the block they are noted, and no more; later ones do not hinder the clearing up after the first one.
+        """Note signals within the block; further ones do not disturb the clean-up after the first.
 
-        One that is ignored, as SIGHUP is under nohup, remains so.
+        A signal that is ignored, as SIGHUP is under nohup, stays ignored.
         """
         numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {
@@ -75,28 +75,36 @@ class Run:
     """One run; `go` does it.
 
     Args:
-        course: what is to be done.
+        course: the steps to do, and those done.
         services: the processes, none started yet.
         observer: connecting.
-        http_port: where coredinator will answer.
-        interrupts: looked at all the time.
+        http_port: the port at which coredinator will answer.
+        interrupts: checked all the time.
+        step_timeout: the seconds without a new step after which the run has failed.
     """
 
     def __init__(
-        self, course: Course, services: Services, observer: Observer, http_port: int, interrupts: Interrupts
+        self,
+        course: Course,
+        services: Services,
+        observer: Observer,
+        http_port: int,
+        interrupts: Interrupts,
+        *,
+        step_timeout: float = STEP_TIMEOUT,
     ) -> None:
         self._course = course
         self._services = services
         self._observer = observer
         self._http_port = http_port
         self._interrupts = interrupts
+        self._step_timeout = step_timeout
         self._ready = False  # coredinator has once come up
 
     def go(self) -> tuple[float, int | None]:
-        """Start all, wait until all steps are done, and stop all but the proxy, which the observer still needs.
+        """Start all services, wait until all steps are done, and stop all but the proxy, which the observer still needs.
 
-        Returns how many seconds it took until all were done, and how many messages the proxy has passed on; None: it does
-        not tell.
+        Returns the seconds until all were done, and the number of messages that the proxy has passed on; None: unknown.
 
         Raises:
             Interrupted: by a signal.
@@ -114,7 +122,7 @@ class Run:
         self._observer.say_exit()  # at once, or the agent would go on
         messages = self._messages()
         for name in ("corerl", "coreio"):
-            self._services.stop(name, of_itself=FAREWELL)
+            self._services.stop(name, grace=FAREWELL)
         self._observer.ended.wait(FAREWELL)
         self._interrupts.check()
         return seconds, messages
@@ -129,12 +137,13 @@ class Run:
             if self._course.done != done:
                 done, since = self._course.done, monotonic()
                 self._services.forgive()
-            elif monotonic() - since > STUCK:
-                raise Stuck(f"no control step for {STUCK:.0f} s, after {max(0, done)} of {self._course.steps}")
+            elif monotonic() - since > self._step_timeout:
+                steps = f"{max(0, done)} of {self._course.steps}"
+                raise Stuck(f"no control step for {self._step_timeout:.0f} s, after {steps}")
         self._ready = True
 
     def _messages(self) -> int | None:
-        """How many messages the proxy has passed on, as coredinator tells; None: it does not answer."""
+        """The number of messages the proxy has passed on, as coredinator reports it; None: it does not answer."""
         try:
             with urlopen(f"http://127.0.0.1:{self._http_port}/api/healthcheck", timeout=FAREWELL) as answer:
                 return Healthcheck.model_validate_json(answer.read()).proxy.messages
@@ -142,17 +151,18 @@ class Run:
             return None
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, step_timeout: float = STEP_TIMEOUT) -> int:
     """Run the command and return its exit status.
 
     Args:
         arguments: without the program's name; None for this process's.
+        step_timeout: see `Run`.
     """
     options = _parser().parse_args(arguments)
     interrupts = Interrupts()
     try:
         with interrupts.noted():
-            report, course = _run(options, interrupts)
+            report, course = _run(options, interrupts, step_timeout)
     except Interrupted as interrupted:
         say(str(interrupted))
         return 128 + interrupted.number
@@ -163,7 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _run(options: argparse.Namespace, interrupts: Interrupts) -> tuple[Report, Course]:
+def _run(options: argparse.Namespace, interrupts: Interrupts, step_timeout: float) -> tuple[Report, Course]:
     pub_port, sub_port, http_port = _ports(options)
     say(f"proxy on ports {pub_port} and {sub_port}, http://127.0.0.1:{http_port}/api/healthcheck")
     course = Course(options.steps)
@@ -172,7 +182,8 @@ def _run(options: argparse.Namespace, interrupts: Interrupts) -> tuple[Report, C
         Services(Path(folder), environments(pub_port, sub_port, http_port), say) as services,
     ):
         with Observer(course, pub_port, sub_port) as observer:
-            seconds, messages = Run(course, services, observer, http_port, interrupts).go()
+            run = Run(course, services, observer, http_port, interrupts, step_timeout=step_timeout)
+            seconds, messages = run.go()
         # From here on nobody adds to the course.
         return report_on(course, services.starts, observer.counts(), messages, seconds), course
 

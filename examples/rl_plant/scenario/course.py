@@ -1,4 +1,4 @@
-"""What was heard of a run, put together event by event. Pure: in which order events come, or how often, does not matter."""
+"""The course of a run, put together event by event. Pure: the order of events and their repetition do not matter."""
 
 from collections import defaultdict
 
@@ -11,18 +11,18 @@ class Course:
     """The course of a run of a number of control steps; what comes after those is not part of it.
 
     Attributes:
-        steps: how many there are to be.
-        done: how many the plant has done, as far as was heard.
+        steps: the number to do.
+        done: the number that the plant has done, as far as its events show.
         observations: by the number of steps done before.
         set_points: by step.
         acted: the steps that the agent has acted in.
         yellow: the steps in which the yellow zone was violated.
         red: and the red zone.
-        gain: what the agent has learnt by its last step; None: nothing was heard of it.
+        gain: what the agent has learnt by its last step; None: no event of it has arrived.
         questions: the ids of all `read_from_opc` until then.
         writes: the steps of all `write_to_opc`, by their ids.
         counts: the last that each process has told, by the service's name and the process id.
-        heard: the services that anything was heard of.
+        heard: the services from which any event has arrived.
         ended: those that were heard to stop.
     """
 
@@ -43,7 +43,7 @@ class Course:
 
     @property
     def unheard(self) -> list[int]:
-        """The steps that were done, but of which the observation or the action was not heard."""
+        """The steps that were done, but whose observation or action has not arrived here."""
         return [step for step in range(self.done) if step + 1 not in self.observations or step not in self.acted]
 
     def add_rl(self, event: RLEvent) -> None:
@@ -90,7 +90,7 @@ class Course:
                 self.ended.add("coreio")
 
     def counts_of(self, service: str) -> dict[str, int]:
-        """What all processes of a service have told together."""
+        """The counts of all processes of a service together."""
         total: dict[str, int] = defaultdict(int)
         for counts in self.counts[service].values():
             for name, count in counts.items():

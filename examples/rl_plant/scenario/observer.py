@@ -44,11 +44,11 @@ class Observer:
             self._io.subscribe(io_topic)
 
     def is_ready(self) -> bool:
-        """Whether both clients hear what is said at this moment."""
+        """Whether both clients receive what is emitted at this moment."""
         return self._rl.state is ClientState.READY and self._io.state is ClientState.READY
 
     def heard(self) -> set[str]:
-        """The services that anything was heard of."""
+        """The services from which anything has arrived."""
         with self._lock:
             return set(self._course.heard)
 
@@ -58,7 +58,7 @@ class Observer:
         self._io.emit_event(IOEventType.exit, IOEventTopic.coreio)
 
     def counts(self) -> dict[str, int]:
-        """What has become of the events of both clients; also when they are closed."""
+        """The counts of both clients together; also when they are closed."""
         return counts_of(self._rl, self._io)
 
     def __enter__(self) -> Self:

@@ -12,8 +12,6 @@ from typing import Self
 from eventbus._base.printable import printable
 
 PROGRAMS = Path(__file__).parents[1]  # where the packages of the services are
-MOST_STARTS = 10  # of one service while the run makes no progress; a service that dies more often would do so for ever
-STOP = 10.0  # seconds that a service may take to end
 LAST_WORDS = 15  # lines
 
 
@@ -29,21 +27,33 @@ class ServiceEnded(Exception):
 class Services:
     """Processes ``python -m NAME``, of which none is left at the end of the block. For one thread.
 
-    Each is in a process group of its own: of a Ctrl-C only this program learns, and stops them in order.
+    Each is in a process group of its own: only this program gets a Ctrl-C, and it stops them in order.
 
     Args:
-        folder: where they work, and what they say is written to.
-        environments: all that each is given, by its name.
+        folder: their working directory, with a file for the output of each.
+        environments: the whole environment of each service, by its name.
         say: is called with a line for each process that has begun.
+        max_starts: the most starts of one service while the run makes no progress; one that dies more often is broken.
+        stop_timeout: the seconds from SIGTERM to SIGKILL.
 
     Attributes:
-        starts: how often each was started.
+        starts: the number of starts of each service.
     """
 
-    def __init__(self, folder: Path, environments: Mapping[str, Mapping[str, str]], say: Callable[[str], object]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        environments: Mapping[str, Mapping[str, str]],
+        say: Callable[[str], object],
+        *,
+        max_starts: int = 10,
+        stop_timeout: float = 10.0,
+    ) -> None:
         self._folder = folder
         self._environments = environments
         self._say = say
+        self._max_starts = max_starts
+        self._stop_timeout = stop_timeout
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._in_vain: dict[str, int] = {}
         self.starts: dict[str, int] = {}
@@ -69,8 +79,8 @@ class Services:
         """Start every service again that has died.
 
         Args:
-            worked: the names of those that have once been heard of. Another one that fails has not come up; it has not
-                failed if it was killed, or asked to end, before it could.
+            worked: the names of the services that have once been heard on the bus. If another one fails, it has not come up;
+                one that a signal has ended has not failed.
 
         Raises:
             ServiceEnded: one has not come up, or has died too often since the last `forgive`.
@@ -81,25 +91,25 @@ class Services:
                 continue
             if name not in worked and status > 0:
                 raise ServiceEnded(name, status, self._said(name), "before it worked")
-            if self._in_vain.get(name, 0) >= MOST_STARTS:
-                raise ServiceEnded(name, status, self._said(name), f"for the {MOST_STARTS}th time")
+            if self._in_vain.get(name, 0) >= self._max_starts:
+                raise ServiceEnded(name, status, self._said(name), f"for the {self._max_starts}th time")
             self.start(name)
 
     def forgive(self) -> None:
         """Note progress: the counts of failed starts begin anew."""
         self._in_vain.clear()
 
-    def stop(self, name: str, *, of_itself: float = 0.0) -> None:
+    def stop(self, name: str, *, grace: float = 0.0) -> None:
         """End a service, if it runs, and wait until it has ended.
 
         Args:
-            name: which.
-            of_itself: how many seconds it gets before it gets SIGTERM; after another `STOP` it is killed.
+            name: the name of the service.
+            grace: the seconds in which it may end without a signal; then it gets SIGTERM, and later SIGKILL.
         """
         process = self._running.pop(name, None)
         if process is None:
             return
-        for number, seconds in ((None, of_itself), (signal.SIGTERM, STOP), (signal.SIGKILL, None)):
+        for number, seconds in ((None, grace), (signal.SIGTERM, self._stop_timeout), (signal.SIGKILL, None)):
             if number is not None:
                 process.send_signal(number)
             try:
@@ -123,9 +133,9 @@ class Services:
 
 
 def environments(pub_port: int, sub_port: int, http_port: int) -> dict[str, dict[str, str]]:
-    """The environment of each service: this process's, but of the variables of the bus only what is needed.
+    """The environment of each service: this process's, with only the necessary variables of the bus.
 
-    So the run does not depend on how the real bus of this machine is set up. Whether messages are numbered may be chosen.
+    So the run does not depend on how the real bus of this machine is set up. EVENTBUS_NUMBERED alone is taken over.
     """
     foreign = {name: value for name, value in os.environ.items() if not name.upper().startswith("EVENTBUS_")}
     bus = foreign | {

@@ -1,4 +1,4 @@
-"""What a run has come to, as one object for programs and as lines for people. Pure."""
+"""The result of a run, as one object for programs and as lines for people. Pure."""
 
 from collections.abc import Mapping
 
@@ -9,10 +9,10 @@ from scenario.course import Course
 
 
 class ServiceReport(BaseModel):
-    """One service, all its processes together, as far as their heartbeats have told; the last ones themselves are not in it.
+    """One service, all its processes together, by their heartbeats; the last heartbeats themselves do not count.
 
     Attributes:
-        starts: how many processes there were.
+        starts: the number of processes.
         emitted: events.
         received: events.
         lost: events that never arrived at this service.
@@ -31,7 +31,7 @@ class ServiceReport(BaseModel):
 
 
 class Report(BaseModel):
-    """What a run has come to.
+    """The result of a run.
 
     Attributes:
         steps: control steps that the plant has done, and that belong to the run.
@@ -69,7 +69,7 @@ class Report(BaseModel):
 def report_on(
     course: Course, starts: Mapping[str, int], observer: Mapping[str, int], messages: int | None, seconds: float
 ) -> Report:
-    """Put together what was heard with what this program knows itself.
+    """Put together the course and this program's own figures.
 
     Args:
         course: what was heard.

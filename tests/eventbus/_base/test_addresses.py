@@ -49,7 +49,7 @@ def test_an_unknown_host_is_named() -> None:
     ],
 )
 def test_where_this_machine_reaches_it(host: str, loopback: bool, local: str) -> None:
-    """What is bound at every address is reached at the loopback address."""
+    """A proxy bound at every address is reached at the loopback address."""
     assert is_loopback(host) is loopback
     assert local_address(host) == local
 

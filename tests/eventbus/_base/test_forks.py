@@ -12,7 +12,7 @@ pytestmark = pytest.mark.process
 
 
 class Forked:
-    """Notes in which order things are told."""
+    """Notes the order of the notices."""
 
     told: ClassVar[list[str]] = []
 
@@ -24,7 +24,7 @@ class Forked:
 
 
 def told_in_child() -> list[str]:
-    """What a forked child is told."""
+    """The notices that a forked child gets."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:

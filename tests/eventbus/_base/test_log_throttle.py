@@ -34,7 +34,7 @@ def test_it_lets_one_through_per_interval() -> None:
 
 
 def test_it_counts_from_the_last_that_passed() -> None:
-    """What is held back does not put off the next one."""
+    """A line that is held back does not put off the next one."""
     clock = Clock()
     throttle = LogThrottle(10.0, clock)
     passed = []
@@ -46,7 +46,7 @@ def test_it_counts_from_the_last_that_passed() -> None:
 
 
 def test_it_lets_through_what_has_to_be_said_at_once() -> None:
-    """Such a message passes at any time, and tells what was held back before it; those after it wait as after any other."""
+    """An urgent message passes at any time, with the number held back before it; those after it wait as after any other."""
     clock = Clock()
     throttle = LogThrottle(60.0, clock)
     assert [throttle.admit("a"), throttle.admit("a"), throttle.admit("a", at_once=True)] == [0, None, 1]
@@ -64,7 +64,7 @@ def test_it_keeps_kinds_apart() -> None:
 
 
 def test_it_gives_the_rest_once() -> None:
-    """What is held back can be asked for, and is then not mentioned again."""
+    """The lines held back can be asked for, and are then not mentioned again."""
     clock = Clock()
     throttle = LogThrottle(60.0, clock)
     for key, count in (("a", 1), ("b", 1), ("a", 2), ("a", 3)):

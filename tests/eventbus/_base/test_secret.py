@@ -25,7 +25,7 @@ def test_it_is_not_shown() -> None:
 
 
 def test_it_is_revealed() -> None:
-    """Who asks for the text gets it."""
+    """The text is there when it is asked for."""
     assert Secret(TEXT).reveal() == reveal(Secret(TEXT)) == reveal(TEXT) == Secret(Secret(TEXT)).reveal() == TEXT
 
 

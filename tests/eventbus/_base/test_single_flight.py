@@ -54,7 +54,7 @@ def test_who_calls_meanwhile_shares_the_answer() -> None:
 
 
 def test_cancelling_frees_those_who_wait() -> None:
-    """After cancel() everybody who waits, and everybody who calls later, gets CancelledError."""
+    """After cancel() each waiting and each later caller gets CancelledError."""
     go = Event()
     flight = SingleFlight(lambda: go.wait(PATIENCE))
     errors: list[BaseException] = []

@@ -13,7 +13,7 @@ ACCEPTED, ENDED = int(zmq.EVENT_ACCEPTED), int(zmq.EVENT_DISCONNECTED)
 
 
 class Monitored:
-    """A socket to which others connect, and what libzmq tells of it."""
+    """A socket to which others connect, and its monitor's events."""
 
     def __init__(self) -> None:
         self.context: Context = zmq.Context()
@@ -23,13 +23,13 @@ class Monitored:
         self.endpoint = f"tcp://127.0.0.1:{self.socket.bind_to_random_port('tcp://127.0.0.1')}"
 
     def come_and_go(self) -> None:
-        """A peer connects, and leaves when that was told."""
+        """A peer connects, and leaves after the event of that."""
         with new_socket(self.context, zmq.XPUB, linger=0) as peer:
             peer.connect(self.endpoint)
             assert self.listening.poll(round(1000 * PATIENCE))
 
     def events(self, count: int) -> list[int]:
-        """The next events, as soon as there are so many."""
+        """The next events, as soon as there are `count` of them."""
         found: list[int] = []
 
         def enough() -> bool:

@@ -100,7 +100,7 @@ def test_ipv6(context: Context) -> None:
 
 
 def test_nobody(dead_ports: tuple[int, int]) -> None:
-    """Where nobody listens, that is an error of the socket."""
+    """A port without a listener is an error of the socket."""
     with pytest.raises(ConnectionRefusedError):
         ask("127.0.0.1", dead_ports[0], PATIENCE)
 
@@ -111,7 +111,7 @@ def test_nobody(dead_ports: tuple[int, int]) -> None:
     ids=lambda answer: repr(answer[:12]),
 )
 def test_something_else(answer: bytes) -> None:
-    """What is not ZeroMQ, or hangs up before its greeting is whole, has no mechanism; the answer says so at once."""
+    """A peer that is not ZeroMQ, or hangs up before its greeting is whole, has no mechanism; the answer says so at once."""
 
     def serve(connection: socket.socket) -> None:
         connection.recv(64)
@@ -167,7 +167,7 @@ def test_what_speaks_first() -> None:
 
 
 def test_what_waits_for_a_request() -> None:
-    """Who does not answer a greeting may answer a request: a web server does."""
+    """A peer that does not answer a greeting may answer a request: a web server does."""
 
     def answer(connection: socket.socket) -> None:
         assert connection.recv(4_096).startswith(b"GET / HTTP/1")
@@ -178,7 +178,7 @@ def test_what_waits_for_a_request() -> None:
 
 
 def test_who_hangs_up() -> None:
-    """A peer that closes without a word is told apart from a silent one."""
+    """A peer that closes without a word is distinguished from a silent one."""
     with listening(lambda connection: connection.recv(4_096)) as port:
         assert ask("127.0.0.1", port, PATIENCE) == Answer(ended=True)
 

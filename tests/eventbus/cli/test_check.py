@@ -1,4 +1,4 @@
-"""`eventbus check`: each common mistake is told from the others, with what to do about it."""
+"""`eventbus check`: each common mistake is distinguished from the others, with its remedy."""
 
 import json
 import re
@@ -29,7 +29,7 @@ def at(pub_port: int, sub_port: int) -> tuple[str, ...]:
 
 
 def failure(done: subprocess.CompletedProcess[str], step: str) -> str:
-    """What is said of the step that has failed; those before it are well, those after it were not tried."""
+    """The result of the step that has failed; those before it are good, those after it were not tried."""
     assert done.returncode == 1
     assert not done.stderr.startswith("eventbus: ")  # where the log of a proxy in this process goes
     lines = done.stdout.splitlines()
@@ -124,7 +124,7 @@ def test_name_servers_that_are_silent(monkeypatch: pytest.MonkeyPatch, run: Run)
 
 
 def test_nobody_listens(run: Run, dead_ports: tuple[int, int]) -> None:
-    """Where nobody listens at either port, a proxy is to be started."""
+    """If nobody listens at either port, the remedy is to start a proxy."""
     said = failure(run("check", *at(*dead_ports)), "publishers")
     assert said.startswith(f"nothing listens at tcp://127.0.0.1:{dead_ports[0]}: start a proxy there with `eventbus proxy`")
 
@@ -141,13 +141,13 @@ def test_one_port_only(run: Run, proxy: EventBusProxy, dead_ports: tuple[int, in
 
 
 def test_swapped_ports(run: Run, proxy: EventBusProxy) -> None:
-    """Ports that were mixed up are told as such, with the right values."""
+    """Exchanged ports are named as such, with the right values."""
     said = failure(run("check", *at(proxy.sub_port, proxy.pub_port)), "protocol")
     assert f"set EVENTBUS_PUB_PORT={proxy.pub_port} and EVENTBUS_SUB_PORT={proxy.sub_port}" in said
 
 
 def test_swapped_ports_of_an_encrypted_bus(run: Run, encrypted: EventBusProxy) -> None:
-    """They are told as such there too, and not taken for a wrong key."""
+    """Exchanged ports are named as such there too, and not taken for a wrong key."""
     said = failure(run("check", *at(encrypted.sub_port, encrypted.pub_port), **KEYS), "security")
     assert f"set EVENTBUS_PUB_PORT={encrypted.pub_port} and EVENTBUS_SUB_PORT={encrypted.sub_port}" in said
 
@@ -190,7 +190,7 @@ def test_a_proxy_that_hangs(run: Run) -> None:
 
 
 def test_a_firewall(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing comes back at all, the firewall is named. A full backlog drops packets as one does."""
+    """If nothing comes back at all, the firewall is named. A full backlog drops packets as one does."""
     with socket.socket() as listener, socket.socket() as first, socket.socket() as second:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)
@@ -212,7 +212,7 @@ def test_keys_that_are_missing_or_too_much(run: Run, proxy: EventBusProxy, encry
 
 @pytest.mark.patience
 def test_wrong_keys(run: Run, encrypted: EventBusProxy) -> None:
-    """Keys that do not fit are told by whose they are."""
+    """Keys that do not fit are named with their owner."""
     stranger = pair()
     for variables, expected in (
         (KEYS | {SERVER_KEY: stranger.public}, "wrong server key: "),

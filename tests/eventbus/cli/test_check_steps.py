@@ -23,7 +23,7 @@ def test_steps_end_with_the_first_trouble() -> None:
 
 
 def test_each_step_is_told_before_the_next_is_taken() -> None:
-    """Who waits for a step sees what came before it."""
+    """A person who waits for a step sees the results before it."""
     taken: list[str] = []
 
     def look() -> str:
@@ -36,7 +36,7 @@ def test_each_step_is_told_before_the_next_is_taken() -> None:
 
 
 def test_an_error_of_ours_is_trouble() -> None:
-    """What its text says and what it recommends are told apart, and nothing is lost."""
+    """The finding and the remedy of a failed step stand apart, and nothing is lost."""
     error = EncryptionRequired("tcp://localhost:5559")
     trouble = CheckFailed.of(error)
     assert trouble.remedy.startswith("set EVENTBUS_SECURITY__SERVER_PUBLIC_KEY")
@@ -52,7 +52,7 @@ def test_lines_for_people() -> None:
 
 
 def test_colours_are_in_the_marks() -> None:
-    """What is well is green, what is not is red."""
+    """A good step is green, a failed one is red."""
     paint = Paint(True)
     assert text_line(OK, paint).startswith("\x1b[32mok    \x1b[0mhost ")
     assert text_line(FAILED, paint).startswith("\x1b[1;31mFAIL  \x1b[0mpublishers ")

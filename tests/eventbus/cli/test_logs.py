@@ -1,4 +1,4 @@
-"""What the commands write to stderr: lines for people, or JSON and nothing else."""
+"""The stderr of the commands: lines for people, or JSON and nothing else."""
 
 import re
 import signal
@@ -27,7 +27,7 @@ def flags(pub_port: object, sub_port: object) -> tuple[str, ...]:
 
 
 def printed_flags(process: subprocess.Popen[str]) -> tuple[str, ...]:
-    """Those that lead to a proxy that has just been started."""
+    """The arguments that lead to a proxy that has just been started."""
     return flags(*re.findall(r" port (\d+)", output(process).readline()))
 
 
@@ -99,7 +99,7 @@ def test_the_life_of_a_proxy_as_json(run: Run, start: Start, tmp_path: Path) -> 
 
 @pytest.mark.process
 def test_the_life_of_a_proxy_for_people(start: Start, tmp_path: Path) -> None:
-    """Without it they are lines with a time and a level; its start, which is printed, is not said again."""
+    """Without it they are lines with a time and a level; its start, which is printed, is not logged again."""
     allow_list = write_list(tmp_path / "allow.toml", listed("client", CLIENT.public))
     variables = {SECRET_KEY: PROXY.secret, ALLOW_LIST: str(allow_list)}
     with start("proxy", "--pub-port=0", "--sub-port=0", **variables) as process:
@@ -157,7 +157,7 @@ def test_a_proxy_that_goes_away(raw: RawPeers, proxy: EventBusProxy, start: Star
     ids=str,
 )
 def test_a_complaint_as_json(run: Run, arguments: tuple[str, ...], variables: dict[str, str]) -> None:
-    """Why a command fails is a record, too, even when the settings themselves are wrong."""
+    """The reason why a command fails is a record, too, even when the settings themselves are wrong."""
     done = run(*arguments, **variables)
     [record] = log_records(done.stderr)
     assert (done.returncode, done.stdout) == (2, "")
@@ -174,7 +174,7 @@ def test_the_format_from_a_file(run: Run, tmp_path: Path) -> None:
 
 @pytest.mark.process
 def test_a_proxy_that_cannot_start_as_json(run: Run) -> None:
-    """So it is with a proxy, which is another process by then."""
+    """The same holds for a proxy, which is another process by then."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         done = run("proxy", "--pub-port", port, "--sub-port", 0, **JSON)

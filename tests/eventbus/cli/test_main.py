@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+import eventbus
 from eventbus import EventBusProxy
 from eventbus.cli.main import main
+from eventbus.cli.spec import BY_NAME
 from eventbus.settings import EventBusSettings
 from eventbus.wire.compression import is_compressed
 from tests.commands import Run, Start, complaint, lines_of, log_lines, output, ports, said
@@ -21,9 +23,6 @@ from tests.container.support import free_ports
 from tests.faults import zmtp
 from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of, run_script
 from tests.web import ask, scrape
-
-COMMANDS = ["proxy", "emit", "tail", "top", "check", "settings", "keygen", "bench", "demo"]
-
 
 # Help and bad arguments
 
@@ -33,14 +32,15 @@ def test_help_lists_the_commands(run: Run, arguments: tuple[str, ...]) -> None:
     """Without arguments, or with --help, all commands are listed; status 0."""
     done = run(*arguments)
     assert (done.returncode, done.stderr) == (0, "")
-    listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("    ") and line.strip()]
-    assert [name for name in listed if name in COMMANDS] == COMMANDS
+    listed = [line.split()[0] for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert listed == [*BY_NAME, "--help", "--version"]
 
 
 def test_version(run: Run) -> None:
-    """`eventbus --version` prints the version of the package."""
+    """`eventbus --version` prints the version of the package, which programs find as `__version__`."""
     done = run("--version")
     assert (done.returncode, done.stdout, done.stderr) == (0, f"eventbus {version('eventbus')}\n", "")
+    assert eventbus.__version__ == version("eventbus")
 
 
 @pytest.mark.parametrize(
@@ -49,8 +49,9 @@ def test_version(run: Run) -> None:
         (("chek",), "there is no command 'chek': did you mean check?"),
         (("nonsense",), "there is no command 'nonsense': `eventbus --help` lists them"),
         (("--pub-port=1", "check"), "--pub-port=1 stands before the command: write `eventbus COMMAND --pub-port=1 …`"),
-        (("check", "--hots", "x"), "unrecognized arguments: --hots x; `eventbus check --help` lists what it takes"),
-        (("emit", "plant"), "the following arguments are required: EVENT; `eventbus emit --help` lists what it takes"),
+        (("check", "--hots", "x"), "there is no flag --hots: did you mean --host?"),
+        (("check", "--xyzzy"), "there is no flag --xyzzy: `eventbus check --help` lists them"),
+        (("emit", "plant"), "EVENT is missing: eventbus emit [OPTIONS] TOPIC EVENT"),
         (("emit", '{"type": "started"}', "plant"), "the topic comes before the event: eventbus emit TOPIC EVENT"),
         (("emit", "", '{"type": "started"}'), "the topic is empty"),
         (("tail", ""), "a topic is empty: leave it out to get all topics"),
@@ -62,7 +63,7 @@ def test_mistakes_are_told_with_their_remedy(run: Run, arguments: tuple[str, ...
 
 
 def test_help_tells_the_exit_statuses(run: Run) -> None:
-    """What scripts can rely on stands in the help."""
+    """The exit statuses that scripts can rely on stand in the help."""
     text = " ".join(run("--help").stdout.split())
     for status in ("0 done", "1 the bus failed", "2 bad arguments or settings", "130 interrupted"):
         assert status in text
@@ -74,7 +75,19 @@ def test_each_command_has_help(run: Run, name: str) -> None:
     """COMMAND --help describes it and its flags, even where the variables are wrong."""
     done = run(name, "--help", EVENTBUS_PUB_PORT="many")
     assert (done.returncode, done.stderr) == (0, "")
-    assert "--pub-port" in done.stdout
+    assert done.stdout.startswith(f"usage: eventbus {name} [OPTIONS]")
+
+
+def test_own_flags_come_first(run: Run) -> None:
+    """Help begins with what only this command has; of the settings it names the usual ones, --help-all all of them."""
+    short, long = run("tail", "--help").stdout, run("tail", "--help-all").stdout
+    for text in (short, long):
+        assert text.index("--where") < text.index("--help") < text.index("--pub-port")
+        assert max(map(len, text.splitlines())) <= 80
+    assert "--linger" not in short
+    assert "--linger SECONDS" in long
+    assert "--enabled true|false" in long
+    assert len(short.splitlines()) < 50
 
 
 @pytest.mark.process
@@ -109,7 +122,7 @@ def test_bad_variables(run: Run, name: str) -> None:
 
 @pytest.mark.parametrize("text", ["{", "", "[1]", '{"typ": "started"}', '{"type": "a", "x": 1e999}', '{"type": "\udcff"}'])
 def test_what_is_no_event(run: Run, text: str) -> None:
-    """What is not a JSON object with a type gives one line and status 2, before anything is connected."""
+    """A text that is not a JSON object with a type gives one line and status 2, before anything is connected."""
     complaint(run("emit", "plant", text), 2)
 
 
@@ -126,7 +139,7 @@ def test_flags_of_a_command_are_no_variables(run: Run, name: str) -> None:
 
 def test_a_bad_flag_is_named(run: Run) -> None:
     """An error about a command's own flag names the flag, not a variable."""
-    assert complaint(run("tail", "--count", "0"), 2) == "--count='0': Input should be greater than 0"
+    assert complaint(run("tail", "--count", "0"), 2) == "--count='0': it must be a whole number, at least 1"
 
 
 # settings
@@ -159,7 +172,7 @@ def test_settings_honours_flags_before_variables_before_the_file(run: Run, tmp_p
 
 @pytest.mark.parametrize("topics", ["a,b", '["a b", "it\'s", "[c", "d,e", "grün"]'])
 def test_printed_settings_can_be_the_file(run: Run, tmp_path: Path, topics: str) -> None:
-    """What `settings` prints is a .env file that means the same."""
+    """The output of `settings` is a .env file that means the same."""
     first = run("settings", "--topics", topics, "--enabled", "false", "--linger", "0.25", "--host", "bus.example")
     (tmp_path / ".env").write_text(first.stdout)
     assert run("settings").stdout == first.stdout
@@ -185,7 +198,7 @@ def test_the_proxy_runs_until_a_signal(run: Run, start: Start, number: signal.Si
 
 @pytest.mark.process
 def test_the_proxy_is_a_lean_process(start: Start) -> None:
-    """What `proxy` runs holds nothing but what a proxy needs: a killed process keeps its ports as long as its memory."""
+    """The process of `proxy` holds only what a proxy needs: a killed process keeps its ports as long as its memory."""
     with start("proxy", "--pub-port", "0", "--sub-port", "0") as process:
         assert output(process).readline().startswith("proxy on")
         maps = Path(f"/proc/{process.pid}/maps").read_text()
@@ -241,7 +254,7 @@ def test_the_proxy_and_an_impatient_person(start: Start) -> None:
 
 @pytest.mark.process
 def test_the_proxy_refuses_what_is_too_large(start: Start) -> None:
-    """Who sends more than --max-event-bytes is disconnected."""
+    """A publisher that sends more than --max-event-bytes is disconnected."""
     with start("proxy", "--pub-port", "0", "--sub-port", "0", "--max-event-bytes", "2000") as process:
         pub_port = int(re.findall(r"publishers connect to port (\d+)", output(process).readline())[0])
         with zmtp.peer(pub_port, b"PUB") as connection:
@@ -309,7 +322,7 @@ def test_a_proxy_elsewhere(run: Run) -> None:
 
 @pytest.mark.process
 def test_from_emit_to_tail(run_process: Run, proxy: EventBusProxy, tailing: Start) -> None:
-    """What `emit` emits, `tail` prints: one JSON object with topic and event per line."""
+    """An event that `emit` emits, `tail` prints: one JSON object with topic and event per line."""
     first = {"type": "started", "text": 'quotes " and ümläut', "number": 1.5, "nested": {"a": [1, None]}}
     with tailing() as process:
         assert run_process("emit", "plant", json.dumps(first), *ports(proxy)).returncode == 0
@@ -319,11 +332,11 @@ def test_from_emit_to_tail(run_process: Run, proxy: EventBusProxy, tailing: Star
 
 @pytest.mark.process
 def test_tail_prints_numbered_and_compressed_events(run: Run, raw: RawPeers, proxy: EventBusProxy, tailing: Start) -> None:
-    """What was emitted with numbers and compressed is printed by its topic and inflated, as any other."""
+    """An event emitted with numbers and compressed is printed by its topic and inflated, as any other."""
     emitted = {"type": "started", "text": 100 * "very long "}
     flags = ("--numbered", "true", "--compression", "zstd", "--compression-threshold", "1000")
     with tailing("plant") as process:
-        listening = raw.subscriber(b"plant")  # after the other: only the first subscription is told to publishers
+        listening = raw.subscriber(b"plant")  # after the other: only the first subscription goes to publishers
         assert run("emit", "plant", json.dumps(emitted), *flags, *ports(proxy)).returncode == 0
         assert lines_of(process, 1) == [{"topic": "plant", "event": emitted}]
         assert is_compressed(listening.recv_multipart()[1])

@@ -37,7 +37,7 @@ def values(process: subprocess.Popen[str], count: int) -> list[object]:
 
 @pytest.mark.process
 def test_types_and_conditions(publisher: Callable[[], Publisher], tailing: Start) -> None:
-    """Of all events, those are printed that have one of the types, and fulfil all conditions, whatever signs are in them."""
+    """Events are printed that have one of the types, and fulfil all conditions, whatever signs are in them."""
     flags = ("--type", "a", "--type=b", "--where", "sensor.id=3", '--where=list=[1, {"x": 2}]', "--where", 'text="1,2"')
     good = {"sensor": {"id": 3}, "list": [1, {"x": 2}], "text": "1,2"}
     with tailing(flags=flags) as process:
@@ -56,7 +56,7 @@ def test_a_type_of_any_signs(publisher: Callable[[], Publisher], tailing: Start)
 
 @pytest.mark.process
 def test_what_is_missing_is_said(publisher: Callable[[], Publisher], tailing: Start) -> None:
-    """Numbered events that have not come are said on stderr; those that come again are printed once."""
+    """Missing numbered events are reported on stderr; those that come again are printed once."""
     numbering = Numbering()
     frames = []
     for _ in range(4):
@@ -74,7 +74,7 @@ def test_what_is_missing_is_said(publisher: Callable[[], Publisher], tailing: St
 
 @pytest.mark.process
 def test_numbers_that_json_does_not_have(publisher: Callable[[], Publisher], tailing: Start) -> None:
-    """What another publisher sends as NaN or as an endless number is null: the line can be parsed."""
+    """A number that another publisher sends as NaN or as infinite is null: the line can be parsed."""
     with tailing() as process:
         publisher().send_multipart([b"plant", b'{"type":"a","x":NaN,"y":[1e999],"z":1}'])
         assert "NaN" not in (line := output(process).readline())
@@ -135,7 +135,7 @@ def test_lines_for_people_in_a_pipe(publisher: Callable[[], Publisher], tailing:
 
 @pytest.mark.process
 def test_a_proxy_that_goes_away(start: Start) -> None:
-    """That the proxy has gone is said once, that it is back as well; then events are printed as before."""
+    """The loss of the proxy is reported once, and so is its return; then events are printed as before."""
     with running_proxy() as proxy:
         flags = (f"--host={proxy.host}", f"--pub-port={proxy.pub_port}", f"--sub-port={proxy.sub_port}")
         peers = RawPeers(proxy.pub_port, proxy.sub_port)
@@ -165,7 +165,7 @@ def test_a_proxy_that_goes_away(start: Start) -> None:
         (("--where",), "--where"),
         (("--where=",), "write field=value"),
         (("--count", "0"), "--count"),
-        (("--format", "xml"), "'auto', 'text' or 'json'"),
+        (("--format", "xml"), "auto, text or json"),
     ],
 )
 def test_bad_arguments(run: Run, proxy: EventBusProxy, flags: tuple[str, ...], named: str) -> None:

@@ -79,7 +79,7 @@ def test_what_only_python_takes_for_json_is_text() -> None:
 
 @pytest.mark.parametrize("text", ["", "id", "=3", ".id=3", "sensor.=3", "sensor..id=3", "."])
 def test_what_is_no_condition(text: str) -> None:
-    """What is not field=value is an error that shows what is right."""
+    """A text that is not field=value is an error that shows the right form."""
     with pytest.raises(InvalidSettings, match="write field=value, for example --where"):
         Condition.parse(text)
 
@@ -98,14 +98,14 @@ def test_without_a_wish_everything_is_wanted() -> None:
 
 
 def test_types() -> None:
-    """Of several types any will do; what has none, or one that is no text, has not the right one."""
+    """Any of several types will do; an event without one, or with one that is no text, has not the right one."""
     event_filter = EventFilter(["started", "stopped"])
     assert event_filter.matches({"type": "stopped"})
     assert not any(map(event_filter.matches, [{"type": "updated"}, {}, {"type": 1}, {"type": ["started"]}, "started", None]))
 
 
 def test_all_conditions_must_hold() -> None:
-    """Of several conditions, and a type beside them, none may fail."""
+    """All of several conditions, and a type beside them, must hold."""
     assert EventFilter(["started"], ["id=3", "sensor.id=7"]).matches(EVENT)
     assert not EventFilter(["started"], ["id=3", "sensor.id=8"]).matches(EVENT)
     assert not EventFilter(["stopped"], ["id=3"]).matches(EVENT)

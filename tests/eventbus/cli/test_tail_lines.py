@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus.cli.tail_filter import Condition
-from eventbus.cli.tail_lines import Received, json_line, text_line
+from eventbus.cli.tail_lines import Hidden, Received, TextLines, json_line
 from eventbus.cli.terminal import Paint
 
 CLOCK = "12:00:00.123"
@@ -20,7 +20,7 @@ JSON = st.recursive(
 
 
 def text(received: Received, *, colours: bool = False) -> str:
-    return text_line(received, CLOCK, Paint(colours))
+    return TextLines(Paint(colours)).line(received, CLOCK)
 
 
 def test_json_for_programs() -> None:
@@ -44,6 +44,7 @@ def test_json_for_programs() -> None:
         ({"value": 1}, "value=1"),
         ({"type": 1}, "type=1"),
         ({}, ""),
+        ({"id": "3f", "time": "12:00", "type": "a", "b": 1}, "a b=1 id=3f time=12:00"),
         ({"a": {"b": {"c": 1}, "d": {}}, "e": [1, {"f": 2}]}, 'a.b.c=1 a.d={} e=[1, {"f": 2}]'),
         ({"text": "plain"}, "text=plain"),
         ({"text": "größe"}, "text=größe"),
@@ -73,6 +74,20 @@ def test_colours() -> None:
     received = Received("plant", {"type": "started", "value": 1})
     assert text(received, colours=True) == (
         f"\x1b[2m{CLOCK}\x1b[0m \x1b[36mplant\x1b[0m \x1b[32mstarted\x1b[0m \x1b[2mvalue=\x1b[0m1"
+    )
+
+
+def test_what_is_the_same_in_every_line() -> None:
+    """Fields that the user asked for are left out; a value that is that of the last such event is dim."""
+    hidden = TextLines(Paint(False), Hidden(topic=True, type=True, fields=frozenset({"sensor.id"})))
+    event = {"type": "alarm", "sensor": {"id": 3}, "level": 0.93}
+    assert hidden.line(Received("plant", event), CLOCK) == f"{CLOCK} level=0.93"
+
+    lines = TextLines(Paint(True), Hidden(topic=True, type=True))
+    lines.line(Received("plant", {"type": "a", "x": 1, "y": 1}), CLOCK)
+    lines.line(Received("plant", {"type": "b", "x": 2, "y": 2}), CLOCK)
+    assert lines.line(Received("plant", {"type": "a", "x": 1, "y": 2}), CLOCK) == (
+        f"\x1b[2m{CLOCK}\x1b[0m \x1b[2mx=1\x1b[0m \x1b[2my=\x1b[0m2"
     )
 
 

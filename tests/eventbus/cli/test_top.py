@@ -55,7 +55,7 @@ def flow(pub_port: int, sub_port: int) -> Iterator[None]:
 
 
 def looks(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
-    """What is printed, line by line."""
+    """The printed lines."""
     while line := output(process).readline():
         yield json.loads(line)
 
@@ -179,7 +179,7 @@ def test_bad_arguments(run: Run, flags: tuple[str, ...]) -> None:
 
 @pytest.mark.process
 def test_without_rich() -> None:
-    """Where rich is not installed, tables are refused with the remedy and status 2; nothing else needs it."""
+    """Without rich, tables are refused with the remedy and status 2; nothing else needs it."""
     done = run_script(
         "import sys\n"
         "sys.modules['rich'] = None\n"

@@ -72,7 +72,7 @@ def test_the_fastest_is_the_first(meter: Meter) -> None:
     ids=range(10),
 )
 def test_events_are_counted_not_messages(meter: Meter, payload: bytes, expected: int) -> None:
-    """What is packed counts as its events, inflated too; what is longer than any array of ours counts as one."""
+    """A packed message counts as its events, inflated too; one longer than any array of ours counts as one."""
     count(meter, b"plant", payload)
     snapshot = meter.tick(1.0)
     assert (snapshot.total.events, snapshot.malformed) == (expected, 0)
@@ -95,14 +95,14 @@ def test_events_are_counted_not_messages(meter: Meter, payload: bytes, expected:
     ],
 )
 def test_what_is_malformed(meter: Meter, frame: bytes, payload: bytes) -> None:
-    """What is no event, or on no topic, is counted apart, and makes no line."""
+    """A message that is no event, or on no topic, is counted apart, and makes no line."""
     count(meter, frame, payload)
     snapshot = meter.tick(1.0)
     assert (snapshot.malformed, snapshot.total.events, snapshot.topics) == (1, 0, ())
 
 
 def test_publishers_are_told_apart_by_their_numbers(meter: Meter) -> None:
-    """Who numbers messages has a line, whatever the topic, how much is packed, and which headers are there."""
+    """A publisher that numbers messages has a line, whatever the topic, the packing and the headers."""
     one, two = Numbering(PUBLISHER), Numbering(OTHER)
     count(meter, one.next(b"a"))
     count(meter, one.next(b"a", 2), b"[" + EVENT + b"," + EVENT + b"]")
@@ -168,7 +168,7 @@ def test_the_silent_make_room() -> None:
 
 
 def test_without_need_nobody_makes_room(meter: Meter) -> None:
-    """As long as there is room, a topic that has fallen silent stays."""
+    """A topic that has fallen silent stays as long as there is room."""
     count(meter, b"old")
     for now in range(1, 3 * HISTORY):
         snapshot = meter.tick(float(now))
@@ -196,7 +196,7 @@ def test_any_message(messages: list[tuple[bytes, bytes]]) -> None:
 
 @given(st.lists(st.sampled_from([b"a", b"a\0", b"ab"]), max_size=30), st.integers(1, 5))
 def test_arrays_of_any_length(topics: list[bytes], length: int) -> None:
-    """As many events as were sent are counted, whatever the topics and however they are packed."""
+    """The count is that of the events sent, whatever the topics and the packing."""
     meter = Meter(0.0)
     meter.count((topics, [json.dumps([{}] * length).encode()] * len(topics)), 0.5)
     assert meter.tick(1.0).total.events == length * len(topics)

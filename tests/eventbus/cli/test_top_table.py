@@ -47,7 +47,7 @@ def test_what_is_shown() -> None:
 
 
 def test_others() -> None:
-    """Those that cannot be told apart are rows of their own, and what is malformed is said."""
+    """The rows of the others come last in their tables, and malformed messages are counted in the head."""
     lines = shown(snapshot(1, 1, others=True, malformed=3))
     assert lines[1].endswith("5,000 events in all, 3 malformed messages")
     assert [text.split("  ")[0] for text in lines[3:]] == [
@@ -138,7 +138,7 @@ def test_ages(seconds: float | None, expected: str) -> None:
 
 
 def test_a_sparkline() -> None:
-    """The newest value is at the right; the highest is a full bar, what is not 0 can be told from 0."""
+    """The newest value is at the right; the highest is a full bar, and a value above 0 looks different from 0."""
     assert sparkline([0, 1, 4, 8], 6) == "  ▁▂▅█"
     assert sparkline([8, 0, 0.001, 1], 3) == "▁▂█"
     assert sparkline([0, 0], 2) == "▁▁"

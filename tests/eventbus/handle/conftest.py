@@ -5,6 +5,6 @@ import pytest
 
 @pytest.fixture(params=["handle", "handle_async"])
 def kind(request: pytest.FixtureRequest) -> str:
-    """Which of the two kinds of handler."""
+    """The method of one of the two kinds of handler."""
     name: str = request.param
     return name

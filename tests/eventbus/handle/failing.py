@@ -1,4 +1,4 @@
-"""What the tests of middleware for failing handlers share."""
+"""Helpers for the tests of middleware for failing handlers."""
 
 from eventbus import EventBusHook
 from tests.support import MyEvent

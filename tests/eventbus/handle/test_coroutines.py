@@ -18,7 +18,7 @@ class Outcomes:
     def __init__(self) -> None:
         self.all: list[BaseException | None] = []
 
-    def __call__(self, error: BaseException | None, duration: float) -> None:
+    def __call__(self, error: BaseException | None, duration: float, returned: object = None) -> None:
         assert 0 <= duration < PATIENCE
         self.all.append(error)
 
@@ -92,7 +92,7 @@ def test_the_running_loop_is_used() -> None:
 
 
 def test_errors_come_back(runner: CoroutineRunner) -> None:
-    """What a coroutine raises is handed over; sys.exit() in one ends nothing but itself."""
+    """A coroutine's exception is handed over; sys.exit() in one ends nothing but itself."""
     done = Outcomes()
 
     async def fails(error: BaseException) -> None:
@@ -124,7 +124,7 @@ def test_close_waits_for_those_in_flight(runner: CoroutineRunner) -> None:
 
 
 def test_close_cancels_on_the_own_loop_after_the_deadline(runner: CoroutineRunner) -> None:
-    """What has not finished in time is reported, cancelled, and the thread is gone."""
+    """A coroutine that has not finished in time is reported and cancelled, and the thread is gone."""
     done, began = Outcomes(), threading.Event()
 
     async def forever() -> None:

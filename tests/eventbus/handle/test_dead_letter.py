@@ -51,7 +51,7 @@ def test_a_failed_event_is_put_aside(connected: Callable[..., Bus], kind: str) -
 
 
 def test_the_headers_of_the_event_stay(connected: Callable[..., Bus]) -> None:
-    """What came with the event goes with the dead letter."""
+    """The headers of the event go with the dead letter."""
 
     class Tagging(Middleware):
         def emit(self, emission: Emission, call_next: EmitNext) -> None:
@@ -92,7 +92,7 @@ def test_dead_letters_go_round_nowhere(connected: Callable[..., Bus]) -> None:
 
 
 def test_a_letter_that_cannot_be_put_aside(connected: Callable[..., Bus]) -> None:
-    """That is noted on the handler's error, which stays what it was."""
+    """A note on the handler's error says so, and the error stays what it was."""
     errors = Errors()
     client = connected(middleware=[DeadLetter(LETTERS)], topics=[TOPIC], hooks=[errors], max_event_bytes=500)
 

@@ -179,7 +179,7 @@ def test_deliveries_say_where_they_come_from(connected: Callable[..., Bus], topi
 
 
 def test_correlation(connected: Callable[..., Bus]) -> None:
-    """What middleware is for: an event that is emitted while another one is handled carries the id of that one."""
+    """A use of middleware: an event that is emitted while another one is handled carries the id of that one."""
     current: ContextVar[str] = ContextVar("current", default="")
 
     class Correlation(Middleware):
@@ -239,7 +239,7 @@ def test_a_coroutine_that_nothing_is_around(connected: Callable[..., Bus], caplo
 
 
 def test_errors_of_middleware_have_no_other_context(connected: Callable[..., Bus]) -> None:
-    """What emitting raises did not come about while something else was handled."""
+    """An exception from emitting did not come about while something else was handled."""
 
     class Refusing(Middleware):
         def emit(self, emission: Emission, call_next: EmitNext) -> None:
@@ -296,7 +296,7 @@ class ClockThatLooks(Clock):
 @pytest.mark.parametrize("others", [[], [Noting("other", [])]], ids=["alone", "with others"])
 @pytest.mark.parametrize("make", [Clock, ClockThatLooks])
 def test_measuring(connected: Callable[..., Bus], make: Callable[[], Clock], others: list[Middleware]) -> None:
-    """What measures is told of each call with its topic and its events, and of each error, alone or among others."""
+    """Middleware that measures gets each call with its topic and its events, and each error, alone or among others."""
     clock = make()
     client = connected(middleware=[clock, *others], topics=[TOPIC], max_event_bytes=500)
     recorder = Recorder()

@@ -1,4 +1,4 @@
-"""How a client is: ready and live, told apart."""
+"""The health of a client: ready and live, told apart."""
 
 import time
 from collections.abc import Callable

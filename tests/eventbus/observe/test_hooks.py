@@ -1,4 +1,4 @@
-"""Hooks: what they are told, when, and that they hurt nobody."""
+"""Hooks: their calls, the time of these, and their harmlessness."""
 
 import asyncio
 import gc
@@ -116,7 +116,7 @@ def test_the_way_of_an_event(connected: Callable[..., Bus]) -> None:
 
 
 def test_many_events_at_once(connected: Callable[..., Bus]) -> None:
-    """Events that are packed are told as one emission and one message, and handled one by one."""
+    """Packed events reach hooks as one emission and one message, and are handled one by one."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC])
     client.attach_callback(UPDATED, handle)
@@ -130,7 +130,7 @@ def test_many_events_at_once(connected: Callable[..., Bus]) -> None:
 
 
 def test_bare_types_and_nobody_s_events(connected: Callable[..., Bus]) -> None:
-    """A bare type is told as it was given; an event without a handler is received, and handled by nobody."""
+    """A bare type reaches hooks as it was given; an event without a handler is received, and handled by nobody."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC])
     client.start_consumer()
@@ -142,7 +142,7 @@ def test_bare_types_and_nobody_s_events(connected: Callable[..., Bus]) -> None:
 
 
 def test_what_was_not_sent_is_not_told() -> None:
-    """An event that is refused is not told; of many, only those that were sent before the buffer was full."""
+    """A refused event does not reach hooks; of many, only those that were sent before the buffer was full do."""
     hook = Told()
     transport = MemoryTransport(queue=2, send_timeout=0)
     with Bus(
@@ -157,7 +157,7 @@ def test_what_was_not_sent_is_not_told() -> None:
 
 
 def test_a_handler_that_fails(connected: Callable[..., Bus]) -> None:
-    """A handler that raises is told with its error, and the others are told as handled; as they are counted."""
+    """A handler that raises is reported with its error, and the others as handled; as they are counted."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC])
 
@@ -178,7 +178,7 @@ def test_a_handler_that_fails(connected: Callable[..., Bus]) -> None:
 
 
 def test_async_handlers(connected: Callable[..., Bus]) -> None:
-    """An async handler is told when it has finished, failed, or was cancelled."""
+    """An async handler is reported when it has finished, failed, or was cancelled."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC])
     entered = []
@@ -203,7 +203,7 @@ def test_async_handlers(connected: Callable[..., Bus]) -> None:
 
 
 def test_a_function_that_returns_a_coroutine(connected: Callable[..., Bus]) -> None:
-    """A callback that does not say that it is async is told when what it has returned has finished."""
+    """A callback that returns an awaitable without being async is reported when that has finished."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC])
     go = asyncio.Event()
@@ -224,7 +224,7 @@ def test_a_function_that_returns_a_coroutine(connected: Callable[..., Bus]) -> N
 
 
 def test_rejects(connected: Callable[..., Bus], raw: RawPeers) -> None:
-    """What is no event is told with its reason, what the transport has skipped, too: as stats() counts it."""
+    """Messages that are no events reach hooks with their reason, also those the transport has skipped: as stats() counts."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC])
     client.start_consumer()
@@ -242,7 +242,7 @@ def test_rejects(connected: Callable[..., Bus], raw: RawPeers) -> None:
 
 
 def test_losses(connected: Callable[..., Bus], raw: RawPeers) -> None:
-    """What numbers show to be missing is told with its topic."""
+    """Events that numbers show to be missing reach hooks with their topic."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC])
     client.start_consumer()
@@ -257,7 +257,7 @@ def test_losses(connected: Callable[..., Bus], raw: RawPeers) -> None:
 
 
 def test_drops_of_the_receive_buffer(connected: Callable[..., Bus]) -> None:
-    """Events that nobody has taken from a full receive buffer are told as dropped; those that nobody ever reads are not."""
+    """Unread events from a full receive buffer are reported as dropped; those of a service that never reads are not."""
     hook = Told()
     client = connected(hooks=[hook], topics=[TOPIC], receive_buffer=2, receive_policy=ReceivePolicy.DROP_NEWEST)
     recorder = Recorder()
@@ -275,7 +275,7 @@ def test_drops_of_the_receive_buffer(connected: Callable[..., Bus]) -> None:
 
 
 def test_drops_of_the_send_buffer(dead_ports: tuple[int, int]) -> None:
-    """Events that do not fit into the send buffer, or are still in it at the end, are told as dropped."""
+    """Events that do not fit into the send buffer, or are still in it at the end, are reported as dropped."""
     hook = Told()
     client = Bus(
         MyEvent,
@@ -298,7 +298,7 @@ def test_drops_of_the_send_buffer(dead_ports: tuple[int, int]) -> None:
 
 
 def test_states(connected: Callable[..., Bus]) -> None:
-    """Every change of state is told from connect() on."""
+    """Every change of state is reported from connect() on."""
     hook = Told()
     client = connected(hooks=[hook])
     client.close()
@@ -333,7 +333,7 @@ def test_a_hook_that_is_added_later(connected: Callable[..., Bus]) -> None:
 def test_a_hook_that_raises_hurts_nobody(
     connected: Callable[..., Bus], raw: RawPeers, caplog: pytest.LogCaptureFixture, error: BaseException
 ) -> None:
-    """What a hook raises is logged with its name; emitting, handling and other hooks go on, and so does the consumer."""
+    """A hook's exception is logged with its name; emitting, handling and other hooks go on, and so does the consumer."""
     hook = Told()
     client = connected(hooks=[Failing(error), hook], topics=[TOPIC])
     recorder = Recorder()
@@ -354,14 +354,14 @@ def test_a_hook_that_raises_hurts_nobody(
 
 
 def test_an_interrupt_is_no_failure_of_a_hook() -> None:
-    """Ctrl-C while a hook is told reaches the program."""
+    """Ctrl-C in a hook reaches the program."""
     hooks = Hooks([Failing(KeyboardInterrupt())])
     with pytest.raises(KeyboardInterrupt):
         hooks.emitted("topic", [], 0)
 
 
 def test_what_no_hook_overrides_is_false() -> None:
-    """Who would have to work for what a hook is told can see that no hook wants to hear it."""
+    """Code that would have to prepare a hook's arguments can see that no hook wants them."""
 
     class OnlyDrops(EventBusHook):
         def dropped(self, reason: DropReason, count: int) -> None: ...
@@ -387,7 +387,7 @@ def test_without_hooks_nothing_is_in_the_way(connected: Callable[..., Bus]) -> N
 
 
 def test_no_change_is_missed_when_another_hook_comes() -> None:
-    """Adding a hook while changes are still to be told costs those that are there none of them."""
+    """Adding a hook while changes wait to be reported costs the other hooks none of them."""
     for _ in range(50):
         first = Told()
         with Bus(MyEvent, transport=MemoryTransport(), hooks=[first]) as client:
@@ -434,7 +434,7 @@ def test_a_hook_whose_methods_have_no_names(connected: Callable[..., Bus], caplo
 
 
 def test_many_events_of_any_sequence(connected: Callable[..., Bus]) -> None:
-    """What middleware makes of many events may be any sequence; hooks are given a tuple of it."""
+    """Middleware may replace many events by any sequence; hooks are given a tuple of it."""
 
     class Queueing(Middleware):
         def emit(self, emission: Emission, call_next: EmitNext) -> None:
@@ -447,7 +447,7 @@ def test_many_events_of_any_sequence(connected: Callable[..., Bus]) -> None:
 
 
 def test_attaching_many_under_hooks(connected: Callable[..., Bus]) -> None:
-    """What is made for a callback and a topic is made once, whatever is attached and detached meanwhile."""
+    """The object for a callback and a topic is made once, whatever is attached and detached meanwhile."""
     client = connected(hooks=[Told()], topics=[TOPIC])
     client.attach_callback(UPDATED, handle)
     (before,) = client._parts.dispatcher.route_of(b"my_service")[UPDATED]
@@ -518,7 +518,7 @@ def test_what_counts_is_called_once_for_many(connected: Callable[..., Bus], raw:
 
 
 def test_a_batch_is_counted_at_once() -> None:
-    """Messages that were received together are counted together, each topic's apart; ordinary hooks are told one by one."""
+    """Messages that were received together are counted together, by topic; ordinary hooks get one by one."""
     counting, other, both = Counting(), Told(), CountingAndTold()
     hooks = Hooks([counting, other, both])
     events = [event(value) for value in (1, 2, 3)]
@@ -532,7 +532,7 @@ def test_a_batch_is_counted_at_once() -> None:
 
 
 def test_a_counting_hook_that_overrides_is_told(connected: Callable[..., Bus]) -> None:
-    """A class derived from a counting hook that overrides a method is told each event there, and nothing counts besides."""
+    """A class derived from a counting hook that overrides a method gets each event there, and nothing counts besides."""
     hook = CountingAndTold()
     client = connected(hooks=[hook], topics=[TOPIC])
     client.attach_callback(UPDATED, handle)
@@ -564,7 +564,7 @@ def test_async_handlers_are_timed(connected: Callable[..., Bus]) -> None:
 
 
 def test_a_disabled_client_tells_nothing() -> None:
-    """What is not enabled emits to nobody, and so tells nobody of it."""
+    """A client that is not enabled emits to nobody, and so calls no hook."""
     hook, later = Told(), Told()
     with Bus(MyEvent, enabled=False, hooks=[hook]) as client:
         client.add_hook(later)

@@ -1,4 +1,4 @@
-"""`Status`: the state of a client, who waits for it and who is told of its changes."""
+"""`Status`: the state of a client, the threads that wait for it, and the listeners to its changes."""
 
 import logging
 import threading
@@ -27,7 +27,7 @@ def status() -> Status:
 
 
 class Changes:
-    """A listener that keeps what it is told."""
+    """A listener that keeps the changes that it gets."""
 
     def __init__(self) -> None:
         self.seen: list[StateChange] = []
@@ -36,7 +36,7 @@ class Changes:
         self.seen.append(change)
 
     def wait_for(self, *states: ClientState) -> None:
-        """Return when it was told of exactly these states, in order."""
+        """Return when it has got exactly these states, in order."""
         with suppress(AssertionError):
             eventually(lambda: self.states == list(states), PATIENCE)
         assert self.states == list(states)
@@ -58,7 +58,7 @@ class Held:
 
 
 def telling() -> bool:
-    """Whether somebody is being told of a change at this moment."""
+    """Whether a listener is being called at this moment."""
     return any(thread.name == "eventbus-state" for thread in threading.enumerate())
 
 
@@ -87,7 +87,7 @@ def test_a_change_is_told_with_its_reason(status: Status) -> None:
 
 
 def test_the_same_state_is_no_change(status: Status) -> None:
-    """Changing to the state that it has already is not told."""
+    """A change to the state that it has already is not reported."""
     changes = Changes()
     status.listen(changes)
     for state in (CLOSED, READY, READY, READY, DEGRADED):
@@ -116,7 +116,7 @@ def test_a_change_is_logged(status: Status, state: ClientState, level: int, capl
 
 @pytest.mark.parametrize("trouble", ["degraded", "diagnosed", "overdue"])
 def test_recovery_has_the_level_of_the_trouble(status: Status, trouble: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Who is warned is also told that it is over, once; closing, and what comes after it, is for information."""
+    """The end of a trouble logged as a warning is logged as one, once; closing, and what comes after it, as INFO."""
     caplog.set_level(logging.INFO)
     status.change(CONNECTING, "opened")
     if trouble == "degraded":
@@ -153,7 +153,7 @@ def test_an_echo_is_noted(status: Status) -> None:
 
 
 def test_changes_are_told_in_order(status: Status) -> None:
-    """Whoever changes the state, each listener gets an unbroken chain: each change begins where the last one ended."""
+    """With any threads changing the state, each listener gets an unbroken chain: each change begins where the last ended."""
     one, two = Changes(), Changes()
     status.listen(one)
     status.listen(two)
@@ -173,7 +173,7 @@ def test_changes_are_told_in_order(status: Status) -> None:
 
 
 def test_a_slow_listener_holds_up_nobody_but_listeners(status: Status) -> None:
-    """While a listener takes its time the state changes and can be asked and waited for; what it misses is told after it."""
+    """The state can change, be read and be awaited while a listener is slow; the changes that it misses come after it."""
     held, changes = Held(), Changes()
     status.listen(held)
     status.listen(changes)
@@ -190,7 +190,7 @@ def test_a_slow_listener_holds_up_nobody_but_listeners(status: Status) -> None:
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, SystemExit])
 def test_a_failing_listener_is_logged(status: Status, error: type[BaseException], caplog: pytest.LogCaptureFixture) -> None:
-    """What a listener raises is logged with the change; the others are told, and it is told of the next change."""
+    """A listener's exception is logged with the change; the others get the change, and it gets the next one."""
 
     def fail(change: StateChange) -> None:
         raise error("on purpose")
@@ -225,7 +225,7 @@ def test_no_thread_stays(status: Status) -> None:
 
 
 def test_a_listener_hears_only_what_comes_after_it(status: Status) -> None:
-    """A listener is not told of a change before it listened, though others are still being told of it."""
+    """A listener does not get a change from before it listened, though others are still being called with it."""
     held, late = Held(), Changes()
     status.listen(held)
     status.change(CONNECTING, "")
@@ -238,7 +238,7 @@ def test_a_listener_hears_only_what_comes_after_it(status: Status) -> None:
 
 
 def test_a_listener_that_has_stopped_hears_nothing(status: Status) -> None:
-    """After stopping, which may be done twice, nothing is told any more, not even what has happened already."""
+    """After stopping, which may be done twice, no change is reported any more, not even an earlier one."""
     held, gone, stays = Held(), Changes(), Changes()
     status.listen(held)
     stop = status.listen(gone)
@@ -254,7 +254,7 @@ def test_a_listener_that_has_stopped_hears_nothing(status: Status) -> None:
 
 
 def test_a_listener_that_listens_twice_is_told_twice(status: Status) -> None:
-    """Each listening is its own: it is told of, and stopped, by itself."""
+    """Each registration is called, and stopped, by itself."""
     changes = Changes()
     stop = status.listen(changes)
     status.listen(changes)
@@ -267,7 +267,7 @@ def test_a_listener_that_listens_twice_is_told_twice(status: Status) -> None:
 
 
 def test_a_listener_may_call_everything(status: Status) -> None:
-    """From inside a listener the state can be changed, waited for, listened to and failed; what it changes is told later."""
+    """A listener may change the state, wait for it, listen to it and fail it; its own changes are reported later."""
     changes, inner = Changes(), Changes()
     answers: list[object] = []
 
@@ -293,7 +293,7 @@ def test_a_listener_may_call_everything(status: Status) -> None:
 
 
 def test_a_listener_may_change_it_without_end(status: Status) -> None:
-    """A listener that answers each change with the next one does not exhaust the stack, and others are told each."""
+    """A listener that answers each change with the next one does not exhaust the stack, and others get each change."""
     left = [READY, DEGRADED] * 2_000
     changes = Changes()
     status.listen(lambda change: status.change(left.pop(), "") if left else None)
@@ -328,8 +328,8 @@ def test_waiting_in_vain(status: Status, state: ClientState) -> None:
 
 @pytest.mark.parametrize("end", [lambda status: status.change(CLOSED, ""), lambda status: status.fail(closes)])
 @pytest.mark.parametrize("ready", [True, False])
-def test_whoever_waits_is_told(status: Status, ready: bool, end: Callable[[Status], None]) -> None:
-    """Everybody who waits goes on when the state is READY, or CLOSED in either way."""
+def test_each_waiting_thread_goes_on(status: Status, ready: bool, end: Callable[[Status], None]) -> None:
+    """Each waiting thread goes on when the state is READY, or CLOSED in either way."""
     status.change(CONNECTING, "")
     found: list[bool] = []
 
@@ -366,7 +366,7 @@ def test_other_changes_end_no_waiting(status: Status) -> None:
 
 
 def test_a_failure_is_raised_anew_each_time(status: Status, caplog: pytest.LogCaptureFixture) -> None:
-    """After fail() the state is CLOSED, told and logged as an error once; each raise_failure() has an error of its own."""
+    """fail() makes the state CLOSED, reported and logged as an error once; each raise_failure() has an error of its own."""
     changes = Changes()
     status.listen(changes)
     status.change(CONNECTING, "")
@@ -396,7 +396,7 @@ def test_a_failure_ends_with_the_next_opening(status: Status) -> None:
 
 
 def test_a_failure_is_there_before_it_is_told(status: Status) -> None:
-    """Whoever learns that the state is CLOSED, by waiting or listening, finds the failure that made it so."""
+    """A thread that learns that the state is CLOSED, by waiting or listening, finds the failure that caused it."""
     found: list[str] = []
 
     def look(_: object) -> None:

@@ -25,14 +25,14 @@ HEADER = MARK + bytes(range(20))
 
 
 def refusal(text: str) -> str:
-    """What is said about an allow-list."""
+    """The error about an allow-list."""
     with pytest.raises(InvalidSettings) as caught:
         AllowList.parse(text)
     return str(caught.value)
 
 
 def topics(*patterns: str) -> TopicRule:
-    """What these patterns mean."""
+    """The rules from these patterns."""
     [client] = AllowList.parse(listed("ann", ANN, subscribe=list(patterns))).clients.values()
     return client.subscribe
 
@@ -71,7 +71,7 @@ def test_a_list_of_nobody(text: str) -> None:
     ],
 )
 def test_whether_there_are_rules(rules: dict[str, list[str]], expected: bool) -> None:
-    """There are rules if one client may not do everything: what is left out, and a *, permit all; an empty list nothing."""
+    """A list has rules if one client may not do everything: a rule left out, and a *, permit all; an empty list nothing."""
     assert AllowList.parse(listed("ann", ANN) + listed("bob", BOB, **rules)).has_rules is expected
 
 
@@ -211,7 +211,7 @@ def test_what_is_wrong_with_roles(text: str, expected: str) -> None:
 
 
 def test_a_list_for_people() -> None:
-    """As text, a list says of each client what it may do, without characters that do not print."""
+    """The text of a list says of each client what it may do, without characters that do not print."""
     text = str(AllowList.parse(listed("ann\x1b", ANN) + listed("bob", BOB, roles=["reader", "idle"]) + ROLES))
     assert text.splitlines() == [
         "ann\\x1b",
@@ -498,7 +498,7 @@ def errors(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_an_unchanged_file_is_not_read_again(file: Path) -> None:
-    """As long as the file does not change, what was read stays the same object."""
+    """The parsed list stays the same object as long as the file does not change."""
     allow_list = AllowListFile(file)
     before = allow_list.current
     assert not allow_list.refresh()
@@ -707,7 +707,7 @@ def test_a_rule_is_lifted_only_by_name(file: Path, caplog: pytest.LogCaptureFixt
 
 
 def test_an_expelled_client_does_not_come_back_with_more(file: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """What the file said of a client counts, too, while the client is expelled."""
+    """The file's rules for a client count while the client is expelled, too."""
     write_list(file, listed("ann", ANN, publish=["plant"]), listed("bob", BOB))
     allow_list = AllowListFile(file)
     allow_list.expel(ANN)

@@ -1,4 +1,4 @@
-"""Who is connected to a proxy, whose handshake has failed, and what is subscribed to."""
+"""Counts of a proxy: connections, failed handshakes, subscriptions."""
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -73,7 +73,7 @@ def test_what_libzmq_reports() -> None:
 
 
 def test_what_libzmq_does_not_report() -> None:
-    """What has ended without a word counts as soon as it is sure that it is not one of those in their handshake."""
+    """A connection that ended without a word counts as soon as it is sure that it is not one of those in their handshake."""
     port = port_after((ACCEPTED, 7), (ENDED, 7))
     assert port.failures(0.0) == HandshakeFailures(protocol=1)
     for event, value in ((ACCEPTED, 7), (ACCEPTED, 8), (THROUGH, 0), (ENDED, 7)):
@@ -151,7 +151,7 @@ def test_garbage_is_counted_as_failed_handshakes(proxy: EventBusProxy) -> None:
 
 
 def test_a_scanner_is_counted_to_the_last(proxy: EventBusProxy) -> None:
-    """Of a thousand short connections each is counted, and none is left over."""
+    """Each of a thousand short connections is counted, and none is left over."""
     for _ in range(1_000):
         with zmtp.connect(proxy.sub_port) as connection:
             connection.sendall(b"\x16\x03\x01")
@@ -217,7 +217,7 @@ def test_subscriptions_are_different_topics(proxy: EventBusProxy, raw: RawPeers,
 
 
 def test_a_stopped_proxy_has_no_subscriptions(proxy: EventBusProxy, raw: RawPeers) -> None:
-    """What was subscribed to ends with the proxy."""
+    """Subscriptions end with the proxy."""
     raw.subscriber(b"topic")
     await_subscriptions(proxy, 1)
     proxy.stop()

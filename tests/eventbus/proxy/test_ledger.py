@@ -11,7 +11,7 @@ def state(*, sent: int = 0, received: int = 0, unsent: int = 0) -> TcpState:
 
 
 def test_a_peer_that_keeps_up_has_no_backlog() -> None:
-    """As long as the kernel's buffer is empty, nothing waits, however much passes."""
+    """Nothing waits as long as the kernel's buffer is empty, however much passes."""
     ledger = Ledger()
     for total in range(0, 10_000, 1_000):
         ledger.update({ONE: state(sent=total)}, came_in=0, went_out=total)
@@ -19,7 +19,7 @@ def test_a_peer_that_keeps_up_has_no_backlog() -> None:
 
 
 def test_a_backlog_is_what_went_out_and_was_not_sent() -> None:
-    """From the first sample with a full buffer on, what the proxy passes on waits, except for what the kernel sends."""
+    """Bytes that the proxy passes on wait from the first sample with a full buffer on, but for those the kernel sends."""
     ledger = Ledger()
     ledger.update({ONE: state(sent=100), TWO: state(sent=100)}, came_in=0, went_out=100)
     ledger.update({ONE: state(sent=200, unsent=50), TWO: state(sent=300)}, came_in=0, went_out=300)
@@ -52,7 +52,7 @@ def test_a_new_connection_counts_from_its_beginning() -> None:
 
 
 def test_subscriptions_are_shared_out_by_bytes() -> None:
-    """Who has sent most since the last sample has made most of the new subscriptions."""
+    """The connection that has sent most since the last sample has made most of the new subscriptions."""
     shares = SubscriptionShares()
     shares.update({ONE: 5_000}, set(), made=0, live=100)
     shares.update({ONE: 5_020, TWO: 20_000}, {TWO}, made=1_000, live=1_100)

@@ -181,11 +181,12 @@ HEALTH = ProxyHealth(
     handshake_failures=HandshakeFailures(1, 2, 3),
     subscriptions=11,
     disconnected={"slow": 4, "unfinished": 5},
+    dropped=7,
 )
 
 
 def samples_of(collector: ProxyCollector) -> dict[tuple[str, str], float]:
-    """By name and the only label's value."""
+    """The samples by their name and the values of their labels."""
     registry = CollectorRegistry()
     registry.register(collector)
     return {
@@ -213,6 +214,7 @@ def test_what_is_collected() -> None:
         ("refused_total", ""): 3,
         ("disconnected_total", "slow"): 4,
         ("disconnected_total", "unfinished"): 5,
+        ("dropped_total", "slow"): 7,
         ("denied_total", "ann"): 1,
         ("denied_total", "bob"): 2,
     }

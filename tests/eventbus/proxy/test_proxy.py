@@ -20,7 +20,7 @@ from tests.support import MyEventTopic, RawPeers, Recorder, client_of, event, ev
 
 
 def resources() -> tuple[int, int, set[threading.Thread]]:
-    """What this process has open: descriptors, native threads, Python threads."""
+    """The resources that this process has open: descriptors, native threads, Python threads."""
     return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), set(threading.enumerate())
 
 

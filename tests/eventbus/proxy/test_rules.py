@@ -145,7 +145,7 @@ def test_prefixes(guarded: Guarded, boss: ClientKeys, name: str, numbered: bool)
 
 
 def test_all_topics(guarded: Guarded, boss: ClientKeys, name: str) -> None:
-    """subscribe(None) is for those who may have all topics; who may not is denied, and what it has besides stays."""
+    """subscribe(None) is for clients that may have all topics; another is denied, and its other subscriptions stay."""
     bound = guarded.admit(name, subscribe=["my_service"])
     one, two = guarded.connected(boss), guarded.connected(bound)
     one.subscribe(None)
@@ -165,7 +165,7 @@ def test_all_topics(guarded: Guarded, boss: ClientKeys, name: str) -> None:
 
 
 def test_many_topics(guarded: Guarded, boss: ClientKeys, name: str) -> None:
-    """Of 1,000 topics a client gets the 500 that it may have."""
+    """A client gets the 500 of 1,000 topics that it may have."""
     topics = [f"topic/{number:04}" for number in range(1_000)]
     bound = guarded.admit(name, subscribe=topics[::2])
     client = guarded.connected(bound, topics=topics)
@@ -220,7 +220,7 @@ def test_the_log_names_who_is_denied(
 def test_a_client_learns_what_it_is_denied(
     guarded: Guarded, boss: ClientKeys, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What it could not publish is counted as dropped, and both kinds of denial are said with their topics; to it alone."""
+    """Its denied events count as dropped, and it logs both kinds of denial with their topics; no other client does."""
     other = guarded.connected(boss)
     client = guarded.connected(guarded.admit(name, publish=["other"], subscribe=["other"]))
     for number in range(10):
@@ -482,7 +482,7 @@ def test_tokens_tell_nothing(guarded: Guarded, boss: ClientKeys, hostile: Client
 
 
 def test_nobody_forges_notices(guarded: Guarded, boss: ClientKeys, hostile: ClientKeys) -> None:
-    """No publisher is told what a client says in the proxy's name."""
+    """A client's notices in the proxy's name reach no publisher."""
     raw = guarded.raw(hostile)
     publisher = guarded.raw(boss).publisher(b"")
     while publisher.poll(0):

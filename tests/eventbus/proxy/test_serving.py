@@ -20,7 +20,7 @@ from tests.web import ask, scrape
 
 @pytest.fixture
 def without_prometheus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where prometheus-client is not installed."""
+    """Hide prometheus-client, as if it were not installed."""
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     monkeypatch.setitem(sys.modules, "prometheus_client.exposition", None)
     monkeypatch.delitem(sys.modules, "eventbus.proxy.metrics", raising=False)

@@ -52,7 +52,7 @@ def test_close_sends_waiting_readers_home(buffer: ReceiveBuffer[int]) -> None:
 
 
 def test_closed_stays_readable(buffer: ReceiveBuffer[int]) -> None:
-    """What is in a closed buffer can be read, then None comes at once."""
+    """Events in a closed buffer can be read, then None comes at once."""
     buffer.extend([1])
     buffer.close()
     assert [buffer.get(None), buffer.get(None)] == [1, None]
@@ -82,7 +82,7 @@ def test_before_a_reader_is_expected_it_keeps_few(caplog: pytest.LogCaptureFixtu
 
 
 def test_before_a_reader_is_expected_it_keeps_fewer_large_ones() -> None:
-    """Nobody has read yet: of large events only 64 MiB are kept. Somebody who reads gets as many as the limit allows."""
+    """Only 64 MiB of large events are kept before the first read. A reader gets as many events as the limit allows."""
     buffer: ReceiveBuffer[int] = ReceiveBuffer(5_000)
     for number in range(200):
         buffer.make_room(1_000_000)
@@ -109,7 +109,7 @@ def test_before_a_reader_is_expected_every_policy_keeps_the_newest(policy: Recei
 
 
 def reading(policy: ReceivePolicy, limit: int = 3) -> tuple[ReceiveBuffer[int], DropLog]:
-    """An open buffer that somebody is going to read, and its log."""
+    """An open buffer that will be read, and its log."""
     drops = DropLog()
     buffer: ReceiveBuffer[int] = ReceiveBuffer(limit, policy, drops)
     buffer.open()

@@ -17,7 +17,7 @@ CALLS = st.lists(SIZES | st.sampled_from(["get", "get", "get", "expect", "open",
 
 
 class Model:
-    """What the buffer must do, one event at a time. A policy to block is not asked to wait here."""
+    """The model of the buffer, one event at a time. A policy to block is not asked to wait here."""
 
     def __init__(self, limit: int, policy: ReceivePolicy) -> None:
         self.limit, self.policy = limit, policy

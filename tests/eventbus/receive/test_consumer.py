@@ -27,7 +27,7 @@ TOPIC = MyEventTopic.my_service
 
 
 class StoppedInBetween(MemoryTransport):
-    """Lets somebody stop the consumer after it has read a batch and before it handles it."""
+    """Lets a test stop the consumer after it has read a batch and before it handles it."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -225,7 +225,7 @@ def test_a_loss_on_a_hostile_topic(bench: Bench, caplog: pytest.LogCaptureFixtur
 @pytest.mark.patience
 @pytest.mark.parametrize("number", [900_000, 2**64 - 1])
 def test_a_forged_number_costs_no_event(bench: Bench, caplog: pytest.LogCaptureFixture, number: int) -> None:
-    """A number far ahead in a publisher's name hides none of its events; nothing is lost, and a line tells of it, once."""
+    """A number far ahead in a publisher's name hides none of its events; nothing is lost, and one line reports it."""
     forger = Numbering(bench.numbering.next(b"my_service")[len(b"my_service\0") :][:8])
     forger.taken(b"my_service", number - 1)
     for value in range(5):
@@ -252,7 +252,7 @@ def test_what_is_not_subscribed_is_not_missed(bench: Bench) -> None:
 
 
 def test_a_pause_is_not_missed(bench: Bench) -> None:
-    """What was sent while a topic was unsubscribed is not lost; what goes missing after that is."""
+    """Events sent while a topic was unsubscribed are not lost; those missing after that are."""
     bench.send(1)
     bench.dispatcher.unsubscribe(b"my_service")
     bench.consumer.forget(b"my_service")
@@ -309,7 +309,7 @@ def test_an_event_over_the_limit_is_rejected(
 
 
 def test_what_is_too_large_is_not_decoded(benches: Callable[..., Bench], caplog: pytest.LogCaptureFixture) -> None:
-    """Of a payload over the limit nothing is looked at: also one that is no JSON is just too large."""
+    """A payload over the limit is not looked at: also one that is no JSON is just too large."""
     bench = benches(max_event_bytes=60)
     bench.sender.send(b"my_service", b"{" + b"x" * 60)
     eventually(lambda: bench.stats().rejected == 1)
@@ -336,7 +336,7 @@ def test_an_event_with_too_many_values_is_not_decoded(
 def test_packed_events_may_be_larger_together(
     benches: Callable[..., Bench], space: bytes, max_event_bytes: int | None
 ) -> None:
-    """An array is too large when no client would pack so many bytes, whatever the limit for one event is."""
+    """An array is too large if no client would pack as many bytes, whatever the limit for one event is."""
     bench = benches(max_event_bytes=max_event_bytes)
     events = b",".join(json_of(number) for number in range(100))
     bench.sender.send(b"my_service", space + b"[" + events + b"]")
@@ -404,7 +404,7 @@ def test_a_topic_that_is_too_long_is_not_remembered() -> None:
 
 
 def test_a_topic_that_is_not_subscribed_is_not_measured(benches: Callable[..., Bench]) -> None:
-    """What is too large on a topic that only begins like a subscribed one is not this client's, and not counted."""
+    """A message too large on a topic that only begins like a subscribed one is not this client's, and not counted."""
     bench = benches(max_event_bytes=30)
     bench.sender.send(b"my_service_scheduler", json_of(1))
     bench.sender.send(b"my_service", b'{"type":"updated","time":""}')
@@ -458,7 +458,7 @@ def test_a_mixed_batch_is_decoded_once(pair: Callable[..., tuple[Bus, Bus]]) -> 
 
 
 def test_a_compressed_batch_is_never_in_memory_as_a_whole(pair: Callable[..., tuple[Bus, Bus]]) -> None:
-    """Of many messages that are small on their way and large here, few are in memory at once."""
+    """Few of many messages that are small on their way and large here are in memory at once."""
     count, size = 100, 2_000_000
     sender, receiver = pair(receive_buffer=1)
     receiver._parts.dispatcher.buffer.expect_reader()  # or it keeps a thousand events

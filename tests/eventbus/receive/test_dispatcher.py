@@ -127,7 +127,7 @@ def test_attaching_inside_a_handler_starts_with_the_next_batch(bench: Bench) -> 
 def test_a_raising_callback_hurts_nobody_else(
     bench: Bench, failure: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """What a callback raises is logged with its event and counted; the other callbacks and events are handled."""
+    """A callback's exception is logged with its event and counted; the other callbacks and events are handled."""
 
     def fails(event: MyEvent) -> None:
         raise failure
@@ -155,7 +155,7 @@ class Shy(MyEvent):
 
 
 def test_an_event_that_cannot_be_shown_hurts_nobody(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
-    """Where the repr of an event raises, its class is named in the line, and the next event is handled."""
+    """If the repr of an event raises, its class is named in the line, and the next event is handled."""
     calls = Recorder()
 
     def fails(event: MyEvent) -> None:

@@ -114,7 +114,7 @@ def emit(sender: Client, events: list[Any], packed: bool) -> None:
 def test_an_older_receiver_takes_what_it_understands(
     client: Callable[[type[BaseEvent[Any]]], Client], packed: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of what a newer publisher sends, the events that fit are handled in order, the others counted and named."""
+    """A newer publisher's events that fit are handled in order, the others counted and named."""
     receiver, sender = client(OldEvent), client(NewEvent)
     handled: list[int] = []
     receiver.attach_callback(OldType.updated, lambda event: handled.append(event.number))

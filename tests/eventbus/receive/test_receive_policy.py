@@ -1,4 +1,4 @@
-"""What a client does when the receive buffer is full, and how it says so."""
+"""The policies of a client whose receive buffer is full, and its log of it."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ STARTED, UPDATED, STOPPED = MyEventType.started, MyEventType.updated, MyEventTyp
 
 @contextmanager
 def blocking(receive_buffer: int = 2) -> Iterator[tuple[Bus, Recorder]]:
-    """A client in memory that blocks when so many events wait to be read; somebody is going to read. With its callback."""
+    """A client in memory, with its callback, that blocks when `receive_buffer` events wait for a reader."""
     recorder = Recorder()
     with Bus(
         MyEvent,
@@ -50,7 +50,7 @@ def consumer() -> threading.Thread | None:
 
 
 def wait_until_blocked(client: Bus, received: int) -> None:
-    """Return when the consumer waits with so many events taken."""
+    """Return when the consumer waits with `received` events taken."""
 
     def is_blocked() -> bool:
         thread = consumer()
@@ -73,7 +73,7 @@ def values(client: Bus, count: int) -> list[float]:
 
 
 def test_the_consumer_waits_for_a_reader() -> None:
-    """With the policy to block nothing is dropped: consumer and callbacks wait until somebody reads what came before."""
+    """With the policy to block nothing is dropped: consumer and callbacks wait until the earlier events are read."""
     with blocking() as (client, recorder):
         emit(client, 1, 2)
         recorder.wait_for(2)
@@ -279,7 +279,7 @@ def test_what_a_transport_drops_counts_too() -> None:
 
 
 def test_rejects_are_counted_by_reason(bus: Bus, raw: RawPeers) -> None:
-    """What is no event is counted for its reason, what the transport has skipped as well."""
+    """A message that is no event is counted for its reason, one that the transport has skipped as well."""
     recorder = Recorder()
     bus.attach_callback(UPDATED, recorder)
     bus.start_consumer()

@@ -67,7 +67,7 @@ class Bench:
         self.consumer.open()
 
     def send(self, count: int) -> None:
-        """One batch of so many events."""
+        """Send one batch of `count` events."""
         self.transport.send(b"a", b"[%s]" % b",".join([json_of()] * count))
 
     def is_busy(self) -> bool:

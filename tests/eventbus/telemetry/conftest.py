@@ -29,7 +29,7 @@ class Meters:
     reader: InMemoryMetricReader
 
     def read(self) -> dict[str, Metric]:
-        """What was measured, by name."""
+        """The measurements, by name."""
         data = self.reader.get_metrics_data()
         if data is None:
             return {}
@@ -53,7 +53,7 @@ class Spans:
     exporter: InMemorySpanExporter
 
     def wait_for(self, count: int) -> list[ReadableSpan]:
-        """The spans that have ended, as soon as there are so many."""
+        """The spans that have ended, as soon as there are `count` of them."""
         eventually(lambda: len(self.exporter.get_finished_spans()) >= count, what=f"{count} spans")
         return list(self.exporter.get_finished_spans())
 

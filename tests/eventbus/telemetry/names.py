@@ -1,4 +1,4 @@
-"""What `promtool check metrics` would say of a registry, and two things that it does not look for: units, and bounds."""
+"""The findings of `promtool check metrics` about a registry, and two that it does not look for: units, and bounds."""
 
 import re
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""What telemetry adds up: nothing is lost or counted twice, whoever adds and reads meanwhile, and memory is bounded."""
+"""Sums of telemetry: nothing is lost or counted twice with any number of writers and readers, and memory is bounded."""
 
 import os
 from collections.abc import Callable
@@ -49,7 +49,7 @@ def test_what_waits_is_bounded() -> None:
 
 
 def test_threads_add_and_read_at_once() -> None:
-    """What many threads add while others read is all there in the end, once."""
+    """Values that many threads add while others read are all there in the end, once."""
     volume, timed = Volume(), Durations(BOUNDS)
 
     def work(number: int) -> None:
@@ -76,7 +76,7 @@ ADD: dict[str, Callable[[], tuple[Volume | Durations, Callable[[], None]]]] = {
 
 @pytest.mark.parametrize("make", ADD.values(), ids=ADD.keys())
 def test_adding_waits_for_nobody(make: Callable[[], tuple[Volume | Durations, Callable[[], None]]]) -> None:
-    """While somebody reads, adding goes on: a signal handler may interrupt that and emit. It is added up later."""
+    """Adding goes on during a read: a signal handler may interrupt that and emit. It is added up later."""
     sums, add = make()
     with sums._lock:
         for _ in range(2 * FOLD):

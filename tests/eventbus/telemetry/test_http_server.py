@@ -19,7 +19,7 @@ from tests.web import ask
 
 
 class Subject:
-    """What the server is about; a test may replace any of it."""
+    """The facts that the server shows; a test may replace any of them."""
 
     def __init__(self) -> None:
         self.live: Callable[[], tuple[bool, Facts]] = lambda: (True, {"uptime": 1.5})
@@ -65,7 +65,7 @@ def exchange(server: ProbeServer, content: bytes) -> bytes:
 
 
 def read(connection: socket.socket) -> bytes:
-    """What comes until the end."""
+    """The bytes that come until the end."""
     found = b""
     try:
         while part := connection.recv(65_536):
@@ -181,7 +181,7 @@ def test_what_hangs_is_told(subject: Subject) -> None:
 
 
 def test_many_ask_at_once(server: ProbeServer, subject: Subject) -> None:
-    """Whoever asks while an answer is being found gets the same one."""
+    """A client that asks while an answer is being found gets the same one."""
     go = Event()
     asked: list[None] = []
 
@@ -228,7 +228,7 @@ def test_silent_connections_keep_nobody_out(server: ProbeServer) -> None:
 
 
 def _answering(server: ProbeServer) -> int:
-    """How many connections wait for an answer."""
+    """The number of connections that wait for an answer."""
     running = server._server
     return sum(each.answering for each in list(running._open.values())) if running else 0
 
@@ -248,7 +248,7 @@ def test_who_waits_for_an_answer_is_not_ended(server: ProbeServer, subject: Subj
 
 
 def test_more_than_can_be_answered(subject: Subject) -> None:
-    """While all that are served wait for an answer, who comes is refused without a thread; those who wait are answered."""
+    """While all served connections wait, a new one is refused without a thread; the waiting ones are answered."""
     go = Event()
     subject.metrics = lambda: (bytes(go.wait(PATIENCE)), "text/plain")
     with subject.server(limits=HttpLimits(max_connections=4)) as server, ExitStack() as stack:
@@ -278,7 +278,7 @@ def test_headers_are_thrown_away(server: ProbeServer) -> None:
 
 
 def test_half_a_request_is_not_answered(server: ProbeServer, subject: Subject) -> None:
-    """Who ends before the blank line gets no answer, and nothing is asked for it."""
+    """A client that ends before the blank line gets no answer, and nothing is computed for it."""
     asked: list[None] = []
 
     def count() -> tuple[bool, Facts]:
@@ -316,7 +316,7 @@ def test_a_bad_first_line(server: ProbeServer, line: bytes, status: bytes) -> No
 
 
 def test_a_connection_that_takes_for_ever_is_ended(subject: Subject) -> None:
-    """Who sends a byte now and then, and never comes to an end, is disconnected."""
+    """A client that sends a byte now and then, and never comes to an end, is disconnected."""
     limits = HttpLimits(connection_timeout=0.1, check_interval=0.01)
     with subject.server(limits=limits) as server, connect(server) as connection:
 
@@ -331,7 +331,7 @@ def test_a_connection_that_takes_for_ever_is_ended(subject: Subject) -> None:
 
 
 def test_nobody_waits_for_silence(subject: Subject) -> None:
-    """Who says nothing at all is disconnected without an answer."""
+    """A client that sends nothing at all is disconnected without an answer."""
     with subject.server(limits=HttpLimits(silence_timeout=0.05)) as server, connect(server) as connection:
         assert read(connection) == b""
 
@@ -485,3 +485,36 @@ def test_hosts(subject: Subject, host: str, reached: str) -> None:
     """It listens at names and addresses of either family, and everywhere."""
     with subject.server(host=host) as server:
         assert ask(f"http://{reached}:{server.port}/healthz").status == 200
+
+
+_WITHOUT_DESCRIPTORS = """
+import os, resource, socket
+from eventbus.telemetry.http_server import ProbeServer
+
+def well():
+    return True, {}
+
+with ProbeServer(0, live=well, ready=well, metrics=lambda: (b"", "")) as server:
+    clients = [socket.socket() for _ in range(5)]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    try:
+        while True:
+            os.open(os.devnull, os.O_RDONLY)
+    except OSError:
+        pass
+    for client in clients:
+        client.settimeout(20)
+        client.connect(("127.0.0.1", server.port))
+        client.sendall(b"GET /healthz HTTP/1.1\\r\\nHost: it\\r\\n\\r\\n")
+        answer = b""
+        while part := client.recv(1_000):
+            answer += part
+        client.shutdown(socket.SHUT_RDWR)
+        print(answer.split()[1].decode())
+"""
+
+
+@pytest.mark.process
+def test_without_descriptors() -> None:
+    """A process that has used up its descriptors answers probes nevertheless, one after the other."""
+    assert run_script(_WITHOUT_DESCRIPTORS).stdout.split() == ["200"] * 5

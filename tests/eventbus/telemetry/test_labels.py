@@ -1,4 +1,4 @@
-"""What telemetry calls things: printable, and never more than so many different ones."""
+"""The labels of telemetry: printable, and limited in number."""
 
 import pytest
 from hypothesis import given

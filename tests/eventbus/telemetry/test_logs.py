@@ -57,7 +57,7 @@ def with_error(error: BaseException) -> logging.LogRecord:
 
 
 def as_json(made: logging.LogRecord) -> dict[str, object]:
-    """What a strict parser reads from the line."""
+    """The object that a strict parser reads from the line."""
     line = JsonFormatter().format(made)
     assert line.isascii()
     assert line.isprintable()
@@ -118,7 +118,7 @@ def own_fields(tree: ast.AST) -> list[str | None]:
 
 
 def lines_in_sources() -> Iterator[tuple[str, list[str | None]]]:
-    """Where each line of the package's log is written, and its fields."""
+    """The place of each line of the package's log, and its fields."""
     for path in SOURCES:
         tree = ast.parse(path.read_text())
         own = own_fields(tree)
@@ -224,7 +224,7 @@ def test_an_exception_as_json() -> None:
     ids=lambda value: type(value).__name__,
 )
 def test_odd_values_as_json(value: object, written: object) -> None:
-    """What JSON can say is said as it is; what it cannot, or what many parsers would not take, as a text."""
+    """A value that JSON has is written as it is; one that it lacks, or that many parsers would refuse, as a text."""
     read = as_json(record(eventbus_count=value))["eventbus_count"]
     assert (read, type(read)) == (written, type(written))
 
@@ -252,7 +252,7 @@ def test_a_record_as_text() -> None:
 
 
 def test_a_command_speaks_for_itself() -> None:
-    """What a command says about itself begins with its name alone."""
+    """A line of a command about itself begins with its name alone."""
     assert as_text(record("no proxy", name=COMMAND)) == ["eventbus: no proxy"]
 
 

@@ -1,4 +1,4 @@
-"""Clients that are observed, over real sockets: what is told of them, and traces from one process to another."""
+"""Clients that are observed, over real sockets: their metrics, and traces from one process to another."""
 
 import asyncio
 import json
@@ -137,7 +137,7 @@ def test_a_client_that_does_not_trace_gets_the_event(
 
 
 def test_strangers_headers(receiver: Bus, raw: RawPeers, spans: Spans) -> None:
-    """Events of who knows no traces, or makes up headers, are handled; each begins a trace of its own."""
+    """Events of a client without traces, or with invented headers, are handled; each begins a trace of its own."""
     recorder = record(receiver)
     publisher = raw.publisher(b"my_service")
     frames = [b"my_service"]
@@ -153,7 +153,7 @@ def test_strangers_headers(receiver: Bus, raw: RawPeers, spans: Spans) -> None:
 def test_a_trace_goes_on_through_handlers(
     receiver: Bus, connected: Callable[..., Bus], traces: OpenTelemetryTraces, spans: Spans
 ) -> None:
-    """What a handler emits, an async one too, belongs to the trace of what it handles: the whole chain is one trace."""
+    """An event that a handler emits, an async one too, belongs to the trace of what it handles: the chain is one trace."""
 
     async def pass_on(received: MyEvent) -> None:
         await asyncio.sleep(0)
@@ -245,7 +245,7 @@ def test_from_one_process_to_another(start_service: Callable[[str], "subprocess.
 
 
 def test_prometheus(raw: RawPeers, connected: Callable[..., Bus], registry: CollectorRegistry) -> None:
-    """What goes through two clients of a process is in the registry: events, bytes, handlers, errors, rejects, state."""
+    """The traffic of two clients of a process is in the registry: events, bytes, handlers, errors, rejects, state."""
 
     def value(name: str, **labels: str) -> float:
         return registry.get_sample_value(name, labels) or 0.0
@@ -320,13 +320,13 @@ def test_what_is_dropped_is_not_emitted(dead_ports: tuple[int, int], registry: C
 
 
 def number_of(point: object) -> float:
-    """What a counter has counted, or how many values a histogram has."""
+    """The value of a counter, or the number of values of a histogram."""
     assert isinstance(point, NumberDataPoint | HistogramDataPoint)
     return point.value if isinstance(point, NumberDataPoint) else point.count
 
 
 def test_opentelemetry_metrics(raw: RawPeers, connected: Callable[..., Bus], meters: Meters) -> None:
-    """What goes through a client is in OpenTelemetry's metrics: events, bytes, durations, rejects, states, the echo."""
+    """The traffic of a client is in OpenTelemetry's metrics: events, bytes, durations, rejects, states, the echo."""
     metrics = OpenTelemetryMetrics("127.0.0.1", 5559, 5560, meter_provider=meters.provider)
     client = connected(hooks=[metrics], middleware=[metrics], topics=[TOPIC])
     metrics.watch(client)

@@ -23,7 +23,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from eventbus import ClientState, DeadLetter, DropReason, RejectReason, StateChange
-from eventbus.errors import InvalidTopic, SendBufferFull
+from eventbus.errors import InvalidTopic, RequestFailed, SendBufferFull
 from eventbus.handle.middleware import Delivery, Emission
 from eventbus.telemetry.labels import LIMIT, OTHER
 from eventbus.telemetry.otel import OpenTelemetryMetrics, OpenTelemetryTraces
@@ -31,7 +31,7 @@ from eventbus.telemetry.otel_metrics import MAX_ERROR_TYPES
 from eventbus.wire.headers import MAX_HEADER_BYTES, NO_HEADERS, Headers, encode_headers
 from tests.eventbus.telemetry.conftest import Meters, Spans
 from tests.eventbus.telemetry.test_prometheus import Patient
-from tests.support import MyEventTopic, event, run_script, run_threads
+from tests.support import PATIENCE, Bus, MyEventTopic, MyEventType, event, run_script, run_threads
 
 TOPIC = MyEventTopic.my_service
 TRACEPARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -63,7 +63,7 @@ class Sent:
 
     @property
     def headers(self) -> Headers:
-        """Those of the last one."""
+        """The headers of the last emission."""
         return self.emissions[-1].headers
 
 
@@ -98,7 +98,7 @@ def failing(error: BaseException) -> Callable[[object], None]:
 
 
 def counted(meters: Meters, name: str) -> dict[tuple[str, str | None], int | float]:
-    """Of a counter, what was counted by topic and error."""
+    """The counts of a counter by topic and error."""
     found = {}
     for point in meters.read()[name].data.data_points:
         assert isinstance(point, NumberDataPoint)
@@ -108,7 +108,7 @@ def counted(meters: Meters, name: str) -> dict[tuple[str, str | None], int | flo
 
 
 def timed(meters: Meters, name: str) -> dict[tuple[str, str | None], HistogramDataPoint]:
-    """Of a histogram, the points by topic and error."""
+    """The points of a histogram by topic and error."""
     found = {}
     for point in meters.read()[name].data.data_points:
         assert isinstance(point, HistogramDataPoint)
@@ -175,7 +175,7 @@ def test_what_arrives_is_counted(metrics: OpenTelemetryMetrics, meters: Meters) 
 
 
 def test_handling_is_timed(metrics: OpenTelemetryMetrics, meters: Meters) -> None:
-    """The duration of handling is told by topic, of a failure with its error."""
+    """The duration of handling is recorded by topic, that of a failure with its error."""
     metrics.handled("plant", event(), "app.Tank.fill", 0.25)
     metrics.handler_failed("plant", event(), "app.Tank.fill", 0.5, ValueError("no"))
     points = timed(meters, "messaging.process.duration")
@@ -208,7 +208,7 @@ def test_attributes_say_where(metrics: OpenTelemetryMetrics, meters: Meters, sen
 
 
 def test_without_a_proxy_there_is_no_server(meters: Meters, sent: Sent) -> None:
-    """Where no host is known, such as in memory, nothing is said of one."""
+    """Without a known host, such as in memory, no attribute names one."""
     OpenTelemetryMetrics(meter_provider=meters.provider).emit(emission(), sent)
     [point] = meters.read()["messaging.client.sent.messages"].data.data_points
     assert point.attributes is not None
@@ -216,7 +216,7 @@ def test_without_a_proxy_there_is_no_server(meters: Meters, sent: Sent) -> None:
 
 
 def test_invented_topics_count_together(metrics: OpenTelemetryMetrics, meters: Meters) -> None:
-    """After a hundred topics all others count as one, and so do errors after so many of a topic."""
+    """After a hundred topics all others count as one, and so do errors of a topic after a limit."""
     for number in range(3 * LIMIT):
         metrics.received(f"invented\n{number}", [event()], 10)
         metrics.handled(f"invented\n{number}", event(), "app.handle", 0.1)
@@ -231,7 +231,7 @@ def test_invented_topics_count_together(metrics: OpenTelemetryMetrics, meters: M
 
 
 def counts_of(meters: Meters, name: str, attribute: str) -> dict[str, float]:
-    """What a metric has counted, by one of its attributes."""
+    """The counts of a metric, by one of its attributes."""
     found: dict[str, float] = {}
     for point in meters.read()[name].data.data_points:
         assert isinstance(point, NumberDataPoint)
@@ -281,7 +281,7 @@ def test_clients_of_one_provider_share_gauges(meters: Meters, caplog: pytest.Log
 
 
 def test_clients_of_one_bus_count_together(meters: Meters, sent: Sent) -> None:
-    """What several clients of a bus count is added up, from several threads too; another bus has values of its own."""
+    """The counts of several clients of a bus are added up, from several threads too; another bus has values of its own."""
     clients = [OpenTelemetryMetrics("plant-1", 5559, 5560, meter_provider=meters.provider) for _ in range(4)]
     elsewhere = OpenTelemetryMetrics("plant-2", 5559, 5560, meter_provider=meters.provider)
 
@@ -320,7 +320,7 @@ def test_a_part_of_the_calls_is_timed(meters: Meters, sent: Sent, timed: float, 
 
 
 def timed_points(meters: Meters, name: str) -> dict[tuple[str, str | None], int]:
-    """How many values a histogram has, by topic and error."""
+    """The number of values that a histogram has, by topic and error."""
     return {key: point.count for key, point in timed(meters, name).items()}
 
 
@@ -390,7 +390,7 @@ def test_what_calls_is_the_parent(traces: OpenTelemetryTraces, spans: Spans, sen
 
 
 def test_inside_the_span(traces: OpenTelemetryTraces, spans: Spans) -> None:
-    """What is inside of it, such as another middleware, finds the span as the current one."""
+    """Anything inside of it, such as another middleware, finds the span as the current one."""
     seen: list[int] = []
     traces.emit(emission(), lambda _: seen.append(trace.get_current_span().get_span_context().span_id))
     [span] = spans.wait_for(1)
@@ -432,7 +432,7 @@ def test_baggage_alone_is_no_context(traces: OpenTelemetryTraces, spans: Spans, 
 
 
 def test_a_context_that_is_too_long_stays_behind(spans: Spans, sent: Sent) -> None:
-    """Where baggage would make the headers too long, the event goes without it, and the trace goes on."""
+    """If baggage would make the headers too long, the event goes without it, and the trace goes on."""
     traces = OpenTelemetryTraces(baggage=True, tracer_provider=spans.provider)
     token = context.attach(baggage.set_baggage("much", "x" * 4_000, baggage.set_baggage("more", "y" * 4_000)))
     traces.emit(emission(headers={"own": "z" * 1_000}), sent)
@@ -452,7 +452,7 @@ def test_without_an_sdk_nothing_travels(sent: Sent) -> None:
 
 
 def test_what_is_not_sampled_travels_as_such(sent: Sent) -> None:
-    """Whether a trace is recorded is decided where it begins: the context of one that is not says so to those who follow."""
+    """The start of a trace decides whether it is recorded: the context of one that is not tells the following services."""
     provider = TracerProvider(ALWAYS_OFF, shutdown_on_exit=False)
     OpenTelemetryTraces(tracer_provider=provider).emit(emission(), sent)
     *_, sampled = traceparent_of(sent.headers)
@@ -484,11 +484,41 @@ def test_handling_is_a_span(traces: OpenTelemetryTraces, spans: Spans) -> None:
 
 
 def test_emitting_inside_a_handler_continues_the_trace(traces: OpenTelemetryTraces, spans: Spans, sent: Sent) -> None:
-    """What a handler emits belongs to the trace of the event that it handles."""
+    """An event that a handler emits belongs to the trace of the event that it handles."""
     traces.handle(delivery({"traceparent": TRACEPARENT}), lambda _: traces.emit(emission(), sent))
     emitted, handled = spans.wait_for(2)
     assert emitted.parent == handled.get_span_context()
     assert traceparent_of(sent.headers) == (TRACE_ID, context_of(emitted)[1], True)
+
+
+@pytest.mark.parametrize("loop", [False, True], ids=["thread", "loop"])
+def test_a_request_and_its_answer_are_one_trace(
+    connected: Callable[..., Bus], traces: OpenTelemetryTraces, spans: Spans, loop: bool
+) -> None:
+    """The span of a request lasts until the answer, and has those of emitting and of the answering handler in it."""
+    service, bus = connected(middleware=[traces]), connected(middleware=[traces])
+    service.subscribe(TOPIC)
+    service.attach_callback(MyEventType.updated, lambda event: event.value, answers=True)
+    service.attach_callback(MyEventType.stopped, failing(ValueError("no")), answers=True)
+    service.start_consumer()
+    if loop:
+        assert asyncio.run(bus.arequest(event(3), TOPIC, float, PATIENCE)) == 3
+    else:
+        assert bus.request(event(3), TOPIC, float, PATIENCE) == 3
+    spans.wait_for(3)
+    asked, sent, handled = (spans.named(f"{operation} my_service") for operation in ("request", "send", "process"))
+    assert asked.parent is None
+    assert asked.kind is SpanKind.CLIENT
+    assert sent.parent == asked.get_span_context()
+    assert remote_parent(handled) == context_of(sent)
+    assert asked.end_time is not None
+    assert handled.start_time is not None
+    assert asked.end_time > handled.start_time
+    spans.exporter.clear()
+    with pytest.raises(RequestFailed):
+        bus.request(event(event_type=MyEventType.stopped), TOPIC, float, PATIENCE)
+    spans.wait_for(3)
+    assert spans.named("request my_service").status.status_code is StatusCode.ERROR
 
 
 def test_a_context_goes_through_without_an_sdk(sent: Sent) -> None:
@@ -541,7 +571,7 @@ def test_any_headers_reach_the_handler(headers: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("error", [ValueError("no"), SystemExit(3), asyncio.CancelledError("stopped")])
 def test_a_failing_handler(traces: OpenTelemetryTraces, spans: Spans, error: BaseException) -> None:
-    """What a handler raises goes on, and is an error of its span: status, type, and the exception with its traceback."""
+    """A handler's exception goes on, and is an error of its span: status, type, and the exception with its traceback."""
     with pytest.raises(type(error)):
         traces.handle(delivery(), failing(error))
     [span] = spans.wait_for(1)
@@ -586,7 +616,7 @@ def test_async_handlers(traces: OpenTelemetryTraces, spans: Spans, sent: Sent) -
 
 
 def test_a_failing_async_handler(traces: OpenTelemetryTraces, spans: Spans) -> None:
-    """What an async handler raises goes on, and is an error of its span."""
+    """An async handler's exception goes on, and is an error of its span."""
 
     async def fail(_: Delivery) -> object:
         await asyncio.sleep(0)
@@ -649,7 +679,7 @@ def test_a_broken_propagator(traces: OpenTelemetryTraces, sent: Sent) -> None:
 
 
 def handled_with_baggage(traces: OpenTelemetryTraces, *, is_async: bool) -> tuple[Mapping[str, object], Headers]:
-    """What a handler finds in its context, and what its middleware finds in the headers, if baggage came with its event."""
+    """The baggage in a handler's context, and in the headers that its middleware gets, if baggage came with its event."""
     given = delivery({"traceparent": TRACEPARENT, "baggage": "plant=north", "own": "7"})
     found: list[tuple[Mapping[str, object], Headers]] = []
 
@@ -703,7 +733,7 @@ def test_baggage_goes_on_with_the_option_only(spans: Spans, sent: Sent, allowed:
 
 
 def test_a_dead_letter_has_no_foreign_baggage(traces: OpenTelemetryTraces, sent: Sent) -> None:
-    """What DeadLetter puts aside inside of the tracing middleware goes without the baggage that came."""
+    """An event that DeadLetter puts aside inside of the tracing middleware goes without the baggage that came."""
     letters = DeadLetter(MyEventTopic.other)
     given = Delivery(event(), "my_service", {"baggage": "plant=north", "own": "7"}, "app.Tank.fill", sent)
     with pytest.raises(ValueError, match="no"):
@@ -722,3 +752,13 @@ def _assert_failed(span: ReadableSpan, error: str, text: str) -> None:
     assert recorded.attributes is not None
     assert recorded.attributes["exception.message"] == text
     assert "Traceback" in str(recorded.attributes["exception.stacktrace"])
+
+
+def test_spans_have_the_name_of_the_client(spans: Spans) -> None:
+    """The name is an attribute of each span, if there is one."""
+    traces = OpenTelemetryTraces(tracer_provider=spans.provider, name="shop")
+    traces.emit(emission(), lambda _: None)
+    traces.handle(delivery({}), lambda _: None)
+    with traces.request("plant"):
+        pass
+    assert [span.attributes and span.attributes["messaging.client.id"] for span in spans.wait_for(3)] == ["shop"] * 3

@@ -13,7 +13,7 @@ from tests.web import ask, scrape
 
 @pytest.fixture
 def without_prometheus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As where prometheus-client is not installed."""
+    """Hide prometheus-client, as if it were not installed."""
     monkeypatch.setitem(sys.modules, "prometheus_client", None)
     monkeypatch.setitem(sys.modules, "prometheus_client.exposition", None)
 
@@ -25,7 +25,7 @@ def test_a_service_that_is_well(connected: Callable[..., Bus]) -> None:
         for path in ("/healthz", "/readyz"):
             answer = ask(server.url + path)
             assert answer.status == 200
-            assert answer.facts.keys() == {"ok", "state", "round_trip", "echo_age", "busy_for"}
+            assert answer.facts.keys() == {"ok", "name", "state", "round_trip", "echo_age", "busy_for"}
             assert answer.facts["state"] == "ready"
             assert answer.facts["round_trip"] > 0
 

@@ -74,7 +74,7 @@ def test_emitted_and_received(hook: PrometheusHook, value: Value) -> None:
 
 
 def test_handlers(hook: PrometheusHook, value: Value) -> None:
-    """How long a handler takes goes into a histogram by its outcome, in seconds; errors are counted by their type."""
+    """The duration of a handler goes into a histogram by its outcome, in seconds; errors are counted by their type."""
     hook.handled("plant", event(), "app.Tank.fill", 0.002)
     hook.handled("plant", event(), "app.Tank.fill", 0.2)
     hook.handler_failed("plant", event(), "app.Tank.fill", 3.0, ValueError("no"))
@@ -165,7 +165,7 @@ def test_watching_keeps_nobody_alive(hook: PrometheusHook, value: Value) -> None
 
 
 def test_series_say_when_they_began(hook: PrometheusHook, registry: CollectorRegistry) -> None:
-    """Every counter and histogram has the time of its beginning, unless prometheus-client is told not to export these."""
+    """Every counter and histogram has the time of its beginning, unless prometheus-client does not export these."""
     hook.emitted("plant", [event()], 10)
     hook.received("plant", [event()], 10)
     hook.handled("plant", event(), "app.Tank.fill", 0.002)
@@ -220,7 +220,7 @@ def test_hooks_share_a_registry(registry: CollectorRegistry, value: Value) -> No
 
 
 def test_a_registry_is_not_kept_alive() -> None:
-    """What hooks share of a registry goes with it."""
+    """The part of a registry that hooks share goes with it."""
     registry = CollectorRegistry()
     gone = weakref.ref(registry)
     PrometheusHook(registry).emitted("plant", [event()], 10)
@@ -230,7 +230,7 @@ def test_a_registry_is_not_kept_alive() -> None:
 
 
 def test_invented_topics_count_together(hook: PrometheusHook, registry: CollectorRegistry, value: Value) -> None:
-    """After a hundred topics all others count as one, whoever invents them, and what is emitted keeps its own."""
+    """After a hundred received topics all others count as one, and emitted ones keep their own."""
     PrometheusHook(registry).received("plant", [event()], 10)
     for number in range(10 * LIMIT):
         hook.received(f"invented-{number}", [event()], 10)
@@ -252,7 +252,7 @@ def test_any_topic_can_be_scraped(hook: PrometheusHook, registry: CollectorRegis
 
 
 def test_errors_are_bounded(hook: PrometheusHook, registry: CollectorRegistry) -> None:
-    """A handler that raises ever new classes of errors makes no more than so many series, and all of them few types."""
+    """A handler that raises ever new classes of errors makes a bounded number of series, and all handlers few types."""
     for number in range(100):
         hook.handler_failed("plant", event(), "app.fails", 0.1, type(f"Error{number}", (Exception,), {})())
 
@@ -280,7 +280,7 @@ def test_members_of_enums_are_topics(hook: PrometheusHook, value: Value) -> None
 
 
 def test_threads_share_a_hook(hook: PrometheusHook, value: Value) -> None:
-    """What many threads tell at once is all counted."""
+    """Calls from many threads at once are all counted."""
 
     def tell(number: int) -> None:
         for count in range(500):

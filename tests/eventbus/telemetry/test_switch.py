@@ -1,4 +1,4 @@
-"""From settings to hooks and middleware: only what is switched on, and one clear error where its library is missing."""
+"""Settings become hooks and middleware: only what is switched on, and one clear error if its library is missing."""
 
 from collections.abc import Callable
 
@@ -80,7 +80,7 @@ def test_metrics_and_traces_are_separate() -> None:
 def test_a_missing_library_is_an_error_with_a_remedy(
     without: Callable[[str], None], library: str, extra: str, variable: str, metrics: Metrics, traces: Traces
 ) -> None:
-    """Who switches something on without its library is told what to install, and which variable asks for it."""
+    """Switching something on without its library raises an error that names the extra to install, and the variable."""
     without(library)
     with pytest.raises(ExtraMissing, match=rf"pip install 'eventbus\[{extra}\]' \({variable}\)") as caught:
         telemetry(metrics, traces)

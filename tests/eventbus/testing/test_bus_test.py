@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from dependency_injector import containers, providers
+from pydantic import BaseModel
 
 from eventbus import (
     BaseEvent,
@@ -17,6 +18,8 @@ from eventbus import (
     EventBusClient,
     HandlerTimeout,
     InvalidEvent,
+    NobodyAnswers,
+    RequestFailed,
     Retry,
     TimeLimit,
     current_headers,
@@ -55,7 +58,7 @@ def receipt(amount: int) -> ShopEvent:
 
 
 class Refused(Exception):
-    """What a handler raises."""
+    """The error that a handler raises."""
 
 
 class Mailer:
@@ -127,7 +130,7 @@ def test_a_bare_type_is_an_event() -> None:
 
 
 def test_errors_of_handlers_reach_the_test() -> None:
-    """What a handler raises, emit() raises, with a note that says which; several are a group."""
+    """emit() raises a handler's error, with a note that names the handler; several are a group."""
     with bus_test(App()) as t:
         with pytest.raises(Refused) as caught:
             t.emit(paid(-1), ShopTopic.shop)
@@ -141,7 +144,7 @@ def test_errors_of_handlers_reach_the_test() -> None:
 
 
 def test_errors_at_the_end_reach_the_test() -> None:
-    """What was not waited for is waited for at the end of the block."""
+    """The end of the block waits for everything that the test has not waited for."""
     with pytest.raises(Refused), bus_test(App()) as t:
         t.emit(paid(-1), ShopTopic.shop, settle=False)
     with pytest.raises(ZeroDivisionError), bus_test(App()) as t:  # not hidden by the handler's
@@ -181,7 +184,7 @@ def test_what_is_no_event_of_the_bus() -> None:
 
 
 def test_a_handler_that_hangs() -> None:
-    """What does not end in time is named."""
+    """A handler that does not end in time is named."""
     go_on = Event()
 
     class Hanging:
@@ -411,3 +414,66 @@ def test_checkers_know_what_was_emitted() -> None:
         events: list[ShopEvent] = t.emitted(ShopEvent)
         anything: list[BaseEvent[Any]] = t.emitted(ShopType.paid)
     assert events == anything == []
+
+
+class Price(BaseModel):
+    cents: int
+
+
+class Asking:
+    """Asks another service in its handlers, synchronously and not."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.prices: list[int] = []
+
+    @on(ShopType.paid, topic=ShopTopic.shop)
+    def on_paid(self, event: ShopEvent) -> None:
+        self.prices.append(self.bus.request(receipt(event.amount), ShopTopic.mail, Price).cents)
+
+    @on(ShopType.closed, topic=ShopTopic.shop)
+    async def on_closed(self, event: ShopEvent) -> None:
+        self.prices.append((await self.bus.arequest(receipt(event.amount), ShopTopic.mail, Price)).cents)
+
+
+class AskingApp(containers.DeclarativeContainer):
+    bus = event_bus(Bus)
+    asking = providers.Singleton(Asking, bus=bus.client)
+
+
+def test_the_test_stands_in_for_a_service() -> None:
+    """answer() answers requests: always the same, or what a function makes of the request."""
+    with bus_test(AskingApp()) as t:
+        t.answer(ShopType.receipt, Price(cents=7))
+        t.emit(paid(), ShopTopic.shop)
+        t.emit(ShopType.closed, ShopTopic.shop)
+        assert t.container.asking().prices == [7, 7]
+        assert t.emitted(ShopType.receipt) == [receipt(1), receipt(0)]
+    with bus_test(AskingApp()) as t:
+        t.answer(ShopType.receipt, lambda event: Price(cents=100 * event.amount), topic=ShopTopic.mail)
+        for amount in range(10):
+            t.emit(paid(amount), ShopTopic.shop)
+            assert t.container.asking().prices[-1] == 100 * amount
+
+
+def test_nobody_answers_or_fails() -> None:
+    """Without it nobody answers; an exception is what the other side raises."""
+    with bus_test(AskingApp()) as t:
+        with pytest.raises(NobodyAnswers):
+            t.emit(paid(), ShopTopic.shop)
+        t.answer(ShopType.receipt, Refused("no"))
+        with pytest.raises(RequestFailed, match="Refused: no"):
+            t.emit(paid(), ShopTopic.shop)
+
+
+def test_answers_on_a_loop() -> None:
+    """The same with abus_test."""
+
+    async def main() -> None:
+        async with abus_test(AskingApp()) as t:
+            t.answer(ShopType.receipt, Price(cents=7))
+            await t.emit(ShopType.closed, ShopTopic.shop)
+            await t.emit(paid(), ShopTopic.shop)
+            assert t.container.asking().prices == [7, 7]
+
+    asyncio.run(main())

@@ -271,7 +271,7 @@ def test_a_type_that_is_no_text_has_no_schema(name: str, received: bytes) -> Non
 
 @pytest.mark.parametrize("name", CODECS)
 def test_no_type_has_no_schema(name: str) -> None:
-    """What has no type is no event of any version."""
+    """A payload without a type is no event of any version."""
     for payload in (b"{}", b'{"time":"now"}', b"3"):
         [reject] = CODECS[name].salvage(payload)
         assert (reject.reason, reject.unknown_type) == (RejectReason.SCHEMA, None)
@@ -308,7 +308,7 @@ def test_an_unknown_type_under_an_alias(cls: type[BaseEvent[MyEventType]], paylo
 
 
 def test_the_name_of_an_unknown_type_is_printable_and_short(codec: Codec[MyEvent]) -> None:
-    """What a hostile publisher calls its type is escaped and cut off, whatever its size."""
+    """The type that a hostile publisher names is escaped and cut off, whatever its size."""
     for received, shown in (("\x1b[2J\n\u202e", r"\x1b[2J\n\u202e"), ("x" * 1_000_000, "x" * (MAX_TYPE_LENGTH - 1) + "…")):
         [reject] = codec.salvage(json.dumps({"type": received}).encode())
         assert isinstance(reject, Reject)
@@ -316,7 +316,7 @@ def test_the_name_of_an_unknown_type_is_printable_and_short(codec: Codec[MyEvent
 
 
 def test_an_event_with_errors_without_number() -> None:
-    """Of a list whose elements are wrong the first is named; an unknown type is told all the same."""
+    """The first wrong element of a list is named; an unknown type is reported all the same."""
 
     class Listing(BaseEvent[MyEventType]):
         kinds: list[Kind]
@@ -358,7 +358,7 @@ def test_decoding_stops_at_the_first_wrong_element(fields: bytes) -> None:
 
 
 def test_salvage_keeps_the_good_elements(codec: Codec[MyEvent]) -> None:
-    """Of an array with bad elements the good ones are kept, in order, and each bad one has its reason."""
+    """The good elements of an array are kept, in order, and each bad one has its reason."""
     payload = b" [" + b",".join([json_of(1), b"7", json_of(2), b'{"type":"unheard","time":""}', b"[]"]) + b"]"
     assert salvaged(codec, payload) == [event(1), RejectReason.SCHEMA, event(2), RejectReason.TYPE, RejectReason.SCHEMA]
 
@@ -380,7 +380,7 @@ def test_salvage_looks_at_some_and_counts_the_rest(codec: Codec[MyEvent], bad: b
 
 
 def test_a_validator_that_raises_anything_ends_no_salvage() -> None:
-    """Where a service's validator raises what pydantic does not expect, the rest of a bad message counts as rejected."""
+    """If a service's validator raises what pydantic does not expect, the rest of a bad message counts as rejected."""
 
     class Picky(BaseEvent[MyEventType]):
         @field_validator("type", mode="before")
@@ -513,7 +513,7 @@ def test_what_json_cannot_carry_is_an_error_of_the_bus(event: BaseEvent[MyEventT
 
 
 def test_decoding_raises_only_validation_errors(codec: Codec[MyEvent]) -> None:
-    """What cannot be decoded raises pydantic's ValidationError, which tells the caller to salvage."""
+    """A payload that cannot be decoded raises pydantic's ValidationError, which tells the caller to salvage."""
     with pytest.raises(ValidationError):
         codec.decode_one(b"nonsense")
     with pytest.raises(ValidationError):
@@ -556,7 +556,7 @@ class ReadByChoice(BaseEvent[MyEventType]):
 
 @pytest.mark.parametrize("cls", [WrittenOtherwise, ReadEitherWay, ReadByName, ReadByChoice])
 def test_names_go_before_aliases(cls: type[BaseEvent[MyEventType]]) -> None:
-    """Where the class reads the names of its fields, events travel under them, as `model_dump_json` writes them."""
+    """If the class reads the names of its fields, events travel under them, as `model_dump_json` writes them."""
     codec: Codec[Any] = Codec(cls)
     made = cls(type=MyEventType.started, value=1.5)  # type: ignore[call-arg] # of the derived classes
     [payload] = codec.encode_many([made])
@@ -565,7 +565,7 @@ def test_names_go_before_aliases(cls: type[BaseEvent[MyEventType]]) -> None:
 
 
 def test_an_alias_among_choices_comes_back() -> None:
-    """Where only aliases are read, the one that is written has to be among them; in a dataclass as well."""
+    """If only aliases are read, the one that is written has to be among them; in a dataclass as well."""
 
     @dataclass
     class Inner:

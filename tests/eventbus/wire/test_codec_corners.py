@@ -42,7 +42,7 @@ class Broken(BaseEvent[MyEventType]):
 
 
 def test_a_class_whose_validator_fails_on_its_own_events(caplog: pytest.LogCaptureFixture) -> None:
-    """What the emitter checks fails with another error than pydantic's: the warning names it, and the event is sent."""
+    """If the emitter's check fails with another error than pydantic's, the warning names it, and the event is sent."""
     codec = Codec(Broken)
     made = Broken.model_construct(type=MyEventType.started, value=13.0)
     with caplog.at_level(logging.WARNING, "eventbus"):

@@ -60,5 +60,5 @@ def test_any_bytes(payload: bytes, limit: int) -> None:
     ],
 )
 def test_commas_in_texts_do_not_count(text: bytes, more: bool) -> None:
-    """What stands in a text, escaped or not, is no value."""
+    """A comma in a text, escaped or not, makes no value."""
     assert has_more_values(text, 10) is more

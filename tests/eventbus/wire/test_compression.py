@@ -33,7 +33,7 @@ EXTRAS = [Compression.ZSTD, Compression.LZ4]
 
 
 def unsized_zstd(content: bytes) -> bytes:
-    """A frame that does not say what it holds, as those who compress while they read write it."""
+    """A frame without its size, as streaming compressors write it."""
     writer = zstd.ZstdCompressor(level=1)
     return writer.compress(content) + writer.flush()
 
@@ -157,7 +157,7 @@ def test_nothing_compressed_is_nothing(write: Callable[[bytes], bytes]) -> None:
 
 @every_writer
 def test_only_the_outer_stream_is_inflated(write: Callable[[bytes], bytes]) -> None:
-    """What was compressed twice comes back compressed once."""
+    """A payload that was compressed twice comes back compressed once."""
     inner = zlib.compress(text(300))
     assert inflate(write(inner), 1_000) == inner
 
@@ -175,7 +175,7 @@ def test_any_damage_is_an_error_or_small(write: Callable[[bytes], bytes], source
 
 @given(start=st.sampled_from([WRITERS[name](b"")[:4] for name in WRITERS]), rest=st.binary(max_size=300))
 def test_noise_is_an_error_or_small(start: bytes, rest: bytes) -> None:
-    """So do any bytes that begin as a compressed payload."""
+    """Any bytes that begin as a compressed payload raise the same."""
     with suppress(PayloadDamaged, PayloadTooLarge):
         assert len(inflate(start + rest, 2_000)) <= 2_000
 
@@ -267,7 +267,7 @@ def without(monkeypatch: pytest.MonkeyPatch) -> Callable[[Compression], None]:
 def test_a_missing_library_is_an_error_with_a_remedy(
     compression: Compression, without: Callable[[Compression], None]
 ) -> None:
-    """Who is to compress, or to inflate, without the library is told which extra brings it; it is an error of settings."""
+    """Compressing or inflating without the library is an error of settings that names the extra."""
     payload = Compressor(compression, 1).shrink(text(2_000))
     without(compression)
     for use in (lambda: Compressor(compression, 1), lambda: inflate(payload, 2_000)):

@@ -1,4 +1,4 @@
-"""What travels is what the class reads: under which names, and with which numbers."""
+"""Events travel as their class reads them: under which names, and with which numbers."""
 
 import json
 import math
@@ -123,7 +123,7 @@ class ReadsNames(BaseEvent[MyEventType], serialize_by_alias=True, validate_by_na
 
 @pytest.mark.parametrize("cls", [ForOthers, ReadsNames])
 def test_names_travel_whatever_the_config_says(cls: type[BaseEvent[MyEventType]]) -> None:
-    """Where a class reads its fields under their names, they travel so, though its config wants aliases."""
+    """If a class reads its fields under their names, they travel so, though its config wants aliases."""
     payload, read = there_and_back(cls.model_validate({"type": "updated", "value": 1.5}))
     assert json.loads(payload) == {"type": "updated", "value": 1.5}
     assert read == cls.model_validate({"type": "updated", "value": 1.5})
@@ -178,7 +178,7 @@ def test_each_field_has_the_name_that_is_read() -> None:
 
 
 def test_computed_fields_have_their_names() -> None:
-    """What is computed is read by nobody of this class, and travels under its own name."""
+    """A computed field is read by nobody of this class, and travels under its own name."""
 
     class Computed(BaseEvent[MyEventType], serialize_by_alias=True):
         value: float

@@ -48,7 +48,7 @@ def test_any_bytes_have_a_topic(frame: bytes) -> None:
 
 @pytest.mark.parametrize("length", [length for length in range(40) if length not in (16, 20)])
 def test_other_lengths_are_no_numbers(length: int) -> None:
-    """What follows the topic is numbers only if it is as long as those are."""
+    """Bytes after the topic are numbers only if they are as long as numbers are."""
     assert parse(b"plant\0" + (PUBLISHER * 5)[:length]) == FirstFrame(b"plant")
 
 

@@ -30,7 +30,7 @@ def numbers(start: int, end: int) -> list[bytes]:
 
 @dataclass
 class Receiver:
-    """What a receiver makes of frames."""
+    """The findings of a receiver of these frames."""
 
     now: float = 0.0
     came: list[bytes] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Receiver:
 @pytest.mark.parametrize("number", [AHEAD, 2**63, 2**64 - 1])
 @pytest.mark.parametrize("times", [1, 5])
 def test_a_number_far_ahead_hides_nothing(size: int, number: int, times: int) -> None:
-    """Everything that the publisher sends after a forged number is taken, nothing of it is lost, and the forgery is told."""
+    """Everything that the publisher sends after a forged number is taken, nothing is lost, and the forgery is reported."""
     receiver = Receiver()
     receiver.take(numbers(1, 6), size)
     receiver.take(numbers(number - times + 1, number), size)
@@ -68,7 +68,7 @@ def test_a_number_far_ahead_hides_nothing(size: int, number: int, times: int) ->
 
 
 def test_a_number_that_cannot_be_is_not_lost() -> None:
-    """Where the publisher sends no more, a number that it cannot have reached adds nothing to what is lost."""
+    """If the publisher sends no more, a number that it cannot have reached adds nothing to what is lost."""
     receiver = Receiver()
     receiver.take(numbers(1, 6))
     receiver.take(numbers(2**64 - 5, 2**64 - 1))
@@ -90,7 +90,7 @@ def test_a_receiver_that_stood_still_counts_what_it_lost() -> None:
 
 
 def test_a_queue_that_was_full_counts_what_it_lost() -> None:
-    """What waited in queues is read at once: a gap is possible however short the time since the message before it."""
+    """Messages that waited in queues are read at once: a gap is possible however short the time since the one before it."""
     receiver = Receiver()
     receiver.take([*numbers(1, 1_000), *numbers(3_000_001, 3_001_000)])
     assert (receiver.lost, receiver.forged) == (2_999_000, 0)
@@ -107,7 +107,7 @@ def test_a_forged_loss_is_taken_back() -> None:
 
 
 def test_what_is_sent_again_fills_no_gap_that_has_closed() -> None:
-    """Of a gap that has closed nothing is taken any more: it would come too late, and out of order."""
+    """Events of a gap that has closed are not taken any more: they would come too late, and out of order."""
     receiver = Receiver()
     receiver.take([*numbers(1, 90), *numbers(95, 120)])
     assert receiver.lost == 4
@@ -116,7 +116,7 @@ def test_what_is_sent_again_fills_no_gap_that_has_closed() -> None:
 
 
 def test_what_is_sent_again_fills_an_open_gap() -> None:
-    """Where few events have come after a large gap, those of the gap are taken, and those after it are repeated."""
+    """If few events have come after a large gap, those of the gap are taken, and those after it are repeated."""
     receiver = Receiver()
     receiver.take([*numbers(1, 90), *numbers(5_091, 5_100)])
     assert receiver.lost == 5_000

@@ -148,7 +148,7 @@ def test_messages_drops_exactly_the_malformed_one(malformed: list[bytes]) -> Non
     ids=["one-frame", "payload-only", "two-payloads", "two-topics", "three-topics", "control"],
 )
 def test_messages_subscribed_to_everything(malformed: list[bytes]) -> None:
-    """Where any frame may start a message, a malformed one still costs no neighbour."""
+    """If any frame may start a message, a malformed one still costs no neighbour."""
     (topics, payloads), count = messages([*GOOD, *malformed, *GOOD], Prefixes([b""]))
     received = list(zip(topics, payloads, strict=True))
     assert (received[0], received[-1]) == (tuple(GOOD), tuple(GOOD))
@@ -275,7 +275,7 @@ def test_messages_loses_none_that_is_well_formed(received: Traffic) -> None:
 
 @given(st.lists(st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=30), max_size=3)), st.integers(1, 300))
 def test_what_is_packed_can_be_unpacked(events: list[dict[str, object]], limit: int) -> None:
-    """The arrays and single objects hold exactly the events, in order, and as many in each as it is said."""
+    """The arrays and single objects hold exactly the events, in order, and as many in each as stated."""
     unpacked: list[object] = []
     for payload, count in pack([json.dumps(event).encode() for event in events], limit):
         found = json.loads(payload) if payload.startswith(ARRAY) else [json.loads(payload)]

@@ -1,4 +1,4 @@
-"""Headers: what travels beside an event, and is no burden to who does not know it."""
+"""Headers: texts that travel beside an event, and are no burden to a peer that does not know them."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -84,7 +84,7 @@ def test_what_are_no_headers(encoded: bytes) -> None:
 
 @pytest.mark.parametrize("headers", [{"name": 1}, {1: "value"}, {"name": "\ud800"}, {"name": "x" * MAX_HEADER_BYTES}])
 def test_headers_that_cannot_be_sent(headers: dict[str, str]) -> None:
-    """What is no text, or too long, is refused, and the error names it."""
+    """A header that is no text, or too long, is refused, and the error names it."""
     with pytest.raises(InvalidHeaders, match=r"1|name"):
         encode_headers(headers)
 
@@ -155,7 +155,7 @@ def test_async_handlers_see_them_too(buses: tuple[Bus, Bus]) -> None:
 
 
 def threading_barrier() -> Callable[[], "asyncio.Future[None]"]:
-    """What coroutines await until two of them do."""
+    """A barrier of two coroutines."""
     waiting: list[asyncio.Future[None]] = []
 
     def arrive() -> "asyncio.Future[None]":
@@ -170,7 +170,7 @@ def threading_barrier() -> Callable[[], "asyncio.Future[None]"]:
 
 
 def test_a_damaged_event_costs_no_neighbour_its_headers(connected: Callable[..., Bus], raw: RawPeers) -> None:
-    """What is no event is rejected alone: events before and after it keep their own headers."""
+    """A message that is no event is rejected alone: events before and after it keep their own headers."""
     receiver = connected(topics=[TOPIC])
     seen = Seen()
     receiver.attach_callback(UPDATED, seen)

@@ -19,7 +19,7 @@ def wanted(topic: bytes) -> bool:
 
 
 def frames_of(count: int, numbering: Numbering, topic: bytes = TOPIC) -> list[bytes]:
-    """The first frames of so many messages of one event each, all of them sent."""
+    """The first frames of `count` messages of one event each, all of them sent."""
     return [sent(numbering, topic) for _ in range(count)]
 
 
@@ -31,7 +31,7 @@ def sent(numbering: Numbering, topic: bytes = TOPIC, count: int = 1) -> bytes:
 
 
 def lost(gaps: Gaps, *frames: bytes) -> dict[bytes, int]:
-    """What is lost, by topic, when these come as one batch."""
+    """The losses, by topic, when these come as one batch."""
     return gaps.read(list(frames), wanted)[1]
 
 
@@ -46,7 +46,7 @@ def test_a_frame_goes_on_after_the_topic() -> None:
 
 
 def test_a_frame_of_several_events_carries_their_count() -> None:
-    """Where a message carries several events, their count stands before the number, which counts each of them."""
+    """If a message carries several events, their count stands before the number, which counts each of them."""
     numbering = Numbering(PUBLISHER)
     sent(numbering)
     assert sent(numbering, count=300) == TOPIC + b"\0" + PUBLISHER + b"\0\0\1\x2c" + b"\0\0\0\0\0\0\1\x2d"
@@ -54,7 +54,7 @@ def test_a_frame_of_several_events_carries_their_count() -> None:
 
 
 def test_a_number_is_used_up_when_its_message_was_sent() -> None:
-    """Until `taken`, the next frame is the same one."""
+    """The next frame stays the same one until `taken`."""
     numbering = Numbering()
     first = numbering.next(TOPIC)
     assert numbering.next(TOPIC) == first
@@ -93,7 +93,7 @@ def test_a_gap_within_a_batch_is_seen() -> None:
 
 
 def test_a_gap_between_batches_is_seen() -> None:
-    """So are those that are missing between two batches, once."""
+    """Events missing between two batches are lost, too, once."""
     numbering, gaps = Numbering(), Gaps()
     lost(gaps, sent(numbering))
     frames_of(3, numbering)
@@ -166,7 +166,7 @@ def test_what_no_client_sends_is_not_remembered(topic: bytes) -> None:
 
 
 def test_what_comes_again_is_told() -> None:
-    """A message that has come before is told by its index, within a batch and after it, and is no loss; new ones go on."""
+    """A message that has come before is named by its index, within a batch and after it, and is no loss; new ones go on."""
     numbering, gaps = Numbering(), Gaps()
     frames = [sent(numbering, count=1 + number % 2) for number in range(9)]
     assert gaps.read([*frames[:4], frames[3], frames[3]], wanted)[1:3] == ({}, [4, 5])
@@ -177,7 +177,7 @@ def test_what_comes_again_is_told() -> None:
 
 
 def test_what_comes_again_hides_no_loss() -> None:
-    """As many losses as repetitions in one batch are seen all the same."""
+    """Losses are seen even if one batch has as many repetitions."""
     numbering, gaps = Numbering(), Gaps()
     frames = frames_of(9, numbering)
     lost(gaps, *frames[:3])
@@ -207,7 +207,7 @@ def test_only_wanted_topics_count() -> None:
 
 
 def test_a_forgotten_topic_begins_anew() -> None:
-    """What is missing while a topic is not subscribed is not lost; other topics go on, also one that begins like it."""
+    """Events missing while a topic is not subscribed are not lost; other topics go on, also one that begins like it."""
     numbering, gaps = Numbering(), Gaps()
     lost(gaps, sent(numbering), sent(numbering, OTHER))
     sent(numbering), sent(numbering, OTHER)
@@ -256,7 +256,7 @@ def test_a_flood_of_publishers_takes_bounded_memory() -> None:
 
 @dataclass(frozen=True)
 class Message:
-    """What is sent, and whether it arrives."""
+    """Messages that are sent, and whether each arrives."""
 
     publisher: int
     topic: bytes

@@ -1,4 +1,4 @@
-"""`Monitor`: what becomes of a connection, told from sockets that meet with every kind of other side."""
+"""`Monitor`: the status of a connection, from sockets that meet every kind of other side."""
 
 import os
 import select
@@ -86,7 +86,7 @@ def connect(context: Context) -> Iterator[Connect]:
 
 @contextmanager
 def answering(answer: bytes) -> Iterator[int]:
-    """A server that greets whoever connects with these bytes and hangs up; its port."""
+    """A server that greets each client with these bytes and hangs up; its port."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -178,7 +178,7 @@ def test_a_refused_port_is_tried_again(dead_ports: tuple[int, int], connect: Con
 
 
 def test_failures_end_with_a_connection(connect: Connect) -> None:
-    """Once somebody listens the status comes up, and the failures count from 0 again."""
+    """The status comes up when a listener is there, and the failures count from 0 again."""
     ports = free_ports()
     connection = connect(ports[0])
     connection.wait_for(lambda status: status.failures >= 3)
@@ -211,7 +211,7 @@ def test_a_killed_proxy_is_noticed(connect: Connect) -> None:
 @pytest.mark.parametrize("answer", [b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n" * 3, b"\xff" * 200])
 @pytest.mark.parametrize("kind", [zmq.XPUB, zmq.SUB])
 def test_a_stranger_is_abandoned(connect: Connect, answer: bytes, kind: int) -> None:
-    """Where something answers that does not speak ZeroMQ, the status is never up, and libzmq abandons it."""
+    """With a peer that does not speak ZeroMQ, the status is never up, and libzmq abandons the connection."""
     with answering(answer) as port:
         connection = connect(port, kind)
         status = connection.wait_for(lambda status: status.abandoned)
@@ -219,7 +219,7 @@ def test_a_stranger_is_abandoned(connect: Connect, answer: bytes, kind: int) -> 
 
 
 def test_one_that_hangs_up_is_tried_again(connect: Connect) -> None:
-    """Where connections are accepted and closed without a word, the status is never up, and each is a failure."""
+    """If connections are accepted and closed without a word, the status is never up, and each is a failure."""
     with answering(b"") as port:
         connection = connect(port)
         status = connection.wait_for(lambda status: status.failures >= 3)
@@ -232,7 +232,7 @@ def is_refused(status: ConnectionStatus) -> bool:
 
 
 def test_a_refusal_is_abandoned(gatekeeper: Gatekeeper, connect: Connect) -> None:
-    """Where the other side's ZAP handler says no the status is refused and abandoned: libzmq does not try again."""
+    """If the other side's ZAP handler refuses, the status is refused and abandoned: libzmq does not try again."""
     connection = connect(gatekeeper.port)
     status = connection.wait_for(is_refused)
     assert (status.up, status.handshakes) == (False, 0)
@@ -316,7 +316,7 @@ def test_any_thread_may_look(connect: Connect) -> None:
 
 
 def test_following_leaves_no_descriptor(dead_ports: tuple[int, int], connect: Connect) -> None:
-    """What was attached and detached leaves nothing open."""
+    """A monitor that was attached and detached leaves nothing open."""
     connection = connect(dead_ports[0])
     connection.wait_for(lambda status: status.failures)
     before = len(os.listdir("/proc/self/fd"))

@@ -101,7 +101,7 @@ def test_the_oldest_can_be_left_out() -> None:
 
 
 def test_a_connection_that_is_lost_again_in_between() -> None:
-    """What was sent again is recent again: it comes before what was still to be sent again, and with its new time."""
+    """A message that was sent again is recent again: it comes before those still to be sent, and with its new time."""
     buffer = ResendBuffer(1_000_000)
     for number in range(4):
         buffer.sent(0.0, b"t", b"%d" % number)
@@ -145,7 +145,7 @@ def test_nothing_is_lost_or_reordered(story: list[str]) -> None:
 
 
 def test_bytes_are_bounded() -> None:
-    """Of more bytes than the bound the newest are kept; a payload that is larger than the bound is not kept at all."""
+    """When there are more bytes than the bound, the newest are kept; a payload larger than the bound is not kept at all."""
     buffer = ResendBuffer(1_000)
     for number in range(5):
         buffer.sent(0.0, b"t", b"%0100d" % number)
@@ -234,7 +234,7 @@ def test_small_messages_are_never_given_up() -> None:
 
 
 def test_another_proxy_begins_anew() -> None:
-    """What a message is blamed for at one proxy does not count at another one."""
+    """The refusals at one proxy do not count at another one."""
     buffer = buffer_of(5_000)
     for _ in range(5):
         assert buffer.refused(at_least=1_024) is None
@@ -243,7 +243,7 @@ def test_another_proxy_begins_anew() -> None:
 
 
 def test_a_loss_that_is_told_twice() -> None:
-    """That the socket must be replaced again, because none could be made, changes nothing."""
+    """A second replacement of the socket, because none could be made, changes nothing."""
     buffer = buffer_of(5_000)
     assert buffer.refused(at_least=1_024) is None
     payloads_again(buffer)

@@ -23,7 +23,7 @@ LIMIT = 10_000
 
 
 def sized(size: int, value: float = 0.0) -> MyEvent:
-    """An event whose JSON has about so many bytes."""
+    """An event whose JSON has about `size` bytes."""
     return MyEvent(type=MyEventType.updated, time="x" * size, value=value)
 
 
@@ -71,7 +71,7 @@ def silent_proxy(limit: int) -> Iterator[tuple[int, int]]:
 
 @pytest.mark.parametrize("numbered", [False, True])
 def test_an_event_that_the_proxy_refuses(small_proxy: EventBusProxy, numbered: bool) -> None:
-    """From connect() on it is EventTooLarge with both limits, whichever way it is emitted; others arrive."""
+    """Emitting it in any way raises EventTooLarge with both limits from connect() on; others arrive."""
     ports = small_proxy.pub_port, small_proxy.sub_port
     with client_at(ports, numbered=numbered) as client:
         recorder = recorder_of(client)

@@ -13,8 +13,8 @@ from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.policy import (
     ConnectionStatus,
     ConnectionStatuses,
+    Decision,
     PolicyState,
-    Step,
     decide,
     pause_before_attempt,
     proven,
@@ -76,8 +76,8 @@ class World:
         """Both connections come up."""
         self.publishing, self.subscribing = up(self.publishing), up(self.subscribing)
 
-    def look(self, after: float = 0.0, *, arrived: bool = False) -> Step:
-        """The next step, so many seconds later."""
+    def look(self, after: float = 0.0, *, arrived: bool = False) -> Decision:
+        """The next decision, `after` seconds later."""
         self.now += after
         step = decide(self.policy, self.now, self.statuses, self.options, arrived=arrived and self.echoing)
         self.policy = step.after
@@ -103,7 +103,7 @@ def ready(options: ZeroMQOptions = OPTIONS) -> World:
 
 
 def test_a_link_begins_connecting() -> None:
-    """Until both connections are up the link is CONNECTING, and no time is waited for: the next event tells."""
+    """The link is CONNECTING until both connections are up, and no time is waited for: the next event tells."""
     world = World()
     for _ in range(3):
         step = world.look(10)
@@ -259,7 +259,7 @@ def test_silence_renews_both_sockets() -> None:
 
 
 def test_silence_renews_again_and_again() -> None:
-    """If the new sockets are silent as well, they are renewed after another 24 intervals, not sooner; for ever."""
+    """If the new sockets are silent as well, they are renewed after another 24 intervals, not sooner, without end."""
     world = ready()
     world.look(OPTIONS.echo_interval)
     for _ in range(3):
@@ -477,7 +477,7 @@ def test_it_always_comes_back(
     assert world.look().state is READY
 
 
-def renew(world: World, step: Step, *, fails: bool) -> None:
+def renew(world: World, step: Decision, *, fails: bool) -> None:
     """Do as the step says; if it fails the connection is abandoned."""
     if step.renew.publishing:
         world.publishing = abandoned(renewed(world.publishing)) if fails else renewed(world.publishing)
@@ -485,8 +485,8 @@ def renew(world: World, step: Step, *, fails: bool) -> None:
         world.subscribing = abandoned(renewed(world.subscribing)) if fails else renewed(world.subscribing)
 
 
-def check(world: World, step: Step, echo_interval: float) -> None:
-    """What holds of every step."""
+def check(world: World, step: Decision, echo_interval: float) -> None:
+    """The invariants of every step."""
     assert step.look_again >= world.now
     assert world.is_up or not step.echo
     assert world.is_up or not world.echoing

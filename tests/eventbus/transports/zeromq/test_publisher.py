@@ -44,7 +44,7 @@ type Make = Callable[..., Publisher]
 
 @pytest.fixture
 def drops() -> DropLog:
-    """Where the publishers count what they drop."""
+    """The log of the events that the publishers drop."""
     return DropLog()
 
 
@@ -71,7 +71,7 @@ def number(value: int) -> bytes:
 
 
 def test_an_interrupted_message_costs_no_other(context: Context, peer: Peer, drops: DropLog) -> None:
-    """What KeyboardInterrupt cuts short uses its number up, and goes out whole: the next one has a number of its own."""
+    """A send that KeyboardInterrupt cuts short uses its number up, and goes out whole: the next has a number of its own."""
     publisher = NumberedPublisher(context, f"tcp://127.0.0.1:{peer.port}", ZeroMQOptions(**QUICK), drops)
     try:
         settle(publisher, peer)
@@ -199,7 +199,7 @@ def fill(publisher: Publisher) -> None:
 
 
 def expect_all(publisher: Publisher, peer: Peer) -> None:
-    """What was sent arrives, in order, and from then on more does."""
+    """The messages that were sent arrive, in order, and from then on more do."""
     flush(publisher)
     for value in range(publisher.sent):
         assert peer.read(1) == [large(value)]
@@ -281,7 +281,7 @@ def test_drop_counts_events(make: Make, drops: DropLog) -> None:
 
 
 def test_each_buffer_has_its_bound(make: Make, peer: Peer) -> None:
-    """What is held is bounded by the high-water mark however often it is held and flushed: nothing piles up."""
+    """The high-water mark bounds the held messages however often they are held and flushed: nothing piles up."""
     publisher = make(send_hwm=10, send_policy=SendPolicy.RAISE)
     for _ in range(5):
         publisher.hold()
@@ -433,7 +433,7 @@ def test_closing_ends_a_send_that_waits(make: Make, drops: DropLog) -> None:
 
 
 def test_close_flushes_what_the_socket_has(make: Make, peer: Peer, drops: DropLog) -> None:
-    """What the socket has taken before close() still arrives."""
+    """Messages that the socket has taken before close() still arrive."""
     publisher = make()
     flush(publisher)
     for value in range(1_000):

@@ -1,4 +1,4 @@
-"""Why a client finds no proxy: said by connect(), or in one line of the log, in the words of `eventbus check`."""
+"""The reason why a client finds no proxy: from connect(), or in one line of the log, in the words of `eventbus check`."""
 
 import logging
 import os
@@ -59,13 +59,13 @@ def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_swapped_ports(proxy: EventBusProxy) -> None:
-    """Ports that are exchanged are told at once, with the right values."""
+    """Exchanged ports are recognised at once, with the right values."""
     with pytest.raises(SwappedPorts, match=f"set EVENTBUS_PUB_PORT={proxy.pub_port} and EVENTBUS_SUB_PORT={proxy.sub_port}"):
         bus("127.0.0.1", (proxy.sub_port, proxy.pub_port)).connect(PATIENCE)
 
 
 def test_swapped_ports_with_keys(tmp_path: Path) -> None:
-    """With encryption, too, which hides what listens where; a key that is wrong is told as ever."""
+    """They are recognised with encryption, too, which hides the kind of a listener; a wrong key gives its own error."""
     with Guarded(tmp_path) as guarded:
         keys = guarded.admit()
         ports = guarded.proxy.sub_port, guarded.proxy.pub_port
@@ -78,7 +78,7 @@ def test_swapped_ports_with_keys(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("both", ["pub_port", "sub_port"])
 def test_the_same_port_twice(proxy: EventBusProxy, both: str) -> None:
-    """Of one port in both places, connect() says which socket listens there, and which variable to set."""
+    """If one port stands in both places, connect() names the socket that listens there, and the variable to set."""
     port = getattr(proxy, both)
     with pytest.raises(ProxyUnreachable) as caught:
         bus("127.0.0.1", (port, port)).connect(0.5)
@@ -88,21 +88,21 @@ def test_the_same_port_twice(proxy: EventBusProxy, both: str) -> None:
 
 
 def test_nothing_listens(dead_ports: tuple[int, int]) -> None:
-    """Where nothing listens, a proxy is to be started."""
+    """If nothing listens, the remedy is to start a proxy."""
     with pytest.raises(ProxyUnreachable, match="start a proxy there") as caught:
         bus("127.0.0.1", dead_ports).connect(1.0)
     assert caught.value.hint == f"nothing listens at tcp://127.0.0.1:{dead_ports[0]}"
 
 
 def test_a_host_that_nobody_knows() -> None:
-    """A name without an address is said to have none."""
+    """A name without an address gives an error that says so."""
     with pytest.raises(ProxyUnreachable, match="set EVENTBUS_HOST") as caught:
         bus(UNKNOWN, (5559, 5560)).connect(2)
     assert f"cannot find an address of '{UNKNOWN}'" in caught.value.hint
 
 
 def test_something_else_listens(web_port: int) -> None:
-    """What is no ZeroMQ is quoted."""
+    """An answer that is no ZeroMQ is quoted."""
     with pytest.raises(ProxyUnreachable, match="does not speak ZeroMQ"):
         bus("127.0.0.1", (web_port, web_port)).connect(2)
 
@@ -191,7 +191,7 @@ def test_each_address_of_a_name_is_tried(tmp_path: Path) -> None:
 
 
 def test_all_is_well(proxy: EventBusProxy) -> None:
-    """Of a proxy that is as it should be nothing is said."""
+    """A proxy that is as it should be gives no finding."""
     assert Reachability("127.0.0.1", proxy.pub_port, proxy.sub_port, None, timeout=PATIENCE).failure() is None
 
 

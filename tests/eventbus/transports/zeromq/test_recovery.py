@@ -1,4 +1,4 @@
-"""What a client does when its proxy goes away, refuses it or falls silent, and when that is over."""
+"""Recovery of a client whose proxy goes away, refuses it or falls silent."""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -52,7 +52,7 @@ class States:
         client.on_state_change(self.seen.append)
 
     def wait_for(self, *states: ClientState) -> None:
-        """Return when it was told of exactly these states, in order."""
+        """Return when it has got exactly these states, in order."""
         with suppress(AssertionError):
             eventually(lambda: self.states == list(states), PATIENCE)
         assert self.states == list(states)
@@ -131,7 +131,7 @@ def go_away(proxy: EventBusProxy, *clients: Bus) -> None:
 
 
 def test_the_states_are_told_in_order(back: EventBusProxy, make: Make) -> None:
-    """From connect() to close(), through an outage, each state is told once, in order, with what was seen."""
+    """Each state from connect() to close(), through an outage, is reported once, in order, with its reason."""
     client = make()
     states = States(client)
     assert client.state is CLOSED
@@ -149,7 +149,7 @@ def test_the_states_are_told_in_order(back: EventBusProxy, make: Make) -> None:
 
 
 def test_what_is_emitted_meanwhile_arrives(back: EventBusProxy, bus: Bus, make: Make) -> None:
-    """What several threads emit while the proxy is away arrives once it is back: all of it, once, each thread's in order."""
+    """Events that several threads emit while the proxy is away arrive once it is back: all, once, each thread's in order."""
     other = make()
     other.connect(PATIENCE)
     recorders = [record(bus), record(other)]
@@ -208,7 +208,7 @@ def test_threads_that_never_stop_emitting(back: EventBusProxy, bus: Bus) -> None
 
 
 def test_topics_that_change_meanwhile(back: EventBusProxy, bus: Bus, make: Make) -> None:
-    """What is subscribed and unsubscribed while the proxy is away is in force once it is back; neither call waits for it."""
+    """Topics subscribed and unsubscribed while the proxy is away are in force once it is back; neither call waits for it."""
     other = make(topics=[])
     other.connect(PATIENCE)
     bus.subscribe(SCHEDULER)
@@ -284,7 +284,7 @@ class Busy:
 
 
 def test_asking_delays_nothing(away: EventBusProxy, make: Make) -> None:
-    """What is_connected() has noticed first, the client itself notices at once all the same."""
+    """A change that is_connected() has noticed first, the client itself notices at once all the same."""
     client = make(connect_required=False, reconnect_max_interval=0.05)
     client.connect()
     busy = Busy()
@@ -301,7 +301,7 @@ def test_asking_delays_nothing(away: EventBusProxy, make: Make) -> None:
 
 
 def test_a_callback_may_use_the_client(back: EventBusProxy, make: Make) -> None:
-    """From inside a callback of on_state_change the client emits, subscribes, waits and closes."""
+    """A callback of on_state_change may emit, subscribe, wait and close."""
     client = make(topics=[])
     told: list[ClientState] = []
 
@@ -425,7 +425,7 @@ def test_closing_without_a_proxy(away: EventBusProxy, make: Make) -> None:
 
 
 def test_it_gives_up_after_the_last_attempt(back: EventBusProxy, make: Make) -> None:
-    """After `reconnect_attempts` have failed the client is CLOSED, which is told; every call but subscribing says why."""
+    """After `reconnect_attempts` have failed the client is CLOSED, with a report; every call but subscribing says why."""
     client = make(reconnect_attempts=2)
     states = States(client)
     client.connect(PATIENCE)
@@ -495,7 +495,7 @@ def test_it_can_connect_again(back: EventBusProxy, make: Make) -> None:
 
 
 def test_a_callback_may_connect_again(back: EventBusProxy, make: Make) -> None:
-    """A callback that is told that the client has given up may connect it again at once, each time."""
+    """A callback that learns that the client has given up may connect it again at once, each time."""
     client = make(reconnect_attempts=1)
     errors: list[Exception] = []
 
@@ -520,7 +520,7 @@ def test_a_callback_may_connect_again(back: EventBusProxy, make: Make) -> None:
 
 @pytest.mark.parametrize("wait", [lambda client: list(client.listen_forever()), lambda client: client.recv_event(None)])
 def test_giving_up_ends_what_waits(back: EventBusProxy, make: Make, wait: Callable[[Bus], object]) -> None:
-    """Who waits for events when the client gives up gets ReconnectFailed; what has been received stays readable."""
+    """A thread that waits for events when the client gives up gets ReconnectFailed; received events stay readable."""
     client = make(reconnect_attempts=1)
     client.connect(PATIENCE)
 
@@ -534,7 +534,7 @@ def test_giving_up_ends_what_waits(back: EventBusProxy, make: Make, wait: Callab
 
 
 def test_what_was_received_stays_readable(back: EventBusProxy, make: Make) -> None:
-    """What was received before the client gave up can be read; after the last event it is ReconnectFailed."""
+    """Events received before the client gave up can be read; after the last one it is ReconnectFailed."""
     client = make(reconnect_attempts=1)
     client.connect(PATIENCE)
     recorder = record(client)
@@ -601,7 +601,7 @@ def test_closing_while_events_are_held(back: EventBusProxy, make: Make, linger: 
 
 
 def test_a_proxy_that_is_back_before_the_linger_ends(back: EventBusProxy, bus: Bus, make: Make) -> None:
-    """What is held when close() is called still arrives if the proxy comes back within the linger."""
+    """Events held when close() is called still arrive if the proxy comes back within the linger."""
     client = make(linger=PATIENCE, close_timeout=2 * PATIENCE)
     client.connect(PATIENCE)
     recorder = record(bus)

@@ -1,4 +1,4 @@
-"""`Subscriber`: what it receives, and what becomes of that when its socket is made anew."""
+"""`Subscriber`: the messages that it receives, also when its socket is made anew."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
@@ -59,7 +59,7 @@ def subscriber(context: Context, peer: Peer) -> Iterator[Subscriber]:
 
 
 def read(subscriber: Subscriber, count: int) -> list[int]:
-    """Receive until there are so many messages."""
+    """Receive until there are this many messages."""
     values: list[int] = []
 
     def enough() -> bool:

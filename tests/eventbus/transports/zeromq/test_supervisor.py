@@ -228,7 +228,7 @@ def test_a_failing_supervised_leaves_the_others_alone(
 
 
 def test_a_supervised_may_forget_itself(supervisor: ConnectionSupervisor) -> None:
-    """From inside `supervise` a supervised may leave, and watch another one: the thread goes on with that."""
+    """A supervised may leave in its `supervise`, and watch another one: the thread goes on with that."""
     other = Supervised()
 
     class Leaving(Supervised):

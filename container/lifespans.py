@@ -114,7 +114,7 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
         _running.pop(root_of(self._container), None)
 
     async def _settle(self) -> None:
-        """After a failed start, wait for resources that are still starting: only a started one can be stopped."""
+        """Wait after a failed start for resources that are still starting: only a started one can be stopped."""
         resources = [*others(self._container), *last_resources(self._container)]
         starting = [resource() for resource in resources if resource.initialized]
         await asyncio.gather(*(one for one in starting if inspect.isawaitable(one)), return_exceptions=True)

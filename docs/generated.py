@@ -1,30 +1,36 @@
-"""What mkdocs writes into pages of the reference when it builds the site: the settings and the command line."""
+"""A Markdown extension that writes generated parts into pages of the reference: the settings and the command line."""
 
-import io
-import os
-import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout, suppress
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
-from unittest.mock import patch
 
-from pydantic_settings import CliApp
+from markdown import Extension, Markdown
+from markdown.preprocessors import Preprocessor
 
-from eventbus.cli.commands import CommandLine
+from eventbus.cli.arguments import usage
+from eventbus.cli.help import described, overview
+from eventbus.cli.spec import COMMANDS, SWITCH
+from eventbus.cli.terminal import Paint
 from eventbus.settings import EventBusSettings
 
 type Schema = Mapping[str, Any]  # part of a JSON schema
 
-_ENTRY = re.compile(r"^  (?P<names>-\S.*?|\w+)(?:\s{2,}(?P<text>\S.*))?$")
-_NO_DEFAULT = re.compile(r" \(default: (?:None|null|\[\]|)\)$")
+
+def makeExtension(**_: object) -> Extension:  # noqa: N802 # the name that Markdown looks for
+    """Return the extension, for Markdown."""
+    return Generated()
 
 
-def on_page_markdown(markdown: str, **_: object) -> str:
-    """Put what is generated in place of its mark."""
-    for mark, generate in GENERATED.items():
-        if mark in markdown:
-            markdown = markdown.replace(mark, generate())
-    return markdown
+class Generated(Extension):
+    """Puts what is generated in place of its mark."""
+
+    def extendMarkdown(self, md: Markdown) -> None:  # noqa: N802 # as Markdown calls it
+        """Run before everything that reads the text."""
+        md.preprocessors.register(_Marks(md), "generated", 1_000)
+
+
+class _Marks(Preprocessor):
+    def run(self, lines: list[str]) -> list[str]:
+        return [part for line in lines for part in (GENERATED[line]().split("\n") if line in GENERATED else [line])]
 
 
 def settings_table() -> str:
@@ -46,18 +52,20 @@ def settings_table() -> str:
 
 
 def commands() -> str:
-    """What ``eventbus --help`` says, then the help of each command without the flags that are settings."""
-    parts = [f"```text\n{_help().strip()}\n```"]
-    of_settings = set(_entries(_help("settings")))  # a command that has no flags of its own
-    for name in CommandLine.model_fields:
-        text = _help(name)
-        about = text.split("\n\n")[1]
-        entries = list(_entries(text))
-        own = [(f"`{names}`", _escaped(meaning)) for names, meaning in entries if (names, meaning) not in of_settings]
-        parts.append(f"## `eventbus {name}`\n\n{_escaped(about)}")
-        if own:
-            parts.append(_table(("argument", "meaning"), own))
-        if not of_settings.isdisjoint(entries):
+    """What ``eventbus --help`` says, then each command without the flags that are settings."""
+    parts = [f"```text\n{overview(Paint(False), 100)}\n```"]
+    for command in COMMANDS:
+        parts.append(f"## `eventbus {command.name}`\n\n`{usage(command)}`\n\n{_escaped(command.about)}")
+        rows = [(f"`{each.name}{' ...' if each.many else ''}`", _escaped(each.meaning)) for each in command.arguments]
+        rows += [
+            (f"`{flag.name}`" if flag.kind == SWITCH else f"`{flag.name} {_escaped(flag.value)}`", _escaped(described(flag)))
+            for flag in command.flags
+        ]
+        if rows:
+            parts.append(_table(("argument or flag", "meaning"), rows))
+        if command.example:
+            parts.append(f"For example, `{command.example}`.")
+        if command.has_settings:
             parts.append("Every [setting](settings.md) is a flag, too.")
     return "\n\n".join(parts)
 
@@ -118,25 +126,6 @@ def _range(part: Schema) -> str:
     if "exclusiveMaximum" in part:
         return f"{least}, < {part['exclusiveMaximum']:,}"
     return f"{least}, ≤ {part['maximum']:,}" if "maximum" in part else least
-
-
-def _help(*command: str) -> str:
-    """What ``--help`` prints, each entry on a line, or on two."""
-    output = io.StringIO()
-    with patch.dict(os.environ, COLUMNS="1000" if command else "100"), redirect_stdout(output), suppress(SystemExit):
-        CliApp.run(CommandLine, cli_args=[*command, "--help"])
-    return output.getvalue()
-
-
-def _entries(text: str) -> Iterator[tuple[str, str]]:
-    """The arguments and flags of a help with what they mean, but for ``--help``."""
-    lines = iter(text.splitlines())
-    for line in lines:
-        if found := _ENTRY.match(line):
-            meaning = found["text"] or next(lines).strip()
-            names = ", ".join(re.findall(r"--?[\w.-]+", found["names"])) or found["names"]
-            if "--help" not in names:
-                yield names, _NO_DEFAULT.sub("", meaning)
 
 
 def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:

@@ -22,7 +22,7 @@ ROUNDS = 30  # dependency_injector's order is random
 
 
 class Boom(Exception):
-    """What goes wrong on purpose."""
+    """An error raised on purpose."""
 
 
 def say(app: Any, value: float) -> None:
@@ -312,7 +312,7 @@ def test_an_async_stop_that_fails_goes_on(at_proxy: EventBusProxy) -> None:
 
 
 def test_the_error_of_the_block_comes_through(at_proxy: EventBusProxy) -> None:
-    """What the service's own code raises ends the block unchanged, after everything has stopped."""
+    """An exception of the service's own code ends the block unchanged, after everything has stopped."""
     boom = Boom("in the block")
     with leaving_nothing(), pytest.raises(Boom) as caught, lifespan(App()):
         raise boom
@@ -371,7 +371,7 @@ def test_a_container_that_runs_is_refused(at_proxy: EventBusProxy) -> None:
 
 @pytest.mark.process
 def test_a_running_container_is_refused_async(at_proxy: EventBusProxy) -> None:
-    """The same in `async with`; in a forked child the error says who has started it."""
+    """The same in `async with`; in a forked child the error names the process that has started it."""
     app = App()
 
     def in_child(queue: "multiprocessing.queues.SimpleQueue[str]") -> None:

@@ -1,0 +1,202 @@
+"""Answering: sends what a handler returns, or that it has failed, to the asker."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
+from typing import Any
+
+from eventbus._base.log import Log
+from eventbus.ask.replies import encode_answer, failure_headers
+from eventbus.errors import EventBusError, InvalidEvent
+from eventbus.events import BaseEvent
+from eventbus.handle.current import current_headers
+from eventbus.handle.middleware import Delivery, Emission, HandleNext, HandleNextAsync, Middleware
+from eventbus.handle.wrapped import WrappedHandler
+from eventbus.observe.hooks import Hooks
+from eventbus.observe.stats import DropReason
+from eventbus.transports.contract import KnowsSubscribers, Transport
+from eventbus.wire.first_frame import with_headers
+from eventbus.wire.headers import encode_headers
+from eventbus.wire.requests import CORRELATION_ID, MORE, Request
+
+_NULL = b" null"  # the payload of an answer that is an error
+_CHECK_S = 1.0  # at most, to make sure that the asker has gone
+
+
+class Answerer:
+    """Sends answers over a transport. Any thread may use it.
+
+    Args:
+        transport: an open one.
+        shrink: checks the size of a payload, and compresses it if that makes it smaller.
+    """
+
+    def __init__(
+        self, transport: Transport, shrink: Callable[[bytes, bytes], bytes] = lambda topic, payload: payload
+    ) -> None:
+        self._transport = transport
+        self._subscribers = transport if isinstance(transport, KnowsSubscribers) else None
+        self._shrink = shrink
+
+    def answer(
+        self, request: Request, payload: bytes, headers: Mapping[str, str] | None = None, *, more: bool = False
+    ) -> None:
+        """Send an answer, or one message of several.
+
+        Args:
+            request: what is answered; ``Request.of(headers)`` finds it in the headers of a message.
+            payload: begins with ``{``, or with a space and any JSON; see `encode_answer`.
+            headers: more headers.
+            more: whether more messages of this answer follow.
+
+        Raises:
+            EventTooLarge: the payload is larger than allowed; nothing was sent.
+            NotConnected, SendBufferFull: as `Transport.send`.
+        """
+        # The proxy has passed the asker's subscription on before it got the request. But that came over another connection:
+        # our socket may not have been told yet, and would drop the answer.
+        if self._subscribers is not None and self._subscribers.has_subscriber(request.reply_to, _CHECK_S) is False:
+            self._transport.drops.add(DropReason.UNWANTED_ANSWER)
+            return
+        all_headers = {CORRELATION_ID: request.correlation_id, **(headers or {})}
+        if more:
+            all_headers[MORE] = "true"
+        payload = self._shrink(request.reply_to, payload)
+        self._transport.send(with_headers(request.reply_to, encode_headers(all_headers)), payload)
+
+    def fail(self, request: Request, error: BaseException) -> None:
+        """Answer that the handler has failed. Raises as `answer`."""
+        self.answer(request, _NULL, failure_headers(error))
+
+
+class _Outcome:
+    """What the handler of a request has returned or raised, whatever middleware makes of it."""
+
+    __slots__ = ("error", "returned", "value")
+
+    def __init__(self) -> None:
+        self.returned = False
+        self.value: object = None
+        self.error: BaseException | None = None
+
+
+_outcome: ContextVar[_Outcome | None] = ContextVar("eventbus_outcome", default=None)
+
+
+class _Recorder(Middleware):
+    """The innermost middleware around a handler that answers: it keeps the outcome of the last attempt."""
+
+    def handle(self, delivery: Delivery, call_next: HandleNext) -> object:
+        """Keep the outcome."""
+        outcome = _outcome.get()
+        if outcome is None:  # no request
+            return call_next(delivery)
+        try:
+            outcome.value = call_next(delivery)
+        except BaseException as error:
+            outcome.error = error
+            raise
+        outcome.returned = True
+        return outcome.value
+
+    async def handle_async(self, delivery: Delivery, call_next: HandleNextAsync) -> object:
+        """Keep the outcome."""
+        outcome = _outcome.get()
+        if outcome is None:
+            return await call_next(delivery)
+        try:
+            outcome.value = await call_next(delivery)
+        except BaseException as error:
+            outcome.error = error
+            raise
+        outcome.returned = True
+        return outcome.value
+
+
+_RECORDER = _Recorder()
+
+
+class AnsweringHandler(WrappedHandler):
+    """A handler of one topic that answers, with its middleware and hooks. Its method `call` is the callback to call instead.
+
+    The answer is sent when all middleware has returned: a `Retry` may let the handler succeed, a `TimeLimit` may end it. If
+    a middleware keeps the handler from being called, nothing is sent.
+
+    Args:
+        answerer: sends the answers.
+    """
+
+    answers = True
+
+    def __init__(
+        self,
+        callback: Callable[..., Any],
+        topic: str,
+        middleware: Iterable[Middleware],
+        hooks: Hooks,
+        emit: Callable[[Emission], None],
+        answerer: Answerer,
+    ) -> None:
+        super().__init__(callback, topic, (*middleware, _RECORDER), hooks, emit)
+        self._answerer = answerer
+        self._log = Log()
+
+    def call(self, event: BaseEvent[Any]) -> object:
+        """Call the handler, and answer. Returns a coroutine, which has to be awaited, if the handler is ``async``."""
+        request = Request.of(current_headers())
+        if request is None:
+            return super().call(event)
+        if self.is_async:
+            return self._call_async(event, request)
+        outcome = _Outcome()
+        token = _outcome.set(outcome)
+        try:
+            super().call(event)
+        except BaseException as error:
+            self._fail(request, error)
+            raise
+        finally:
+            _outcome.reset(token)
+        self._finish(request, outcome)
+        return None
+
+    async def _call_async(self, event: BaseEvent[Any], request: Request) -> None:
+        outcome = _Outcome()
+        token = _outcome.set(outcome)
+        try:
+            await super().call(event)  # type: ignore[misc] # a coroutine, because the handler is async
+        except BaseException as error:
+            self._fail(request, error)
+            raise
+        finally:
+            _outcome.reset(token)
+        self._finish(request, outcome)
+
+    def _finish(self, request: Request, outcome: _Outcome) -> None:
+        """Send the outcome, now that all middleware has returned."""
+        if outcome.returned:
+            try:
+                self._answerer.answer(request, self._encode(outcome.value))
+            except EventBusError as error:  # too large, for example
+                self._fail(request, error)
+                raise
+        elif outcome.error is not None:  # a middleware has taken care of it
+            self._fail(request, outcome.error)
+
+    def _encode(self, value: object) -> bytes:
+        try:
+            return encode_answer(value)
+        except Exception as error:
+            raise InvalidEvent(f"{self.name} has returned what cannot be written as JSON: {error}") from error
+
+    def _fail(self, request: Request, error: BaseException) -> None:
+        """Tell the asker, if possible. The error itself is logged as that of every handler."""
+        try:
+            self._answerer.fail(request, error)
+        except EventBusError as refusal:
+            self._log.warning(
+                "%s could not tell its asker that it has failed: %s",
+                self.name,
+                refusal,
+                handler=self.name,
+                error=type(refusal).__name__,
+            )

@@ -1,0 +1,202 @@
+"""Asking: emits events as requests, and waits for the answers, in a thread or on an event loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from eventbus._base.deadline import Deadline
+from eventbus.ask.answers import Answers
+from eventbus.ask.link import RequestLink
+from eventbus.ask.replies import Limits, Reader
+from eventbus.ask.waiting import Waiting
+from eventbus.emit.emitter import Emitter
+from eventbus.emit.topics import Topics
+from eventbus.emit.without_blocking import emit_without_blocking
+from eventbus.errors import EventBusError, InvalidAnswer, NoAnswer, NobodyAnswers, RequestFailed
+from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
+from eventbus.handle.middleware import Middleware, overrides
+from eventbus.options import ClientOptions
+from eventbus.transports.contract import Transport
+from eventbus.wire.requests import CORRELATION_ID, REPLY_TO
+
+_NOTHING = nullcontext()
+
+# What asks: an event of the service's class, or a bare type.
+type Event = BaseEvent[Any] | BaseEventType
+
+
+class Asker:
+    """Emits requests of one client, and hands their answers to the callers. Any thread may use it.
+
+    Args:
+        transport: that of the client.
+        emitter: emits requests through all middleware of the client.
+        topics: those of the client.
+        middleware: those of it that override `request` are entered around each request.
+        options: those of the client.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        emitter: Emitter,
+        topics: Topics,
+        middleware: Sequence[Middleware],
+        options: ClientOptions,
+    ) -> None:
+        self._link = RequestLink(transport, None if options.keys is None else options.keys.public_key)
+        self._emit = emitter.emit_with
+        self._topics = topics
+        self._middleware = [one for one in middleware if overrides(one, "request")]
+        self._options = options
+        self._limits = Limits(options.max_event_bytes, options.max_event_values)
+
+    def request[Reply](
+        self, event: Event, topic: BaseEventTopic, reply: type[Reply] | TypeAdapter[Reply], timeout: float
+    ) -> Reply:
+        """See `EventBusClient.request`."""
+        asked = _Asked(event, topic, self._topics.admit(topic), reply, timeout, self._limits)
+        self._link.check_anybody(asked.frame, asked.type, asked.deadline)
+        with self._around(topic):
+            return asked.first(self._ask(asked, Waiting()))
+
+    def request_all[Reply](
+        self,
+        event: Event,
+        topic: BaseEventTopic,
+        reply: type[Reply] | TypeAdapter[Reply],
+        timeout: float,
+        at_most: int | None,
+    ) -> Answers[Reply]:
+        """See `EventBusClient.request_all`."""
+        asked = _Asked(event, topic, self._topics.admit(topic), reply, timeout, self._limits)
+        try:
+            self._link.check_anybody(asked.frame, asked.type, asked.deadline)
+        except NobodyAnswers:
+            return Answers()
+        with self._around(topic):
+            return asked.all(self._ask(asked, Waiting(at_most)))
+
+    async def arequest[Reply](
+        self, event: Event, topic: BaseEventTopic, reply: type[Reply] | TypeAdapter[Reply], timeout: float
+    ) -> Reply:
+        """See `EventBusClient.arequest`."""
+        asked = _Asked(event, topic, self._topics.admit(topic), reply, timeout, self._limits)
+        await self._check_anybody(asked)
+        with self._around(topic):
+            return asked.first(await self._ask_on_loop(asked, 1))
+
+    async def arequest_all[Reply](
+        self,
+        event: Event,
+        topic: BaseEventTopic,
+        reply: type[Reply] | TypeAdapter[Reply],
+        timeout: float,
+        at_most: int | None,
+    ) -> Answers[Reply]:
+        """See `EventBusClient.arequest_all`."""
+        asked = _Asked(event, topic, self._topics.admit(topic), reply, timeout, self._limits)
+        try:
+            await self._check_anybody(asked)
+        except NobodyAnswers:
+            return Answers()
+        with self._around(topic):
+            return asked.all(await self._ask_on_loop(asked, at_most))
+
+    def close(self) -> None:
+        """Let all who wait raise NotConnected at once."""
+        self._link.close()
+
+    def _ask(self, asked: _Asked[Any], waiting: Waiting) -> Waiting:
+        inbox = self._link.inbox(asked.deadline)
+        correlation_id = inbox.expect(waiting)
+        try:
+            self._emit({REPLY_TO: inbox.name, CORRELATION_ID: correlation_id}, asked.event, asked.topic)
+            waiting.wait(asked.deadline)
+        finally:
+            inbox.forget(correlation_id)
+        return waiting
+
+    async def _ask_on_loop(self, asked: _Asked[Any], enough: int | None) -> Waiting:
+        import asyncio  # already loaded, because a loop is running
+
+        inbox = self._link.open_inbox
+        if inbox is None:
+            inbox = await asyncio.to_thread(self._link.inbox, asked.deadline)
+        loop = asyncio.get_running_loop()
+        waiting = Waiting(enough, loop)
+        assert waiting.future is not None
+        correlation_id = inbox.expect(waiting)
+        try:
+            headers = {REPLY_TO: inbox.name, CORRELATION_ID: correlation_id}
+            await emit_without_blocking(self._options, self._emit, headers, asked.event, asked.topic)
+            timer = loop.call_later(asked.deadline.left(), waiting.wake)  # costs half of what asyncio.timeout does
+            try:
+                await waiting.future
+            finally:
+                timer.cancel()
+        finally:
+            inbox.forget(correlation_id)
+        return waiting
+
+    async def _check_anybody(self, asked: _Asked[Any]) -> None:
+        self._link.ensure_open()
+        if not self._link.is_anybody_known(asked.frame):
+            import asyncio
+
+            await asyncio.to_thread(self._link.check_anybody, asked.frame, asked.type, asked.deadline)
+
+    def _around(self, topic: BaseEventTopic) -> AbstractContextManager[object]:
+        """Enter what middleware has around requests, the outermost first."""
+        if not self._middleware:
+            return _NOTHING
+        stack = ExitStack()
+        for one in self._middleware:
+            stack.enter_context(one.request(topic.value))
+        return stack
+
+
+class _Asked[Reply]:
+    """One request."""
+
+    __slots__ = ("_reader", "_timeout", "deadline", "event", "frame", "topic", "type")
+
+    def __init__(
+        self,
+        event: Event,
+        topic: BaseEventTopic,
+        frame: bytes,
+        reply: type[Reply] | TypeAdapter[Reply],
+        timeout: float,
+        limits: Limits,
+    ) -> None:
+        self.deadline = Deadline(timeout)
+        self.frame = frame
+        self.type = str(event if isinstance(event, BaseEventType) else getattr(event, "type", type(event).__name__))
+        self.event = event
+        self.topic = topic
+        self._timeout = timeout
+        self._reader = Reader(reply, topic.value, self.type, limits)
+
+    def first(self, waiting: Waiting) -> Reply:
+        """Return the value of the first answer, or raise why there is none."""
+        if not waiting.answers:
+            waiting.raise_failure()
+            raise NoAnswer(self.topic.value, self.type, self._timeout)
+        return self._reader.read(waiting.answers[0])
+
+    def all(self, waiting: Waiting) -> Answers[Reply]:
+        """Return the values of all answers, or raise why none can come."""
+        waiting.raise_failure()
+        values: list[Reply] = []
+        failures: list[EventBusError] = []
+        for answer in waiting.answers:
+            try:
+                values.append(self._reader.read(answer))
+            except (RequestFailed, InvalidAnswer) as error:
+                failures.append(error)
+        return Answers(values, failures)

@@ -1,0 +1,55 @@
+"""Finds the container that ``module:name`` names, as uvicorn finds an application: the current folder is on the path."""
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING
+
+from eventbus.errors import InvalidSettings
+
+if TYPE_CHECKING:
+    from dependency_injector.containers import Container
+
+
+def load(name: str) -> "Container":
+    """Return the container of this name; of a class, or of a function without arguments, what it returns.
+
+    What the module itself raises when it is imported is not caught, because its traceback tells where.
+
+    Raises:
+        InvalidSettings: there is no such module or name, or it is no container.
+    """
+    module_name, colon, attribute = name.partition(":")
+    if not colon or not module_name or not attribute:
+        raise InvalidSettings(f"{name!r} names no container: write module:name, such as app:App")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found: object = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and imports something that is not
+        raise InvalidSettings(f"there is no module {module_name!r} in {os.getcwd()}, nor on Python's path") from None
+    for step in attribute.split("."):
+        try:
+            found = getattr(found, step)
+        except AttributeError:
+            raise InvalidSettings(_no_name(name, module_name, found)) from None
+    return _container(found, name)
+
+
+def _container(found: object, name: str) -> "Container":
+    from eventbus.container.description import is_container  # late, because it imports much
+
+    made = found() if callable(found) and not is_container(found) else found
+    if not is_container(made):
+        raise InvalidSettings(f"{name} is no container: it is {type(found).__name__} {found!r}")
+    return made
+
+
+def _no_name(name: str, module_name: str, module: object) -> str:
+    from eventbus.container.description import is_container_class
+
+    containers = [each for each, value in vars(module).items() if is_container_class(value)]
+    known = f": did you mean {module_name}:{containers[0]}?" if containers else ""
+    return f"there is no {name}{known}"

@@ -1,0 +1,56 @@
+"""``eventbus request``: an event that asks, and the answer to it."""
+
+import json
+
+from pydantic_core import from_json
+
+from eventbus.ask.link import RequestLink
+from eventbus.ask.replies import Limits, json_of
+from eventbus.ask.waiting import Answer
+from eventbus.cli.connection import transport_for
+from eventbus.cli.emit import message_of
+from eventbus.errors import RequestFailed
+from eventbus.settings import EventBusSettings
+from eventbus.wire.compression import Compressor
+
+
+def request(settings: EventBusSettings, topic: str, text: str, *, timeout: float, everybody: bool) -> None:
+    """Connect, send the event, and print the answer as JSON; or each answer in a line, if everybody is asked.
+
+    Args:
+        settings: the settings of the command.
+        topic: the topic's value.
+        text: the event as a JSON object; ``-`` reads it from standard input.
+        timeout: how many seconds to wait.
+        everybody: whether to wait for all answers, rather than for the first.
+
+    Raises:
+        InvalidTopic, InvalidSettings, EventTooLarge, TooManyValues, ProxyUnreachable, HandshakeFailed: as `eventbus emit`.
+        NobodyAnswers, NoAnswer, RequestFailed, InvalidAnswer: as `EventBusClient.request`.
+    """
+    frame, payload = message_of(settings, "request", topic, text)
+    event_type = str(from_json(payload)["type"])
+    payload = Compressor(settings.compression, settings.compression_threshold).shrink(payload)
+    options = settings.client_options()
+    limits = Limits(settings.max_event_bytes, settings.max_event_values)
+
+    def show(answer: Answer) -> None:
+        print(json.dumps(from_json(json_of(answer, topic, event_type, limits)), ensure_ascii=False))
+
+    with transport_for(settings) as transport:
+        transport.open(settings.connect_timeout)
+        link = RequestLink(transport, None if options.keys is None else options.keys.public_key)
+        try:
+            if not everybody:
+                show(link.ask(frame, event_type, payload, timeout))
+                return
+            failures: list[RequestFailed] = []
+            for answer in link.ask_all(frame, event_type, payload, timeout):
+                try:
+                    show(answer)
+                except RequestFailed as error:
+                    failures.append(error)
+            if failures:
+                raise failures[0]
+        finally:
+            link.close()

@@ -1,0 +1,497 @@
+"""Handlers that fit: event classes, several calls at once, filters, middleware of their own."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from enum import auto
+from threading import Event, RLock
+from typing import Any, Literal, assert_type
+
+import pytest
+
+from eventbus import (
+    BaseEvent,
+    BaseEventTopic,
+    BaseEventType,
+    DropReason,
+    EventBusClient,
+    EventBusHook,
+    InvalidHandler,
+    InvalidTopic,
+    Middleware,
+    current_headers,
+    current_topic,
+    on,
+)
+from eventbus.handle.dead_letter import DeadLetter
+from eventbus.handle.middleware import Delivery, Emission, EmitNext, HandleNext, HandleNextAsync
+from eventbus.testing import RecordingTransport
+from tests.support import PATIENCE, eventually
+
+
+class ShopType(BaseEventType):
+    paid = auto()
+    refunded = auto()
+    closed = auto()
+
+
+class ShopTopic(BaseEventTopic):
+    shop = auto()
+    other = auto()
+
+
+class ShopEvent(BaseEvent[ShopType]):
+    order: int = 0
+
+
+class Paid(ShopEvent):
+    type: Literal[ShopType.paid] = ShopType.paid
+    amount: int
+
+
+class Refunded(ShopEvent):
+    type: Literal[ShopType.refunded] = ShopType.refunded
+
+
+Bus = EventBusClient[ShopEvent, ShopType, ShopTopic]
+
+
+@pytest.fixture
+def make_bus() -> Iterator[Callable[..., Bus]]:
+    """Makes connected clients in memory, that are subscribed to `shop`, with options."""
+    with ExitStack() as stack:
+
+        def make(**options: Any) -> Bus:
+            bus = Bus(ShopEvent, topics=[ShopTopic.shop], transport=RecordingTransport(), **options)
+            bus.connect()
+            stack.callback(bus.close, 1)
+            return bus
+
+        yield make
+
+
+@pytest.fixture
+def bus(make_bus: Callable[..., Bus]) -> Bus:
+    return make_bus()
+
+
+class Meter:
+    """A handler that keeps what it has seen, and how many of its calls ran at once. Calls wait until they may go on."""
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.running = self.most = 0
+        self.begun: list[int] = []
+        self.ended: list[int] = []
+        self.topics: set[str | None] = set()
+        self.headers: list[str] = []
+        self.may_end = Event()
+
+    def enter(self, event: ShopEvent) -> None:
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+            self.begun.append(event.order)
+            self.topics.add(current_topic())
+            self.headers += current_headers().values()
+
+    def leave(self, event: ShopEvent) -> None:
+        with self.lock:
+            self.running -= 1
+            self.ended.append(event.order)
+
+    def handle(self, event: ShopEvent) -> None:
+        self.enter(event)
+        assert self.may_end.wait(PATIENCE)
+        self.leave(event)
+
+    async def handle_async(self, event: ShopEvent) -> None:
+        self.enter(event)
+        while not self.may_end.is_set():
+            await asyncio.sleep(0.001)
+        self.leave(event)
+
+
+def closed(order: int) -> ShopEvent:
+    return ShopEvent(type=ShopType.closed, order=order)
+
+
+def emit(bus: Bus, *orders: int) -> None:
+    bus.start_consumer()
+    bus.emit_events([closed(order) for order in orders], ShopTopic.shop)
+
+
+@pytest.fixture(params=["handle", "handle_async"])
+def kind(request: pytest.FixtureRequest) -> str:
+    name: str = request.param
+    return name
+
+
+# Event classes
+
+
+def test_classes_instead_of_types(bus: Bus) -> None:
+    """`@on(Paid)` is for the types of that class, and the handler gets objects of it."""
+    seen: list[ShopEvent] = []
+
+    class Till:
+        @on(Paid, topic=ShopTopic.shop)
+        def on_paid(self, event: Paid) -> None:
+            assert_type(event.amount, int)
+            seen.append(event)
+
+        @on(Refunded, ShopType.closed)  # type: ignore[call-overload,untyped-decorator] # type checkers want one kind
+        def on_others(self, event: ShopEvent) -> None:
+            seen.append(event)
+
+    bus.attach_handlers(Till())
+    bus.start_consumer()
+    events = [Paid(amount=1), Refunded(), closed(3)]
+    for event in events:
+        bus.emit_event(event, ShopTopic.shop)
+    eventually(lambda: len(seen) == 3)
+    assert seen == events
+    assert [type(event) for event in seen] == [Paid, Refunded, ShopEvent]
+
+
+def test_checkers_know_the_class() -> None:
+    """The handler of another class, and an option that does not fit, are errors for type checkers."""
+
+    class Till:
+        @on(Paid, key=lambda event: event.amount, concurrency=2)
+        def right(self, event: Paid) -> int:
+            return event.amount
+
+        @on(Paid, Refunded, where=lambda event: event.order > 0)
+        def both(self, event: Paid | Refunded) -> None: ...
+
+        @on(Paid)  # type: ignore[arg-type] # it gets a Paid
+        def wrong(self, event: Refunded) -> None: ...
+
+        @on(Refunded, where=lambda event: event.amount > 0)  # type: ignore[attr-defined] # it has none
+        def none(self, event: Refunded) -> None: ...
+
+    @on(Paid)
+    def function(event: Paid) -> None: ...
+
+    assert_type(Till().right(Paid(amount=3)), int)
+    function(Paid(amount=1))
+    with pytest.raises(InvalidHandler, match="takes `event: Refunded`, but gets events of class Paid"):
+        Bus(ShopEvent, transport=RecordingTransport()).attach_handlers(Till())
+
+
+def test_a_handler_of_a_generic_class(bus: Bus) -> None:
+    """A handler may be annotated with a generic base of its events."""
+
+    class Till:
+        @on(ShopType.paid)
+        def on_paid(self, event: BaseEvent[Any]) -> None: ...
+
+    bus.attach_handlers(Till())
+
+
+def test_a_class_that_does_not_say_its_types() -> None:
+    """A class of any type names no types."""
+
+    class Anything(BaseEvent[Any]):
+        pass
+
+    with pytest.raises(InvalidHandler, match=r"@on\(Anything\): the class does not say which types its events have"):
+        on(Anything)
+
+
+def test_a_class_that_shares_its_type(bus: Bus) -> None:
+    """A handler of one class is refused where events of its type may be of another."""
+
+    class Old(BaseEvent[ShopType]):
+        type: Literal[ShopType.paid] = ShopType.paid
+
+    class Till:
+        @on(Old)
+        def on_old(self, event: Old) -> None: ...
+
+    with pytest.raises(InvalidHandler):
+        bus.attach_handlers(Till())
+    both: EventBusClient[Any, ShopType, ShopTopic] = EventBusClient(Old | Paid, transport=RecordingTransport())
+    with pytest.raises(InvalidHandler, match=r"is for events of class Old, but on this bus .* may be a Paid"):
+        both.attach_handlers(Till())
+
+
+# Several at once
+
+
+def test_so_many_run_at_once(bus: Bus, kind: str) -> None:
+    """With `concurrency=3` three calls run at once, threads or coroutines, and the others after them."""
+    meter = Meter()
+    bus.attach_callback(ShopType.closed, getattr(meter, kind), concurrency=3)
+    emit(bus, *range(10))
+    eventually(lambda: meter.running == 3)
+    assert bus.stats().handled == 0
+    meter.may_end.set()
+    eventually(lambda: bus.stats().handled == 10)
+    assert meter.most == 3
+    assert sorted(meter.ended) == list(range(10))
+    assert meter.topics == {"shop"}
+
+
+def test_events_of_one_key_stay_in_order(bus: Bus, kind: str) -> None:
+    """Events with the same key are handled one after the other; those behind a slow one of another key are not held up."""
+    meter = Meter()
+    bus.attach_callback(ShopType.closed, getattr(meter, kind), concurrency=8, key=lambda event: event.order % 4)
+    emit(bus, *range(40))
+    eventually(lambda: meter.running == 4)
+    assert sorted(meter.begun) == [0, 1, 2, 3]
+    meter.may_end.set()
+    eventually(lambda: bus.stats().handled == 40)
+    assert meter.most == 4
+    for key in range(4):
+        assert [order for order in meter.ended if order % 4 == key] == list(range(key, 40, 4))
+
+
+def test_types_and_topics_of_one_mark_share_the_limit(bus: Bus, kind: str) -> None:
+    """The limit is that of the handler, whatever the type and topic of its events."""
+    meter = Meter()
+
+    class Till:
+        @on(ShopType.closed, ShopType.paid, concurrency=2)
+        def handle(self, event: ShopEvent) -> None:
+            meter.handle(event)
+
+    class AsyncTill:
+        @on(ShopType.closed, ShopType.paid, concurrency=2)
+        async def handle(self, event: ShopEvent) -> None:
+            await meter.handle_async(event)
+
+    bus.subscribe(ShopTopic.other)
+    bus.attach_handlers(Till() if kind == "handle" else AsyncTill())
+    bus.start_consumer()
+    for topic in ShopTopic:
+        for event in (Paid(amount=1), closed(1)):
+            bus.emit_event(event, topic)
+    eventually(lambda: meter.running == 2)
+    meter.may_end.set()
+    eventually(lambda: bus.stats().handled == 4)
+    assert meter.most == 2
+    assert meter.topics == {"shop", "other"}
+
+
+def test_errors_are_those_of_the_handler(make_bus: Callable[..., Bus], kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What a call raises is logged and counted, hooks get it, and its key goes on."""
+    failures: list[tuple[str, str]] = []
+
+    class Hook(EventBusHook):
+        def handler_failed(self, topic: str, event: object, handler: str, duration: float, error: BaseException) -> None:
+            failures.append((handler.rpartition(".")[2], type(error).__name__))
+
+    def fail(event: ShopEvent) -> None:
+        if event.order % 2:
+            raise SystemExit(event.order)
+
+    async def fail_async(event: ShopEvent) -> None:
+        await asyncio.sleep(0)
+        fail(event)
+
+    bus = make_bus(hooks=[Hook()])
+    callback = fail if kind == "handle" else fail_async
+    bus.attach_callback(ShopType.closed, callback, concurrency=2, key=lambda event: "all")
+    emit(bus, 1, 2, 3)
+    eventually(lambda: (bus.stats().handled, bus.stats().handler_errors) == (1, 2))
+    eventually(lambda: len(failures) == 2)
+    assert failures == [(callback.__name__, "SystemExit" if kind == "handle" else "RuntimeError")] * 2
+    eventually(lambda: caplog.text.count(f"{callback.__qualname__} failed on ShopEvent(") == 2)
+
+
+def test_headers_come_along(make_bus: Callable[..., Bus], kind: str) -> None:
+    """A call in another thread, or in a task, knows the headers of its event."""
+
+    class Heading(Middleware):
+        def emit(self, emission: Emission, call_next: EmitNext) -> None:
+            call_next(Emission(emission.events, emission.topic, {"h": str(emission.events[0])}, emission.packed))
+
+    meter = Meter()
+    meter.may_end.set()
+    bus = make_bus(middleware=[Heading()])
+    bus.attach_callback(ShopType.closed, getattr(meter, kind), concurrency=4)
+    bus.start_consumer()
+    for order in range(20):
+        bus.emit_event(closed(order), ShopTopic.shop)
+    eventually(lambda: bus.stats().handled == 20)
+    assert len(set(meter.headers)) == 20
+
+
+def test_stopping_waits_for_all(bus: Bus, kind: str) -> None:
+    """stop_consumer() waits for calls that run and for those that wait; then everything works again."""
+    meter = Meter()
+    bus.attach_callback(ShopType.closed, getattr(meter, kind), concurrency=2)
+    for start in (0, 20):
+        emit(bus, *range(start, start + 20))
+        eventually(lambda: meter.running == 2)
+        threading.Timer(0.05, meter.may_end.set).start()
+        bus.stop_consumer(PATIENCE)
+        assert sorted(meter.ended) == list(range(start + 20))
+        meter.may_end.clear()
+    assert not [thread for thread in threading.enumerate() if thread.name == "eventbus-handler"]
+
+
+def test_what_does_not_end_in_time_is_dropped(bus: Bus, kind: str) -> None:
+    """After the timeout, calls that have not begun are dropped and counted."""
+    meter = Meter()
+    bus.attach_callback(ShopType.closed, getattr(meter, kind), concurrency=2)
+    emit(bus, *range(20))
+    eventually(lambda: meter.running == 2 and bus.stats().received == 20)
+    bus.stop_consumer(0.2)
+    assert bus.stats().drops == {DropReason.STOPPED: 18}
+    assert len(meter.begun) == 2
+    meter.may_end.set()
+
+
+def test_closing_from_inside(bus: Bus, kind: str) -> None:
+    """A call may close the client: it is not waited for."""
+    ended = Event()
+
+    def close(event: ShopEvent) -> None:
+        bus.close(PATIENCE)
+        ended.set()
+
+    async def close_async(event: ShopEvent) -> None:
+        close(event)
+
+    bus.attach_callback(ShopType.closed, close if kind == "handle" else close_async, concurrency=2)
+    emit(bus, 1)
+    assert ended.wait(PATIENCE / 2)
+
+
+def test_too_many_wait_and_hold_the_consumer() -> None:
+    """A thousand calls may wait; then the consumer waits, and goes on when there is room."""
+    meter = Meter()
+    with Bus(ShopEvent, topics=[ShopTopic.shop], transport=RecordingTransport()) as bus:
+        bus.attach_callback(ShopType.closed, meter.handle, concurrency=1)
+        emit(bus, *range(1_100))
+        eventually(lambda: bus.health(0.0).live is False)
+        meter.may_end.set()
+        eventually(lambda: bus.stats().handled == 1_100)
+        assert meter.ended == list(range(1_100))
+
+
+# Filters, middleware
+
+
+def test_a_handler_is_called_where_it_is_wanted(bus: Bus, kind: str) -> None:
+    """`where` decides, before the call is counted or waits for its turn."""
+    meter = Meter()
+    meter.may_end.set()
+    bus.attach_callback(ShopType.closed, getattr(meter, kind), where=lambda event: event.order % 2)
+    bus.attach_callback(ShopType.closed, getattr(meter, kind), where=lambda event: event.order == 2, concurrency=2)
+    emit(bus, *range(6))
+    eventually(lambda: bus.stats().handled == 4)
+    assert sorted(meter.ended) == [1, 2, 3, 5]
+
+
+def test_a_filter_that_fails(bus: Bus) -> None:
+    """What `where` or `key` raises counts as the handler's error."""
+    meter = Meter()
+    meter.may_end.set()
+    bus.attach_callback(ShopType.closed, meter.handle, where=lambda event: 1 / event.order)
+    bus.attach_callback(ShopType.closed, meter.handle, concurrency=2, key=lambda event: [event])  # cannot be hashed
+    emit(bus, 0, 1)
+    eventually(lambda: (bus.stats().handled, bus.stats().handler_errors) == (1, 3))
+
+
+class Noting(Middleware):
+    """Notes that it was entered."""
+
+    def __init__(self, name: str, notes: list[str]) -> None:
+        self.name = name
+        self.notes = notes
+
+    def handle(self, delivery: Delivery, call_next: HandleNext) -> object:
+        self.notes.append(self.name)
+        return call_next(delivery)
+
+    async def handle_async(self, delivery: Delivery, call_next: HandleNextAsync) -> object:
+        self.notes.append(self.name)
+        return await call_next(delivery)
+
+
+def test_middleware_around_one_handler(make_bus: Callable[..., Bus], kind: str) -> None:
+    """It is called inside of the client's, around its handler only."""
+    notes: list[str] = []
+    meter = Meter()
+    meter.may_end.set()
+    bus = make_bus(middleware=[Noting("client", notes)])
+    handler = getattr(meter, kind)
+    bus.attach_callback(ShopType.closed, handler, middleware=[Noting("outer", notes), Noting("inner", notes)])
+    bus.attach_callback(ShopType.refunded, handler)
+    bus.start_consumer()
+    bus.emit_event(closed(1), ShopTopic.shop)
+    eventually(lambda: bus.stats().handled == 1)
+    bus.emit_event(Refunded(), ShopTopic.shop)
+    eventually(lambda: bus.stats().handled == 2)
+    assert notes == ["client", "outer", "inner", "client"]
+
+
+def test_middleware_is_checked(bus: Bus) -> None:
+    """A topic that is not of this bus, and a middleware that would be skipped, are refused when the handler is attached."""
+
+    class Elsewhere(BaseEventTopic):
+        dead = auto()
+
+    class OnlySync(Middleware):
+        def handle(self, delivery: Delivery, call_next: HandleNext) -> object:
+            return call_next(delivery)
+
+    meter = Meter()
+    with pytest.raises(InvalidTopic):
+        bus.attach_callback(ShopType.closed, meter.handle, middleware=[DeadLetter(Elsewhere.dead)])
+    with pytest.raises(InvalidHandler, match=r"the middleware .*OnlySync has only `handle`"):
+        bus.attach_callback(ShopType.closed, meter.handle_async, middleware=[OnlySync()])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"concurrency": 0},
+        {"concurrency": "8"},
+        {"key": len},
+        {"key": "order", "concurrency": 2},
+        {"where": True},
+        {"middleware": [Middleware]},
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
+    """They are refused where they stand."""
+    with pytest.raises(InvalidHandler):
+        on(ShopType.paid, **options)
+
+
+# What handlers return
+
+
+def test_a_result_that_nobody_gets(bus: Bus) -> None:
+    """A handler that says it returns an event is refused: nobody gets it. `@answers` may."""
+
+    def reply(event: ShopEvent) -> Paid | None:
+        return None
+
+    with pytest.raises(InvalidHandler, match=r"reply returns Paid, which nobody gets: emit it, or mark .* with @answers"):
+        bus.attach_callback(ShopType.closed, reply)
+    bus.attach_callback(ShopType.closed, reply, answers=True)
+
+
+def test_a_result_without_an_annotation(bus: Bus, kind: str, caplog: pytest.LogCaptureFixture) -> None:
+    """One that returns an event and does not say so is warned of, once."""
+
+    def reply(event: ShopEvent) -> Any:
+        return event
+
+    async def reply_async(event: ShopEvent) -> Any:
+        return event
+
+    bus.attach_callback(ShopType.closed, reply if kind == "handle" else reply_async)
+    bus.attach_callback(ShopType.closed, reply if kind == "handle" else reply_async, concurrency=2)
+    emit(bus, 1, 2, 3)
+    eventually(lambda: bus.stats().handled == 6)
+    bus.stop_consumer()
+    assert caplog.text.count("returns ShopEvent, which nobody gets") == 1
