@@ -76,6 +76,7 @@ if TYPE_CHECKING:
     from eventbus.options import ClientOptions, ProxyOptions
     from eventbus.policies import (
         Compression,
+        Packing,
         ReceivePolicy,
         SendPolicy,
         Start,
@@ -131,6 +132,7 @@ __all__ = [
     "NobodyAnswers",
     "NotConnected",
     "NotEncrypted",
+    "Packing",
     "PermissionDenied",
     "ProxyHealth",
     "ProxyOptions",
@@ -234,6 +236,7 @@ _HOMES = {
     "eventbus.options": ("ClientOptions", "ProxyOptions"),
     "eventbus.policies": (
         "Compression",
+        "Packing",
         "ReceivePolicy",
         "SendPolicy",
         "Start",
