@@ -23,7 +23,7 @@ from eventbus.policies import Packing
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.consumer import Consumer
 from eventbus.receive.dispatcher import Callback, Dispatcher
-from eventbus.transports.contract import Transport
+from eventbus.transports.contract import KeepsHistory, Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
 
@@ -219,6 +219,10 @@ class Assembly[EventClass: BaseEvent[Any]]:
             max_event_values=options.max_event_values,
             name=self._name,
         )
+        if options.repair_timeout and not isinstance(self.transport, KeepsHistory):
+            self.consumer.repair_with(
+                lambda query, timeout: self.history.read(query, timeout=timeout), options.repair_timeout
+            )
         self.emitter = Emitter(
             self.codec,
             self.transport,

@@ -170,6 +170,10 @@ class EventBusSettings(BaseSettings):
         default=_CLIENT.start,
         description="where subscriptions begin: new, last, all, a time, or how long ago (10m), by historian or JetStream",
     )
+    repair_timeout: Seconds = Field(
+        default=_CLIENT.repair_timeout,
+        description="seconds that handlers may wait while missing events are had from a historian; 0: these are lost",
+    )
     history: NonNegativeInt = Field(
         default=_PROXY.history, description="messages of each topic that the proxy keeps for those who come late; 0: none"
     )

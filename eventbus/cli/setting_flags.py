@@ -252,6 +252,13 @@ SETTINGS: tuple[Flag, ...] = (
         setting=True,
     ),
     Flag(
+        name="--repair-timeout",
+        meaning="seconds that handlers may wait while missing events are had from a historian; 0: these are lost",
+        takes="SECONDS",
+        default="2",
+        setting=True,
+    ),
+    Flag(
         name="--history",
         meaning="messages of each topic that the proxy keeps for those who come late; 0: none",
         takes="N",

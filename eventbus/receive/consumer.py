@@ -18,6 +18,7 @@ from eventbus.observe.stats import Counters
 from eventbus.receive.beginning import Beginnings
 from eventbus.receive.confirmation import Confirmation
 from eventbus.receive.dispatcher import Dispatcher, Route
+from eventbus.receive.repair import Ask, Repairer
 from eventbus.receive.report import ConsumerReport
 from eventbus.receive.stall_detector import Progress, StallDetector
 from eventbus.receive.unpacking import Unpacker
@@ -187,6 +188,10 @@ class Consumer[EventClass: BaseEvent[Any]]:
             self._report.malformed(malformed)
         self._busy = None
         return True
+
+    def repair_with(self, ask: Ask, timeout: float) -> None:
+        """Have events that are missing fetched from a historian, from now on."""
+        self._unpacker.repair_with(Repairer(ask, self._report.repaired, timeout, self._transport.endpoints))
 
     def begin_with(self, beginnings: Beginnings) -> None:
         """Let some topics begin with what was stored, from the next batch on. Any thread may call it, again at any time."""

@@ -47,6 +47,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "metrics": ("prometheus", Metrics.PROMETHEUS),
     "metrics_timed": ("0.25", 0.25),
     "start": ("last", "last"),
+    "repair_timeout": ("0.5", 0.5),
     "history": ("100", 100),
     "history_bytes": ("2MiB", 2 * 1_048_576),
     "history_age": ("60", 60.0),
