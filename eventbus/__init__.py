@@ -23,6 +23,8 @@ if TYPE_CHECKING:
         GroupDiffers,
         HandlerTimeout,
         HandshakeFailed,
+        HistorianMissing,
+        HistoryDamaged,
         InvalidAnswer,
         InvalidEvent,
         InvalidHandler,
@@ -54,19 +56,30 @@ if TYPE_CHECKING:
         WrongServerKey,
     )
     from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
-    from eventbus.handle.current import current_headers, current_topic
+    from eventbus.handle.current import (
+        CurrentDelivery,
+        current_delivery,
+        current_headers,
+        current_topic,
+    )
     from eventbus.handle.dead_letter import DeadLetter
     from eventbus.handle.marks import answers, every, on
     from eventbus.handle.middleware import Delivery, Emission, Middleware
     from eventbus.handle.retry import Retry
     from eventbus.handle.time_limit import TimeLimit
+    from eventbus.history.historian import EventBusHistorian
     from eventbus.keys import ClientKeys
     from eventbus.observe.health import EventBusHealth
     from eventbus.observe.hooks import EventBusHook
     from eventbus.observe.state import ClientState, StateChange
     from eventbus.observe.stats import DropReason, EventBusStats
     from eventbus.options import ClientOptions, ProxyOptions
-    from eventbus.policies import Compression, ReceivePolicy, SendPolicy
+    from eventbus.policies import (
+        Compression,
+        ReceivePolicy,
+        SendPolicy,
+        Start,
+    )
     from eventbus.proxy import EventBusProxy, ProxyHealth
     from eventbus.stamped_event import StampedEvent, now_iso
     from eventbus.wire.codec import RejectReason
@@ -82,6 +95,7 @@ __all__ = [
     "ClientState",
     "Compression",
     "CompressionMissing",
+    "CurrentDelivery",
     "DeadLetter",
     "Delivery",
     "DescriptorsExhausted",
@@ -91,6 +105,7 @@ __all__ = [
     "EventBusClient",
     "EventBusError",
     "EventBusHealth",
+    "EventBusHistorian",
     "EventBusHook",
     "EventBusProxy",
     "EventBusStats",
@@ -100,6 +115,8 @@ __all__ = [
     "GroupDiffers",
     "HandlerTimeout",
     "HandshakeFailed",
+    "HistorianMissing",
+    "HistoryDamaged",
     "InvalidAnswer",
     "InvalidEvent",
     "InvalidHandler",
@@ -130,6 +147,7 @@ __all__ = [
     "ServiceFailed",
     "ServiceTimeout",
     "StampedEvent",
+    "Start",
     "StateChange",
     "StreamDiffers",
     "SwappedPorts",
@@ -140,6 +158,7 @@ __all__ = [
     "WrongCredentials",
     "WrongServerKey",
     "answers",
+    "current_delivery",
     "current_headers",
     "current_topic",
     "every",
@@ -162,6 +181,8 @@ _HOMES = {
         "GroupDiffers",
         "HandlerTimeout",
         "HandshakeFailed",
+        "HistorianMissing",
+        "HistoryDamaged",
         "InvalidAnswer",
         "InvalidEvent",
         "InvalidHandler",
@@ -193,19 +214,30 @@ _HOMES = {
         "WrongServerKey",
     ),
     "eventbus.events": ("BaseEvent", "BaseEventTopic", "BaseEventType"),
-    "eventbus.handle.current": ("current_headers", "current_topic"),
+    "eventbus.handle.current": (
+        "CurrentDelivery",
+        "current_delivery",
+        "current_headers",
+        "current_topic",
+    ),
     "eventbus.handle.dead_letter": ("DeadLetter",),
     "eventbus.handle.marks": ("answers", "every", "on"),
     "eventbus.handle.middleware": ("Delivery", "Emission", "Middleware"),
     "eventbus.handle.retry": ("Retry",),
     "eventbus.handle.time_limit": ("TimeLimit",),
+    "eventbus.history.historian": ("EventBusHistorian",),
     "eventbus.keys": ("ClientKeys",),
     "eventbus.observe.health": ("EventBusHealth",),
     "eventbus.observe.hooks": ("EventBusHook",),
     "eventbus.observe.state": ("ClientState", "StateChange"),
     "eventbus.observe.stats": ("DropReason", "EventBusStats"),
     "eventbus.options": ("ClientOptions", "ProxyOptions"),
-    "eventbus.policies": ("Compression", "ReceivePolicy", "SendPolicy"),
+    "eventbus.policies": (
+        "Compression",
+        "ReceivePolicy",
+        "SendPolicy",
+        "Start",
+    ),
     "eventbus.proxy": ("EventBusProxy", "ProxyHealth"),
     "eventbus.stamped_event": ("StampedEvent", "now_iso"),
     "eventbus.wire.codec": ("RejectReason",),

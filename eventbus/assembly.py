@@ -28,6 +28,11 @@ from eventbus.wire.compression import Compressor
 
 if TYPE_CHECKING:
     from eventbus.ask.asker import Asker
+    from eventbus.history.door import History
+    from eventbus.receive.beginning import Beginnings
+    from eventbus.wire.starts import From
+
+_HISTORY_TIMEOUT_S = 5.0  # for each portion of what a subscription begins with
 
 
 # BaseEvent[Any]: it is invariant in its type enum, which each service brings.
@@ -66,6 +71,8 @@ class Assembly[EventClass: BaseEvent[Any]]:
 
     changing: RLock
     _asker: "Asker | None"
+    _history: "History[EventClass] | None"
+    _beginnings: "Beginnings | None"
     counters: Counters
     buffer: ReceiveBuffer[EventClass]
     dispatcher: Dispatcher[EventClass]
@@ -110,6 +117,8 @@ class Assembly[EventClass: BaseEvent[Any]]:
         with self.changing:
             if self.dispatcher.unsubscribe(frame):
                 self.consumer.forget(frame)
+            if self._beginnings is not None:
+                self._beginnings.forget(frame)
             self.transport.unsubscribe(frame)
 
     def add_hook(self, hook: EventBusHook) -> None:
@@ -136,6 +145,49 @@ class Assembly[EventClass: BaseEvent[Any]]:
         """Let all who wait for answers raise NotConnected at once."""
         if self._asker is not None:
             self._asker.close()
+        if self._history is not None:
+            self._history.close()
+
+    @property
+    def history(self) -> "History[EventClass]":
+        """What reads stored events; made when it is needed first."""
+        with self.changing:
+            if self._history is None:
+                from eventbus.history.door import History
+                from eventbus.receive.report import ConsumerReport
+
+                report = ConsumerReport(self.counters, self.hooks, self.codec.name, self.transport.endpoints)
+                self._history = History(self.transport, self.codec, report, self._options)
+            return self._history
+
+    def subscribe_from(self, frame: bytes, start: "From") -> None:
+        """Subscribe to a topic as `subscribe` does, beginning with what was stored.
+
+        If it is subscribed already and its events are being received, nothing is stored for it to begin with.
+        """
+        with self.changing:
+            if frame in self.dispatcher.topics and self.consumer.thread is not None:
+                return
+            beginnings = self._beginnings
+            if beginnings is None:
+                from eventbus.receive.beginning import Beginnings
+
+                history, transport = self.history, self.transport
+                beginnings = self._beginnings = Beginnings(
+                    lambda query, topic: history.read(query, topic, timeout=_HISTORY_TIMEOUT_S),
+                    transport.subscribe,
+                    transport.unsubscribe,
+                    history.new_topic,
+                    self.consumer.handle,
+                    self.consumer.replay,
+                    transport.endpoints,
+                )
+            beginnings.register(frame, start)
+            self.consumer.begin_with(beginnings)
+            self.dispatcher.subscribe(frame)
+            self.transport.subscribe(frame)
+            beginnings.begin(frame)
+            self.transport.wake()
 
     def after_fork(self) -> None:
         """Make new locks in a forked child: threads of the parent, absent here, may have held them. Topics are kept."""
@@ -149,6 +201,8 @@ class Assembly[EventClass: BaseEvent[Any]]:
         options = self._options
         self.changing = RLock()  # reentrant, because a signal handler may subscribe while its thread does
         self._asker = None
+        self._history = None
+        self._beginnings = None
         self.counters = Counters()
         self.counters.drops.name_client(self._name)
         self.buffer = ReceiveBuffer(options.receive_buffer, options.receive_policy, self.counters.drops)

@@ -36,6 +36,8 @@ EventBusError
 ├── NoAnswer                 no answer to a request came in time              (also a TimeoutError)
 ├── RequestFailed            the handler that was to answer has failed
 ├── InvalidAnswer            an answer is not of the class that was asked for (also a ValueError)
+├── HistorianMissing         no historian on the bus answers                  (also a TimeoutError)
+├── HistoryDamaged           what a historian has answered cannot be read     (also a ValueError)
 ├── HandlerTimeout           a handler took longer than its time limit        (also a TimeoutError)
 ├── ServiceFailed            a service has failed, and is not run again
 ├── ServiceTimeout           a service did not stop in time                   (also a TimeoutError)
@@ -729,6 +731,45 @@ class InvalidAnswer(EventBusError, ValueError):
             f"the answer to {self.event_type} on {self.topic} is no {self.reply}: {self.detail}; "
             "`reply` and what the handler returns must be of the same class"
         )
+
+
+@public
+class HistorianMissing(EventBusError, TimeoutError):
+    """No historian on the bus answers, so what was emitted before cannot be had.
+
+    Attributes:
+        endpoints: where the client is connected.
+        timeout: how many seconds it has waited for an answer; 0: there is none that could answer.
+    """
+
+    def __init__(self, endpoints: str, timeout: float) -> None:
+        super().__init__()
+        self.args = endpoints, timeout
+        self.endpoints = endpoints
+        self.timeout = timeout
+
+    def __str__(self) -> str:
+        seen = f"no historian has answered within {self.timeout:g} s" if self.timeout else "there is no historian"
+        return f"{seen} at {self.endpoints}: run the proxy with EVENTBUS_HISTORY=1000, or `eventbus historian` beside it"
+
+
+@public
+class HistoryDamaged(EventBusError, ValueError):
+    """What a historian has answered cannot be read: it has another version, or another peer answers in its place.
+
+    Attributes:
+        endpoints: where the client is connected.
+        detail: what is wrong.
+    """
+
+    def __init__(self, endpoints: str, detail: str) -> None:
+        super().__init__()
+        self.args = endpoints, detail
+        self.endpoints = endpoints
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"an answer of the historian at {self.endpoints} cannot be read: {self.detail}; give both the same version"
 
 
 @public

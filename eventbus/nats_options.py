@@ -3,14 +3,16 @@
 import os
 import re
 from dataclasses import dataclass, field
-from datetime import datetime
-from enum import StrEnum
+from datetime import UTC, datetime
+from time import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from eventbus._base.addresses import bare_host, check_port
+from eventbus._base.moments import moment_of
 from eventbus._base.secret import Secret
 from eventbus.errors import InvalidSettings
+from eventbus.policies import Start
 
 NATS_URL = "nats://127.0.0.1:4222"
 _DEFAULT_PORT = 4222
@@ -21,17 +23,6 @@ _SIZE = re.compile(r"(\d+)\s*([KMGT]?)(i?)B?", re.IGNORECASE)
 _AGE = re.compile(r"(\d+)\s*([smhdw])")
 _UNITS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 _SECONDS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-
-
-class Start(StrEnum):
-    """Where a service begins that has no position in the stream yet."""
-
-    NEW = "new"
-    """With what is emitted from now on."""
-    ALL = "all"
-    """With the oldest event that the stream has."""
-    LAST = "last"
-    """With the newest event of each topic."""
 
 
 class NatsServer(NamedTuple):
@@ -87,7 +78,8 @@ class NatsOptions:
         key_file: the path of the private key of that.
         group: services with the same group share the work: each event goes to one of them. With JetStream it also keeps
             their position while all of them are away.
-        start: where a service without a position begins, a `Start` or a time in ISO format. JetStream only.
+        start: where a service without a position begins, a `Start`, a time in ISO format, or how long ago, such as ``10m``.
+            JetStream only.
         store: how the stream is made if it is missing, such as ``file,1GiB,7d,1``: storage, bytes, age, replicas.
         prefix: what all subjects begin with, and the stream's name. Buses that share a server need different ones.
         ack_wait: seconds after which an event that no worker of a group has confirmed goes to another one. A worker that is
@@ -199,15 +191,17 @@ def check_start(start: str) -> None:
 
 
 def start_time(start: str) -> datetime:
-    """The time in ISO format where to begin; without a time zone it is local time.
+    """The time where to begin: one in ISO format, local without a time zone, or how long ago.
 
     Raises:
-        InvalidSettings: it is none.
+        InvalidSettings: it is neither.
     """
     try:
-        return datetime.fromisoformat(start).astimezone()
-    except (ValueError, OverflowError):
-        raise InvalidSettings(f"{start!r} is no start: use new, all, last, or a time such as 2026-01-31T12:00:00Z") from None
+        return datetime.fromtimestamp(moment_of(start, time()), UTC)
+    except InvalidSettings:
+        raise InvalidSettings(
+            f"{start!r} is no start: use new, all, last, a time such as 2026-01-31T12:00:00Z, or how long ago, such as 10m"
+        ) from None
 
 
 def parse_store(store: str | Store) -> Store:

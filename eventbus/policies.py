@@ -52,6 +52,18 @@ class Compression(StrEnum):
     """The fastest, with the largest payloads of the three. Needs ``eventbus[lz4]``."""
 
 
+@public
+class Start(StrEnum):
+    """Where a subscription begins. A time, or how long ago, is possible, too."""
+
+    NEW = "new"
+    """With what is emitted from now on."""
+    LAST = "last"
+    """With the newest event of each topic."""
+    ALL = "all"
+    """With the oldest event that is kept."""
+
+
 class Metrics(StrEnum):
     """The library that receives the client's metrics."""
 

@@ -5,7 +5,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Self
 
-from pydantic import AliasChoices, BaseModel, ByteSize, Field, PositiveInt, ValidationError, model_validator
+from pydantic import AliasChoices, BaseModel, ByteSize, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
@@ -19,12 +19,12 @@ from eventbus._base.addresses import check_ports
 from eventbus._base.secret import Secret
 from eventbus.errors import InvalidSettings
 from eventbus.keys import masked
-from eventbus.nats_options import NATS_URL, NatsOptions, Start, Store
+from eventbus.nats_options import NATS_URL, NatsOptions, Store
 from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
 from eventbus.policies import Compression, LogFormat, Metrics, ReceivePolicy, SendPolicy, Traces, TransportKind
 from eventbus.settings.security import SecuritySettings
-from eventbus.settings.transport import Group, NatsUrl, StartText, StoreText, SubjectPrefix, misplaced, read_password
-from eventbus.settings.values import Host, Seconds, Topics, masked_arguments
+from eventbus.settings.transport import Group, NatsUrl, StoreText, SubjectPrefix, misplaced, read_password
+from eventbus.settings.values import Beginning, Host, Seconds, Topics, masked_arguments
 from eventbus.settings.variables import NESTED, PREFIX, SECRETS_DIR, SecretFiles, explain, unknown_variables
 
 _CLIENT, _PROXY = ClientOptions(), ProxyOptions()  # their defaults are those of the settings
@@ -156,6 +156,20 @@ class EventBusSettings(BaseSettings):
         default=ByteSize(PROCESS_MAX_MEMORY),
         description="memory of `eventbus proxy`, such as 200MiB; first, connections that hold most are ended; 0: no limit",
     )
+    start: Beginning = Field(
+        default=_CLIENT.start,
+        description="where subscriptions begin: new, last, all, a time, or how long ago: 10m; of a historian or jetstream",
+    )
+    history: NonNegativeInt = Field(
+        default=_PROXY.history, description="messages of each topic that the proxy keeps for those who come late; 0: none"
+    )
+    history_bytes: ByteSize = Field(
+        default=ByteSize(_PROXY.history_bytes), description="memory for those of all topics, such as 200MiB"
+    )
+    history_age: float = Field(
+        default=_PROXY.history_age, ge=0, allow_inf_nan=False, description="seconds that each is kept; 0: no limit"
+    )
+    history_file: Path | None = Field(default=None, description="the file that has them after a restart; empty: none")
     security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")
     transport: TransportKind = Field(
         default=TransportKind.ZEROMQ,
@@ -167,10 +181,6 @@ class EventBusSettings(BaseSettings):
     group: Group = Field(
         default=None,
         description="NATS: services with the same group share the work; with jetstream, events are kept while all are away",
-    )
-    start: StartText = Field(
-        default=Start.NEW.value,
-        description="jetstream: where a service without a position begins: new, all, last of each topic, or an ISO time",
     )
     store: StoreText = Field(
         default=str(Store()), description="jetstream: how a missing stream is made: storage, bytes, age, replicas"
@@ -269,6 +279,8 @@ class EventBusSettings(BaseSettings):
             max_backlog=self.proxy_max_backlog,
             max_subscriptions=self.proxy_max_subscriptions,
             max_memory=self.proxy_max_memory,
+            history_bytes=self.history_bytes,
+            history_file=self.history_file,
         )
 
     @classmethod

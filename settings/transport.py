@@ -9,12 +9,12 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from eventbus._base.secret import Secret
 from eventbus.errors import InvalidSettings
 from eventbus.keys import bare
-from eventbus.nats_options import check_group, check_prefix, check_start, parse_servers, parse_store
+from eventbus.nats_options import check_group, check_prefix, parse_servers, parse_store
 from eventbus.policies import TransportKind
 
-_OF_NATS = ("url", "group", "start", "store", "subject_prefix")
+_OF_NATS = ("url", "group", "store", "subject_prefix")
 _OF_ZEROMQ = ("host", "pub_port", "sub_port", "embedded_proxy")
-_OF_JETSTREAM = ("start", "store")
+_OF_JETSTREAM = ("store",)
 _SECRETS_OF_NATS = ("password", "password_file", "token", "credentials", "ca_file", "cert_file", "key_file")
 _SECRETS_OF_ZEROMQ = ("server_public_key", "secret_key", "secret_key_file")
 
@@ -39,11 +39,6 @@ def _group(text: str | None) -> str | None:
     return text
 
 
-def _start(text: str) -> str:
-    check_start(text)
-    return text
-
-
 def _store(text: str) -> str:
     return str(parse_store(text))
 
@@ -55,7 +50,6 @@ def _prefix(text: str) -> str:
 
 NatsUrl = Annotated[str | None, BeforeValidator(_bare_or_none), AfterValidator(_url)]
 Group = Annotated[str | None, BeforeValidator(_bare_or_none), AfterValidator(_group)]
-StartText = Annotated[str, BeforeValidator(_bare), AfterValidator(_start)]
 StoreText = Annotated[str, BeforeValidator(_bare), AfterValidator(_store)]
 SubjectPrefix = Annotated[str, BeforeValidator(_bare), AfterValidator(_prefix)]
 

@@ -9,8 +9,10 @@ from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 from eventbus._base.addresses import bare_host
+from eventbus._base.moments import moment_of
 from eventbus.errors import InvalidSettings
 from eventbus.keys import bare, masked
+from eventbus.policies import Start
 
 
 def parse_host(value: object) -> object:
@@ -54,6 +56,19 @@ def parse_topics(value: object) -> object:
     return tuple(topic for topic in topics if topic)
 
 
+def parse_start(value: object) -> object:
+    """Return where subscriptions begin, checked.
+
+    Raises:
+        InvalidSettings: it is neither a word for that nor a time.
+    """
+    if isinstance(value, str):
+        value = bare(value)
+        if value not in set(Start):
+            moment_of(value, 0.0)
+    return value
+
+
 def masked_arguments(arguments: Iterable[tuple[str | None, object]]) -> Iterator[tuple[str | None, object]]:
     """Yield what a `repr` shows, without keys that were given where another value belongs."""
     for name, value in arguments:
@@ -63,5 +78,6 @@ def masked_arguments(arguments: Iterable[tuple[str | None, object]]) -> Iterator
 
 type Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Host = Annotated[str, BeforeValidator(parse_host)]
+Beginning = Annotated[str, BeforeValidator(parse_start)]
 # No `type`: pydantic-settings looks for NoDecode in the annotation itself.
 Topics = Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_topics)]

@@ -70,6 +70,12 @@ def _proxy(given: Given) -> None:
     os.execv(sys.executable, command)
 
 
+def _historian(given: Given) -> None:
+    from eventbus.cli.historian import historian
+
+    historian(settings_of(given))
+
+
 def _emit(given: Given) -> bool:
     from eventbus.cli.emit import emit
 
@@ -195,6 +201,7 @@ def _schema(given: Given) -> bool:
 COMMANDS: Mapping[str, Run] = {
     "proxy": _proxy,
     "bridge": _bridge,
+    "historian": _historian,
     "emit": _emit,
     "request": _request,
     "tail": _tail,

@@ -231,6 +231,29 @@ SETTINGS: tuple[Flag, ...] = (
         setting=True,
     ),
     Flag(
+        name="--start",
+        meaning="where subscriptions begin: new, last, all, a time, or how long ago: 10m; of a historian or jetstream",
+        takes="TEXT",
+        default="new",
+        setting=True,
+    ),
+    Flag(
+        name="--history",
+        meaning="messages of each topic that the proxy keeps for those who come late; 0: none",
+        takes="N",
+        default="0",
+        setting=True,
+    ),
+    Flag(
+        name="--history-bytes",
+        meaning="memory for those of all topics, such as 200MiB",
+        takes="SIZE",
+        default="256MiB",
+        setting=True,
+    ),
+    Flag(name="--history-age", meaning="seconds that each is kept; 0: no limit", takes="SECONDS", default="0", setting=True),
+    Flag(name="--history-file", meaning="the file that has them after a restart; empty: none", takes="FILE", setting=True),
+    Flag(
         name="--security.server-public-key",
         meaning="the proxy's public key: the client encrypts, and talks to no other proxy",
         takes="KEY",
@@ -289,13 +312,6 @@ SETTINGS: tuple[Flag, ...] = (
         name="--group",
         meaning="NATS: services with the same group share the work; with jetstream, events are kept while all are away",
         takes="TEXT",
-        setting=True,
-    ),
-    Flag(
-        name="--start",
-        meaning="jetstream: where a service without a position begins: new, all, last of each topic, or an ISO time",
-        takes="TEXT",
-        default="new",
         setting=True,
     ),
     Flag(

@@ -23,7 +23,7 @@ from eventbus.observe.stats import Counters, DropReason
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.confirmation import Confirmation
 from eventbus.receive.stream import EventStream
-from eventbus.wire.requests import REPLY_PREFIX
+from eventbus.wire.history import PRIVATE_PREFIXES
 
 # A callback gets the event. If it returns a coroutine, that is run on an event loop; anything else is ignored.
 type Callback[EventClass] = Callable[[EventClass], object]
@@ -192,8 +192,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
                 stream.close()
 
     def takes(self, topic: bytes) -> bool:
-        """Whether this topic is subscribed. Answers to requests of others are not taken, because they are no events."""
-        return topic in self._routes or (self._everything and not topic.startswith(REPLY_PREFIX))
+        """Whether this topic is subscribed. Requests to historians, and answers to others, are no events."""
+        return topic in self._routes or (self._everything and not topic.startswith(PRIVATE_PREFIXES))
 
     def route_of(self, topic: bytes) -> Route[EventClass]:
         """The route of a subscribed topic."""

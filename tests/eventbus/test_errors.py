@@ -28,6 +28,8 @@ from eventbus.errors import (
     GroupDiffers,
     HandlerTimeout,
     HandshakeFailed,
+    HistorianMissing,
+    HistoryDamaged,
     InvalidAnswer,
     InvalidEvent,
     InvalidHandler,
@@ -308,6 +310,17 @@ EXAMPLES = [
         "the answer to wanted on plant is no Price: amount: Field required; `reply` and what the handler returns must be of "
         "the same class",
         {"topic": "plant", "event_type": "wanted", "reply": "Price", "detail": "amount: Field required"},
+    ),
+    Example(
+        HistorianMissing(HERE, timeout=2.0),
+        f"no historian has answered within 2 s at {HERE}: run the proxy with EVENTBUS_HISTORY=1000, or `eventbus historian` "
+        "beside it",
+        {"endpoints": HERE, "timeout": 2.0},
+    ),
+    Example(
+        HistoryDamaged(HERE, "it is cut off"),
+        f"an answer of the historian at {HERE} cannot be read: it is cut off; give both the same version",
+        {"endpoints": HERE, "detail": "it is cut off"},
     ),
     Example(
         HandlerTimeout(handler="plant.Thermostat.regulate", limit=0.5),

@@ -27,7 +27,10 @@ from tests.support import Bus, MyEvent
 ROOT = Path(__file__).parents[2]
 PROXY, CLIENT = pair("proxy"), pair("client")
 
-DERIVED = {"keys", "settle", "secret_key", "allow_list", "hwm", "max_backlog", "max_subscriptions", "max_memory"}
+DERIVED = {"keys", "settle", "secret_key", "allow_list", "hwm", "max_backlog", "max_subscriptions", "max_memory"} | {
+    "history_bytes",  # with a unit
+    "history_file",
+}
 """Options that are derived from several settings, from nested ones, or from those with a prefix."""
 
 CHANGED: dict[str, Any] = {
@@ -56,6 +59,7 @@ CHANGED: dict[str, Any] = {
     "reconnect_attempts": 15,
     "resend_bytes": 1_000_000,
     "numbered": True,
+    "start": "last",
 }
 
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from eventbus._base.deadline import Deadline
-from eventbus.nats_options import Start
+from eventbus.policies import Start
 from eventbus.transports.nats import streams
 from eventbus.transports.nats.consumer import StreamConsumer
 from eventbus.transports.nats.inbox import Inbox
