@@ -24,7 +24,7 @@ from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, Clien
 from eventbus.policies import Compression, LogFormat, Metrics, ReceivePolicy, SendPolicy, Traces, TransportKind
 from eventbus.settings.security import SecuritySettings
 from eventbus.settings.transport import Group, NatsUrl, StoreText, SubjectPrefix, misplaced, read_password
-from eventbus.settings.values import Beginning, Host, Seconds, Topics, masked_arguments
+from eventbus.settings.values import Beginning, Host, OptionalPath, Seconds, Topics, masked_arguments
 from eventbus.settings.variables import NESTED, PREFIX, SECRETS_DIR, SecretFiles, explain, unknown_variables
 
 _CLIENT, _PROXY = ClientOptions(), ProxyOptions()  # their defaults are those of the settings
@@ -169,7 +169,7 @@ class EventBusSettings(BaseSettings):
     history_age: float = Field(
         default=_PROXY.history_age, ge=0, allow_inf_nan=False, description="seconds that each is kept; 0: no limit"
     )
-    history_file: Path | None = Field(default=None, description="the file that has them after a restart; empty: none")
+    history_file: OptionalPath = Field(default=None, description="the file that has them after a restart; empty: none")
     security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")
     transport: TransportKind = Field(
         default=TransportKind.ZEROMQ,

@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field
@@ -56,6 +57,11 @@ def parse_topics(value: object) -> object:
     return tuple(topic for topic in topics if topic)
 
 
+def _path_or_none(value: object) -> object:
+    """An empty text names no file; a `Path` of it would name the current folder."""
+    return bare(value) or None if isinstance(value, str) else value
+
+
 def parse_start(value: object) -> object:
     """Return where subscriptions begin, checked.
 
@@ -76,6 +82,7 @@ def masked_arguments(arguments: Iterable[tuple[str | None, object]]) -> Iterator
         yield name, value if masked(shown) == shown else masked(shown)
 
 
+OptionalPath = Annotated[Path | None, BeforeValidator(_path_or_none)]
 type Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 Host = Annotated[str, BeforeValidator(parse_host)]
 Beginning = Annotated[str, BeforeValidator(parse_start)]
