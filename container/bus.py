@@ -96,13 +96,14 @@ def _observers(settings: EventBusSettings, transport: Transport | None) -> Telem
         return Telemetry()
     name = settings.name or program_name()
     if transport is not None:
-        return telemetry(settings.metrics, settings.traces, name=name)
+        return telemetry(settings.metrics, settings.traces, timed=settings.metrics_timed, name=name)
     return telemetry(
         settings.metrics,
         settings.traces,
         host=settings.host,
         pub_port=settings.pub_port,
         sub_port=settings.sub_port,
+        timed=settings.metrics_timed,
         name=name,
     )
 

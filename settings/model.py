@@ -132,6 +132,12 @@ class EventBusSettings(BaseSettings):
     metrics: Metrics = Field(
         default=Metrics.NONE, description="none, prometheus or otel: where events are counted and timed"
     )
+    metrics_timed: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="otel: the share of the calls that succeed whose durations are recorded, such as 0.01",
+    )
     traces: Traces = Field(
         default=Traces.NONE,
         description="none, otel or otel-with-baggage: spans, and a trace context that travels with events",

@@ -179,6 +179,13 @@ SETTINGS: tuple[Flag, ...] = (
         setting=True,
     ),
     Flag(
+        name="--metrics-timed",
+        meaning="otel: the share of the calls that succeed whose durations are recorded, such as 0.01",
+        takes="SECONDS",
+        default="1",
+        setting=True,
+    ),
+    Flag(
         name="--traces",
         meaning="none, otel or otel-with-baggage: spans, and a trace context that travels with events",
         choices=("none", "otel", "otel-with-baggage"),

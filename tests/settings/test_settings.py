@@ -44,6 +44,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "compression_threshold": ("15", 15),
     "name": ("shop", "shop"),
     "metrics": ("prometheus", Metrics.PROMETHEUS),
+    "metrics_timed": ("0.25", 0.25),
     "start": ("last", "last"),
     "history": ("100", 100),
     "history_bytes": ("2MiB", 2 * 1_048_576),
