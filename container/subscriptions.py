@@ -19,7 +19,7 @@ from eventbus.errors import InvalidHandler
 from eventbus.events import BaseEventTopic, BaseEventType
 from eventbus.handle.coroutines import ClientClosing, CoroutineRunner, running_loop
 from eventbus.handle.handler_options import HandlerOptions
-from eventbus.handle.marks import Handler, Mark, callback_name, check_event_class, check_mark, is_async
+from eventbus.handle.marks import Handler, Mark, callback_name, check_event_class, check_mark, is_async, widest_starts
 from eventbus.observe.hooks import EventBusHook
 
 _log = Log()
@@ -55,8 +55,9 @@ class Subscriptions:
             for event_type, handler, topic, options in wanted:
                 self._client.attach_marked(event_type, handler.callback, topic, options)
                 self._attached.append((event_type, handler, topic, options))
+            starts = widest_starts(mark for _, handler, *_ in wanted for mark in handler.marks)
             for topic in {topic for _, _, topic, _ in wanted if topic is not None}:
-                self._client.subscribe(topic)
+                self._client.subscribe(topic, start=starts.get(topic))
             if wanted and not self._client.topics:
                 self._client.subscribe(None)
             if self._client.topics:

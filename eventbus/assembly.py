@@ -28,6 +28,11 @@ from eventbus.wire.compression import Compressor
 
 if TYPE_CHECKING:
     from eventbus.ask.asker import Asker
+    from eventbus.history.door import History
+    from eventbus.receive.beginning import Beginnings
+    from eventbus.wire.starts import From
+
+_HISTORY_TIMEOUT_S = 5.0  # for each portion of what a subscription begins with
 
 
 # BaseEvent[Any]: it is invariant in its type enum, which each service brings.
@@ -44,6 +49,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         options: how the client behaves.
         hooks: observers of events; see `EventBusHook`.
         middleware: what is called around handlers and around emitting, the outermost first.
+        name: what people call the client, for the log.
 
     Attributes:
         transport: as given, as are `topics` and `middleware`.
@@ -65,6 +71,8 @@ class Assembly[EventClass: BaseEvent[Any]]:
 
     changing: RLock
     _asker: "Asker | None"
+    _history: "History[EventClass] | None"
+    _beginnings: "Beginnings | None"
     counters: Counters
     buffer: ReceiveBuffer[EventClass]
     dispatcher: Dispatcher[EventClass]
@@ -82,11 +90,15 @@ class Assembly[EventClass: BaseEvent[Any]]:
         options: ClientOptions,
         hooks: Iterable[EventBusHook],
         middleware: Iterable[Middleware],
+        name: str,
     ) -> None:
         self.transport = transport
         self.topics = topics
         self.codec = Codec(event_class)
         self._options = options
+        self._name = name
+        transport.status.name_client(name)
+        transport.drops.name_client(name)
         # A disabled client emits and handles nothing, so there is nothing to observe.
         self.hooks = Hooks(hooks if options.enabled else ())
         self.middleware = tuple(middleware if options.enabled else ())
@@ -105,6 +117,8 @@ class Assembly[EventClass: BaseEvent[Any]]:
         with self.changing:
             if self.dispatcher.unsubscribe(frame):
                 self.consumer.forget(frame)
+            if self._beginnings is not None:
+                self._beginnings.forget(frame)
             self.transport.unsubscribe(frame)
 
     def add_hook(self, hook: EventBusHook) -> None:
@@ -117,10 +131,13 @@ class Assembly[EventClass: BaseEvent[Any]]:
     @property
     def asker(self) -> "Asker":
         """The part that asks; made when it is needed first, because few clients ask."""
+        asker = self._asker
+        if asker is not None:  # without the lock: a thread that subscribes may hold it for long
+            return asker
+        from eventbus.ask.asker import Asker
+
         with self.changing:
             if self._asker is None:
-                from eventbus.ask.asker import Asker
-
                 self._asker = Asker(self.transport, self.emitter, self.topics, self.middleware, self._options)
             return self._asker
 
@@ -128,6 +145,49 @@ class Assembly[EventClass: BaseEvent[Any]]:
         """Let all who wait for answers raise NotConnected at once."""
         if self._asker is not None:
             self._asker.close()
+        if self._history is not None:
+            self._history.close()
+
+    @property
+    def history(self) -> "History[EventClass]":
+        """What reads stored events; made when it is needed first."""
+        with self.changing:
+            if self._history is None:
+                from eventbus.history.door import History
+                from eventbus.receive.report import ConsumerReport
+
+                report = ConsumerReport(self.counters, self.hooks, self.codec.name, self.transport.endpoints)
+                self._history = History(self.transport, self.codec, report, self._options)
+            return self._history
+
+    def subscribe_from(self, frame: bytes, start: "From") -> None:
+        """Subscribe to a topic as `subscribe` does, beginning with what was stored.
+
+        If it is subscribed already and its events are being received, nothing is stored for it to begin with.
+        """
+        with self.changing:
+            if frame in self.dispatcher.topics and self.consumer.thread is not None:
+                return
+            beginnings = self._beginnings
+            if beginnings is None:
+                from eventbus.receive.beginning import Beginnings
+
+                history, transport = self.history, self.transport
+                beginnings = self._beginnings = Beginnings(
+                    lambda query, topic: history.read(query, topic, timeout=_HISTORY_TIMEOUT_S),
+                    transport.subscribe,
+                    transport.unsubscribe,
+                    history.new_topic,
+                    self.consumer.handle,
+                    self.consumer.replay,
+                    transport.endpoints,
+                )
+            beginnings.register(frame, start)
+            self.consumer.begin_with(beginnings)
+            self.dispatcher.subscribe(frame)
+            self.transport.subscribe(frame)
+            beginnings.begin(frame)
+            self.transport.wake()
 
     def after_fork(self) -> None:
         """Make new locks in a forked child: threads of the parent, absent here, may have held them. Topics are kept."""
@@ -141,9 +201,12 @@ class Assembly[EventClass: BaseEvent[Any]]:
         options = self._options
         self.changing = RLock()  # reentrant, because a signal handler may subscribe while its thread does
         self._asker = None
+        self._history = None
+        self._beginnings = None
         self.counters = Counters()
+        self.counters.drops.name_client(self._name)
         self.buffer = ReceiveBuffer(options.receive_buffer, options.receive_policy, self.counters.drops)
-        self.dispatcher = Dispatcher(self.buffer, self.counters)
+        self.dispatcher = Dispatcher(self.buffer, self.counters, self._name)
         self.consumer = Consumer(
             self.transport,
             self.codec,
@@ -152,6 +215,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             self.hooks,
             max_event_bytes=options.max_event_bytes,
             max_event_values=options.max_event_values,
+            name=self._name,
         )
         self.emitter = Emitter(
             self.codec,

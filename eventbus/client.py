@@ -4,9 +4,10 @@ import atexit
 import traceback
 import warnings
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 from threading import Thread
 from types import TracebackType, UnionType
@@ -18,6 +19,8 @@ from eventbus._base.deadline import Deadline
 from eventbus._base.forks import register_fork, unregister_fork
 from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
+from eventbus._base.printable import printable
+from eventbus._base.program import MAX_NAME_CHARACTERS, program_name
 from eventbus.assembly import Assembly
 from eventbus.emit.topics import Topics
 from eventbus.emit.without_blocking import emit_without_blocking
@@ -26,7 +29,14 @@ from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.exports import public
 from eventbus.handle.coroutines import running_loop
 from eventbus.handle.handler_options import PLAIN, HandlerOptions
-from eventbus.handle.marks import check_callback, check_event_class, check_mark, check_result, handlers_of
+from eventbus.handle.marks import (
+    check_callback,
+    check_event_class,
+    check_mark,
+    check_result,
+    handlers_of,
+    widest_starts,
+)
 from eventbus.handle.middleware import Emission, Middleware
 from eventbus.handle.wrapped import check_middleware
 from eventbus.observe.health import EventBusHealth
@@ -34,12 +44,14 @@ from eventbus.observe.hooks import EventBusHook
 from eventbus.observe.state import ClientState, StateCallback
 from eventbus.observe.stats import EventBusStats
 from eventbus.options import HOST, PUB_PORT, SUB_PORT, ClientArguments, ClientOptions
+from eventbus.policies import Start
 from eventbus.receive.dispatcher import Callback
 from eventbus.receive.stream import EventStream, read
-from eventbus.transports.contract import Transport
+from eventbus.transports.contract import KeepsHistory, Transport
 from eventbus.transports.null import NullTransport
 from eventbus.transports.zeromq.transport import ZeroMQTransport
 from eventbus.wire.frames import topic_frame
+from eventbus.wire.starts import start_of
 
 if TYPE_CHECKING:
     from asyncio import AbstractEventLoop
@@ -47,6 +59,8 @@ if TYPE_CHECKING:
     from eventbus.ask.answers import Answers
 
 log = Log()
+
+_HISTORY_TIMEOUT_S = 2.0  # how long a historian may take to show that it is there
 
 _open_clients: "weakref.WeakSet[EventBusClient[Any, Any, Any]]" = weakref.WeakSet()
 
@@ -79,6 +93,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     Attributes:
         host: as given, as are `pub_port` and `sub_port`.
+        name: what people call the client: the option `name`, or that of the program.
 
     Raises:
         InvalidEvent: the event class has no `type`.
@@ -109,18 +124,21 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self.host = host
         self.pub_port = pub_port
         self.sub_port = sub_port
+        self.name = printable(options.name, MAX_NAME_CHARACTERS) if options.name else program_name()
         self._options = options
         self._closings = 0  # how often; two at once may count as one
         # What `attach_handlers` has attached, by the identity of the object.
         self._handlers: dict[int, tuple[object, list[_Attachment]]] = {}
         self._topics = Topics(self, EventBusClient)
-        self._parts = Assembly(event_class, transport, self._topics, options, hooks, middleware)
+        self._parts = Assembly(event_class, transport, self._topics, options, hooks, middleware, self.name)
         # What emit_event needs for each event, within reach.
         self._transport = transport
         self._encoders, self._sender = self._parts.encoders, self._parts.sender
         self._sent_as_it_is = self._parts.emitter.as_it_is
+        self._keeps_history = isinstance(transport, KeepsHistory)
+        self._start = start_of(options.start)  # once: topics that begin at the same time have their events in one order
         for topic in options.topics:
-            self._parts.subscribe(topic_frame(topic))
+            self._subscribe(topic_frame(topic), None)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self._parts.codec.name} at {self._transport.endpoints}, {self.state}>"
@@ -238,6 +256,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             echo_age=status.echo_age,
             consuming=progress.running,
             busy_for=progress.busy_for,
+            name=self.name,
         )
 
     def add_hook(self, hook: EventBusHook) -> None:
@@ -309,6 +328,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             repr(self),  # a log record that is kept must not keep the client alive
             endpoints=self._transport.endpoints,
             event_class=self._parts.codec.name,
+            client_name=self.name,
         )
         self.close()
 
@@ -517,20 +537,95 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     # Receiving
 
-    def subscribe(self, topic: EventTopicClass | None) -> None:
+    def subscribe(self, topic: EventTopicClass | None, *, start: str | datetime | timedelta | None = None) -> None:
         """Receive the events of exactly this topic; None for every topic. Idempotent.
 
         On a connected client it returns when the subscription is in force at the proxy and for what this client emits; other
         publishers learn a moment later of a topic that had no subscriber before. It outlives reconnections.
 
+        With a `start`, handlers first get what a historian on the bus has stored, then what is emitted from now on: each
+        event once, and those of each publisher in order. `current_delivery` tells them apart. A topic that is subscribed
+        already, and whose events are being received, does not begin again.
+
+        Args:
+            topic: a member of the client's topic enum.
+            start: where to begin: a `Start` such as ``"last"``, a time, or how long ago, such as ``"10m"``. None: the
+                client's option `start`.
+
         Raises:
             InvalidTopic: the topic is not one, or a member of another enum than the client's type parameters name.
+            InvalidSettings: the start is none.
+            HistorianMissing: the client is connected, and there is no historian. If it connects later, or if the option
+                `start` says so, that is logged, and the topic begins with what is new.
         """
-        self._parts.subscribe(self._frame(topic))
+        if start is not None and not self._keeps_history and start != Start.NEW and self.state is not ClientState.CLOSED:
+            self._parts.history.check(_HISTORY_TIMEOUT_S)
+        self._subscribe(self._frame(topic), start)
 
     def unsubscribe(self, topic: EventTopicClass | None) -> None:
         """Undo `subscribe` with the same argument. Idempotent. Raises as `subscribe`."""
         self._parts.unsubscribe(self._frame(topic))
+
+    # Stored events
+
+    def last(self, topic: EventTopicClass, *, timeout: float = 2.0) -> EventClass | None:
+        """Return the newest event on a topic, from a historian on the bus; None if there is none.
+
+        Args:
+            topic: a member of the client's topic enum; it need not be subscribed.
+            timeout: how many seconds it may take.
+
+        Raises:
+            HistorianMissing: there is no historian, or it has not answered in time.
+            InvalidTopic: as `subscribe`.
+            NotConnected: the client is not connected, or was closed meanwhile.
+            ProxyUnreachable: the connection for answers could not be opened in time.
+        """
+        return self._parts.history.last(self._topics.admit(topic), timeout)
+
+    def history(
+        self,
+        topic: EventTopicClass | None,
+        *,
+        count: int | None = None,
+        since: str | datetime | timedelta | float | None = None,
+        timeout: float = 2.0,
+    ) -> Iterator[EventClass]:
+        """Return an iterator over stored events, oldest first, from a historian on the bus.
+
+        What is no event of this client's class is left out and counted as rejected.
+
+        Args:
+            topic: a member of the client's topic enum, which need not be subscribed; None: all topics.
+            count: the newest events, this many at most; None: all that are stored.
+            since: only events that were emitted since then: a time, or how long ago (a `timedelta`, seconds, ``"10m"``).
+            timeout: how many seconds the historian may take for each portion.
+
+        Raises:
+            InvalidSettings: `since` is no time.
+
+        And as `last`, now and from the iterator.
+        """
+        return self._parts.history.events(self._frame(topic) or None, count, since, timeout)
+
+    async def alast(self, topic: EventTopicClass, *, timeout: float = 2.0) -> EventClass | None:
+        """Do as `last` without blocking the event loop."""
+        import asyncio
+
+        return await asyncio.to_thread(lambda: self.last(topic, timeout=timeout))
+
+    def ahistory(
+        self,
+        topic: EventTopicClass | None,
+        *,
+        count: int | None = None,
+        since: str | datetime | timedelta | float | None = None,
+        timeout: float = 2.0,
+    ) -> AsyncIterator[EventClass]:
+        """Do as `history` without blocking the event loop; all errors come from the iterator."""
+        from eventbus.history.door import in_thread
+
+        return in_thread(lambda: self.history(topic, count=count, since=since, timeout=timeout))
 
     def attach_callback(
         self,
@@ -622,14 +717,15 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
                 for event_type in mark.types:
                     check_mark(handler.callback, mark, self._parts.codec.classes_of(event_type))
             topics = {topic: self._frame(topic) for _, _, topic, _ in wanted if topic is not None}
+            starts = widest_starts(mark for _, mark in marked)
             self._handlers[id(target)] = target, wanted
             for event_type, callback, topic, options in wanted:
                 frame = None if topic is None else topics[topic]
                 self._parts.dispatcher.attach(event_type, callback, frame, options)
-            for frame in topics.values():
-                self._parts.subscribe(frame)
+            for topic, frame in topics.items():
+                self._subscribe(frame, starts.get(topic))
             if not self.topics:
-                self._parts.subscribe(b"")
+                self._subscribe(b"", None)
 
     def detach_handlers(self, target: object) -> None:
         """Detach what `attach_handlers` has attached. Idempotent. Topics stay subscribed; see `unsubscribe`."""
@@ -752,6 +848,13 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         while (event := self._parts.buffer.get(None)) is not None:
             yield event
         self._transport.status.raise_failure()
+
+    def _subscribe(self, frame: bytes, start: str | datetime | timedelta | None) -> None:
+        begin = self._start if start is None else start_of(start)
+        if begin.kind is Start.NEW or self._keeps_history or not self._options.enabled:
+            self._parts.subscribe(frame)
+        else:
+            self._parts.subscribe_from(frame, begin)
 
     def _frame(self, topic: BaseEventTopic | None) -> bytes:
         return b"" if topic is None else self._topics.admit(topic)

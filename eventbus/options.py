@@ -11,7 +11,7 @@ from typing import TypedDict
 
 from eventbus.exports import public
 from eventbus.keys import ClientKeys, Secret
-from eventbus.policies import Compression, ReceivePolicy, SendPolicy
+from eventbus.policies import Compression, ReceivePolicy, SendPolicy, Start
 
 HOST = "localhost"
 PUB_PORT = 5559
@@ -87,6 +87,9 @@ class ClientOptions(ZeroMQOptions):
         compression: what large payloads are compressed with; receivers with the original client cannot read them. Compressed
             payloads of others are read in any case.
         compression_threshold: payloads with more bytes of JSON are compressed, if that makes them smaller.
+        name: what people call the client, in its health, log, spans and metrics; empty: the name of the program.
+        start: where subscriptions begin: a `Start`, a time in ISO format, or how long ago, such as ``10m``. What was emitted
+            before is had from a historian (see `eventbus.history`); without one they begin with what is new.
     """
 
     enabled: bool = True
@@ -100,12 +103,18 @@ class ClientOptions(ZeroMQOptions):
     packing: bool = True
     compression: Compression = Compression.NONE
     compression_threshold: int = 1024
+    name: str = ""
+    start: str = Start.NEW
 
     def __post_init__(self) -> None:
         ZeroMQOptions.__post_init__(self)  # super() does not work in a dataclass with slots before Python 3.14
         object.__setattr__(self, "topics", tuple(self.topics))
         object.__setattr__(self, "receive_policy", ReceivePolicy(self.receive_policy))
         object.__setattr__(self, "compression", Compression(self.compression))
+        if self.start not in set(Start):
+            from eventbus._base.moments import moment_of  # here, because the process of a proxy has no use for it
+
+            moment_of(self.start, 0.0)
 
 
 class ZeroMQArguments(TypedDict, total=False):
@@ -141,6 +150,8 @@ class ClientArguments(ZeroMQArguments, total=False):
     packing: bool
     compression: Compression
     compression_threshold: int
+    name: str
+    start: str
 
 
 @public
@@ -165,6 +176,12 @@ class ProxyOptions:
         max_memory: the limit of the process's memory, in bytes; 0: no limit. Before it is reached, the connections that
             hold most are ended: those of subscribers that read too slowly, and of publishers whose messages never end. If
             that does not help, the proxy restarts. Linux only. It means the whole process, so give an embedded proxy none.
+            What `history_bytes` allows comes on top.
+        history: how many messages of each topic the proxy keeps and gives to clients that ask; 0: none, and it is no
+            historian.
+        history_bytes: how much memory they may take, all topics together.
+        history_age: how long each is kept, in seconds; 0: no limit.
+        history_file: the path of a file that has them after a restart, too; None: none.
     """
 
     max_event_bytes: int = _MAX_EVENT_BYTES
@@ -175,6 +192,10 @@ class ProxyOptions:
     max_backlog: int = 128 * 1_048_576
     max_subscriptions: int = 10_000
     max_memory: int = 0
+    history: int = 0
+    history_bytes: int = 268_435_456
+    history_age: float = 0.0
+    history_file: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
         if self.secret_key is not None:
@@ -192,3 +213,7 @@ class ProxyArguments(TypedDict, total=False):
     max_backlog: int
     max_subscriptions: int
     max_memory: int
+    history: int
+    history_bytes: int
+    history_age: float
+    history_file: str | os.PathLike[str] | None

@@ -1,4 +1,4 @@
-"""Choices that settings offer: full buffers, compression, telemetry, log format. Imports nothing of this package."""
+"""Choices that settings offer: transport, full buffers, compression, telemetry, log format."""
 
 from enum import StrEnum
 
@@ -52,6 +52,18 @@ class Compression(StrEnum):
     """The fastest, with the largest payloads of the three. Needs ``eventbus[lz4]``."""
 
 
+@public
+class Start(StrEnum):
+    """Where a subscription begins. A time, or how long ago, is possible, too."""
+
+    NEW = "new"
+    """With what is emitted from now on."""
+    LAST = "last"
+    """With the newest event of each topic."""
+    ALL = "all"
+    """With the oldest event that is kept."""
+
+
 class Metrics(StrEnum):
     """The library that receives the client's metrics."""
 
@@ -81,3 +93,14 @@ class LogFormat(StrEnum):
     """Lines for people."""
     JSON = "json"
     """One JSON object per line."""
+
+
+class TransportKind(StrEnum):
+    """The transport that carries events."""
+
+    ZEROMQ = "zeromq"
+    """ZeroMQ, over a proxy."""
+    NATS = "nats"
+    """A NATS server passes events on live."""
+    JETSTREAM = "jetstream"
+    """A NATS server stores events."""

@@ -9,8 +9,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 WORDS = {"errors", "events", "exports", "policies"}
-BELOW_TRANSPORTS = WORDS | {"_base", "keys", "observe", "options", "wire"}
-BELOW_CLIENT = BELOW_TRANSPORTS | {"ask", "emit", "handle", "receive", "transports"}
+BELOW_TRANSPORTS = WORDS | {"_base", "keys", "nats_options", "observe", "options", "wire"}
+BELOW_CLIENT = BELOW_TRANSPORTS | {"ask", "emit", "handle", "history", "receive", "transports"}
 
 KNOWS: dict[str, set[str]] = {
     "exports": set(),
@@ -20,21 +20,24 @@ KNOWS: dict[str, set[str]] = {
     "stamped_event": {"events", "exports"},
     "_base": {"errors"},
     "keys": {"errors", "exports", "_base"},
-    "options": {"exports", "keys", "policies"},
+    "options": {"_base", "exports", "keys", "policies"},
+    "nats_options": {"_base", "errors", "policies"},
     "wire": WORDS | {"_base"},
     "observe": WORDS | {"_base", "wire"},
     "handle": WORDS | {"_base", "wire", "observe"},
     "transports": BELOW_TRANSPORTS,
     "emit": BELOW_TRANSPORTS | {"handle", "transports"},
+    "history": BELOW_TRANSPORTS | {"ask", "receive", "transports"},
     "receive": BELOW_TRANSPORTS | {"handle", "transports"},
     "ask": BELOW_TRANSPORTS | {"emit", "handle", "transports"},
     "assembly": BELOW_CLIENT,
     "client": BELOW_CLIENT | {"assembly"},
     "telemetry": WORDS | {"_base", "handle", "observe", "wire"},
-    "proxy": WORDS | {"_base", "keys", "options", "telemetry", "wire"},
-    "settings": {"_base", "errors", "keys", "options", "policies"},
+    "proxy": WORDS | {"_base", "history", "keys", "options", "telemetry", "wire"},
+    "settings": {"_base", "errors", "keys", "nats_options", "options", "policies"},
     "testing": BELOW_CLIENT | {"client", "container", "eventbus", "proxy", "settings"},
-    "cli": BELOW_CLIENT | {"client", "container", "proxy", "settings", "telemetry"},
+    "ui": WORDS | {"_base", "observe", "receive", "transports", "wire"},
+    "cli": BELOW_CLIENT | {"client", "container", "proxy", "settings", "telemetry", "ui"},
     "container": BELOW_CLIENT | {"client", "proxy", "settings", "telemetry", "eventbus"},
     "__main__": {"cli"},
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eventbus.cli.arguments import Given
+from eventbus.cli.log import configure_log
 from eventbus.errors import InvalidSettings
 
 if TYPE_CHECKING:
@@ -24,13 +25,12 @@ def settings_of(given: Given) -> "EventBusSettings":
     """
     from eventbus.settings import EventBusSettings
     from eventbus.settings.values import parse_topics
-    from eventbus.telemetry import logs
 
     values: dict[str, object] = dict(given.settings)
     if isinstance(topics := values.get("topics"), list):
         values["topics"] = tuple(topic for text in topics for topic in _checked(parse_topics, text))
     settings = EventBusSettings(**values)
-    logs.configure(settings.log_format)
+    configure_log(settings.log_format)
     return settings
 
 
@@ -44,6 +44,7 @@ def _checked(parse: Callable[[object], object], text: str) -> Sequence[str]:
 
 def _proxy(given: Given) -> None:
     """Replace this process by the one that runs the proxy, or check the allow-list."""
+    from eventbus.policies import TransportKind
     from eventbus.proxy import allow_list, process
 
     settings = settings_of(given)
@@ -52,6 +53,11 @@ def _proxy(given: Given) -> None:
             raise InvalidSettings("there is no allow-list to check: set EVENTBUS_SECURITY__ALLOW_LIST")
         print(allow_list.check(settings.security.allow_list))
         return
+    if settings.transport is not TransportKind.ZEROMQ:
+        raise InvalidSettings(
+            f"EVENTBUS_TRANSPORT={settings.transport} needs no proxy: services connect to the NATS server that EVENTBUS_URL "
+            "names. Start that (`nats-server`), or leave EVENTBUS_TRANSPORT out"
+        )
     command = process.command(
         settings.host if "host" in settings.model_fields_set else "127.0.0.1",
         settings.pub_port,
@@ -62,6 +68,12 @@ def _proxy(given: Given) -> None:
         http_host=settings.http_host,
     )
     os.execv(sys.executable, command)
+
+
+def _historian(given: Given) -> None:
+    from eventbus.cli.historian import historian
+
+    historian(settings_of(given))
 
 
 def _emit(given: Given) -> bool:
@@ -75,6 +87,14 @@ def _request(given: Given) -> None:
 
     settings, timeout = settings_of(given), given.number("--timeout") or 2.0
     request(settings, given.text("TOPIC"), given.text("EVENT"), timeout=timeout, everybody=given.is_set("--all"))
+
+
+def _bridge(given: Given) -> None:
+    from eventbus.cli.bridge import bridge
+    from eventbus.policies import TransportKind
+
+    one, other = TransportKind(given.text("--from")), TransportKind(given.text("--to"))
+    bridge(settings_of(given), one, other, _topics(given))
 
 
 def _tail(given: Given) -> None:
@@ -100,6 +120,13 @@ def _top(given: Given) -> None:
     interval = given.number("--interval") or 1.0
     as_json = given.text("--format") == "json"
     top(settings, _topics(given), interval=interval, once=given.is_set("--once"), as_json=as_json)
+
+
+def _ui(given: Given) -> None:
+    from eventbus.cli.ui import ui
+
+    port, probes = given.whole("--port"), given.texts("--probe")
+    ui(settings_of(given), _topics(given), port=port or 0, listen=given.text("--listen"), probes=probes)
 
 
 def _topics(given: Given) -> list[str]:
@@ -180,10 +207,13 @@ def _schema(given: Given) -> bool:
 
 COMMANDS: Mapping[str, Run] = {
     "proxy": _proxy,
+    "historian": _historian,
+    "bridge": _bridge,
     "emit": _emit,
     "request": _request,
     "tail": _tail,
     "top": _top,
+    "ui": _ui,
     "check": _check,
     "settings": _settings,
     "keygen": _keygen,

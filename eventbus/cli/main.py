@@ -102,9 +102,9 @@ def _report(error: Exception, status: int) -> int:
 
 def _configure_log(given: Sequence[str]) -> None:
     """Configure the log as long as the settings are not read, which may themselves be wrong."""
+    from eventbus.cli.log import configure_log  # late, because help needs no log
     from eventbus.policies import LogFormat
-    from eventbus.telemetry import logs
 
     flag = "--log-format=json" in given or ("--log-format", "json") in pairwise(given)
     is_json = flag or os.environ.get("EVENTBUS_LOG_FORMAT") == LogFormat.JSON
-    logs.configure(LogFormat.JSON if is_json else LogFormat.TEXT)
+    configure_log(LogFormat.JSON if is_json else LogFormat.TEXT)

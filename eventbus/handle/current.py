@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from operator import length_hint
 from typing import Any
 
@@ -12,6 +13,8 @@ from eventbus.wire.headers import Headers, decode_headers
 # The topics of the events that are dispatched, and the iterator through those: it knows which one is being handled, so that
 # nothing has to be set for each event. Or the topic itself, for a coroutine. Any: of whatever class the events are.
 _topics: ContextVar[tuple[list[bytes], Iterator[Any]] | str | None] = ContextVar("eventbus_topics", default=None)
+
+_replayed: ContextVar[bool] = ContextVar("eventbus_replayed", default=False)
 
 _encoded_headers: ContextVar[bytes] = ContextVar("eventbus_headers", default=b"")
 
@@ -23,6 +26,32 @@ def current_headers() -> Headers:
     Works in ``async`` handlers too, and in what they await. Names and values are what others have sent.
     """
     return decode_headers(_encoded_headers.get())
+
+
+@public
+@dataclass(frozen=True, slots=True)
+class CurrentDelivery:
+    """What can be said of the event that a handler handles.
+
+    Attributes:
+        topic: the topic on which it was received.
+        headers: the headers that came with it.
+        replayed: whether it was stored: a historian, or a recording, has given it, and it is not new.
+    """
+
+    topic: str
+    headers: Headers
+    replayed: bool
+
+
+@public
+def current_delivery() -> CurrentDelivery | None:
+    """Return what can be said of the event that the calling handler handles; None outside of handlers.
+
+    Works in ``async`` handlers too, and in what they await.
+    """
+    topic = current_topic()
+    return None if topic is None else CurrentDelivery(topic, current_headers(), _replayed.get())
 
 
 @public
@@ -46,6 +75,16 @@ def set_topics(topics: list[bytes], events: Iterator[Any]) -> None:
 def clear_topics() -> None:
     """Leave this thread without a current topic."""
     _topics.set(None)
+
+
+@contextmanager
+def replaying() -> Iterator[None]:
+    """Let events that this thread handles within the block count as replayed."""
+    token = _replayed.set(True)
+    try:
+        yield
+    finally:
+        _replayed.reset(token)
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from functools import partial, partialmethod
 from types import ModuleType
 from typing import Any, Concatenate, Protocol, overload
@@ -18,7 +19,8 @@ from eventbus.exports import public
 from eventbus.handle.annotations import classes_in, evaluated, is_protocol
 from eventbus.handle.handler_options import PLAIN, HandlerOptions
 from eventbus.handle.middleware import Middleware
-from eventbus.wire.unions import type_values
+from eventbus.wire.starts import start_of
+from eventbus.wire.unions import generic_of, type_values
 
 _MARKS = "__eventbus_marks__"
 
@@ -34,6 +36,7 @@ class Mark:
         options: how the handler is called.
         event_class: it is called for events of this class only; None: for all that have one of the types.
         period: of `@every`, which is for no events.
+        start: where the subscription to the topic begins; None: where those of the client begin.
     """
 
     types: tuple[BaseEventType, ...]
@@ -42,6 +45,7 @@ class Mark:
     options: HandlerOptions = PLAIN
     event_class: type[BaseEvent[Any]] | None = None
     period: "Period | None" = None
+    start: str | datetime | timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +94,7 @@ class Marker[Event](Protocol):
 def on[Marked: Callable[..., Any]](
     *types: BaseEventType,
     topic: BaseEventTopic | None = None,
+    start: str | datetime | timedelta | None = None,
     concurrency: int | None = None,
     key: Callable[[Any], object] | None = None,
     where: Callable[[Any], object] | None = None,
@@ -101,6 +106,7 @@ def on[One: BaseEvent[Any]](
     /,
     *,
     topic: BaseEventTopic | None = None,
+    start: str | datetime | timedelta | None = None,
     concurrency: int | None = None,
     key: Callable[[One], object] | None = None,
     where: Callable[[One], object] | None = None,
@@ -113,6 +119,7 @@ def on[One: BaseEvent[Any], Two: BaseEvent[Any]](
     /,
     *,
     topic: BaseEventTopic | None = None,
+    start: str | datetime | timedelta | None = None,
     concurrency: int | None = None,
     key: Callable[[One | Two], object] | None = None,
     where: Callable[[One | Two], object] | None = None,
@@ -126,6 +133,7 @@ def on[One: BaseEvent[Any], Two: BaseEvent[Any], Three: BaseEvent[Any]](
     /,
     *,
     topic: BaseEventTopic | None = None,
+    start: str | datetime | timedelta | None = None,
     concurrency: int | None = None,
     key: Callable[[One | Two | Three], object] | None = None,
     where: Callable[[One | Two | Three], object] | None = None,
@@ -135,6 +143,7 @@ def on[One: BaseEvent[Any], Two: BaseEvent[Any], Three: BaseEvent[Any]](
 def on[Event: BaseEvent[Any]](
     *event_classes: type[Event],
     topic: BaseEventTopic | None = None,
+    start: str | datetime | timedelta | None = None,
     concurrency: int | None = None,
     key: Callable[[Event], object] | None = None,
     where: Callable[[Event], object] | None = None,
@@ -144,6 +153,7 @@ def on[Event: BaseEvent[Any]](
 def on(
     *types: Any,
     topic: BaseEventTopic | None = None,
+    start: str | datetime | timedelta | None = None,
     concurrency: int | None = None,
     key: Callable[[Any], object] | None = None,
     where: Callable[[Any], object] | None = None,
@@ -162,6 +172,9 @@ def on(
         types: one or more members of the service's event type enum; or event classes, each of which stands for the types
             that its field ``type`` allows.
         topic: call it only for events of this topic. None: for every topic that the client is subscribed to.
+        start: where the topic begins: ``"last"`` for the newest stored event and all that follow, ``"all"``, a time, or how
+            long ago, such as ``"10m"``; see `EventBusClient.subscribe`. All handlers of the topic get what it begins with.
+            None: as the client's option `start` says.
         concurrency: how many calls may run at once: of an ``async`` handler on the event loop, of another one in so many
             threads. Up to 1,000 more wait.
         key: events for which this function returns the same are handled one after the other, in the order in which they
@@ -171,10 +184,15 @@ def on(
 
     Raises:
         InvalidHandler: no type is given, or something else than event types or classes and a topic; an option makes no
-            sense; or what is decorated is a class, or cannot be called or marked.
+            sense; a start has no topic; or what is decorated is a class, or cannot be called or marked.
+        InvalidSettings: the start is no time.
     """
+    if start is not None and topic is None:
+        raise InvalidHandler(f"@on(start={start!r}) needs a topic that begins there: @on(…, topic=…, start=…)")
+    if start is not None:
+        start_of(start)
     options = HandlerOptions.of(concurrency=concurrency, key=key, where=where, middleware=middleware)
-    return _marking("@on", types, topic, options)
+    return _marking("@on", types, topic, options, start)
 
 
 # The bound as above.
@@ -228,7 +246,11 @@ def every[Marked: Callable[..., Any]](seconds: float, *, delay: float = 0.0) -> 
 
 
 def _marking[Marked: Callable[..., Any]](
-    name: str, wanted: tuple[object, ...], topic: BaseEventTopic | None, options: HandlerOptions
+    name: str,
+    wanted: tuple[object, ...],
+    topic: BaseEventTopic | None,
+    options: HandlerOptions,
+    start: str | datetime | timedelta | None = None,
 ) -> Callable[[Marked], Marked]:
     """Return the decorator that leaves marks. To be called by what stands in the code of the service."""
     types: list[BaseEventType] = []
@@ -250,8 +272,8 @@ def _marking[Marked: Callable[..., Any]](
         raise InvalidHandler(f"{name}(topic=…) needs a member of a topic enum, not {topic!r}")
 
     def marks(module: str) -> list[Mark]:
-        of_types = [Mark(tuple(types), topic, module, options)] if types else []
-        return of_types + [Mark(of_class, topic, module, options, cls) for cls, of_class in classes]
+        of_types = [Mark(tuple(types), topic, module, options, start=start)] if types else []
+        return of_types + [Mark(of_class, topic, module, options, cls, start=start) for cls, of_class in classes]
 
     return _decorator(name, marks)
 
@@ -278,6 +300,17 @@ def _decorator[Marked: Callable[..., Any]](name: str, marks: Callable[[str], lis
         return marked
 
     return decorate
+
+
+def widest_starts(marks: Iterable[Mark]) -> dict[BaseEventTopic, str | datetime | timedelta]:
+    """Where topics begin: if several handlers of a topic say it, where the most events are."""
+    found: dict[BaseEventTopic, str | datetime | timedelta] = {}
+    for mark in marks:
+        if mark.topic is not None and mark.start is not None:
+            known = found.setdefault(mark.topic, mark.start)
+            if start_of(mark.start).rank < start_of(known).rank:
+                found[mark.topic] = mark.start
+    return found
 
 
 def _types_of(cls: type[BaseEvent[Any]], name: str) -> tuple[BaseEventType, ...]:
@@ -348,7 +381,7 @@ def check_event_class(callback: Callable[..., object], event_classes: tuple[type
     if parameter is None or parameter.annotation is parameter.empty:
         return
     wanted = list(classes_in(evaluated(parameter.annotation, _function_of(callback))))
-    if any(is_protocol(cls) or issubclass(event_class, cls) for cls in wanted for event_class in event_classes):
+    if any(is_protocol(cls) or issubclass(event_class, generic_of(cls)) for cls in wanted for event_class in event_classes):
         return
     shown, known = (" | ".join(cls.__name__ for cls in classes) for classes in (wanted, event_classes))
     raise InvalidHandler(f"{callback_name(callback)} takes `{parameter.name}: {shown}`, but gets events of class {known}")
@@ -364,7 +397,7 @@ def check_mark(callback: Callable[..., object], mark: Mark, event_classes: tuple
     """
     if mark.event_class is None:
         return
-    others = [cls.__name__ for cls in event_classes if not issubclass(cls, mark.event_class)]
+    others = [cls.__name__ for cls in event_classes if not issubclass(cls, generic_of(mark.event_class))]
     if others:
         raise InvalidHandler(
             f"{callback_name(callback)} is for events of class {mark.event_class.__name__}, but on this bus an event of "

@@ -20,6 +20,7 @@ class EventBusHealth:
         consuming: whether the consumer's thread runs.
         busy_for: seconds since the consumer's last sign of progress; 0.0 while it waits for events. Calls of `health`
             measure it, so it grows from the second call that finds the same handler at the same event.
+        name: what people call the client: the option ``name``, or that of the program.
     """
 
     ready: bool
@@ -29,3 +30,4 @@ class EventBusHealth:
     echo_age: float | None
     consuming: bool
     busy_for: float
+    name: str = ""

@@ -82,6 +82,10 @@ class Status:
         self._unreported: deque[tuple[StateChange, list[Listener]]] = deque()
         self._reporting = False
 
+    def name_client(self, name: str) -> None:
+        """Write the client's name into the lines of the log from now on."""
+        self._log = Log(endpoints=self.endpoints, client_name=name)
+
     @property
     def state(self) -> ClientState:
         """The state at this moment."""

@@ -4,7 +4,8 @@ from eventbus.errors import InvalidTopic
 from eventbus.proxy.allow_list import AllowList
 from eventbus.proxy.publisher_ids import PublisherIds
 from eventbus.wire.first_frame import parse_head
-from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of, topic_frame
+from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of, topic_frame, topic_of
+from eventbus.wire.history import HISTORY_PREFIX, PRIVATE_PREFIXES, is_history_topic_of
 from eventbus.wire.requests import REPLY_PREFIX, is_answer, is_reply_topic_of, owner_of
 
 _TOKEN_BYTES = 17  # `PRIVATE` and a random UUID
@@ -77,8 +78,8 @@ class Authorizer:
         known = self._heads.get((key, head))
         if known is not None:
             return known + frame[len(head) :]
-        if frame.startswith(REPLY_PREFIX):
-            return self._answer(key, frame)
+        if frame.startswith(PRIVATE_PREFIXES):
+            return self._private(key, frame)
         topic, mark, _ = frame.partition(MARK)
         if mark:  # with a header, each frame is another one
             if not self.message(key, topic):
@@ -117,12 +118,27 @@ class Authorizer:
             return None
         if prefix.startswith(REPLY_PREFIX):
             return prefix if is_reply_topic_of(prefix, owner_of(key)) else None
+        if prefix.startswith(HISTORY_PREFIX):
+            return prefix if is_history_topic_of(prefix, owner_of(key)) else None
         if client.subscribe.permits_all(prefix):
             return prefix
         topic, mark, rest = prefix.partition(MARK)
         if client.subscribe.permits(topic):
             return topic + MARK + rest if mark else topic + MARK
         return None
+
+    def _private(self, key: str, frame: bytes) -> bytes:
+        """Return the first frame with which an answer, or a query to a historian, passes; empty if it is denied.
+
+        Each client may send queries on topics of its own key, and only it may subscribe to them, beside those who may
+        subscribe to everything, as a historian must.
+        """
+        if frame.startswith(REPLY_PREFIX):
+            return self._answer(key, frame)
+        topic = topic_of(frame)
+        if key not in self._clients or not is_history_topic_of(topic, owner_of(key)):
+            return b""
+        return frame if self._publisher_ids is None else self._publisher_ids.replace(key, frame)
 
     def _answer(self, key: str, frame: bytes) -> bytes:
         """Return the first frame with which an answer passes, empty if it is denied.

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Callable
 from time import monotonic
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import zmq
 
@@ -15,6 +15,9 @@ from eventbus.proxy.subscribers import Subscribers
 from eventbus.proxy.tcp import Connection
 from eventbus.wire.frames import MARK, PRIVATE, topic_of
 from eventbus.wire.notices import Action
+
+if TYPE_CHECKING:
+    from eventbus.proxy.recording import Recording
 
 type Socket = zmq.Socket[bytes]
 
@@ -85,6 +88,7 @@ class Enforcer:
         readiness_key: the public key with which the proxy itself checks whether it is ready.
         subscribers: counts the subscriptions of each client; None: there may be any number.
         on_excess: called with the public key and the connection of a client that has too many subscriptions.
+        recording: keeps what is passed on, and answers; None: nothing is kept.
     """
 
     def __init__(
@@ -100,7 +104,10 @@ class Enforcer:
         *,
         subscribers: Subscribers | None = None,
         on_excess: Callable[[str, Connection], None] = lambda key, connection: None,
+        recording: "Recording | None" = None,
     ) -> None:
+        self._recording = recording
+        self._answers = None if recording is None else recording.answers
         self._subscribers = subscribers
         self._on_excess = on_excess
         self._frontend = frontend
@@ -133,6 +140,8 @@ class Enforcer:
         poller = zmq.Poller()
         for socket in (self._commands, self._backend, self._frontend):
             poller.register(socket, zmq.POLLIN)
+        if self._answers is not None:
+            poller.register(self._answers, zmq.POLLIN)
         notices_due = monotonic()
         while True:
             ready = dict(poller.poll(round(1000 * _NOTICE_INTERVAL_S) if self._notices else None))
@@ -148,6 +157,8 @@ class Enforcer:
                     return
             if self._frontend in ready:
                 self._pass_on()
+            if self._answers is not None and self._answers in ready:
+                self._pass_answers_on(self._answers)
             if self._notices and monotonic() >= notices_due:
                 notices_due = monotonic() + _NOTICE_INTERVAL_S
                 for notice in self._notices.take():
@@ -172,6 +183,7 @@ class Enforcer:
         for another message, on a topic that its sender may not publish.
         """
         receive, send, pass_frame = self._receive, self._send, self._authorizer.message
+        record = None if self._recording is None else self._recording.record
         received = sent = received_bytes = sent_bytes = 0
         try:
             for _ in range(_BATCH_MESSAGES):
@@ -198,6 +210,8 @@ class Enforcer:
                 if passed:
                     send(passed, _MORE)
                     send(payload, _NOWAIT, False)
+                    if record is not None:
+                        record(passed, payload.bytes)
                     sent += 2
                     sent_bytes += len(passed) + len(payload)
                 else:
@@ -207,6 +221,19 @@ class Enforcer:
         finally:
             for index, count in ((0, received), (1, received_bytes), (6, sent), (7, sent_bytes)):
                 self.traffic[index] += count
+
+    def _pass_answers_on(self, answers: Socket) -> None:
+        """Pass on what the history answers. It has looked up what each asker may have."""
+        try:
+            for _ in range(_BATCH_MESSAGES):
+                first = answers.recv(_NOWAIT)
+                payload = answers.recv(_NOWAIT)
+                self._send(first, _MORE)
+                self._send(payload, _NOWAIT)
+                for index, count in ((6, 2), (7, len(first) + len(payload))):
+                    self.traffic[index] += count
+        except zmq.Again:
+            pass
 
     def _drop_malformed(self, key: str, first: bytes) -> None:
         # Without a notice, because no client of this library sends such messages.

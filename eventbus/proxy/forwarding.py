@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from threading import Lock, Thread
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 import zmq
 
@@ -28,6 +29,10 @@ from eventbus.proxy.subscribers import Subscribers
 from eventbus.proxy.tcp import Connection
 from eventbus.proxy.zap import Authenticator
 from eventbus.wire.notices import MIN_PAYLOAD_LIMIT, LimitNotice
+
+if TYPE_CHECKING:
+    from eventbus.history.server import HistoryServer
+    from eventbus.proxy.recording import Recording
 
 # Messages of a publisher that wait to be passed on; then it must wait itself, and loses none. A few are enough, because
 # whatever waits here is lost if the process is killed.
@@ -60,6 +65,7 @@ class Forwarding:
         previous: health of the run that this one replaces; its counts go on.
         readiness_key: the public key with which the proxy connects to itself to find out whether it is ready; None: no
             encryption.
+        history: keeps what passes and answers queries; None: nothing is kept.
         upstream_timeout: the seconds in which a publisher must read its subscriptions; else the kernel ends its connection.
 
     Raises:
@@ -80,6 +86,7 @@ class Forwarding:
         restart: Callable[[str], None],
         previous: ProxyHealth,
         readiness_key: str | None,
+        history: "HistoryServer | None" = None,
         upstream_timeout: float = 20.0,
     ) -> None:
         self.allow_list = allow_list
@@ -117,6 +124,9 @@ class Forwarding:
                     encrypted=options.secret_key is not None,
                 )
                 undo.callback(self._counter.end)
+                self._recording = self._start_recording(history)
+                if self._recording is not None:
+                    undo.callback(self._recording.stop)
                 self.pub_port, self.sub_port = self._bind(host, pub_port, sub_port)
                 self._control, self._commands = self._control_pair()
                 self._enforcer = self._make_enforcer(readiness_key)
@@ -157,6 +167,8 @@ class Forwarding:
                 self._thread.join()
             if self._authenticator is not None:
                 self._authenticator.stop()
+            if self._recording is not None:
+                self._recording.stop()
             self._context.destroy()
 
     def health(self) -> ProxyHealth:
@@ -188,6 +200,13 @@ class Forwarding:
         if self.allow_list is None:
             return None
         return Authenticator(self._context, self.allow_list, self._on_allow_list_change, readiness_key)
+
+    def _start_recording(self, history: "HistoryServer | None") -> "Recording | None":
+        if history is None:
+            return None
+        from eventbus.proxy.recording import Recording  # here, because a proxy without a history need not be larger
+
+        return Recording(self._context, self._frontend, self._backend, history, enforced=self._enforces)
 
     def _data_sockets(self) -> tuple[Socket, Socket]:
         """Make the sockets for publishers and for subscribers.
@@ -245,6 +264,7 @@ class Forwarding:
             readiness_key,
             subscribers=self._subscribers,
             on_excess=self._expel_for_subscriptions,
+            recording=self._recording,
         )
 
     # Counts

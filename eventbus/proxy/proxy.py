@@ -3,7 +3,7 @@
 from dataclasses import replace
 from threading import Lock, Thread
 from types import TracebackType
-from typing import Self, Unpack
+from typing import TYPE_CHECKING, Self, Unpack
 
 from eventbus._base.addresses import check_ports, checked_host, is_loopback
 from eventbus._base.log import Log
@@ -13,10 +13,13 @@ from eventbus.exports import public
 from eventbus.keys import ClientKeys, checked_key, new_pair, public_key_of
 from eventbus.options import PUB_PORT, SUB_PORT, ProxyArguments, ProxyOptions
 from eventbus.proxy import memory
-from eventbus.proxy.allow_list import AllowListFile
+from eventbus.proxy.allow_list import AllowList, AllowListFile
 from eventbus.proxy.denials import Denials
 from eventbus.proxy.forwarding import Forwarding
 from eventbus.proxy.health import Connections, HandshakeFailures, ProxyHealth, Traffic
+
+if TYPE_CHECKING:
+    from eventbus.history.server import HistoryServer
 
 __all__ = ["Connections", "EventBusProxy", "HandshakeFailures", "ProxyHealth", "Traffic"]
 
@@ -84,6 +87,11 @@ class EventBusProxy:
         self._starting = self._restarting = False
         self._last_health = ProxyHealth()  # of the last run that has ended
         self._log = Log(host=host)
+        self._history: HistoryServer | None = None
+        if options.history:
+            if options.max_memory:
+                self._options = replace(options, max_memory=options.max_memory + options.history_bytes)
+            self._history = self._make_history(options)
 
     @property
     def pub_port(self) -> int:
@@ -187,6 +195,7 @@ class EventBusProxy:
             restart=self._restart_soon,
             previous=previous,
             readiness_key=self.readiness_keys.public_key if self.readiness_keys else None,
+            history=self._history,
         )
         self._ports = running.pub_port, running.sub_port
         self._log.info(
@@ -198,6 +207,18 @@ class EventBusProxy:
             pub_port=self.pub_port,
             sub_port=self.sub_port,
         )
+
+    def _make_history(self, options: ProxyOptions) -> "HistoryServer":
+        from eventbus.history.server import HistoryServer  # here, because a proxy without one need not be larger
+        from eventbus.history.store import Bounds
+        from eventbus.proxy.readers import permissions
+
+        def allowed() -> AllowList | None:
+            running = self._running
+            return None if running is None or running.allow_list is None else running.allow_list.current
+
+        bounds = Bounds(options.history, options.history_bytes, options.history_age)
+        return HistoryServer(bounds, permissions(allowed))
 
     def _stop(self) -> None:
         if self._running is not None:

@@ -12,8 +12,10 @@ from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
 from eventbus.errors import NotConnected
 from eventbus.events import BaseEvent
+from eventbus.handle.current import replaying
 from eventbus.observe.hooks import Hooks
 from eventbus.observe.stats import Counters
+from eventbus.receive.beginning import Beginnings
 from eventbus.receive.confirmation import Confirmation
 from eventbus.receive.dispatcher import Dispatcher, Route
 from eventbus.receive.report import ConsumerReport
@@ -41,6 +43,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         hooks: called for received, rejected and lost events.
         max_event_bytes: a larger payload is rejected undecoded; None for no limit. See `Unpacker`.
         max_event_values: a payload with more values is rejected undecoded; None for no limit. See `Unpacker`.
+        name: of the client, for the log.
         throttle: holds lines of the log back; None for one line per minute and reason.
     """
 
@@ -55,6 +58,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         max_event_bytes: int | None = None,
         max_event_values: int | None = None,
         throttle: LogThrottle | None = None,
+        name: str | None = None,
     ) -> None:
         self._transport = transport
         self._codec = codec
@@ -65,8 +69,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._max_bytes_at_once = min(
             limit for limit in (MAX_PACKED_BYTES, max_event_bytes, max_event_values) if limit is not None
         )
-        self._log = Log(endpoints=transport.endpoints)
-        self._report = ConsumerReport(counters, hooks, codec.name, transport.endpoints, throttle)
+        self._log = Log(endpoints=transport.endpoints, client_name=name)
+        self._report = ConsumerReport(counters, hooks, codec.name, transport.endpoints, throttle, name)
         self._unpacker = Unpacker(dispatcher.takes, self._report, max_event_bytes, max_event_values)
         self._malformed = 0  # messages that the transport had skipped at the last look
         self._stall_detector = StallDetector()
@@ -74,6 +78,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._starting = RLock()  # a signal handler may stop the consumer while the same thread is starting it
         self._receiving = Lock()  # held by the only thread that may receive
         self._thread: Thread | None = None  # a thread that finds another one here ends
+        self._beginnings: Beginnings | None = None  # while topics begin with what was stored
         self._ending: Thread | None = None  # the last one that was stopped
         self._closed = True
 
@@ -106,6 +111,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
                     daemon=True,
                 )
                 self._thread.start()
+                if self._beginnings is not None:
+                    self._transport.wake()  # no message may come that makes it look for what was stored
 
     def stop(self, timeout: float, *, for_good: bool = False) -> None:
         """End the thread, and wait until what was received is handled; see `EventBusClient.stop_consumer`.
@@ -166,6 +173,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
         if batch is None:
             self._dispatcher.end()
             return False
+        if self._beginnings is not None:
+            batch = self._begin(self._beginnings, batch)
         if batch[0]:
             self._busy = monotonic(), self._dispatcher.buffer.received
             if self._transport.confirms:
@@ -178,6 +187,30 @@ class Consumer[EventClass: BaseEvent[Any]]:
             self._report.malformed(malformed)
         self._busy = None
         return True
+
+    def begin_with(self, beginnings: Beginnings) -> None:
+        """Let some topics begin with what was stored, from the next batch on. Any thread may call it, again at any time."""
+        self._beginnings = beginnings
+
+    def replay(self, batch: Batch) -> None:
+        """Handle messages that were stored; in the consumer's thread only."""
+        self._busy = monotonic(), self._dispatcher.buffer.received
+        with replaying():
+            self._take(batch)
+
+    def handle(self, batch: Batch) -> None:
+        """Handle messages that were held; in the consumer's thread only."""
+        self._busy = monotonic(), self._dispatcher.buffer.received
+        self._take(batch)
+
+    def _begin(self, beginnings: Beginnings, batch: Batch) -> Batch:
+        """Return the messages that are to be handled now."""
+        batch = beginnings.take(batch, lambda: self._thread is not current_thread())
+        if beginnings.is_idle and self._beginnings is beginnings:
+            self._beginnings = None
+            if not beginnings.is_idle:  # another topic was registered in the meantime
+                self._beginnings = beginnings
+        return batch
 
     def _fail(self, error: Exception) -> None:
         """End because of a defect of ours or of the transport, never a handler's: those are caught one by one."""

@@ -23,7 +23,7 @@ from eventbus.observe.stats import Counters, DropReason
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.confirmation import Confirmation
 from eventbus.receive.stream import EventStream
-from eventbus.wire.requests import REPLY_PREFIX
+from eventbus.wire.history import PRIVATE_PREFIXES
 
 # A callback gets the event. If it returns a coroutine, that is run on an event loop; anything else is ignored.
 type Callback[EventClass] = Callable[[EventClass], object]
@@ -58,16 +58,21 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
     never changed, so the event at hand is not affected. Only the consumer's thread calls `dispatch`. A callback that raises
     is logged and counted, and the others still run.
 
+    Args:
+        buffer: takes the events.
+        counters: counts them.
+        name: of the client, for the log.
+
     Attributes:
         abandoned: how often `abandon` was called.
         confirmation: of the batch at hand; None if the transport confirms nothing.
     """
 
-    def __init__(self, buffer: ReceiveBuffer[EventClass], counters: Counters) -> None:
+    def __init__(self, buffer: ReceiveBuffer[EventClass], counters: Counters, name: str | None = None) -> None:
         self.coroutines = CoroutineRunner()
         self.buffer = buffer
         self._counters = counters
-        self._log = Log()
+        self._log = Log(client_name=name)
         self._changing = RLock()  # a signal handler may interrupt a change in the same thread with another
         self._attached: list[_Attached[EventClass]] = []
         self._topics: set[bytes] = set()
@@ -187,8 +192,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
                 stream.close()
 
     def takes(self, topic: bytes) -> bool:
-        """Whether this topic is subscribed. Answers to requests of others are not taken, because they are no events."""
-        return topic in self._routes or (self._everything and not topic.startswith(REPLY_PREFIX))
+        """Whether this topic is subscribed. Requests to historians, and answers to others, are no events."""
+        return topic in self._routes or (self._everything and not topic.startswith(PRIVATE_PREFIXES))
 
     def route_of(self, topic: bytes) -> Route[EventClass]:
         """The route of a subscribed topic."""

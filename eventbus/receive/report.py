@@ -22,16 +22,23 @@ class ConsumerReport:
         event_class: what was expected, for the log.
         endpoints: where it came from, for the log.
         throttle: holds lines back; None for one line per minute and reason.
+        name: of the client, for the log.
     """
 
     def __init__(
-        self, counters: Counters, hooks: Hooks, event_class: str, endpoints: str, throttle: LogThrottle | None = None
+        self,
+        counters: Counters,
+        hooks: Hooks,
+        event_class: str,
+        endpoints: str,
+        throttle: LogThrottle | None = None,
+        name: str | None = None,
     ) -> None:
         self._counters = counters
         self._hooks = hooks
         self._event_class = event_class
         self._throttle = LogThrottle() if throttle is None else throttle
-        self._log = Log(endpoints=endpoints)
+        self._log = Log(endpoints=endpoints, client_name=name)
 
     def lost(self, topic: bytes, count: int) -> None:
         """Note that this many more events of numbering publishers have never arrived; negative: fewer than was noted."""

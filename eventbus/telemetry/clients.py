@@ -65,6 +65,13 @@ class WatchedClients[Group: Hashable]:
         with self._lock:
             self._groups[client] = group
 
+    def names(self) -> Counter[str]:
+        """Return the names of the clients that are not CLOSED, and how many have each."""
+        with self._lock:
+            clients = list(self._groups)
+        healths = [client.health() for client in clients]
+        return Counter(health.name for health in healths if health.state is not ClientState.CLOSED and health.name)
+
     def worst(self) -> dict[Group, WorstHealth]:
         """Return the worst health of each group, without clients that are CLOSED."""
         with self._lock:

@@ -10,7 +10,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from eventbus._base.log import FIELD_PREFIX
@@ -23,6 +23,7 @@ FIELDS: Mapping[str, str] = MappingProxyType(
         "eventbus_address": "where a client that was refused connects from",
         "eventbus_before": "the state until now",
         "eventbus_client": "a client, by its name in the allow-list",
+        "eventbus_client_name": "the client, by the name that EVENTBUS_NAME gives it, or its program's",
         "eventbus_count": "how many the line tells of: events, messages, handlers, or clients that may connect",
         "eventbus_endpoints": "where the client's proxy is; tells the clients of one process apart",
         "eventbus_error": "the class of the error",
@@ -52,19 +53,22 @@ FIELDS: Mapping[str, str] = MappingProxyType(
 COMMAND = "eventbus.command"
 """The logger of a command's own messages, such as why it fails. Its text lines begin with ``eventbus:`` alone."""
 
+type Paint = Callable[[str, int], str]
+
 _MAX_LINE_CHARACTERS = 10_000  # of a line for people
 
 
-def configure(form: LogFormat, level: int = logging.WARNING) -> None:
+def configure(form: LogFormat, level: int = logging.WARNING, paint: Paint | None = None) -> None:
     """Write the log of this process to stderr from now on; for commands. A second call replaces the first.
 
     Args:
         form: what lines look like.
         level: the lowest level that is written.
+        paint: puts a word into the colour of a level, in lines for people; None: no colours.
     """
     root, ours = logging.getLogger(), logging.getLogger("eventbus")
     handler = logging.StreamHandler()
-    handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else TextFormatter())
+    handler.setFormatter(JsonFormatter() if form is LogFormat.JSON else TextFormatter(paint))
     handler.setLevel(level)
     for before in root.handlers[:]:
         if isinstance(before.formatter, JsonFormatter | TextFormatter):
@@ -105,16 +109,24 @@ class TextFormatter(logging.Formatter):
     """Formats each record as a line for people: time, level, logger and message.
 
     Control characters are escaped and tracebacks are indented, so that no text from other processes can pass for a line.
+
+    Args:
+        paint: puts a word into the colour of a level; None: no colours.
     """
 
     default_msec_format = None
+
+    def __init__(self, paint: Paint | None = None) -> None:
+        super().__init__()
+        self._paint = paint or (lambda word, level: word)
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line, and the lines of the traceback if there is one, without the last line end."""
         text = printable(_message(record), _MAX_LINE_CHARACTERS)
         if record.name == COMMAND:
-            return f"eventbus: {text}"
-        lines = [f"{self.formatTime(record)} {record.levelname} {printable(record.name)}: {text}"]
+            return f"{self._paint('eventbus:', record.levelno)} {text}"
+        level = self._paint(record.levelname, record.levelno)
+        lines = [f"{self.formatTime(record)} {level} {printable(record.name)}: {text}"]
         if record.exc_info and record.exc_info[1] is not None:
             trace = self.formatException(record.exc_info).splitlines()
             lines += [f"    {printable(line, _MAX_LINE_CHARACTERS)}" for line in trace]

@@ -18,6 +18,7 @@ REJECTED = "eventbus_rejected_messages_total"
 DROPPED = "eventbus_dropped_events_total"
 LOST = "eventbus_lost_events_total"
 CLIENTS = "eventbus_clients"
+NAMED_CLIENTS = "eventbus_named_clients"
 STATE_CHANGES = "eventbus_state_changes_total"
 ROUND_TRIP = "eventbus_echo_round_trip_seconds"
 BUSY = "eventbus_consumer_busy_seconds"
@@ -50,6 +51,7 @@ OTEL_OF_PROMETHEUS: Mapping[str, str] = MappingProxyType(
         DROPPED: DROPPED_MESSAGES,
         LOST: LOST_MESSAGES,
         CLIENTS: CLIENT_COUNT,
+        NAMED_CLIENTS: CLIENT_COUNT,
         STATE_CHANGES: CLIENT_STATE_CHANGES,
         ROUND_TRIP: ECHO_ROUND_TRIP,
         BUSY: CONSUMER_BUSY,
@@ -64,6 +66,7 @@ OPERATION_TYPE = "messaging.operation.type"
 DESTINATION_NAME = "messaging.destination.name"
 BATCH_MESSAGE_COUNT = "messaging.batch.message_count"
 ERROR_TYPE = "error.type"
+CLIENT_ID = "messaging.client.id"
 SERVER_ADDRESS = "server.address"
 SERVER_PORT = "server.port"
 CODE_FUNCTION_NAME = "code.function.name"

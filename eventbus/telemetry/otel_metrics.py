@@ -24,6 +24,7 @@ from eventbus.telemetry.clients import HasHealth, OpenClients, WatchedClients
 from eventbus.telemetry.labels import Bounded, error_type
 from eventbus.telemetry.names import (
     CLIENT_COUNT,
+    CLIENT_ID,
     CLIENT_IO,
     CLIENT_STATE,
     CLIENT_STATE_CHANGES,
@@ -63,6 +64,7 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
         meter_provider: None for OpenTelemetry's global one.
         timed: which part of the calls that succeed is in the two histograms, between 0 and 1; these are chosen at random.
             Calls that fail are all in them, and events are all counted.
+        name: of the client, an attribute of the number of clients; empty: none.
 
     Attributes:
         timed: as given.
@@ -76,6 +78,7 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
         *,
         meter_provider: MeterProvider | None = None,
         timed: float = 1.0,
+        name: str = "",
     ) -> None:
         meter = get_meter(SCOPE, meter_provider=meter_provider)
         exported = _exported_of(meter_provider)
@@ -84,6 +87,7 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
         self._watched = exported.watched
         self.timed = timed
         self._client = server(host, pub_port)  # a client has one identity in what follows: its publishing side's
+        self._named = self._client | ({CLIENT_ID: name} if name else {})
         self._rejected = meter.create_counter(
             REJECTED_MESSAGES, "{message}", "Messages, or elements of packed messages, that were no event."
         )
@@ -162,9 +166,9 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
         self._state_changes.add(1, {**self._client, CLIENT_STATE: str(change.state)})
         left, entered = self._open.move(change)
         if left is not None:
-            self._clients.add(-1, {**self._client, CLIENT_STATE: str(left)})
+            self._clients.add(-1, {**self._named, CLIENT_STATE: str(left)})
         if entered is not None:
-            self._clients.add(1, {**self._client, CLIENT_STATE: str(entered)})
+            self._clients.add(1, {**self._named, CLIENT_STATE: str(entered)})
 
 
 type _Endpoints = tuple[str | None, int | None, int | None]  # host, port for publishers, port for subscribers

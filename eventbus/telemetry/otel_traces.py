@@ -13,7 +13,14 @@ from eventbus._base.printable import printable
 from eventbus.errors import InvalidHeaders
 from eventbus.handle.middleware import Delivery, Emission, EmitNext, HandleNext, HandleNextAsync, Middleware
 from eventbus.telemetry.labels import Bounded, error_type
-from eventbus.telemetry.names import BATCH_MESSAGE_COUNT, CODE_FUNCTION_NAME, DESTINATION_NAME, ERROR_TYPE, OPERATION_NAME
+from eventbus.telemetry.names import (
+    BATCH_MESSAGE_COUNT,
+    CLIENT_ID,
+    CODE_FUNCTION_NAME,
+    DESTINATION_NAME,
+    ERROR_TYPE,
+    OPERATION_NAME,
+)
 from eventbus.telemetry.otel_attributes import PROCESS, REQUEST, SCOPE, SEND, Attributes, operation, server
 from eventbus.wire.frames import MAX_TOPIC_BYTES
 from eventbus.wire.headers import Headers, encode_headers
@@ -38,6 +45,7 @@ class OpenTelemetryTraces(Middleware):
         sub_port: the proxy's port for subscribers.
         baggage: whether the caller's baggage travels with events, and handlers get the baggage that came with theirs.
         tracer_provider: None for OpenTelemetry's global one.
+        name: of the client, an attribute of all spans; empty: none.
     """
 
     def __init__(
@@ -48,13 +56,15 @@ class OpenTelemetryTraces(Middleware):
         *,
         baggage: bool = False,
         tracer_provider: TracerProvider | None = None,
+        name: str = "",
     ) -> None:
+        named: Attributes = {CLIENT_ID: name} if name else {}
         self._baggage = baggage
         self._tracer = get_tracer(SCOPE, tracer_provider=tracer_provider)
-        self._send = operation(SEND, host, pub_port)
-        self._process = operation(PROCESS, host, sub_port)
+        self._send = operation(SEND, host, pub_port) | named
+        self._process = operation(PROCESS, host, sub_port) | named
         # Without a type of operation: the conventions have none for it.
-        self._request = {OPERATION_NAME: REQUEST, **server(host, pub_port)}
+        self._request = {OPERATION_NAME: REQUEST, **server(host, pub_port), **named}
         # Attributes of spans may have any number of values; their names should be few.
         self._send_names = Bounded(lambda topic: f"{SEND} {topic}")
         self._process_names = Bounded(lambda topic: f"{PROCESS} {topic}")

@@ -27,7 +27,7 @@ def probes_of(client: "EventBusClient[Any, Any, Any]", port: int, host: str = "1
         def ask() -> tuple[bool, Facts]:
             health = client.health()
             times = {"round_trip": health.round_trip, "echo_age": health.echo_age, "busy_for": health.busy_for}
-            facts = {"state": health.state, **times}
+            facts = {"name": health.name, "state": health.state, **times}
             return (True, facts) if is_well(health) else (False, {"reason": reason, **facts})
 
         return ask

@@ -1,6 +1,6 @@
 """Metrics for Prometheus: a hook that counts and times in a registry of prometheus-client."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,6 +24,7 @@ from eventbus.telemetry.names import (
     HANDLER_DURATION,
     HANDLER_ERRORS,
     LOST,
+    NAMED_CLIENTS,
     RECEIVED_BYTES,
     RECEIVED_EVENTS,
     REJECTED,
@@ -35,6 +36,7 @@ from eventbus.wire.codec import RejectReason
 
 # Labels
 TOPIC, HANDLER, OUTCOME, ERROR_TYPE, REASON, STATE = "topic", "handler", "outcome", "error_type", "reason", "state"
+NAME = "name"
 
 SUCCESS, ERROR = "success", "error"  # outcomes
 
@@ -59,7 +61,7 @@ class PrometheusHook(CountingHook):
         self._open = OpenClients()
 
     def watch(self, client: HasHealth) -> None:
-        """Read the echo's round trip and the consumer's progress from this client's health at each scrape.
+        """Read the echo's round trip, the consumer's progress and the name from this client's health at each scrape.
 
         The hook keeps the client weakly.
         """
@@ -180,18 +182,22 @@ class _HealthCollector(Collector):
 
     def describe(self) -> Iterable[GaugeMetricFamily]:
         """Return the names without reading any client."""
-        return _families(_NO_CLIENT)
+        return _families(_NO_CLIENT, {})
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        return _families(self._clients.worst().get(None, _NO_CLIENT))
+        return _families(self._clients.worst().get(None, _NO_CLIENT), self._clients.names())
 
 
 _NO_CLIENT = WorstHealth(None, None)
 
 
-def _families(worst: WorstHealth) -> list[GaugeMetricFamily]:
-    """Return both families, each without a sample if it has no value."""
+def _families(worst: WorstHealth, names: Mapping[str, int]) -> list[GaugeMetricFamily]:
+    """Return the families, each without a sample if it has no value."""
+    info = GaugeMetricFamily(NAMED_CLIENTS, "Clients that are not closed, by their name.", labels=(NAME,), unit="clients")
+    for name, count in names.items():
+        info.add_metric([name], count)
     return [
+        info,
         GaugeMetricFamily(ROUND_TRIP, "How long the last echo through the proxy took.", worst.round_trip, unit="seconds"),
         GaugeMetricFamily(
             BUSY, "How long ago the consumer last made progress; 0 while it waits.", worst.busy_for, unit="seconds"

@@ -37,6 +37,7 @@ def telemetry(
     pub_port: int | None = None,
     sub_port: int | None = None,
     timed: float = 1.0,
+    name: str = "",
 ) -> Telemetry:
     """Make the hooks and middleware of one client.
 
@@ -46,6 +47,7 @@ def telemetry(
         host: where the proxy runs; None without a proxy, as in memory.
         pub_port: the proxy's port for publishers, an attribute of sending.
         sub_port: the proxy's port for subscribers, an attribute of receiving and handling.
+        name: of the client; empty: none is told.
         timed: which part of the calls that succeed OpenTelemetry times; see `OpenTelemetryMetrics`. Prometheus times all.
 
     Raises:
@@ -60,13 +62,15 @@ def telemetry(
         except ImportError:
             raise ExtraMissing("otel", "EVENTBUS_TRACES") from None
         # Traces are outermost, because measurements inside of a span can have it as their exemplar.
-        middleware.append(OpenTelemetryTraces(host, pub_port, sub_port, baggage=traces is Traces.OTEL_WITH_BAGGAGE))
+        middleware.append(
+            OpenTelemetryTraces(host, pub_port, sub_port, baggage=traces is Traces.OTEL_WITH_BAGGAGE, name=name)
+        )
     if metrics is Metrics.OTEL:
         try:
             from eventbus.telemetry.otel import OpenTelemetryMetrics
         except ImportError:
             raise ExtraMissing("otel", "EVENTBUS_METRICS") from None
-        counted = OpenTelemetryMetrics(host, pub_port, sub_port, timed=timed)
+        counted = OpenTelemetryMetrics(host, pub_port, sub_port, timed=timed, name=name)
         hooks.append(counted)
         middleware.append(counted)
         watch = counted.watch

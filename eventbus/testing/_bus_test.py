@@ -13,9 +13,10 @@ from dependency_injector import containers, providers
 
 from eventbus._base.clock import set_clock
 from eventbus._base.printable import printable
+from eventbus.client import EventBusClient
 from eventbus.container.lifespans import lifespan
 from eventbus.container.resources import AnyClient, AnyProvider, in_force, last_resources
-from eventbus.errors import InvalidEvent, NotSettled
+from eventbus.errors import InvalidEvent, InvalidHandler, NotSettled
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handle.coroutines import running_loop
 from eventbus.handle.marks import callback_name
@@ -26,6 +27,7 @@ from eventbus.testing._transport import FaultyHub, Message, RecordingTransport
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.frames import topic_frame
 from eventbus.wire.headers import NO_HEADERS, Headers, encode_headers
+from eventbus.wire.unions import type_values
 
 type Errors = Literal["raise", "collect"]
 
@@ -78,15 +80,33 @@ class _Bus:
         self.transport = RecordingTransport(hub)
         self.observer = _Observer()
         self.client: AnyClient | None = None
+        self.stand_in: AnyClient | None = None
+        self._event_class: Any = None
 
     def make(self, client_class: type[AnyClient]) -> Callable[..., AnyClient]:
         """Return what the container calls instead of the client's class."""
 
-        def make(*arguments: Any, hooks: Any, **named: Any) -> AnyClient:
-            self.client = client_class(*arguments, hooks=(*hooks, self.observer), **named)
+        def make(event_class: Any, *, hooks: Any, **named: Any) -> AnyClient:
+            self._event_class = event_class
+            self.client = client_class(event_class, hooks=(*hooks, self.observer), **named)
             return self.client
 
         return make
+
+    def answer(self, types: list[BaseEventType], answer: Callable[[Any], object], topic: BaseEventTopic | None) -> None:
+        """Let a client that stands for another service answer requests of these types."""
+        if self.stand_in is None:
+            self.stand_in = EventBusClient[Any, Any, Any](self._event_class, transport=self.transport.sibling())
+            self.stand_in.connect()
+        for event_type in types:
+            self.stand_in.attach_callback(event_type, answer, topic=topic, answers=True)
+        self.stand_in.subscribe(topic)
+        self.stand_in.start_consumer()
+
+    def close(self) -> None:
+        """Close what stands in."""
+        if self.stand_in is not None:
+            self.stand_in.close()
 
     @property
     def handlers(self) -> set[str]:
@@ -184,6 +204,34 @@ class _Bench[Root: containers.Container]:
         self._collect()
         self._collected.clear()
 
+    # Standing in for others.
+
+    def answer[Event: BaseEvent[Any]](
+        self,
+        what: type[Event] | BaseEventType,
+        answer: Callable[[Event], object] | object,
+        topic: BaseEventTopic | None = None,
+    ) -> None:
+        """Answer the requests of the service from now on, as another service would.
+
+        Args:
+            what: the class or the type of the requests.
+            answer: the answer; an exception, which the handler over there raises; or a function that makes the answer of the
+                request.
+            topic: only on this topic; None: on every topic.
+
+        Raises:
+            InvalidHandler: no bus of the container has such events.
+        """
+        types = [what] if isinstance(what, BaseEventType) else list(type_values(what))
+        of_enum = [one for one in types if isinstance(one, BaseEventType)]
+        enums = {type(one) for one in of_enum}
+        buses = [bus for bus in self._buses if bus.client is not None and enums & bus.client.event_types]
+        if not buses:
+            raise InvalidHandler(f"no bus of {type(self.container).__name__} has requests of {what!r}")
+        for bus in buses:
+            bus.answer(of_enum, _answering(answer), topic)
+
     # Faults.
 
     def dropping(self, topic: BaseEventTopic | None = None) -> AbstractContextManager[list[Message]]:
@@ -215,6 +263,7 @@ class _Bench[Root: containers.Container]:
                 )
             bus = _Bus(self.hub)
             parts: Mapping[str, AnyProvider] = client.kwargs
+            self._overrides.callback(bus.close)
             self._override(parts["client_class"], bus.make(in_force(parts["client_class"])()))
             self._override(parts["transport"], bus.transport)
             if self._settings is not None:
@@ -259,11 +308,13 @@ class _Bench[Root: containers.Container]:
             yield f"thread {thread.name}"
         sleeping = self.clock.sleeping_threads()
         resting = self.clock.sleeping_tasks() | (set() if limited else self.clock.limited_tasks())
-        for bus in self._buses:
-            if bus.client is None:
-                continue
-            parts = bus.client._parts
-            if parts.consumer.thread not in (None, *sleeping) and not bus.transport.is_idle():
+        if self.hub.is_anything_waited_for():
+            yield "a message on its way"
+        clients = [client for bus in self._buses for client in (bus.client, bus.stand_in) if client is not None]
+        for client in clients:
+            parts, transport = client._parts, client._transport
+            assert isinstance(transport, RecordingTransport)
+            if parts.consumer.thread not in (None, *sleeping) and not transport.is_idle():
                 yield "a handler, or an event on its way to one"
             if parts.buffer.is_about_to_be_read():
                 yield "an event in the receive buffer, for which a thread waits"
@@ -423,6 +474,17 @@ class AsyncBusTest[Root: containers.Container](_Bench[Root]):
     async def advance(self, seconds: float) -> None:
         """See `BusTest.advance`."""
         await asyncio.to_thread(self._advance, seconds)
+
+
+def _answering(answer: object) -> Callable[[Any], object]:
+    """Return the handler that answers with this."""
+
+    def handle(event: BaseEvent[Any]) -> object:
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer(event) if callable(answer) else answer
+
+    return handle
 
 
 def bus_test[Root: containers.Container](

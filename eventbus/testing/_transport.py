@@ -120,6 +120,11 @@ class FaultyHub(MemoryHub):
             return True
         return self._arrive(topic, payload, timeout)
 
+    def is_anything_waited_for(self) -> bool:
+        """Whether there is a message for a thread that waits in `receive`."""
+        with self._changed:
+            return any(member.receiving and member.messages for member in self._members)
+
     def receive(self, member: _Member) -> Batch | None:
         """See `MemoryHub.receive`."""
         batch = super().receive(member)
@@ -173,6 +178,10 @@ class RecordingTransport(MemoryTransport):
         if not self.hub.is_cut_off:
             before, now = now, before
         self.status.change(now, "cut off on purpose", if_=lambda: self.status.state is before)
+
+    def sibling(self) -> "RecordingTransport":
+        """See `Transport.sibling`."""
+        return RecordingTransport(self.hub)
 
     def is_idle(self) -> bool:
         """Whether a thread waits in `receive`, and has handled all that came."""

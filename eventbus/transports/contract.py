@@ -5,11 +5,13 @@ To write a transport, fulfil this protocol and pass the suite of `eventbus.testi
 package does.
 """
 
+from collections.abc import Iterator
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from eventbus.observe.state import Status
 from eventbus.observe.stats import DropLog
 from eventbus.wire.frames import Batch
+from eventbus.wire.history import Query, Stored
 
 
 class Remedies(NamedTuple):
@@ -175,6 +177,25 @@ class Transport(Protocol):
         """Return a new transport to the same place with the same options: closed, without subscriptions, counting from 0.
 
         A client that asks receives the answers there, so that no handler can hold them back.
+        """
+
+
+@runtime_checkable
+class KeepsHistory(Protocol):
+    """An optional feature of transports: the other side stores messages itself, so clients ask no historian for them.
+
+    Where new subscriptions begin is then the transport's own concern, too: it delivers what is stored before.
+    """
+
+    def stored(self, query: Query, timeout: float) -> Iterator[list[Stored]]:
+        """Yield the stored messages that a query asks for, in portions, oldest first.
+
+        Args:
+            query: what is asked for, but `spans`.
+            timeout: up to how many seconds each portion may take.
+
+        Raises:
+            EventBusError: they cannot be had.
         """
 
 

@@ -75,6 +75,11 @@ def new_reply_topic(owner: bytes) -> bytes:
     return b"%b%b/%b" % (REPLY_PREFIX, owner, os.urandom(_RANDOM_BYTES).hex().encode())
 
 
+def owner_of_reply_topic(topic: bytes) -> bytes:
+    """The owner part of a reply topic."""
+    return topic[len(REPLY_PREFIX) : len(REPLY_PREFIX) + _OWNER_DIGITS]
+
+
 def is_reply_topic(topic: bytes) -> bool:
     """Whether this is a reply topic, of whatever client."""
     return (

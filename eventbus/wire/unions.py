@@ -31,7 +31,7 @@ def with_subclasses(event_class: Any) -> Any:
         return with_subclasses(event_class.__value__)
     if not (isinstance(event_class, type) and issubclass(event_class, BaseModel) and "type" in event_class.model_fields):
         return event_class
-    root = _generic(event_class)
+    root = generic_of(event_class)
     if root.__module__ == BaseEvent.__module__:  # that of everybody's events
         return event_class
     values = frozenset(type_values(event_class))
@@ -49,6 +49,13 @@ def with_subclasses(event_class: Any) -> Any:
         return event_class
     # A base class that is generic in its type is not itself the class of any event.
     return Union[*found] if not values else Union[event_class, *found]
+
+
+def generic_of(cls: type[Any]) -> type[Any]:
+    """Return the class itself, or the generic model that it was made from by ``[…]``, whose subclasses are not its own."""
+    metadata: Any = getattr(cls, "__pydantic_generic_metadata__", None) or {}
+    origin: type[Any] | None = metadata.get("origin")
+    return origin or cls
 
 
 def type_values(cls: type[BaseModel]) -> Iterator[object]:
@@ -108,9 +115,9 @@ def class_of_each_type(classes: tuple[type[BaseModel], ...]) -> Mapping[str, typ
             return None
         for value in values:
             other = found.get(str(value), cls)
-            if not (issubclass(cls, _generic(other)) or issubclass(other, _generic(cls))):
+            if not (issubclass(cls, generic_of(other)) or issubclass(other, generic_of(cls))):
                 return None
-            found[str(value)] = cls if issubclass(cls, _generic(other)) else other
+            found[str(value)] = cls if issubclass(cls, generic_of(other)) else other
     return found
 
 
@@ -129,11 +136,6 @@ def model_classes(schema: object, defined: Mapping[str, object] = _NOTHING) -> I
         case list() | tuple():
             for inner in schema:
                 yield from model_classes(inner, defined)
-
-
-def _generic(cls: type[BaseModel]) -> type[BaseModel]:
-    """The class itself, or the generic one that it was made from by ``[…]``."""
-    return cls.__pydantic_generic_metadata__["origin"] or cls
 
 
 def _narrowing(cls: type[BaseModel], values: frozenset[object]) -> Iterator[type[BaseModel]]:

@@ -3,6 +3,7 @@
 import json
 import logging
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from eventbus.settings import EventBusSettings
 from eventbus.telemetry import names
 from eventbus.telemetry.logs import FIELDS, JsonFormatter, TextFormatter
 from eventbus.telemetry.prometheus import PrometheusHook
-from tests.docs.pages import Reader, commands, needs, path_of, section
+from tests.docs.pages import Reader, commands, needs, path_of, section, write_events
+from tests.docs.running import done, surroundings
 from tests.support import PATIENCE, Bus, eventually
 
 PAGE = path_of("observability.md").read_text()
@@ -45,7 +47,10 @@ def test_the_metrics_for_prometheus() -> None:
 
 def test_the_metrics_for_opentelemetry() -> None:
     """The table has every metric of OpenTelemetry, and no other."""
-    assert set(first_cells(r"(?:messaging|eventbus)\.(?:client|process)\.[\w.]+")) - {names.CLIENT_STATE} == {
+    assert set(first_cells(r"(?:messaging|eventbus)\.(?:client|process)\.[\w.]+")) - {
+        names.CLIENT_STATE,
+        names.CLIENT_ID,
+    } == {
         *names.OTEL_OF_PROMETHEUS.values(),
         names.OPERATION_DURATION,
     }
@@ -110,6 +115,8 @@ def test_the_lines_of_the_log(proxy: EventBusProxy, connected: Callable[..., Bus
     facts = json.loads(as_shown(JsonFormatter().format(record)))
     assert facts.pop("time")
     assert as_json.pop("time")
+    assert facts.pop("eventbus_client_name") == client.name
+    assert as_json.pop("eventbus_client_name")
     assert facts.pop("message").startswith(as_json.pop("message").rstrip("…"))
     assert facts == as_json
 
@@ -117,3 +124,11 @@ def test_the_lines_of_the_log(proxy: EventBusProxy, connected: Callable[..., Bus
 def without_time(line: str) -> str:
     """A line of the log from its level on."""
     return line.split(" ", 2)[2]
+
+
+def test_names(tmp_path: Path) -> None:
+    """The client has the name that the settings give it."""
+    write_events(tmp_path)
+    with section("observability.md", "Names") as part:
+        (tmp_path / "names.py").write_text(part.one("python"))
+    done([sys.executable, "names.py"], tmp_path, surroundings())

@@ -13,6 +13,8 @@ def write_all(folder: Path) -> list[str]:
         part.write(folder)
     with section("pytest.md", "A test") as part:
         part.write(folder)
+    with section("pytest.md", "Standing in for others") as part:
+        part.write(folder)
     with section("pytest.md", "The clock") as part:
         part.write(folder)
     with section("pytest.md", "Faults on purpose") as part:

@@ -25,15 +25,20 @@ from eventbus.errors import (
     EventTooLarge,
     ExtraMissing,
     ForkedClient,
+    GroupDiffers,
     HandlerTimeout,
     HandshakeFailed,
+    HistorianMissing,
+    HistoryDamaged,
     InvalidAnswer,
     InvalidEvent,
     InvalidHandler,
     InvalidHeaders,
     InvalidSettings,
     InvalidTopic,
+    JetStreamMissing,
     MonkeyPatched,
+    NatsRefused,
     NoAnswer,
     NobodyAnswers,
     NotConnected,
@@ -41,17 +46,22 @@ from eventbus.errors import (
     NotSettled,
     PayloadDamaged,
     PayloadTooLarge,
+    PermissionDenied,
     ProbePortInUse,
     ProxyUnreachable,
     ReconnectFailed,
     RequestFailed,
     SendBufferFull,
     SendTimeout,
+    ServerTooOld,
     ServiceFailed,
     ServiceTimeout,
+    StreamDiffers,
     SwappedPorts,
+    TlsFailed,
     TooManyValues,
     UnknownClient,
+    WrongCredentials,
     WrongServerKey,
 )
 from eventbus.policies import Compression
@@ -60,6 +70,7 @@ from tests.faults.programs import run_program
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, event
 
 HERE = "tcp://127.0.0.1:5559"
+NATS = "nats://127.0.0.1:4222"
 type Way = Callable[[EventBusError], Any]
 type Call = Callable[..., object]
 
@@ -189,6 +200,54 @@ EXAMPLES = [
         {"endpoint": HERE},
     ),
     Example(
+        NatsRefused(NATS, "maximum connections exceeded"),
+        f"the NATS server at {NATS} does not let this client in: maximum connections exceeded: see `eventbus check`",
+        {"endpoint": NATS, "reason": "maximum connections exceeded"},
+    ),
+    Example(
+        WrongCredentials(NATS, user="ada", reason="Authorization Violation"),
+        f"wrong credentials: the NATS server at {NATS} does not let ada in (Authorization Violation): set the user in "
+        "EVENTBUS_URL (nats://user@host) and EVENTBUS_SECURITY__PASSWORD_FILE, or EVENTBUS_SECURITY__TOKEN, or "
+        "EVENTBUS_SECURITY__CREDENTIALS",
+        {"endpoint": NATS, "user": "ada", "reason": "Authorization Violation"},
+    ),
+    Example(
+        TlsFailed(NATS, reason="certificate has expired"),
+        f"TLS failed with the NATS server at {NATS}: certificate has expired: set EVENTBUS_SECURITY__CA_FILE to the "
+        "certificate of its authority, EVENTBUS_SECURITY__CERT_FILE and EVENTBUS_SECURITY__KEY_FILE if it asks for the "
+        "client's, and the name in its certificate as the host in EVENTBUS_URL",
+        {"endpoint": NATS, "reason": "certificate has expired"},
+    ),
+    Example(
+        ServerTooOld(NATS, version="2.9.10", required="2.10"),
+        f"the NATS server at {NATS} is version 2.9.10, and 2.10 is needed: upgrade it, or set EVENTBUS_URL to another one",
+        {"endpoint": NATS, "version": "2.9.10", "required": "2.10"},
+    ),
+    Example(
+        JetStreamMissing(NATS, reason="JetStream not enabled"),
+        f"the NATS server at {NATS} has no JetStream (JetStream not enabled): start it with `nats-server -js -sd DIR`, or "
+        "set EVENTBUS_TRANSPORT=nats, which stores nothing",
+        {"endpoint": NATS, "reason": "JetStream not enabled"},
+    ),
+    Example(
+        StreamDiffers(NATS, stream="eb", subjects=("x.>",), wanted=("eb.>",)),
+        f"the stream 'eb' at {NATS} has the subjects x.>, and this bus needs eb.>: set EVENTBUS_SUBJECT_PREFIX to one that "
+        "is free, or change the stream (`nats stream edit`)",
+        {"endpoint": NATS, "stream": "eb", "subjects": ("x.>",), "wanted": ("eb.>",)},
+    ),
+    Example(
+        GroupDiffers(NATS, group="workers", topics=("a",), wanted=("a", "b")),
+        f"the group 'workers' at {NATS} has the topics a, and this client subscribes to a, b: all workers of a group need "
+        "the same topics. Stop the others first, or set EVENTBUS_GROUP to another name",
+        {"endpoint": NATS, "group": "workers", "topics": ("a",), "wanted": ("a", "b")},
+    ),
+    Example(
+        PermissionDenied(NATS, action="subscribe", subject="eb.plant", user="ada"),
+        f"the NATS server at {NATS} does not permit ada to subscribe on eb.plant: change the permissions in the server's "
+        "configuration, or the user in EVENTBUS_URL",
+        {"endpoint": NATS, "action": "subscribe", "subject": "eb.plant", "user": "ada"},
+    ),
+    Example(
         SendBufferFull(endpoint=HERE, limit=1_000),
         f"the send buffer to {HERE} is full (1000 messages), the event was not sent: "
         "is the proxy running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)",
@@ -251,6 +310,17 @@ EXAMPLES = [
         "the answer to wanted on plant is no Price: amount: Field required; `reply` and what the handler returns must be of "
         "the same class",
         {"topic": "plant", "event_type": "wanted", "reply": "Price", "detail": "amount: Field required"},
+    ),
+    Example(
+        HistorianMissing(HERE, timeout=2.0),
+        f"no historian has answered within 2 s at {HERE}: run the proxy with EVENTBUS_HISTORY=1000, or `eventbus historian` "
+        "beside it",
+        {"endpoints": HERE, "timeout": 2.0},
+    ),
+    Example(
+        HistoryDamaged(HERE, "it is cut off"),
+        f"an answer of the historian at {HERE} cannot be read: it is cut off; give both the same version",
+        {"endpoints": HERE, "detail": "it is cut off"},
     ),
     Example(
         HandlerTimeout(handler="plant.Thermostat.regulate", limit=0.5),

@@ -181,6 +181,16 @@ def test_checkers_know_the_class() -> None:
         Bus(ShopEvent, transport=RecordingTransport()).attach_handlers(Till())
 
 
+def test_a_handler_of_a_generic_class(bus: Bus) -> None:
+    """A handler may be annotated with a generic base of its events."""
+
+    class Till:
+        @on(ShopType.paid)
+        def on_paid(self, event: BaseEvent[Any]) -> None: ...
+
+    bus.attach_handlers(Till())
+
+
 def test_a_class_that_does_not_say_its_types() -> None:
     """A class of any type names no types."""
 

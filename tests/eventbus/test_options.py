@@ -27,7 +27,10 @@ from tests.support import Bus, MyEvent
 ROOT = Path(__file__).parents[2]
 PROXY, CLIENT = pair("proxy"), pair("client")
 
-DERIVED = {"keys", "settle", "secret_key", "allow_list", "hwm", "max_backlog", "max_subscriptions", "max_memory"}
+DERIVED = {"keys", "settle", "secret_key", "allow_list", "hwm", "max_backlog", "max_subscriptions", "max_memory"} | {
+    "history_bytes",  # with a unit
+    "history_file",
+}
 """Options that are derived from several settings, from nested ones, or from those with a prefix."""
 
 CHANGED: dict[str, Any] = {
@@ -42,6 +45,7 @@ CHANGED: dict[str, Any] = {
     "packing": False,
     "compression": Compression.ZLIB,
     "compression_threshold": 12,
+    "name": "shop",
     "connect_timeout": 2.5,
     "connect_required": False,
     "send_timeout": 3.5,
@@ -55,6 +59,7 @@ CHANGED: dict[str, Any] = {
     "reconnect_attempts": 15,
     "resend_bytes": 1_000_000,
     "numbered": True,
+    "start": "last",
 }
 
 

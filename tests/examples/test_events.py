@@ -21,7 +21,7 @@ def test_what_is_observed_and_done_travels_as_json() -> None:
     """Observations and actions are values of the plant's own classes on both sides."""
     codec = Codec(IOEvent)
     action = IOEvent(type=IOEventType.write_to_opc, step=3, action=Action(valve=0.5, heater=1.0))
-    reading = IOEvent(type=IOEventType.reading, observation=Observation(4, 1.25, 35.0), answers="x")
+    reading = IOEvent(type=IOEventType.reading, observation=Observation(4, 1.25, 35.0))
     for event in (action, reading):
         payload = codec.encoder_for(event)(event)
         assert IOEvent.model_validate_json(payload) == event

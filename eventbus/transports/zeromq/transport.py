@@ -183,7 +183,9 @@ class ZeroMQTransport:
         return link is not None and link.is_up()
 
     def sibling(self) -> "ZeroMQTransport":
-        return ZeroMQTransport(self._host, *self._ports, self._options)
+        made = ZeroMQTransport(self._host, *self._ports, self._options)
+        made.status = Status(f"{made.endpoints}, for answers")  # in the log the two can be told apart
+        return made
 
     def has_subscriber(self, topic: bytes, timeout: float = 0.0) -> bool | None:
         link = self._link

@@ -38,7 +38,6 @@ class IOEvent(BaseEvent[IOEventType]):
         step: of `write_to_opc`: the control step that the action is for, the number of steps that the plant had done before.
         action: of `write_to_opc`.
         observation: of `reading`.
-        answers: of `reading`: the id of the `read_from_opc` that it answers.
         pid: of `heartbeat`: the process.
         counts: of `heartbeat`: what has become of that process's events.
     """
@@ -49,7 +48,6 @@ class IOEvent(BaseEvent[IOEventType]):
     step: int | None = None
     action: Action | None = None
     observation: Observation | None = None
-    answers: str | None = None
     pid: int | None = None
     counts: dict[str, int] = Field(default_factory=dict)
 

@@ -5,8 +5,9 @@ import os
 from coreio.events import IOEvent, IOEventBusClient, IOEventTopic, IOEventType
 from coreio.opc import Opc
 from counts import counts_of
-from eventbus import on
+from eventbus import answers, on
 from eventbus.container import Service
+from plant import Observation
 
 HEARTBEAT = 0.5  # seconds between two
 
@@ -36,11 +37,12 @@ class PlantIO(Service[IOEvent, IOEventType, IOEventTopic]):
             raise ValueError("write_to_opc needs a step and an action")  # which the bus logs with the event
         self._opc.write(event.step, event.action)
 
-    @on(IOEventType.read_from_opc, topic=IOEventTopic.coreio)
-    def handle_read(self, event: IOEvent) -> None:
-        """Tell what the sensors show, and whom."""
-        reading = IOEvent(type=IOEventType.reading, observation=self._opc.read(), answers=event.id)
-        self.bus.emit_event(reading, IOEventTopic.coreio_readings)
+    @answers(IOEventType.read_from_opc, topic=IOEventTopic.coreio)
+    def handle_read(self, event: IOEvent) -> Observation:
+        """Answer what the sensors show, and tell it to everybody."""
+        observation = self._opc.read()
+        self.bus.emit_event(IOEvent(type=IOEventType.reading, observation=observation), IOEventTopic.coreio_readings)
+        return observation
 
     @on(IOEventType.exit, topic=IOEventTopic.coreio)
     def handle_exit(self, event: IOEvent) -> None:

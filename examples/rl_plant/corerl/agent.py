@@ -1,8 +1,6 @@
 """The agent: observes the plant, learns, and acts, one control step after the other."""
 
 import os
-from contextlib import suppress
-from queue import Empty, SimpleQueue
 from time import monotonic
 
 from coreio.events import IOEvent, IOEventBusClient, IOEventTopic, IOEventType
@@ -10,7 +8,7 @@ from corerl.controller import Controller, Zone, reward, set_point, zone
 from corerl.event_bus import RLEventBusClient
 from corerl.events import RLEvent, RLEventTopic, RLEventType
 from counts import counts_of
-from eventbus import on
+from eventbus import NoAnswer, NobodyAnswers, on
 from eventbus.container import RestartPolicy, Service
 from plant import Action, Observation
 
@@ -36,7 +34,6 @@ class Agent(Service[RLEvent, RLEventType, RLEventTopic]):
         super().__init__(bus, RLEventTopic.corerl, restart=RestartPolicy(limit=5, window=60.0))
         self._io = io
         self._answer_timeout = answer_timeout
-        self._readings: SimpleQueue[IOEvent] = SimpleQueue()
         self._next_heartbeat = monotonic()
 
     def run(self) -> None:
@@ -52,11 +49,6 @@ class Agent(Service[RLEvent, RLEventType, RLEventTopic]):
             self._act(observation.step, action)
         self._emit_heartbeat()
 
-    @on(IOEventType.reading, topic=IOEventTopic.coreio_readings)
-    def handle_reading(self, event: IOEvent) -> None:
-        """Hand the answer to the loop."""
-        self._readings.put(event)
-
     @on(RLEventType.exit, topic=RLEventTopic.corerl)
     def handle_exit(self, event: RLEvent) -> None:
         """Stop, and with it the program."""
@@ -64,17 +56,16 @@ class Agent(Service[RLEvent, RLEventType, RLEventTopic]):
 
     def _observe(self) -> Observation | None:
         """Ask for the state of the plant until an answer comes; None when the agent is to stop."""
-        asked = set()  # since the last action: a late answer to any of these shows the effect of the action, too
         while not self.stopping:
             if monotonic() >= self._next_heartbeat:
                 self._emit_heartbeat()
             question = IOEvent(type=IOEventType.read_from_opc)
-            asked.add(question.id)
-            self._io.emit_event(question, IOEventTopic.coreio)
-            with suppress(Empty):
-                while (reading := self._readings.get(timeout=self._answer_timeout)).answers not in asked:
-                    pass
-                return reading.observation
+            try:
+                return self._io.request(question, IOEventTopic.coreio, reply=Observation, timeout=self._answer_timeout)
+            except NoAnswer:
+                pass  # coreio was killed, or the question or the answer is lost
+            except NobodyAnswers:
+                self.pause(self._answer_timeout)  # coreio is not there yet
         return None
 
     def _decide(self, controller: Controller, observation: Observation) -> Action:

@@ -129,6 +129,17 @@ def test_emit_says_that_it_was_denied(tmp_path: Path) -> None:
             assert screen.lines == []  # under rules the proxy tells publishers nothing of subscribers
 
 
+def test_an_error_is_red(open_terminal: Open) -> None:
+    """The word that begins the line of an error is red, unless colours are not wanted."""
+    with open_terminal("emit", "", STARTED) as screen:
+        assert screen.wait() == 2
+        assert screen.lines == ["eventbus: the topic is empty"]
+        assert (screen.colour_of("eventbus:"), screen.colour_of("topic")) == ("red", "default")
+    with open_terminal("emit", "", STARTED, NO_COLOR="1") as screen:
+        assert screen.wait() == 2
+        assert screen.written == b"eventbus: the topic is empty\r\n"
+
+
 # tail
 
 
@@ -322,7 +333,7 @@ def test_no_progress_bar_without_a_terminal() -> None:
 
 def test_bench_shows_a_bar(tmp_path: Path) -> None:
     """While `bench` measures, a bar shows how far it is; at the end only the figures are there."""
-    with terminal("bench", "--events=20000", "--rate=200", cwd=tmp_path) as screen:
+    with terminal("bench", "--events=2000", "--rate=200", cwd=tmp_path) as screen:
         screen.wait_for(lambda: re.search(r"^latency at 200/s +█+░+ +\d+ %$", screen.text, re.MULTILINE))
         assert screen.wait() == 0
         assert len(screen.lines) == 3

@@ -38,6 +38,7 @@ ATTRIBUTES = {
     "messaging.operation.name",
     "messaging.operation.type",
     "messaging.destination.name",
+    "messaging.client.id",
     "error.type",
     "server.address",
     "server.port",
@@ -56,6 +57,7 @@ OF_PROMETHEUS = {
     "eventbus_dropped_events_total",
     "eventbus_lost_events_total",
     "eventbus_clients",
+    "eventbus_named_clients",
     "eventbus_state_changes_total",
     "eventbus_echo_round_trip_seconds",
     "eventbus_consumer_busy_seconds",
@@ -85,7 +87,14 @@ class Watched:
 
     def health(self) -> EventBusHealth:
         return EventBusHealth(
-            ready=True, live=True, state=ClientState.READY, round_trip=0.5, echo_age=1.0, consuming=True, busy_for=0.25
+            ready=True,
+            live=True,
+            state=ClientState.READY,
+            round_trip=0.5,
+            echo_age=1.0,
+            consuming=True,
+            busy_for=0.25,
+            name="plant",
         )
 
 

@@ -752,3 +752,13 @@ def _assert_failed(span: ReadableSpan, error: str, text: str) -> None:
     assert recorded.attributes is not None
     assert recorded.attributes["exception.message"] == text
     assert "Traceback" in str(recorded.attributes["exception.stacktrace"])
+
+
+def test_spans_have_the_name_of_the_client(spans: Spans) -> None:
+    """The name is an attribute of each span, if there is one."""
+    traces = OpenTelemetryTraces(tracer_provider=spans.provider, name="shop")
+    traces.emit(emission(), lambda _: None)
+    traces.handle(delivery({}), lambda _: None)
+    with traces.request("plant"):
+        pass
+    assert [span.attributes and span.attributes["messaging.client.id"] for span in spans.wait_for(3)] == ["shop"] * 3

@@ -25,7 +25,7 @@ def test_a_service_that_is_well(connected: Callable[..., Bus]) -> None:
         for path in ("/healthz", "/readyz"):
             answer = ask(server.url + path)
             assert answer.status == 200
-            assert answer.facts.keys() == {"ok", "state", "round_trip", "echo_age", "busy_for"}
+            assert answer.facts.keys() == {"ok", "name", "state", "round_trip", "echo_age", "busy_for"}
             assert answer.facts["state"] == "ready"
             assert answer.facts["round_trip"] > 0
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from dependency_injector import containers, providers
+from pydantic import BaseModel
 
 from eventbus import (
     BaseEvent,
@@ -17,6 +18,8 @@ from eventbus import (
     EventBusClient,
     HandlerTimeout,
     InvalidEvent,
+    NobodyAnswers,
+    RequestFailed,
     Retry,
     TimeLimit,
     current_headers,
@@ -411,3 +414,66 @@ def test_checkers_know_what_was_emitted() -> None:
         events: list[ShopEvent] = t.emitted(ShopEvent)
         anything: list[BaseEvent[Any]] = t.emitted(ShopType.paid)
     assert events == anything == []
+
+
+class Price(BaseModel):
+    cents: int
+
+
+class Asking:
+    """Asks another service in its handlers, synchronously and not."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.prices: list[int] = []
+
+    @on(ShopType.paid, topic=ShopTopic.shop)
+    def on_paid(self, event: ShopEvent) -> None:
+        self.prices.append(self.bus.request(receipt(event.amount), ShopTopic.mail, Price).cents)
+
+    @on(ShopType.closed, topic=ShopTopic.shop)
+    async def on_closed(self, event: ShopEvent) -> None:
+        self.prices.append((await self.bus.arequest(receipt(event.amount), ShopTopic.mail, Price)).cents)
+
+
+class AskingApp(containers.DeclarativeContainer):
+    bus = event_bus(Bus)
+    asking = providers.Singleton(Asking, bus=bus.client)
+
+
+def test_the_test_stands_in_for_a_service() -> None:
+    """answer() answers requests: always the same, or what a function makes of the request."""
+    with bus_test(AskingApp()) as t:
+        t.answer(ShopType.receipt, Price(cents=7))
+        t.emit(paid(), ShopTopic.shop)
+        t.emit(ShopType.closed, ShopTopic.shop)
+        assert t.container.asking().prices == [7, 7]
+        assert t.emitted(ShopType.receipt) == [receipt(1), receipt(0)]
+    with bus_test(AskingApp()) as t:
+        t.answer(ShopType.receipt, lambda event: Price(cents=100 * event.amount), topic=ShopTopic.mail)
+        for amount in range(10):
+            t.emit(paid(amount), ShopTopic.shop)
+            assert t.container.asking().prices[-1] == 100 * amount
+
+
+def test_nobody_answers_or_fails() -> None:
+    """Without it nobody answers; an exception is what the other side raises."""
+    with bus_test(AskingApp()) as t:
+        with pytest.raises(NobodyAnswers):
+            t.emit(paid(), ShopTopic.shop)
+        t.answer(ShopType.receipt, Refused("no"))
+        with pytest.raises(RequestFailed, match="Refused: no"):
+            t.emit(paid(), ShopTopic.shop)
+
+
+def test_answers_on_a_loop() -> None:
+    """The same with abus_test."""
+
+    async def main() -> None:
+        async with abus_test(AskingApp()) as t:
+            t.answer(ShopType.receipt, Price(cents=7))
+            await t.emit(ShopType.closed, ShopTopic.shop)
+            await t.emit(paid(), ShopTopic.shop)
+            assert t.container.asking().prices == [7, 7]
+
+    asyncio.run(main())

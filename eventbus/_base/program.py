@@ -1,0 +1,19 @@
+"""The name of the program that runs in this process."""
+
+import sys
+from pathlib import PurePath
+
+from eventbus._base.printable import printable
+
+MAX_NAME_CHARACTERS = 100
+
+
+def program_name() -> str:
+    """Return the name of the script or package that was started; "python" if it was neither."""
+    main = sys.modules.get("__main__")
+    spec = getattr(main, "__spec__", None)
+    if spec is not None and spec.parent and spec.name.endswith("__main__"):  # python -m package
+        return printable(spec.parent, MAX_NAME_CHARACTERS)
+    path = PurePath(sys.argv[0] if sys.argv else "")
+    name = path.parent.name if path.name == "__main__.py" else path.stem
+    return printable(name, MAX_NAME_CHARACTERS) if name not in ("", "-", "-c", "-m") else "python"

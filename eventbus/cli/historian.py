@@ -1,0 +1,72 @@
+"""``eventbus historian``: a historian as a process of its own, beside any proxy."""
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from threading import Event
+
+from eventbus.cli.connection import transport_for
+from eventbus.errors import InvalidSettings
+from eventbus.history.historian import EventBusHistorian
+from eventbus.history.server import HistoryServer, Permits, everything
+from eventbus.history.store import Bounds
+from eventbus.proxy.allow_list import AllowList, AllowListFile
+from eventbus.proxy.readers import permissions
+from eventbus.settings import EventBusSettings
+
+_DEFAULT_COUNT = 1_000  # messages of each topic
+_CHECK_INTERVAL_S = 1.0  # from one check whether it still runs to the next
+
+
+def historian(settings: EventBusSettings) -> None:
+    """Keep what passes and answer queries until SIGTERM or Ctrl-C.
+
+    Raises:
+        InvalidSettings: the keys do not go together; there are keys but no allow-list.
+        ProxyUnreachable, HandshakeFailed, ReconnectFailed: there is no connection to the proxy.
+    """
+    permits = _permits(settings)
+    count = settings.history or _DEFAULT_COUNT
+    server = HistoryServer(Bounds(count, settings.history_bytes, settings.history_age), permits)
+    ended = Event()
+    with transport_for(settings) as transport, _terminated(ended):
+        runs = EventBusHistorian(transport, server)
+        runs.start(settings.connect_timeout)
+        try:
+            print(f"historian of {transport.endpoints}: keeps {count} messages of each topic", flush=True)
+            while not ended.wait(_CHECK_INTERVAL_S):
+                runs.wait(0.0)
+        finally:
+            runs.stop()
+
+
+def _permits(settings: EventBusSettings) -> Callable[[bytes], Permits]:
+    """Return what tells who may read what.
+
+    A proxy with rules passes on answers of any client. So a historian that uses keys has to know the rules itself.
+    """
+    if settings.security.client_keys() is None:
+        return everything
+    path = settings.security.allow_list
+    if path is None:
+        raise InvalidSettings(
+            "a historian that uses keys answers only what an asker may subscribe to: "
+            f"set {settings.variable('security', 'allow_list')} to the allow-list of the proxy"
+        )
+    allow_list = AllowListFile(path)
+
+    def current() -> AllowList:
+        allow_list.refresh()
+        return allow_list.current
+
+    return permissions(current)
+
+
+@contextmanager
+def _terminated(ended: Event) -> Iterator[None]:
+    """Set the event on SIGTERM, within the block."""
+    before = signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,97 @@
+"""Asking a historian."""
+
+from collections.abc import Iterator, Mapping
+
+from eventbus.ask.link import RequestLink
+from eventbus.ask.waiting import Answer
+from eventbus.errors import HistorianMissing, HistoryDamaged, NoAnswer, NobodyAnswers
+from eventbus.transports.contract import KnowsSubscribers, Transport
+from eventbus.wire.history import (
+    HISTORY_PREFIX,
+    NEXT,
+    QUERY_TYPE,
+    UNTIL,
+    Query,
+    Stored,
+    new_history_topic,
+    unpack,
+)
+from eventbus.wire.requests import owner_of
+
+_SOMEBODY = HISTORY_PREFIX + b"?"  # whoever subscribes to this subscribes to all queries
+_CHECK_S = 1.0  # at most, to make sure that there is none
+
+
+class HistoryReader:
+    """Asks the historian of a bus. Any thread may use it. The first query opens a connection for answers.
+
+    Args:
+        transport: what queries are sent over; the caller opens and closes it.
+        public_key: the client's own, if it has keys.
+
+    Attributes:
+        topic: where it sends its queries. Whoever subscribes to it sees where they have passed.
+    """
+
+    def __init__(self, transport: Transport, public_key: str | None = None) -> None:
+        self.topic = new_history_topic(owner_of(public_key))
+        self._transport = transport
+        self._link = RequestLink(transport, public_key)
+
+    def read(self, query: Query, timeout: float, topic: bytes | None = None) -> Iterator[list[Stored]]:
+        """Send a query, and yield what it asks for in portions, oldest first. The first call of `next` sends it.
+
+        If it is more than one page, one query for each follows; the first one's moment counts for all of them.
+
+        Args:
+            query: what is asked for.
+            timeout: up to how many seconds each portion may take.
+            topic: where it is sent, instead of the reader's own topic.
+
+        Raises:
+            HistorianMissing: there is no historian, or it has not answered in time.
+            RequestFailed: the historian refuses the query.
+            HistoryDamaged: an answer cannot be read.
+            NotConnected: the client is not connected, or was closed meanwhile.
+            ProxyUnreachable, HandshakeFailed: the connection for answers could not be opened.
+        """
+        topic = topic or self.topic
+        self._check_historian(timeout)
+        while True:
+            headers: Mapping[str, str] = {}
+            try:
+                for answer in self._link.ask_for_parts(topic, QUERY_TYPE, query.encode(), timeout):
+                    headers = answer.headers
+                    yield self._unpacked(answer)
+            except (NobodyAnswers, NoAnswer) as error:
+                raise self._missing(timeout) from error
+            if NEXT not in headers:
+                return
+            query = query.following(self._number(headers, NEXT), self._number(headers, UNTIL))
+
+    def close(self) -> None:
+        """Let all who wait raise NotConnected at once."""
+        self._link.close()
+
+    def _check_historian(self, timeout: float) -> None:
+        self._transport.ensure_open()
+        if (
+            isinstance(self._transport, KnowsSubscribers)
+            and self._transport.has_subscriber(_SOMEBODY, min(_CHECK_S, timeout)) is False
+        ):
+            raise self._missing(0.0)
+
+    def _missing(self, timeout: float) -> HistorianMissing:
+        return HistorianMissing(self._transport.endpoints, timeout)
+
+    def _unpacked(self, answer: Answer) -> list[Stored]:
+        try:
+            return unpack(answer.payload)
+        except ValueError as error:
+            raise HistoryDamaged(self._transport.endpoints, str(error)) from error
+
+    def _number(self, headers: Mapping[str, str], name: str) -> int:
+        try:
+            return int(headers[name])
+        except (KeyError, ValueError):
+            raise HistoryDamaged(self._transport.endpoints, f"{name} is missing, or no number") from None

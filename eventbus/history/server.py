@@ -1,0 +1,128 @@
+"""The historian's work without a socket: it takes what has come, keeps events and answers queries."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import chain
+from typing import NamedTuple, Protocol
+
+from eventbus.history.store import Bounds, MemoryStore
+from eventbus.wire.first_frame import parse, with_headers
+from eventbus.wire.headers import decode_headers, encode_headers
+from eventbus.wire.history import HISTORY_PREFIX, NEXT, UNTIL, InvalidQuery, Query, Stored, pack, packed_size
+from eventbus.wire.requests import CORRELATION_ID, ERROR_TEXT, ERROR_TYPE, MORE, Request, owner_of_reply_topic
+
+PART_BYTES = 131_072  # of an answer: a message of this size passes the proxy as fast as any, and many fit into no queue
+PAGE_BYTES = 4_194_304  # of an answer: so much may wait in the proxy if the asker does not read
+_FAILED = b" null"
+
+type Permits = Callable[[bytes], bool]
+"""Whether a topic may be read."""
+
+
+class Message(NamedTuple):
+    """A message to send.
+
+    Attributes:
+        reply_to: the topic to which it goes.
+        first: the first frame.
+        payload: the second one.
+    """
+
+    reply_to: bytes
+    first: bytes
+    payload: bytes
+
+
+class Archive(Protocol):
+    """Keeps messages beyond the end of the process; see `archive`."""
+
+    def add(self, frames: list[bytes], payloads: list[bytes], position: int, now: float) -> None:
+        """Take messages that the store has just kept, all of which have an event; `position` is that of the last one."""
+
+
+def everything(owner: bytes) -> Permits:
+    """Permit every topic to everybody."""
+    return lambda topic: True
+
+
+class HistoryServer:
+    """Keeps messages and answers queries. One thread at a time.
+
+    It answers only with messages of topics that the asker may subscribe to. The asker is the client whose key the reply
+    topic belongs to: it is the only one who can receive the answer, whoever has sent the query.
+
+    Args:
+        bounds: how much is kept.
+        permits: returns what the client with this owner part of its reply topics may read; see `wire.requests.owner_of`.
+        archive: takes what is kept, too.
+        clock: seconds since 1970.
+
+    Attributes:
+        store: what is kept.
+        queries: how many queries were answered.
+        part_bytes: a part of an answer gets no more messages once it has this size.
+    """
+
+    def __init__(
+        self,
+        bounds: Bounds,
+        permits: Callable[[bytes], Permits] = everything,
+        archive: Archive | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = MemoryStore(bounds)
+        self.queries = 0
+        self.part_bytes = PART_BYTES
+        self._permits = permits
+        self._archive = archive
+        self._clock = clock
+        self._now = 0.0
+
+    def take(self, frames: list[bytes], payloads: list[bytes]) -> Iterator[Message]:
+        """Keep the events of a batch. Returns the answers to queries in it, which are made while they are taken."""
+        now = self._now = max(self._now, self._clock())
+        skipped = self.store.add(frames, payloads, now)
+        if self._archive is not None:
+            left_out = {one.place for one in skipped}
+            if left_out:
+                kept = [index for index in range(len(frames)) if index not in left_out]
+                self._archive.add([frames[i] for i in kept], [payloads[i] for i in kept], self.store.position, now)
+            else:
+                self._archive.add(frames, payloads, self.store.position, now)
+        queries = [one for one in skipped if frames[one.place].startswith(HISTORY_PREFIX)]
+        return chain.from_iterable(self._answer(frames[one.place], payloads[one.place], one.position) for one in queries)
+
+    def _answer(self, frame: bytes, payload: bytes, position: int) -> Iterator[Message]:
+        request = Request.of(decode_headers(parse(frame).headers))
+        if request is None:
+            return
+        self.queries += 1
+        headers = {CORRELATION_ID: request.correlation_id, UNTIL: str(position)}
+        try:
+            query = Query.decode(payload)
+        except InvalidQuery as error:
+            yield _message(request, headers | {ERROR_TYPE: type(error).__name__, ERROR_TEXT: str(error)}, _FAILED)
+            return
+        if query.until is None:
+            query = replace(query, until=position)
+        permits = self._permits(owner_of_reply_topic(request.reply_to))
+        found = self.store.read(query, permits, self._now)
+        part: list[Stored] = []
+        page_size = part_size = 0
+        for message in found:
+            size = packed_size(message)
+            if part and part_size + size > self.part_bytes:
+                if page_size >= PAGE_BYTES:
+                    headers[NEXT] = str(part[-1].position)
+                    break
+                yield _message(request, headers | {MORE: "true"}, pack(part))
+                part, part_size = [], 0
+            part.append(message)
+            part_size += size
+            page_size += size
+        yield _message(request, headers, pack(part))
+
+
+def _message(request: Request, headers: dict[str, str], payload: bytes) -> Message:
+    return Message(request.reply_to, with_headers(request.reply_to, encode_headers(headers)), payload)

@@ -1,0 +1,248 @@
+"""The messages that a historian keeps, in memory and within bounds. Pure, one thread at a time."""
+
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from heapq import merge
+from itertools import islice
+from operator import attrgetter
+from typing import NamedTuple
+
+from eventbus.wire.first_frame import parse
+from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, NUMBER_BYTES, PRIVATE, is_text, topic_of
+from eventbus.wire.history import PRIVATE_PREFIXES, Query, Span, Stored
+
+MESSAGE_OVERHEAD_BYTES = 168
+"""The memory that a message takes beside its bytes: two objects with a header, a position, and four places."""
+_TOPIC_OVERHEAD_BYTES = 4_096  # four deques, which take a block each, and what points to them
+_SPARE = 64  # when it is full, one part in so many is freed at once: finding the largest topic takes a look at each
+_EXPIRY_INTERVAL_S = 1.0  # from one look for messages of silent topics that are too old to the next
+_MAX_CACHED_HEADS = 10_000
+
+_POSITION = attrgetter("position")
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much is kept. The oldest messages of a topic go first.
+
+    Attributes:
+        count: messages of each topic.
+        bytes: memory for all topics together. If it is full, messages of the topic that has most go: a topic on which little
+            is sent keeps its last one longest.
+        age: seconds that a message is kept; 0: no limit.
+    """
+
+    count: int = 1_000
+    bytes: int = 268_435_456
+    age: float = 0.0
+
+
+class Skipped(NamedTuple):
+    """A message that was not kept, because it carries no event.
+
+    Attributes:
+        place: which of the batch, counted from 0.
+        position: the last position before it.
+    """
+
+    place: int
+    position: int
+
+
+class _Topic:
+    """The messages of one topic, oldest first, in parallel: so they take half the memory of a tuple for each."""
+
+    __slots__ = ("bytes", "firsts", "name", "payloads", "positions", "times")
+
+    def __init__(self, name: bytes) -> None:
+        self.name = name
+        self.bytes = _TOPIC_OVERHEAD_BYTES
+        self.firsts: deque[bytes] = deque()
+        self.payloads: deque[bytes] = deque()
+        self.positions: deque[int] = deque()
+        self.times: deque[float] = deque()
+
+    def drop_oldest(self) -> int:
+        """Drop the oldest message; return how many bytes are free then."""
+        freed = len(self.firsts.popleft()) + len(self.payloads.popleft()) + MESSAGE_OVERHEAD_BYTES
+        self.positions.popleft()
+        self.times.popleft()
+        self.bytes -= freed
+        return freed
+
+    def read(self, start: int, stop: int) -> Iterator[Stored]:
+        """The messages with these indexes."""
+        columns = (self.positions, self.times, self.firsts, self.payloads)
+        return map(Stored, *(islice(column, start, stop) for column in columns))
+
+
+class MemoryStore:
+    """Keeps the newest messages of each topic.
+
+    Args:
+        bounds: how much is kept.
+
+    Attributes:
+        position: how many messages were kept since it was created.
+        bytes: the memory that those take which it has now.
+        dropped: how many messages had to go because of `Bounds.bytes`.
+    """
+
+    def __init__(self, bounds: Bounds) -> None:
+        self.bounds = bounds
+        self.position = 0
+        self.bytes = 0
+        self.dropped = 0
+        self._topics: dict[bytes, _Topic] = {}
+        self._known: dict[bytes, _Topic] = {}  # by a plain first frame, or by the head of a numbered one, which has a NUL
+        self._next_expiry = 0.0
+
+    def __len__(self) -> int:
+        """The number of messages it has now."""
+        return sum(len(topic.payloads) for topic in self._topics.values())
+
+    @property
+    def topics(self) -> list[bytes]:
+        """The topics of which it has messages."""
+        return list(self._topics)
+
+    @property
+    def oldest(self) -> int:
+        """The lowest position that it has; one more than the highest if it has none."""
+        return min((topic.positions[0] for topic in self._topics.values() if topic.positions), default=self.position + 1)
+
+    def add(self, frames: list[bytes], payloads: list[bytes], now: float) -> list[Skipped]:
+        """Keep the messages of a batch. Returns those that carry no event.
+
+        Args:
+            frames: first frames; they may hold anything.
+            payloads: as many.
+            now: the time, in seconds since 1970.
+        """
+        known, count = self._known, self.bounds.count
+        position, added = self.position, 0
+        skipped: list[Skipped] = []
+        for index, (first, payload) in enumerate(zip(frames, payloads, strict=True)):
+            topic = known.get(first)
+            if topic is not None:
+                first = topic.name  # one object for all messages without numbers and headers
+            else:
+                topic = known.get(first[:-NUMBER_BYTES]) or self._find(first)
+                if topic is None:
+                    skipped.append(Skipped(index, position))
+                    continue
+            position += 1
+            size = len(first) + len(payload) + MESSAGE_OVERHEAD_BYTES
+            topic.firsts.append(first)
+            topic.payloads.append(payload)
+            topic.positions.append(position)
+            topic.times.append(now)
+            topic.bytes += size
+            added += size
+            if len(topic.payloads) > count:
+                added -= topic.drop_oldest()
+        self.position = position
+        self.bytes += added
+        if self.bytes > self.bounds.bytes:
+            self._make_room()
+        if self.bounds.age and now >= self._next_expiry:
+            self._next_expiry = now + _EXPIRY_INTERVAL_S
+            self._expire(now - self.bounds.age)
+        return skipped
+
+    def restore(self, messages: Iterable[Stored]) -> None:
+        """Take messages of an earlier run, oldest first, with their positions. To be called before `add`."""
+        for message in messages:
+            self.position = max(self.position, message.position - 1)  # `add` counts on by one
+            self.add([message.first], [message.payload], message.time)
+
+    def read(self, query: Query, permits: Callable[[bytes], bool], now: float) -> Iterator[Stored]:
+        """The messages that a query asks for, in the order in which they came.
+
+        Args:
+            query: what is asked for.
+            permits: whether the asker may have a topic.
+            now: the time, in seconds since 1970.
+        """
+        if query.spans:
+            return merge(*(self._span(span) for span in query.spans if permits(span.topic)), key=_POSITION)
+        names = self._topics if query.topics is None else query.topics
+        found = [self._topics[name] for name in names if name in self._topics and permits(name)]
+        since = query.since
+        if self.bounds.age:
+            since = max(now - self.bounds.age, since or 0.0)
+        parts = [self._part(topic, query, since) for topic in found]
+        return parts[0] if len(parts) == 1 else merge(*parts, key=_POSITION)
+
+    def _part(self, topic: _Topic, query: Query, since: float | None) -> Iterator[Stored]:
+        until = self.position if query.until is None else query.until
+        stop = bisect_right(topic.positions, until)
+        start = bisect_right(topic.positions, query.after) if query.after else 0
+        if query.last is not None:
+            start = max(start, stop - query.last)
+        if since is not None:
+            start = max(start, bisect_left(topic.times, since))
+        return topic.read(start, stop)
+
+    def _span(self, span: Span) -> Iterator[Stored]:
+        """The messages with events of one publisher by their numbers. The newest are looked at first, and no more."""
+        topic = self._topics.get(span.topic)
+        found: list[Stored] = []
+        if topic is not None:
+            start = topic.name + MARK
+            rows = zip(*(reversed(c) for c in (topic.positions, topic.times, topic.firsts, topic.payloads)), strict=True)
+            for position, time, first, payload in rows:
+                if not first.startswith(start):
+                    continue
+                head, number = (parsed := parse(first)).head, parsed.number
+                if head is None or head.publisher != span.publisher:
+                    continue
+                if number <= span.after:
+                    break
+                if number - head.events < span.until:
+                    found.append(Stored(position, time, first, payload))
+        return reversed(found)
+
+    def _find(self, first: bytes) -> _Topic | None:
+        """The topic of a first frame that is not known yet; None if it carries no event."""
+        name = topic_of(first)
+        topic = self._topics.get(name)
+        if topic is None:
+            if not 0 < len(name) <= MAX_TOPIC_BYTES or name.startswith((*PRIVATE_PREFIXES, PRIVATE)) or not is_text(name):
+                return None
+            topic = self._topics[name] = _Topic(name)
+            self.bytes += topic.bytes
+        if len(self._known) >= _MAX_CACHED_HEADS:
+            self._known.clear()
+        if len(first) - len(name) <= len(MARK):  # plain, or marked by a proxy with rules
+            self._known[first] = topic
+        elif parse(first).head is not None and first[len(name) + 1 : len(name) + 2] != MARK:  # headers seldom repeat
+            self._known[first[:-NUMBER_BYTES]] = topic
+        return topic
+
+    def _make_room(self) -> None:
+        limit = self.bounds.bytes - self.bounds.bytes // _SPARE
+        while self.bytes > limit and self._topics:
+            largest = max(self._topics.values(), key=lambda topic: topic.bytes)
+            if len(largest.payloads) <= 1:  # no topic has more than one: the one that was silent longest goes
+                self._forget(min(self._topics.values(), key=lambda topic: topic.positions[-1]))
+                self.dropped += 1
+                continue
+            goal = max(limit, self.bytes - largest.bytes // 2)
+            while self.bytes > goal and len(largest.payloads) > 1:
+                self.bytes -= largest.drop_oldest()
+                self.dropped += 1
+
+    def _expire(self, before: float) -> None:
+        for topic in list(self._topics.values()):
+            while topic.times and topic.times[0] < before:
+                self.bytes -= topic.drop_oldest()
+            if not topic.times:
+                self._forget(topic)
+
+    def _forget(self, topic: _Topic) -> None:
+        del self._topics[topic.name]
+        self.bytes -= topic.bytes
+        self._known = {key: known for key, known in self._known.items() if known is not topic}

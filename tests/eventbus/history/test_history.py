@@ -1,0 +1,343 @@
+"""Late joiners: last values, history, and subscriptions that begin with what was stored; within the proxy and beside it."""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from threading import Thread
+from typing import Any
+
+import pytest
+
+from eventbus import (
+    ClientState,
+    EventBusHistorian,
+    EventBusProxy,
+    HistorianMissing,
+    InvalidHandler,
+    InvalidSettings,
+    NotConnected,
+    current_delivery,
+    on,
+)
+from eventbus.history.server import HistoryServer
+from eventbus.history.store import Bounds
+from eventbus.transports.memory import MemoryHub, MemoryTransport
+from eventbus.transports.zeromq import ZeroMQTransport
+from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, client_of, event, eventually, json_of
+
+TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
+UPDATED = MyEventType.updated
+
+type Connect = Callable[..., Bus]
+
+
+@pytest.fixture(params=["in the proxy", "beside the proxy", "in memory"])
+def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
+    """Makes connected clients of a bus that has a historian."""
+    with ExitStack() as stack:
+        if request.param == "in memory":
+            hub = MemoryHub()
+            stack.enter_context(EventBusHistorian(MemoryTransport(hub)))
+
+            def make(**options: Any) -> Bus:
+                return stack.enter_context(Bus(MyEvent, transport=MemoryTransport(hub), **options))
+        else:
+            history = 1_000 if request.param == "in the proxy" else 0
+            proxy = stack.enter_context(EventBusProxy(pub_port=0, sub_port=0, history=history))
+            if not history:
+                stack.enter_context(EventBusHistorian(ZeroMQTransport("127.0.0.1", proxy.pub_port, proxy.sub_port)))
+
+            def make(**options: Any) -> Bus:
+                return stack.enter_context(client_of(proxy, connect_timeout=PATIENCE, **options))
+
+        yield make
+
+
+class Handled:
+    """A callback that keeps the values of events, and which of them were replayed."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+        self.replayed: list[float] = []
+
+    def __call__(self, event: MyEvent) -> None:
+        delivery = current_delivery()
+        assert delivery is not None
+        self.values.append(event.value)
+        if delivery.replayed:
+            self.replayed.append(event.value)
+
+    def wait_for(self, values: list[float]) -> None:
+        eventually(lambda: len(self.values) >= len(values), PATIENCE)
+        assert self.values == values
+
+
+def emit(client: Bus, *values: float, topic: MyEventTopic = TOPIC) -> None:
+    for value in values:
+        client.emit_event(event(value), topic)
+
+
+def values_of(events: Any) -> list[float]:
+    return [each.value for each in events]
+
+
+# Asking
+
+
+def test_last_values_and_history(connect: Connect) -> None:
+    """Of topics to which nobody was subscribed, too; without subscribing."""
+    client = connect()
+    before = datetime.now(UTC)
+    assert client.last(TOPIC) is None
+    assert list(client.history(TOPIC)) == []
+    emit(client, 1, 2, 3)
+    emit(client, 4, topic=OTHER)
+    client.emit_events([event(5), event(6)], TOPIC)
+    last = client.last(TOPIC)
+    assert last is not None
+    assert last.value == 6
+    assert values_of(client.history(TOPIC)) == [1, 2, 3, 5, 6]
+    assert values_of(client.history(None)) == [1, 2, 3, 4, 5, 6]
+    assert values_of(client.history(TOPIC, count=1)) == [6]
+    assert values_of(client.history(TOPIC, count=4)) == [2, 3, 5, 6]
+    assert values_of(client.history(TOPIC, since=before)) == [1, 2, 3, 5, 6]
+    assert values_of(client.history(TOPIC, since=timedelta(hours=1))) == values_of(client.history(TOPIC, since="1h"))
+    assert values_of(client.history(TOPIC, since=datetime.now(UTC))) == []
+    assert client.topics == set()
+    assert client.stats().received == 0
+    with pytest.raises(InvalidSettings, match="is no time"):
+        client.history(TOPIC, since="yesterday")
+
+
+def test_what_is_larger_than_a_page_comes_whole(connect: Connect) -> None:
+    """In several queries, each event once and in order."""
+    client = connect()
+    large = "x" * 20_000
+    for value in range(600):
+        client.emit_event(MyEvent(type=UPDATED, time=large, value=value), TOPIC)
+    assert values_of(client.history(TOPIC, timeout=PATIENCE)) == list(range(600))
+
+
+def test_on_an_event_loop(connect: Connect) -> None:
+    """The same without blocking it."""
+    client = connect()
+    emit(client, *range(600))
+
+    async def ask() -> tuple[MyEvent | None, list[float]]:
+        return await client.alast(TOPIC), [each.value async for each in client.ahistory(TOPIC, count=500)]
+
+    last, values = asyncio.run(ask())
+    assert last is not None
+    assert (last.value, values) == (599, list(range(100, 600)))
+
+
+def test_without_a_historian(proxy: EventBusProxy) -> None:
+    """Each call says what is missing, at once; the setting only logs it, and nothing that comes meanwhile is lost."""
+    client = client_of(proxy)
+    with pytest.raises(NotConnected):
+        client.last(TOPIC)
+    with client:
+        for call in (
+            lambda: client.last(TOPIC),
+            lambda: client.history(TOPIC),
+            lambda: client.subscribe(TOPIC, start="all"),
+        ):
+            with pytest.raises(HistorianMissing, match="there is no historian"):
+                call()
+        assert client.topics == set()
+
+
+def test_the_setting_without_a_historian(proxy: EventBusProxy, caplog: pytest.LogCaptureFixture) -> None:
+    """One line, and the topics begin with what is new."""
+    handled = Handled()
+    with client_of(proxy, start="all", topics=[TOPIC.value]) as client:
+        client.subscribe(OTHER)
+        client.attach_callback(UPDATED, handled)
+        client.start_consumer()
+        emit(client, 1)
+        emit(client, 2, topic=OTHER)
+        handled.wait_for([1, 2])
+    assert handled.replayed == []
+    (line,) = [record for record in caplog.records if "historian" in record.getMessage()]
+    assert "2 topics begin with what is emitted from now on" in line.getMessage()
+
+
+def test_somebody_else_who_takes_everything_is_no_historian(proxy: EventBusProxy, raw: RawPeers) -> None:
+    """Then only time can tell."""
+    raw.subscriber(b"")
+    with client_of(proxy) as client, pytest.raises(HistorianMissing, match=r"within 0\.2 s"):
+        client.last(TOPIC, timeout=0.2)
+
+
+# Beginning
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+@pytest.mark.parametrize("topic", [TOPIC, None])
+def test_stored_events_first_then_live_ones(connect: Connect, numbered: bool, topic: MyEventTopic | None) -> None:
+    """While another client emits all the time, each event comes once and in order, and those that are new count as such."""
+    client, emitting = connect(), connect(numbered=numbered)
+    emit(emitting, *range(500))
+    handled = Handled()
+
+    def emit_until_live() -> None:
+        value = 500
+        while len(handled.values) == len(handled.replayed) and value < 200_000:
+            emit(emitting, value)
+            value += 1
+
+    thread = Thread(target=emit_until_live)
+    thread.start()
+    client.attach_callback(UPDATED, handled)
+    client.start_consumer()
+    try:
+        client.subscribe(topic, start="all")
+    finally:
+        thread.join()
+    emit(emitting, -1)
+    eventually(lambda: handled.values[-1:] == [-1], PATIENCE)
+    first, last = int(handled.values[0]), int(handled.values[-2])
+    assert handled.values == [*range(first, last + 1), -1]
+    assert handled.replayed == handled.values[: len(handled.replayed)]
+    assert 0 < len(handled.replayed) <= 1_000
+    stats = client.stats()
+    assert (stats.lost, stats.rejected) == (0, 0)
+
+
+@pytest.mark.parametrize("start", ["last", "all", "1h", "new"])
+def test_where_it_begins(connect: Connect, start: str) -> None:
+    """With the newest event of each topic, with all, with those since a time, or with what is new."""
+    emitting = connect()
+    emit(emitting, 1, 2)
+    emitting.emit_events([event(3), event(4)], TOPIC)
+    emit(emitting, 5, topic=OTHER)
+    handled = Handled()
+    client = connect(start=start)
+    for topic in (TOPIC, OTHER):
+        client.subscribe(topic)
+    client.attach_callback(UPDATED, handled)
+    client.start_consumer()
+    of_start: dict[str, list[float]] = {"last": [4, 5], "new": []}
+    stored = of_start.get(start, [1, 2, 3, 4, 5])
+    handled.wait_for(stored)
+    emit(emitting, 6)
+    handled.wait_for([*stored, 6])
+    assert handled.replayed == stored
+
+
+def test_a_handler_says_where_its_topic_begins(connect: Connect) -> None:
+    """`@on(…, start=…)`; if two say it of one topic, both get what the topic begins with, which is the most."""
+    emitting = connect()
+    emit(emitting, 1, 2)
+    emit(emitting, 3, topic=OTHER)
+
+    class Service:
+        def __init__(self) -> None:
+            self.one, self.two, self.other = Handled(), Handled(), Handled()
+
+        @on(UPDATED, topic=TOPIC, start="last")
+        def first(self, event: MyEvent) -> None:
+            self.one(event)
+
+        @on(UPDATED, topic=TOPIC, start="all")
+        def second(self, event: MyEvent) -> None:
+            self.two(event)
+
+        @on(UPDATED, topic=OTHER)
+        async def third(self, event: MyEvent) -> None:
+            self.other(event)
+
+    service = Service()
+    client = connect()
+    client.attach_handlers(service)
+    client.start_consumer()
+    emit(emitting, 4)
+    emit(emitting, 5, topic=OTHER)
+    for handled, expected in ((service.one, [1, 2, 4]), (service.two, [1, 2, 4]), (service.other, [5])):
+        handled.wait_for([float(value) for value in expected])
+    assert service.one.replayed[:2] == [1, 2]
+    assert service.other.replayed == []
+
+
+def test_a_start_needs_a_topic_and_a_time() -> None:
+    """Said where the mark is made."""
+    with pytest.raises(InvalidHandler, match="needs a topic"):
+        on(UPDATED, start="last")(lambda event: None)
+    with pytest.raises(InvalidSettings, match="is no time"):
+        on(UPDATED, topic=TOPIC, start="tomorrow")(lambda event: None)
+
+
+def test_a_topic_that_is_received_already_does_not_begin_again(connect: Connect) -> None:
+    """Nor does one that is subscribed twice."""
+    client = connect()
+    handled = Handled()
+    client.attach_callback(UPDATED, handled)
+    client.subscribe(TOPIC)
+    client.start_consumer()
+    emit(client, 1)
+    handled.wait_for([1])
+    client.subscribe(TOPIC, start="all")
+    emit(client, 2)
+    handled.wait_for([1, 2])
+    client.unsubscribe(TOPIC)
+    client.subscribe(TOPIC, start="all")
+    handled.wait_for([1, 2, 1, 2])
+
+
+def test_a_query_in_a_handler(connect: Connect) -> None:
+    """A handler may ask, although the consumer waits for it."""
+    client = connect()
+    found: list[float] = []
+    client.attach_callback(UPDATED, lambda _: found.extend(values_of(client.history(TOPIC))))
+    client.subscribe(TOPIC)
+    client.start_consumer()
+    emit(client, 1)
+    eventually(lambda: found == [1], PATIENCE)
+
+
+# The historian itself
+
+
+def test_it_speaks_to_a_bare_proxy_and_knows_no_event_classes(raw: RawPeers, proxy: EventBusProxy) -> None:
+    """Events of the original client, and what is no event at all, are kept as they are; readers leave out what is none."""
+    with EventBusHistorian(ZeroMQTransport("127.0.0.1", proxy.pub_port, proxy.sub_port)):
+        publisher = raw.publisher(b"")
+        for payload in (json_of(1), b'{"type":"unknown"}', json_of(2)):
+            publisher.send_multipart([b"my_service", payload])
+        with client_of(proxy) as client:
+            eventually(lambda: len(list(client.history(TOPIC))) == 2, PATIENCE)
+            assert values_of(client.history(TOPIC)) == [1, 2]
+            assert client.stats().rejected > 0
+
+
+def test_a_historian_ends_with_its_transport(proxy: EventBusProxy) -> None:
+    """`stop` is idempotent, and leaves nothing."""
+    transport = ZeroMQTransport("127.0.0.1", proxy.pub_port, proxy.sub_port)
+    historian = EventBusHistorian(transport, HistoryServer(Bounds(count=1)))
+    historian.start()
+    with client_of(proxy) as client:
+        emit(client, 1, 2)
+        assert values_of(client.history(TOPIC)) == [2]
+    historian.stop()
+    historian.stop()
+    historian.wait()
+    assert transport.status.state is ClientState.CLOSED
+
+
+def test_a_historian_behind_a_proxy_with_a_small_limit() -> None:
+    """Its answers are no larger than the proxy accepts."""
+    with EventBusProxy(pub_port=0, sub_port=0, max_event_bytes=2_000) as proxy:
+        transport = ZeroMQTransport("127.0.0.1", proxy.pub_port, proxy.sub_port)
+        with EventBusHistorian(transport), client_of(proxy) as client:
+            emit(client, *range(100))
+            assert values_of(client.history(TOPIC, timeout=PATIENCE)) == list(range(100))
+
+
+def test_a_stopped_proxy_keeps_its_history() -> None:
+    """It is there again when the same proxy is started again."""
+    proxy = EventBusProxy(pub_port=0, sub_port=0, history=10)
+    for value in (1, 2):
+        with proxy, client_of(proxy) as client:
+            emit(client, value)
+            assert values_of(client.history(TOPIC)) == list(range(1, value + 1))
