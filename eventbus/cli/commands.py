@@ -83,6 +83,13 @@ def _request(given: Given) -> None:
     request(settings, given.text("TOPIC"), given.text("EVENT"), timeout=timeout, everybody=given.is_set("--all"))
 
 
+def _ps(given: Given) -> None:
+    from eventbus.cli.ps import ps
+
+    settings, as_json = settings_of(given), given.text("--format") == "json"
+    ps(settings, wait=given.number("--wait") or 0.5, interval=given.number("--interval") or 1.0, as_json=as_json)
+
+
 def _tail(given: Given) -> None:
     from eventbus.cli.tail import tail
     from eventbus.cli.tail_filter import EventFilter
@@ -191,6 +198,7 @@ COMMANDS: Mapping[str, Run] = {
     "request": _request,
     "tail": _tail,
     "top": _top,
+    "ps": _ps,
     "check": _check,
     "settings": _settings,
     "keygen": _keygen,
