@@ -44,6 +44,7 @@ def _checked(parse: Callable[[object], object], text: str) -> Sequence[str]:
 
 def _proxy(given: Given) -> None:
     """Replace this process by the one that runs the proxy, or check the allow-list."""
+    from eventbus.policies import TransportKind
     from eventbus.proxy import allow_list, process
 
     settings = settings_of(given)
@@ -52,6 +53,11 @@ def _proxy(given: Given) -> None:
             raise InvalidSettings("there is no allow-list to check: set EVENTBUS_SECURITY__ALLOW_LIST")
         print(allow_list.check(settings.security.allow_list))
         return
+    if settings.transport is not TransportKind.ZEROMQ:
+        raise InvalidSettings(
+            f"EVENTBUS_TRANSPORT={settings.transport} needs no proxy: services connect to the NATS server that EVENTBUS_URL "
+            "names. Start that (`nats-server`), or leave EVENTBUS_TRANSPORT out"
+        )
     command = process.command(
         settings.host if "host" in settings.model_fields_set else "127.0.0.1",
         settings.pub_port,
@@ -90,6 +96,14 @@ def _ps(given: Given) -> None:
     ps(settings, wait=given.number("--wait") or 0.5, interval=given.number("--interval") or 1.0, as_json=as_json)
 
 
+def _bridge(given: Given) -> None:
+    from eventbus.cli.bridge import bridge
+    from eventbus.policies import TransportKind
+
+    one, other = TransportKind(given.text("--from")), TransportKind(given.text("--to"))
+    bridge(settings_of(given), one, other, _topics(given))
+
+
 def _tail(given: Given) -> None:
     from eventbus.cli.tail import tail
     from eventbus.cli.tail_filter import EventFilter
@@ -113,6 +127,13 @@ def _top(given: Given) -> None:
     interval = given.number("--interval") or 1.0
     as_json = given.text("--format") == "json"
     top(settings, _topics(given), interval=interval, once=given.is_set("--once"), as_json=as_json)
+
+
+def _ui(given: Given) -> None:
+    from eventbus.cli.ui import ui
+
+    port, probes = given.whole("--port"), given.texts("--probe")
+    ui(settings_of(given), _topics(given), port=port or 0, listen=given.text("--listen"), probes=probes)
 
 
 def _topics(given: Given) -> list[str]:
@@ -194,11 +215,13 @@ def _schema(given: Given) -> bool:
 COMMANDS: Mapping[str, Run] = {
     "proxy": _proxy,
     "historian": _historian,
+    "bridge": _bridge,
     "emit": _emit,
     "request": _request,
     "tail": _tail,
     "top": _top,
     "ps": _ps,
+    "ui": _ui,
     "check": _check,
     "settings": _settings,
     "keygen": _keygen,

@@ -147,6 +147,21 @@ COMMANDS: tuple[Command, ...] = (
         example="eventbus run app:App",
     ),
     Command(
+        "bridge",
+        "Run",
+        "copy events between two transports",
+        "Copy the events of two transports to each other until SIGTERM or Ctrl-C, so that services can move from one to the "
+        "other one by one. Settings of both are allowed.",
+        (_TOPICS,),
+        (
+            Flag("--from", "one transport", "", TEXT, ("zeromq", "nats", "jetstream"), "zeromq"),
+            Flag("--to", "the other one", "", TEXT, ("zeromq", "nats", "jetstream"), "nats"),
+        ),
+        has_settings=True,
+        usual=("--url", "--subject-prefix"),
+        example="eventbus bridge --from zeromq --to nats --url nats://plant-1:4222",
+    ),
+    Command(
         "check",
         "Watch",
         "check the connection to the proxy",
@@ -223,6 +238,33 @@ COMMANDS: tuple[Command, ...] = (
             _JSON,
         ),
         has_settings=True,
+    ),
+    Command(
+        "ui",
+        "Watch",
+        "watch the bus in a browser",
+        "Serve a page that watches the bus, read-only: topics with rates, who sends what to whom, events as they pass, and "
+        "what goes wrong. It needs eventbus[ui]. Other machines need a token.",
+        (_TOPICS,),
+        (
+            Flag("--port", "where to serve the page; 0 picks a free port", "N", WHOLE, default="5561", least=0, most=65535),
+            Flag(
+                "--listen",
+                "the address to serve the page at; unless it is a loopback address, a token is needed: the setting "
+                "--ui-token, or one that is made and printed",
+                "ADDRESS",
+                default="127.0.0.1",
+            ),
+            Flag(
+                "--probe",
+                "where a proxy or a service serves /readyz and /metrics; repeat it for several",
+                "URL",
+                repeated=True,
+            ),
+        ),
+        has_settings=True,
+        usual=("--ui-token",),
+        example="eventbus ui --probe http://localhost:9464",
     ),
     Command(
         "emit",
