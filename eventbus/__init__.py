@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         InvalidEvent,
         InvalidHandler,
         InvalidHeaders,
+        InvalidRecording,
         InvalidSettings,
         InvalidTopic,
         JetStreamMissing,
@@ -76,6 +77,7 @@ if TYPE_CHECKING:
     from eventbus.options import ClientOptions, ProxyOptions
     from eventbus.policies import (
         Compression,
+        Packing,
         ReceivePolicy,
         SendPolicy,
         Start,
@@ -121,6 +123,7 @@ __all__ = [
     "InvalidEvent",
     "InvalidHandler",
     "InvalidHeaders",
+    "InvalidRecording",
     "InvalidSettings",
     "InvalidTopic",
     "JetStreamMissing",
@@ -131,6 +134,7 @@ __all__ = [
     "NobodyAnswers",
     "NotConnected",
     "NotEncrypted",
+    "Packing",
     "PermissionDenied",
     "ProxyHealth",
     "ProxyOptions",
@@ -187,6 +191,7 @@ _HOMES = {
         "InvalidEvent",
         "InvalidHandler",
         "InvalidHeaders",
+        "InvalidRecording",
         "InvalidSettings",
         "InvalidTopic",
         "JetStreamMissing",
@@ -234,6 +239,7 @@ _HOMES = {
     "eventbus.options": ("ClientOptions", "ProxyOptions"),
     "eventbus.policies": (
         "Compression",
+        "Packing",
         "ReceivePolicy",
         "SendPolicy",
         "Start",

@@ -120,6 +120,28 @@ def _tail(given: Given) -> None:
     )
 
 
+def _history(given: Given) -> None:
+    from eventbus.cli.history import history
+
+    form = given.text("--format")
+    as_text = form == "text" or (form == "auto" and sys.stdout.isatty())
+    since, count = given.text("--since") or None, given.whole("--count")
+    history(settings_of(given), _topics(given), since=since, count=count, as_text=as_text)
+
+
+def _record(given: Given) -> None:
+    from eventbus.cli.history import record
+
+    since, count = given.text("--since") or None, given.whole("--count")
+    record(settings_of(given), _topics(given), Path(given.text("--to")), since=since, count=count)
+
+
+def _replay(given: Given) -> None:
+    from eventbus.cli.history import replay
+
+    replay(settings_of(given), Path(given.text("FILE")), given.text("--rate"))
+
+
 def _top(given: Given) -> None:
     from eventbus.cli.top import top
 
@@ -219,6 +241,9 @@ COMMANDS: Mapping[str, Run] = {
     "emit": _emit,
     "request": _request,
     "tail": _tail,
+    "history": _history,
+    "record": _record,
+    "replay": _replay,
     "top": _top,
     "ps": _ps,
     "ui": _ui,

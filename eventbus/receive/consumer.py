@@ -19,6 +19,7 @@ from eventbus.observe.stats import Counters
 from eventbus.receive.beginning import Beginnings
 from eventbus.receive.confirmation import Confirmation
 from eventbus.receive.dispatcher import Dispatcher, Route
+from eventbus.receive.repair import Ask, Repairer
 from eventbus.receive.report import ConsumerReport
 from eventbus.receive.stall_detector import Progress, StallDetector
 from eventbus.receive.unpacking import Unpacker
@@ -194,6 +195,10 @@ class Consumer[EventClass: BaseEvent[Any]]:
         """Call a function with the encoded headers of each message on a topic that carries no events."""
         self._respond = respond
         self._dispatcher.question = topic
+
+    def repair_with(self, ask: Ask, timeout: float) -> None:
+        """Have events that are missing fetched from a historian, from now on."""
+        self._unpacker.repair_with(Repairer(ask, self._report.repaired, timeout, self._transport.endpoints))
 
     def begin_with(self, beginnings: Beginnings) -> None:
         """Let some topics begin with what was stored, from the next batch on. Any thread may call it, again at any time."""

@@ -82,7 +82,7 @@ class Overview:
         if not frames:
             return
         self._meter.count(batch, now)
-        topics, lost, repeated, headers, forged = self._gaps.read(frames, self._takes)
+        topics, lost, repeated, headers, forged, *_ = self._gaps.read(frames, self._takes)
         for topic, count in lost.items():
             self._add_lost(topic, count, time)
         for topic, count in forged.items():
