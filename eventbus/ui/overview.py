@@ -7,7 +7,6 @@ from collections import Counter, deque
 from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
-from eventbus._base.printable import printable
 from eventbus.observe.state import ClientState, StateChange
 from eventbus.receive.meter import HISTORY, Line, Meter
 from eventbus.ui.clients import KnownClient
@@ -15,6 +14,7 @@ from eventbus.ui.notices import Level, Notice, NoticeList
 from eventbus.ui.probe_facts import ProbeFacts
 from eventbus.ui.sampler import Sampler
 from eventbus.ui.shown import ShownEvent, shown_events
+from eventbus.ui.topic_names import named, topic_name
 from eventbus.wire.frames import MAX_TOPIC_BYTES, Batch, is_text
 from eventbus.wire.numbering import Gaps
 
@@ -86,7 +86,7 @@ class Overview:
         for topic, count in lost.items():
             self._add_lost(topic, count, time)
         for topic, count in forged.items():
-            text = f"numbers on {_name(topic)} that cannot be the publisher's own: another one sends in its name"
+            text = f"numbers on {topic_name(topic)} that cannot be the publisher's own: another one sends in its name"
             self.notices.add(Level.ERROR, "forged", text, time, count)
         for index, wanted in self._sampler.choose(topics, payloads, now):
             topic = topics[index]
@@ -97,7 +97,7 @@ class Overview:
                     self._shown += 1
                     self._last.append(_Kept(self._shown, time, event))
             except ValueError as error:
-                self.notices.add(Level.WARNING, "rejected", f"not an event, on {_name(topic)}: {error}", time)
+                self.notices.add(Level.WARNING, "rejected", f"not an event, on {topic_name(topic)}: {error}", time)
 
     def reject(self, count: int, time: float) -> None:
         """Note messages that were not two frames."""
@@ -150,20 +150,17 @@ class Overview:
 
     def figures(self) -> Json:
         """Everything but events and notices, as JSON."""
-        snapshot, names = self._snapshot, self._names()
-        shown_lines = snapshot.topics[:_MAX_TOPICS]
+        snapshot, names, topics = self._snapshot, self._names(), self._topics()
         return {
             "state": self._state,
             "endpoints": self._endpoints,
             "round_trip": self._round_trip,
-            "watched": sorted(_name(topic) for topic in self._wanted),
+            "watched": sorted(topic_name(topic) for topic in self._wanted),
             "total": _line(snapshot.total),
             "malformed": snapshot.malformed,
             "lost": sum(self._lost.values()),
-            "topics": [
-                _line(line) | {"lost": self._lost.get(printable(line.name, MAX_TOPIC_BYTES), 0)} for line in shown_lines
-            ],
-            "more_topics": len(snapshot.topics) - len(shown_lines) + (snapshot.other_topics is not None),
+            "topics": [_line(line) | {"lost": self._lost[line.name]} for line in topics[:_MAX_TOPICS]],
+            "more_topics": len(topics[_MAX_TOPICS:]) + (snapshot.other_topics is not None),
             "publishers": [
                 _line(line) | {"by": names.get(line.name, "")}
                 for line in filter(_is_there, snapshot.publishers[:_MAX_PUBLISHERS])
@@ -176,11 +173,10 @@ class Overview:
 
     def histories(self) -> Json:
         """The trend of each topic: events per second in the last intervals, the oldest first."""
-        lines = self._snapshot.topics[:_MAX_TOPICS]
         return {
             "intervals": HISTORY,
             "total": [_round(rate) for rate in self._snapshot.total.history],
-            "topics": {printable(line.name, MAX_TOPIC_BYTES): [_round(rate) for rate in line.history] for line in lines},
+            "topics": {line.name: [_round(rate) for rate in line.history] for line in self._topics()[:_MAX_TOPICS]},
         }
 
     def events_since(self, number: int) -> list[Json]:
@@ -196,11 +192,15 @@ class Overview:
         """The notices that have changed after this version, as JSON."""
         return [_notice(notice) for notice in self.notices.since(version)]
 
+    def _topics(self) -> list[Line]:
+        """The topics under their names, the fastest first."""
+        return sorted(named(self._snapshot.topics), key=lambda line: (-line.events_per_second, line.name))
+
     def _takes(self, topic: bytes) -> bool:
         return not self._wanted or topic in self._wanted
 
     def _add_lost(self, topic: bytes, count: int, time: float) -> None:
-        name = _name(topic)
+        name = topic_name(topic)
         if name in self._lost or len(self._lost) < _MAX_LOST_TOPICS:
             self._lost[name] += count
         if count > 0:  # a negative one takes back what was counted before
@@ -212,17 +212,13 @@ class Overview:
         return {publisher: client.name for client in self._clients for publisher in client.publishers}
 
 
-def _name(topic: bytes) -> str:
-    return printable(topic.decode(errors="backslashreplace"), MAX_TOPIC_BYTES)
-
-
 def _round(value: float) -> float:
     return round(value, 1)
 
 
 def _line(line: Line) -> Json:
     return {
-        "name": printable(line.name, MAX_TOPIC_BYTES),
+        "name": line.name,
         "rate": _round(line.events_per_second),
         "bytes": round(line.bytes_per_second),
         "events": line.events,
@@ -240,7 +236,7 @@ def _pair(line: Line, names: Mapping[str, str]) -> Json:
     return {
         "publisher": publisher,
         "by": names.get(publisher, ""),
-        "topic": printable(topic, MAX_TOPIC_BYTES),
+        "topic": topic_name(topic.encode()),
         "rate": _round(line.events_per_second),
     }
 
