@@ -44,6 +44,7 @@ def _checked(parse: Callable[[object], object], text: str) -> Sequence[str]:
 
 def _proxy(given: Given) -> None:
     """Replace this process by the one that runs the proxy, or check the allow-list."""
+    from eventbus.policies import TransportKind
     from eventbus.proxy import allow_list, process
 
     settings = settings_of(given)
@@ -52,6 +53,11 @@ def _proxy(given: Given) -> None:
             raise InvalidSettings("there is no allow-list to check: set EVENTBUS_SECURITY__ALLOW_LIST")
         print(allow_list.check(settings.security.allow_list))
         return
+    if settings.transport is not TransportKind.ZEROMQ:
+        raise InvalidSettings(
+            f"EVENTBUS_TRANSPORT={settings.transport} needs no proxy: services connect to the NATS server that EVENTBUS_URL "
+            "names. Start that (`nats-server`), or leave EVENTBUS_TRANSPORT out"
+        )
     command = process.command(
         settings.host if "host" in settings.model_fields_set else "127.0.0.1",
         settings.pub_port,
@@ -81,6 +87,14 @@ def _request(given: Given) -> None:
 
     settings, timeout = settings_of(given), given.number("--timeout") or 2.0
     request(settings, given.text("TOPIC"), given.text("EVENT"), timeout=timeout, everybody=given.is_set("--all"))
+
+
+def _bridge(given: Given) -> None:
+    from eventbus.cli.bridge import bridge
+    from eventbus.policies import TransportKind
+
+    one, other = TransportKind(given.text("--from")), TransportKind(given.text("--to"))
+    bridge(settings_of(given), one, other, _topics(given))
 
 
 def _tail(given: Given) -> None:
@@ -194,6 +208,7 @@ def _schema(given: Given) -> bool:
 COMMANDS: Mapping[str, Run] = {
     "proxy": _proxy,
     "historian": _historian,
+    "bridge": _bridge,
     "emit": _emit,
     "request": _request,
     "tail": _tail,

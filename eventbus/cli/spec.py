@@ -147,6 +147,21 @@ COMMANDS: tuple[Command, ...] = (
         example="eventbus run app:App",
     ),
     Command(
+        "bridge",
+        "Run",
+        "copy events between two transports",
+        "Copy the events of two transports to each other until SIGTERM or Ctrl-C, so that services can move from one to the "
+        "other one by one. Settings of both are allowed.",
+        (_TOPICS,),
+        (
+            Flag("--from", "one transport", "", TEXT, ("zeromq", "nats", "jetstream"), "zeromq"),
+            Flag("--to", "the other one", "", TEXT, ("zeromq", "nats", "jetstream"), "nats"),
+        ),
+        has_settings=True,
+        usual=("--url", "--subject-prefix"),
+        example="eventbus bridge --from zeromq --to nats --url nats://plant-1:4222",
+    ),
+    Command(
         "check",
         "Watch",
         "check the connection to the proxy",

@@ -13,9 +13,10 @@ from typing import Protocol, Self
 from eventbus.cli.connection import Outage, transport_for, wanted_topics
 from eventbus.errors import ExtraMissing
 from eventbus.observe.state import ClientState
+from eventbus.policies import TransportKind
 from eventbus.receive.meter import Line, Meter, Snapshot
 from eventbus.settings import EventBusSettings
-from eventbus.transports.zeromq.transport import ZeroMQTransport
+from eventbus.transports.contract import Transport
 
 _POLL_INTERVAL_S = 0.2
 
@@ -60,8 +61,8 @@ def top(
     """
     wanted = wanted_topics(settings, names)
     view = JsonLines() if as_json else _tables(once)
-    outage = Outage()
     with transport_for(settings) as transport:
+        outage = Outage(transport.remedies.peer)
         for topic in wanted or {b""}:
             transport.subscribe(topic)
         transport.status.listen(outage)
@@ -77,11 +78,17 @@ def top(
                 if due <= now:  # the process was stopped, or is too slow: begin a whole interval
                     due = now + interval
                 state = transport.status.state
-                heading = f"{settings.host}, ports {settings.pub_port} and {settings.sub_port}: {state}"
+                heading = f"{_place(settings, transport)}: {state}"
                 view.show(counting.snapshot(), state, heading, str(outage))
                 if once:
                     return
         transport.status.raise_failure()
+
+
+def _place(settings: EventBusSettings, transport: Transport) -> str:
+    if settings.transport is TransportKind.ZEROMQ:
+        return f"{settings.host}, ports {settings.pub_port} and {settings.sub_port}"
+    return transport.endpoints
 
 
 class Written:
@@ -145,7 +152,7 @@ class _MeterThread:
         ended: set when the transport is closed.
     """
 
-    def __init__(self, transport: ZeroMQTransport, meter: Meter) -> None:
+    def __init__(self, transport: Transport, meter: Meter) -> None:
         self.ended = Event()
         self._transport = transport
         self._meter = meter

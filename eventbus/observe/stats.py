@@ -32,6 +32,8 @@ class DropReason(StrEnum):
     """The proxy's allow-list does not permit this client to publish there. Counts messages; one may pack many events."""
     TOO_LARGE = "too_large"
     """It waited for the proxy, or was sent to it, and the proxy accepts no payload as large as its own."""
+    RECEIVE_QUEUE = "receive_queue"
+    """It had arrived, and the queue before the consumer was full. With NATS; a proxy drops for a slow subscriber itself."""
     CLOSED = "closed"
     """It was kept while no proxy was connected, and the client was closed before one was."""
     UNWANTED_ANSWER = "unwanted_answer"
@@ -47,6 +49,7 @@ _TEXTS = {
     DropReason.SEND_BUFFER: "emitted events: send buffer full (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)",
     DropReason.UNPROVEN: "emitted events, at most: connection given up (EVENTBUS_NUMBERED sends them again)",
     DropReason.TOO_LARGE: "emitted events: larger than the proxy accepts (EVENTBUS_MAX_EVENT_BYTES of the proxy)",
+    DropReason.RECEIVE_QUEUE: "received events: the consumer is too slow (EVENTBUS_RECEIVE_HWM)",
     DropReason.CLOSED: "emitted events: client closed before the proxy came back (EVENTBUS_LINGER)",
 }
 
