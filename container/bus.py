@@ -77,6 +77,8 @@ def _open_client(
         transport=transport,
     )
     observers.watch(client)
+    if settings.listed:
+        client.be_listed()
     with ExitStack() as stack:
         if settings.http_port and settings.enabled:
             from eventbus.telemetry.probes import probes_of  # here, because an HTTP server takes long to import

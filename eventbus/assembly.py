@@ -25,6 +25,7 @@ from eventbus.receive.dispatcher import Callback, Dispatcher
 from eventbus.transports.contract import Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
+from eventbus.wire.presence import PRESENCE_TOPIC
 
 if TYPE_CHECKING:
     from eventbus.ask.asker import Asker
@@ -104,6 +105,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         self.middleware = tuple(middleware if options.enabled else ())
         self.listeners: set[Listener] = set()
         self._listened_to: Status | None = None
+        self._respondent: Callable[[Transport], Callable[[bytes], object]] | None = None
         self._assemble()
 
     def subscribe(self, frame: bytes) -> None:
@@ -140,6 +142,18 @@ class Assembly[EventClass: BaseEvent[Any]]:
             if self._asker is None:
                 self._asker = Asker(self.transport, self.emitter, self.topics, self.middleware, self._options)
             return self._asker
+
+    def list_by(self, respondent: Callable[[Transport], Callable[[bytes], object]]) -> None:
+        """Let what this function makes of the transport answer who the client is, also in a forked child. Idempotent."""
+        with self.changing:
+            if self._respondent is None:
+                self._respondent = respondent
+                self._list()
+                self.transport.subscribe(PRESENCE_TOPIC)
+
+    def _list(self) -> None:
+        if self._respondent is not None:
+            self.consumer.respond_to(PRESENCE_TOPIC, self._respondent(self.transport))
 
     def close_asker(self) -> None:
         """Let all who wait for answers raise NotConnected at once."""
@@ -193,6 +207,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         """Make new locks in a forked child: threads of the parent, absent here, may have held them. Topics are kept."""
         topics = self.dispatcher.topics
         self._assemble()
+        self._list()
         for topic in topics:
             self.dispatcher.subscribe(topic)
 

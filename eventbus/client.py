@@ -259,6 +259,17 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             name=self.name,
         )
 
+    def be_listed(self) -> None:
+        """Let ``eventbus ps`` list this client from now on, while its consumer runs. Idempotent.
+
+        It tells everybody who may ask its `name`, machine, process, topics and counts. On a transport that stores messages
+        it does nothing.
+        """
+        if self._options.enabled and not self._transport.confirms:
+            from eventbus.ask.presence import Respondent
+
+            self._parts.list_by(lambda transport: Respondent(weakref.ref(self), transport).respond)
+
     def add_hook(self, hook: EventBusHook) -> None:
         """Call this hook, too, from now on. Idempotent."""
         with self._parts.changing:

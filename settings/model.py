@@ -129,6 +129,7 @@ class EventBusSettings(BaseSettings):
         default=_CLIENT.name,
         description="what people call the service, in its health, log, spans and metrics; default: the program's name",
     )
+    listed: bool = Field(default=True, description="false: `eventbus ps` does not list the service")
     metrics: Metrics = Field(
         default=Metrics.NONE, description="none, prometheus or otel: where events are counted and timed"
     )

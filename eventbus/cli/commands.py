@@ -97,6 +97,13 @@ def _bridge(given: Given) -> None:
     bridge(settings_of(given), one, other, _topics(given))
 
 
+def _ps(given: Given) -> None:
+    from eventbus.cli.ps import ps
+
+    settings, as_json = settings_of(given), given.text("--format") == "json"
+    ps(settings, wait=given.number("--wait") or 0.5, interval=given.number("--interval") or 1.0, as_json=as_json)
+
+
 def _tail(given: Given) -> None:
     from eventbus.cli.tail import tail
     from eventbus.cli.tail_filter import EventFilter
@@ -214,6 +221,7 @@ COMMANDS: Mapping[str, Run] = {
     "tail": _tail,
     "top": _top,
     "ui": _ui,
+    "ps": _ps,
     "check": _check,
     "settings": _settings,
     "keygen": _keygen,

@@ -172,6 +172,13 @@ SETTINGS: tuple[Flag, ...] = (
         setting=True,
     ),
     Flag(
+        name="--listed",
+        meaning="false: `eventbus ps` does not list the service",
+        choices=("true", "false"),
+        default="true",
+        setting=True,
+    ),
+    Flag(
         name="--metrics",
         meaning="none, prometheus or otel: where events are counted and timed",
         choices=("none", "prometheus", "otel"),

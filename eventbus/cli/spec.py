@@ -253,6 +253,20 @@ COMMANDS: tuple[Command, ...] = (
         example="eventbus ui --probe http://localhost:9464",
     ),
     Command(
+        "ps",
+        "Watch",
+        "list the clients that are there",
+        "List the clients that are there, with what they are subscribed to and how much they do.",
+        (),
+        (
+            Flag("--wait", "how long to wait for answers", "SECONDS", NUMBER, default="0.5", above=0, most=60),
+            Flag("--interval", "seconds over which rates are taken", "SECONDS", NUMBER, default="1", least=0.1, most=3600),
+            Flag("--format", "text: a table; json: a line of JSON for each client", "", TEXT, ("text", "json"), "text"),
+            _JSON,
+        ),
+        has_settings=True,
+    ),
+    Command(
         "emit",
         "Watch",
         "emit one event",

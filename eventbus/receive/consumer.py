@@ -1,5 +1,6 @@
 """The consumer: a thread that receives messages, decodes the events in them and dispatches those."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from threading import Lock, RLock, Thread, current_thread
@@ -81,6 +82,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._beginnings: Beginnings | None = None  # while topics begin with what was stored
         self._ending: Thread | None = None  # the last one that was stopped
         self._closed = True
+        self._respond: Callable[[bytes], object] | None = None
 
     def open(self) -> None:
         """Allow `start`. Events that were sent before do not count as missing."""
@@ -188,6 +190,11 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._busy = None
         return True
 
+    def respond_to(self, topic: bytes, respond: Callable[[bytes], object]) -> None:
+        """Call a function with the encoded headers of each message on a topic that carries no events."""
+        self._respond = respond
+        self._dispatcher.question = topic
+
     def begin_with(self, beginnings: Beginnings) -> None:
         """Let some topics begin with what was stored, from the next batch on. Any thread may call it, again at any time."""
         self._beginnings = beginnings
@@ -285,6 +292,10 @@ class Consumer[EventClass: BaseEvent[Any]]:
             self._dispatcher.dispatch(routes, events, names, abandoned, None if headers is None else carried)
 
         for content in self._unpacker.contents(topics, payloads, headers):
+            if content.topic == self._dispatcher.question:
+                if self._respond is not None:
+                    self._respond(content.headers)
+                continue
             # One message, even a refused one, is progress: a batch of large ones may take longer than a handler ever should.
             self._busy = monotonic(), self._dispatcher.buffer.received
             if len(content.json) > MAX_PACKED_BYTES:

@@ -43,6 +43,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "compression": ("zstd", Compression.ZSTD),
     "compression_threshold": ("15", 15),
     "name": ("shop", "shop"),
+    "listed": ("false", False),
     "metrics": ("prometheus", Metrics.PROMETHEUS),
     "metrics_timed": ("0.25", 0.25),
     "start": ("last", "last"),
