@@ -4,12 +4,12 @@ What it costs does not grow with what peers invent: tables, lists and texts have
 """
 
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from eventbus.observe.state import ClientState, StateChange
 from eventbus.receive.meter import HISTORY, Line, Meter
-from eventbus.ui.clients import KnownClient
+from eventbus.ui.clients import Change, KnownClient
 from eventbus.ui.notices import Level, Notice, NoticeList
 from eventbus.ui.probe_facts import ProbeFacts
 from eventbus.ui.sampler import Sampler
@@ -17,6 +17,7 @@ from eventbus.ui.shown import ShownEvent, shown_events
 from eventbus.ui.topic_names import named, topic_name
 from eventbus.wire.frames import MAX_TOPIC_BYTES, Batch, is_text
 from eventbus.wire.numbering import Gaps
+from eventbus.wire.presence import PRESENCE_PREFIX
 
 SHOWN_PER_SECOND = 100
 _MAX_LAST_EVENTS = 300
@@ -52,6 +53,7 @@ class Overview:
         self.notices = NoticeList()
         self._endpoints = endpoints
         self._wanted = frozenset(wanted)
+        self._hidden: tuple[bytes, ...] = (PRESENCE_PREFIX,)
         self._meter = Meter(now, wanted, pairs=True)
         self._gaps = Gaps()
         self._sampler = Sampler(shown_per_second, now)
@@ -81,7 +83,10 @@ class Overview:
         frames, payloads = batch
         if not frames:
             return
-        self._meter.count(batch, now)
+        if any(frame.startswith(self._hidden) for frame in frames):
+            shown = [message for message in zip(frames, payloads, strict=True) if not message[0].startswith(self._hidden)]
+            frames, payloads = [frame for frame, _ in shown], [payload for _, payload in shown]
+        self._meter.count((frames, payloads), now)
         topics, lost, repeated, headers, forged = self._gaps.read(frames, self._takes)
         for topic, count in lost.items():
             self._add_lost(topic, count, time)
@@ -116,6 +121,10 @@ class Overview:
         """Note how long the last echo took."""
         self._round_trip = seconds
 
+    def hide(self, topics: Iterable[bytes]) -> None:
+        """Neither count nor show what begins with these: the page has caused it."""
+        self._hidden = (PRESENCE_PREFIX, *topics)
+
     def note_clients(self, clients: Sequence[KnownClient]) -> None:
         """Note which clients are known by name."""
         self._clients = clients[:_MAX_CLIENTS]
@@ -132,9 +141,10 @@ class Overview:
         else:
             self.notices.add(Level.ERROR, "state", f"{name} is not ready{said}", time)
 
-    def note_unasked(self, text: str, time: float) -> None:
-        """Note that the clients of the bus could not be asked."""
-        self.notices.add(Level.WARNING, "log", text, time)
+    def note_changes(self, changes: Iterable[Change], time: float) -> None:
+        """Note what clients have told since they were asked before."""
+        for change in changes:
+            self.notices.add(change.level, change.kind, change.text, time, change.times)
 
     def tick(self, now: float, time: float) -> None:
         """End an interval: from now on, rates are those of it.
@@ -209,7 +219,7 @@ class Overview:
 
     def _names(self) -> dict[str, str]:
         """The names of publishers by their ids."""
-        return {publisher: client.name for client in self._clients for publisher in client.publishers}
+        return {client.publisher: client.name for client in self._clients if client.publisher}
 
 
 def _round(value: float) -> float:
@@ -244,9 +254,9 @@ def _pair(line: Line, names: Mapping[str, str]) -> Json:
 def _client(client: KnownClient) -> Json:
     return {
         "name": client.name,
-        "publishers": client.publishers,
+        "publisher": client.publisher,
         "topics": client.topics,
-        "emits": {topic: _round(rate) for topic, rate in client.emits.items()},
+        "emits": {topic: None if rate is None else _round(rate) for topic, rate in client.emits.items()},
         "state": client.state,
         "facts": client.facts,
     }

@@ -45,7 +45,7 @@ def test_topics_publishers_and_who_sends_on_which(overview: Overview) -> None:
         take(overview, (numbering.next(topic), EVENT))
         numbering.taken(topic)
     take(overview, (b"plant", EVENT))
-    overview.note_clients([KnownClient("opc", publishers=(PUBLISHER.hex(),), topics=("control",))])
+    overview.note_clients([KnownClient("opc", publisher=PUBLISHER.hex(), topics=("control",))])
     figures = tick(overview, 2.0)
     assert [(topic["name"], topic["rate"], topic["events"]) for topic in figures["topics"]] == [
         ("plant", 1.5, 3),
