@@ -7,7 +7,8 @@ import pytest
 from pydantic import Field, Tag, TypeAdapter
 
 from eventbus import BaseEvent, BaseEventType, InvalidEvent, RejectReason
-from eventbus.wire.codec import Codec, Reject
+from eventbus.wire.codec import Codec
+from eventbus.wire.rejects import Reject
 
 
 class ShopType(BaseEventType):
