@@ -89,6 +89,13 @@ def _request(given: Given) -> None:
     request(settings, given.text("TOPIC"), given.text("EVENT"), timeout=timeout, everybody=given.is_set("--all"))
 
 
+def _ps(given: Given) -> None:
+    from eventbus.cli.ps import ps
+
+    settings, as_json = settings_of(given), given.text("--format") == "json"
+    ps(settings, wait=given.number("--wait") or 0.5, interval=given.number("--interval") or 1.0, as_json=as_json)
+
+
 def _bridge(given: Given) -> None:
     from eventbus.cli.bridge import bridge
     from eventbus.policies import TransportKind
@@ -238,6 +245,7 @@ COMMANDS: Mapping[str, Run] = {
     "record": _record,
     "replay": _replay,
     "top": _top,
+    "ps": _ps,
     "ui": _ui,
     "check": _check,
     "settings": _settings,

@@ -146,9 +146,9 @@ SETTINGS: tuple[Flag, ...] = (
     ),
     Flag(
         name="--packing",
-        meaning="false: emit_events() sends one message per event, for receivers with the original client",
-        choices=("true", "false"),
-        default="true",
+        meaning="none, batches or all: which events share messages; receivers with the original client need none",
+        choices=("none", "batches", "all"),
+        default="batches",
         setting=True,
     ),
     Flag(
@@ -169,6 +169,13 @@ SETTINGS: tuple[Flag, ...] = (
         name="--name",
         meaning="what people call the service, in its health, log, spans and metrics; default: the program's name",
         takes="TEXT",
+        setting=True,
+    ),
+    Flag(
+        name="--listed",
+        meaning="false: `eventbus ps` does not list the service",
+        choices=("true", "false"),
+        default="true",
         setting=True,
     ),
     Flag(
@@ -235,6 +242,13 @@ SETTINGS: tuple[Flag, ...] = (
         meaning="memory of `eventbus proxy`, such as 200MiB; first, connections that hold most are ended; 0: no limit",
         takes="SIZE",
         default="512MiB",
+        setting=True,
+    ),
+    Flag(
+        name="--packing-max-wait",
+        meaning="with packing `all`, how many seconds an event may wait for others to share a message with",
+        takes="SECONDS",
+        default="0.001",
         setting=True,
     ),
     Flag(

@@ -279,6 +279,20 @@ COMMANDS: tuple[Command, ...] = (
         has_settings=True,
     ),
     Command(
+        "ps",
+        "Watch",
+        "list the clients that are there",
+        "List the clients that are there, with what they are subscribed to and how much they do.",
+        (),
+        (
+            Flag("--wait", "how long to wait for answers", "SECONDS", NUMBER, default="0.5", above=0, most=60),
+            Flag("--interval", "seconds over which rates are taken", "SECONDS", NUMBER, default="1", least=0.1, most=3600),
+            Flag("--format", "text: a table; json: a line of JSON for each client", "", TEXT, ("text", "json"), "text"),
+            _JSON,
+        ),
+        has_settings=True,
+    ),
+    Command(
         "ui",
         "Watch",
         "watch the bus in a browser",

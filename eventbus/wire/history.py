@@ -26,10 +26,11 @@ from math import isfinite
 from typing import NamedTuple, Self
 
 from eventbus.wire.first_frame import PUBLISHER_BYTES
+from eventbus.wire.presence import PRESENCE_PREFIX
 from eventbus.wire.requests import REPLY_PREFIX, is_reply_topic, new_reply_topic
 
 HISTORY_PREFIX = b"_history/"
-PRIVATE_PREFIXES = REPLY_PREFIX, HISTORY_PREFIX
+PRIVATE_PREFIXES = REPLY_PREFIX, HISTORY_PREFIX, PRESENCE_PREFIX
 """How topics begin that carry no events."""
 
 UNTIL, NEXT, PART = "history-until", "history-next", "history-part"

@@ -33,22 +33,27 @@ class Numbering:
 
     Args:
         publisher: eight bytes that no other publisher has, the first not NUL; None for random ones.
+
+    Attributes:
+        publisher: as given, or the random ones.
+        sent: how many events were sent on each topic. To use a number up, or to give it back, is to change this.
     """
 
     def __init__(self, publisher: bytes | None = None) -> None:
-        self._sent: defaultdict[bytes, int] = defaultdict(int)
-        self._starts = _Starts(b"\x01" + os.urandom(PUBLISHER_BYTES - 1) if publisher is None else publisher)
+        self.sent: defaultdict[bytes, int] = defaultdict(int)
+        self.publisher = b"\x01" + os.urandom(PUBLISHER_BYTES - 1) if publisher is None else publisher
+        self._starts = _Starts(self.publisher)
 
     def next(self, topic: bytes, count: int = 1) -> bytes:
         """Return the first frame of the topic's next message, which carries `count` events."""
-        number = (self._sent[topic] + count).to_bytes(NUMBER_BYTES)
+        number = (self.sent[topic] + count).to_bytes(NUMBER_BYTES)
         if count == 1:
             return self._starts[topic] + number
         return self._starts[topic] + count.to_bytes(COUNT_BYTES) + number
 
     def taken(self, topic: bytes, count: int = 1) -> None:
         """Use up the number that `next` returned last for this topic: a message with `count` events was sent."""
-        self._sent[topic] += count
+        self.sent[topic] += count
 
 
 class _Starts(dict[bytes, bytes]):
