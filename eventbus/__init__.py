@@ -84,7 +84,7 @@ if TYPE_CHECKING:
     )
     from eventbus.proxy import EventBusProxy, ProxyHealth
     from eventbus.stamped_event import StampedEvent, now_iso
-    from eventbus.wire.codec import RejectReason
+    from eventbus.wire.rejects import RejectReason
 
 __all__ = [
     "AddressInUse",
@@ -246,7 +246,7 @@ _HOMES = {
     ),
     "eventbus.proxy": ("EventBusProxy", "ProxyHealth"),
     "eventbus.stamped_event": ("StampedEvent", "now_iso"),
-    "eventbus.wire.codec": ("RejectReason",),
+    "eventbus.wire.rejects": ("RejectReason",),
 }
 """The names that each module defines."""
 

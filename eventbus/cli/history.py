@@ -23,12 +23,12 @@ from eventbus.receive.unpacking import Unpacker
 from eventbus.settings import EventBusSettings
 from eventbus.telemetry import logs
 from eventbus.transports.contract import Transport
-from eventbus.wire.codec import Reject
 from eventbus.wire.compression import Compressor
 from eventbus.wire.first_frame import parse, with_headers
 from eventbus.wire.frames import Batch, topic_frame
 from eventbus.wire.headers import decode_headers, encode_headers
 from eventbus.wire.history import Query, Stored, new_history_topic
+from eventbus.wire.rejects import Reject
 from eventbus.wire.requests import owner_of
 
 _TIMEOUT_S = 5.0  # for each portion that a historian sends

@@ -14,7 +14,7 @@ from eventbus.events import BaseEvent, BaseEventType
 from eventbus.exports import public
 from eventbus.observe.state import StateChange
 from eventbus.observe.stats import DropReason
-from eventbus.wire.codec import RejectReason
+from eventbus.wire.rejects import RejectReason
 
 log = Log()
 

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
 from eventbus.exports import public
-from eventbus.wire.codec import RejectReason
+from eventbus.wire.rejects import RejectReason
 
 MAX_UNKNOWN_TYPES = 100  # types of events that are counted one by one
 

@@ -24,8 +24,9 @@ from eventbus.receive.report import ConsumerReport
 from eventbus.receive.stall_detector import Progress, StallDetector
 from eventbus.receive.unpacking import Unpacker
 from eventbus.transports.contract import Transport
-from eventbus.wire.codec import Codec, Reject
+from eventbus.wire.codec import Codec
 from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, NOT_ONE_EVENT, Batch, any_header
+from eventbus.wire.rejects import Reject
 
 _POLL_INTERVAL_S = 0.05  # from one check whether the previous thread has ended to the next
 # Events are dispatched in slices: what was just decoded is still in the processor's cache, and compressed messages are never

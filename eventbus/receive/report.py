@@ -5,8 +5,8 @@ from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.printable import printable
 from eventbus.observe.hooks import Hooks
 from eventbus.observe.stats import Counters
-from eventbus.wire.codec import Reject, RejectReason
 from eventbus.wire.frames import MAX_TOPIC_BYTES
+from eventbus.wire.rejects import Reject, RejectReason
 
 _MAX_TOPIC_CHARACTERS, _MAX_DETAIL_CHARACTERS = 80, 300  # in a line of the log
 

@@ -10,11 +10,11 @@ from typing import NamedTuple, Protocol
 
 from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
 from eventbus.receive.repair import Repairer
-from eventbus.wire.codec import Reject, RejectReason
 from eventbus.wire.complexity import has_more_values
 from eventbus.wire.compression import inflate, is_compressed
 from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, MAX_TOPIC_BYTES, is_text
 from eventbus.wire.numbering import Gaps
+from eventbus.wire.rejects import Reject, RejectReason
 
 _NO_LIMIT = 2**31 - 1  # bytes, inflated
 

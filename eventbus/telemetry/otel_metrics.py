@@ -44,7 +44,7 @@ from eventbus.telemetry.names import (
     SENT_MESSAGES,
 )
 from eventbus.telemetry.otel_attributes import PROCESS, RECEIVE, SCOPE, SEND, Attributes, operation, server
-from eventbus.wire.codec import RejectReason
+from eventbus.wire.rejects import RejectReason
 
 TRANSMITTED, RECEIVED = "transmit", "receive"  # directions
 

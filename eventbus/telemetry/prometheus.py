@@ -33,7 +33,7 @@ from eventbus.telemetry.names import (
     STATE_CHANGES,
 )
 from eventbus.telemetry.prometheus_series import Name, durations, volumes
-from eventbus.wire.codec import RejectReason
+from eventbus.wire.rejects import RejectReason
 
 # Labels
 TOPIC, HANDLER, OUTCOME, ERROR_TYPE, REASON, STATE = "topic", "handler", "outcome", "error_type", "reason", "state"
