@@ -190,7 +190,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         closings = self._closings
         for middleware in self._parts.middleware:
             for topic in middleware.emits_to:
-                self._topics.admit(topic)
+                self._topics.frame(topic)
         self._transport.open(self._options.connect_timeout if timeout is None else timeout)
         self._parts.buffer.open()
         if self._options.enabled:
@@ -363,6 +363,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def topics(self) -> frozenset[str]:
         """The values of the subscribed topics; an empty one stands for every topic."""
         return frozenset(frame.decode() for frame in self._parts.dispatcher.topics)
+
+    @property
+    def emitted_topics(self) -> frozenset[str]:
+        """The values of the topics on which this client has emitted, or tried to."""
+        return self._parts.topics.admitted
 
     # Emitting
 
@@ -592,7 +597,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             NotConnected: the client is not connected, or was closed meanwhile.
             ProxyUnreachable: the connection for answers could not be opened in time.
         """
-        return self._parts.history.last(self._topics.admit(topic), timeout)
+        return self._parts.history.last(self._topics.frame(topic), timeout)
 
     def history(
         self,
@@ -868,7 +873,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             self._parts.subscribe_from(frame, begin)
 
     def _frame(self, topic: BaseEventTopic | None) -> bytes:
-        return b"" if topic is None else self._topics.admit(topic)
+        return b"" if topic is None else self._topics.frame(topic)
 
     def _check_callback(self, event_type: EventTypeClass, callback: Callback[EventClass], options: HandlerOptions) -> None:
         known = self.event_types
@@ -883,7 +888,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             check_result(callback)
         for one in options.middleware:
             for topic in one.emits_to:
-                self._topics.admit(topic)
+                self._topics.frame(topic)
 
 
 def _close_open_clients() -> None:

@@ -36,7 +36,7 @@ KNOWS: dict[str, set[str]] = {
     "proxy": WORDS | {"_base", "history", "keys", "options", "telemetry", "wire"},
     "settings": {"_base", "errors", "keys", "nats_options", "options", "policies"},
     "testing": BELOW_CLIENT | {"client", "container", "eventbus", "proxy", "settings"},
-    "ui": WORDS | {"_base", "observe", "receive", "transports", "wire"},
+    "ui": WORDS | {"_base", "ask", "observe", "receive", "transports", "wire"},
     "cli": BELOW_CLIENT | {"client", "container", "proxy", "settings", "telemetry", "ui"},
     "container": BELOW_CLIENT | {"client", "proxy", "settings", "telemetry", "eventbus"},
     "__main__": {"cli"},

@@ -12,7 +12,7 @@ from eventbus.ask.answering import Answerer
 from eventbus.errors import EventBusError
 from eventbus.observe.health import EventBusHealth
 from eventbus.observe.stats import EventBusStats
-from eventbus.transports.contract import Transport
+from eventbus.transports.contract import NumbersMessages, Transport
 from eventbus.wire.headers import decode_headers
 from eventbus.wire.presence import MAX_TOPICS, Presence
 from eventbus.wire.requests import Request
@@ -28,6 +28,10 @@ class Listed(Protocol):
     @property
     def topics(self) -> frozenset[str]:
         """See `EventBusClient.topics`."""
+
+    @property
+    def emitted_topics(self) -> frozenset[str]:
+        """See `EventBusClient.emitted_topics`."""
 
     def health(self) -> EventBusHealth:
         """See `EventBusClient.health`."""
@@ -46,6 +50,7 @@ class Respondent:
 
     def __init__(self, client: Callable[[], Listed | None], transport: Transport) -> None:
         self._client = client
+        self._transport = transport
         self._answerer = Answerer(transport)
         self._id = uuid4().hex
         self._made = monotonic()
@@ -72,9 +77,16 @@ class Respondent:
             uptime=monotonic() - self._made,
             state=str(health.state),
             topics=tuple(sorted(client.topics)[:MAX_TOPICS]),
+            emits=tuple(sorted(client.emitted_topics)[:MAX_TOPICS]),
+            publisher=self._publisher(),
             emitted=stats.emitted,
             received=stats.received,
             handled=stats.handled,
             handler_errors=stats.handler_errors,
             dropped=stats.dropped,
         )
+
+    def _publisher(self) -> str:
+        transport = self._transport
+        found = transport.publisher_id if isinstance(transport, NumbersMessages) else None
+        return "" if found is None else found.hex()

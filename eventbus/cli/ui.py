@@ -3,10 +3,12 @@
 import os
 import secrets
 from collections.abc import Sequence
+from contextlib import closing
 
 from eventbus._base.addresses import ANY, host_and_port, is_loopback
 from eventbus.cli.connection import transport_for, wanted_topics
 from eventbus.errors import ExtraMissing
+from eventbus.policies import TransportKind
 from eventbus.settings import EventBusSettings
 
 _NICENESS = 5
@@ -42,6 +44,7 @@ def ui(
         library = (error.name or "starlette").partition(".")[0]
         raise ExtraMissing("ui", "for `eventbus ui`", library=library) from None
     from eventbus.ui.access import Access
+    from eventbus.ui.listed import ListedClients
     from eventbus.ui.prober import Prober, checked_url
     from eventbus.ui.watcher import Watcher
 
@@ -57,7 +60,12 @@ def ui(
             print(f"{url}?token={made}" if made else url, f" watches {transport.endpoints}", flush=True)
 
         os.nice(_NICENESS)  # who watches is not to slow down those who work
-        with Watcher(transport, wanted, settings.connect_timeout) as watcher, Prober(urls, None, watcher.note):
+        keys = settings.client_options().keys if settings.transport is TransportKind.ZEROMQ else None
+        with (
+            Watcher(transport, wanted, settings.connect_timeout) as watcher,
+            closing(ListedClients(transport, None if keys is None else keys.public_key)) as listed,
+            Prober(urls, None if transport.confirms else listed, watcher.note),
+        ):
             serve(watcher, listening, Access(token or made, port, listen), on_ready)
         transport.status.raise_failure()
 

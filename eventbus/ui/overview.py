@@ -4,19 +4,20 @@ What it costs does not grow with what peers invent: tables, lists and texts have
 """
 
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from eventbus._base.printable import printable
 from eventbus.observe.state import ClientState, StateChange
 from eventbus.receive.meter import HISTORY, Line, Meter
-from eventbus.ui.clients import KnownClient
+from eventbus.ui.clients import Change, KnownClient
 from eventbus.ui.notices import Level, Notice, NoticeList
 from eventbus.ui.probe_facts import ProbeFacts
 from eventbus.ui.sampler import Sampler
 from eventbus.ui.shown import ShownEvent, shown_events
+from eventbus.ui.topic_names import named, topic_name
 from eventbus.wire.frames import MAX_TOPIC_BYTES, Batch, is_text
 from eventbus.wire.numbering import Gaps
+from eventbus.wire.presence import PRESENCE_PREFIX
 
 SHOWN_PER_SECOND = 100
 _MAX_LAST_EVENTS = 300
@@ -52,6 +53,7 @@ class Overview:
         self.notices = NoticeList()
         self._endpoints = endpoints
         self._wanted = frozenset(wanted)
+        self._hidden: tuple[bytes, ...] = (PRESENCE_PREFIX,)
         self._meter = Meter(now, wanted, pairs=True)
         self._gaps = Gaps()
         self._sampler = Sampler(shown_per_second, now)
@@ -81,12 +83,15 @@ class Overview:
         frames, payloads = batch
         if not frames:
             return
-        self._meter.count(batch, now)
+        if any(frame.startswith(self._hidden) for frame in frames):
+            shown = [message for message in zip(frames, payloads, strict=True) if not message[0].startswith(self._hidden)]
+            frames, payloads = [frame for frame, _ in shown], [payload for _, payload in shown]
+        self._meter.count((frames, payloads), now)
         topics, lost, repeated, headers, forged, *_ = self._gaps.read(frames, self._takes)
         for topic, count in lost.items():
             self._add_lost(topic, count, time)
         for topic, count in forged.items():
-            text = f"numbers on {_name(topic)} that cannot be the publisher's own: another one sends in its name"
+            text = f"numbers on {topic_name(topic)} that cannot be the publisher's own: another one sends in its name"
             self.notices.add(Level.ERROR, "forged", text, time, count)
         for index, wanted in self._sampler.choose(topics, payloads, now):
             topic = topics[index]
@@ -97,7 +102,7 @@ class Overview:
                     self._shown += 1
                     self._last.append(_Kept(self._shown, time, event))
             except ValueError as error:
-                self.notices.add(Level.WARNING, "rejected", f"not an event, on {_name(topic)}: {error}", time)
+                self.notices.add(Level.WARNING, "rejected", f"not an event, on {topic_name(topic)}: {error}", time)
 
     def reject(self, count: int, time: float) -> None:
         """Note messages that were not two frames."""
@@ -116,6 +121,10 @@ class Overview:
         """Note how long the last echo took."""
         self._round_trip = seconds
 
+    def hide(self, topics: Iterable[bytes]) -> None:
+        """Neither count nor show what begins with these: the page has caused it."""
+        self._hidden = (PRESENCE_PREFIX, *topics)
+
     def note_clients(self, clients: Sequence[KnownClient]) -> None:
         """Note which clients are known by name."""
         self._clients = clients[:_MAX_CLIENTS]
@@ -132,9 +141,10 @@ class Overview:
         else:
             self.notices.add(Level.ERROR, "state", f"{name} is not ready{said}", time)
 
-    def note_unasked(self, text: str, time: float) -> None:
-        """Note that the clients of the bus could not be asked."""
-        self.notices.add(Level.WARNING, "log", text, time)
+    def note_changes(self, changes: Iterable[Change], time: float) -> None:
+        """Note what clients have told since they were asked before."""
+        for change in changes:
+            self.notices.add(change.level, change.kind, change.text, time, change.times)
 
     def tick(self, now: float, time: float) -> None:
         """End an interval: from now on, rates are those of it.
@@ -150,20 +160,17 @@ class Overview:
 
     def figures(self) -> Json:
         """Everything but events and notices, as JSON."""
-        snapshot, names = self._snapshot, self._names()
-        shown_lines = snapshot.topics[:_MAX_TOPICS]
+        snapshot, names, topics = self._snapshot, self._names(), self._topics()
         return {
             "state": self._state,
             "endpoints": self._endpoints,
             "round_trip": self._round_trip,
-            "watched": sorted(_name(topic) for topic in self._wanted),
+            "watched": sorted(topic_name(topic) for topic in self._wanted),
             "total": _line(snapshot.total),
             "malformed": snapshot.malformed,
             "lost": sum(self._lost.values()),
-            "topics": [
-                _line(line) | {"lost": self._lost.get(printable(line.name, MAX_TOPIC_BYTES), 0)} for line in shown_lines
-            ],
-            "more_topics": len(snapshot.topics) - len(shown_lines) + (snapshot.other_topics is not None),
+            "topics": [_line(line) | {"lost": self._lost[line.name]} for line in topics[:_MAX_TOPICS]],
+            "more_topics": len(topics[_MAX_TOPICS:]) + (snapshot.other_topics is not None),
             "publishers": [
                 _line(line) | {"by": names.get(line.name, "")}
                 for line in filter(_is_there, snapshot.publishers[:_MAX_PUBLISHERS])
@@ -176,11 +183,10 @@ class Overview:
 
     def histories(self) -> Json:
         """The trend of each topic: events per second in the last intervals, the oldest first."""
-        lines = self._snapshot.topics[:_MAX_TOPICS]
         return {
             "intervals": HISTORY,
             "total": [_round(rate) for rate in self._snapshot.total.history],
-            "topics": {printable(line.name, MAX_TOPIC_BYTES): [_round(rate) for rate in line.history] for line in lines},
+            "topics": {line.name: [_round(rate) for rate in line.history] for line in self._topics()[:_MAX_TOPICS]},
         }
 
     def events_since(self, number: int) -> list[Json]:
@@ -196,11 +202,15 @@ class Overview:
         """The notices that have changed after this version, as JSON."""
         return [_notice(notice) for notice in self.notices.since(version)]
 
+    def _topics(self) -> list[Line]:
+        """The topics under their names, the fastest first."""
+        return sorted(named(self._snapshot.topics), key=lambda line: (-line.events_per_second, line.name))
+
     def _takes(self, topic: bytes) -> bool:
         return not self._wanted or topic in self._wanted
 
     def _add_lost(self, topic: bytes, count: int, time: float) -> None:
-        name = _name(topic)
+        name = topic_name(topic)
         if name in self._lost or len(self._lost) < _MAX_LOST_TOPICS:
             self._lost[name] += count
         if count > 0:  # a negative one takes back what was counted before
@@ -209,11 +219,7 @@ class Overview:
 
     def _names(self) -> dict[str, str]:
         """The names of publishers by their ids."""
-        return {publisher: client.name for client in self._clients for publisher in client.publishers}
-
-
-def _name(topic: bytes) -> str:
-    return printable(topic.decode(errors="backslashreplace"), MAX_TOPIC_BYTES)
+        return {client.publisher: client.name for client in self._clients if client.publisher}
 
 
 def _round(value: float) -> float:
@@ -222,7 +228,7 @@ def _round(value: float) -> float:
 
 def _line(line: Line) -> Json:
     return {
-        "name": printable(line.name, MAX_TOPIC_BYTES),
+        "name": line.name,
         "rate": _round(line.events_per_second),
         "bytes": round(line.bytes_per_second),
         "events": line.events,
@@ -240,7 +246,7 @@ def _pair(line: Line, names: Mapping[str, str]) -> Json:
     return {
         "publisher": publisher,
         "by": names.get(publisher, ""),
-        "topic": printable(topic, MAX_TOPIC_BYTES),
+        "topic": topic_name(topic.encode()),
         "rate": _round(line.events_per_second),
     }
 
@@ -248,9 +254,9 @@ def _pair(line: Line, names: Mapping[str, str]) -> Json:
 def _client(client: KnownClient) -> Json:
     return {
         "name": client.name,
-        "publishers": client.publishers,
+        "publisher": client.publisher,
         "topics": client.topics,
-        "emits": {topic: _round(rate) for topic, rate in client.emits.items()},
+        "emits": {topic: None if rate is None else _round(rate) for topic, rate in client.emits.items()},
         "state": client.state,
         "facts": client.facts,
     }

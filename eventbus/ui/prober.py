@@ -12,7 +12,8 @@ from urllib.parse import urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
 from eventbus.errors import EventBusError, InvalidSettings
-from eventbus.ui.clients import ClientSource, KnownClient, ProbedRates
+from eventbus.ui.clients import Change, ClientSource, KnownClient, ProbedRates
+from eventbus.ui.notices import Level
 from eventbus.ui.overview import Overview
 from eventbus.ui.probe_facts import ProbeFacts, facts_of, troubles
 
@@ -68,22 +69,31 @@ class Prober:
     def _run(self) -> None:
         while not self._stop.is_set():
             found = {url: self._ask(url) for url in self._urls}
-            clients = [*self._named(), *self._probed(found)]
+            clients = [*self._listed(), *self._probed(found)]
             for url, facts in found.items():
                 self._tell_troubles(url, facts)
             self._note(partial(_put, found=found, clients=clients))
             self._before = found
             self._stop.wait(_INTERVAL_S)
 
-    def _named(self) -> list[KnownClient]:
+    def _listed(self) -> Sequence[KnownClient]:
         if self._source is None:
-            return []
+            return ()
+        clients: Sequence[KnownClient] = ()
         try:
-            return list(self._source.clients())
+            clients, changes = self._source.look()
         except EventBusError as error:
-            text, now = f"the clients could not be asked: {error}", time()
-            self._note(lambda overview: overview.note_unasked(text, now))
-            return []
+            changes = (
+                () if self._stop.is_set() else [Change(Level.WARNING, "log", f"the clients could not be asked: {error}")]
+            )
+        now, own_topics = time(), self._source.own_topics
+
+        def tell(overview: Overview) -> None:
+            overview.hide(own_topics)
+            overview.note_changes(changes, now)
+
+        self._note(tell)
+        return clients
 
     def _probed(self, found: Mapping[str, ProbeFacts]) -> list[KnownClient]:
         now = monotonic()

@@ -10,9 +10,11 @@ from eventbus._base.fields import as_text, flat
 from eventbus._base.printable import printable
 from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
 from eventbus.ui.sampler import ANY_TYPE
+from eventbus.ui.topic_names import topic_name
 from eventbus.wire.compression import inflate, is_compressed
-from eventbus.wire.frames import MAX_PACKED_BYTES, MAX_TOPIC_BYTES
+from eventbus.wire.frames import MAX_PACKED_BYTES
 from eventbus.wire.headers import decode_headers
+from eventbus.wire.requests import REPLY_TO
 
 _MAX_DECODED_BYTES = MAX_PACKED_BYTES  # of a payload; a larger one is shown without its fields
 _LAST_FIELDS = {"id", "time"}
@@ -52,9 +54,11 @@ def shown_events(topic: bytes, payload: bytes, headers: bytes, wanted: Mapping[b
     Raises:
         ValueError: the payload is no event.
     """
-    name = printable(topic.decode(), MAX_TOPIC_BYTES)
+    name = topic_name(topic)
     size = len(payload)
-    of_headers = [(f"@{key}", as_text(value)) for key, value in decode_headers(headers).items()]
+    # Who knows a reply topic could answer in the place of others.
+    known = ((key, value) for key, value in decode_headers(headers).items() if key != REPLY_TO)
+    of_headers = [(f"@{key}", as_text(value)) for key, value in known]
     try:
         json = inflate(payload, _MAX_DECODED_BYTES) if is_compressed(payload) else payload
     except PayloadDamaged as error:

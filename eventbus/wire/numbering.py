@@ -35,12 +35,14 @@ class Numbering:
         publisher: eight bytes that no other publisher has, the first not NUL; None for random ones.
 
     Attributes:
+        publisher: as given, or the random ones.
         sent: how many events were sent on each topic. To use a number up, or to give it back, is to change this.
     """
 
     def __init__(self, publisher: bytes | None = None) -> None:
         self.sent: defaultdict[bytes, int] = defaultdict(int)
-        self._starts = _Starts(b"\x01" + os.urandom(PUBLISHER_BYTES - 1) if publisher is None else publisher)
+        self.publisher = b"\x01" + os.urandom(PUBLISHER_BYTES - 1) if publisher is None else publisher
+        self._starts = _Starts(self.publisher)
 
     def next(self, topic: bytes, count: int = 1) -> bytes:
         """Return the first frame of the topic's next message, which carries `count` events."""

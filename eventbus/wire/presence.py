@@ -32,6 +32,8 @@ class Presence:
         uptime: seconds since the client was made.
         state: that of its connection.
         topics: what it is subscribed to; an empty one stands for all. At most 1,000.
+        emits: the topics on which it has emitted. At most 1,000.
+        publisher: its id in the numbers of its messages, in hexadecimal digits; empty if it does not number them.
         emitted: events since it was made, as are the others.
         received: as `emitted`.
         handled: calls of handlers.
@@ -51,6 +53,8 @@ class Presence:
     handled: int
     handler_errors: int
     dropped: int
+    emits: tuple[str, ...] = ()
+    publisher: str = ""
 
     def encode(self) -> bytes:
         """Return the payload of the answer."""
@@ -65,8 +69,13 @@ class Presence:
                 name: int(found[name]) for name in ("pid", "emitted", "received", "handled", "handler_errors", "dropped")
             }
             texts = {name: printable(str(found[name]), _MAX_TEXT_CHARACTERS) for name in ("id", "name", "host", "state")}
-            topics = tuple(printable(str(topic), _MAX_TEXT_CHARACTERS) for topic in found["topics"][:MAX_TOPICS])
-            return cls(uptime=float(found["uptime"]), topics=topics, **numbers, **texts)  # type: ignore[arg-type] # by name
+            topics, emits = (
+                tuple(printable(str(topic), _MAX_TEXT_CHARACTERS) for topic in found.get(name, ())[:MAX_TOPICS])
+                for name in ("topics", "emits")
+            )
+            publisher = printable(str(found.get("publisher", "")), _MAX_TEXT_CHARACTERS)
+            uptime = float(found["uptime"])
+            return cls(uptime=uptime, topics=topics, emits=emits, publisher=publisher, **numbers, **texts)  # type: ignore[arg-type] # by name
         except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
             return None
 

@@ -13,7 +13,10 @@ export function graphOf(figures) {
     const node = put(topics, topic.name);
     if (node) node.rate = topic.rate;
   }
+  // Who sends without numbers is somebody with a name, if one says that it emits there.
+  const claimed = new Set(figures.clients.filter((client) => !client.publisher).flatMap((client) => Object.keys(client.emits)));
   for (const pair of figures.pairs) {
+    if (!pair.publisher && claimed.has(pair.topic)) continue;
     const name = pair.by || (pair.publisher ? pair.publisher.slice(0, 8) : UNNUMBERED);
     const sender = topics.has(pair.topic) && put(senders, name);
     if (!sender) continue;
@@ -24,9 +27,9 @@ export function graphOf(figures) {
   for (const client of figures.clients) {
     for (const [topic, rate] of Object.entries(client.emits)) {
       const sender = topics.has(topic) && put(senders, client.name);
-      if (!sender) continue;
-      sender.rate += rate;
-      join(client.name, topic, rate, "out");
+      if (!sender || edges.some((edge) => edge.side === "out" && edge.from === client.name && edge.to === topic)) continue;
+      sender.rate += rate || 0;
+      join(client.name, topic, rate === null ? topics.get(topic).rate : rate, "out");
     }
     const wanted = client.topics.includes("") ? [...topics.keys()] : client.topics;
     for (const topic of wanted) {

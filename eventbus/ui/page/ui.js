@@ -149,8 +149,8 @@ function showGraph(figures) {
   }
   const notes = [];
   if (!found.topics.length) notes.push("Nobody has sent anything yet.");
-  if (found.senders.some((node) => node.name === UNNUMBERED)) notes.push("Publishers are told apart if they set EVENTBUS_NUMBERED=true.");
-  if (found.topics.length && !found.receivers.length) notes.push("Receivers are shown if they are known: start with --probe and the address of a service's probes.");
+  if (found.senders.some((node) => node.name === UNNUMBERED)) notes.push("Publishers are told apart if they are listed by eventbus ps, or set EVENTBUS_NUMBERED=true.");
+  if (found.topics.length && !found.receivers.length) notes.push("Receivers are shown if they say who they are: services of containers do, and clients that call be_listed().");
   say($("graph-note"), notes.join(" "));
 }
 

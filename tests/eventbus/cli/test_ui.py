@@ -103,10 +103,11 @@ def test_while_the_proxy_is_away(start: Start, ports: tuple[int, int]) -> None:
         assert "no event bus proxy came back" in said(process).splitlines()[-1]
 
 
-def test_without_a_proxy(run: Run, dead_ports: tuple[int, int]) -> None:
+@pytest.mark.process
+def test_without_a_proxy(run_process: Run, dead_ports: tuple[int, int]) -> None:
     """Without a proxy it gives one line and status 1."""
     flags = ("--host=127.0.0.1", f"--pub-port={dead_ports[0]}", f"--sub-port={dead_ports[1]}", "--connect-timeout=0.2")
-    assert "no event bus proxy answered" in complaint(run("ui", "--port=0", *flags), 1)
+    assert "no event bus proxy answered" in complaint(run_process("ui", "--port=0", *flags), 1)
 
 
 def test_a_port_that_is_taken(run: Run, proxy: EventBusProxy) -> None:

@@ -9,7 +9,10 @@ from eventbus.observe.state import ClientState, StateChange
 from eventbus.ui.clients import KnownClient
 from eventbus.ui.overview import Overview
 from eventbus.ui.probe_facts import facts_of
+from eventbus.wire.first_frame import with_headers
+from eventbus.wire.headers import encode_headers
 from eventbus.wire.numbering import Numbering
+from eventbus.wire.requests import new_reply_topic, owner_of
 
 EVENT = b'{"type":"measured","value":1}'
 PUBLISHER = b"\x01publish"
@@ -42,7 +45,7 @@ def test_topics_publishers_and_who_sends_on_which(overview: Overview) -> None:
         take(overview, (numbering.next(topic), EVENT))
         numbering.taken(topic)
     take(overview, (b"plant", EVENT))
-    overview.note_clients([KnownClient("opc", publishers=(PUBLISHER.hex(),), topics=("control",))])
+    overview.note_clients([KnownClient("opc", publisher=PUBLISHER.hex(), topics=("control",))])
     figures = tick(overview, 2.0)
     assert [(topic["name"], topic["rate"], topic["events"]) for topic in figures["topics"]] == [
         ("plant", 1.5, 3),
@@ -56,6 +59,25 @@ def test_topics_publishers_and_who_sends_on_which(overview: Overview) -> None:
     ]
     assert figures["clients"][0]["topics"] == ["control"]
     assert overview.histories()["topics"] == {"plant": [1.5], "control": [0.5]}
+
+
+def test_reply_topics_are_one(overview: Overview) -> None:
+    """Each client that asks has a reply topic, which nobody else is to know: the page shows them together, by no name."""
+    one, other = new_reply_topic(owner_of(None)), new_reply_topic(owner_of("x" * 40))
+    asked = with_headers(b"prices", encode_headers({"reply-to": one.decode(), "correlation-id": "7"}))
+    take(overview, (asked, EVENT), (b"plant", EVENT))
+    overview.tick(1.0, 1_001.0)
+    take(overview, (one, EVENT), (other, EVENT), (other, EVENT), now=1.5)
+    figures = tick(overview, 2.0)
+    assert [(topic["name"], topic["rate"]) for topic in figures["topics"]] == [
+        ("_reply/*", 3.0),
+        ("plant", 0.0),
+        ("prices", 0.0),
+    ]
+    histories: Any = overview.histories()
+    assert histories["topics"]["_reply/*"] == [3.0]
+    told = json.dumps([figures, overview.events_since(0), overview.notices_since(0)])
+    assert not any(topic.decode()[-32:] in told for topic in (one, other))
 
 
 def test_publishers_that_are_gone(overview: Overview) -> None:
