@@ -21,7 +21,7 @@ from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
 from eventbus._base.printable import printable
 from eventbus._base.program import MAX_NAME_CHARACTERS, program_name
-from eventbus.assembly import Assembly
+from eventbus.assembly import Assembly, joiner_of
 from eventbus.emit.topics import Topics
 from eventbus.emit.without_blocking import emit_without_blocking
 from eventbus.errors import EventBusError, InvalidHandler, NotConnected, ProxyUnreachable
@@ -120,7 +120,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         if not options.enabled:
             transport = NullTransport()
         elif transport is None:
-            transport = ZeroMQTransport(host, pub_port, sub_port, options)
+            transport = ZeroMQTransport(host, pub_port, sub_port, options, joiner=joiner_of(options))
         self.host = host
         self.pub_port = pub_port
         self.sub_port = sub_port

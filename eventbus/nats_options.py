@@ -2,9 +2,9 @@
 
 import os
 import re
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from time import time
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -78,7 +78,8 @@ class NatsOptions:
         key_file: the path of the private key of that.
         group: services with the same group share the work: each event goes to one of them. With JetStream it also keeps
             their position while all of them are away.
-        start: where a service without a position begins: a `Start`, a time, or how long ago. JetStream only.
+        start: where a service without a position begins, a `Start`, a time in ISO format, or how long ago, such as ``10m``.
+            JetStream only.
         store: how the stream is made if it is missing, such as ``file,1GiB,7d,1``: storage, bytes, age, replicas.
         prefix: what all subjects begin with, and the stream's name. Buses that share a server need different ones.
         ack_wait: seconds after which an event that no worker of a group has confirmed goes to another one. A worker that is
@@ -190,12 +191,17 @@ def check_start(start: str) -> None:
 
 
 def start_time(start: str) -> datetime:
-    """The time where to begin, in UTC; see `eventbus._base.moments`.
+    """The time where to begin: one in ISO format, local without a time zone, or how long ago.
 
     Raises:
-        InvalidSettings: it is none.
+        InvalidSettings: it is neither.
     """
-    return datetime.fromtimestamp(moment_of(start, time.time()), UTC)
+    try:
+        return datetime.fromtimestamp(moment_of(start, time()), UTC)
+    except InvalidSettings:
+        raise InvalidSettings(
+            f"{start!r} is no start: use new, all, last, a time such as 2026-01-31T12:00:00Z, or how long ago, such as 10m"
+        ) from None
 
 
 def parse_store(store: str | Store) -> Store:

@@ -14,7 +14,7 @@ from eventbus.policies import TransportKind
 
 _OF_NATS = ("url", "group", "store", "subject_prefix")
 _OF_ZEROMQ = ("host", "pub_port", "sub_port", "embedded_proxy")
-_OF_JETSTREAM = ("start", "store")
+_OF_JETSTREAM = ("store",)
 _SECRETS_OF_NATS = ("password", "password_file", "token", "credentials", "ca_file", "cert_file", "key_file")
 _SECRETS_OF_ZEROMQ = ("server_public_key", "secret_key", "secret_key_file")
 

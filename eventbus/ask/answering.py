@@ -63,6 +63,11 @@ class Answerer:
         payload = self._shrink(request.reply_to, payload)
         self._transport.send(with_headers(request.reply_to, encode_headers(all_headers)), payload)
 
+    def knows(self, reply_to: bytes) -> bool:
+        """Whether it is known at once whether the asker listens. Does not block; `answer` may, if it is not."""
+        subscribers = self._subscribers
+        return subscribers is None or reply_to in self._gone or subscribers.has_subscriber(reply_to) is not False
+
     def _has_gone(self, reply_to: bytes) -> bool:
         """Whether the asker surely does not listen any more."""
         if self._subscribers is None or self._subscribers.has_subscriber(reply_to) is not False:
@@ -183,7 +188,12 @@ class AnsweringHandler(WrappedHandler):
             raise
         finally:
             _outcome.reset(token)
-        self._finish(request, outcome)
+        if self._answerer.knows(request.reply_to):
+            self._finish(request, outcome)
+        else:  # to make sure of the asker may take a while, and must not block the loop
+            import asyncio  # already loaded, because a loop is running
+
+            await asyncio.to_thread(self._finish, request, outcome)
 
     def _finish(self, request: Request, outcome: _Outcome) -> None:
         """Send the outcome, now that all middleware has returned."""

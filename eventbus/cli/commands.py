@@ -89,19 +89,19 @@ def _request(given: Given) -> None:
     request(settings, given.text("TOPIC"), given.text("EVENT"), timeout=timeout, everybody=given.is_set("--all"))
 
 
+def _ps(given: Given) -> None:
+    from eventbus.cli.ps import ps
+
+    settings, as_json = settings_of(given), given.text("--format") == "json"
+    ps(settings, wait=given.number("--wait") or 0.5, interval=given.number("--interval") or 1.0, as_json=as_json)
+
+
 def _bridge(given: Given) -> None:
     from eventbus.cli.bridge import bridge
     from eventbus.policies import TransportKind
 
     one, other = TransportKind(given.text("--from")), TransportKind(given.text("--to"))
     bridge(settings_of(given), one, other, _topics(given))
-
-
-def _ps(given: Given) -> None:
-    from eventbus.cli.ps import ps
-
-    settings, as_json = settings_of(given), given.text("--format") == "json"
-    ps(settings, wait=given.number("--wait") or 0.5, interval=given.number("--interval") or 1.0, as_json=as_json)
 
 
 def _tail(given: Given) -> None:
@@ -118,6 +118,28 @@ def _tail(given: Given) -> None:
         as_text=form == "text" or (form == "auto" and sys.stdout.isatty()),
         full=given.is_set("--full"),
     )
+
+
+def _history(given: Given) -> None:
+    from eventbus.cli.history import history
+
+    form = given.text("--format")
+    as_text = form == "text" or (form == "auto" and sys.stdout.isatty())
+    since, count = given.text("--since") or None, given.whole("--count")
+    history(settings_of(given), _topics(given), since=since, count=count, as_text=as_text)
+
+
+def _record(given: Given) -> None:
+    from eventbus.cli.history import record
+
+    since, count = given.text("--since") or None, given.whole("--count")
+    record(settings_of(given), _topics(given), Path(given.text("--to")), since=since, count=count)
+
+
+def _replay(given: Given) -> None:
+    from eventbus.cli.history import replay
+
+    replay(settings_of(given), Path(given.text("FILE")), given.text("--rate"))
 
 
 def _top(given: Given) -> None:
@@ -219,9 +241,12 @@ COMMANDS: Mapping[str, Run] = {
     "emit": _emit,
     "request": _request,
     "tail": _tail,
+    "history": _history,
+    "record": _record,
+    "replay": _replay,
     "top": _top,
-    "ui": _ui,
     "ps": _ps,
+    "ui": _ui,
     "check": _check,
     "settings": _settings,
     "keygen": _keygen,

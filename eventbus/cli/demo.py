@@ -61,9 +61,14 @@ def demo(seconds: float) -> bool:
 
 def _start(stack: ExitStack, name: str, seconds: float, environment: dict[str, str]) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "eventbus.container.demo", name, str(seconds)]
-    service = stack.enter_context(
-        subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    )
+    # The service inherits the mask, and takes Ctrl-C as soon as it can: an interpreter that starts would write a traceback.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        service = stack.enter_context(
+            subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     stack.callback(service.kill)  # before its own clean-up waits for it; does nothing to one that has ended
     return service
 

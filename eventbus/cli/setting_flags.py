@@ -146,9 +146,9 @@ SETTINGS: tuple[Flag, ...] = (
     ),
     Flag(
         name="--packing",
-        meaning="false: emit_events() sends one message per event, for receivers with the original client",
-        choices=("true", "false"),
-        default="true",
+        meaning="none, batches or all: which events share messages; receivers with the original client need none",
+        choices=("none", "batches", "all"),
+        default="batches",
         setting=True,
     ),
     Flag(
@@ -245,10 +245,24 @@ SETTINGS: tuple[Flag, ...] = (
         setting=True,
     ),
     Flag(
+        name="--packing-max-wait",
+        meaning="with packing `all`, how many seconds an event may wait for others to share a message with",
+        takes="SECONDS",
+        default="0.001",
+        setting=True,
+    ),
+    Flag(
         name="--start",
         meaning="where subscriptions begin: new, last, all, a time, or how long ago (10m), by historian or JetStream",
         takes="TEXT",
         default="new",
+        setting=True,
+    ),
+    Flag(
+        name="--repair-timeout",
+        meaning="seconds that handlers may wait while missing events are had from a historian; 0: these are lost",
+        takes="SECONDS",
+        default="2",
         setting=True,
     ),
     Flag(

@@ -19,12 +19,14 @@ from eventbus.observe.stats import Counters
 from eventbus.receive.beginning import Beginnings
 from eventbus.receive.confirmation import Confirmation
 from eventbus.receive.dispatcher import Dispatcher, Route
+from eventbus.receive.repair import Ask, Repairer
 from eventbus.receive.report import ConsumerReport
 from eventbus.receive.stall_detector import Progress, StallDetector
 from eventbus.receive.unpacking import Unpacker
 from eventbus.transports.contract import Transport
-from eventbus.wire.codec import Codec, Reject
+from eventbus.wire.codec import Codec
 from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, NOT_ONE_EVENT, Batch, any_header
+from eventbus.wire.rejects import Reject
 
 _POLL_INTERVAL_S = 0.05  # from one check whether the previous thread has ended to the next
 # Events are dispatched in slices: what was just decoded is still in the processor's cache, and compressed messages are never
@@ -194,6 +196,10 @@ class Consumer[EventClass: BaseEvent[Any]]:
         """Call a function with the encoded headers of each message on a topic that carries no events."""
         self._respond = respond
         self._dispatcher.question = topic
+
+    def repair_with(self, ask: Ask, timeout: float) -> None:
+        """Have events that are missing fetched from a historian, from now on."""
+        self._unpacker.repair_with(Repairer(ask, self._report.repaired, timeout, self._transport.endpoints))
 
     def begin_with(self, beginnings: Beginnings) -> None:
         """Let some topics begin with what was stored, from the next batch on. Any thread may call it, again at any time."""

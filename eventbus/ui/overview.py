@@ -87,7 +87,7 @@ class Overview:
             shown = [message for message in zip(frames, payloads, strict=True) if not message[0].startswith(self._hidden)]
             frames, payloads = [frame for frame, _ in shown], [payload for _, payload in shown]
         self._meter.count((frames, payloads), now)
-        topics, lost, repeated, headers, forged = self._gaps.read(frames, self._takes)
+        topics, lost, repeated, headers, forged, *_ = self._gaps.read(frames, self._takes)
         for topic, count in lost.items():
             self._add_lost(topic, count, time)
         for topic, count in forged.items():

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
-from eventbus import ClientOptions, Compression, EventBusError, InvalidSettings, ReceivePolicy, SendPolicy
+from eventbus import ClientOptions, Compression, EventBusError, InvalidSettings, Packing, ReceivePolicy, SendPolicy
 from eventbus.policies import LogFormat, Metrics, Traces, TransportKind
 from eventbus.settings import EventBusSettings
 from tests.support import run_script
@@ -39,7 +39,8 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "max_event_values": ("15", 15),
     "resend_bytes": ("1000000", 1_000_000),
     "numbered": ("true", True),
-    "packing": ("false", False),
+    "packing": ("all", Packing.ALL),
+    "packing_max_wait": ("0.002", 0.002),
     "compression": ("zstd", Compression.ZSTD),
     "compression_threshold": ("15", 15),
     "name": ("shop", "shop"),
@@ -47,6 +48,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "metrics": ("prometheus", Metrics.PROMETHEUS),
     "metrics_timed": ("0.25", 0.25),
     "start": ("last", "last"),
+    "repair_timeout": ("0.5", 0.5),
     "history": ("100", 100),
     "history_bytes": ("2MiB", 2 * 1_048_576),
     "history_age": ("60", 60.0),
@@ -208,6 +210,17 @@ def test_a_bad_value_is_refused_by_its_variable(field: str, text: str, monkeypat
     said = refusal()
     assert f"EVENTBUS_{field.upper()}={text!r}: " in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "packing"), [("true", Packing.BATCHES), ("Yes", Packing.BATCHES), ("0", Packing.NONE), ("all", Packing.ALL)]
+)
+def test_packing_was_a_switch(text: str, packing: Packing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EVENTBUS_PACKING takes what it took as a switch, too; so does the argument."""
+    monkeypatch.setenv("EVENTBUS_PACKING", text)
+    assert EventBusSettings().packing is packing
+    assert EventBusSettings(packing=False).packing is Packing.NONE
+    assert EventBusSettings(packing=False).client_options().packing is Packing.NONE
 
 
 @pytest.mark.parametrize("field", ["close_timeout", "linger"])

@@ -2,11 +2,12 @@
 
 import os
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import replace
 from time import monotonic, time_ns
 
 from eventbus._base.deadline import Deadline
-from eventbus.errors import HandshakeFailed, PermissionDenied
+from eventbus.errors import HandshakeFailed, NotConnected, PermissionDenied
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.stats import DropReason
 from eventbus.options import ZeroMQOptions
@@ -14,17 +15,19 @@ from eventbus.policies import Start
 from eventbus.transports.nats import streams
 from eventbus.transports.nats.consumer import PULL_SID, StreamConsumer, pull_inbox
 from eventbus.transports.nats.credentials import user_of
-from eventbus.transports.nats.first_frames import block_of
+from eventbus.transports.nats.first_frames import Carried, block_of
 from eventbus.transports.nats.group_consumer import GroupConsumer
 from eventbus.transports.nats.inbox import Delivery
 from eventbus.transports.nats.link import INBOX_SID, NatsLink
 from eventbus.transports.nats.own_consumer import OwnConsumer
 from eventbus.transports.nats.packing import Packed, packed
 from eventbus.transports.nats.protocol import NO_RESPONDERS, Arrived, Message, Parser, parse_headers, publish, subscribe
+from eventbus.transports.nats.stored import StoredMessages
 from eventbus.transports.nats.transport import NatsTransport
 from eventbus.transports.nats.window import UnderWay, Window
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.frames import MARK, MAX_PACKED_BYTES, Batch, topic_of
+from eventbus.wire.history import Query, Stored
 from eventbus.wire.numbering import Numbering
 
 _ACK = b"a"  # how the last part of an inbox begins to which a publication is acknowledged
@@ -46,7 +49,7 @@ class JetStreamTransport(NatsTransport):
         InvalidSettings: the URL or another option cannot be right.
     """
 
-    stored = True
+    is_stored = True
 
     def __init__(
         self, nats: NatsOptions | None = None, options: ZeroMQOptions | None = None, *, packing: bool = True
@@ -60,6 +63,7 @@ class JetStreamTransport(NatsTransport):
         self._events = 0
         self._acks: deque[tuple[int, Message]] = deque()  # of publications; the reader puts them in
         self._refused_subjects: deque[str] = deque()
+        self._stored = StoredMessages(self._nats.stream, Carried(self._nats.prefix))
         self._encoded_items = 0
         self._current: NatsLink | None = None  # also while it is closed
         self._start_of_subjects = self._carried.prefix + b"."
@@ -69,6 +73,13 @@ class JetStreamTransport(NatsTransport):
         """Of no group: a position of its own."""
         options = replace(self._nats, group=None, start=Start.NEW)
         return JetStreamTransport(options, self._options, packing=self._packing)
+
+    def stored(self, query: Query, timeout: float) -> Iterator[list[Stored]]:
+        """See `KeepsHistory`. Subscriptions begin at the option `start`."""
+        link = self._link
+        if link is None:
+            raise NotConnected(self.endpoints)
+        return self._stored.read(link, query, timeout)
 
     @property
     def confirms(self) -> bool:
@@ -158,6 +169,8 @@ class JetStreamTransport(NatsTransport):
         stored: list[Message] = []
         for other in arrived.others:
             assert isinstance(other, Message)  # the link takes everything else
+            if self._stored.take(other):
+                continue
             if other.sid == PULL_SID:
                 if other.subject.startswith(self._start_of_subjects):
                     stored.append(other)

@@ -155,14 +155,11 @@ def filters_of(config: Json) -> set[str]:
 
 
 def pull(batch: int, expires: float, heartbeat: float) -> bytes:
-    """The request for up to `batch` messages; the times are in seconds."""
-    return to_json(
-        {
-            "batch": batch,
-            "expires": round(expires * _NANOSECONDS),
-            "idle_heartbeat": round(heartbeat * _NANOSECONDS),
-        }
-    )
+    """The request for up to `batch` messages; the times are in seconds. No heartbeat: no signs while there are none."""
+    request = {"batch": batch, "expires": round(expires * _NANOSECONDS)}
+    if heartbeat:
+        request["idle_heartbeat"] = round(heartbeat * _NANOSECONDS)
+    return to_json(request)
 
 
 def last_on(subject: str) -> bytes:
@@ -177,11 +174,13 @@ class Delivered(NamedTuple):
         consumer: the consumer that it came for.
         times: how often it was delivered, this time included.
         stream_seq: its number in the stream.
+        time: when it was stored, in seconds since 1970.
     """
 
     consumer: str
     times: int
     stream_seq: int
+    time: float = 0.0
 
 
 def delivered(reply: bytes) -> Delivered | None:
@@ -193,4 +192,5 @@ def delivered(reply: bytes) -> Delivered | None:
         parts = [*parts[:2], *parts[4:]]
     if len(parts) < 9 or not (parts[4].isdigit() and parts[5].isdigit()):
         return None
-    return Delivered(parts[3].decode(errors="replace"), int(parts[4]), int(parts[5]))
+    time = int(parts[7]) / _NANOSECONDS if parts[7].isdigit() else 0.0
+    return Delivered(parts[3].decode(errors="replace"), int(parts[4]), int(parts[5]), time)

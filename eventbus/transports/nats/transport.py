@@ -61,7 +61,7 @@ class NatsTransport:
 
     remedies = _REMEDIES
     malformed = 0
-    stored = False
+    is_stored = False
     """Whether the server keeps what it gets."""
 
     def __init__(self, nats: NatsOptions | None = None, options: ZeroMQOptions | None = None) -> None:
@@ -327,7 +327,7 @@ class NatsTransport:
             self.status,
             partial(self._give_up, buffer),
             self._parser,
-            stored=self.stored,
+            stored=self.is_stored,
         )
         self._buffer, self._inbox = buffer, Inbox(self._options.receive_hwm)
         self._denials.clear()

@@ -129,7 +129,7 @@ def test_check_says_what_is_wrong(run: Run, tmp_path: Path) -> None:
         ),
         ({"EVENTBUS_TRANSPORT": "jetstream", "EVENTBUS_HOST": "x"}, "EVENTBUS_HOST has no effect"),
         ({"EVENTBUS_TRANSPORT": "nats", "EVENTBUS_EMBEDDED_PROXY": "true"}, "EVENTBUS_EMBEDDED_PROXY has no effect"),
-        ({"EVENTBUS_TRANSPORT": "nats", "EVENTBUS_START": "all"}, "or set EVENTBUS_TRANSPORT=jetstream"),
+        ({"EVENTBUS_TRANSPORT": "nats", "EVENTBUS_STORE": "memory"}, "or set EVENTBUS_TRANSPORT=jetstream"),
         ({"EVENTBUS_GROUP": "g"}, "EVENTBUS_GROUP has no effect with EVENTBUS_TRANSPORT=zeromq"),
         ({"EVENTBUS_URL": "nats://x"}, "EVENTBUS_URL has no effect with EVENTBUS_TRANSPORT=zeromq"),
         ({"EVENTBUS_SECURITY__TOKEN": "x"}, "EVENTBUS_SECURITY__TOKEN has no effect with EVENTBUS_TRANSPORT=zeromq"),

@@ -1,5 +1,6 @@
 """Servers for the tests of NATS."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -7,6 +8,14 @@ import pytest
 
 from eventbus.nats_options import NatsOptions
 from tests.nats import Server, running
+from tests.support import eventually
+
+
+@pytest.fixture(autouse=True)
+def _leaves_no_thread() -> Iterator[None]:
+    """Each link ends with its transport: one that is left would dial for ever."""
+    yield
+    eventually(lambda: not [one.name for one in threading.enumerate() if one.name.startswith("eventbus-nats")])
 
 
 @pytest.fixture(scope="session")

@@ -299,7 +299,9 @@ def test_wrong_credentials_are_said_at_once(tmp_path: Path) -> None:
 def test_a_token_lets_a_client_in(tmp_path: Path) -> None:
     """Instead of a user with a password."""
     with running(tmp_path, 'authorization { token: "t0ken" }', jetstream=False) as server:
-        CoreTransport(server.options(token="t0ken"), QUICK).open(PATIENCE)
+        transport = CoreTransport(server.options(token="t0ken"), QUICK)
+        transport.open(PATIENCE)
+        transport.close(0)
         with pytest.raises(WrongCredentials, match="the token"):
             CoreTransport(server.options(token="other"), QUICK).open(PATIENCE)
 

@@ -129,7 +129,7 @@ def test_a_file_that_holds_no_credentials(shared: Server, tmp_path: Path) -> Non
         ({"url": "nats://host:99999"}, "no URL of a NATS server"),
         ({"group": "a b"}, "no name of a group"),
         ({"group": "a.b"}, "no name of a group"),
-        ({"start": "yesterday"}, "is no time"),
+        ({"start": "yesterday"}, "no start"),
         ({"store": "disk"}, "does not say how a stream is made"),
         ({"store": "file,many"}, "does not say how a stream is made"),
         ({"store": "file,1GiB,7d,2"}, "does not say how a stream is made"),

@@ -229,6 +229,20 @@ def test_what_was_dropped_by_limits_counts_as_lost(nats: NatsOptions) -> None:
         transport.close(0)
 
 
+def test_what_is_stored_can_be_read(nats: NatsOptions) -> None:
+    """last() and history() of a client ask the stream, and no historian."""
+    with client(JetStreamTransport(nats, QUICK), TOPIC) as bus:
+        emit(bus, *range(1_200))
+        emit(bus, 7, topic=OTHER)
+        assert [int(one.value) for one in bus.history(TOPIC, timeout=PATIENCE)] == list(range(1_200))
+        assert [int(one.value) for one in bus.history(TOPIC, count=3, timeout=PATIENCE)] == [1_197, 1_198, 1_199]
+        newest = bus.last(OTHER, timeout=PATIENCE)
+        assert newest is not None
+        assert newest.value == 7.0
+        assert list(bus.history(TOPIC, since=datetime.now(UTC), timeout=PATIENCE)) == []
+        assert list(bus.history(MyEventTopic.my_service_scheduler, timeout=PATIENCE)) == []
+
+
 # Groups
 
 

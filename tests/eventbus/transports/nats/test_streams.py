@@ -26,8 +26,8 @@ def test_answers() -> None:
 @pytest.mark.parametrize(
     ("reply", "found"),
     [
-        (b"$JS.ACK.eb.workers.2.17.5.1700000000.3", Delivered("workers", 2, 17)),
-        (b"$JS.ACK.hub.HASH.eb.workers.1.17.5.1700000000.3.x", Delivered("workers", 1, 17)),
+        (b"$JS.ACK.eb.workers.2.17.5.1700000000.3", Delivered("workers", 2, 17, 1.7)),
+        (b"$JS.ACK.hub.HASH.eb.workers.1.17.5.1700000000.3.x", Delivered("workers", 1, 17, 1.7)),
         (b"$JS.ACK.eb.workers.2.17", None),
         (b"$JS.ACK.eb.workers.x.17.5.1700000000.3", None),
         (b"_INBOX.a.b", None),
@@ -56,6 +56,7 @@ def test_where_a_consumer_begins() -> None:
         "deliver_policy": "by_start_time",
         "opt_start_time": "2026-01-31T12:00:00Z",
     }
+    assert streams.starting_policy("10m")["deliver_policy"] == "by_start_time"
     assert streams.policy_after(7) == {"deliver_policy": "by_start_sequence", "opt_start_seq": 8}
 
 
@@ -82,6 +83,7 @@ def test_requests() -> None:
         "expires": 2_000_000_000,
         "idle_heartbeat": 500_000_000,
     }
+    assert "idle_heartbeat" not in json.loads(streams.pull(5, 2.0, 0.0))
     assert json.loads(streams.last_on("eb.a")) == {"last_by_subj": "eb.a"}
 
 
