@@ -81,18 +81,14 @@ class Prober:
             return ()
         clients: Sequence[KnownClient] = ()
         try:
+            self._note(partial(_hide, topics=self._source.own_topics()))  # before the first answer
             clients, changes = self._source.look()
         except EventBusError as error:
             changes = (
                 () if self._stop.is_set() else [Change(Level.WARNING, "log", f"the clients could not be asked: {error}")]
             )
-        now, own_topics = time(), self._source.own_topics
-
-        def tell(overview: Overview) -> None:
-            overview.hide(own_topics)
-            overview.note_changes(changes, now)
-
-        self._note(tell)
+        now = time()
+        self._note(lambda overview: overview.note_changes(changes, now))
         return clients
 
     def _probed(self, found: Mapping[str, ProbeFacts]) -> list[KnownClient]:
@@ -138,6 +134,10 @@ class Prober:
 def _put(overview: Overview, found: Mapping[str, ProbeFacts], clients: Sequence[KnownClient]) -> None:
     overview.note_probes(found)
     overview.note_clients(clients)
+
+
+def _hide(overview: Overview, topics: Sequence[bytes]) -> None:
+    overview.hide(topics)
 
 
 class _NoRedirection(HTTPRedirectHandler):
