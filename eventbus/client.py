@@ -578,6 +578,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             self._parts.history.check(_HISTORY_TIMEOUT_S)
         self._subscribe(self._frame(topic), start)
 
+    def subscribe_marked(self, topic: EventTopicClass, start: str | datetime | timedelta | None) -> None:
+        """Do as `subscribe`, for what `@on` says: if there is no historian, that is logged. For containers."""
+        self._subscribe(self._frame(topic), start)
+
     def unsubscribe(self, topic: EventTopicClass | None) -> None:
         """Undo `subscribe` with the same argument. Idempotent. Raises as `subscribe`."""
         self._parts.unsubscribe(self._frame(topic))

@@ -146,4 +146,8 @@ def environments(pub_port: int, sub_port: int, http_port: int) -> dict[str, dict
         "EVENTBUS_CONNECT_TIMEOUT": "60",  # a machine may be busy, and coredinator be started again just then
         "EVENTBUS_NUMBERED": os.environ.get("EVENTBUS_NUMBERED", "true"),
     }
-    return {"coredinator": bus | {"EVENTBUS_HTTP_PORT": str(http_port)}, "coreio": bus, "corerl": bus}
+    proxy = {
+        "EVENTBUS_HTTP_PORT": str(http_port),
+        "EVENTBUS_HISTORY": "10",
+    }  # so that a new agent knows the last observation
+    return {"coredinator": bus | proxy, "coreio": bus, "corerl": bus}
