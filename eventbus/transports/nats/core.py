@@ -33,7 +33,7 @@ from eventbus.wire.first_frame import with_headers
 from eventbus.wire.frames import MARK, topic_of
 from eventbus.wire.numbering import Numbering
 
-_MAX_STARTS = 10_000  # beginnings of lines that are remembered
+_MAX_LINES = 10_000  # that are remembered
 _FIRST_SID = 10
 _PROBE = b"n"
 _BELIEVED_S = 0.1  # how long a topic is believed to have subscribers
@@ -60,7 +60,7 @@ class CoreTransport(NatsTransport):
         self._sids: dict[bytes, bytes] = {}  # of the topics that the server has been told
         self._next_sid = count(_FIRST_SID)
         self._direct: set[bytes] = set()
-        self._starts: dict[bytes, bytes] = {}  # of topics: the beginning of their lines
+        self._lines: dict[tuple[bytes, int], bytes] = {}  # of a topic and a size, which repeat; none with numbers
         self._numbering: Numbering | None = None
         # Messages that are not proven to have arrived: the mark after them, their bytes, their events.
         self._unproven: deque[tuple[int, bytes, int]] = deque()
@@ -100,7 +100,7 @@ class CoreTransport(NatsTransport):
         if token in self._in_vain:
             self._in_vain.discard(token)
             return False
-        if len(self._had_subscriber) >= _MAX_STARTS:
+        if len(self._had_subscriber) >= _MAX_LINES:
             self._had_subscriber.clear()
         self._had_subscriber[topic] = monotonic() + _BELIEVED_S
         return True
@@ -168,16 +168,16 @@ class CoreTransport(NatsTransport):
             return b""
         parts: list[bytes] = []
         events = 0
-        numbering, starts = self._numbering, self._starts
+        numbering, lines = self._numbering, self._lines
         for topic, payload, number in waiting:
             events += number
-            if numbering is not None or MARK in topic:
+            line = lines.get((topic, len(payload)))
+            if line is not None:
+                parts += (line, payload, CRLF)
+            elif numbering is not None or MARK in topic:
                 parts.append(self._publish(topic, payload, number))
-                continue
-            start = starts.get(topic)
-            if start is None:
-                start = self._start_of(topic)
-            parts += (start, b"%d" % len(payload), CRLF, payload, CRLF)
+            else:
+                parts += (self._line_of(topic, len(payload)), payload, CRLF)
         data = b"".join(parts)
         self._keep(data, events)
         return data
@@ -262,11 +262,11 @@ class CoreTransport(NatsTransport):
             data.append(unsubscribe(sid))
         return b"".join(data)
 
-    def _start_of(self, topic: bytes) -> bytes:
-        if len(self._starts) >= _MAX_STARTS:
-            self._starts.clear()
-        start = self._starts[topic] = publish_start(self._carried.subject(topic))
-        return start
+    def _line_of(self, topic: bytes, size: int) -> bytes:
+        if len(self._lines) >= _MAX_LINES:
+            self._lines.clear()
+        line = self._lines[topic, size] = b"%b%d\r\n" % (publish_start(self._carried.subject(topic)), size)
+        return line
 
     def _publish(self, first: bytes, payload: bytes, events: int) -> bytes:
         """A message with a number or headers."""
