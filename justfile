@@ -30,7 +30,8 @@ check:
 # branch coverage of the pure modules, which must be complete
 coverage:
     uv run --no-sync coverage run -m pytest -q tests/eventbus/wire tests/eventbus/_base \
-        tests/eventbus/proxy/test_allow_list.py tests/eventbus/proxy/test_ledger.py tests/eventbus/proxy/test_publisher_ids.py \
+        tests/eventbus/proxy/test_allow_list.py tests/eventbus/proxy/test_request_rules.py \
+        tests/eventbus/proxy/test_ledger.py tests/eventbus/proxy/test_publisher_ids.py \
         tests/eventbus/receive/test_stall_detector.py \
         tests/eventbus/transports/nats/test_first_frames.py tests/eventbus/transports/nats/test_packing.py \
         tests/eventbus/transports/nats/test_protocol.py tests/eventbus/transports/nats/test_streams.py \

@@ -16,7 +16,7 @@ from eventbus.events import BaseEvent
 from eventbus.handle.middleware import Middleware
 from eventbus.observe.hooks import EventBusHook
 from eventbus.options import ClientOptions
-from eventbus.policies import TransportKind
+from eventbus.policies import Packing, TransportKind
 from eventbus.settings import EventBusSettings
 from eventbus.telemetry.switch import Telemetry, telemetry
 from eventbus.transports.contract import Transport
@@ -47,7 +47,7 @@ def transport_of(settings: EventBusSettings, options: ClientOptions | None = Non
 
     if options.send_timeout == ClientOptions().send_timeout:
         options = replace(options, send_timeout=_ELECTION_S)
-    return JetStreamTransport(settings.nats_options(), options, packing=settings.packing)
+    return JetStreamTransport(settings.nats_options(), options, packing=settings.packing is not Packing.NONE)
 
 
 def _open_client(
@@ -77,6 +77,8 @@ def _open_client(
         transport=transport,
     )
     observers.watch(client)
+    if settings.listed:
+        client.be_listed()
     with ExitStack() as stack:
         if settings.http_port and settings.enabled:
             from eventbus.telemetry.probes import probes_of  # here, because an HTTP server takes long to import
@@ -96,13 +98,14 @@ def _observers(settings: EventBusSettings, transport: Transport | None) -> Telem
         return Telemetry()
     name = settings.name or program_name()
     if transport is not None:
-        return telemetry(settings.metrics, settings.traces, name=name)
+        return telemetry(settings.metrics, settings.traces, timed=settings.metrics_timed, name=name)
     return telemetry(
         settings.metrics,
         settings.traces,
         host=settings.host,
         pub_port=settings.pub_port,
         sub_port=settings.sub_port,
+        timed=settings.metrics_timed,
         name=name,
     )
 

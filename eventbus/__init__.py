@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         InvalidEvent,
         InvalidHandler,
         InvalidHeaders,
+        InvalidRecording,
         InvalidSettings,
         InvalidTopic,
         JetStreamMissing,
@@ -76,13 +77,14 @@ if TYPE_CHECKING:
     from eventbus.options import ClientOptions, ProxyOptions
     from eventbus.policies import (
         Compression,
+        Packing,
         ReceivePolicy,
         SendPolicy,
         Start,
     )
     from eventbus.proxy import EventBusProxy, ProxyHealth
     from eventbus.stamped_event import StampedEvent, now_iso
-    from eventbus.wire.codec import RejectReason
+    from eventbus.wire.rejects import RejectReason
 
 __all__ = [
     "AddressInUse",
@@ -121,6 +123,7 @@ __all__ = [
     "InvalidEvent",
     "InvalidHandler",
     "InvalidHeaders",
+    "InvalidRecording",
     "InvalidSettings",
     "InvalidTopic",
     "JetStreamMissing",
@@ -131,6 +134,7 @@ __all__ = [
     "NobodyAnswers",
     "NotConnected",
     "NotEncrypted",
+    "Packing",
     "PermissionDenied",
     "ProxyHealth",
     "ProxyOptions",
@@ -187,6 +191,7 @@ _HOMES = {
         "InvalidEvent",
         "InvalidHandler",
         "InvalidHeaders",
+        "InvalidRecording",
         "InvalidSettings",
         "InvalidTopic",
         "JetStreamMissing",
@@ -234,13 +239,14 @@ _HOMES = {
     "eventbus.options": ("ClientOptions", "ProxyOptions"),
     "eventbus.policies": (
         "Compression",
+        "Packing",
         "ReceivePolicy",
         "SendPolicy",
         "Start",
     ),
     "eventbus.proxy": ("EventBusProxy", "ProxyHealth"),
     "eventbus.stamped_event": ("StampedEvent", "now_iso"),
-    "eventbus.wire.codec": ("RejectReason",),
+    "eventbus.wire.rejects": ("RejectReason",),
 }
 """The names that each module defines."""
 

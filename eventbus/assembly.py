@@ -19,17 +19,20 @@ from eventbus.observe.hooks import EventBusHook, Hooks
 from eventbus.observe.state import Listener, Status
 from eventbus.observe.stats import Counters, DropReason
 from eventbus.options import ClientOptions
+from eventbus.policies import Packing
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.consumer import Consumer
 from eventbus.receive.dispatcher import Callback, Dispatcher
-from eventbus.transports.contract import Transport
+from eventbus.transports.contract import KeepsHistory, Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
+from eventbus.wire.presence import PRESENCE_TOPIC
 
 if TYPE_CHECKING:
     from eventbus.ask.asker import Asker
     from eventbus.history.door import History
     from eventbus.receive.beginning import Beginnings
+    from eventbus.wire.joining import Joiner
     from eventbus.wire.starts import From
 
 _HISTORY_TIMEOUT_S = 5.0  # for each portion of what a subscription begins with
@@ -104,6 +107,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         self.middleware = tuple(middleware if options.enabled else ())
         self.listeners: set[Listener] = set()
         self._listened_to: Status | None = None
+        self._respondent: Callable[[Transport], Callable[[bytes], object]] | None = None
         self._assemble()
 
     def subscribe(self, frame: bytes) -> None:
@@ -140,6 +144,18 @@ class Assembly[EventClass: BaseEvent[Any]]:
             if self._asker is None:
                 self._asker = Asker(self.transport, self.emitter, self.topics, self.middleware, self._options)
             return self._asker
+
+    def list_by(self, respondent: Callable[[Transport], Callable[[bytes], object]]) -> None:
+        """Let what this function makes of the transport answer who the client is, also in a forked child. Idempotent."""
+        with self.changing:
+            if self._respondent is None:
+                self._respondent = respondent
+                self._list()
+                self.transport.subscribe(PRESENCE_TOPIC)
+
+    def _list(self) -> None:
+        if self._respondent is not None:
+            self.consumer.respond_to(PRESENCE_TOPIC, self._respondent(self.transport))
 
     def close_asker(self) -> None:
         """Let all who wait for answers raise NotConnected at once."""
@@ -193,6 +209,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         """Make new locks in a forked child: threads of the parent, absent here, may have held them. Topics are kept."""
         topics = self.dispatcher.topics
         self._assemble()
+        self._list()
         for topic in topics:
             self.dispatcher.subscribe(topic)
 
@@ -217,6 +234,10 @@ class Assembly[EventClass: BaseEvent[Any]]:
             max_event_values=options.max_event_values,
             name=self._name,
         )
+        if options.repair_timeout and not isinstance(self.transport, KeepsHistory):
+            self.consumer.repair_with(
+                lambda query, timeout: self.history.read(query, timeout=timeout), options.repair_timeout
+            )
         self.emitter = Emitter(
             self.codec,
             self.transport,
@@ -266,6 +287,15 @@ class Assembly[EventClass: BaseEvent[Any]]:
             self._listened_to = status  # once, because a change that is still to be told must find its listener
             # Looked up at each change, because hooks may be added.
             status.listen(lambda change: hooks.state_changed(change), kept_by=self.listeners)
+
+
+def joiner_of(options: ClientOptions) -> "Joiner | None":
+    """Return what makes one message of several events, if the transport is to do that."""
+    if options.packing is not Packing.ALL:
+        return None
+    from eventbus.wire.joining import Joiner
+
+    return Joiner(options.max_event_bytes, Compressor(options.compression, options.compression_threshold).shrink)
 
 
 def _no_encoder() -> None:

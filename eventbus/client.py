@@ -21,7 +21,7 @@ from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
 from eventbus._base.printable import printable
 from eventbus._base.program import MAX_NAME_CHARACTERS, program_name
-from eventbus.assembly import Assembly
+from eventbus.assembly import Assembly, joiner_of
 from eventbus.emit.topics import Topics
 from eventbus.emit.without_blocking import emit_without_blocking
 from eventbus.errors import EventBusError, InvalidHandler, NotConnected, ProxyUnreachable
@@ -120,7 +120,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         if not options.enabled:
             transport = NullTransport()
         elif transport is None:
-            transport = ZeroMQTransport(host, pub_port, sub_port, options)
+            transport = ZeroMQTransport(host, pub_port, sub_port, options, joiner=joiner_of(options))
         self.host = host
         self.pub_port = pub_port
         self.sub_port = sub_port
@@ -190,7 +190,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         closings = self._closings
         for middleware in self._parts.middleware:
             for topic in middleware.emits_to:
-                self._topics.admit(topic)
+                self._topics.frame(topic)
         self._transport.open(self._options.connect_timeout if timeout is None else timeout)
         self._parts.buffer.open()
         if self._options.enabled:
@@ -258,6 +258,17 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             busy_for=progress.busy_for,
             name=self.name,
         )
+
+    def be_listed(self) -> None:
+        """Let ``eventbus ps`` list this client from now on, while its consumer runs. Idempotent.
+
+        It tells everybody who may ask its `name`, machine, process, topics and counts. On a transport that stores messages
+        it does nothing.
+        """
+        if self._options.enabled and not self._transport.confirms:
+            from eventbus.ask.presence import Respondent
+
+            self._parts.list_by(lambda transport: Respondent(weakref.ref(self), transport).respond)
 
     def add_hook(self, hook: EventBusHook) -> None:
         """Call this hook, too, from now on. Idempotent."""
@@ -352,6 +363,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def topics(self) -> frozenset[str]:
         """The values of the subscribed topics; an empty one stands for every topic."""
         return frozenset(frame.decode() for frame in self._parts.dispatcher.topics)
+
+    @property
+    def emitted_topics(self) -> frozenset[str]:
+        """The values of the topics on which this client has emitted, or tried to."""
+        return self._parts.topics.admitted
 
     # Emitting
 
@@ -581,7 +597,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             NotConnected: the client is not connected, or was closed meanwhile.
             ProxyUnreachable: the connection for answers could not be opened in time.
         """
-        return self._parts.history.last(self._topics.admit(topic), timeout)
+        return self._parts.history.last(self._topics.frame(topic), timeout)
 
     def history(
         self,
@@ -857,7 +873,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             self._parts.subscribe_from(frame, begin)
 
     def _frame(self, topic: BaseEventTopic | None) -> bytes:
-        return b"" if topic is None else self._topics.admit(topic)
+        return b"" if topic is None else self._topics.frame(topic)
 
     def _check_callback(self, event_type: EventTypeClass, callback: Callback[EventClass], options: HandlerOptions) -> None:
         known = self.event_types
@@ -872,7 +888,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             check_result(callback)
         for one in options.middleware:
             for topic in one.emits_to:
-                self._topics.admit(topic)
+                self._topics.frame(topic)
 
 
 def _close_open_clients() -> None:

@@ -38,6 +38,7 @@ EventBusError
 ├── InvalidAnswer            an answer is not of the class that was asked for (also a ValueError)
 ├── HistorianMissing         no historian on the bus answers                  (also a TimeoutError)
 ├── HistoryDamaged           what a historian has answered cannot be read     (also a ValueError)
+├── InvalidRecording         a line of a file is none of a recording          (also a ValueError)
 ├── HandlerTimeout           a handler took longer than its time limit        (also a TimeoutError)
 ├── ServiceFailed            a service has failed, and is not run again
 ├── ServiceTimeout           a service did not stop in time                   (also a TimeoutError)
@@ -770,6 +771,27 @@ class HistoryDamaged(EventBusError, ValueError):
 
     def __str__(self) -> str:
         return f"an answer of the historian at {self.endpoints} cannot be read: {self.detail}; give both the same version"
+
+
+@public
+class InvalidRecording(EventBusError, ValueError):
+    """A line of a file is none of a recording, as `eventbus record` writes it.
+
+    Attributes:
+        path: the file.
+        line: the number of the line.
+        detail: what is wrong.
+    """
+
+    def __init__(self, path: str, line: int, detail: str) -> None:
+        super().__init__()
+        self.args = path, line, detail
+        self.path = path
+        self.line = line
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"line {self.line} of {self.path} is none of a recording: {self.detail}; `eventbus record` writes such files"
 
 
 @public

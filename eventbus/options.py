@@ -11,7 +11,7 @@ from typing import TypedDict
 
 from eventbus.exports import public
 from eventbus.keys import ClientKeys, Secret
-from eventbus.policies import Compression, ReceivePolicy, SendPolicy, Start
+from eventbus.policies import Compression, Packing, ReceivePolicy, SendPolicy, Start
 
 HOST = "localhost"
 PUB_PORT = 5559
@@ -45,6 +45,9 @@ class ZeroMQOptions:
         numbered: number the messages, so that receivers with this library see what is missing. What was under way when a
             connection was lost is sent again; receivers with this library recognise it, others may get it twice.
         keys: for a proxy that uses CURVE; None: no encryption.
+        packing: which events share messages; True and False stand for BATCHES and NONE.
+        packing_max_wait: with ALL, how long an event may wait for others to share a message with; 0: only while a message is
+            being sent.
     """
 
     connect_timeout: float = 5.0
@@ -61,9 +64,12 @@ class ZeroMQOptions:
     resend_bytes: int = 67_108_864
     numbered: bool = False
     keys: ClientKeys | None = None
+    packing: Packing = Packing.BATCHES
+    packing_max_wait: float = 0.001
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "send_policy", SendPolicy(self.send_policy))  # which takes the value of a member, too
+        object.__setattr__(self, "packing", Packing(self.packing))
 
 
 @public
@@ -82,14 +88,14 @@ class ClientOptions(ZeroMQOptions):
         max_event_bytes: the largest event that is sent and accepted, as JSON.
         max_event_values: the rough limit of values, at any depth, in an event that is sent or accepted. Decoding takes
             0.1 to 1 µs for each.
-        packing: whether `emit_events` may pack many events into one message; receivers with the original client cannot read
-            such messages.
         compression: what large payloads are compressed with; receivers with the original client cannot read them. Compressed
             payloads of others are read in any case.
         compression_threshold: payloads with more bytes of JSON are compressed, if that makes them smaller.
         name: what people call the client, in its health, log, spans and metrics; empty: the name of the program.
         start: where subscriptions begin: a `Start`, a time in ISO format, or how long ago, such as ``10m``. What was emitted
             before is had from a historian (see `eventbus.history`); without one they begin with what is new.
+        repair_timeout: how many seconds handlers may wait while events that are missing by their numbers are had from a
+            historian; 0: these are lost.
     """
 
     enabled: bool = True
@@ -100,11 +106,11 @@ class ClientOptions(ZeroMQOptions):
     receive_policy: ReceivePolicy = ReceivePolicy.DROP_OLDEST
     max_event_bytes: int = _MAX_EVENT_BYTES
     max_event_values: int = 100_000
-    packing: bool = True
     compression: Compression = Compression.NONE
     compression_threshold: int = 1024
     name: str = ""
     start: str = Start.NEW
+    repair_timeout: float = 2.0
 
     def __post_init__(self) -> None:
         ZeroMQOptions.__post_init__(self)  # super() does not work in a dataclass with slots before Python 3.14
@@ -134,6 +140,8 @@ class ZeroMQArguments(TypedDict, total=False):
     resend_bytes: int
     numbered: bool
     keys: ClientKeys | None
+    packing: Packing
+    packing_max_wait: float
 
 
 class ClientArguments(ZeroMQArguments, total=False):
@@ -147,11 +155,11 @@ class ClientArguments(ZeroMQArguments, total=False):
     receive_policy: ReceivePolicy
     max_event_bytes: int
     max_event_values: int
-    packing: bool
     compression: Compression
     compression_threshold: int
     name: str
     start: str
+    repair_timeout: float
 
 
 @public

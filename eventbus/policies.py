@@ -39,6 +39,31 @@ class SendPolicy(StrEnum):
 
 
 @public
+class Packing(StrEnum):
+    """Which events share messages. Receivers with the original client cannot read such messages.
+
+    For both switches of earlier versions: true is BATCHES, false is NONE.
+    """
+
+    NONE = "none"
+    """None: each event is a message of its own."""
+    BATCHES = "batches"
+    """Those of one `emit_events`."""
+    ALL = "all"
+    """Those, and events of `emit_event` that come faster than messages are sent."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> "Packing | None":
+        text = str(value).lower() if isinstance(value, bool | str) else ""
+        return cls.BATCHES if text in _TRUE else cls.NONE if text in _FALSE else None
+
+
+# As pydantic reads switches.
+_TRUE = frozenset({"true", "t", "yes", "y", "on", "1"})
+_FALSE = frozenset({"false", "f", "no", "n", "off", "0"})
+
+
+@public
 class Compression(StrEnum):
     """The compression of large payloads. Receivers recognise it by the payload, regardless of their own setting."""
 

@@ -21,10 +21,10 @@ from eventbus.errors import InvalidSettings
 from eventbus.keys import masked
 from eventbus.nats_options import NATS_URL, NatsOptions, Store
 from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
-from eventbus.policies import Compression, LogFormat, Metrics, ReceivePolicy, SendPolicy, Traces, TransportKind
+from eventbus.policies import Compression, LogFormat, Metrics, Packing, ReceivePolicy, SendPolicy, Traces, TransportKind
 from eventbus.settings.security import SecuritySettings
 from eventbus.settings.transport import Group, NatsUrl, StoreText, SubjectPrefix, misplaced, read_password
-from eventbus.settings.values import Beginning, Host, OptionalPath, Seconds, Topics, masked_arguments
+from eventbus.settings.values import Beginning, Host, OptionalPath, Seconds, Topics, UiToken, masked_arguments
 from eventbus.settings.variables import NESTED, PREFIX, SECRETS_DIR, SecretFiles, explain, unknown_variables
 
 _CLIENT, _PROXY = ClientOptions(), ProxyOptions()  # their defaults are those of the settings
@@ -113,9 +113,9 @@ class EventBusSettings(BaseSettings):
         default=_CLIENT.numbered,
         description="true: receivers see what is missing, and what a lost connection took is sent again",
     )
-    packing: bool = Field(
+    packing: Packing = Field(
         default=_CLIENT.packing,
-        description="false: emit_events() sends one message per event, for receivers with the original client",
+        description="none, batches or all: which events share messages; receivers with the original client need none",
     )
     compression: Compression = Field(
         default=_CLIENT.compression,
@@ -129,8 +129,15 @@ class EventBusSettings(BaseSettings):
         default=_CLIENT.name,
         description="what people call the service, in its health, log, spans and metrics; default: the program's name",
     )
+    listed: bool = Field(default=True, description="false: `eventbus ps` does not list the service")
     metrics: Metrics = Field(
         default=Metrics.NONE, description="none, prometheus or otel: where events are counted and timed"
+    )
+    metrics_timed: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="otel: the share of the calls that succeed whose durations are recorded, such as 0.01",
     )
     traces: Traces = Field(
         default=Traces.NONE,
@@ -156,9 +163,17 @@ class EventBusSettings(BaseSettings):
         default=ByteSize(PROCESS_MAX_MEMORY),
         description="memory of `eventbus proxy`, such as 200MiB; first, connections that hold most are ended; 0: no limit",
     )
+    packing_max_wait: Seconds = Field(
+        default=_CLIENT.packing_max_wait,
+        description="with packing `all`, how many seconds an event may wait for others to share a message with",
+    )
     start: Beginning = Field(
         default=_CLIENT.start,
-        description="where subscriptions begin: new, last, all, a time, or how long ago: 10m; of a historian or jetstream",
+        description="where subscriptions begin: new, last, all, a time, or how long ago (10m), by historian or JetStream",
+    )
+    repair_timeout: Seconds = Field(
+        default=_CLIENT.repair_timeout,
+        description="seconds that handlers may wait while missing events are had from a historian; 0: these are lost",
     )
     history: NonNegativeInt = Field(
         default=_PROXY.history, description="messages of each topic that the proxy keeps for those who come late; 0: none"
@@ -170,6 +185,9 @@ class EventBusSettings(BaseSettings):
         default=_PROXY.history_age, ge=0, allow_inf_nan=False, description="seconds that each is kept; 0: no limit"
     )
     history_file: OptionalPath = Field(default=None, description="the file that has them after a restart; empty: none")
+    ui_token: UiToken = Field(
+        default=None, description="what a visitor of `eventbus ui` must know; from other machines nobody sees it without"
+    )
     security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")
     transport: TransportKind = Field(
         default=TransportKind.ZEROMQ,

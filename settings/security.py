@@ -33,7 +33,9 @@ class SecuritySettings(BaseModel):
     secret_key: SecretStr | None = Field(
         default=None, description="the client's or the proxy's own secret key, as `eventbus keygen` writes it"
     )
-    secret_key_file: Path | None = Field(default=None, description="a file that holds it instead")
+    secret_key_file: Path | None = Field(
+        default=None, description="a file that holds the secret key, instead of the key itself"
+    )
     allow_list: Path | None = Field(default=None, description="the proxy's: the TOML file that says who may connect")
     password: SecretStr | None = Field(default=None, description="NATS: the password of the user that the URL names")
     password_file: Path | None = Field(default=None, description="NATS: a file that holds it instead")

@@ -36,7 +36,8 @@ KNOWS: dict[str, set[str]] = {
     "proxy": WORDS | {"_base", "history", "keys", "options", "telemetry", "wire"},
     "settings": {"_base", "errors", "keys", "nats_options", "options", "policies"},
     "testing": BELOW_CLIENT | {"client", "container", "eventbus", "proxy", "settings"},
-    "cli": BELOW_CLIENT | {"client", "container", "proxy", "settings", "telemetry"},
+    "ui": WORDS | {"_base", "ask", "observe", "receive", "transports", "wire"},
+    "cli": BELOW_CLIENT | {"client", "container", "proxy", "settings", "telemetry", "ui"},
     "container": BELOW_CLIENT | {"client", "proxy", "settings", "telemetry", "eventbus"},
     "__main__": {"cli"},
 }

@@ -93,4 +93,4 @@ def test_every_public_name_is_there() -> None:
 
 def test_the_command_is_installed(project: dict[str, Any]) -> None:
     """`eventbus` on the command line is the same as `python -m eventbus`."""
-    assert project["project"]["scripts"] == {"eventbus": "eventbus.cli.main:program"}
+    assert project["project"]["scripts"] == {"eventbus": "eventbus.cli.program:program"}

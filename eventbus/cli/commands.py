@@ -89,6 +89,13 @@ def _request(given: Given) -> None:
     request(settings, given.text("TOPIC"), given.text("EVENT"), timeout=timeout, everybody=given.is_set("--all"))
 
 
+def _ps(given: Given) -> None:
+    from eventbus.cli.ps import ps
+
+    settings, as_json = settings_of(given), given.text("--format") == "json"
+    ps(settings, wait=given.number("--wait") or 0.5, interval=given.number("--interval") or 1.0, as_json=as_json)
+
+
 def _bridge(given: Given) -> None:
     from eventbus.cli.bridge import bridge
     from eventbus.policies import TransportKind
@@ -113,6 +120,28 @@ def _tail(given: Given) -> None:
     )
 
 
+def _history(given: Given) -> None:
+    from eventbus.cli.history import history
+
+    form = given.text("--format")
+    as_text = form == "text" or (form == "auto" and sys.stdout.isatty())
+    since, count = given.text("--since") or None, given.whole("--count")
+    history(settings_of(given), _topics(given), since=since, count=count, as_text=as_text)
+
+
+def _record(given: Given) -> None:
+    from eventbus.cli.history import record
+
+    since, count = given.text("--since") or None, given.whole("--count")
+    record(settings_of(given), _topics(given), Path(given.text("--to")), since=since, count=count)
+
+
+def _replay(given: Given) -> None:
+    from eventbus.cli.history import replay
+
+    replay(settings_of(given), Path(given.text("FILE")), given.text("--rate"))
+
+
 def _top(given: Given) -> None:
     from eventbus.cli.top import top
 
@@ -120,6 +149,13 @@ def _top(given: Given) -> None:
     interval = given.number("--interval") or 1.0
     as_json = given.text("--format") == "json"
     top(settings, _topics(given), interval=interval, once=given.is_set("--once"), as_json=as_json)
+
+
+def _ui(given: Given) -> None:
+    from eventbus.cli.ui import ui
+
+    port, probes = given.whole("--port"), given.texts("--probe")
+    ui(settings_of(given), _topics(given), port=port or 0, listen=given.text("--listen"), probes=probes)
 
 
 def _topics(given: Given) -> list[str]:
@@ -200,12 +236,17 @@ def _schema(given: Given) -> bool:
 
 COMMANDS: Mapping[str, Run] = {
     "proxy": _proxy,
-    "bridge": _bridge,
     "historian": _historian,
+    "bridge": _bridge,
     "emit": _emit,
     "request": _request,
     "tail": _tail,
+    "history": _history,
+    "record": _record,
+    "replay": _replay,
     "top": _top,
+    "ps": _ps,
+    "ui": _ui,
     "check": _check,
     "settings": _settings,
     "keygen": _keygen,

@@ -146,9 +146,9 @@ SETTINGS: tuple[Flag, ...] = (
     ),
     Flag(
         name="--packing",
-        meaning="false: emit_events() sends one message per event, for receivers with the original client",
-        choices=("true", "false"),
-        default="true",
+        meaning="none, batches or all: which events share messages; receivers with the original client need none",
+        choices=("none", "batches", "all"),
+        default="batches",
         setting=True,
     ),
     Flag(
@@ -172,10 +172,24 @@ SETTINGS: tuple[Flag, ...] = (
         setting=True,
     ),
     Flag(
+        name="--listed",
+        meaning="false: `eventbus ps` does not list the service",
+        choices=("true", "false"),
+        default="true",
+        setting=True,
+    ),
+    Flag(
         name="--metrics",
         meaning="none, prometheus or otel: where events are counted and timed",
         choices=("none", "prometheus", "otel"),
         default="none",
+        setting=True,
+    ),
+    Flag(
+        name="--metrics-timed",
+        meaning="otel: the share of the calls that succeed whose durations are recorded, such as 0.01",
+        takes="SECONDS",
+        default="1",
         setting=True,
     ),
     Flag(
@@ -231,10 +245,24 @@ SETTINGS: tuple[Flag, ...] = (
         setting=True,
     ),
     Flag(
+        name="--packing-max-wait",
+        meaning="with packing `all`, how many seconds an event may wait for others to share a message with",
+        takes="SECONDS",
+        default="0.001",
+        setting=True,
+    ),
+    Flag(
         name="--start",
-        meaning="where subscriptions begin: new, last, all, a time, or how long ago: 10m; of a historian or jetstream",
+        meaning="where subscriptions begin: new, last, all, a time, or how long ago (10m), by historian or JetStream",
         takes="TEXT",
         default="new",
+        setting=True,
+    ),
+    Flag(
+        name="--repair-timeout",
+        meaning="seconds that handlers may wait while missing events are had from a historian; 0: these are lost",
+        takes="SECONDS",
+        default="2",
         setting=True,
     ),
     Flag(
@@ -254,6 +282,12 @@ SETTINGS: tuple[Flag, ...] = (
     Flag(name="--history-age", meaning="seconds that each is kept; 0: no limit", takes="SECONDS", default="0", setting=True),
     Flag(name="--history-file", meaning="the file that has them after a restart; empty: none", takes="FILE", setting=True),
     Flag(
+        name="--ui-token",
+        meaning="what a visitor of `eventbus ui` must know; from other machines nobody sees it without",
+        takes="TOKEN",
+        setting=True,
+    ),
+    Flag(
         name="--security.server-public-key",
         meaning="the proxy's public key: the client encrypts, and talks to no other proxy",
         takes="KEY",
@@ -266,7 +300,13 @@ SETTINGS: tuple[Flag, ...] = (
         takes="KEY",
         setting=True,
     ),
-    Flag(name="--security.secret-key-file", meaning="a file that holds it instead", takes="FILE", setting=True, usual=True),
+    Flag(
+        name="--security.secret-key-file",
+        meaning="a file that holds the secret key, instead of the key itself",
+        takes="FILE",
+        setting=True,
+        usual=True,
+    ),
     Flag(
         name="--security.allow-list",
         meaning="the proxy's: the TOML file that says who may connect",
@@ -275,7 +315,7 @@ SETTINGS: tuple[Flag, ...] = (
     ),
     Flag(name="--security.password", meaning="NATS: the password of the user that the URL names", takes="KEY", setting=True),
     Flag(name="--security.password-file", meaning="NATS: a file that holds it instead", takes="FILE", setting=True),
-    Flag(name="--security.token", meaning="NATS: a token, instead of a user with a password", takes="KEY", setting=True),
+    Flag(name="--security.token", meaning="NATS: a token, instead of a user with a password", takes="TOKEN", setting=True),
     Flag(
         name="--security.credentials",
         meaning="NATS: a credentials file, or one with the seed of an NKEY; needs eventbus[nats]",

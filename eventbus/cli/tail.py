@@ -18,9 +18,9 @@ from eventbus.receive.unpacking import Content, Unpacker
 from eventbus.settings import EventBusSettings
 from eventbus.telemetry import logs
 from eventbus.transports.contract import Transport
-from eventbus.wire.codec import Reject
 from eventbus.wire.frames import MAX_TOPIC_BYTES
 from eventbus.wire.headers import decode_headers
+from eventbus.wire.rejects import Reject
 
 _LOSSES_INTERVAL_S = 5.0  # between two lines about losses
 _MAX_QUOTED_BYTES = 200

@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from eventbus.cli.connection import Outage, transport_for, wanted_topics
-from eventbus.cli.top_meter import Line, Meter, Snapshot
 from eventbus.errors import ExtraMissing
 from eventbus.observe.state import ClientState
 from eventbus.policies import TransportKind
+from eventbus.receive.meter import Line, Meter, Snapshot
 from eventbus.settings import EventBusSettings
 from eventbus.transports.contract import Transport
 

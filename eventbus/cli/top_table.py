@@ -17,8 +17,8 @@ from rich.text import Text
 from eventbus._base.printable import printable
 from eventbus.cli.terminal import understands_codes, wants_colours
 from eventbus.cli.top import View, Written
-from eventbus.cli.top_meter import HISTORY, Line, Snapshot
 from eventbus.observe.state import ClientState
+from eventbus.receive.meter import HISTORY, Line, Snapshot
 
 _logger = logging.getLogger("eventbus")
 

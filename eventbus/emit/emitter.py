@@ -9,6 +9,7 @@ from eventbus.errors import EventTooLarge, SendBufferFull, TooManyValues
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handle.middleware import Emission, EmitNext, Measuring, Middleware, around, overrides
 from eventbus.observe.hooks import Hooks
+from eventbus.policies import Packing
 from eventbus.transports.contract import Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.complexity import has_more_values
@@ -49,7 +50,7 @@ class Emitter:
         compressor: makes large payloads smaller.
         max_event_bytes: the largest event, as JSON.
         max_event_values: the most values in an event.
-        packing: whether many events may share a message.
+        packing: which events may share a message; those of `emit_event` are the transport's matter.
 
     Attributes:
         as_it_is: the largest payload that is sent without `shrink`, in bytes of JSON: every proxy accepts it.
@@ -66,7 +67,7 @@ class Emitter:
         *,
         max_event_bytes: int,
         max_event_values: int,
-        packing: bool,
+        packing: Packing,
     ) -> None:
         self._codec = codec
         self._transport = transport
@@ -77,7 +78,7 @@ class Emitter:
         self._compressor = compressor
         self._max_event_bytes = max_event_bytes
         self._max_event_values = max_event_values
-        self._packing = packing
+        self._packing = packing is not Packing.NONE
         self.as_it_is = min(max_event_bytes, max_event_values, compressor.threshold, MIN_PAYLOAD_LIMIT)
 
     @property

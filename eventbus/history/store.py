@@ -64,10 +64,12 @@ class _Topic:
         self.positions: deque[int] = deque()
         self.times: deque[float] = deque()
 
-    def drop_oldest(self) -> int:
-        """Drop the oldest message; return how many bytes are free then."""
+    def drop_oldest(self, evicted: list[int] | None) -> int:
+        """Drop the oldest message, and note its position; return how many bytes are free then."""
         freed = len(self.firsts.popleft()) + len(self.payloads.popleft()) + MESSAGE_OVERHEAD_BYTES
-        self.positions.popleft()
+        position = self.positions.popleft()
+        if evicted is not None:
+            evicted.append(position)
         self.times.popleft()
         self.bytes -= freed
         return freed
@@ -88,6 +90,7 @@ class MemoryStore:
         position: how many messages were kept since it was created.
         bytes: the memory that those take which it has now.
         dropped: how many messages had to go because of `Bounds.bytes`.
+        evicted: gets the positions of all messages that go; None: they are not noted.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -95,6 +98,7 @@ class MemoryStore:
         self.position = 0
         self.bytes = 0
         self.dropped = 0
+        self.evicted: list[int] | None = None
         self._topics: dict[bytes, _Topic] = {}
         self._known: dict[bytes, _Topic] = {}  # by a plain first frame, or by the head of a numbered one, which has a NUL
         self._next_expiry = 0.0
@@ -142,7 +146,7 @@ class MemoryStore:
             topic.bytes += size
             added += size
             if len(topic.payloads) > count:
-                added -= topic.drop_oldest()
+                added -= topic.drop_oldest(self.evicted)
         self.position = position
         self.bytes += added
         if self.bytes > self.bounds.bytes:
@@ -167,7 +171,7 @@ class MemoryStore:
             now: the time, in seconds since 1970.
         """
         if query.spans:
-            return merge(*(self._span(span) for span in query.spans if permits(span.topic)), key=_POSITION)
+            return merge(*(self._span(span, query.after) for span in query.spans if permits(span.topic)), key=_POSITION)
         names = self._topics if query.topics is None else query.topics
         found = [self._topics[name] for name in names if name in self._topics and permits(name)]
         since = query.since
@@ -186,7 +190,7 @@ class MemoryStore:
             start = max(start, bisect_left(topic.times, since))
         return topic.read(start, stop)
 
-    def _span(self, span: Span) -> Iterator[Stored]:
+    def _span(self, span: Span, after: int) -> Iterator[Stored]:
         """The messages with events of one publisher by their numbers. The newest are looked at first, and no more."""
         topic = self._topics.get(span.topic)
         found: list[Stored] = []
@@ -194,6 +198,8 @@ class MemoryStore:
             start = topic.name + MARK
             rows = zip(*(reversed(c) for c in (topic.positions, topic.times, topic.firsts, topic.payloads)), strict=True)
             for position, time, first, payload in rows:
+                if position <= after:
+                    break
                 if not first.startswith(start):
                     continue
                 head, number = (parsed := parse(first)).head, parsed.number
@@ -232,17 +238,19 @@ class MemoryStore:
                 continue
             goal = max(limit, self.bytes - largest.bytes // 2)
             while self.bytes > goal and len(largest.payloads) > 1:
-                self.bytes -= largest.drop_oldest()
+                self.bytes -= largest.drop_oldest(self.evicted)
                 self.dropped += 1
 
     def _expire(self, before: float) -> None:
         for topic in list(self._topics.values()):
             while topic.times and topic.times[0] < before:
-                self.bytes -= topic.drop_oldest()
+                self.bytes -= topic.drop_oldest(self.evicted)
             if not topic.times:
                 self._forget(topic)
 
     def _forget(self, topic: _Topic) -> None:
         del self._topics[topic.name]
+        if self.evicted is not None:
+            self.evicted += topic.positions
         self.bytes -= topic.bytes
         self._known = {key: known for key, known in self._known.items() if known is not topic}

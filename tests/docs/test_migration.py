@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from eventbus import EventBusClient, EventBusProxy
+from eventbus import Compression, EventBusClient, EventBusProxy, Packing
 from eventbus.settings import EventBusSettings
 from tests.docs.pages import path_of, section
 from tests.interop import original
@@ -154,7 +154,7 @@ def test_an_order_for_a_fleet(ports: Ports, tmp_path: Path, monkeypatch: pytest.
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
     settings = EventBusSettings()
-    assert (settings.compression, settings.numbered, settings.packing) == ("none", False, False)
+    assert (settings.compression, settings.numbered, settings.packing) == (Compression.NONE, False, Packing.NONE)
     assert settings.echo_interval == 60
 
 

@@ -22,6 +22,7 @@ from eventbus import (
     InvalidSettings,
     InvalidTopic,
     NotConnected,
+    Packing,
     ProxyUnreachable,
     SendTimeout,
 )
@@ -630,9 +631,9 @@ def test_many_events_share_few_messages(connected: Callable[..., Bus], raw: RawP
 
 
 def test_packing_off_sends_each_by_itself(connected: Callable[..., Bus], raw: RawPeers) -> None:
-    """With packing=False each event is a message that the original client can read."""
+    """With packing=Packing.NONE each event is a message that the original client can read."""
     subscriber = raw.subscriber()
-    client = connected(packing=False)
+    client = connected(packing=Packing.NONE)
     client.emit_events([event(number) for number in range(100)], TOPIC)
     client.emit_event(event(), OTHER)
     messages = read_until(subscriber, b"other")

@@ -9,7 +9,7 @@ import lz4.frame
 import pytest
 import zmq
 
-from eventbus import BaseEventTopic, Compression, CompressionMissing, EventBusClient, EventBusProxy, EventTooLarge
+from eventbus import BaseEventTopic, Compression, CompressionMissing, EventBusClient, EventBusProxy, EventTooLarge, Packing
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from eventbus.wire.compression import is_compressed
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, event, eventually, json_of, read_until
@@ -87,8 +87,8 @@ def test_without_compression_nothing_is_compressed(connected: Callable[..., Bus]
     assert json.loads(payload)["value"] == 1
 
 
-@pytest.mark.parametrize("packing", [True, False])
-def test_the_limit_is_that_of_the_json(connected: Callable[..., Bus], packing: bool) -> None:
+@pytest.mark.parametrize("packing", Packing)
+def test_the_limit_is_that_of_the_json(connected: Callable[..., Bus], packing: Packing) -> None:
     """An event over `max_event_bytes` is refused, however small it would travel; one of just that size is not."""
     size = len(large().model_dump_json())
     client = connected(compression=Compression.ZLIB, max_event_bytes=size, packing=packing)

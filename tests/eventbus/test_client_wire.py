@@ -9,7 +9,7 @@ import pytest
 import zmq
 from pydantic import field_validator
 
-from eventbus import BaseEvent, EventBusClient, EventBusProxy, EventTooLarge, InvalidSettings, TooManyValues
+from eventbus import BaseEvent, EventBusClient, EventBusProxy, EventTooLarge, InvalidSettings, Packing, TooManyValues
 from eventbus.transports.zeromq import ZeroMQTransport
 from eventbus.wire.numbering import Numbering
 from tests.support import (
@@ -387,7 +387,7 @@ class Samples(BaseEvent[MyEventType]):
 
 
 @pytest.mark.parametrize("packing", [True, False])
-def test_an_event_with_too_many_values_is_refused(proxy: EventBusProxy, packing: bool) -> None:
+def test_an_event_with_too_many_values_is_refused(proxy: EventBusProxy, packing: Packing) -> None:
     """An event with more values than allowed is an error; nothing is sent, of many events neither."""
     ports = proxy.pub_port, proxy.sub_port
     bus = EventBusClient[Samples, MyEventType, MyEventTopic](
@@ -404,8 +404,8 @@ def test_an_event_with_too_many_values_is_refused(proxy: EventBusProxy, packing:
         assert [bus.recv_event(PATIENCE), bus.recv_event(PATIENCE)] == [few, few]
 
 
-@pytest.mark.parametrize("packing", [True, False])
-def test_an_event_that_is_too_large_is_refused(connected: Callable[..., Bus], packing: bool) -> None:
+@pytest.mark.parametrize("packing", Packing)
+def test_an_event_that_is_too_large_is_refused(connected: Callable[..., Bus], packing: Packing) -> None:
     """An event beyond the limit is an error that names topic, size and limit; nothing is sent, of many events neither."""
     size = len(json_of()) + 10
     bus = connected(max_event_bytes=size, packing=packing)

@@ -34,6 +34,7 @@ from eventbus.errors import (
     InvalidEvent,
     InvalidHandler,
     InvalidHeaders,
+    InvalidRecording,
     InvalidSettings,
     InvalidTopic,
     JetStreamMissing,
@@ -321,6 +322,11 @@ EXAMPLES = [
         HistoryDamaged(HERE, "it is cut off"),
         f"an answer of the historian at {HERE} cannot be read: it is cut off; give both the same version",
         {"endpoints": HERE, "detail": "it is cut off"},
+    ),
+    Example(
+        InvalidRecording("plant.jsonl", 3, "it is no JSON"),
+        "line 3 of plant.jsonl is none of a recording: it is no JSON; `eventbus record` writes such files",
+        {"path": "plant.jsonl", "line": 3, "detail": "it is no JSON"},
     ),
     Example(
         HandlerTimeout(handler="plant.Thermostat.regulate", limit=0.5),

@@ -17,7 +17,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import eventbus
-from eventbus import BaseEvent, BaseEventType, EventBusClient, EventBusProxy
+from eventbus import BaseEvent, BaseEventType, EventBusClient, EventBusProxy, Packing
 from eventbus.telemetry.prometheus import PrometheusHook
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually
 
@@ -75,6 +75,19 @@ def emitting(cost: Cost) -> dict[str, int]:
     return {
         name: count for name, count in cost.calls.items() if name.startswith(("EventBusClient.", "Publisher.", "Numbered"))
     }
+
+
+def test_sharing_messages_costs_no_call_more(connected: Callable[..., Bus]) -> None:
+    """With packing `all` an event passes the same two calls; what joins and sends runs once for many events."""
+    client = connected(packing=Packing.ALL)
+    emitted = event()
+    client.emit_event(emitted, TOPIC)
+    with counting() as cost:
+        for _ in range(COUNT):
+            client.emit_event(emitted, TOPIC)
+    for_each = {name: count for name, count in cost.calls.items() if count >= COUNT / 2}
+    assert for_each.keys() == {"EventBusClient.emit_event", "PackingPublisher.send"}
+    assert sum(cost.lines[name] for name in for_each) <= LINES_TO_EMIT * COUNT
 
 
 def test_emitting_costs_two_calls(bus: Bus) -> None:

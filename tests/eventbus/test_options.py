@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAliasType, get_args, get_origin, get_type
 import pytest
 from pydantic import SecretStr
 
-from eventbus import ClientKeys, Compression, EventBusClient, ReceivePolicy, SendPolicy
+from eventbus import ClientKeys, Compression, EventBusClient, Packing, ReceivePolicy, SendPolicy
 from eventbus.keys import Secret
 from eventbus.options import (
     PROCESS_MAX_MEMORY,
@@ -42,7 +42,8 @@ CHANGED: dict[str, Any] = {
     "receive_policy": ReceivePolicy.BLOCK,
     "max_event_bytes": 1_000,
     "max_event_values": 500,
-    "packing": False,
+    "packing": Packing.ALL,
+    "packing_max_wait": 0.25,
     "compression": Compression.ZLIB,
     "compression_threshold": 12,
     "name": "shop",
@@ -60,6 +61,7 @@ CHANGED: dict[str, Any] = {
     "resend_bytes": 1_000_000,
     "numbered": True,
     "start": "last",
+    "repair_timeout": 0.5,
 }
 
 

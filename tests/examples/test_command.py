@@ -275,13 +275,10 @@ def test_help_and_bad_arguments(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("transport", ["nats", "jetstream"])
-def test_the_services_run_over_nats(tmp_path: Path, transport: str) -> None:
+def test_the_services_run_over_nats(tmp_path: Path) -> None:
     """With one variable changed, and the address of a server; no proxy passes anything on."""
     with running(tmp_path) as server:
-        variables = {"EVENTBUS_TRANSPORT": transport, "EVENTBUS_URL": server.url, "EVENTBUS_STORE": "file,32MiB,1h,1"}
-        if transport == "nats":
-            del variables["EVENTBUS_STORE"]
+        variables = {"EVENTBUS_TRANSPORT": "jetstream", "EVENTBUS_URL": server.url, "EVENTBUS_STORE": "file,32MiB,1h,1"}
         with command("--steps", 20, "--json", env=os.environ | variables) as made:
             status, out = made.end()
         assert status == 0, made.lines

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from eventbus import ClientState, EventBusProxy, ForkedClient
+from eventbus import ClientState, EventBusProxy, ForkedClient, Packing
 from tests.faults.programs import end_within, expect_resources, ignore_log, resources, run_program
 from tests.support import (
     PATIENCE,
@@ -56,10 +56,11 @@ def test_fork_of_a_degraded_client() -> None:
         run_program("tests.faults.test_fork", "degraded", *ports, "exit", process.pid)
 
 
-def test_forks_at_any_moment(proxy: EventBusProxy, soak_seconds: float | None) -> None:
+@pytest.mark.parametrize("packing", [Packing.BATCHES, Packing.ALL])
+def test_forks_at_any_moment(proxy: EventBusProxy, packing: Packing, soak_seconds: float | None) -> None:
     """The same holds at any moment of its emitting, subscribing and receiving; the parent loses nothing."""
-    seconds = soak_seconds or 2.0
-    run_program("tests.faults.test_fork", "storm", proxy.pub_port, proxy.sub_port, seconds, seconds=seconds)
+    seconds = soak_seconds or 1.5
+    run_program("tests.faults.test_fork", "storm", proxy.pub_port, proxy.sub_port, seconds, packing, seconds=seconds)
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
@@ -200,11 +201,11 @@ def once(state: str, pub_port: int, sub_port: int, end: str, proxy_pid: int = 0)
     expect_resources(before)
 
 
-def storm(pub_port: int, sub_port: int, seconds: float) -> None:
+def storm(pub_port: int, sub_port: int, seconds: float, packing: Packing) -> None:
     """Fork again and again while threads emit, subscribe and receive."""
     sys.setswitchinterval(0.0002)
     before = resources()
-    client = Bus(MyEvent, "127.0.0.1", pub_port, sub_port, topics=["my_service"], receive_buffer=1_000_000)
+    client = Bus(MyEvent, "127.0.0.1", pub_port, sub_port, topics=["my_service"], receive_buffer=1_000_000, packing=packing)
     client.connect(PATIENCE)
     client.start_consumer()
     ended = Event()
@@ -264,7 +265,7 @@ def main(action: str, *arguments: str) -> None:
     if action == "storm":
         end_within(float(arguments[2]))
         ignore_log()
-        storm(int(arguments[0]), int(arguments[1]), float(arguments[2]))
+        storm(int(arguments[0]), int(arguments[1]), float(arguments[2]), Packing(arguments[3]))
     else:
         end_within(0)
         ignore_log()

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 
 from eventbus import RejectReason
 from eventbus.transports.memory import MemoryHub, MemoryTransport
-from eventbus.wire.codec import Codec, Reject
+from eventbus.wire.codec import Codec
 from eventbus.wire.frames import ARRAY, MARK, MAX_PACKED_BYTES, PAYLOAD_STARTS, PRIVATE, Prefixes, messages
 from eventbus.wire.numbering import Gaps, Numbering
+from eventbus.wire.rejects import Reject
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, eventually, json_of
 
 SECONDS = 0.7  # for each test

@@ -4,6 +4,7 @@ from time import monotonic
 
 import pytest
 
+from eventbus import Packing
 from tests.faults.peers import Emitter, Receiver, Scene, rounds, scene
 from tests.faults.proxies import ProxyProcess, running_proxy
 from tests.support import PATIENCE, eventually
@@ -31,9 +32,10 @@ def restart(proxy: ProxyProcess, scene: Scene, down: float) -> tuple[float, dict
     return max(arrival.received for arrival in arrivals) - restarted, scene.flows()
 
 
-def test_numbered_publishers_lose_nothing(soak_seconds: float | None) -> None:
+@pytest.mark.parametrize(("packing", "rate"), [(Packing.BATCHES, 2_000.0), (Packing.ALL, 20_000.0)])
+def test_numbered_publishers_lose_nothing(packing: Packing, rate: float, soak_seconds: float | None) -> None:
     """A proxy killed and restarted costs numbered publishers no event, none comes twice or late; receivers count no loss."""
-    with running_proxy() as proxy, scene(proxy, numbered=True) as running:
+    with running_proxy() as proxy, scene(proxy, numbered=True, packing=packing, rate=rate) as running:
         times = 0
         for chance in rounds(ROUNDS, soak_seconds):
             restart(proxy, running, chance.uniform(0.0, 0.5))

@@ -16,7 +16,7 @@ from types import FrameType
 
 import pytest
 
-from eventbus import EventBusProxy, NotConnected, ProxyUnreachable
+from eventbus import EventBusProxy, NotConnected, Packing, ProxyUnreachable
 from tests.faults.programs import end_within, expect_resources, ignore_log, resources, run_program, stop_process
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, proxy_process
 
@@ -77,6 +77,11 @@ ACTIONS: dict[str, Action] = {
 def test_close_from_a_signal_handler(proxy: EventBusProxy, actions: tuple[str, ...], soak_seconds: float | None) -> None:
     """It returns within its timeout; what it has interrupted ends, at most with NotConnected, and nothing is left."""
     run("busy", actions, proxy.pub_port, proxy.sub_port, soak_seconds or len(actions) * SECONDS)
+
+
+def test_close_from_a_signal_handler_while_events_share_messages(proxy: EventBusProxy, soak_seconds: float | None) -> None:
+    """So it does while emitted events wait for each other."""
+    run("packing", ["emit", "emit many"], proxy.pub_port, proxy.sub_port, soak_seconds or 2 * SECONDS)
 
 
 def test_close_from_a_signal_handler_without_a_proxy(dead_ports: tuple[int, int], soak_seconds: float | None) -> None:
@@ -168,6 +173,14 @@ def busy(pub_port: int, sub_port: int, _proxy_pid: int) -> Iterator[Bus]:
 
 
 @contextmanager
+def packing(pub_port: int, sub_port: int, _proxy_pid: int) -> Iterator[Bus]:
+    """A connected client whose events share messages."""
+    client = Bus(MyEvent, "127.0.0.1", pub_port, sub_port, topics=["other"], packing=Packing.ALL)
+    client.connect(PATIENCE)
+    yield client
+
+
+@contextmanager
 def connecting(pub_port: int, sub_port: int, _proxy_pid: int) -> Iterator[Bus]:
     """A client without a proxy."""
     yield Bus(MyEvent, "127.0.0.1", pub_port, sub_port, topics=["my_service"])
@@ -195,7 +208,7 @@ def stopped(pub_port: int, sub_port: int, proxy_pid: int) -> Iterator[Bus]:
         os.kill(proxy_pid, signal.SIGCONT)
 
 
-SCENES = {"busy": busy, "connecting": connecting, "holding": holding, "stopped": stopped}
+SCENES = {"busy": busy, "packing": packing, "connecting": connecting, "holding": holding, "stopped": stopped}
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 
-from eventbus import ClientOptions, Compression, EventBusError, InvalidSettings, ReceivePolicy, SendPolicy
+from eventbus import ClientOptions, Compression, EventBusError, InvalidSettings, Packing, ReceivePolicy, SendPolicy
 from eventbus.policies import LogFormat, Metrics, Traces, TransportKind
 from eventbus.settings import EventBusSettings
 from tests.support import run_script
@@ -39,11 +39,16 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "max_event_values": ("15", 15),
     "resend_bytes": ("1000000", 1_000_000),
     "numbered": ("true", True),
-    "packing": ("false", False),
+    "packing": ("all", Packing.ALL),
+    "packing_max_wait": ("0.002", 0.002),
     "compression": ("zstd", Compression.ZSTD),
     "compression_threshold": ("15", 15),
     "name": ("shop", "shop"),
+    "listed": ("false", False),
     "metrics": ("prometheus", Metrics.PROMETHEUS),
+    "metrics_timed": ("0.25", 0.25),
+    "start": ("last", "last"),
+    "repair_timeout": ("0.5", 0.5),
     "history": ("100", 100),
     "history_bytes": ("2MiB", 2 * 1_048_576),
     "history_age": ("60", 60.0),
@@ -59,9 +64,9 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "transport": ("jetstream", TransportKind.JETSTREAM),
     "url": ("nats://one:4222,tls://two", "nats://one:4222,tls://two"),
     "group": ("workers", "workers"),
-    "start": ("last", "last"),
     "store": ("memory,1MiB,1h,3", "memory,1MiB,1h,3"),
     "subject_prefix": ("site-1.eb", "site-1.eb"),
+    "ui_token": ('" nobody-guesses-this "', SecretStr("nobody-guesses-this")),
 }
 
 # What Kubernetes tells every pod about a service called `eventbus`.
@@ -196,6 +201,7 @@ def test_topics_as_an_argument() -> None:
         ("receive_buffer", "0"),
         ("receive_policy", "drop"),
         ("packing", "2"),
+        ("ui_token", "easy-to-guess"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_variable(field: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,6 +210,17 @@ def test_a_bad_value_is_refused_by_its_variable(field: str, text: str, monkeypat
     said = refusal()
     assert f"EVENTBUS_{field.upper()}={text!r}: " in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("text", "packing"), [("true", Packing.BATCHES), ("Yes", Packing.BATCHES), ("0", Packing.NONE), ("all", Packing.ALL)]
+)
+def test_packing_was_a_switch(text: str, packing: Packing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EVENTBUS_PACKING takes what it took as a switch, too; so does the argument."""
+    monkeypatch.setenv("EVENTBUS_PACKING", text)
+    assert EventBusSettings().packing is packing
+    assert EventBusSettings(packing=False).packing is Packing.NONE
+    assert EventBusSettings(packing=False).client_options().packing is Packing.NONE
 
 
 @pytest.mark.parametrize("field", ["close_timeout", "linger"])

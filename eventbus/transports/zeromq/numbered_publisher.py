@@ -36,6 +36,7 @@ class NumberedPublisher(Publisher):
     ) -> None:
         super().__init__(context, endpoint, options, drops, refusal, on_notice)
         self._numbering = Numbering()
+        self.publisher_id = self._numbering.publisher
         # It takes so long to notice that a link is down without a sign.
         self._period = options.echo_interval + options.echo_timeout + _UNDER_WAY_S
         self._resend = ResendBuffer(options.resend_bytes)
@@ -108,21 +109,25 @@ class NumberedPublisher(Publisher):
             self._drop_too_large(topic, payload, count)
             return True
         self._sending = True  # a signal handler that emits meanwhile would get the same number
+        self._given = False
         try:
             headers = b""
             if MARK in topic:
                 topic, headers = split_headers(topic)
+            sent = self._numbering.sent
+            before = sent[topic]
             first = self._numbering.next(topic, count)
             if headers:
                 first = with_headers(first, headers)
+            # Used up before it is sent. If a signal handler raises just then, it is better that this message counts as lost
+            # than that the next one, with the same number, counts as repeated.
+            sent[topic] = before + count
             try:
                 taken = self._put_frames(first, payload)
-            except BaseException:
-                # The socket may have it. Better that this message counts as lost than that the next one counts as repeated.
-                self._numbering.taken(topic, count)
-                raise
+            finally:
+                if not self._given:
+                    sent[topic] = before
             if taken:
-                self._numbering.taken(topic, count)
                 self._resend.sent(monotonic(), first, payload)
             return taken
         finally:

@@ -1,64 +1,79 @@
 """The messages that a publisher keeps beside its socket: those that wait, and those that may have to be sent again. Pure."""
 
 from collections import deque
-from itertools import islice
-from typing import NamedTuple
+from collections.abc import Callable
+from itertools import islice, repeat, starmap
 
 _MESSAGE_BYTES = 256  # what keeping a message costs beside its payload, about
 
 
-class WaitingMessage(NamedTuple):
-    """A message that the socket was not given yet.
-
-    Attributes:
-        topic: the first frame, without a number.
-        payload: the second frame.
-        events: the number of its events.
-    """
-
-    topic: bytes
-    payload: bytes
-    events: int
+# A message that the socket was not given yet: its first frame, without a number; its payload; how many events it carries.
+# A plain tuple, because one is made for each message.
+type WaitingMessage = tuple[bytes, bytes, int]
 
 
 class Outbox:
-    """The messages that wait until the link is ready, oldest first. One thread at a time.
+    """The messages that wait until the link is ready, or until the socket has room, oldest first.
+
+    Any thread may call `append`; one thread at a time all else.
 
     Args:
-        limit: the number of messages that may wait.
+        limit: how many may wait.
+        in_events: whether the limit counts events instead of messages.
 
     Attributes:
-        events: the number of events that the waiting messages carry.
+        append: adds a message with one event without looking at the limit. A method in C, and so atomic.
     """
 
-    def __init__(self, limit: int) -> None:
-        self.events = 0
+    def __init__(self, limit: int, *, in_events: bool = False) -> None:
         self._limit = limit
+        self._in_events = in_events
+        self._more = 0  # how many events the waiting messages carry beyond one each
         self._messages: deque[WaitingMessage] = deque()
+        self.append: Callable[[WaitingMessage], None] = self._messages.append
 
-    def __bool__(self) -> bool:
-        return bool(self._messages)
+    def __len__(self) -> int:
+        return len(self._messages)
+
+    @property
+    def events(self) -> int:
+        """How many events the waiting messages carry."""
+        return len(self._messages) + self._more
 
     def put(self, topic: bytes, payload: bytes, count: int) -> bool:
         """Let a message wait behind the others; return False if the outbox is full."""
-        if len(self._messages) >= self._limit:
+        if len(self._messages) + (self._more if self._in_events else 0) >= self._limit:
             return False
-        self._messages.append(WaitingMessage(topic, payload, count))
-        self.events += count
+        self._messages.append((topic, payload, count))
+        self._more += count - 1
         return True
 
-    def oldest(self) -> WaitingMessage:
-        """Return the oldest message, which stays."""
-        return self._messages[0]
+    def oldest(self, most: int = 1) -> list[WaitingMessage]:
+        """Return up to `most` of the oldest messages, which stay."""
+        while True:
+            try:
+                return list(islice(self._messages, most))
+            except RuntimeError:  # a thread or a signal handler has appended just between these two calls
+                continue
 
-    def remove_oldest(self) -> None:
-        """Remove the oldest message, because it was sent."""
-        self.events -= self._messages.popleft().events
+    def remove(self, oldest: WaitingMessage, messages: int = 1) -> bool:
+        """Remove the oldest messages, because they were sent; return False if they were removed already.
+
+        Args:
+            oldest: the first of them: it tells whether they are still there.
+            messages: how many they are. If more than one, each carries one event.
+        """
+        if self._messages and self._messages[0] is oldest:
+            # In C, so that no signal handler can interrupt it half-way.
+            deque(starmap(self._messages.popleft, repeat((), messages)), maxlen=0)
+            self._more -= oldest[2] - 1
+            return True
+        return False
 
     def clear(self) -> None:
         """Remove all messages."""
         self._messages.clear()
-        self.events = 0
+        self._more = 0
 
 
 # A numbered message that the socket was given: when, in seconds; the first frame, with its number; and the payload. A plain

@@ -55,7 +55,6 @@ class Publisher:
         on_notice: called with each frame from upstream that is no subscription.
 
     Attributes:
-        sent: the number of events that `send` has taken.
         ipv6: whether the next socket resolves the proxy's name to IPv6 addresses.
         max_payload_bytes: the largest payload that the proxy passes on, as far as it is known; None: no limit is known.
     """
@@ -69,14 +68,15 @@ class Publisher:
         refusal: Callable[[], EventBusError] | None = None,
         on_notice: Callable[[bytes], None] = lambda frame: None,
     ) -> None:
-        self.sent = 0
+        self._count = 0  # how many events `send` has taken
         self.ipv6 = is_ipv6_endpoint(endpoint)
         self._limit_payloads(None)
         self._told_limit: int | None = None  # the limit in the proxy's notice
         self._on_notice = on_notice
         self._refusal = refusal or (lambda: NotConnected(endpoint))
         self._sent_at_proof = 0  # how many events the socket had been given when the link was proven last
-        self._next_drain = _EVENTS_PER_DRAIN  # the value of `sent` at which subscriptions are read
+        self._next_drain = _EVENTS_PER_DRAIN  # the value of `_count` at which subscriptions are read
+        self._given = False  # whether the socket may have the message that was sent last; for when sending is interrupted
         self._sending = False  # guarded by the lock: only a signal handler can find it set
         self._context = context
         self._endpoint = endpoint
@@ -90,13 +90,21 @@ class Publisher:
         self._is_owned: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined] # as threading.Condition does
         self._expected: set[bytes] = set()  # tokens
         self._monitor = Monitor(context)
-        self._outbox = Outbox(options.send_hwm)
+        self._outbox = self._new_outbox()
         self._holding = True
         self._closed = False
         self._connect()
         # `send` gives its frames to this: the socket's own method, or while holding a function that raises Again. So it need
         # not ask for each event whether the publisher is holding.
         self._send_frame: Callable[[bytes, int], object] = _raise_again
+
+    def _new_outbox(self) -> Outbox:
+        return Outbox(self._options.send_hwm)
+
+    @property
+    def _socket_hwm(self) -> int:
+        """The high-water mark of the socket's queue, in messages."""
+        return self._options.send_hwm
 
     def _connect(self) -> None:
         # Prefixes to which anybody subscribes at the proxy, without the clients' tokens: as received at this socket.
@@ -105,7 +113,7 @@ class Publisher:
         self._socket = connecting_socket(
             self._context,
             zmq.XPUB,
-            send_hwm=self._options.send_hwm,
+            send_hwm=self._socket_hwm,
             receive_hwm=0,
             options=self._options,
             unacknowledged=_UNACKNOWLEDGED_S,
@@ -122,6 +130,11 @@ class Publisher:
         # The methods in C, without what pyzmq's Python layer adds to each call.
         self._socket_send: Callable[[bytes, int], object] = super(zmq.Socket, self._socket).send
         self._get = cast(Callable[[int], int], super(zmq.Socket, self._socket).get)
+
+    @property
+    def sent(self) -> int:
+        """How many events `send` has taken."""
+        return self._count
 
     @property
     def has_more(self) -> bool:
@@ -144,8 +157,8 @@ class Publisher:
             self._send_frame(topic, _MORE)
             self._send_frame(payload, _NOWAIT)
             self._sending = False
-            self.sent += count
-            if self.sent >= self._next_drain:
+            self._count += count
+            if self._count >= self._next_drain:
                 self._drain()
             self._release()
             return True
@@ -180,10 +193,12 @@ class Publisher:
                     self._holding = False
                     self._send_frame = self._socket_send
                     return True
-                if not self._put(*self._outbox.oldest()):
+                if not self._put_oldest():
                     break
-                self._outbox.remove_oldest()
             return False
+
+    def pass_on(self) -> None:
+        """Give the socket what was not given yet and need not wait for `flush`, as far as there is room."""
 
     def renew(self) -> None:
         """Replace the socket by a new one, and hold messages until `flush`. The queue of the old socket is dropped.
@@ -280,7 +295,7 @@ class Publisher:
             self._drops.add(DropReason.UNPROVEN, unproven)
 
     def _drain(self) -> None:
-        self._next_drain = self.sent + _EVENTS_PER_DRAIN
+        self._next_drain = self._count + _EVENTS_PER_DRAIN
         while self._get(_EVENTS) & _POLLIN:
             change = self._socket.recv(_NOWAIT)
             if change[:1] == _SUBSCRIBED:
@@ -324,10 +339,18 @@ class Publisher:
                     return False
             elif not self._put(topic, payload, count):
                 return False
-            self.sent += count
-            if self.sent >= self._next_drain:
+            self._count += count
+            if self._count >= self._next_drain:
                 self._drain()
             return True
+
+    def _put_oldest(self) -> bool:
+        """Move the oldest message of the outbox to the socket; return False if the socket's queue is full."""
+        (oldest,) = self._outbox.oldest()
+        if not self._put(*oldest):
+            return False
+        self._outbox.remove(oldest)
+        return True
 
     def _put(self, topic: bytes, payload: bytes, count: int) -> bool:
         """Give the socket a message, or drop it if it is too large; return False if the socket's queue is full."""
@@ -355,11 +378,12 @@ class Publisher:
             )
 
     def _put_frames(self, first: bytes, payload: bytes) -> bool:
-        sending, self._sending = self._sending, True
+        sending, self._sending, self._given = self._sending, True, True
         try:
             self._socket_send(first, _MORE)
             self._socket_send(payload, _NOWAIT)
         except zmq.Again:
+            self._given = False
             return False
         except zmq.ZMQError as error:
             raise self._translated(error) from None

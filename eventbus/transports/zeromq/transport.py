@@ -21,6 +21,7 @@ from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.native_threads import require_usable_threads
 from eventbus._base.printable import printable
+from eventbus._base.zmq_sockets import Context
 from eventbus.errors import (
     EventBusError,
     ForkedClient,
@@ -33,6 +34,7 @@ from eventbus.errors import (
 from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog, DropReason
 from eventbus.options import HOST, PUB_PORT, SUB_PORT, ZeroMQArguments, ZeroMQOptions
+from eventbus.policies import Packing
 from eventbus.transports.contract import Remedies
 from eventbus.transports.zeromq.context import shared_context
 from eventbus.transports.zeromq.explanation import Explanation
@@ -46,6 +48,7 @@ from eventbus.wire.notices import Action, DenialNotice
 
 if TYPE_CHECKING:  # imported when a connection fails, because most clients never need it
     from eventbus.transports.zeromq.reachability import CheckFailed, Reachability
+    from eventbus.wire.joining import Joiner
 
 __all__ = ["ZeroMQArguments", "ZeroMQOptions", "ZeroMQTransport"]
 
@@ -67,6 +70,7 @@ class ZeroMQTransport:
         pub_port: the proxy's XSUB port, to which publishers connect.
         sub_port: the proxy's XPUB port, to which subscribers connect.
         options: how the connections behave.
+        joiner: makes one message of several events, if `options.packing` is ALL; None: one without compression.
 
     Raises:
         InvalidSettings: `host` is not the name or the address of a host, or a port is no port.
@@ -83,6 +87,8 @@ class ZeroMQTransport:
         pub_port: int = PUB_PORT,
         sub_port: int = SUB_PORT,
         options: ZeroMQOptions | None = None,
+        *,
+        joiner: "Joiner | None" = None,
     ) -> None:
         host = checked_host(host)
         check_port(pub_port)
@@ -92,6 +98,7 @@ class ZeroMQTransport:
         self._pub_endpoint = tcp_endpoint(host, pub_port)
         self._sub_endpoint = tcp_endpoint(host, sub_port)
         self._options = options or ZeroMQOptions()
+        self._joiner = joiner
         self._topics: set[bytes] = set()
         # Both are reentrant, because a signal handler may close the transport whose method it has interrupted.
         self._changing = RLock()  # guards _topics and _link together, and is never held while waiting
@@ -128,6 +135,12 @@ class ZeroMQTransport:
         link = self._link
         return None if link is None else link.publisher.max_payload_bytes
 
+    @property
+    def publisher_id(self) -> bytes | None:
+        link = self._link
+        publisher = None if link is None else link.publisher
+        return publisher.publisher_id if isinstance(publisher, NumberedPublisher) else None
+
     def open(self, timeout: float) -> None:
         self._check_process()
         require_usable_threads()
@@ -153,6 +166,7 @@ class ZeroMQTransport:
             self._topics.add(topic)
             link = self._link
         if link is not None:
+            link.publisher.pass_on()  # what was sent before is not for this subscription
             link.subscriber.subscribe(topic)
             if link.is_ready():
                 link.prove(Deadline(self._options.connect_timeout), while_=link.is_ready)
@@ -183,7 +197,7 @@ class ZeroMQTransport:
         return link is not None and link.is_up()
 
     def sibling(self) -> "ZeroMQTransport":
-        made = ZeroMQTransport(self._host, *self._ports, self._options)
+        made = ZeroMQTransport(self._host, *self._ports, self._options, joiner=self._joiner)
         made.status = Status(f"{made.endpoints}, for answers")  # in the log the two can be told apart
         return made
 
@@ -242,9 +256,7 @@ class ZeroMQTransport:
                 require_descriptors(_LINK_DESCRIPTORS + (0 if shared_context.exists else _CONTEXT_DESCRIPTORS))
                 context = shared_context.acquire()
                 undo.callback(shared_context.release, 0.0, failed=True)
-                publisher = (NumberedPublisher if options.numbered else Publisher)(
-                    context, self._pub_endpoint, options, self.drops, self._refusal, self._note_denial
-                )
+                publisher = self._new_publisher(context)
                 undo.callback(publisher.close, 0.0)
                 subscriber = Subscriber(context, self._sub_endpoint, options, self._topics)
                 undo.callback(subscriber.close)
@@ -262,6 +274,16 @@ class ZeroMQTransport:
                 raise ProxyUnreachable(self.endpoints, timeout, reason) from error
             undo.pop_all()
             return link
+
+    def _new_publisher(self, context: Context) -> Publisher:
+        options = self._options
+        arguments = context, self._pub_endpoint, options, self.drops, self._refusal, self._note_denial
+        if options.packing is Packing.ALL:
+            from eventbus.transports.zeromq.packing_publisher import PackingNumberedPublisher, PackingPublisher, can_pack
+
+            if can_pack(options):
+                return (PackingNumberedPublisher if options.numbered else PackingPublisher)(*arguments, self._joiner)
+        return (NumberedPublisher if options.numbered else Publisher)(*arguments)
 
     def _note_denial(self, frame: bytes) -> None:
         """Count and log a denial, if a frame from upstream is a notice of one that concerns this client."""

@@ -21,6 +21,7 @@ from eventbus import (
     EventBusHook,
     EventTooLarge,
     Middleware,
+    Packing,
     ReceivePolicy,
     RejectReason,
     Retry,
@@ -144,7 +145,9 @@ def test_what_was_not_sent_is_not_told() -> None:
     """A refused event does not reach hooks; of many, only those that were sent before the buffer was full do."""
     hook = Told()
     transport = MemoryTransport(queue=2, send_timeout=0)
-    with Bus(MyEvent, transport=transport, topics=[TOPIC], hooks=[hook], packing=False, max_event_bytes=500) as client:
+    with Bus(
+        MyEvent, transport=transport, topics=[TOPIC], hooks=[hook], packing=Packing.NONE, max_event_bytes=500
+    ) as client:
         with pytest.raises(EventTooLarge):
             client.emit_event(MyEvent(type=UPDATED, time="x" * 500), TOPIC)
         with pytest.raises(SendBufferFull) as caught:

@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry
 
-from eventbus import Compression, EventBusProxy, EventTooLarge, SendPolicy, current_headers
+from eventbus import Compression, EventBusProxy, EventTooLarge, Packing, SendPolicy, current_headers
 from eventbus.telemetry.otel import OpenTelemetryMetrics, OpenTelemetryTraces
 from eventbus.telemetry.prometheus import PrometheusHook
 from eventbus.wire.first_frame import with_headers
@@ -75,7 +75,8 @@ SENDERS: dict[str, dict[str, Any]] = {
     "plain": {},
     "numbered": {"numbered": True},
     "compressed": {"compression": Compression.ZLIB, "compression_threshold": 1},
-    "unpacked": {"packing": False},
+    "unpacked": {"packing": Packing.NONE},
+    "packed": {"packing": Packing.ALL},
     "all": {"numbered": True, "compression": Compression.ZLIB, "compression_threshold": 1},
 }
 

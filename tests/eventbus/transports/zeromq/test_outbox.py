@@ -15,6 +15,12 @@ def payloads_again(buffer: ResendBuffer, now: float = 0.0) -> list[bytes]:
     return found
 
 
+def remove_oldest(outbox: Outbox, messages: int = 1) -> None:
+    (oldest,) = outbox.oldest()
+    assert outbox.remove(oldest, messages)
+    assert not outbox.remove(oldest, messages)  # that one is not there any more
+
+
 # The outbox
 
 
@@ -25,8 +31,8 @@ def test_messages_wait_in_order() -> None:
     for number in range(3):
         assert outbox.put(b"t", b"%d" % number, 1)
     for number in range(3):
-        assert outbox.oldest() == outbox.oldest() == (b"t", b"%d" % number, 1)
-        outbox.remove_oldest()
+        assert outbox.oldest() == outbox.oldest() == [(b"t", b"%d" % number, 1)]
+        remove_oldest(outbox)
     assert not outbox
 
 
@@ -34,7 +40,7 @@ def test_a_full_outbox_takes_nothing() -> None:
     """At its limit a message is refused and nothing changes; when one has left there is room for one."""
     outbox = Outbox(2)
     assert [outbox.put(b"t", b"{}", 1) for _ in range(4)] == [True, True, False, False]
-    outbox.remove_oldest()
+    remove_oldest(outbox)
     assert [outbox.put(b"t", b"{}", 1) for _ in range(2)] == [True, False]
     assert outbox.events == 2
 
@@ -45,10 +51,28 @@ def test_events_are_counted_not_messages() -> None:
     outbox.put(b"t", b"[]", 10)
     outbox.put(b"t", b"{}", 1)
     assert outbox.events == 11
-    outbox.remove_oldest()
+    remove_oldest(outbox)
     assert outbox.events == 1
     outbox.clear()
     assert (outbox.events, bool(outbox)) == (0, False)
+
+
+def test_a_limit_may_count_events() -> None:
+    """What waits to share messages is limited by its events; a message that begins below the limit is taken whole."""
+    outbox = Outbox(5, in_events=True)
+    taken = [outbox.put(b"t", b"[]", 2) for _ in range(4)]
+    assert (taken, outbox.events) == ([True, True, True, False], 6)
+
+
+def test_messages_leave_together() -> None:
+    """Several messages of one event each are removed at once, those behind them stay."""
+    outbox = Outbox(10)
+    for number in range(5):
+        outbox.append((b"t", b"%d" % number, 1))
+    assert outbox.oldest(3) == [(b"t", b"%d" % number, 1) for number in range(3)]
+    remove_oldest(outbox, 3)
+    assert [payload for _, payload, _ in outbox.oldest(10)] == [b"3", b"4"]
+    assert outbox.events == 2
 
 
 # Sending again
