@@ -21,10 +21,23 @@ from threading import Event, Thread
 from typing import Any
 
 from eventbus.cli import bench
-from eventbus.cli.bench import EVENT_BY_EVENT, HWM, BenchEvent, BenchTopic, BenchType, Callback, Client, Contender, Send
+from eventbus.cli.bench import (
+    EVENT_BY_EVENT,
+    HWM,
+    BenchEvent,
+    BenchTopic,
+    BenchType,
+    Callback,
+    Client,
+    Contender,
+    Send,
+    publish_events,
+    subscribe_client,
+)
 from eventbus.client import EventBusClient
 from eventbus.nats_options import NatsOptions
 from eventbus.options import ClientOptions
+from eventbus.policies import Packing
 from eventbus.transports.nats.core import CoreTransport
 from eventbus.transports.nats.jetstream import JetStreamTransport
 from tests.benchmarks.cpu import CpuMeter, Sample, clock_of
@@ -36,13 +49,12 @@ TIMEOUT_S = 20.0
 
 def client(kind: str, url: str) -> Client:
     """A client of this library over NATS."""
-    options = ClientOptions(send_hwm=HWM, receive_hwm=HWM, send_timeout=TIMEOUT_S, connect_timeout=TIMEOUT_S)
-    nats = NatsOptions(url=url, prefix="eb" if kind == "core" else "js")
-    transport: CoreTransport | JetStreamTransport
-    if kind == "core":
-        transport = CoreTransport(nats, options)
-    else:
-        transport = JetStreamTransport(nats, options, packing=kind == "packed")
+    packing = Packing.NONE if kind == "single" else Packing.ALL if kind == "core-packed" else Packing.BATCHES
+    options = ClientOptions(
+        send_hwm=HWM, receive_hwm=HWM, send_timeout=TIMEOUT_S, connect_timeout=TIMEOUT_S, packing=packing
+    )
+    nats = NatsOptions(url=url, prefix="eb" if kind.startswith("core") else "js")
+    transport = (CoreTransport if kind.startswith("core") else JetStreamTransport)(nats, options)
     return EventBusClient(BenchEvent, transport=transport, options=options)
 
 
@@ -127,12 +139,14 @@ def contenders() -> Iterator[tuple[list[Contender], Server]]:
         yield (
             [
                 EVENT_BY_EVENT,
+                Contender("the same, packing all", partial(publish_events, packing=Packing.ALL), subscribe_client),
                 *(
                     Contender(
                         name, partial(publish, kind=kind, url=server.url), partial(subscribe, kind=kind, url=server.url)
                     )
                     for name, kind in (
                         ("core NATS", "core"),
+                        ("core NATS, packing all", "core-packed"),
                         ("JetStream, a message each", "single"),
                         ("JetStream, shared messages", "packed"),
                     )

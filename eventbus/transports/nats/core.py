@@ -11,9 +11,11 @@ from eventbus.errors import NotConnected
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.stats import DropReason
 from eventbus.options import ZeroMQOptions
+from eventbus.policies import Packing
 from eventbus.transports.nats import streams
 from eventbus.transports.nats.first_frames import PROBE, block_of
 from eventbus.transports.nats.link import INBOX_SID, NatsLink
+from eventbus.transports.nats.packing import packed
 from eventbus.transports.nats.protocol import (
     CRLF,
     NO_RESPONDERS,
@@ -30,7 +32,7 @@ from eventbus.transports.nats.protocol import (
 )
 from eventbus.transports.nats.transport import NatsTransport
 from eventbus.wire.first_frame import with_headers
-from eventbus.wire.frames import MARK, topic_of
+from eventbus.wire.frames import MARK, MAX_PACKED_BYTES, topic_of
 from eventbus.wire.numbering import Numbering
 
 _MAX_LINES = 10_000  # that are remembered
@@ -69,6 +71,7 @@ class CoreTransport(NatsTransport):
         self._again: deque[tuple[bytes, int]] = deque()
         self._events = 0  # that were taken
         self._proven_events = 0
+        self._packs = self._options.packing is Packing.ALL
         self._warned_cluster = False
         self._next_probe = count(1)
         self._in_vain: set[bytes] = set()  # tokens of messages that the server has passed on to nobody
@@ -166,6 +169,8 @@ class CoreTransport(NatsTransport):
         waiting = [] if buffer is None else buffer.take()
         if not waiting:
             return b""
+        if self._packs:
+            waiting = [message[:3] for message in packed(waiting, self._largest_array())]
         parts: list[bytes] = []
         events = 0
         numbering, lines = self._numbering, self._lines
@@ -261,6 +266,10 @@ class CoreTransport(NatsTransport):
             self._direct.discard(sid)
             data.append(unsubscribe(sid))
         return b"".join(data)
+
+    def _largest_array(self) -> int:
+        limits = None if self._buffer is None else self._buffer.limits
+        return MAX_PACKED_BYTES if limits is None else min(MAX_PACKED_BYTES, limits.payload)
 
     def _line_of(self, topic: bytes, size: int) -> bytes:
         if len(self._lines) >= _MAX_LINES:
