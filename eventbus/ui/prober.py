@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from http import HTTPStatus
 from http.client import HTTPException
 from threading import Event, Thread
 from time import monotonic, time
@@ -15,7 +16,7 @@ from eventbus.errors import EventBusError, InvalidSettings
 from eventbus.ui.clients import Change, ClientSource, KnownClient, ProbedRates
 from eventbus.ui.notices import Level
 from eventbus.ui.overview import Overview
-from eventbus.ui.probe_facts import ProbeFacts, facts_of, troubles
+from eventbus.ui.probe_facts import ProbeFacts, facts_of, facts_of_nats, troubles
 
 _INTERVAL_S = 2.0
 _TIMEOUT_S = 2.0
@@ -116,11 +117,19 @@ class Prober:
             status, body = self._get(f"{url}/readyz")
         except (OSError, HTTPException, ValueError) as error:
             return facts_of(None, b"", b"", f"no answer: {getattr(error, 'reason', error)}")
+        if status == HTTPStatus.NOT_FOUND and (of_nats := self._ask_nats(url)) is not None:
+            return of_nats
         try:
             of_metrics, metrics = self._get(f"{url}/metrics")
         except (OSError, HTTPException, ValueError):
             of_metrics, metrics = 0, b""
         return facts_of(status, body, metrics if of_metrics == 200 else b"")
+
+    def _ask_nats(self, url: str) -> ProbeFacts | None:
+        try:
+            return facts_of_nats(*self._get(f"{url}/varz"))
+        except (OSError, HTTPException, ValueError):
+            return None
 
     def _get(self, url: str) -> tuple[int, bytes]:
         try:

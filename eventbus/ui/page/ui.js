@@ -209,7 +209,7 @@ function showHealth(figures) {
   const parts = [article("This page's connection", figures.state, LEVELS[figures.state] || "wait", own)];
   for (const probe of figures.probes) {
     const host = probe.url.replace(/^https?:\/\//, "");
-    const title = probe.kind === "proxy" ? `Proxy at ${host}` : probe.kind === "service" ? `Service at ${host}` : host;
+    const title = probe.kind === "proxy" ? `Proxy at ${host}` : probe.kind === "service" ? `Service at ${host}` : probe.kind === "nats" ? `NATS at ${host}` : host;
     const counts = Object.fromEntries(Object.entries(probe.counts).map(([name, count]) => [name, countText(count)]));
     const [word, level] = probe.ready === null ? ["no answer", "bad"] : probe.ready ? ["ready", "good"] : ["not ready", "warn"];
     parts.push(article(title, word, level, counts, probe.ready ? "" : probe.detail));
