@@ -710,7 +710,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """Attach the methods of an object that are marked with `@on` or `@answers`; subscribe to their topics. Idempotent.
 
         For services without a container: a program's own wiring, another library for dependency injection, a test. If no
-        handler names a topic and none is subscribed, it subscribes to every topic, as a container does.
+        handler names a topic and none is subscribed, it subscribes to every topic, as a container does. Methods that are
+        marked with `@every` are called by containers only.
 
         Args:
             target: an object; or a module, of which every function that it marks is attached.

@@ -84,6 +84,11 @@ def with_limited_coroutines(bus: Bus) -> object:
     return service
 
 
+def with_being_listed(bus: Bus) -> object:
+    bus.be_listed()
+    return with_a_method(bus)
+
+
 def with_a_state_callback(bus: Bus) -> object:
     service = Service(bus)
     bus.on_state_change(service.note)
@@ -115,6 +120,7 @@ KINDS = [
     with_a_coroutine,
     with_a_pool,
     with_limited_coroutines,
+    with_being_listed,
     with_a_state_callback,
     with_a_hook,
     with_an_inbox,
