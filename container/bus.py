@@ -16,7 +16,7 @@ from eventbus.events import BaseEvent
 from eventbus.handle.middleware import Middleware
 from eventbus.observe.hooks import EventBusHook
 from eventbus.options import ClientOptions
-from eventbus.policies import Packing, TransportKind
+from eventbus.policies import TransportKind
 from eventbus.settings import EventBusSettings
 from eventbus.telemetry.switch import Telemetry, telemetry
 from eventbus.transports.contract import Transport
@@ -47,7 +47,7 @@ def transport_of(settings: EventBusSettings, options: ClientOptions | None = Non
 
     if options.send_timeout == ClientOptions().send_timeout:
         options = replace(options, send_timeout=_ELECTION_S)
-    return JetStreamTransport(settings.nats_options(), options, packing=settings.packing is not Packing.NONE)
+    return JetStreamTransport(settings.nats_options(), options)
 
 
 def _open_client(

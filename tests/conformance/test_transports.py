@@ -6,6 +6,7 @@ from threading import Thread
 import pytest
 
 from eventbus import EventBusProxy
+from eventbus.policies import Packing
 from eventbus.testing.conformance import Features, MakeTransport, TransportConformance
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from eventbus.transports.nats.core import CoreTransport
@@ -56,7 +57,7 @@ class TestJetStream(TransportConformance):
     @pytest.fixture
     def make_transport(self, nats_server: Server) -> Iterator[MakeTransport]:
         with nats_server.stream() as options:
-            yield lambda: JetStreamTransport(options, ZeroMQOptions(connect_timeout=PATIENCE), packing=False)
+            yield lambda: JetStreamTransport(options, ZeroMQOptions(connect_timeout=PATIENCE, packing=Packing.NONE))
 
 
 class TestMemory(TransportConformance):

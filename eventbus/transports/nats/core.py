@@ -11,9 +11,11 @@ from eventbus.errors import NotConnected
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.stats import DropReason
 from eventbus.options import ZeroMQOptions
+from eventbus.policies import Packing
 from eventbus.transports.nats import streams
 from eventbus.transports.nats.first_frames import PROBE, block_of
 from eventbus.transports.nats.link import INBOX_SID, NatsLink
+from eventbus.transports.nats.packing import packed
 from eventbus.transports.nats.protocol import (
     CRLF,
     NO_RESPONDERS,
@@ -30,10 +32,10 @@ from eventbus.transports.nats.protocol import (
 )
 from eventbus.transports.nats.transport import NatsTransport
 from eventbus.wire.first_frame import with_headers
-from eventbus.wire.frames import MARK, topic_of
+from eventbus.wire.frames import MARK, MAX_PACKED_BYTES, topic_of
 from eventbus.wire.numbering import Numbering
 
-_MAX_STARTS = 10_000  # beginnings of lines that are remembered
+_MAX_LINES = 10_000  # that are remembered
 _FIRST_SID = 10
 _PROBE = b"n"
 _BELIEVED_S = 0.1  # how long a topic is believed to have subscribers
@@ -60,7 +62,7 @@ class CoreTransport(NatsTransport):
         self._sids: dict[bytes, bytes] = {}  # of the topics that the server has been told
         self._next_sid = count(_FIRST_SID)
         self._direct: set[bytes] = set()
-        self._starts: dict[bytes, bytes] = {}  # of topics: the beginning of their lines
+        self._lines: dict[tuple[bytes, int], bytes] = {}  # of a topic and a size, which repeat; none with numbers
         self._numbering: Numbering | None = None
         # Messages that are not proven to have arrived: the mark after them, their bytes, their events.
         self._unproven: deque[tuple[int, bytes, int]] = deque()
@@ -69,6 +71,7 @@ class CoreTransport(NatsTransport):
         self._again: deque[tuple[bytes, int]] = deque()
         self._events = 0  # that were taken
         self._proven_events = 0
+        self._packs = self._options.packing is Packing.ALL
         self._warned_cluster = False
         self._next_probe = count(1)
         self._in_vain: set[bytes] = set()  # tokens of messages that the server has passed on to nobody
@@ -100,7 +103,7 @@ class CoreTransport(NatsTransport):
         if token in self._in_vain:
             self._in_vain.discard(token)
             return False
-        if len(self._had_subscriber) >= _MAX_STARTS:
+        if len(self._had_subscriber) >= _MAX_LINES:
             self._had_subscriber.clear()
         self._had_subscriber[topic] = monotonic() + _BELIEVED_S
         return True
@@ -166,18 +169,20 @@ class CoreTransport(NatsTransport):
         waiting = [] if buffer is None else buffer.take()
         if not waiting:
             return b""
+        if self._packs:
+            waiting = [message[:3] for message in packed(waiting, self._largest_array())]
         parts: list[bytes] = []
         events = 0
-        numbering, starts = self._numbering, self._starts
+        numbering, lines = self._numbering, self._lines
         for topic, payload, number in waiting:
             events += number
-            if numbering is not None or MARK in topic:
+            line = lines.get((topic, len(payload)))
+            if line is not None:
+                parts += (line, payload, CRLF)
+            elif numbering is not None or MARK in topic:
                 parts.append(self._publish(topic, payload, number))
-                continue
-            start = starts.get(topic)
-            if start is None:
-                start = self._start_of(topic)
-            parts += (start, b"%d" % len(payload), CRLF, payload, CRLF)
+            else:
+                parts += (self._line_of(topic, len(payload)), payload, CRLF)
         data = b"".join(parts)
         self._keep(data, events)
         return data
@@ -262,11 +267,15 @@ class CoreTransport(NatsTransport):
             data.append(unsubscribe(sid))
         return b"".join(data)
 
-    def _start_of(self, topic: bytes) -> bytes:
-        if len(self._starts) >= _MAX_STARTS:
-            self._starts.clear()
-        start = self._starts[topic] = publish_start(self._carried.subject(topic))
-        return start
+    def _largest_array(self) -> int:
+        limits = None if self._buffer is None else self._buffer.limits
+        return MAX_PACKED_BYTES if limits is None else min(MAX_PACKED_BYTES, limits.payload)
+
+    def _line_of(self, topic: bytes, size: int) -> bytes:
+        if len(self._lines) >= _MAX_LINES:
+            self._lines.clear()
+        line = self._lines[topic, size] = b"%b%d\r\n" % (publish_start(self._carried.subject(topic)), size)
+        return line
 
     def _publish(self, first: bytes, payload: bytes, events: int) -> bytes:
         """A message with a number or headers."""

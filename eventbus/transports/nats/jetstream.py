@@ -11,7 +11,7 @@ from eventbus.errors import HandshakeFailed, NotConnected, PermissionDenied
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.stats import DropReason
 from eventbus.options import ZeroMQOptions
-from eventbus.policies import Start
+from eventbus.policies import Packing, Start
 from eventbus.transports.nats import streams
 from eventbus.transports.nats.consumer import PULL_SID, StreamConsumer, pull_inbox
 from eventbus.transports.nats.credentials import user_of
@@ -37,13 +37,13 @@ _AT_ONCE = 4_096  # messages that are taken from the send buffer
 class JetStreamTransport(NatsTransport):
     """Fulfils `eventbus.transports.contract.Transport` over NATS JetStream.
 
-    A message stays in the send buffer until the server has stored it. A client of no group remembers its own position, and
+    A message stays in the send buffer until the server has stored it. Events that wait anyway share a message, unless the
+    option `packing` is NONE. A client of no group remembers its own position, and
     goes on there after an interruption; the workers of a group share the messages, and confirm those that they have handled.
 
     Args:
         nats: where the servers are, the group, where to begin, and how the stream is made.
         options: how the connection behaves.
-        packing: whether events that wait anyway may share a message.
 
     Raises:
         InvalidSettings: the URL or another option cannot be right.
@@ -51,11 +51,9 @@ class JetStreamTransport(NatsTransport):
 
     is_stored = True
 
-    def __init__(
-        self, nats: NatsOptions | None = None, options: ZeroMQOptions | None = None, *, packing: bool = True
-    ) -> None:
+    def __init__(self, nats: NatsOptions | None = None, options: ZeroMQOptions | None = None) -> None:
         super().__init__(nats, options)
-        self._packing = packing
+        self._packing = self._options.packing is not Packing.NONE
         self._numbering: Numbering | None = None
         self._window = Window()
         self._encoded: deque[UnderWay] = deque()  # wait for room in the window
@@ -72,7 +70,7 @@ class JetStreamTransport(NatsTransport):
     def sibling(self) -> "JetStreamTransport":
         """Of no group: a position of its own."""
         options = replace(self._nats, group=None, start=Start.NEW)
-        return JetStreamTransport(options, self._options, packing=self._packing)
+        return JetStreamTransport(options, self._options)
 
     def stored(self, query: Query, timeout: float) -> Iterator[list[Stored]]:
         """See `KeepsHistory`. Subscriptions begin at the option `start`."""

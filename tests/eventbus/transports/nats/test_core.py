@@ -13,7 +13,7 @@ from eventbus import DropReason, EventTooLarge, InvalidHeaders, NotConnected, Pr
 from eventbus.errors import EventBusError, PermissionDenied, ServerTooOld, WrongCredentials
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.state import ClientState
-from eventbus.policies import SendPolicy
+from eventbus.policies import Packing, SendPolicy
 from eventbus.transports.nats.core import CoreTransport
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.headers import encode_headers
@@ -133,6 +133,15 @@ def test_another_server_of_the_list_is_used(server: Server, shared: Server) -> N
         eventually(lambda: states == [ClientState.DEGRADED, ClientState.READY])
         bus.emit_event(event(1.0), TOPIC)
         assert values.wait_for(1) == [1]
+
+
+def test_events_that_wait_share_a_message(nats: NatsOptions) -> None:
+    """With packing `all`, as over a proxy; they arrive as single events, in order."""
+    with client(CoreTransport(nats, with_options(packing=Packing.ALL)), TOPIC) as bus:
+        values = Values(bus)
+        for value in range(5_000):
+            bus.emit_event(event(float(value)), TOPIC)
+        assert values.wait_for(5_000) == list(range(5_000))
 
 
 # Groups

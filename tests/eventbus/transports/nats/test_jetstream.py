@@ -433,7 +433,7 @@ def test_what_is_not_permitted_is_said(tmp_path: Path) -> None:
 
 def test_the_send_buffer_holds_what_is_not_stored(server: Server) -> None:
     """Waiting and unacknowledged messages together; when it stays full, `send` says so and names the server."""
-    transport = JetStreamTransport(server.options(), with_options(send_hwm=100, send_timeout=0.1), packing=False)
+    transport = JetStreamTransport(server.options(), with_options(send_hwm=100, send_timeout=0.1))
     transport.open(PATIENCE)
     server.signal(signal.SIGSTOP)
     with pytest.raises(SendTimeout, match="is the NATS server running"):
