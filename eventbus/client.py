@@ -578,6 +578,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             self._parts.history.check(_HISTORY_TIMEOUT_S)
         self._subscribe(self._frame(topic), start)
 
+    def subscribe_marked(self, topic: EventTopicClass, start: str | datetime | timedelta | None) -> None:
+        """Do as `subscribe`, for what `@on` says: if there is no historian, that is logged. For containers."""
+        self._subscribe(self._frame(topic), start)
+
     def unsubscribe(self, topic: EventTopicClass | None) -> None:
         """Undo `subscribe` with the same argument. Idempotent. Raises as `subscribe`."""
         self._parts.unsubscribe(self._frame(topic))
@@ -706,7 +710,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """Attach the methods of an object that are marked with `@on` or `@answers`; subscribe to their topics. Idempotent.
 
         For services without a container: a program's own wiring, another library for dependency injection, a test. If no
-        handler names a topic and none is subscribed, it subscribes to every topic, as a container does.
+        handler names a topic and none is subscribed, it subscribes to every topic, as a container does. Methods that are
+        marked with `@every` are called by containers only.
 
         Args:
             target: an object; or a module, of which every function that it marks is attached.

@@ -11,7 +11,7 @@ from eventbus._base.log import Log
 from eventbus.ask.answering import Answerer
 from eventbus.errors import EventBusError
 from eventbus.observe.health import EventBusHealth
-from eventbus.observe.stats import EventBusStats
+from eventbus.observe.stats import DropReason, EventBusStats
 from eventbus.transports.contract import NumbersMessages, Transport
 from eventbus.wire.headers import decode_headers
 from eventbus.wire.presence import MAX_TOPICS, Presence
@@ -83,7 +83,7 @@ class Respondent:
             received=stats.received,
             handled=stats.handled,
             handler_errors=stats.handler_errors,
-            dropped=stats.dropped,
+            dropped=stats.dropped - stats.drops.get(DropReason.UNREAD, 0),  # those are no loss: handlers got them
         )
 
     def _publisher(self) -> str:

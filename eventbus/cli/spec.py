@@ -310,7 +310,8 @@ COMMANDS: tuple[Command, ...] = (
             ),
             Flag(
                 "--probe",
-                "where a proxy or a service serves /readyz and /metrics; repeat it for several",
+                "where a proxy or a service serves /readyz and /metrics, or a NATS server its monitoring; repeat it for "
+                "several",
                 "URL",
                 repeated=True,
             ),

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from threading import Event, Lock, Thread
 from time import monotonic
@@ -11,6 +11,7 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from eventbus.cli.connection import Outage, transport_for, wanted_topics
+from eventbus.cli.publisher_names import PublisherNames
 from eventbus.errors import ExtraMissing
 from eventbus.observe.state import ClientState
 from eventbus.policies import TransportKind
@@ -67,7 +68,7 @@ def top(
             transport.subscribe(topic)
         transport.status.listen(outage)
         transport.open(settings.connect_timeout)
-        with _MeterThread(transport, Meter(monotonic(), wanted)) as counting, view:
+        with _MeterThread(transport, Meter(monotonic(), wanted)) as counting, PublisherNames(settings) as names_of, view:
             due = monotonic() + interval
             while not counting.ended.wait(min(_POLL_INTERVAL_S, max(0.0, due - monotonic()))):
                 view.adapt()
@@ -79,10 +80,18 @@ def top(
                     due = now + interval
                 state = transport.status.state
                 heading = f"{_place(settings, transport)}: {state}"
-                view.show(counting.snapshot(), state, heading, str(outage))
+                view.show(_labelled(counting.snapshot(), names_of, wait=once), state, heading, str(outage))
                 if once:
                     return
         transport.status.raise_failure()
+
+
+def _labelled(snapshot: Snapshot, names: PublisherNames, *, wait: bool) -> Snapshot:
+    """The snapshot with the names of its publishers, as far as they are known."""
+    known = names.of([line.name for line in snapshot.publishers], wait=wait)
+    if not known:
+        return snapshot
+    return replace(snapshot, publishers=tuple(replace(line, label=known.get(line.name, "")) for line in snapshot.publishers))
 
 
 def _place(settings: EventBusSettings, transport: Transport) -> str:
@@ -122,7 +131,9 @@ def json_line(snapshot: Snapshot, state: ClientState, time: datetime) -> str:
             "malformed": snapshot.malformed,
             "topics": [{"topic": line.name, **_figures(line)} for line in snapshot.topics],
             "other_topics": snapshot.other_topics and _figures(snapshot.other_topics),
-            "publishers": [{"publisher": line.name, **_figures(line)} for line in snapshot.publishers],
+            "publishers": [
+                {"publisher": line.name, "name": line.label or None, **_figures(line)} for line in snapshot.publishers
+            ],
             "not_numbered": snapshot.not_numbered and _figures(snapshot.not_numbered),
             "other_publishers": snapshot.other_publishers and _figures(snapshot.other_publishers),
         }
@@ -133,7 +144,7 @@ def _figures(line: Line) -> dict[str, object]:
     return {
         name: round(value, 6) if isinstance(value, float) else value
         for name, value in asdict(line).items()
-        if name not in ("name", "history")
+        if name not in ("name", "history", "label")
     }
 
 

@@ -75,7 +75,7 @@ def tables(
 
 def _rows(snapshot: Snapshot) -> tuple[list[_Row], list[_Row]]:
     topics = [(line.name, line) for line in snapshot.topics]
-    publishers = [(line.name, line) for line in snapshot.publishers]
+    publishers = [(f"{line.label} {line.name}" if line.label else line.name, line) for line in snapshot.publishers]
     if snapshot.not_numbered is not None:
         publishers.append(("not numbered", snapshot.not_numbered))
     # The row of all others is the last, whatever its rate.

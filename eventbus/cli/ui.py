@@ -60,6 +60,8 @@ def ui(
             print(f"{url}?token={made}" if made else url, f" watches {transport.endpoints}", flush=True)
 
         os.nice(_NICENESS)  # who watches is not to slow down those who work
+        if transport.confirms:
+            transport = transport.sibling()  # of no group: the page takes no events from those who work
         keys = settings.client_options().keys if settings.transport is TransportKind.ZEROMQ else None
         with (
             Watcher(transport, wanted, settings.connect_timeout) as watcher,

@@ -1,7 +1,9 @@
 """A file that has what a historian keeps after a restart, too: SQLite with a write-ahead log, written in batches."""
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import suppress
+from operator import attrgetter
 from pathlib import Path
 from threading import Condition, Thread
 from typing import NamedTuple
@@ -10,16 +12,22 @@ from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
 from eventbus.errors import InvalidSettings
 from eventbus.history.store import MemoryStore
-from eventbus.wire.history import Stored
+from eventbus.wire.frames import topic_of
+from eventbus.wire.history import Stored, pack, unpack
 
 BATCH_INTERVAL_S = 0.25
 """From one batch to the next: what came since the last one is lost in a crash."""
 _MAX_WAITING_BYTES = 134_217_728  # of payloads, while the disk is slow or full
 _VERSION = 1
+_NEVER = 2**62  # a position that is never reached
+_POSITION = attrgetter("position")
+# One row for the messages of a topic in a batch, as `wire.history` packs them: a row for each would cost far more.
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS messages (position INTEGER PRIMARY KEY, time REAL, first BLOB, payload BLOB);
+CREATE TABLE IF NOT EXISTS parts (topic BLOB, last INTEGER, messages BLOB);
+CREATE INDEX IF NOT EXISTS parts_of_topic ON parts (topic, last);
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value INTEGER);
 """
+_MAX_PART_BYTES = 1_048_576
 
 
 class Found(NamedTuple):
@@ -50,11 +58,12 @@ class SqliteArchive:
         self._log = Log(file=str(path))
         self._throttle = LogThrottle()
         self._changed = Condition()  # guards what waits
-        self._waiting: list[tuple[int, float, bytes, bytes]] = []
+        self._waiting: list[tuple[int, float, list[bytes], list[bytes]]] = []  # batches, each with its first position
         self._waiting_bytes = 0
-        self._dropped: list[int] = []
         self._ending = False
         self._thread: Thread | None = None
+        self._store: MemoryStore | None = None
+        self._written: dict[bytes, int] = {}  # of each topic in the file, the lowest position that is kept
         self.failed = 0
 
     def open(self, store: MemoryStore) -> Found:
@@ -72,7 +81,7 @@ class SqliteArchive:
         except (sqlite3.Error, TypeError, ValueError) as error:
             connection.close()
             raise self._unusable(error) from error
-        store.evicted = self._dropped
+        self._store = store
         self._ending = False
         self._thread = Thread(target=self._run, args=(connection,), name="eventbus-history-file", daemon=True)
         self._thread.start()
@@ -91,14 +100,13 @@ class SqliteArchive:
 
     def add(self, frames: list[bytes], payloads: list[bytes], position: int, now: float) -> None:
         """Have messages written soon; `position` is that of the last one."""
-        first = position - len(frames) + 1
         size = sum(map(len, payloads))
         with self._changed:
             if self._waiting_bytes + size > _MAX_WAITING_BYTES:
                 self._note_failure(len(frames), "it is too slow")
                 return
             self._waiting_bytes += size
-            self._waiting += zip(range(first, position + 1), [now] * len(frames), frames, payloads, strict=True)
+            self._waiting.append((position - len(frames) + 1, now, frames, payloads))
 
     def close(self) -> None:
         """Write what waits, and close the file. Idempotent."""
@@ -121,11 +129,8 @@ class SqliteArchive:
         connection.execute(f"PRAGMA user_version={_VERSION}")
         clean = connection.execute("SELECT value FROM facts WHERE name='clean'").fetchone()
         connection.execute("INSERT OR REPLACE INTO facts VALUES ('clean', 0)")
-        evicted: list[int] = []
-        store.evicted = evicted
-        rows = connection.execute("SELECT position, time, first, payload FROM messages ORDER BY position")
-        store.restore(map(Stored._make, rows))
-        self._dropped += evicted
+        rows = connection.execute("SELECT messages FROM parts").fetchall()
+        store.restore(sorted((message for (part,) in rows for message in unpack(part)), key=_POSITION))
         return Found(len(store), clean is None or clean[0] == 1)
 
     def _run(self, connection: sqlite3.Connection) -> None:
@@ -143,20 +148,21 @@ class SqliteArchive:
     def _write(self, connection: sqlite3.Connection) -> None:
         with self._changed:
             waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
-            # Its thread appends meanwhile, and nobody else: what is there now is taken away from the front.
-            dropped = self._dropped[:]
-            del self._dropped[: len(dropped)]
-        if not waiting and not dropped:
+        assert self._store is not None
+        oldest = self._store.oldest_positions()
+        gone = [(topic, oldest.get(topic, _NEVER)) for topic in self._written if oldest.get(topic) != self._written[topic]]
+        if not waiting and not gone:
             return
         try:
             connection.execute("BEGIN")
-            connection.executemany("INSERT OR REPLACE INTO messages VALUES (?, ?, ?, ?)", waiting)
-            connection.executemany("DELETE FROM messages WHERE position=?", ((position,) for position in dropped))
+            connection.executemany("INSERT INTO parts VALUES (?, ?, ?)", _parts(waiting, oldest))
+            connection.executemany("DELETE FROM parts WHERE topic=? AND last<?", gone)
             connection.execute("COMMIT")
+            self._written = oldest
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
-            self._note_failure(len(waiting), str(error))
+            self._note_failure(sum(len(frames) for _, _, frames, _ in waiting), str(error))
 
     def _note_failure(self, count: int, reason: str) -> None:
         self.failed += count
@@ -176,3 +182,27 @@ class SqliteArchive:
     def _unusable(self, error: Exception) -> InvalidSettings:
         reason = "another process has it open" if "locked" in str(error) else str(error)
         return InvalidSettings(f"cannot use the history file {self._path} (EVENTBUS_HISTORY_FILE): {reason}")
+
+
+def _parts(
+    batches: list[tuple[int, float, list[bytes], list[bytes]]], oldest: dict[bytes, int]
+) -> Iterator[tuple[bytes, int, bytes]]:
+    """The rows for these batches: a topic, the position of its last message in the row, and its messages.
+
+    Messages below the `oldest` position of their topic are left out: the store has dropped them already.
+    """
+    by_topic: dict[bytes, list[Stored]] = {}
+    sizes: dict[bytes, int] = {}
+    for first_position, now, frames, payloads in batches:
+        for position, (first, payload) in enumerate(zip(frames, payloads, strict=True), start=first_position):
+            topic = topic_of(first)
+            if position < oldest.get(topic, _NEVER):
+                continue
+            part = by_topic.setdefault(topic, [])
+            part.append(Stored(position, now, first, payload))
+            sizes[topic] = size = sizes.get(topic, 0) + len(payload)
+            if size >= _MAX_PART_BYTES:
+                yield topic, position, pack(part)
+                del by_topic[topic], sizes[topic]
+    for topic, part in by_topic.items():
+        yield topic, part[-1].position, pack(part)

@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
@@ -64,12 +65,10 @@ class _Topic:
         self.positions: deque[int] = deque()
         self.times: deque[float] = deque()
 
-    def drop_oldest(self, evicted: list[int] | None) -> int:
-        """Drop the oldest message, and note its position; return how many bytes are free then."""
+    def drop_oldest(self) -> int:
+        """Drop the oldest message; return how many bytes are free then."""
         freed = len(self.firsts.popleft()) + len(self.payloads.popleft()) + MESSAGE_OVERHEAD_BYTES
-        position = self.positions.popleft()
-        if evicted is not None:
-            evicted.append(position)
+        self.positions.popleft()
         self.times.popleft()
         self.bytes -= freed
         return freed
@@ -90,7 +89,6 @@ class MemoryStore:
         position: how many messages were kept since it was created.
         bytes: the memory that those take which it has now.
         dropped: how many messages had to go because of `Bounds.bytes`.
-        evicted: gets the positions of all messages that go; None: they are not noted.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -98,7 +96,6 @@ class MemoryStore:
         self.position = 0
         self.bytes = 0
         self.dropped = 0
-        self.evicted: list[int] | None = None
         self._topics: dict[bytes, _Topic] = {}
         self._known: dict[bytes, _Topic] = {}  # by a plain first frame, or by the head of a numbered one, which has a NUL
         self._next_expiry = 0.0
@@ -116,6 +113,16 @@ class MemoryStore:
     def oldest(self) -> int:
         """The lowest position that it has; one more than the highest if it has none."""
         return min((topic.positions[0] for topic in self._topics.values() if topic.positions), default=self.position + 1)
+
+    def oldest_positions(self) -> dict[bytes, int]:
+        """The lowest position of each topic. Any thread may ask; what changes meanwhile may be missing."""
+        found: dict[bytes, int] = {}
+        for name in list(self._topics):
+            topic = self._topics.get(name)
+            if topic is not None:
+                with suppress(IndexError):  # just emptied
+                    found[name] = topic.positions[0]
+        return found
 
     def add(self, frames: list[bytes], payloads: list[bytes], now: float) -> list[Skipped]:
         """Keep the messages of a batch. Returns those that carry no event.
@@ -146,7 +153,7 @@ class MemoryStore:
             topic.bytes += size
             added += size
             if len(topic.payloads) > count:
-                added -= topic.drop_oldest(self.evicted)
+                added -= topic.drop_oldest()
         self.position = position
         self.bytes += added
         if self.bytes > self.bounds.bytes:
@@ -238,19 +245,17 @@ class MemoryStore:
                 continue
             goal = max(limit, self.bytes - largest.bytes // 2)
             while self.bytes > goal and len(largest.payloads) > 1:
-                self.bytes -= largest.drop_oldest(self.evicted)
+                self.bytes -= largest.drop_oldest()
                 self.dropped += 1
 
     def _expire(self, before: float) -> None:
         for topic in list(self._topics.values()):
             while topic.times and topic.times[0] < before:
-                self.bytes -= topic.drop_oldest(self.evicted)
+                self.bytes -= topic.drop_oldest()
             if not topic.times:
                 self._forget(topic)
 
     def _forget(self, topic: _Topic) -> None:
         del self._topics[topic.name]
-        if self.evicted is not None:
-            self.evicted += topic.positions
         self.bytes -= topic.bytes
         self._known = {key: known for key, known in self._known.items() if known is not topic}

@@ -31,6 +31,7 @@ class Line:
         bytes: since the start.
         last_seen: seconds since the last event; None: there was none.
         history: events per second in the last intervals, oldest first.
+        label: the name that people call the publisher; empty: unknown.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Line:
     bytes: int
     last_seen: float | None
     history: tuple[float, ...]
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)

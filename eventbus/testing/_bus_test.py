@@ -12,7 +12,7 @@ from typing import Any, Literal, Self, overload
 
 from dependency_injector import containers, providers
 
-from eventbus._base.clock import set_clock
+from eventbus._base.clock import clock, set_clock
 from eventbus._base.printable import printable
 from eventbus.client import EventBusClient
 from eventbus.container.lifespans import lifespan
@@ -252,8 +252,12 @@ class _Bench[Root: containers.Container]:
 
     def _prepare(self) -> None:
         """Override the parts that the buses of the container are made of."""
-        set_back = set_clock(self.clock)
-        self._overrides.callback(set_clock, set_back)
+        if isinstance(clock(), ManualClock):
+            raise RuntimeError(
+                "another bus_test is running in this process, and there is one clock: let other services join it by the "
+                "transport RecordingTransport(t.hub)"
+            )
+        self._overrides.callback(set_clock, set_clock(self.clock))
         buses = last_resources(self.container)
         if not buses:
             raise TypeError(f"{type(self.container).__name__} has no bus: declare one with event_bus(…)")

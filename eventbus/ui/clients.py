@@ -23,7 +23,7 @@ class KnownClient:
         topics: what it is subscribed to; an empty text stands for all topics.
         emits: the topics on which it has emitted, each with events per second; None: it does not tell how many.
         state: its own state, such as ``ready``; empty: unknown.
-        facts: further things to show, by name.
+        facts: further things to show, by name; the same names for all clients of a source.
     """
 
     name: str
@@ -46,9 +46,12 @@ class Change(NamedTuple):
 class ClientSource(Protocol):
     """Knows the clients of a bus. It is asked in a thread of its own, again and again."""
 
-    @property
     def own_topics(self) -> tuple[bytes, ...]:
-        """The topics on which the answers come, if they come over the bus."""
+        """Return the topics on which answers will come, if they come over the bus. Call it before `look`.
+
+        Raises:
+            EventBusError: as `look`.
+        """
 
     def look(self) -> tuple[Sequence[KnownClient], Sequence[Change]]:
         """Return the clients that are there now, and what has changed since the last look. It may take seconds.
@@ -99,10 +102,10 @@ def _known(seen: Seen, is_one_of_several: bool) -> KnownClient:
     client = seen.client
     name = f"{client.name} {client.host}:{client.pid}" if is_one_of_several else client.name
     facts = {
-        "emitted/s": _rate(seen.emitted_per_second),
-        "received/s": _rate(seen.received_per_second),
-        "handler errors": str(client.handler_errors),
-        "dropped": str(client.dropped),
+        "out/s": _rate(seen.emitted_per_second),
+        "in/s": _rate(seen.received_per_second),
+        "errors": f"{client.handler_errors:,}",
+        "dropped": f"{client.dropped:,}",
         "process": f"{client.pid} on {client.host}",
     }
     emits: dict[str, float | None] = dict.fromkeys(topic_name(topic.encode()) for topic in client.emits)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from time import monotonic
 
+from eventbus._base.deadline import Deadline
 from eventbus.ask.link import RequestLink
 from eventbus.errors import NobodyAnswers
 from eventbus.observe.stats import DropReason
@@ -11,6 +12,7 @@ from eventbus.ui.clients import Change, KnownClient, changes, departures, known_
 from eventbus.ui.notices import Level
 from eventbus.wire.presence import PRESENCE_TOPIC, QUESTION, QUESTION_TYPE, Presence, compare
 
+_OPEN_TIMEOUT_S = 5.0
 _WAIT_S = 0.5  # for answers
 _INTERVAL_S = 4.0  # from one question to the next: each client has to answer
 _MAX_MISSED = 3  # questions, after which a client counts as gone
@@ -36,11 +38,9 @@ class ListedClients:
         self._is_denied = False
         self._due = 0.0
 
-    @property
     def own_topics(self) -> tuple[bytes, ...]:
         """See `ClientSource`."""
-        inbox = self._link.open_inbox
-        return () if inbox is None else (inbox.topic,)
+        return () if self._is_denied else (self._link.inbox(Deadline(_OPEN_TIMEOUT_S)).topic,)
 
     def look(self) -> tuple[Sequence[KnownClient], Sequence[Change]]:
         """See `ClientSource`."""

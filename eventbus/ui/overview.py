@@ -295,8 +295,18 @@ _OF_SERVICE: tuple[tuple[str, str, Mapping[str, str]], ...] = (
 )
 
 
+_OF_NATS: tuple[tuple[str, str, Mapping[str, str]], ...] = (
+    ("messages in", "nats_in_msgs", {}),
+    ("messages out", "nats_out_msgs", {}),
+    ("connections", "nats_connections", {}),
+    ("subscriptions", "nats_subscriptions", {}),
+    ("slow consumers", "nats_slow_consumers", {}),
+)
+_OF_KINDS = {"proxy": _OF_PROXY, "service": _OF_SERVICE, "nats": _OF_NATS}
+
+
 def _probe(url: str, facts: ProbeFacts) -> Json:
-    wanted = _OF_PROXY if facts.kind == "proxy" else _OF_SERVICE if facts.kind == "service" else ()
+    wanted = _OF_KINDS.get(facts.kind, ())
     found = {text: facts.total(name, **labels) for text, name, labels in wanted}
     counts = {text: round(value) for text, value in found.items() if value is not None}
     return {"url": url, "kind": facts.kind, "ready": facts.ready, "detail": facts.detail, "counts": counts}

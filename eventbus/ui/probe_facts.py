@@ -49,15 +49,18 @@ TROUBLES: Mapping[str, Trouble] = {
     "eventbus_rejected_messages_total": Trouble(Level.WARNING, "rejected", "messages that are no events: {reason}"),
     "eventbus_lost_events_total": Trouble(Level.ERROR, "lost", "events on {topic} never arrived"),
     "eventbus_handler_errors_total": Trouble(Level.ERROR, "error", "{handler} failed: {error_type}"),
+    "nats_slow_consumers": Trouble(Level.ERROR, "dropped", "the server has cut off a client that reads too slowly"),
 }
-"""The counters of a proxy and of a service that are told, each time they grow."""
+"""The counters of a proxy, a service and a NATS server that are told, each time they grow."""
+
+_OF_NATS = ("connections", "subscriptions", "in_msgs", "out_msgs", "slow_consumers")
 
 
 class ProbeFacts(NamedTuple):
     """What one look at the probes of a proxy or a service has found.
 
     Attributes:
-        kind: ``proxy``, ``service`` or ``?`` if nothing tells.
+        kind: ``proxy``, ``service``, ``nats`` for a server of NATS, or ``?`` if nothing tells.
         ready: whether it is ready; None: it did not answer.
         detail: why it is not, or what it says of itself; printable.
         counts: its metrics of this bus; empty if it serves none.
@@ -99,6 +102,23 @@ def facts_of(ready_status: int | None, ready_body: bytes, metrics: bytes, error:
     facts = body if isinstance(body, dict) else {}
     said = facts.get("reason") or facts.get("state") or ""
     return ProbeFacts(kind, ready_status == 200, printable(str(said)), counts)
+
+
+def facts_of_nats(status: int, body: bytes) -> ProbeFacts | None:
+    """Read what the monitoring port of a NATS server answers for /varz; None if that is none.
+
+    Args:
+        status: the HTTP status.
+        body: the body.
+    """
+    try:
+        found = from_json(body)
+    except ValueError:
+        return None
+    if status != 200 or not isinstance(found, dict) or not isinstance(found.get("server_id"), str):
+        return None
+    counts = {Series(f"nats_{name}", ()): float(found[name]) for name in _OF_NATS if isinstance(found.get(name), int)}
+    return ProbeFacts("nats", True, printable(f"NATS {found.get('version', '')}"), counts)
 
 
 def troubles(before: ProbeFacts | None, now: ProbeFacts) -> Iterator[tuple[Trouble, str, int]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from http import HTTPStatus
 from http.client import HTTPException
 from threading import Event, Thread
 from time import monotonic, time
@@ -15,7 +16,7 @@ from eventbus.errors import EventBusError, InvalidSettings
 from eventbus.ui.clients import Change, ClientSource, KnownClient, ProbedRates
 from eventbus.ui.notices import Level
 from eventbus.ui.overview import Overview
-from eventbus.ui.probe_facts import ProbeFacts, facts_of, troubles
+from eventbus.ui.probe_facts import ProbeFacts, facts_of, facts_of_nats, troubles
 
 _INTERVAL_S = 2.0
 _TIMEOUT_S = 2.0
@@ -81,18 +82,14 @@ class Prober:
             return ()
         clients: Sequence[KnownClient] = ()
         try:
+            self._note(partial(_hide, topics=self._source.own_topics()))  # before the first answer
             clients, changes = self._source.look()
         except EventBusError as error:
             changes = (
                 () if self._stop.is_set() else [Change(Level.WARNING, "log", f"the clients could not be asked: {error}")]
             )
-        now, own_topics = time(), self._source.own_topics
-
-        def tell(overview: Overview) -> None:
-            overview.hide(own_topics)
-            overview.note_changes(changes, now)
-
-        self._note(tell)
+        now = time()
+        self._note(lambda overview: overview.note_changes(changes, now))
         return clients
 
     def _probed(self, found: Mapping[str, ProbeFacts]) -> list[KnownClient]:
@@ -120,11 +117,19 @@ class Prober:
             status, body = self._get(f"{url}/readyz")
         except (OSError, HTTPException, ValueError) as error:
             return facts_of(None, b"", b"", f"no answer: {getattr(error, 'reason', error)}")
+        if status == HTTPStatus.NOT_FOUND and (of_nats := self._ask_nats(url)) is not None:
+            return of_nats
         try:
             of_metrics, metrics = self._get(f"{url}/metrics")
         except (OSError, HTTPException, ValueError):
             of_metrics, metrics = 0, b""
         return facts_of(status, body, metrics if of_metrics == 200 else b"")
+
+    def _ask_nats(self, url: str) -> ProbeFacts | None:
+        try:
+            return facts_of_nats(*self._get(f"{url}/varz"))
+        except (OSError, HTTPException, ValueError):
+            return None
 
     def _get(self, url: str) -> tuple[int, bytes]:
         try:
@@ -138,6 +143,10 @@ class Prober:
 def _put(overview: Overview, found: Mapping[str, ProbeFacts], clients: Sequence[KnownClient]) -> None:
     overview.note_probes(found)
     overview.note_clients(clients)
+
+
+def _hide(overview: Overview, topics: Sequence[bytes]) -> None:
+    overview.hide(topics)
 
 
 class _NoRedirection(HTTPRedirectHandler):

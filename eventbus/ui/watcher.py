@@ -47,7 +47,7 @@ class Watcher:
         self._thread = Thread(target=self._receive, name="eventbus-ui", daemon=True)
 
     def note(self, note: Callable[[Overview], None]) -> None:
-        """Let the overview take a note, at the next look. Does not block."""
+        """Let the overview take a note, before the next message or the next look. Does not block."""
         self._pending.append(note)
 
     def tick(self) -> None:
@@ -81,9 +81,12 @@ class Watcher:
                 "notices": overview.notices_since(0),
             }
 
-    def _look(self) -> None:
+    def _take_notes(self) -> None:
         while self._pending:
             self._pending.popleft()(self._overview)
+
+    def _look(self) -> None:
+        self._take_notes()
         malformed = self._transport.malformed
         self._overview.reject(malformed - self._malformed, time())
         self._malformed = malformed
@@ -97,6 +100,7 @@ class Watcher:
         try:
             while (batch := self._transport.receive()) is not None:
                 with self._lock:
+                    self._take_notes()
                     self._overview.take(batch, monotonic(), time())
         finally:
             self.ended.set()

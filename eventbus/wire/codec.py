@@ -117,11 +117,14 @@ class Codec[EventClass: BaseModel]:
     def encode_many(self, events: Iterable[BaseModel | BaseEventType]) -> list[bytes]:
         """Return the payload of each of many events, or bare types. Raises like `encode`."""
         events = list(events)
-        for one_of_class in {type(event): event for event in events}.values():
-            if type(one_of_class) not in self.encoders:
-                self.encoder_for(one_of_class)
+        one_of_each = dict(zip(map(type, events), events, strict=True))
+        for cls, event in one_of_each.items():
+            if cls not in self.encoders:
+                self.encoder_for(event)
         encoders = self.encoders
         try:
+            if len(one_of_each) == 1:
+                return list(map(encoders[next(iter(one_of_each))], events))  # the loop is in C
             return [encoders[type(event)](event) for event in events]
         except Exception:
             return list(map(self.encode, events))  # raises what is to be raised

@@ -31,7 +31,8 @@ export function graphOf(figures) {
       sender.rate += rate || 0;
       join(client.name, topic, rate === null ? topics.get(topic).rate : rate, "out");
     }
-    const wanted = client.topics.includes("") ? [...topics.keys()] : client.topics;
+    const wanted = new Set(client.topics.includes("") ? [...topics.keys(), ...client.topics] : client.topics);
+    wanted.delete("");
     for (const topic of wanted) {
       if (put(topics, topic) && put(receivers, client.name)) join(topic, client.name, topics.get(topic).rate, "in");
     }

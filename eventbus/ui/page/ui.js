@@ -143,6 +143,8 @@ const graph = new Graph($("graph"), (topic) => onlyTopic(topic), rateText);
 function showGraph(figures) {
   const found = graphOf(figures);
   graph.draw(found);
+  const told = found.senders.filter((node) => node.name !== UNNUMBERED).length;
+  say($("n-publishers"), told < found.senders.length ? `≥ ${told + 1}` : countText(told)); // the others cannot be told apart
   const list = $("graph-list");
   if ($("graph-details").open) {
     list.replaceChildren(...found.edges.map((edge) => make("li", "", edge.side === "out" ? `${edge.from} → ${edge.to}: ${rateText(edge.rate)} events/s` : `${edge.from} → ${edge.to}`)));
@@ -173,6 +175,32 @@ function article(title, word, level, facts, detail) {
   return made;
 }
 
+function clientTable(clients) {
+  const box = make("div", "scroll clients"), table = make("table"), names = Object.keys(clients[0].facts);
+  box.tabIndex = 0;
+  box.setAttribute("role", "region");
+  box.setAttribute("aria-label", "Clients");
+  const head = table.createTHead().insertRow(), body = table.createTBody();
+  for (const name of ["client", ...names]) {
+    const cell = make("th", name === "client" ? "" : name === "process" ? "roomy" : "n", name);
+    cell.scope = "col";
+    head.append(cell);
+  }
+  for (const client of clients) {
+    const row = body.insertRow(), first = make("td"), pill = make("span", "dot", client.state === "ready" ? "" : ` ${client.state}`);
+    pill.dataset.level = LEVELS[client.state] || "wait";
+    first.title = client.name;
+    first.append(pill, client.name);
+    row.append(first);
+    for (const name of names) {
+      const wrong = (name === "errors" || name === "dropped") && client.facts[name] !== "0";
+      row.append(make("td", (name === "process" ? "roomy" : "n") + (wrong ? " bad" : ""), client.facts[name]));
+    }
+  }
+  box.append(table);
+  return box;
+}
+
 const LEVELS = { ready: "good", connecting: "wait", degraded: "warn", closed: "bad" };
 
 function showHealth(figures) {
@@ -181,14 +209,13 @@ function showHealth(figures) {
   const parts = [article("This page's connection", figures.state, LEVELS[figures.state] || "wait", own)];
   for (const probe of figures.probes) {
     const host = probe.url.replace(/^https?:\/\//, "");
-    const title = probe.kind === "proxy" ? `Proxy at ${host}` : probe.kind === "service" ? `Service at ${host}` : host;
+    const title = probe.kind === "proxy" ? `Proxy at ${host}` : probe.kind === "service" ? `Service at ${host}` : probe.kind === "nats" ? `NATS at ${host}` : host;
     const counts = Object.fromEntries(Object.entries(probe.counts).map(([name, count]) => [name, countText(count)]));
     const [word, level] = probe.ready === null ? ["no answer", "bad"] : probe.ready ? ["ready", "good"] : ["not ready", "warn"];
     parts.push(article(title, word, level, counts, probe.ready ? "" : probe.detail));
   }
-  for (const client of figures.clients) {
-    if (Object.keys(client.facts).length) parts.push(article(client.name, client.state || "–", LEVELS[client.state] || "wait", client.facts));
-  }
+  const listed = figures.clients.filter((client) => Object.keys(client.facts).length);
+  if (listed.length) parts.push(clientTable(listed));
   if (!figures.probes.length) parts.push(make("p", "muted note", "The proxy and services are shown, too, if they serve probes: eventbus ui --probe http://host:port"));
   $("health").replaceChildren(...parts);
 }
@@ -310,9 +337,6 @@ function showFigures(figures) {
   say($("n-rate"), rateText(figures.total.rate));
   say($("n-bytes"), bytesText(figures.total.bytes));
   say($("n-topics"), countText(figures.topics.length) + (figures.more_topics ? "+" : ""));
-  const numbered = figures.publishers.length;
-  say($("n-publishers"), figures.not_numbered ? `≥ ${countText(numbered + 1)}` : countText(numbered));
-  $("n-publishers").title = figures.not_numbered ? "and those without numbers, which cannot be told apart" : "";
   say($("n-lost"), countText(figures.lost));
   $("n-lost").classList.toggle("bad", figures.lost > 0);
   say($("n-trip"), tripText(figures.round_trip));

@@ -156,6 +156,7 @@ def environments(pub_port: int, sub_port: int, http_port: int) -> dict[str, dict
         "EVENTBUS_CONNECT_TIMEOUT": "60",  # a machine may be busy, and coredinator be started again just then
         "EVENTBUS_NUMBERED": os.environ.get("EVENTBUS_NUMBERED", "true"),
     }
+    coredinator = {"EVENTBUS_HTTP_PORT": str(http_port)}
     if settings := nats_settings():
         bus |= {EventBusSettings.variable(name): value for name, value in settings.items()}
     else:
@@ -164,4 +165,5 @@ def environments(pub_port: int, sub_port: int, http_port: int) -> dict[str, dict
             "EVENTBUS_PUB_PORT": str(pub_port),
             "EVENTBUS_SUB_PORT": str(sub_port),
         }
-    return {"coredinator": bus | {"EVENTBUS_HTTP_PORT": str(http_port)}, "coreio": bus, "corerl": bus}
+        coredinator["EVENTBUS_HISTORY"] = "10"  # so that a new agent knows the last observation
+    return {"coredinator": bus | coredinator, "coreio": bus, "corerl": bus}

@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventbus import EventBusProxy
@@ -131,6 +131,7 @@ def test_the_table() -> None:
     ]
 
 
+@settings(max_examples=60)
 @given(
     st.recursive(
         st.none() | st.integers() | st.text(max_size=5) | st.floats(),

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from eventbus.keys import reveal
 from eventbus.proxy.serving import serving
 from tests.commands import Run, Start, complaint, output, ports, said
 from tests.eventbus.ui.serving import Page
+from tests.nats import running
 from tests.security import Guarded
 from tests.support import PATIENCE, MyEventTopic, RawPeers, event, json_of, run_script
 
@@ -67,6 +69,23 @@ def test_other_machines_need_a_token(start: Start, proxy: EventBusProxy) -> None
         assert token is None
         assert page.get("/").status == 401
         assert page.get("/", authorization="Bearer nobody-guesses-this").status == 200
+
+
+@pytest.mark.process
+def test_over_nats(start: Start, tmp_path: Path, ports: tuple[int, int]) -> None:
+    """It watches a bus over NATS, too, takes no events from a group that works, and shows the server's monitoring."""
+    with running(tmp_path, f'http: "127.0.0.1:{ports[0]}"') as server, ExitStack() as stack:
+        bus = {"EVENTBUS_TRANSPORT": "jetstream", "EVENTBUS_URL": server.url, "EVENTBUS_STORE": "file,32MiB,1h,1"}
+        group = {"EVENTBUS_GROUP": "workers"}
+        process = stack.enter_context(start("ui", "--port=0", f"--probe=127.0.0.1:{ports[0]}", **bus, **group))
+        messages = stack.enter_context(page_of(process)[0].events())
+        tail = stack.enter_context(start("tail", "--count=3", "--json", **bus, **group))
+        for number in range(3):
+            with start("emit", "my_service", f'{{"type": "updated", "value": {number}}}', **bus) as emit:
+                assert emit.wait(PATIENCE) == 0
+        wait_for(messages, "events", "['value', '2']")
+        wait_for(messages, "figures", "'slow consumers': 0")
+        assert tail.wait(PATIENCE) == 0
 
 
 @pytest.mark.process

@@ -15,7 +15,7 @@ from eventbus.history.archive import SqliteArchive
 from eventbus.history.server import HistoryServer, archive_at
 from eventbus.history.store import Bounds
 from eventbus.transports.zeromq import ZeroMQTransport
-from eventbus.wire.history import Query
+from eventbus.wire.history import Query, unpack
 from tests.support import PATIENCE, MyEventTopic, client_of, event, eventually
 
 TOPIC = MyEventTopic.my_service
@@ -55,8 +55,7 @@ def payloads_in(server: HistoryServer) -> list[bytes]:
 
 def rows(file: Path) -> int:
     with closing(sqlite3.connect(file)) as connection:
-        count: int = connection.execute("SELECT count(*) FROM messages").fetchone()[0]
-        return count
+        return sum(len(unpack(part)) for (part,) in connection.execute("SELECT messages FROM parts"))
 
 
 def test_it_is_there_after_a_restart(file: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -76,15 +75,27 @@ def test_it_is_there_after_a_restart(file: Path, caplog: pytest.LogCaptureFixtur
     assert [record.levelname for record in caplog.records] == ["INFO"] * 3
 
 
-def test_the_file_has_no_more_than_is_kept(file: Path) -> None:
-    """What the bounds have pushed out is deleted, also if they are narrower than in the run before."""
-    with served(file, Bounds(count=10)) as server:
-        for number in range(100):
-            server.take([b"a"], [b"%d" % number])
-    assert rows(file) == 10
+def test_the_file_has_little_more_than_is_kept(file: Path) -> None:
+    """Batches of which nothing is kept any more are deleted, also those of topics that are gone."""
+    archive = SqliteArchive(file)
+    server = HistoryServer(Bounds(count=10, age=1_000.0), archive=archive, clock=lambda: now)
+    server.open()
+    now = 0.0
+    try:
+        for batch in range(20):
+            server.take([b"a"] * 5 + [b"b%d" % batch], [b"%d" % batch] * 6)
+            eventually(lambda: archive._waiting == [], PATIENCE)
+        eventually(lambda: len(archive._written) == 21, PATIENCE)
+        now = 2_000.0
+        server.take([b"c"], [b"{}"])
+        eventually(lambda: archive._written == {b"c": 121}, PATIENCE)
+    finally:
+        server.close()
+    assert rows(file) == 1
     with served(file, Bounds(count=3)) as server:
-        assert payloads_in(server) == [b"97", b"98", b"99"]
-    assert rows(file) == 3
+        server.take([b"c"] * 10, [b"%d" % number for number in range(10)])
+    with served(file, Bounds(count=3)) as server:
+        assert payloads_in(server) == [b"7", b"8", b"9"]
 
 
 @pytest.mark.process

@@ -11,6 +11,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
+from eventbus.ui.clients import KnownClient
 from tests.eventbus.ui.chromium import chromium, run, show
 from tests.eventbus.ui.serving import Served, served
 from tests.support import PATIENCE, eventually
@@ -85,6 +86,20 @@ def test_what_a_person_sees(visitor: Visitor) -> None:
     assert visitor.texts("#health h3")[0].endswith("ready")
     visitor.page.bus.send(b"plant", b"no JSON")
     visitor.waits_for("#notices li", "not an event, on plant")
+
+
+def test_clients_by_name(visitor: Visitor) -> None:
+    """Clients that say who they are stand in the graph on the side of what they do, and with their figures in a table."""
+    opc = KnownClient("opc", emits={"plant": None}, state="ready", facts={"out/s": "9.5", "errors": "0"})
+    log = KnownClient("log<b>", topics=("", "silent"), state="degraded", facts={"out/s": "0.0", "errors": "3"})
+    visitor.page.watcher.note(lambda overview: overview.note_clients([opc, log]))
+    visitor.waits_for("#graph .node text", "log<b>")
+    assert visitor.texts("#graph .node:not(.topic-node) text") == ["opc", "without numbers", "log<b>"]
+    assert visitor.texts("#graph .topic-node text") == ["plant", "control", "silent"]
+    visitor.one("#graph-details summary").click()
+    visitor.waits_for("#graph-list li", "silent → log<b>")
+    assert [row.split() for row in visitor.texts(".clients tbody tr")] == [["opc9.50"], ["degradedlog<b>0.03"]]
+    assert visitor.texts(".clients .bad") == ["3"]
 
 
 SPARKS = "return [...document.querySelectorAll('#topics polyline')].map((line) => line.getAttribute('points'))"

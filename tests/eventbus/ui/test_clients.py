@@ -14,7 +14,7 @@ def test_what_is_known_of_a_client() -> None:
     """Its name, topics and publisher; the rate of a topic, if it emits on that one only."""
     opc, log = known_clients([Seen(OPC, 9.5, 0.5), Seen(LOG, None, None)])
     assert (opc.name, opc.publisher, opc.topics, opc.emits) == ("opc", "01ab", ("control",), {"plant": 9.5})
-    assert (opc.facts["emitted/s"], opc.facts["process"]) == ("9.5", "7 on till")
+    assert (opc.facts["out/s"], opc.facts["process"]) == ("9.5", "7 on till")
     assert log == KnownClient("log", topics=("",), state="ready", facts=log.facts)
     (both,) = known_clients([Seen(replace(OPC, emits=("plant", "control")), 9.5, 0.5)])
     assert both.emits == {"plant": None, "control": None}

@@ -60,7 +60,7 @@ def test_who_is_there(proxy: EventBusProxy, connected: Callable[..., Bus]) -> No
         assert (opc.name, opc.topics, list(opc.emits), opc.state) == ("opc", ("my_service",), ["other"], "ready")
         assert opc.publisher.startswith("01")
         assert told == []
-        assert source.own_topics[0].startswith(b"_reply/")
+        assert source.own_topics()[0].startswith(b"_reply/")
         listed(connected(name="late"))
         found, told = source.look()
         assert names(found) == ["late", "opc"]

@@ -4,7 +4,7 @@ import pytest
 
 from eventbus.ui.clients import KnownClient, ProbedRates
 from eventbus.ui.notices import Level
-from eventbus.ui.probe_facts import facts_of, troubles
+from eventbus.ui.probe_facts import facts_of, facts_of_nats, troubles
 
 PROXY = b"""# HELP eventbus_proxy_connections Open connections
 eventbus_proxy_connections{role="publisher"} 3.0
@@ -31,6 +31,19 @@ def test_a_proxy() -> None:
     assert facts.total("eventbus_proxy_connections", role="publisher") == 3
     assert facts.total("eventbus_proxy_uptime_seconds") == 75
     assert facts.total("process_cpu_seconds_total") is None
+
+
+def test_a_nats_server() -> None:
+    """Its monitoring port tells how many clients and messages there are, and which clients were too slow."""
+    body = b'{"server_id":"N1","version":"2.15.1","connections":3,"in_msgs":7,"out_msgs":9,"slow_consumers":%d,"mem":"x"}'
+    before, now = facts_of_nats(200, body % 0), facts_of_nats(200, body % 2)
+    assert before is not None
+    assert now is not None
+    assert (now.kind, now.ready, now.detail, now.total("nats_connections")) == ("nats", True, "NATS 2.15.1", 3)
+    ((trouble, _, count),) = troubles(before, now)
+    assert (trouble.kind, count) == ("dropped", 2)
+    assert [facts_of_nats(200, other) for other in (b"", b"[]", b"{}", b"\xff")] == [None] * 4
+    assert facts_of_nats(404, body % 0) is None
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b'{"reason": 3}', b"\xff"])
