@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, cast
 
 from dependency_injector import containers, providers
@@ -14,9 +15,39 @@ from eventbus.container.subscriptions import Subscriptions, open_subscriptions
 from eventbus.events import BaseEvent
 from eventbus.handle.middleware import Middleware
 from eventbus.observe.hooks import EventBusHook
+from eventbus.options import ClientOptions
+from eventbus.policies import TransportKind
 from eventbus.settings import EventBusSettings
 from eventbus.telemetry.switch import Telemetry, telemetry
 from eventbus.transports.contract import Transport
+
+# How long `emit_event` waits with JetStream: longer than the servers of a cluster take to elect a leader.
+_ELECTION_S = 15.0
+
+
+def transport_of(settings: EventBusSettings, options: ClientOptions | None = None) -> Transport | None:
+    """Return the transport that the settings choose; None: ZeroMQ, whose transport the client makes itself.
+
+    Args:
+        settings: the settings.
+        options: how the connection behaves; None: as the settings say.
+
+    Raises:
+        InvalidSettings: a setting was given that has no effect with this transport, or a file cannot be read.
+    """
+    settings.check_transport()
+    if settings.transport is TransportKind.ZEROMQ:
+        return None
+    options = options or settings.client_options(encrypted=False)
+    if settings.transport is TransportKind.NATS:
+        from eventbus.transports.nats.core import CoreTransport  # here, because most services use a proxy
+
+        return CoreTransport(settings.nats_options(), options)
+    from eventbus.transports.nats.jetstream import JetStreamTransport
+
+    if options.send_timeout == ClientOptions().send_timeout:
+        options = replace(options, send_timeout=_ELECTION_S)
+    return JetStreamTransport(settings.nats_options(), options)
 
 
 def _open_client(
@@ -32,6 +63,8 @@ def _open_client(
     If the settings say so, run a proxy unless another process does, and serve metrics and probes over HTTP, which answer
     already while the client connects.
     """
+    if transport is None and settings.enabled:
+        transport = transport_of(settings)
     observers = _observers(settings, transport)
     client = client_class(
         event_class,
@@ -44,6 +77,8 @@ def _open_client(
         transport=transport,
     )
     observers.watch(client)
+    if settings.listed:
+        client.be_listed()
     with ExitStack() as stack:
         if settings.http_port and settings.enabled:
             from eventbus.telemetry.probes import probes_of  # here, because an HTTP server takes long to import
@@ -63,13 +98,14 @@ def _observers(settings: EventBusSettings, transport: Transport | None) -> Telem
         return Telemetry()
     name = settings.name or program_name()
     if transport is not None:
-        return telemetry(settings.metrics, settings.traces, name=name)
+        return telemetry(settings.metrics, settings.traces, timed=settings.metrics_timed, name=name)
     return telemetry(
         settings.metrics,
         settings.traces,
         host=settings.host,
         pub_port=settings.pub_port,
         sub_port=settings.sub_port,
+        timed=settings.metrics_timed,
         name=name,
     )
 
@@ -113,7 +149,7 @@ class EventBusContainer(containers.DeclarativeContainer):
     """The class of the client: a subclass, or ``EventBusClient[MyEvent, MyEventType, MyEventTopic]``."""
 
     transport: providers.Object[Transport | None] = providers.Object(None)
-    """The transport; None for ZeroMQ to the proxy that the settings name."""
+    """The transport; None for that which the settings choose."""
 
     middleware: providers.Object[Iterable[Middleware]] = providers.Object(())
     """Middleware around handlers and around emitting, the outermost first, for example a ``providers.List(…)``."""

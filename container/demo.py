@@ -183,6 +183,7 @@ def main() -> int:
     name, seconds = sys.argv[1:]
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that everything is cleaned up
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # see `eventbus.cli.demo`
         return run_service(name, float(seconds))
     except KeyboardInterrupt:
         return 130

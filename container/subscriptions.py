@@ -57,7 +57,7 @@ class Subscriptions:
                 self._attached.append((event_type, handler, topic, options))
             starts = widest_starts(mark for _, handler, *_ in wanted for mark in handler.marks)
             for topic in {topic for _, _, topic, _ in wanted if topic is not None}:
-                self._client.subscribe(topic, start=starts.get(topic))
+                self._client.subscribe_marked(topic, starts.get(topic))
             if wanted and not self._client.topics:
                 self._client.subscribe(None)
             if self._client.topics:

@@ -268,8 +268,8 @@ def transports() -> Picture:
     columns = [
         ("memory", "tests; one process", None, ["nothing to run", "no network", "exact topics, ordered"]),
         ("ZeroMQ", "one machine, or a few", "eventbus proxy", ["the default", "one small process", "CURVE keys, rules"]),
-        ("NATS", "many machines", "nats-server", ["a cluster that others run", "no echo, no proxy", "accounts, TLS"]),
-        ("JetStream", "events that must stay", "nats-server, disk", ["stored, delivered later", "acknowledged", "slower"]),
+        ("NATS", "many machines", "nats-server", ["a server, or a cluster", "no proxy of ours", "accounts, TLS"]),
+        ("JetStream", "events that must stay", "nats-server, disk", ["stored for later", "acknowledged", "work groups"]),
     ]
     for number, (name, purpose, middle, facts) in enumerate(columns):
         x = 16 + 226 * number

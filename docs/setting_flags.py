@@ -109,7 +109,7 @@ def _takes(name: str, part: Schema) -> tuple[str, tuple[str, ...]]:
         case {"format": "path"}:
             return "FILE", ()
         case {"format": "password"}:
-            return "KEY", ()
+            return "TOKEN" if name.endswith("token") else "KEY", ()
         case _:
             return "HOST" if name.endswith("host") else "KEY" if name.endswith("key") else "TEXT", ()
 

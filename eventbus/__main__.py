@@ -2,6 +2,6 @@
 
 import sys
 
-from eventbus.cli.main import program
+from eventbus.cli.program import program
 
 sys.exit(program())

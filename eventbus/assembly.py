@@ -23,9 +23,10 @@ from eventbus.policies import Packing
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.consumer import Consumer
 from eventbus.receive.dispatcher import Callback, Dispatcher
-from eventbus.transports.contract import Transport
+from eventbus.transports.contract import KeepsHistory, Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
+from eventbus.wire.presence import PRESENCE_TOPIC
 
 if TYPE_CHECKING:
     from eventbus.ask.asker import Asker
@@ -106,6 +107,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         self.middleware = tuple(middleware if options.enabled else ())
         self.listeners: set[Listener] = set()
         self._listened_to: Status | None = None
+        self._respondent: Callable[[Transport], Callable[[bytes], object]] | None = None
         self._assemble()
 
     def subscribe(self, frame: bytes) -> None:
@@ -142,6 +144,18 @@ class Assembly[EventClass: BaseEvent[Any]]:
             if self._asker is None:
                 self._asker = Asker(self.transport, self.emitter, self.topics, self.middleware, self._options)
             return self._asker
+
+    def list_by(self, respondent: Callable[[Transport], Callable[[bytes], object]]) -> None:
+        """Let what this function makes of the transport answer who the client is, also in a forked child. Idempotent."""
+        with self.changing:
+            if self._respondent is None:
+                self._respondent = respondent
+                self._list()
+                self.transport.subscribe(PRESENCE_TOPIC)
+
+    def _list(self) -> None:
+        if self._respondent is not None:
+            self.consumer.respond_to(PRESENCE_TOPIC, self._respondent(self.transport))
 
     def close_asker(self) -> None:
         """Let all who wait for answers raise NotConnected at once."""
@@ -195,6 +209,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         """Make new locks in a forked child: threads of the parent, absent here, may have held them. Topics are kept."""
         topics = self.dispatcher.topics
         self._assemble()
+        self._list()
         for topic in topics:
             self.dispatcher.subscribe(topic)
 
@@ -219,6 +234,10 @@ class Assembly[EventClass: BaseEvent[Any]]:
             max_event_values=options.max_event_values,
             name=self._name,
         )
+        if options.repair_timeout and not isinstance(self.transport, KeepsHistory):
+            self.consumer.repair_with(
+                lambda query, timeout: self.history.read(query, timeout=timeout), options.repair_timeout
+            )
         self.emitter = Emitter(
             self.codec,
             self.transport,

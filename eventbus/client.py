@@ -190,7 +190,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         closings = self._closings
         for middleware in self._parts.middleware:
             for topic in middleware.emits_to:
-                self._topics.admit(topic)
+                self._topics.frame(topic)
         self._transport.open(self._options.connect_timeout if timeout is None else timeout)
         self._parts.buffer.open()
         if self._options.enabled:
@@ -258,6 +258,17 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             busy_for=progress.busy_for,
             name=self.name,
         )
+
+    def be_listed(self) -> None:
+        """Let ``eventbus ps`` list this client from now on, while its consumer runs. Idempotent.
+
+        It tells everybody who may ask its `name`, machine, process, topics and counts. On a transport that stores messages
+        it does nothing.
+        """
+        if self._options.enabled and not self._transport.confirms:
+            from eventbus.ask.presence import Respondent
+
+            self._parts.list_by(lambda transport: Respondent(weakref.ref(self), transport).respond)
 
     def add_hook(self, hook: EventBusHook) -> None:
         """Call this hook, too, from now on. Idempotent."""
@@ -352,6 +363,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def topics(self) -> frozenset[str]:
         """The values of the subscribed topics; an empty one stands for every topic."""
         return frozenset(frame.decode() for frame in self._parts.dispatcher.topics)
+
+    @property
+    def emitted_topics(self) -> frozenset[str]:
+        """The values of the topics on which this client has emitted, or tried to."""
+        return self._parts.topics.admitted
 
     # Emitting
 
@@ -562,6 +578,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             self._parts.history.check(_HISTORY_TIMEOUT_S)
         self._subscribe(self._frame(topic), start)
 
+    def subscribe_marked(self, topic: EventTopicClass, start: str | datetime | timedelta | None) -> None:
+        """Do as `subscribe`, for what `@on` says: if there is no historian, that is logged. For containers."""
+        self._subscribe(self._frame(topic), start)
+
     def unsubscribe(self, topic: EventTopicClass | None) -> None:
         """Undo `subscribe` with the same argument. Idempotent. Raises as `subscribe`."""
         self._parts.unsubscribe(self._frame(topic))
@@ -581,7 +601,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             NotConnected: the client is not connected, or was closed meanwhile.
             ProxyUnreachable: the connection for answers could not be opened in time.
         """
-        return self._parts.history.last(self._topics.admit(topic), timeout)
+        return self._parts.history.last(self._topics.frame(topic), timeout)
 
     def history(
         self,
@@ -690,7 +710,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """Attach the methods of an object that are marked with `@on` or `@answers`; subscribe to their topics. Idempotent.
 
         For services without a container: a program's own wiring, another library for dependency injection, a test. If no
-        handler names a topic and none is subscribed, it subscribes to every topic, as a container does.
+        handler names a topic and none is subscribed, it subscribes to every topic, as a container does. Methods that are
+        marked with `@every` are called by containers only.
 
         Args:
             target: an object; or a module, of which every function that it marks is attached.
@@ -857,7 +878,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             self._parts.subscribe_from(frame, begin)
 
     def _frame(self, topic: BaseEventTopic | None) -> bytes:
-        return b"" if topic is None else self._topics.admit(topic)
+        return b"" if topic is None else self._topics.frame(topic)
 
     def _check_callback(self, event_type: EventTypeClass, callback: Callback[EventClass], options: HandlerOptions) -> None:
         known = self.event_types
@@ -872,7 +893,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             check_result(callback)
         for one in options.middleware:
             for topic in one.emits_to:
-                self._topics.admit(topic)
+                self._topics.frame(topic)
 
 
 def _close_open_clients() -> None:

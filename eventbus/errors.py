@@ -21,7 +21,15 @@ EventBusError
 │   ├── WrongServerKey       the proxy is not the one whose key the client has
 │   ├── UnknownClient        the proxy's allow-list does not have the client's key
 │   ├── EncryptionRequired   the proxy uses CURVE, the client has no keys
-│   └── NotEncrypted         the client has keys, the proxy does not use CURVE
+│   ├── NotEncrypted         the client has keys, the proxy does not use CURVE
+│   ├── NatsRefused          a NATS server does not let this client in
+│   ├── WrongCredentials     a NATS server does not know this user, or not by this secret
+│   ├── TlsFailed            client and NATS server do not agree on TLS
+│   ├── ServerTooOld         the NATS server is older than what this library needs
+│   ├── JetStreamMissing     the NATS server stores no streams
+│   ├── StreamDiffers        there is a stream of that name with other subjects
+│   ├── GroupDiffers         there is a group of that name with other topics
+│   └── PermissionDenied     the NATS server does not permit a subject
 ├── SendBufferFull           the send buffer is full, the event was not sent
 │   └── SendTimeout          the send buffer stayed full                      (also a TimeoutError)
 ├── NobodyAnswers            nobody subscribes to the topic of a request
@@ -30,6 +38,7 @@ EventBusError
 ├── InvalidAnswer            an answer is not of the class that was asked for (also a ValueError)
 ├── HistorianMissing         no historian on the bus answers                  (also a TimeoutError)
 ├── HistoryDamaged           what a historian has answered cannot be read     (also a ValueError)
+├── InvalidRecording         a line of a file is none of a recording          (also a ValueError)
 ├── HandlerTimeout           a handler took longer than its time limit        (also a TimeoutError)
 ├── ServiceFailed            a service has failed, and is not run again
 ├── ServiceTimeout           a service did not stop in time                   (also a TimeoutError)
@@ -407,6 +416,183 @@ class NotEncrypted(HandshakeFailed):
 
 
 @public
+class NatsRefused(HandshakeFailed):
+    """A NATS server does not let this client in.
+
+    Attributes:
+        reason: what it says, or what is wrong with the client's settings.
+    """
+
+    def __init__(self, endpoint: str, reason: str) -> None:
+        super().__init__(endpoint)
+        self.args = endpoint, reason
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"the NATS server at {self.endpoint} does not let this client in: {self.reason}: see `eventbus check`"
+
+
+@public
+class WrongCredentials(HandshakeFailed):
+    """A NATS server does not know this user, or not by this secret.
+
+    Attributes:
+        user: who the client says it is; empty: it does not say.
+        reason: what the server says.
+    """
+
+    def __init__(self, endpoint: str, user: str, reason: str) -> None:
+        super().__init__(endpoint)
+        self.args = endpoint, user, reason
+        self.user = user
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"wrong credentials: the NATS server at {self.endpoint} does not let {self.user or 'a client without a user'} "
+            f"in ({self.reason}): set the user in EVENTBUS_URL (nats://user@host) and EVENTBUS_SECURITY__PASSWORD_FILE, "
+            "or EVENTBUS_SECURITY__TOKEN, or EVENTBUS_SECURITY__CREDENTIALS"
+        )
+
+
+@public
+class TlsFailed(HandshakeFailed):
+    """Client and NATS server do not agree on TLS.
+
+    Attributes:
+        reason: what is wrong.
+    """
+
+    def __init__(self, endpoint: str, reason: str) -> None:
+        super().__init__(endpoint)
+        self.args = endpoint, reason
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"TLS failed with the NATS server at {self.endpoint}: {self.reason}: set EVENTBUS_SECURITY__CA_FILE to the "
+            "certificate of its authority, EVENTBUS_SECURITY__CERT_FILE and EVENTBUS_SECURITY__KEY_FILE if it asks for the "
+            "client's, and the name in its certificate as the host in EVENTBUS_URL"
+        )
+
+
+@public
+class ServerTooOld(HandshakeFailed):
+    """The NATS server is older than what this library needs: it would ignore which topics a consumer wants.
+
+    Attributes:
+        version: what it is.
+        required: what is needed at least.
+    """
+
+    def __init__(self, endpoint: str, version: str, required: str) -> None:
+        super().__init__(endpoint)
+        self.args = endpoint, version, required
+        self.version = version
+        self.required = required
+
+    def __str__(self) -> str:
+        return (
+            f"the NATS server at {self.endpoint} is version {self.version or 'unknown'}, and {self.required} is needed: "
+            "upgrade it, or set EVENTBUS_URL to another one"
+        )
+
+
+@public
+class JetStreamMissing(HandshakeFailed):
+    """The NATS server stores no streams.
+
+    Attributes:
+        reason: what it says.
+    """
+
+    def __init__(self, endpoint: str, reason: str) -> None:
+        super().__init__(endpoint)
+        self.args = endpoint, reason
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return (
+            f"the NATS server at {self.endpoint} has no JetStream ({self.reason}): start it with `nats-server -js -sd DIR`, "
+            "or set EVENTBUS_TRANSPORT=nats, which stores nothing"
+        )
+
+
+@public
+class StreamDiffers(HandshakeFailed):
+    """There is a stream of that name, and it has other subjects.
+
+    Attributes:
+        stream: its name.
+        subjects: those that it has.
+        wanted: those that it should have.
+    """
+
+    def __init__(self, endpoint: str, stream: str, subjects: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+        super().__init__(endpoint)
+        self.args = endpoint, stream, subjects, wanted
+        self.stream = stream
+        self.subjects = subjects
+        self.wanted = wanted
+
+    def __str__(self) -> str:
+        return (
+            f"the stream {self.stream!r} at {self.endpoint} has the subjects {', '.join(self.subjects) or 'of others'}, and "
+            f"this bus needs {', '.join(self.wanted)}: set EVENTBUS_SUBJECT_PREFIX to one that is free, or change the "
+            "stream (`nats stream edit`)"
+        )
+
+
+@public
+class GroupDiffers(HandshakeFailed):
+    """There is a group of that name with other topics, and its workers are running.
+
+    Attributes:
+        group: its name.
+        topics: those that it has.
+        wanted: those of this client.
+    """
+
+    def __init__(self, endpoint: str, group: str, topics: tuple[str, ...], wanted: tuple[str, ...]) -> None:
+        super().__init__(endpoint)
+        self.args = endpoint, group, topics, wanted
+        self.group = group
+        self.topics = topics
+        self.wanted = wanted
+
+    def __str__(self) -> str:
+        return (
+            f"the group {self.group!r} at {self.endpoint} has the topics {', '.join(self.topics) or 'of nobody'}, and this "
+            f"client subscribes to {', '.join(self.wanted)}: all workers of a group need the same topics. Stop the others "
+            "first, or set EVENTBUS_GROUP to another name"
+        )
+
+
+@public
+class PermissionDenied(HandshakeFailed):
+    """The NATS server does not permit this user a subject. The connection stays.
+
+    Attributes:
+        action: what was denied: ``subscribe`` or ``publish``.
+        subject: the subject.
+        user: who the client is; empty: it has not said.
+    """
+
+    def __init__(self, endpoint: str, action: str, subject: str, user: str) -> None:
+        super().__init__(endpoint)
+        self.args = endpoint, action, subject, user
+        self.action = action
+        self.subject = subject
+        self.user = user
+
+    def __str__(self) -> str:
+        return (
+            f"the NATS server at {self.endpoint} does not permit {self.user or 'a client without a user'} to {self.action} "
+            f"on {self.subject}: change the permissions in the server's configuration, or the user in EVENTBUS_URL"
+        )
+
+
+@public
 class SendBufferFull(EventBusError):
     """The send buffer is full, so the event was not sent.
 
@@ -585,6 +771,27 @@ class HistoryDamaged(EventBusError, ValueError):
 
     def __str__(self) -> str:
         return f"an answer of the historian at {self.endpoints} cannot be read: {self.detail}; give both the same version"
+
+
+@public
+class InvalidRecording(EventBusError, ValueError):
+    """A line of a file is none of a recording, as `eventbus record` writes it.
+
+    Attributes:
+        path: the file.
+        line: the number of the line.
+        detail: what is wrong.
+    """
+
+    def __init__(self, path: str, line: int, detail: str) -> None:
+        super().__init__()
+        self.args = path, line, detail
+        self.path = path
+        self.line = line
+        self.detail = detail
+
+    def __str__(self) -> str:
+        return f"line {self.line} of {self.path} is none of a recording: {self.detail}; `eventbus record` writes such files"
 
 
 @public

@@ -94,6 +94,8 @@ class ClientOptions(ZeroMQOptions):
         name: what people call the client, in its health, log, spans and metrics; empty: the name of the program.
         start: where subscriptions begin: a `Start`, a time in ISO format, or how long ago, such as ``10m``. What was emitted
             before is had from a historian (see `eventbus.history`); without one they begin with what is new.
+        repair_timeout: how many seconds handlers may wait while events that are missing by their numbers are had from a
+            historian; 0: these are lost.
     """
 
     enabled: bool = True
@@ -108,6 +110,7 @@ class ClientOptions(ZeroMQOptions):
     compression_threshold: int = 1024
     name: str = ""
     start: str = Start.NEW
+    repair_timeout: float = 2.0
 
     def __post_init__(self) -> None:
         ZeroMQOptions.__post_init__(self)  # super() does not work in a dataclass with slots before Python 3.14
@@ -156,6 +159,7 @@ class ClientArguments(ZeroMQArguments, total=False):
     compression_threshold: int
     name: str
     start: str
+    repair_timeout: float
 
 
 @public

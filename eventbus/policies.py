@@ -1,4 +1,4 @@
-"""Choices that settings offer: full buffers, compression, telemetry, log format. Imports nothing of this package."""
+"""Choices that settings offer: transport, full buffers, compression, telemetry, log format."""
 
 from enum import StrEnum
 
@@ -118,3 +118,14 @@ class LogFormat(StrEnum):
     """Lines for people."""
     JSON = "json"
     """One JSON object per line."""
+
+
+class TransportKind(StrEnum):
+    """The transport that carries events."""
+
+    ZEROMQ = "zeromq"
+    """ZeroMQ, over a proxy."""
+    NATS = "nats"
+    """A NATS server passes events on live."""
+    JETSTREAM = "jetstream"
+    """A NATS server stores events."""

@@ -16,12 +16,15 @@ from pydantic_settings import (
 )
 
 from eventbus._base.addresses import check_ports
+from eventbus._base.secret import Secret
 from eventbus.errors import InvalidSettings
 from eventbus.keys import masked
+from eventbus.nats_options import NATS_URL, NatsOptions, Store
 from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
-from eventbus.policies import Compression, LogFormat, Metrics, Packing, ReceivePolicy, SendPolicy, Traces
+from eventbus.policies import Compression, LogFormat, Metrics, Packing, ReceivePolicy, SendPolicy, Traces, TransportKind
 from eventbus.settings.security import SecuritySettings
-from eventbus.settings.values import Beginning, Host, OptionalPath, Seconds, Topics, masked_arguments
+from eventbus.settings.transport import Group, NatsUrl, StoreText, SubjectPrefix, misplaced, read_password
+from eventbus.settings.values import Beginning, Host, OptionalPath, Seconds, Topics, UiToken, masked_arguments
 from eventbus.settings.variables import NESTED, PREFIX, SECRETS_DIR, SecretFiles, explain, unknown_variables
 
 _CLIENT, _PROXY = ClientOptions(), ProxyOptions()  # their defaults are those of the settings
@@ -126,8 +129,15 @@ class EventBusSettings(BaseSettings):
         default=_CLIENT.name,
         description="what people call the service, in its health, log, spans and metrics; default: the program's name",
     )
+    listed: bool = Field(default=True, description="false: `eventbus ps` does not list the service")
     metrics: Metrics = Field(
         default=Metrics.NONE, description="none, prometheus or otel: where events are counted and timed"
+    )
+    metrics_timed: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="otel: the share of the calls that succeed whose durations are recorded, such as 0.01",
     )
     traces: Traces = Field(
         default=Traces.NONE,
@@ -159,7 +169,11 @@ class EventBusSettings(BaseSettings):
     )
     start: Beginning = Field(
         default=_CLIENT.start,
-        description="where subscriptions begin: new, last, all, a time, or how long ago, such as 10m; needs a historian",
+        description="where subscriptions begin: new, last, all, a time, or how long ago (10m), by historian or JetStream",
+    )
+    repair_timeout: Seconds = Field(
+        default=_CLIENT.repair_timeout,
+        description="seconds that handlers may wait while missing events are had from a historian; 0: these are lost",
     )
     history: NonNegativeInt = Field(
         default=_PROXY.history, description="messages of each topic that the proxy keeps for those who come late; 0: none"
@@ -171,7 +185,27 @@ class EventBusSettings(BaseSettings):
         default=_PROXY.history_age, ge=0, allow_inf_nan=False, description="seconds that each is kept; 0: no limit"
     )
     history_file: OptionalPath = Field(default=None, description="the file that has them after a restart; empty: none")
+    ui_token: UiToken = Field(
+        default=None, description="what a visitor of `eventbus ui` must know; from other machines nobody sees it without"
+    )
     security: SecuritySettings = Field(default=SecuritySettings(), description="keys, and who may connect")
+    transport: TransportKind = Field(
+        default=TransportKind.ZEROMQ,
+        description="zeromq: over a proxy; nats: over a NATS server, live; jetstream: over a NATS server that stores events",
+    )
+    url: NatsUrl = Field(
+        default=None, description="NATS servers, as nats://host:4222,tls://user@other:4222; without it, one on this machine"
+    )
+    group: Group = Field(
+        default=None,
+        description="NATS: services with the same group share the work; with jetstream, events are kept while all are away",
+    )
+    store: StoreText = Field(
+        default=str(Store()), description="jetstream: how a missing stream is made: storage, bytes, age, replicas"
+    )
+    subject_prefix: SubjectPrefix = Field(
+        default="eb", description="NATS: how all subjects begin; buses that share a server need different ones"
+    )
 
     # Any: these are pydantic's own arguments beside the fields.
     def __init__(self, **values: Any) -> None:
@@ -213,6 +247,38 @@ class EventBusSettings(BaseSettings):
             InvalidSettings: one of the client's two keys is missing, or is not a key.
         """
         return _options(ClientOptions, self, keys=self.security.client_keys() if encrypted else None)
+
+    def nats_options(self) -> NatsOptions:
+        """The options of a client over NATS with these settings.
+
+        Raises:
+            InvalidSettings: a file cannot be read.
+        """
+        security = self.security
+        return NatsOptions(
+            url=self.url or NATS_URL,
+            password=read_password(security.password, security.password_file),
+            token=None if security.token is None else Secret(security.token.get_secret_value()),
+            credentials=security.credentials,
+            ca_file=security.ca_file,
+            cert_file=security.cert_file,
+            key_file=security.key_file,
+            group=self.group,
+            start=self.start,
+            store=self.store,
+            prefix=self.subject_prefix,
+            max_event_bytes=None if self.max_event_bytes == _CLIENT.max_event_bytes else self.max_event_bytes,
+        )
+
+    def check_transport(self) -> None:
+        """Return if no setting was given that has no effect with the transport.
+
+        Raises:
+            InvalidSettings: there are some; the text names each with the transport, and the remedy.
+        """
+        complaints = list(misplaced(self.transport, _given(self), _given(self.security)))
+        if complaints:
+            raise InvalidSettings("; ".join(complaints))
 
     def proxy_options(self) -> ProxyOptions:
         """The options of a proxy with these settings.
@@ -260,6 +326,12 @@ class EventBusSettings(BaseSettings):
                 yield from (((name, inner), of_inner) for inner, of_inner in field.annotation.model_fields.items())
             else:
                 yield (name,), field
+
+
+def _given(settings: BaseModel) -> set[str]:
+    """The names of fields that have another value than their default."""
+    fields = type(settings).model_fields
+    return {name for name in settings.model_fields_set if getattr(settings, name) != fields[name].default}
 
 
 # Any: a test holds that each option has the type of its setting.

@@ -33,8 +33,19 @@ class SecuritySettings(BaseModel):
     secret_key: SecretStr | None = Field(
         default=None, description="the client's or the proxy's own secret key, as `eventbus keygen` writes it"
     )
-    secret_key_file: Path | None = Field(default=None, description="a file that holds it instead")
+    secret_key_file: Path | None = Field(
+        default=None, description="a file that holds the secret key, instead of the key itself"
+    )
     allow_list: Path | None = Field(default=None, description="the proxy's: the TOML file that says who may connect")
+    password: SecretStr | None = Field(default=None, description="NATS: the password of the user that the URL names")
+    password_file: Path | None = Field(default=None, description="NATS: a file that holds it instead")
+    token: SecretStr | None = Field(default=None, description="NATS: a token, instead of a user with a password")
+    credentials: Path | None = Field(
+        default=None, description="NATS: a credentials file, or one with the seed of an NKEY; needs eventbus[nats]"
+    )
+    ca_file: Path | None = Field(default=None, description="NATS: certificates to trust instead of the system's, for TLS")
+    cert_file: Path | None = Field(default=None, description="NATS: the client's own certificate, if the server wants one")
+    key_file: Path | None = Field(default=None, description="NATS: the private key of that")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -75,6 +86,10 @@ class SecuritySettings(BaseModel):
     def _check_one_secret(self) -> Self:
         if self.secret_key is not None and self.secret_key_file is not None:
             raise InvalidSettings(f"{SECURITY}SECRET_KEY and {SECURITY}SECRET_KEY_FILE are both set: unset one of them")
+        if self.password is not None and self.password_file is not None:
+            raise InvalidSettings(f"{SECURITY}PASSWORD and {SECURITY}PASSWORD_FILE are both set: unset one of them")
+        if (self.cert_file is None) != (self.key_file is None):
+            raise InvalidSettings(f"{SECURITY}CERT_FILE and {SECURITY}KEY_FILE go together: set both, or none")
         return self
 
     def __repr_args__(self) -> Iterator[tuple[str | None, object]]:

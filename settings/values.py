@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr
 from pydantic_settings import NoDecode
 
 from eventbus._base.addresses import bare_host
@@ -14,6 +14,8 @@ from eventbus._base.moments import moment_of
 from eventbus.errors import InvalidSettings
 from eventbus.keys import bare, masked
 from eventbus.policies import Start
+
+_MIN_TOKEN_CHARACTERS = 16
 
 
 def parse_host(value: object) -> object:
@@ -75,6 +77,25 @@ def parse_start(value: object) -> object:
     return value
 
 
+def parse_token(value: object) -> object:
+    """Return a token without what surrounds it: white space and quotes. An empty one is none.
+
+    Raises:
+        InvalidSettings: it is so short that others may guess it.
+    """
+    if not isinstance(value, str):
+        return value
+    token = bare(value)
+    if not token:
+        return None
+    if len(token) < _MIN_TOKEN_CHARACTERS:
+        raise InvalidSettings(
+            f"it needs at least {_MIN_TOKEN_CHARACTERS} characters, because others may guess a shorter one: "
+            'python3 -c "import secrets; print(secrets.token_urlsafe())" makes one'
+        )
+    return token
+
+
 def masked_arguments(arguments: Iterable[tuple[str | None, object]]) -> Iterator[tuple[str | None, object]]:
     """Yield what a `repr` shows, without keys that were given where another value belongs."""
     for name, value in arguments:
@@ -84,6 +105,7 @@ def masked_arguments(arguments: Iterable[tuple[str | None, object]]) -> Iterator
 
 OptionalPath = Annotated[Path | None, BeforeValidator(_path_or_none)]
 type Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
+UiToken = Annotated[SecretStr | None, BeforeValidator(parse_token)]
 Host = Annotated[str, BeforeValidator(parse_host)]
 Beginning = Annotated[str, BeforeValidator(parse_start)]
 # No `type`: pydantic-settings looks for NoDecode in the annotation itself.

@@ -23,7 +23,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--soak", type=float, metavar="SECONDS", help="how long each test that takes `soak_seconds` goes on")
 
 
-SLOW = ("process", "namespace", "terminal", "docs", "patience")
+SLOW = ("process", "namespace", "terminal", "browser", "docs", "patience")
 """The needs that make a test slow, by the mark that says so; see pyproject.toml."""
 
 _processes: list[str] = []  # what has started one, since the test began

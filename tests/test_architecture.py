@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 WORDS = {"errors", "events", "exports", "policies"}
-BELOW_TRANSPORTS = WORDS | {"_base", "keys", "observe", "options", "wire"}
+BELOW_TRANSPORTS = WORDS | {"_base", "keys", "nats_options", "observe", "options", "wire"}
 BELOW_CLIENT = BELOW_TRANSPORTS | {"ask", "emit", "handle", "history", "receive", "transports"}
 
 KNOWS: dict[str, set[str]] = {
@@ -21,6 +21,7 @@ KNOWS: dict[str, set[str]] = {
     "_base": {"errors"},
     "keys": {"errors", "exports", "_base"},
     "options": {"_base", "exports", "keys", "policies"},
+    "nats_options": {"_base", "errors", "policies"},
     "wire": WORDS | {"_base"},
     "observe": WORDS | {"_base", "wire"},
     "handle": WORDS | {"_base", "wire", "observe"},
@@ -33,9 +34,10 @@ KNOWS: dict[str, set[str]] = {
     "client": BELOW_CLIENT | {"assembly"},
     "telemetry": WORDS | {"_base", "handle", "observe", "wire"},
     "proxy": WORDS | {"_base", "history", "keys", "options", "telemetry", "wire"},
-    "settings": {"_base", "errors", "keys", "options", "policies"},
+    "settings": {"_base", "errors", "keys", "nats_options", "options", "policies"},
     "testing": BELOW_CLIENT | {"client", "container", "eventbus", "proxy", "settings"},
-    "cli": BELOW_CLIENT | {"client", "container", "proxy", "settings", "telemetry"},
+    "ui": WORDS | {"_base", "ask", "observe", "receive", "transports", "wire"},
+    "cli": BELOW_CLIENT | {"client", "container", "proxy", "settings", "telemetry", "ui"},
     "container": BELOW_CLIENT | {"client", "proxy", "settings", "telemetry", "eventbus"},
     "__main__": {"cli"},
 }

@@ -70,7 +70,7 @@ def test_there_are_four_dependencies(project: dict[str, Any]) -> None:
 def test_uv_run_installs_no_linters_and_no_documentation_tools(project: dict[str, Any]) -> None:
     """The dependency groups installed by default are those that the tests need."""
     assert project["tool"]["uv"]["default-groups"] == ["test"]
-    assert project["dependency-groups"].keys() == {"test", "lint", "docs"}
+    assert project["dependency-groups"].keys() == {"test", "lint", "bench", "docs"}
 
 
 @pytest.mark.process
@@ -93,4 +93,4 @@ def test_every_public_name_is_there() -> None:
 
 def test_the_command_is_installed(project: dict[str, Any]) -> None:
     """`eventbus` on the command line is the same as `python -m eventbus`."""
-    assert project["project"]["scripts"] == {"eventbus": "eventbus.cli.main:program"}
+    assert project["project"]["scripts"] == {"eventbus": "eventbus.cli.program:program"}

@@ -20,6 +20,7 @@ from eventbus.wire.requests import CORRELATION_ID, MORE, Request
 
 _NULL = b" null"  # the payload of an answer that is an error
 _CHECK_S = 1.0  # at most, to make sure that the asker has gone
+_MAX_GONE = 1_000  # that are remembered
 
 
 class Answerer:
@@ -36,6 +37,7 @@ class Answerer:
         self._transport = transport
         self._subscribers = transport if isinstance(transport, KnowsSubscribers) else None
         self._shrink = shrink
+        self._gone: set[bytes] = set()  # reply topics of askers that have gone
 
     def answer(
         self, request: Request, payload: bytes, headers: Mapping[str, str] | None = None, *, more: bool = False
@@ -52,9 +54,7 @@ class Answerer:
             EventTooLarge: the payload is larger than allowed; nothing was sent.
             NotConnected, SendBufferFull: as `Transport.send`.
         """
-        # The proxy has passed the asker's subscription on before it got the request. But that came over another connection:
-        # our socket may not have been told yet, and would drop the answer.
-        if self._subscribers is not None and self._subscribers.has_subscriber(request.reply_to, _CHECK_S) is False:
+        if self._has_gone(request.reply_to):
             self._transport.drops.add(DropReason.UNWANTED_ANSWER)
             return
         all_headers = {CORRELATION_ID: request.correlation_id, **(headers or {})}
@@ -62,6 +62,25 @@ class Answerer:
             all_headers[MORE] = "true"
         payload = self._shrink(request.reply_to, payload)
         self._transport.send(with_headers(request.reply_to, encode_headers(all_headers)), payload)
+
+    def knows(self, reply_to: bytes) -> bool:
+        """Whether it is known at once whether the asker listens. Does not block; `answer` may, if it is not."""
+        subscribers = self._subscribers
+        return subscribers is None or reply_to in self._gone or subscribers.has_subscriber(reply_to) is not False
+
+    def _has_gone(self, reply_to: bytes) -> bool:
+        """Whether the asker surely does not listen any more."""
+        if self._subscribers is None or self._subscribers.has_subscriber(reply_to) is not False:
+            return False
+        if reply_to not in self._gone:
+            # The proxy has passed the asker's subscription on before it got the request. But that came over another
+            # connection: our socket may not have been told yet, and would drop the answer.
+            if self._subscribers.has_subscriber(reply_to, _CHECK_S) is not False:
+                return False
+            if len(self._gone) >= _MAX_GONE:
+                self._gone.clear()
+            self._gone.add(reply_to)  # it may have asked for thousands of answers, and making sure takes a round trip
+        return True
 
     def fail(self, request: Request, error: BaseException) -> None:
         """Answer that the handler has failed. Raises as `answer`."""
@@ -169,7 +188,12 @@ class AnsweringHandler(WrappedHandler):
             raise
         finally:
             _outcome.reset(token)
-        self._finish(request, outcome)
+        if self._answerer.knows(request.reply_to):
+            self._finish(request, outcome)
+        else:  # to make sure of the asker may take a while, and must not block the loop
+            import asyncio  # already loaded, because a loop is running
+
+            await asyncio.to_thread(self._finish, request, outcome)
 
     def _finish(self, request: Request, outcome: _Outcome) -> None:
         """Send the outcome, now that all middleware has returned."""

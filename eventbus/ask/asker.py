@@ -154,10 +154,10 @@ class Asker:
         """Enter what middleware has around requests, the outermost first."""
         if not self._middleware:
             return _NOTHING
-        stack = ExitStack()
-        for one in self._middleware:
-            stack.enter_context(one.request(topic.value))
-        return stack
+        with ExitStack() as stack:
+            for one in self._middleware:
+                stack.enter_context(one.request(topic.value))
+            return stack.pop_all()
 
 
 class _Asked[Reply]:

@@ -8,7 +8,7 @@ from eventbus._base.native_threads import require_native_threads
 from eventbus.ask.inbox import Inbox
 from eventbus.ask.replies import raise_failure
 from eventbus.ask.waiting import Answer, Waiting, WaitingForParts
-from eventbus.errors import NoAnswer, NobodyAnswers, ProxyUnreachable
+from eventbus.errors import NoAnswer, NobodyAnswers, NotConnected, ProxyUnreachable
 from eventbus.transports.contract import KnowsSubscribers, Transport
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.headers import encode_headers
@@ -83,6 +83,8 @@ class RequestLink:
             try:
                 inbox.open(deadline.left())
                 self._transport.ensure_open()  # else it was closed meanwhile, perhaps before there was an inbox
+                if self._inbox is not inbox:  # closed meanwhile, and the transport opened again
+                    raise NotConnected(self._transport.endpoints)
             except BaseException:
                 inbox.close()
                 raise

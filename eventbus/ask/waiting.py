@@ -43,12 +43,11 @@ class Waiting:
         failure: makes the error to raise, if no more answers can come; else None.
     """
 
-    __slots__ = ("_enough", "_left", "_locked", "answers", "failure", "future", "loop")
+    __slots__ = ("_left", "_locked", "answers", "failure", "future", "loop")
 
     def __init__(self, enough: int | None = 1, loop: asyncio.AbstractEventLoop | None = None) -> None:
         self.answers: deque[Answer] = deque()
         self.failure: Callable[[], EventBusError] | None = None
-        self._enough = enough
         self._left = enough
         self.loop = loop
         self.future: asyncio.Future[None] | None = None if loop is None else loop.create_future()

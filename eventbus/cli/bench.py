@@ -36,6 +36,7 @@ _MAX_EVENTS_UNDER_WAY = 20_000  # so that no queue overflows and no event is los
 _BACKLOG_POLL_INTERVAL_S = 0.0002
 _MIN_LATENCY_EVENTS = 100
 _LATENCY_SECONDS = 2.0  # unless another time is asked for
+_OTHERS_IN_PROCESS = 10
 _TRIAL_EVENTS = 20_000  # which show how many fit into the time
 
 type Ports = tuple[int, int]
@@ -82,12 +83,14 @@ class Contender:
         publish: connects, and returns the function that sends.
         subscribe: connects, calls `ready` and then the callback for each event, and never returns.
         proxy: further arguments of the `EventBusProxy` between them, such as keys.
+        others: how many further subscribers there are, whose events nobody counts.
     """
 
     name: str
     publish: Callable[[int, int], Send]
     subscribe: Callable[[int, int, Callback, Callable[[], None]], None]
     proxy: Mapping[str, Any] = field(default_factory=dict)
+    others: int = 0
 
 
 def client(pub_port: int, sub_port: int, **options: Unpack[ZeroMQArguments]) -> Client:
@@ -197,6 +200,12 @@ def _measure(
         stack.enter_context(_process(_subscribe, contender, ports, events, keep_latencies, arrived, ready, there))
         if not ready.wait(_TIMEOUT_S):
             raise TimeoutError(f"{contender.name}: the subscriber did not get ready")
+        for first in range(0, contender.others, _OTHERS_IN_PROCESS):
+            count = min(_OTHERS_IN_PROCESS, contender.others - first)
+            are_ready = [_PROCESSES.Event() for _ in range(count)]
+            stack.enter_context(_process(_subscribe_others, contender, ports, are_ready))
+            if not all(one.wait(_TIMEOUT_S) for one in are_ready):
+                raise TimeoutError(f"{contender.name}: further subscribers did not get ready")
         stack.enter_context(_process(target, contender, ports, events, arrived, *arguments))
         if progress is not None:
             counter, deadline = arrived.get_obj(), Deadline(_TIMEOUT_S)
@@ -267,6 +276,15 @@ def _subscribe(
             results.send(times)
 
     contender.subscribe(*ports, measure_latency if keep_latencies else measure_throughput, ready.set)
+
+
+def _subscribe_others(contender: Contender, ports: Ports, are_ready: "list[multiprocessing.synchronize.Event]") -> None:
+    def ignore(event: BenchEvent) -> None:
+        pass
+
+    for ready in are_ready:
+        threading.Thread(target=contender.subscribe, args=(*ports, ignore, ready.set), daemon=True).start()
+    threading.Event().wait()
 
 
 def _publish_fast(contender: Contender, ports: Ports, events: int, arrived: "Synchronized[int]") -> None:

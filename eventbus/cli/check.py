@@ -3,14 +3,20 @@
 import statistics
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
 
 from eventbus.cli.check_steps import Step, StepStatus, json_object, run_steps, text_line
-from eventbus.cli.connection import transport_for
+from eventbus.cli.connection import proxy_transport_for
 from eventbus.cli.terminal import Paint, wants_colours
 from eventbus.errors import EventBusError, HandshakeFailed, ProxyUnreachable
+from eventbus.policies import TransportKind
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq.reachability import PUBLISHERS, SUBSCRIBERS, CheckFailed, Reachability
 from eventbus.transports.zeromq.transport import ZeroMQTransport
+
+if TYPE_CHECKING:
+    from eventbus.cli.check_nats import NatsCheckup
 
 _ROUND_TRIPS = 11
 
@@ -27,8 +33,9 @@ def check(settings: EventBusSettings, *, as_json: bool = False) -> bool:
     """
     paint = Paint(wants_colours(sys.stdout))
     done: list[Step] = []
-    with transport_for(settings) as transport:
-        checkup = Checkup(settings, transport)
+    settings.check_transport()
+    with ExitStack() as stack:
+        checkup = _checkup(settings, stack)
         for step in checkup.steps():
             done.append(step)
             if not as_json:
@@ -36,8 +43,16 @@ def check(settings: EventBusSettings, *, as_json: bool = False) -> bool:
     if as_json:
         print(json_object(done, checkup.round_trip))
     elif checkup.round_trip is not None:
-        print(f"ok: {transport.endpoints}, round trip {checkup.round_trip * 1000:.1f} ms")
+        print(f"ok: {checkup.endpoints}, round trip {checkup.round_trip * 1000:.1f} ms")
     return all(step.status is StepStatus.OK for step in done)
+
+
+def _checkup(settings: EventBusSettings, stack: ExitStack) -> "Checkup | NatsCheckup":
+    if settings.transport is TransportKind.ZEROMQ:
+        return Checkup(settings, stack.enter_context(proxy_transport_for(settings)))
+    from eventbus.cli import check_nats
+
+    return stack.enter_context(check_nats.NatsCheckup(settings))
 
 
 class Checkup:
@@ -64,6 +79,11 @@ class Checkup:
             timeout=settings.connect_timeout,
             variables={PUBLISHERS: settings.variable("pub_port"), SUBSCRIBERS: settings.variable("sub_port")},
         )
+
+    @property
+    def endpoints(self) -> str:
+        """Both endpoints of the proxy."""
+        return self._transport.endpoints
 
     def steps(self) -> Iterator[Step]:
         """Run the steps in order, until one fails."""

@@ -44,6 +44,7 @@ def _checked(parse: Callable[[object], object], text: str) -> Sequence[str]:
 
 def _proxy(given: Given) -> None:
     """Replace this process by the one that runs the proxy, or check the allow-list."""
+    from eventbus.policies import TransportKind
     from eventbus.proxy import allow_list, process
 
     settings = settings_of(given)
@@ -52,6 +53,11 @@ def _proxy(given: Given) -> None:
             raise InvalidSettings("there is no allow-list to check: set EVENTBUS_SECURITY__ALLOW_LIST")
         print(allow_list.check(settings.security.allow_list))
         return
+    if settings.transport is not TransportKind.ZEROMQ:
+        raise InvalidSettings(
+            f"EVENTBUS_TRANSPORT={settings.transport} needs no proxy: services connect to the NATS server that EVENTBUS_URL "
+            "names. Start that (`nats-server`), or leave EVENTBUS_TRANSPORT out"
+        )
     command = process.command(
         settings.host if "host" in settings.model_fields_set else "127.0.0.1",
         settings.pub_port,
@@ -83,6 +89,21 @@ def _request(given: Given) -> None:
     request(settings, given.text("TOPIC"), given.text("EVENT"), timeout=timeout, everybody=given.is_set("--all"))
 
 
+def _ps(given: Given) -> None:
+    from eventbus.cli.ps import ps
+
+    settings, as_json = settings_of(given), given.text("--format") == "json"
+    ps(settings, wait=given.number("--wait") or 0.5, interval=given.number("--interval") or 1.0, as_json=as_json)
+
+
+def _bridge(given: Given) -> None:
+    from eventbus.cli.bridge import bridge
+    from eventbus.policies import TransportKind
+
+    one, other = TransportKind(given.text("--from")), TransportKind(given.text("--to"))
+    bridge(settings_of(given), one, other, _topics(given))
+
+
 def _tail(given: Given) -> None:
     from eventbus.cli.tail import tail
     from eventbus.cli.tail_filter import EventFilter
@@ -99,6 +120,28 @@ def _tail(given: Given) -> None:
     )
 
 
+def _history(given: Given) -> None:
+    from eventbus.cli.history import history
+
+    form = given.text("--format")
+    as_text = form == "text" or (form == "auto" and sys.stdout.isatty())
+    since, count = given.text("--since") or None, given.whole("--count")
+    history(settings_of(given), _topics(given), since=since, count=count, as_text=as_text)
+
+
+def _record(given: Given) -> None:
+    from eventbus.cli.history import record
+
+    since, count = given.text("--since") or None, given.whole("--count")
+    record(settings_of(given), _topics(given), Path(given.text("--to")), since=since, count=count)
+
+
+def _replay(given: Given) -> None:
+    from eventbus.cli.history import replay
+
+    replay(settings_of(given), Path(given.text("FILE")), given.text("--rate"))
+
+
 def _top(given: Given) -> None:
     from eventbus.cli.top import top
 
@@ -106,6 +149,13 @@ def _top(given: Given) -> None:
     interval = given.number("--interval") or 1.0
     as_json = given.text("--format") == "json"
     top(settings, _topics(given), interval=interval, once=given.is_set("--once"), as_json=as_json)
+
+
+def _ui(given: Given) -> None:
+    from eventbus.cli.ui import ui
+
+    port, probes = given.whole("--port"), given.texts("--probe")
+    ui(settings_of(given), _topics(given), port=port or 0, listen=given.text("--listen"), probes=probes)
 
 
 def _topics(given: Given) -> list[str]:
@@ -187,10 +237,16 @@ def _schema(given: Given) -> bool:
 COMMANDS: Mapping[str, Run] = {
     "proxy": _proxy,
     "historian": _historian,
+    "bridge": _bridge,
     "emit": _emit,
     "request": _request,
     "tail": _tail,
+    "history": _history,
+    "record": _record,
+    "replay": _replay,
     "top": _top,
+    "ps": _ps,
+    "ui": _ui,
     "check": _check,
     "settings": _settings,
     "keygen": _keygen,

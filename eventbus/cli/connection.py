@@ -7,7 +7,9 @@ from time import monotonic
 
 from eventbus.errors import InvalidSettings
 from eventbus.observe.state import ClientState, StateChange
+from eventbus.policies import TransportKind
 from eventbus.settings import EventBusSettings
+from eventbus.transports.contract import Transport
 from eventbus.transports.zeromq.transport import ZeroMQTransport
 from eventbus.wire.frames import topic_frame
 
@@ -26,12 +28,30 @@ def wanted_topics(settings: EventBusSettings, names: Iterable[str]) -> set[bytes
 
 
 @contextmanager
-def transport_for(settings: EventBusSettings) -> Iterator[ZeroMQTransport]:
+def transport_for(settings: EventBusSettings) -> Iterator[Transport]:
     """A transport with these settings, not open yet; it is closed at the end of the block.
 
     Raises:
-        InvalidSettings: the keys do not go together, or cannot be read.
+        InvalidSettings: the keys do not go together, or cannot be read; or a setting has no effect with this transport.
     """
+    settings.check_transport()
+    if settings.transport is TransportKind.ZEROMQ:
+        with proxy_transport_for(settings) as transport:
+            yield transport
+        return
+    from eventbus.container.bus import transport_of
+
+    chosen = transport_of(settings, replace(settings.client_options(encrypted=False), connect_required=True))
+    assert chosen is not None
+    try:
+        yield chosen
+    finally:
+        chosen.close(settings.linger)
+
+
+@contextmanager
+def proxy_transport_for(settings: EventBusSettings) -> Iterator[ZeroMQTransport]:
+    """The same over a proxy."""
     # A command needs the proxy now: without one it fails and says so.
     options = replace(settings.client_options(), connect_required=True)
     transport = ZeroMQTransport(settings.host, settings.pub_port, settings.sub_port, options)
@@ -42,9 +62,14 @@ def transport_for(settings: EventBusSettings) -> Iterator[ZeroMQTransport]:
 
 
 class Outage:
-    """Remembers while the proxy is away; pass it to `status.listen`."""
+    """Remembers while the proxy is away; pass it to `status.listen`.
 
-    def __init__(self) -> None:
+    Args:
+        peer: what is away, if it is no proxy.
+    """
+
+    def __init__(self, peer: str | None = None) -> None:
+        self._peer = peer or "proxy"
         self._lost: tuple[float, str] | None = None  # when, and why
 
     def __call__(self, change: StateChange) -> None:
@@ -57,4 +82,4 @@ class Outage:
     def __str__(self) -> str:
         """The time that the proxy has been away, and the reason; empty if it is not away."""
         lost = self._lost
-        return "" if lost is None else f"the proxy has been away for {monotonic() - lost[0]:.0f} s: {lost[1]}"
+        return "" if lost is None else f"the {self._peer} has been away for {monotonic() - lost[0]:.0f} s: {lost[1]}"

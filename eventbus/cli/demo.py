@@ -4,13 +4,16 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from threading import Thread
+from selectors import EVENT_READ, DefaultSelector
 from typing import IO
 
-from eventbus.cli.terminal import Paint, Style, wants_colours
+from eventbus._base.deadline import Deadline
+from eventbus.cli.terminal import Paint, Style, understands_codes, wants_colours
 
 _TIMEOUT_S = 30.0  # until a service that does not end counts as failed
+_SILENCE_S = 0.2  # after which a dot shows that something happens
 _SERVICES = {"sensor": Style.CYAN, "watcher": Style.GREEN}
 _STYLES = {"ALARM": Style.RED, "alarm": Style.YELLOW}  # of lines that have this word first
 _GO_ON = """\
@@ -19,6 +22,9 @@ Go on, each in a terminal of its own:
   eventbus tail                               prints every event that passes
   eventbus emit plant '{"type": "started"}'   emits one
 The page "Quickstart" of the documentation shows how two services like these are written."""
+
+
+type Services = Sequence["subprocess.Popen[str]"]
 
 
 def demo(seconds: float) -> bool:
@@ -39,43 +45,73 @@ def demo(seconds: float) -> bool:
         # Only these, so that the demonstration does not depend on the settings of this machine's real bus.
         environment = {name: value for name, value in os.environ.items() if not name.startswith("EVENTBUS_")} | where
         sensor, watcher = (_start(stack, name, seconds, environment) for name in _SERVICES)
-        if not (_is_ready(watcher, paint) and _is_ready(sensor, paint)):
+        if not _are_ready((sensor, watcher), paint):
             return False
-        shown = [Thread(target=_show, args=(_output(service), paint), daemon=True) for service in (sensor, watcher)]
-        for thread in shown:
-            thread.start()
         print(f"{'demo':9}both services are connected, the sensor begins", flush=True)
         assert sensor.stdin is not None  # a pipe was asked for
         sensor.stdin.close()  # it may begin
-        statuses = [service.wait(seconds + _TIMEOUT_S) for service in (sensor, watcher)]
-        for thread in shown:
-            thread.join(_TIMEOUT_S)
-    if any(statuses):
-        return False
+        for line in _lines((sensor, watcher), Deadline(seconds + _TIMEOUT_S)):
+            if line:
+                print(_painted(line, paint), flush=True)
+        if any(service.wait(_TIMEOUT_S) for service in (sensor, watcher)):
+            return False
     print(f"\n{_GO_ON}", flush=True)
     return True
 
 
 def _start(stack: ExitStack, name: str, seconds: float, environment: dict[str, str]) -> "subprocess.Popen[str]":
     command = [sys.executable, "-m", "eventbus.container.demo", name, str(seconds)]
-    service = stack.enter_context(
-        subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    )
+    # The service inherits the mask, and takes Ctrl-C as soon as it can: an interpreter that starts would write a traceback.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        service = stack.enter_context(
+            subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        )
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     stack.callback(service.kill)  # before its own clean-up waits for it; does nothing to one that has ended
     return service
 
 
-def _is_ready(service: "subprocess.Popen[str]", paint: Paint) -> bool:
-    """Wait until the service has said that it is ready; show what it says instead."""
-    line = _output(service).readline()
-    if line != "ready\n":
-        print(_painted(line.rstrip("\n"), paint), flush=True)
-    return line == "ready\n"
+def _are_ready(services: Services, paint: Paint) -> bool:
+    """Wait until all services have said that they are ready, with dots meanwhile on a terminal; show what else they say."""
+    with_dots = understands_codes(sys.stdout)
+    if with_dots:
+        print(f"{'demo':9}the services start ", end="", flush=True)
+    count = 0
+    for line in _lines(services, Deadline(_TIMEOUT_S)):
+        if not line:
+            if with_dots:
+                print(".", end="", flush=True)
+            if any(service.poll() is not None for service in services):
+                break
+        elif line == "ready":
+            count += 1
+            if count == len(services):
+                break
+        else:
+            print(_painted(line, paint), flush=True)
+    if with_dots:
+        print()
+    return count == len(services)
 
 
-def _show(output: IO[str], paint: Paint) -> None:
-    for line in output:
-        print(_painted(line.rstrip("\n"), paint), flush=True)
+def _lines(services: Services, deadline: Deadline) -> Iterator[str]:
+    """Yield what the services print, line by line as it comes, until all have closed their output; empty lines meanwhile."""
+    begun = {_output(service).fileno(): b"" for service in services}
+    with DefaultSelector() as selector:
+        for descriptor in begun:
+            selector.register(descriptor, EVENT_READ)
+        while selector.get_map() and not deadline.passed():
+            ready = selector.select(_SILENCE_S)
+            if not ready:
+                yield ""
+            for key, _ in ready:
+                part = os.read(key.fd, 65_536)
+                if not part:
+                    selector.unregister(key.fd)
+                *lines, begun[key.fd] = (begun[key.fd] + part).split(b"\n")
+                yield from (line.decode() for line in lines)
 
 
 def _painted(line: str, paint: Paint) -> str:

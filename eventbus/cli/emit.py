@@ -12,8 +12,9 @@ from eventbus.cli.connection import transport_for
 from eventbus.cli.terminal import Paint, Style, wants_colours
 from eventbus.errors import EventTooLarge, InvalidSettings, TooManyValues
 from eventbus.observe.stats import DropReason
+from eventbus.policies import TransportKind
 from eventbus.settings import EventBusSettings
-from eventbus.transports.zeromq.transport import ZeroMQTransport
+from eventbus.transports.contract import KnowsSubscribers, Transport
 from eventbus.wire.complexity import has_more_values
 from eventbus.wire.compression import Compressor
 from eventbus.wire.frames import topic_frame
@@ -45,9 +46,19 @@ def emit(settings: EventBusSettings, topic: str, text: str) -> bool:
     with transport_for(settings) as transport:
         transport.open(settings.connect_timeout)
         is_told = sys.stderr.isatty()
-        is_heard = not is_told or transport.has_subscriber(frame, _ANSWER_TIMEOUT_S) is not False
+        asked = transport if is_told and isinstance(transport, KnowsSubscribers) else None
+        is_heard = asked is None or asked.has_subscriber(frame, _ANSWER_TIMEOUT_S) is not False
         transport.send(frame, compressor.shrink(payload))
-        if is_told and settings.security.client_keys() is not None and _is_denied(transport):
+        over_nats = settings.transport is not TransportKind.ZEROMQ
+        # A NATS server answers in order, so that one round trip tells.
+        if over_nats and _is_denied(transport, 0.0):
+            return False
+        if (
+            not over_nats
+            and is_told
+            and settings.security.client_keys() is not None
+            and _is_denied(transport, _ANSWER_TIMEOUT_S)
+        ):
             return False  # the transport has logged it
     if not is_heard:
         paint = Paint(wants_colours(sys.stderr))
@@ -74,13 +85,14 @@ def message_of(settings: EventBusSettings, command: str, topic: str, text: str) 
     return frame, payload
 
 
-def _is_denied(transport: ZeroMQTransport) -> bool:
-    """Whether the proxy says, within a short time, that this client must not publish what it has just published."""
-    deadline = Deadline(_ANSWER_TIMEOUT_S)
-    while not (denied := DropReason.DENIED in transport.drops.counts) and not deadline.passed():
-        transport.open(_ANSWER_TIMEOUT_S)  # which reads what the proxy has told
+def _is_denied(transport: Transport, timeout: float) -> bool:
+    """Whether it is said, within this time, that this client must not publish what it has just published."""
+    deadline = Deadline(timeout)
+    while True:
+        transport.open(_ANSWER_TIMEOUT_S)  # which reads what has been told
+        if DropReason.DENIED in transport.drops.counts or deadline.passed():
+            return DropReason.DENIED in transport.drops.counts
         sleep(_POLL_INTERVAL_S)
-    return denied
 
 
 def _json_of(text: str) -> bytes:

@@ -8,7 +8,7 @@ from threading import Event
 from eventbus.cli.connection import transport_for
 from eventbus.errors import InvalidSettings
 from eventbus.history.historian import EventBusHistorian
-from eventbus.history.server import HistoryServer, Permits, everything
+from eventbus.history.server import HistoryServer, Permits, archive_at, everything
 from eventbus.history.store import Bounds
 from eventbus.proxy.allow_list import AllowList, AllowListFile
 from eventbus.proxy.readers import permissions
@@ -27,7 +27,9 @@ def historian(settings: EventBusSettings) -> None:
     """
     permits = _permits(settings)
     count = settings.history or _DEFAULT_COUNT
-    server = HistoryServer(Bounds(count, settings.history_bytes, settings.history_age), permits)
+    server = HistoryServer(
+        Bounds(count, settings.history_bytes, settings.history_age), permits, archive_at(settings.history_file)
+    )
     ended = Event()
     with transport_for(settings) as transport, _terminated(ended):
         runs = EventBusHistorian(transport, server)

@@ -5,7 +5,6 @@ Arguments are read, and help and completion are printed, with the standard libra
 Exit statuses: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arguments or settings; 130 interrupted.
 """
 
-import gc
 import os
 import sys
 from collections.abc import Sequence
@@ -20,13 +19,6 @@ from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
 _MAX_ERROR = 2_000  # characters
-
-
-def program() -> int:
-    """Be the program ``eventbus``: `main`, at the end of which the process ends."""
-    status = main()
-    gc.freeze()  # what ends with the process need not be collected first, which takes a tenth of a short command's time
-    return status
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -3,7 +3,9 @@
 import functools
 import json
 import re
+import sys
 
+from eventbus.cli.terminal import Paint, Style, wants_colours
 from eventbus.keys import masked
 from eventbus.settings import EventBusSettings
 
@@ -12,8 +14,9 @@ _SIMPLE = re.compile(r"[\w.,/-]*", re.ASCII)  # no sign that means something els
 
 def print_settings(settings: EventBusSettings) -> None:
     """Print each variable with its value, and on the line before it its meaning. The output is a valid ``.env`` file."""
+    paint = Paint(wants_colours(sys.stdout))
     for path, field in EventBusSettings.fields():
-        print(f"# {field.description}")
+        print(paint(f"# {field.description}", Style.DIM))
         value = _as_text(functools.reduce(getattr, path, settings))
         print(f"{settings.variable(*path)}={masked(value)}")
 

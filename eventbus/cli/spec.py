@@ -147,6 +147,21 @@ COMMANDS: tuple[Command, ...] = (
         example="eventbus run app:App",
     ),
     Command(
+        "bridge",
+        "Run",
+        "copy events between two transports",
+        "Copy the events of two transports to each other until SIGTERM or Ctrl-C, so that services can move from one to the "
+        "other one by one. Settings of both are allowed.",
+        (_TOPICS,),
+        (
+            Flag("--from", "one transport", "", TEXT, ("zeromq", "nats", "jetstream"), "zeromq"),
+            Flag("--to", "the other one", "", TEXT, ("zeromq", "nats", "jetstream"), "nats"),
+        ),
+        has_settings=True,
+        usual=("--url", "--subject-prefix"),
+        example="eventbus bridge --from zeromq --to nats --url nats://plant-1:4222",
+    ),
+    Command(
         "check",
         "Watch",
         "check the connection to the proxy",
@@ -190,6 +205,59 @@ COMMANDS: tuple[Command, ...] = (
         example="eventbus tail plant --type alarm --where sensor.id=3",
     ),
     Command(
+        "history",
+        "Watch",
+        "print stored events",
+        "Print the events that a historian on the bus has stored, oldest first.",
+        (_TOPICS,),
+        (
+            Flag("--since", "only since then: a time such as 2026-01-31T12:00, or how long ago, such as 10m", "TIME"),
+            Flag("--count", "the newest events, this many at most", "N", WHOLE, least=1),
+            Flag(
+                "--format",
+                "text for people; json for programs; auto: text on a terminal, otherwise json",
+                "",
+                TEXT,
+                ("auto", "text", "json"),
+                "auto",
+            ),
+            _JSON,
+        ),
+        has_settings=True,
+        example="eventbus history plant --since 10m",
+    ),
+    Command(
+        "record",
+        "Watch",
+        "write events to a file",
+        "Write events to a file as they arrive, one JSON object in a line, until Ctrl-C.",
+        (_TOPICS,),
+        (
+            Flag("--to", "the file; what was in it is lost", "FILE", default="recording.jsonl"),
+            Flag("--since", "begin with what a historian has stored since then: a time, or how long ago", "TIME"),
+            Flag("--count", "exit after this many events", "N", WHOLE, least=1),
+        ),
+        has_settings=True,
+        example="eventbus record plant --to plant.jsonl",
+    ),
+    Command(
+        "replay",
+        "Watch",
+        "emit the events of a file again",
+        "Emit the events of a file that `eventbus record` has written. Handlers can tell that they are replayed.",
+        (Argument("FILE", "the file"),),
+        (
+            Flag(
+                "--rate",
+                "how fast: 1x as they were recorded, 2x twice as fast; max or asap as fast as possible",
+                "RATE",
+                default="1x",
+            ),
+        ),
+        has_settings=True,
+        example="eventbus replay plant.jsonl --rate 10x",
+    ),
+    Command(
         "top",
         "Watch",
         "show events per second, live",
@@ -209,6 +277,48 @@ COMMANDS: tuple[Command, ...] = (
             _JSON,
         ),
         has_settings=True,
+    ),
+    Command(
+        "ps",
+        "Watch",
+        "list the clients that are there",
+        "List the clients that are there, with what they are subscribed to and how much they do.",
+        (),
+        (
+            Flag("--wait", "how long to wait for answers", "SECONDS", NUMBER, default="0.5", above=0, most=60),
+            Flag("--interval", "seconds over which rates are taken", "SECONDS", NUMBER, default="1", least=0.1, most=3600),
+            Flag("--format", "text: a table; json: a line of JSON for each client", "", TEXT, ("text", "json"), "text"),
+            _JSON,
+        ),
+        has_settings=True,
+    ),
+    Command(
+        "ui",
+        "Watch",
+        "watch the bus in a browser",
+        "Serve a page that watches the bus, read-only: topics with rates, who sends what to whom, events as they pass, and "
+        "what goes wrong. It needs eventbus[ui]. Other machines need a token.",
+        (_TOPICS,),
+        (
+            Flag("--port", "where to serve the page; 0 picks a free port", "N", WHOLE, default="5561", least=0, most=65535),
+            Flag(
+                "--listen",
+                "the address to serve the page at; unless it is a loopback address, a token is needed: the setting "
+                "--ui-token, or one that is made and printed",
+                "ADDRESS",
+                default="127.0.0.1",
+            ),
+            Flag(
+                "--probe",
+                "where a proxy or a service serves /readyz and /metrics, or a NATS server its monitoring; repeat it for "
+                "several",
+                "URL",
+                repeated=True,
+            ),
+        ),
+        has_settings=True,
+        usual=("--ui-token",),
+        example="eventbus ui --probe http://localhost:9464",
     ),
     Command(
         "emit",

@@ -17,10 +17,10 @@ from eventbus.cli.terminal import Paint, wants_colours
 from eventbus.receive.unpacking import Content, Unpacker
 from eventbus.settings import EventBusSettings
 from eventbus.telemetry import logs
-from eventbus.transports.zeromq.transport import ZeroMQTransport
-from eventbus.wire.codec import Reject
+from eventbus.transports.contract import Transport
 from eventbus.wire.frames import MAX_TOPIC_BYTES
 from eventbus.wire.headers import decode_headers
+from eventbus.wire.rejects import Reject
 
 _LOSSES_INTERVAL_S = 5.0  # between two lines about losses
 _MAX_QUOTED_BYTES = 200
@@ -59,7 +59,7 @@ def tail(
     with transport_for(settings) as transport:
         for topic in wanted or {b""}:
             transport.subscribe(topic)
-        transport.status.listen(Outage())
+        transport.status.listen(Outage(transport.remedies.peer))
         transport.open(settings.connect_timeout)
         for received in _received(transport, wanted, settings.max_event_bytes, since_start):
             if event_filter.matches(received.event):
@@ -71,7 +71,7 @@ def tail(
         transport.status.raise_failure()
 
 
-def _received(transport: ZeroMQTransport, wanted: set[bytes], max_event_bytes: int, since_start: bool) -> Iterator[Received]:
+def _received(transport: Transport, wanted: set[bytes], max_event_bytes: int, since_start: bool) -> Iterator[Received]:
     """The events on the wanted topics, or on all if `wanted` is empty.
 
     It logs which events are missing and which messages are no events, and flushes standard output after each batch.
@@ -114,7 +114,7 @@ class _Report:
         if held_back is not None:
             name = _printable_name(topic)
             self._log.warning(
-                "%d events on %s are missing: the proxy was away, or the reader of this output is too slow; %d more before",
+                "%d events on %s are missing: the bus was away, or the reader of this output is too slow; %d more before",
                 count,
                 name,
                 held_back,

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from pydantic_core import from_json, to_json
 
+from eventbus._base.fields import as_text, flat
 from eventbus._base.printable import printable
 from eventbus.cli.terminal import Paint, Style
 from eventbus.wire.headers import NO_HEADERS, Headers
@@ -105,8 +106,8 @@ class TextLines:
             fields = {name: value for name, value in fields.items() if name != "type"}
         if isinstance(fields, dict):
             fields = dict(sorted(fields.items(), key=lambda item: item[0] in _LAST_FIELDS))  # otherwise in their order
-        headers = ((f"@{name}", _text(value)) for name, value in received.headers.items())
-        pieces += self._fields(chain(_flat("", fields), headers), (received.topic, kind))
+        headers = ((f"@{name}", as_text(value)) for name, value in received.headers.items())
+        pieces += self._fields(chain(flat("", fields), headers), (received.topic, kind))
         return " ".join(pieces)
 
     def _fields(self, fields: Iterable[tuple[str, str]], of: tuple[str, str]) -> Iterator[str]:
@@ -128,22 +129,3 @@ class TextLines:
                 break
         if of in self._before or len(self._before) < _MAX_REMEMBERED:
             self._before[of] = now
-
-
-def _flat(path: str, value: object) -> Iterator[tuple[str, str]]:
-    """The fields of a value, each with its path."""
-    if isinstance(value, dict) and (value or not path):
-        for name, inner in value.items():
-            yield from _flat(f"{path}.{name}" if path else name, inner)
-    else:
-        yield path, _text(value) if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _text(value: str) -> str:
-    """A text as it is, or in quotes if it would be read as something else without them."""
-    try:
-        from_json(value, allow_inf_nan=False)
-    except (ValueError, TypeError):  # TypeError: a lone surrogate
-        if value and not any(char.isspace() or char in "\"'=" for char in value):
-            return value
-    return json.dumps(value, ensure_ascii=False)

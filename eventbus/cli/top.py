@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from threading import Event, Lock, Thread
 from time import monotonic
@@ -11,11 +11,13 @@ from types import TracebackType
 from typing import Protocol, Self
 
 from eventbus.cli.connection import Outage, transport_for, wanted_topics
-from eventbus.cli.top_meter import Line, Meter, Snapshot
+from eventbus.cli.publisher_names import PublisherNames
 from eventbus.errors import ExtraMissing
 from eventbus.observe.state import ClientState
+from eventbus.policies import TransportKind
+from eventbus.receive.meter import Line, Meter, Snapshot
 from eventbus.settings import EventBusSettings
-from eventbus.transports.zeromq.transport import ZeroMQTransport
+from eventbus.transports.contract import Transport
 
 _POLL_INTERVAL_S = 0.2
 
@@ -60,13 +62,13 @@ def top(
     """
     wanted = wanted_topics(settings, names)
     view = JsonLines() if as_json else _tables(once)
-    outage = Outage()
     with transport_for(settings) as transport:
+        outage = Outage(transport.remedies.peer)
         for topic in wanted or {b""}:
             transport.subscribe(topic)
         transport.status.listen(outage)
         transport.open(settings.connect_timeout)
-        with _MeterThread(transport, Meter(monotonic(), wanted)) as counting, view:
+        with _MeterThread(transport, Meter(monotonic(), wanted)) as counting, PublisherNames(settings) as names_of, view:
             due = monotonic() + interval
             while not counting.ended.wait(min(_POLL_INTERVAL_S, max(0.0, due - monotonic()))):
                 view.adapt()
@@ -77,11 +79,25 @@ def top(
                 if due <= now:  # the process was stopped, or is too slow: begin a whole interval
                     due = now + interval
                 state = transport.status.state
-                heading = f"{settings.host}, ports {settings.pub_port} and {settings.sub_port}: {state}"
-                view.show(counting.snapshot(), state, heading, str(outage))
+                heading = f"{_place(settings, transport)}: {state}"
+                view.show(_labelled(counting.snapshot(), names_of, wait=once), state, heading, str(outage))
                 if once:
                     return
         transport.status.raise_failure()
+
+
+def _labelled(snapshot: Snapshot, names: PublisherNames, *, wait: bool) -> Snapshot:
+    """The snapshot with the names of its publishers, as far as they are known."""
+    known = names.of([line.name for line in snapshot.publishers], wait=wait)
+    if not known:
+        return snapshot
+    return replace(snapshot, publishers=tuple(replace(line, label=known.get(line.name, "")) for line in snapshot.publishers))
+
+
+def _place(settings: EventBusSettings, transport: Transport) -> str:
+    if settings.transport is TransportKind.ZEROMQ:
+        return f"{settings.host}, ports {settings.pub_port} and {settings.sub_port}"
+    return transport.endpoints
 
 
 class Written:
@@ -115,7 +131,9 @@ def json_line(snapshot: Snapshot, state: ClientState, time: datetime) -> str:
             "malformed": snapshot.malformed,
             "topics": [{"topic": line.name, **_figures(line)} for line in snapshot.topics],
             "other_topics": snapshot.other_topics and _figures(snapshot.other_topics),
-            "publishers": [{"publisher": line.name, **_figures(line)} for line in snapshot.publishers],
+            "publishers": [
+                {"publisher": line.name, "name": line.label or None, **_figures(line)} for line in snapshot.publishers
+            ],
             "not_numbered": snapshot.not_numbered and _figures(snapshot.not_numbered),
             "other_publishers": snapshot.other_publishers and _figures(snapshot.other_publishers),
         }
@@ -126,7 +144,7 @@ def _figures(line: Line) -> dict[str, object]:
     return {
         name: round(value, 6) if isinstance(value, float) else value
         for name, value in asdict(line).items()
-        if name not in ("name", "history")
+        if name not in ("name", "history", "label")
     }
 
 
@@ -145,7 +163,7 @@ class _MeterThread:
         ended: set when the transport is closed.
     """
 
-    def __init__(self, transport: ZeroMQTransport, meter: Meter) -> None:
+    def __init__(self, transport: Transport, meter: Meter) -> None:
         self.ended = Event()
         self._transport = transport
         self._meter = meter

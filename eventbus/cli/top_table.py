@@ -17,8 +17,8 @@ from rich.text import Text
 from eventbus._base.printable import printable
 from eventbus.cli.terminal import understands_codes, wants_colours
 from eventbus.cli.top import View, Written
-from eventbus.cli.top_meter import HISTORY, Line, Snapshot
 from eventbus.observe.state import ClientState
+from eventbus.receive.meter import HISTORY, Line, Snapshot
 
 _logger = logging.getLogger("eventbus")
 
@@ -75,7 +75,7 @@ def tables(
 
 def _rows(snapshot: Snapshot) -> tuple[list[_Row], list[_Row]]:
     topics = [(line.name, line) for line in snapshot.topics]
-    publishers = [(line.name, line) for line in snapshot.publishers]
+    publishers = [(f"{line.label} {line.name}" if line.label else line.name, line) for line in snapshot.publishers]
     if snapshot.not_numbered is not None:
         publishers.append(("not numbered", snapshot.not_numbered))
     # The row of all others is the last, whatever its rate.

@@ -10,7 +10,7 @@ from eventbus.wire.frames import topic_frame
 
 
 class Topics:
-    """Checks topics, and remembers their frames. Any thread may use it.
+    """Checks topics, and remembers the frames of those that are emitted on. Any thread may use it.
 
     Args:
         client: the client; referred to weakly, because it refers to this.
@@ -26,7 +26,12 @@ class Topics:
         self._admitted: dict[BaseEventTopic, tuple[BaseEventTopic, bytes]] = {}
         self.last: tuple[object, bytes] = object(), b""
 
-    def admit(self, topic: BaseEventTopic) -> bytes:
+    @property
+    def admitted(self) -> frozenset[str]:
+        """The values of the topics that were emitted on."""
+        return frozenset(topic.value for topic in self._admitted.copy())
+
+    def frame(self, topic: BaseEventTopic) -> bytes:
         """Check a topic, and return its frame.
 
         Raises:
@@ -34,15 +39,23 @@ class Topics:
         """
         if not isinstance(topic, BaseEventTopic):
             raise InvalidTopic(f"{topic!r} is no topic: use a member of an enum derived from eventbus.BaseEventTopic")
-        admitted = self._admitted.get(topic)
+        declared = _declared(self._client(), self._generic)
+        if declared is not None and not isinstance(topic, declared):  # BaseEventTopic itself: of any enum
+            raise InvalidTopic(
+                f"{type(topic).__name__}.{topic.name} is no topic of this client: use a member of {declared.__name__}"
+            )
+        return topic_frame(topic)
+
+    def admit(self, topic: BaseEventTopic) -> bytes:
+        """Do the same for a topic to emit on, and remember it.
+
+        Raises:
+            InvalidTopic: as `frame`.
+        """
+        admitted = self._admitted.get(topic) if isinstance(topic, BaseEventTopic) else None
         # Members of different enums are equal when their values are; identity tells them apart.
         if admitted is None or admitted[0] is not topic:
-            declared = _declared(self._client(), self._generic)
-            if declared is not None and not isinstance(topic, declared):  # BaseEventTopic itself: of any enum
-                raise InvalidTopic(
-                    f"{type(topic).__name__}.{topic.name} is no topic of this client: use a member of {declared.__name__}"
-                )
-            admitted = self._admitted[topic] = topic, topic_frame(topic)
+            admitted = self._admitted[topic] = topic, self.frame(topic)
         self.last = admitted
         return admitted[1]
 

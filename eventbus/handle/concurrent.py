@@ -156,10 +156,11 @@ class CallsInThreads(ConcurrentCalls):
         """See `ConcurrentCalls.stop`."""
         left = super().stop(deadline)
         self.retire()
-        with self._changed:
-            threads = self._threads - {current_thread()}
-        for thread in threads:
-            thread.join(deadline.left())
+        if not self._is_inside():
+            with self._changed:
+                threads = list(self._threads)
+            for thread in threads:
+                thread.join(deadline.left())
         return left
 
     def resume(self) -> None:

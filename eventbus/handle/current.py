@@ -9,6 +9,7 @@ from typing import Any
 
 from eventbus.exports import public
 from eventbus.wire.headers import Headers, decode_headers
+from eventbus.wire.history import REPLAYED
 
 # The topics of the events that are dispatched, and the iterator through those: it knows which one is being handled, so that
 # nothing has to be set for each event. Or the topic itself, for a coroutine. Any: of whatever class the events are.
@@ -51,7 +52,11 @@ def current_delivery() -> CurrentDelivery | None:
     Works in ``async`` handlers too, and in what they await.
     """
     topic = current_topic()
-    return None if topic is None else CurrentDelivery(topic, current_headers(), _replayed.get())
+    return (
+        None
+        if topic is None
+        else CurrentDelivery(topic, headers := current_headers(), _replayed.get() or REPLAYED in headers)
+    )
 
 
 @public

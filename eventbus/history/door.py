@@ -15,10 +15,11 @@ from eventbus.history.reader import HistoryReader
 from eventbus.options import ClientOptions
 from eventbus.receive.unpacking import Report, Unpacker
 from eventbus.transports.contract import KeepsHistory, Transport
-from eventbus.wire.codec import Codec, Reject
+from eventbus.wire.codec import Codec
 from eventbus.wire.first_frame import parse
 from eventbus.wire.frames import ARRAY
 from eventbus.wire.history import Query, Stored, new_history_topic
+from eventbus.wire.rejects import Reject
 from eventbus.wire.requests import owner_of
 
 _CHUNK_EVENTS = 256  # are decoded in one call of a thread

@@ -39,9 +39,15 @@ class EventBusHistorian:
 
         Raises:
             ProxyUnreachable, HandshakeFailed, DescriptorsExhausted: as `Transport.open`.
+            InvalidSettings: the file of the server's archive cannot be used.
         """
-        self._transport.subscribe(b"")
-        self._transport.open(timeout)
+        self.server.open()
+        try:
+            self._transport.subscribe(b"")
+            self._transport.open(timeout)
+        except BaseException:
+            self.server.close()
+            raise
         self._thread = Thread(target=self._run, name="eventbus-historian", daemon=True)
         self._thread.start()
 
@@ -50,6 +56,7 @@ class EventBusHistorian:
         self._transport.close(1.0)
         if self._thread is not None:
             self._thread.join()
+        self.server.close()
 
     def wait(self, timeout: float | None = None) -> None:
         """Return when it has stopped: the transport has given up, or another thread has called `stop`.

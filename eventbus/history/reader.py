@@ -9,6 +9,7 @@ from eventbus.transports.contract import KnowsSubscribers, Transport
 from eventbus.wire.history import (
     HISTORY_PREFIX,
     NEXT,
+    PART,
     QUERY_TYPE,
     UNTIL,
     Query,
@@ -60,8 +61,10 @@ class HistoryReader:
         while True:
             headers: Mapping[str, str] = {}
             try:
-                for answer in self._link.ask_for_parts(topic, QUERY_TYPE, query.encode(), timeout):
+                for place, answer in enumerate(self._link.ask_for_parts(topic, QUERY_TYPE, query.encode(), timeout)):
                     headers = answer.headers
+                    if self._number(headers, PART) != place:
+                        raise HistoryDamaged(self._transport.endpoints, "a part of it is missing")
                     yield self._unpacked(answer)
             except (NobodyAnswers, NoAnswer) as error:
                 raise self._missing(timeout) from error

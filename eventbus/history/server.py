@@ -1,18 +1,19 @@
 """The historian's work without a socket: it takes what has come, keeps events and answers queries."""
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, count
 from typing import NamedTuple, Protocol
 
 from eventbus.history.store import Bounds, MemoryStore
 from eventbus.wire.first_frame import parse, with_headers
 from eventbus.wire.headers import decode_headers, encode_headers
-from eventbus.wire.history import HISTORY_PREFIX, NEXT, UNTIL, InvalidQuery, Query, Stored, pack, packed_size
+from eventbus.wire.history import HISTORY_PREFIX, NEXT, PART, UNTIL, InvalidQuery, Query, Stored, pack, packed_size
 from eventbus.wire.requests import CORRELATION_ID, ERROR_TEXT, ERROR_TYPE, MORE, Request, owner_of_reply_topic
 
-PART_BYTES = 131_072  # of an answer: a message of this size passes the proxy as fast as any, and many fit into no queue
+PART_BYTES = 1_048_576  # of an answer: few messages, because the queues of some proxies are short
 PAGE_BYTES = 4_194_304  # of an answer: so much may wait in the proxy if the asker does not read
 _FAILED = b" null"
 
@@ -37,6 +38,12 @@ class Message(NamedTuple):
 class Archive(Protocol):
     """Keeps messages beyond the end of the process; see `archive`."""
 
+    def open(self, store: MemoryStore) -> object:
+        """Fill the store with what is there."""
+
+    def close(self) -> None:
+        """Write what waits."""
+
     def add(self, frames: list[bytes], payloads: list[bytes], position: int, now: float) -> None:
         """Take messages that the store has just kept, all of which have an event; `position` is that of the last one."""
 
@@ -44,6 +51,15 @@ class Archive(Protocol):
 def everything(owner: bytes) -> Permits:
     """Permit every topic to everybody."""
     return lambda topic: True
+
+
+def archive_at(path: str | os.PathLike[str] | None) -> Archive | None:
+    """Return the archive in this file; None: none."""
+    if path is None:
+        return None
+    from eventbus.history.archive import SqliteArchive  # here, because SQLite takes as much memory as all the rest
+
+    return SqliteArchive(os.fspath(path))
 
 
 class HistoryServer:
@@ -79,6 +95,21 @@ class HistoryServer:
         self._clock = clock
         self._now = 0.0
 
+    def open(self) -> None:
+        """Begin with what the archive has, if there is one; once only before `close`.
+
+        Raises:
+            InvalidSettings: it cannot be used.
+        """
+        if self._archive is not None:
+            self.store = MemoryStore(self.store.bounds)
+            self._archive.open(self.store)
+
+    def close(self) -> None:
+        """Have the archive write what waits. Idempotent."""
+        if self._archive is not None:
+            self._archive.close()
+
     def take(self, frames: list[bytes], payloads: list[bytes]) -> Iterator[Message]:
         """Keep the events of a batch. Returns the answers to queries in it, which are made while they are taken."""
         now = self._now = max(self._now, self._clock())
@@ -109,6 +140,7 @@ class HistoryServer:
         permits = self._permits(owner_of_reply_topic(request.reply_to))
         found = self.store.read(query, permits, self._now)
         part: list[Stored] = []
+        parts = count()
         page_size = part_size = 0
         for message in found:
             size = packed_size(message)
@@ -116,12 +148,12 @@ class HistoryServer:
                 if page_size >= PAGE_BYTES:
                     headers[NEXT] = str(part[-1].position)
                     break
-                yield _message(request, headers | {MORE: "true"}, pack(part))
+                yield _message(request, headers | {MORE: "true", PART: str(next(parts))}, pack(part))
                 part, part_size = [], 0
             part.append(message)
             part_size += size
             page_size += size
-        yield _message(request, headers, pack(part))
+        yield _message(request, headers | {PART: str(next(parts))}, pack(part))
 
 
 def _message(request: Request, headers: dict[str, str], payload: bytes) -> Message:

@@ -3,6 +3,7 @@
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from heapq import merge
 from itertools import islice
@@ -113,6 +114,16 @@ class MemoryStore:
         """The lowest position that it has; one more than the highest if it has none."""
         return min((topic.positions[0] for topic in self._topics.values() if topic.positions), default=self.position + 1)
 
+    def oldest_positions(self) -> dict[bytes, int]:
+        """The lowest position of each topic. Any thread may ask; what changes meanwhile may be missing."""
+        found: dict[bytes, int] = {}
+        for name in list(self._topics):
+            topic = self._topics.get(name)
+            if topic is not None:
+                with suppress(IndexError):  # just emptied
+                    found[name] = topic.positions[0]
+        return found
+
     def add(self, frames: list[bytes], payloads: list[bytes], now: float) -> list[Skipped]:
         """Keep the messages of a batch. Returns those that carry no event.
 
@@ -167,7 +178,7 @@ class MemoryStore:
             now: the time, in seconds since 1970.
         """
         if query.spans:
-            return merge(*(self._span(span) for span in query.spans if permits(span.topic)), key=_POSITION)
+            return merge(*(self._span(span, query.after) for span in query.spans if permits(span.topic)), key=_POSITION)
         names = self._topics if query.topics is None else query.topics
         found = [self._topics[name] for name in names if name in self._topics and permits(name)]
         since = query.since
@@ -186,7 +197,7 @@ class MemoryStore:
             start = max(start, bisect_left(topic.times, since))
         return topic.read(start, stop)
 
-    def _span(self, span: Span) -> Iterator[Stored]:
+    def _span(self, span: Span, after: int) -> Iterator[Stored]:
         """The messages with events of one publisher by their numbers. The newest are looked at first, and no more."""
         topic = self._topics.get(span.topic)
         found: list[Stored] = []
@@ -194,6 +205,8 @@ class MemoryStore:
             start = topic.name + MARK
             rows = zip(*(reversed(c) for c in (topic.positions, topic.times, topic.firsts, topic.payloads)), strict=True)
             for position, time, first, payload in rows:
+                if position <= after:
+                    break
                 if not first.startswith(start):
                     continue
                 head, number = (parsed := parse(first)).head, parsed.number

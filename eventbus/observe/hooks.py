@@ -14,7 +14,7 @@ from eventbus.events import BaseEvent, BaseEventType
 from eventbus.exports import public
 from eventbus.observe.state import StateChange
 from eventbus.observe.stats import DropReason
-from eventbus.wire.codec import RejectReason
+from eventbus.wire.rejects import RejectReason
 
 log = Log()
 
@@ -75,6 +75,9 @@ class EventBusHook:
 
     def lost(self, topic: str, count: int) -> None:
         """`count` events of a numbering publisher have not arrived."""
+
+    def repaired(self, topic: str, count: int) -> None:
+        """`count` events of a numbering publisher have not arrived, and a historian had them: they are handled in order."""
 
     def state_changed(self, change: StateChange) -> None:
         """The client's state has changed. Called in a thread of its own, so this method may call the client."""
@@ -160,6 +163,7 @@ class Hooks:
         self.rejected = self._calls("rejected")
         self.dropped = self._calls("dropped")
         self.lost = self._calls("lost")
+        self.repaired = self._calls("repaired")
         self.state_changed = self._calls("state_changed")
         # Three of them in two parts: what counts, and what is called for each event by the other hooks; None without such.
         self.emitting = _Emitting([hook.emitting for hook in self._counting("emitted")])

@@ -9,7 +9,7 @@ from types import MappingProxyType
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
 from eventbus.exports import public
-from eventbus.wire.codec import RejectReason
+from eventbus.wire.rejects import RejectReason
 
 MAX_UNKNOWN_TYPES = 100  # types of events that are counted one by one
 
@@ -32,6 +32,8 @@ class DropReason(StrEnum):
     """The proxy's allow-list does not permit this client to publish there. Counts messages; one may pack many events."""
     TOO_LARGE = "too_large"
     """It waited for the proxy, or was sent to it, and the proxy accepts no payload as large as its own."""
+    RECEIVE_QUEUE = "receive_queue"
+    """It had arrived, and the queue before the consumer was full. With NATS; a proxy drops for a slow subscriber itself."""
     CLOSED = "closed"
     """It was kept while no proxy was connected, and the client was closed before one was."""
     UNWANTED_ANSWER = "unwanted_answer"
@@ -47,6 +49,7 @@ _TEXTS = {
     DropReason.SEND_BUFFER: "emitted events: send buffer full (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)",
     DropReason.UNPROVEN: "emitted events, at most: connection given up (EVENTBUS_NUMBERED sends them again)",
     DropReason.TOO_LARGE: "emitted events: larger than the proxy accepts (EVENTBUS_MAX_EVENT_BYTES of the proxy)",
+    DropReason.RECEIVE_QUEUE: "received events: the consumer is too slow (EVENTBUS_RECEIVE_HWM)",
     DropReason.CLOSED: "emitted events: client closed before the proxy came back (EVENTBUS_LINGER)",
 }
 
@@ -65,6 +68,7 @@ class EventBusStats:
         dropped: events that were dropped; an event that was dropped in two places counts twice.
         lost: events that a numbering publisher sent and that never arrived here.
         repeated: messages that their publisher sent again after it had lost its connection, and that were skipped.
+        repaired: events that a numbering publisher sent, that did not arrive here, and that a historian had.
         rejects: `rejected` by reason, without the reasons that have not occurred.
         unknown_types: the events that had a type that this client does not know, by type: the first 100 such types,
             printable and cut to 64 characters.
@@ -79,6 +83,7 @@ class EventBusStats:
     dropped: int = 0
     lost: int = 0
     repeated: int = 0
+    repaired: int = 0
     rejects: Mapping[RejectReason, int] = field(default_factory=lambda: MappingProxyType({}))
     unknown_types: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     drops: Mapping[DropReason, int] = field(default_factory=lambda: MappingProxyType({}))
@@ -140,17 +145,18 @@ class Counters:
     def __init__(self) -> None:
         self.drops = DropLog()
         self._lock = RLock()  # a signal handler may interrupt a call in the same thread
-        self._handled = self._handler_errors = self._lost = self._repeated = 0
+        self._handled = self._handler_errors = self._lost = self._repeated = self._repaired = 0
         self._rejects: dict[RejectReason, int] = {}
         self._unknown_types: dict[str, int] = {}
 
-    def add(self, *, handled: int = 0, handler_errors: int = 0, lost: int = 0, repeated: int = 0) -> None:
+    def add(self, *, handled: int = 0, handler_errors: int = 0, lost: int = 0, repeated: int = 0, repaired: int = 0) -> None:
         """Add to the counts, all at once."""
         with self._lock:
             self._handled += handled
             self._handler_errors += handler_errors
             self._lost += lost
             self._repeated += repeated
+            self._repaired += repaired
 
     def reject(self, reason: RejectReason, count: int = 1, *, unknown_type: str | None = None) -> bool:
         """Count messages, or elements of packed messages, that were rejected for one reason.
@@ -197,7 +203,7 @@ class Counters:
         with self._lock:
             handled, handler_errors, rejects = self._handled, self._handler_errors, self._rejects.copy()
             unknown_types = self._unknown_types.copy()
-            lost, repeated = lost + self._lost, repeated + self._repeated
+            lost, repeated, repaired = lost + self._lost, repeated + self._repeated, self._repaired
         all_rejects = _sum(RejectReason, rejects, {RejectReason.FRAMES: malformed})
         all_drops = _sum(DropReason, self.drops.counts, {DropReason.UNREAD: unread}, drops)
         return EventBusStats(
@@ -209,6 +215,7 @@ class Counters:
             dropped=sum(all_drops.values()),
             lost=lost,
             repeated=repeated,
+            repaired=repaired,
             rejects=all_rejects,
             unknown_types=MappingProxyType(unknown_types),
             drops=all_drops,

@@ -6,6 +6,7 @@ from eventbus.proxy.publisher_ids import PublisherIds
 from eventbus.wire.first_frame import parse_head
 from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of, topic_frame, topic_of
 from eventbus.wire.history import HISTORY_PREFIX, PRIVATE_PREFIXES, is_history_topic_of
+from eventbus.wire.presence import PRESENCE_TOPIC
 from eventbus.wire.requests import REPLY_PREFIX, is_answer, is_reply_topic_of, owner_of
 
 _TOKEN_BYTES = 17  # `PRIVATE` and a random UUID
@@ -118,6 +119,8 @@ class Authorizer:
             return None
         if prefix.startswith(REPLY_PREFIX):
             return prefix if is_reply_topic_of(prefix, owner_of(key)) else None
+        if prefix == PRESENCE_TOPIC:
+            return prefix
         if prefix.startswith(HISTORY_PREFIX):
             return prefix if is_history_topic_of(prefix, owner_of(key)) else None
         if client.subscribe.permits_all(prefix):
@@ -128,14 +131,18 @@ class Authorizer:
         return None
 
     def _private(self, key: str, frame: bytes) -> bytes:
-        """Return the first frame with which an answer, or a query to a historian, passes; empty if it is denied.
+        """Return the first frame with which an answer, a query to a historian or a question passes; empty if it is denied.
 
         Each client may send queries on topics of its own key, and only it may subscribe to them, beside those who may
-        subscribe to everything, as a historian must.
+        subscribe to everything, as a historian must. Those who may publish on the topic of the question who is there may ask
+        it; each client may subscribe to that topic, because it only learns that somebody asks.
         """
         if frame.startswith(REPLY_PREFIX):
             return self._answer(key, frame)
         topic = topic_of(frame)
+        if topic == PRESENCE_TOPIC:
+            client = self._clients.get(key)
+            return frame if client is not None and client.publish.permits(topic) else b""
         if key not in self._clients or not is_history_topic_of(topic, owner_of(key)):
             return b""
         return frame if self._publisher_ids is None else self._publisher_ids.replace(key, frame)

@@ -123,7 +123,13 @@ class EventBusProxy:
                 allow_list = None if path is None else AllowListFile(path)
                 self._starting = True
                 try:
+                    if self._history is not None:
+                        self._history.open()
                     self._start(*self._requested_ports, allow_list, Denials(), ProxyHealth())
+                except BaseException:
+                    if self._history is not None:
+                        self._history.close()
+                    raise
                 finally:
                     self._starting = False
                 self._warn_if_open()
@@ -133,6 +139,8 @@ class EventBusProxy:
         with self._lock:
             running = self._running
             self._stop()
+            if self._history is not None:
+                self._history.close()
             self._ports = self._requested_ports
             if running is not None:
                 self._log.info(
@@ -209,7 +217,8 @@ class EventBusProxy:
         )
 
     def _make_history(self, options: ProxyOptions) -> "HistoryServer":
-        from eventbus.history.server import HistoryServer  # here, because a proxy without one need not be larger
+        # Here, because a proxy without one need not be larger.
+        from eventbus.history.server import HistoryServer, archive_at
         from eventbus.history.store import Bounds
         from eventbus.proxy.readers import permissions
 
@@ -218,7 +227,7 @@ class EventBusProxy:
             return None if running is None or running.allow_list is None else running.allow_list.current
 
         bounds = Bounds(options.history, options.history_bytes, options.history_age)
-        return HistoryServer(bounds, permissions(allowed))
+        return HistoryServer(bounds, permissions(allowed), archive_at(options.history_file))
 
     def _stop(self) -> None:
         if self._running is not None:

@@ -10,7 +10,9 @@ import socket
 import struct
 import sys
 from contextlib import suppress
+from time import sleep
 
+from eventbus._base.deadline import Deadline
 from eventbus.proxy.tcp import Connection
 
 _IS_LINUX = sys.platform == "linux"
@@ -22,6 +24,7 @@ _ESTABLISHED = 1
 _HANDSHAKE_BYTES, _CURVE_HANDSHAKE_BYTES = 92, 260
 # A silent peer is given up by its heartbeats much later than this; one that sends too much was sending just now.
 _MAX_SILENCE_MS = 2_000
+_CLOSING_S, _POLL_INTERVAL_S = 0.1, 0.001  # libzmq closes a connection after it has told its end
 _MAX_SHARE = 0.25  # of the descriptors: the rest is for connections
 
 
@@ -54,7 +57,8 @@ class Refusals:
             if held is None:
                 return None
             state, silence, sent = _STATE.unpack(held.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _STATE.size))
-            if state == _ESTABLISHED and silence < _MAX_SILENCE_MS and sent >= self._handshake_bytes:
+            is_refused = state == _ESTABLISHED and silence < _MAX_SILENCE_MS and sent >= self._handshake_bytes
+            if is_refused and not _stays_open(descriptor, held):
                 return Connection(descriptor, held.getpeername()[:2])
         except OSError:
             pass
@@ -71,3 +75,19 @@ class Refusals:
         held = self._held.pop(descriptor, None)
         if held is not None:
             held.close()
+
+
+def _stays_open(descriptor: int, held: socket.socket) -> bool:
+    """Whether the descriptor is that of this connection for a while: then another one has ended, which had it before.
+
+    libzmq's events may come late, when a descriptor has been used again, and just before it closes the descriptor.
+    """
+    deadline = Deadline(_CLOSING_S)
+    try:
+        while os.path.sameopenfile(descriptor, held.fileno()):
+            if deadline.passed():
+                return True
+            sleep(_POLL_INTERVAL_S)
+    except OSError:  # it is closed
+        pass
+    return False

@@ -1,5 +1,6 @@
 """The consumer: a thread that receives messages, decodes the events in them and dispatches those."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from threading import Lock, RLock, Thread, current_thread
@@ -18,12 +19,14 @@ from eventbus.observe.stats import Counters
 from eventbus.receive.beginning import Beginnings
 from eventbus.receive.confirmation import Confirmation
 from eventbus.receive.dispatcher import Dispatcher, Route
+from eventbus.receive.repair import Ask, Repairer
 from eventbus.receive.report import ConsumerReport
 from eventbus.receive.stall_detector import Progress, StallDetector
 from eventbus.receive.unpacking import Unpacker
 from eventbus.transports.contract import Transport
-from eventbus.wire.codec import Codec, Reject
+from eventbus.wire.codec import Codec
 from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, NOT_ONE_EVENT, Batch, any_header
+from eventbus.wire.rejects import Reject
 
 _POLL_INTERVAL_S = 0.05  # from one check whether the previous thread has ended to the next
 # Events are dispatched in slices: what was just decoded is still in the processor's cache, and compressed messages are never
@@ -81,6 +84,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._beginnings: Beginnings | None = None  # while topics begin with what was stored
         self._ending: Thread | None = None  # the last one that was stopped
         self._closed = True
+        self._respond: Callable[[bytes], object] | None = None
 
     def open(self) -> None:
         """Allow `start`. Events that were sent before do not count as missing."""
@@ -188,6 +192,15 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._busy = None
         return True
 
+    def respond_to(self, topic: bytes, respond: Callable[[bytes], object]) -> None:
+        """Call a function with the encoded headers of each message on a topic that carries no events."""
+        self._respond = respond
+        self._dispatcher.question = topic
+
+    def repair_with(self, ask: Ask, timeout: float) -> None:
+        """Have events that are missing fetched from a historian, from now on."""
+        self._unpacker.repair_with(Repairer(ask, self._report.repaired, timeout, self._transport.endpoints))
+
     def begin_with(self, beginnings: Beginnings) -> None:
         """Let some topics begin with what was stored, from the next batch on. Any thread may call it, again at any time."""
         self._beginnings = beginnings
@@ -285,6 +298,10 @@ class Consumer[EventClass: BaseEvent[Any]]:
             self._dispatcher.dispatch(routes, events, names, abandoned, None if headers is None else carried)
 
         for content in self._unpacker.contents(topics, payloads, headers):
+            if content.topic == self._dispatcher.question:
+                if self._respond is not None:
+                    self._respond(content.headers)
+                continue
             # One message, even a refused one, is progress: a batch of large ones may take longer than a handler ever should.
             self._busy = monotonic(), self._dispatcher.buffer.received
             if len(content.json) > MAX_PACKED_BYTES:

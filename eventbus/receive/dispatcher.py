@@ -66,6 +66,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
     Attributes:
         abandoned: how often `abandon` was called.
         confirmation: of the batch at hand; None if the transport confirms nothing.
+        question: a topic without events that is taken, too; None: there is none.
     """
 
     def __init__(self, buffer: ReceiveBuffer[EventClass], counters: Counters, name: str | None = None) -> None:
@@ -84,6 +85,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self._everything = False  # whether all topics are subscribed; their routes are then learned as they come
         self.abandoned = 0
         self.confirmation: Confirmation | None = None
+        self.question: bytes | None = None
         self._warned: set[str] = set()  # handlers whose results nobody gets
         self._running: Iterator[EventClass] = iter(())  # through the events of the last dispatch
 
@@ -193,7 +195,9 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
 
     def takes(self, topic: bytes) -> bool:
         """Whether this topic is subscribed. Requests to historians, and answers to others, are no events."""
-        return topic in self._routes or (self._everything and not topic.startswith(PRIVATE_PREFIXES))
+        if topic in self._routes or topic == self.question:
+            return True
+        return self._everything and not topic.startswith(PRIVATE_PREFIXES)
 
     def route_of(self, topic: bytes) -> Route[EventClass]:
         """The route of a subscribed topic."""

@@ -5,8 +5,8 @@ from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.printable import printable
 from eventbus.observe.hooks import Hooks
 from eventbus.observe.stats import Counters
-from eventbus.wire.codec import Reject, RejectReason
 from eventbus.wire.frames import MAX_TOPIC_BYTES
+from eventbus.wire.rejects import Reject, RejectReason
 
 _MAX_TOPIC_CHARACTERS, _MAX_DETAIL_CHARACTERS = 80, 300  # in a line of the log
 
@@ -79,6 +79,24 @@ class ConsumerReport:
     def repeated(self, count: int) -> None:
         """Note that this many messages had arrived before, and were skipped."""
         self._counters.add(repeated=count)
+
+    def repaired(self, topic: bytes, count: int) -> None:
+        """Note that this many events that were missing were had from a historian."""
+        self._counters.add(repaired=count)
+        name = topic.decode(errors="replace")
+        self._hooks.repaired(name, count)
+        held_back = self._throttle.admit("repaired", count)
+        if held_back is not None:
+            name = printable(name, MAX_TOPIC_BYTES)
+            self._log.info(
+                "%d events on '%s' were missing, and a historian had them; %d more since the last such line",
+                count,
+                name,
+                held_back,
+                topic=name,
+                count=count,
+                held_back=held_back,
+            )
 
     def rejected(self, topic: bytes, reject: Reject) -> None:
         """Note that a message, or some of several events in it, are not events."""

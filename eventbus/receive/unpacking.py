@@ -9,11 +9,12 @@ from itertools import repeat
 from typing import NamedTuple, Protocol
 
 from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
-from eventbus.wire.codec import Reject, RejectReason
+from eventbus.receive.repair import Repairer
 from eventbus.wire.complexity import has_more_values
 from eventbus.wire.compression import inflate, is_compressed
 from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, MAX_TOPIC_BYTES, is_text
 from eventbus.wire.numbering import Gaps
+from eventbus.wire.rejects import Reject, RejectReason
 
 _NO_LIMIT = 2**31 - 1  # bytes, inflated
 
@@ -89,7 +90,12 @@ class Unpacker:
         self._max_event_bytes = max_event_bytes
         self._max_event_values = max_event_values
         self._gaps = Gaps()
+        self._repairer: Repairer | None = None
         self._forgotten: set[bytes] = set()  # topics to forget before the next numbers are read
+
+    def repair_with(self, repairer: Repairer) -> None:
+        """Let this one fetch from now on what is missing."""
+        self._repairer = repairer
 
     def forget(self, topic: bytes) -> None:
         """Count nothing as missing on this topic (an empty one: on any) that is sent before the next message arrives."""
@@ -99,7 +105,13 @@ class Unpacker:
         """Return the messages without those that arrived before, and report what is missing."""
         while self._forgotten:
             self._gaps.forget(self._forgotten.pop())
-        topics, lost, repeated, headers, forged = self._gaps.read(frames, self._takes)
+        repairer = self._repairer
+        reading = self._gaps.read(frames, self._takes, unless_gaps=repairer is not None)
+        if repairer is not None and reading.gaps:
+            frames = list(frames)
+            repairer.mend(reading.gaps, frames, payloads)
+            reading = self._gaps.read(frames, self._takes)
+        topics, lost, repeated, headers, forged, _ = reading
         for topic, count in lost.items():
             self._report.lost(topic, count)
         for topic, count in forged.items():

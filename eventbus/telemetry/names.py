@@ -17,6 +17,7 @@ HANDLER_ERRORS = "eventbus_handler_errors_total"
 REJECTED = "eventbus_rejected_messages_total"
 DROPPED = "eventbus_dropped_events_total"
 LOST = "eventbus_lost_events_total"
+REPAIRED = "eventbus_repaired_events_total"
 CLIENTS = "eventbus_clients"
 NAMED_CLIENTS = "eventbus_named_clients"
 STATE_CHANGES = "eventbus_state_changes_total"
@@ -34,6 +35,7 @@ CLIENT_IO = "eventbus.client.io"
 REJECTED_MESSAGES = "eventbus.client.rejected.messages"
 DROPPED_MESSAGES = "eventbus.client.dropped.messages"
 LOST_MESSAGES = "eventbus.client.lost.messages"
+REPAIRED_MESSAGES = "eventbus.client.repaired.messages"
 CLIENT_COUNT = "eventbus.client.count"
 CLIENT_STATE_CHANGES = "eventbus.client.state.changes"
 ECHO_ROUND_TRIP = "eventbus.client.echo.round_trip"
@@ -50,6 +52,7 @@ OTEL_OF_PROMETHEUS: Mapping[str, str] = MappingProxyType(
         REJECTED: REJECTED_MESSAGES,
         DROPPED: DROPPED_MESSAGES,
         LOST: LOST_MESSAGES,
+        REPAIRED: REPAIRED_MESSAGES,
         CLIENTS: CLIENT_COUNT,
         NAMED_CLIENTS: CLIENT_COUNT,
         STATE_CHANGES: CLIENT_STATE_CHANGES,

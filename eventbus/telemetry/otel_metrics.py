@@ -40,10 +40,11 @@ from eventbus.telemetry.names import (
     PROCESS_DURATION,
     REASON,
     REJECTED_MESSAGES,
+    REPAIRED_MESSAGES,
     SENT_MESSAGES,
 )
 from eventbus.telemetry.otel_attributes import PROCESS, RECEIVE, SCOPE, SEND, Attributes, operation, server
-from eventbus.wire.codec import RejectReason
+from eventbus.wire.rejects import RejectReason
 
 TRANSMITTED, RECEIVED = "transmit", "receive"  # directions
 
@@ -94,6 +95,9 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
         self._dropped = meter.create_counter(DROPPED_MESSAGES, "{message}", "Events that were dropped.")
         self._lost = meter.create_counter(
             LOST_MESSAGES, "{message}", "Events of numbering publishers that have never arrived."
+        )
+        self._repaired = meter.create_counter(
+            REPAIRED_MESSAGES, "{message}", "Events that had not arrived, and that a historian had."
         )
         self._clients = meter.create_up_down_counter(CLIENT_COUNT, "{client}", "Clients that are not closed.")
         self._state_changes = meter.create_counter(CLIENT_STATE_CHANGES, "{change}", "Changes of clients to a state.")
@@ -160,6 +164,10 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
     def lost(self, topic: str, count: int) -> None:
         """Count."""
         self._lost.add(count, self._topics[topic])
+
+    def repaired(self, topic: str, count: int) -> None:
+        """Count."""
+        self._repaired.add(count, self._topics[topic])
 
     def state_changed(self, change: StateChange) -> None:
         """Count the change, and move the client from its old state to the new one; CLOSED clients are not counted."""

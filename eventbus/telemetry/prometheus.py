@@ -28,11 +28,12 @@ from eventbus.telemetry.names import (
     RECEIVED_BYTES,
     RECEIVED_EVENTS,
     REJECTED,
+    REPAIRED,
     ROUND_TRIP,
     STATE_CHANGES,
 )
 from eventbus.telemetry.prometheus_series import Name, durations, volumes
-from eventbus.wire.codec import RejectReason
+from eventbus.wire.rejects import RejectReason
 
 # Labels
 TOPIC, HANDLER, OUTCOME, ERROR_TYPE, REASON, STATE = "topic", "handler", "outcome", "error_type", "reason", "state"
@@ -98,6 +99,10 @@ class PrometheusHook(CountingHook):
         """Count."""
         self._metrics.lost[topic].inc(count)
 
+    def repaired(self, topic: str, count: int) -> None:
+        """Count."""
+        self._metrics.repaired[topic].inc(count)
+
     def state_changed(self, change: StateChange) -> None:
         """Count the change, and move the client from its old state to the new one; CLOSED has no gauge."""
         self._metrics.state_changes.labels(change.state).inc()
@@ -136,6 +141,7 @@ class _Metrics:
         )
         errors = counter(HANDLER_ERRORS, "errors", "Calls of handlers that raised or were cancelled.", HANDLER, ERROR_TYPE)
         lost = counter(LOST, "events", "Events of numbering publishers that have never arrived.", TOPIC)
+        repaired = counter(REPAIRED, "events", "Events that had not arrived, and that a historian had.", TOPIC)
 
         def series_of_failed(handler: str) -> tuple[AddDuration, Bounded[Counter]]:
             of_types = Bounded(lambda error: errors.labels(handler, error), MAX_ERROR_TYPES)
@@ -147,6 +153,7 @@ class _Metrics:
         self.failed = Bounded(series_of_failed)
         self.error_types = Bounded(str)
         self.lost = Bounded(lost.labels)
+        self.repaired = Bounded(repaired.labels)
         self.rejected = counter(
             REJECTED, "messages", "Messages, or elements of packed messages, that were no event.", REASON
         )

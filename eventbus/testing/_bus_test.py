@@ -1,6 +1,7 @@
 """`bus_test`: a service's container, running in memory, and a test that knows when nothing is under way."""
 
 import asyncio
+import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -11,7 +12,7 @@ from typing import Any, Literal, Self, overload
 
 from dependency_injector import containers, providers
 
-from eventbus._base.clock import set_clock
+from eventbus._base.clock import clock, set_clock
 from eventbus._base.printable import printable
 from eventbus.client import EventBusClient
 from eventbus.container.lifespans import lifespan
@@ -20,6 +21,7 @@ from eventbus.errors import InvalidEvent, InvalidHandler, NotSettled
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handle.coroutines import running_loop
 from eventbus.handle.marks import callback_name
+from eventbus.history.recording import Recorded, delays, marked, read_recording
 from eventbus.observe.hooks import EventBusHook
 from eventbus.settings import EventBusSettings
 from eventbus.testing._clock import ManualClock
@@ -250,8 +252,12 @@ class _Bench[Root: containers.Container]:
 
     def _prepare(self) -> None:
         """Override the parts that the buses of the container are made of."""
-        set_back = set_clock(self.clock)
-        self._overrides.callback(set_clock, set_back)
+        if isinstance(clock(), ManualClock):
+            raise RuntimeError(
+                "another bus_test is running in this process, and there is one clock: let other services join it by the "
+                "transport RecordingTransport(t.hub)"
+            )
+        self._overrides.callback(set_clock, set_clock(self.clock))
         buses = last_resources(self.container)
         if not buses:
             raise TypeError(f"{type(self.container).__name__} has no bus: declare one with event_bus(…)")
@@ -337,6 +343,10 @@ class _Bench[Root: containers.Container]:
             frame = with_headers(frame, encode_headers(headers))
         self.hub.send(frame, self._encoded(event), self._patience)
 
+    def _send(self, recorded: Recorded) -> None:
+        one = marked(recorded)
+        self.hub.send(with_headers(topic_frame(one.topic), encode_headers(one.headers)), one.json, self._patience)
+
     def _encoded(self, event: BaseEvent[Any] | BaseEventType) -> bytes:
         refusal: InvalidEvent | None = None
         for bus in self._buses:
@@ -411,6 +421,31 @@ class BusTest[Root: containers.Container](_Bench[Root]):
         if settle:
             self._settle()
 
+    def replay(self, path: str | os.PathLike[str], *, timed: bool = False, settle: bool = True) -> int:
+        """Emit the events of a recording, as `eventbus record` writes it, in its order; return how many.
+
+        Handlers can tell by `current_delivery` that they are replayed.
+
+        Args:
+            path: the file.
+            timed: whether to move the `clock` on between them, as far apart as they were recorded.
+            settle: whether to wait after each of them; with `timed` it does.
+
+        Raises:
+            InvalidRecording: a line of the file is none of a recording.
+            NotSettled: as `settle`, which raises what handlers have raised, too.
+        """
+        count, moved = 0, 0.0
+        for delay, recorded in delays(read_recording(os.fspath(path)), 1.0 if timed else None):
+            if delay > moved:
+                self._advance(delay - moved)
+                moved = delay
+            self._send(recorded)
+            count += 1
+            if settle or timed:
+                self._settle()
+        return count
+
     def settle(self) -> None:
         """Return when nothing is under way: no event, no handler, no service but those that wait.
 
@@ -464,6 +499,19 @@ class AsyncBusTest[Root: containers.Container](_Bench[Root]):
         self._emit(event, topic, headers)
         if settle:
             await self.settle()
+
+    async def replay(self, path: str | os.PathLike[str], *, timed: bool = False, settle: bool = True) -> int:
+        """See `BusTest.replay`."""
+        count, moved = 0, 0.0
+        for delay, recorded in delays(read_recording(os.fspath(path)), 1.0 if timed else None):
+            if delay > moved:
+                await self.advance(delay - moved)
+                moved = delay
+            self._send(recorded)
+            count += 1
+            if settle or timed:
+                await self.settle()
+        return count
 
     async def settle(self) -> None:
         """See `BusTest.settle`."""

@@ -217,3 +217,12 @@ class KnowsSubscribers(Protocol):
 
         Returns None if that cannot be told, for example while the connection is down. True may be out of date.
         """
+
+
+@runtime_checkable
+class NumbersMessages(Protocol):
+    """An optional feature of transports: to number messages, so that their publishers can be told apart."""
+
+    @property
+    def publisher_id(self) -> bytes | None:
+        """The publisher in the numbers of messages that are sent now; None if they are not numbered, or it is closed."""

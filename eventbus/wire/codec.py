@@ -2,8 +2,6 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from enum import StrEnum
 from types import UnionType
 from typing import Any, TypeAliasType, Union, get_origin
 
@@ -15,54 +13,15 @@ from eventbus._base.log import Log
 from eventbus._base.printable import printable
 from eventbus.errors import EventBusError, InvalidEvent
 from eventbus.events import BaseEventType
-from eventbus.exports import public
 from eventbus.wire.decoders import decoder_of
 from eventbus.wire.encoders import encoder_of
 from eventbus.wire.frames import ARRAY
+from eventbus.wire.rejects import MAX_TYPE_LENGTH, Reject, RejectReason
 from eventbus.wire.unions import class_of_each_type, model_classes, tagged, type_values, with_subclasses
-
-MAX_TYPE_LENGTH = 64  # characters of an unknown type
 
 _MAX_ERROR_CHARACTERS = 300
 _MAX_EXPLAINED_ELEMENTS = 1_000  # elements of one array that are rejected one by one, each with what is wrong
 _MAX_LISTED_ERRORS = 1_000  # two bytes of a payload may make an error, which takes 400 bytes in a list
-
-
-@public
-class RejectReason(StrEnum):
-    """The reason why a message, or one of several events in it, was rejected."""
-
-    FRAMES = "frames"
-    """The message was not a topic frame and a JSON payload frame."""
-    TOO_LARGE = "too_large"
-    """The payload is larger than the client's limit, or would be if it was inflated."""
-    COMPRESSION = "compression"
-    """The payload is compressed and damaged, or the library that inflates it is not installed."""
-    TOPIC = "topic"
-    """The topic is not UTF-8, or longer than 255 bytes."""
-    JSON = "json"
-    """The payload is not JSON."""
-    TYPE = "type"
-    """The client's class does not have the event's type. An event without a type, or whose type is no text, is SCHEMA."""
-    SCHEMA = "schema"
-    """The JSON does not fit the client's class."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """A payload, or elements of an array of events, that were rejected.
-
-    Attributes:
-        reason: why.
-        detail: more about it, for people; may contain what was received, as it is.
-        unknown_type: the received type, if that is the reason; printable, at most `MAX_TYPE_LENGTH` characters.
-        count: the number of elements.
-    """
-
-    reason: RejectReason
-    detail: str
-    unknown_type: str | None = None
-    count: int = 1
 
 
 class Codec[EventClass: BaseModel]:

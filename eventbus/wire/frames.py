@@ -27,7 +27,7 @@ _STARTS = b"{[ \t\r\n"
 PAYLOAD_STARTS = frozenset(_STARTS[index : index + 1] for index in range(len(_STARTS)))
 _FIRST = itemgetter(0)
 
-# Topics that begin with this byte, which UTF-8 never contains, are the clients' own (see transports/zeromq/path.py).
+# Topics that begin with this byte, which UTF-8 never contains, are the tokens with which clients prove their path.
 PRIVATE = b"\xff"
 
 MAX_TOPIC_BYTES = 255

@@ -26,15 +26,19 @@ from math import isfinite
 from typing import NamedTuple, Self
 
 from eventbus.wire.first_frame import PUBLISHER_BYTES
+from eventbus.wire.presence import PRESENCE_PREFIX
 from eventbus.wire.requests import REPLY_PREFIX, is_reply_topic, new_reply_topic
 
 HISTORY_PREFIX = b"_history/"
-PRIVATE_PREFIXES = REPLY_PREFIX, HISTORY_PREFIX
+PRIVATE_PREFIXES = REPLY_PREFIX, HISTORY_PREFIX, PRESENCE_PREFIX
 """How topics begin that carry no events."""
 
-UNTIL, NEXT = "history-until", "history-next"
-"""Headers of an answer: the position of the last message that was kept when the query came; and, if there are more stored
-messages than one page holds, the position after which the next page begins."""
+UNTIL, NEXT, PART = "history-until", "history-next", "history-part"
+"""Headers of an answer: the position of the last message that was kept when the query came; if there are more than
+one page holds, the position after which the next page begins; and which part it is, counted from 0."""
+
+REPLAYED = "replayed"
+"""A header of events that are emitted again, from a recording."""
 
 QUERY_TYPE = "history"  # the type of a query as an event, for errors and for those who watch the bus
 

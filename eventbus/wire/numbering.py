@@ -19,6 +19,7 @@ from eventbus.wire.first_frame import (
     start_of,
 )
 from eventbus.wire.frames import NUMBER_BYTES, head_of, topic_of
+from eventbus.wire.history import Span
 from eventbus.wire.sequence import Sequence
 
 _MAX_HEADS = 10_000  # that are remembered
@@ -34,11 +35,13 @@ class Numbering:
         publisher: eight bytes that no other publisher has, the first not NUL; None for random ones.
 
     Attributes:
+        publisher: as given, or the random ones.
         streams: the stream of each topic. To use numbers up, or to give them back, is to change its `sent`.
     """
 
     def __init__(self, publisher: bytes | None = None) -> None:
-        self.streams: _Streams = _Streams(b"\x01" + os.urandom(PUBLISHER_BYTES - 1) if publisher is None else publisher)
+        self.publisher = b"\x01" + os.urandom(PUBLISHER_BYTES - 1) if publisher is None else publisher
+        self.streams: _Streams = _Streams(self.publisher)
 
     def next(self, topic: bytes, count: int = 1) -> bytes:
         """Return the first frame of the topic's next message, which carries `count` events."""
@@ -78,6 +81,18 @@ class _Streams(dict[bytes, Stream]):
         return stream
 
 
+class Gap(NamedTuple):
+    """Events that are missing before a message of a batch.
+
+    Attributes:
+        place: which message, counted from 0.
+        span: the events.
+    """
+
+    place: int
+    span: Span
+
+
 class Reading(NamedTuple):
     """The content of the first frames of a batch.
 
@@ -87,6 +102,7 @@ class Reading(NamedTuple):
         repeated: which of the messages had come before, as indexes in ascending order.
         headers: the encoded headers in each of the frames; None if none has any.
         forged: topics on which numbers show that a peer sends in the name of another publisher, and how often.
+        gaps: the events that are missing, if the batch was not taken because of them.
     """
 
     topics: list[bytes]
@@ -94,6 +110,7 @@ class Reading(NamedTuple):
     repeated: list[int]
     headers: list[bytes] | None
     forged: dict[bytes, int]
+    gaps: list[Gap] = []  # noqa: RUF012 # nobody changes it
 
 
 class Gaps:
@@ -115,12 +132,13 @@ class Gaps:
         # By topic, mark and publisher. The one that was silent longest is the first.
         self._sequences: OrderedDict[bytes, Sequence] = OrderedDict()
 
-    def read(self, frames: list[bytes], wanted: Callable[[bytes], bool]) -> Reading:
+    def read(self, frames: list[bytes], wanted: Callable[[bytes], bool], *, unless_gaps: bool = False) -> Reading:
         """Read a batch.
 
         Args:
             frames: first frames in the order in which they came, numbered, plain or malformed.
             wanted: whether a topic is subscribed; others are not counted.
+            unless_gaps: if events are missing, only tell which, and take nothing.
         """
         headers: list[bytes] | None = None
         heads = list(map(head_of, frames))  # the loops over all messages are in C
@@ -139,6 +157,8 @@ class Gaps:
             names = topics  # type: ignore[assignment] # there is no None in it
         if self._take_all(heads, frames, wanted):
             return Reading(names, {}, [], headers, {})
+        if unless_gaps and (gaps := self._missing(heads, frames, wanted)):
+            return Reading(names, {}, [], headers, {}, gaps)
         lost, repeated, forged = self._take_each(heads, frames, wanted)
         return Reading(names, lost, repeated, headers, forged)
 
@@ -201,6 +221,25 @@ class Gaps:
                 sequence.extend(end, count)
                 self._sequences.move_to_end(stream)
         return True
+
+    def _missing(self, heads: list[bytes], frames: list[bytes], wanted: Callable[[bytes], bool]) -> list[Gap]:
+        """The gaps that a batch would show. Nothing is taken."""
+        ends: dict[bytes, int] = {}
+        gaps: list[Gap] = []
+        of_heads = {head: self._head(head, wanted) for head in set(heads)}
+        for place, (head, frame) in enumerate(zip(heads, frames, strict=True)):
+            parsed = of_heads[head]
+            if parsed is None:
+                continue
+            number = number_of(frame)
+            end = ends.get(stream := parsed.stream)
+            if end is None:
+                sequence = self._sequences.get(stream)
+                end = number if sequence is None else sequence.position
+            if number - parsed.events > end:
+                gaps.append(Gap(place, Span(parsed.topic, parsed.publisher, end, number - parsed.events)))
+            ends[stream] = max(end, number)
+        return gaps
 
     def _take_each(
         self, heads: list[bytes], frames: list[bytes], wanted: Callable[[bytes], bool]

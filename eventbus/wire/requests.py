@@ -14,8 +14,8 @@ header              of          value
 
 A reply topic is ``_reply/OWNER/RANDOM``: 16 hexadecimal digits that depend on the public key of the asking client (zeros, if
 it has none), and 32 random ones. A proxy with rules lets clients subscribe to reply topics of their own key only (see
-proxy/authorizer.py). Whoever knows a reply topic can send answers to it; only those who get the request know it, and those
-who may subscribe to everything.
+proxy/authorizer.py). Every client that knows a reply topic can send answers to it; only those who get the request know it,
+and those who may subscribe to everything.
 """
 
 import os

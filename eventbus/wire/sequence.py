@@ -83,6 +83,11 @@ class Sequence:
         self._runs = [self._current]  # in ascending order; they do not overlap
         self._ceiling = inf  # where the next run above the current one starts
 
+    @property
+    def position(self) -> int:
+        """The number that the publisher's next event comes after, as it seems."""
+        return self._current.end
+
     def follows(self, start: int, end: int) -> bool:
         """Whether the events after `start` up to `end` follow the last one, and show nothing but that."""
         return start == self._current.end and end < self._ceiling and self._current.messages > 1

@@ -126,8 +126,6 @@ def model_classes(schema: object, defined: Mapping[str, object] = _NOTHING) -> I
     match schema:
         case {"type": "model", "cls": type() as cls} if issubclass(cls, BaseModel):
             yield cls
-        case {"type": "model"}:
-            return
         case {"type": "definition-ref", "schema_ref": str() as reference}:
             yield from model_classes(defined.get(reference))
         case {"type": "definitions", "schema": inner, "definitions": [*definitions]}:

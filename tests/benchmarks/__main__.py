@@ -1,6 +1,6 @@
 """Measure this library side by side with the same job done by hand and in the obvious way, and print the ratios.
 
-    uv run python -m tests.benchmarks [--quick]
+    uv run python -m tests.benchmarks [--quick] [--compare] [--keep]
 
 Every figure is the median of rounds in which the contenders take turns, so that what else the machine does hits all alike.
 """
@@ -15,6 +15,8 @@ import time
 from eventbus.cli import bench
 from eventbus.cli.bench import EVENT_BY_EVENT, PACKED
 from tests.benchmarks.contenders import BY_HAND, IN_C, NUMBERED, OBVIOUS
+from tests.benchmarks.packing import PACKED_ALL, PACKED_ALL_NUMBERED
+from tests.benchmarks.ratios import Ratio, keep, kept, regressions
 
 
 def main() -> None:
@@ -23,11 +25,17 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="a tenth of the events and two rounds: a look, not a measurement"
     )
-    quick = parser.parse_args().quick
+    parser.add_argument(
+        "--compare", action="store_true", help="say what is slower than in the file of ratios, and exit with 1"
+    )
+    parser.add_argument("--keep", action="store_true", help="write the ratios of this measurement to that file")
+    arguments = parser.parse_args()
+    quick: bool = arguments.quick
+    ratios: dict[str, Ratio] = {}
     rounds, events = (2, 30_000) if quick else (7, 300_000)
 
     print(f"throughput: {events:,} events of 154 bytes in each of {rounds} rounds", flush=True)
-    fast = (BY_HAND, IN_C, OBVIOUS, EVENT_BY_EVENT, NUMBERED, PACKED)
+    fast = (BY_HAND, IN_C, OBVIOUS, EVENT_BY_EVENT, NUMBERED, PACKED, PACKED_ALL, PACKED_ALL_NUMBERED)
     rates: dict[str, list[float]] = {contender.name: [] for contender in fast}
     for _ in range(rounds):
         for contender in fast:
@@ -36,6 +44,7 @@ def main() -> None:
     _row("", "events/s", "× hand-tuned", "× past API", "× obvious")
     for name, values in rates.items():
         _row(name, f"{statistics.median(values):,.0f}", *(_ratio(values, other) for other in others))
+        ratios[f"{name}: throughput"] = Ratio.of(values, rates[BY_HAND.name])
 
     count = 500 if quick else 3_000
     print(f"\nlatency: {count:,} events at 1,000/s in each of {rounds} rounds", flush=True)
@@ -51,10 +60,18 @@ def main() -> None:
     for name, values in medians.items():
         p50, p99 = statistics.median(values) * 1e6, statistics.median(tails[name]) * 1e6
         _row(name, f"{p50:.0f} µs", f"{p99:.0f} µs", _ratio(values, medians[BY_HAND.name]))
+        ratios[f"{name}: p50"] = Ratio.of(values, medians[BY_HAND.name], higher_is_better=False)
 
     print()
     _connect(20 if quick else 100)
     _import(3 if quick else 15)
+    if arguments.compare:
+        worse = list(regressions(ratios, kept()))
+        print("\n" + ("\n".join(worse) or "nothing is slower than the kept ratios by more than the noise"))
+        if worse:
+            sys.exit(1)
+    if arguments.keep:
+        keep(ratios)
 
 
 def _row(name: str, *cells: str) -> None:

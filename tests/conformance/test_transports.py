@@ -6,9 +6,13 @@ from threading import Thread
 import pytest
 
 from eventbus import EventBusProxy
+from eventbus.policies import Packing
 from eventbus.testing.conformance import Features, MakeTransport, TransportConformance
 from eventbus.transports.memory import MemoryHub, MemoryTransport
+from eventbus.transports.nats.core import CoreTransport
+from eventbus.transports.nats.jetstream import JetStreamTransport
 from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
+from tests.nats import Server, running
 from tests.support import PATIENCE, eventually, is_waiting
 
 
@@ -24,6 +28,36 @@ class TestZeroMQ(TransportConformance):
             yield lambda: ZeroMQTransport(
                 "127.0.0.1", proxy.pub_port, proxy.sub_port, ZeroMQOptions(connect_timeout=PATIENCE)
             )
+
+
+@pytest.fixture(scope="module")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all tests of this module."""
+    with running(tmp_path_factory.mktemp("nats"), "max_payload: 8MB") as server:
+        yield server
+
+
+@pytest.mark.process
+class TestNats(TransportConformance):
+    """NATS without JetStream."""
+
+    features = Features(bounded_send=False, prefixes=False)
+
+    @pytest.fixture
+    def make_transport(self, nats_server: Server) -> MakeTransport:
+        return lambda: CoreTransport(nats_server.options(), ZeroMQOptions(connect_timeout=PATIENCE))
+
+
+@pytest.mark.process
+class TestJetStream(TransportConformance):
+    """NATS with JetStream. Each test has a bus of its own on the server; nothing is packed, so that messages are counted."""
+
+    features = Features(bounded_send=False, prefixes=False, knows_subscribers=False)
+
+    @pytest.fixture
+    def make_transport(self, nats_server: Server) -> Iterator[MakeTransport]:
+        with nats_server.stream() as options:
+            yield lambda: JetStreamTransport(options, ZeroMQOptions(connect_timeout=PATIENCE, packing=Packing.NONE))
 
 
 class TestMemory(TransportConformance):

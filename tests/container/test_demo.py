@@ -95,6 +95,16 @@ def test_events_are_shown_as_they_pass() -> None:
         assert process.poll() is None
 
 
+def test_into_a_closed_pipe() -> None:
+    """When the reader of its output has had enough, it ends without a traceback, and so do its services."""
+    with demo("--seconds", "60") as process:
+        assert output(process).readline().startswith("demo:")
+        output(process).close()
+        assert process.wait(PATIENCE) == 0
+        eventually(lambda: members(process.pid) == [])
+        assert said(process) == ""
+
+
 @pytest.mark.terminal
 def test_in_colour(tmp_path: Path) -> None:
     """On a terminal the services have colours of their own, and an alarm is red."""

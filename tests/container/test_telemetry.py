@@ -126,6 +126,19 @@ def test_opentelemetry(at_proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch)
     ]
 
 
+@pytest.mark.process
+def test_opentelemetry_without_durations(at_proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EVENTBUS_METRICS_TIMED=0 leaves the counts, and records no duration of what succeeds."""
+    monkeypatch.setenv("EVENTBUS_METRICS", "otel")
+    monkeypatch.setenv("EVENTBUS_METRICS_TIMED", "0")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    done = run_script(SERVICE)
+    assert sorted(done.stdout.splitlines()) == [
+        f"messaging.client.consumed.messages {at_proxy.sub_port}",
+        f"messaging.client.sent.messages {at_proxy.pub_port}",
+    ]
+
+
 @pytest.mark.parametrize(
     ("variable", "choice", "library", "extra"),
     [

@@ -208,8 +208,10 @@ class Reader:
     def __init__(self, folder: Path, ports: tuple[int, int] | None = None, **variables: str) -> None:
         self.folder = folder
         self.ports = pub_port, sub_port = ports or free_ports()
-        http_port = next(port for port in iter(lambda: free_ports()[0], None) if port not in (pub_port, sub_port))
-        self._ports = {"5559": str(pub_port), "5560": str(sub_port), "9464": str(http_port)}
+        others = (port for port in iter(lambda: free_ports()[0], None) if port not in (pub_port, sub_port))
+        http_port = next(others)
+        ui_port = next(port for port in others if port != http_port)
+        self._ports = {"5559": str(pub_port), "5560": str(sub_port), "9464": str(http_port), "5561": str(ui_port)}
         foreign = ("EVENTBUS_", "PYTEST_", "UV_", "VIRTUAL_ENV", "COLUMNS", "LINES")
         self.environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)} | {
             "EVENTBUS_PUB_PORT": str(pub_port),

@@ -1,15 +1,16 @@
 """docs/watching.md: the commands print what is shown, and the table of exit statuses is complete."""
 
 import re
-from contextlib import closing
+from contextlib import ExitStack, closing
+from enum import auto
 from pathlib import Path
 
 import zmq
 
-from eventbus import EventBusProxy
+from eventbus import BaseEventTopic, EventBusProxy
 from eventbus.cli import main as cli
 from tests.docs.pages import Reader, commands, needs, path_of, section
-from tests.support import RawPeers
+from tests.support import RawPeers, client_of
 
 ALARM = b'{"type":"alarm","sensor":{"id":3},"level":0.93}'
 OTHERS = (b'{"type":"alarm","sensor":{"id":4},"level":0.97}', b'{"type":"measured","sensor":{"id":3},"level":0.93}')
@@ -52,3 +53,28 @@ def test_the_exit_statuses() -> None:
     """The table has those that commands end with."""
     statuses = re.findall(r"^\| (\d+) \|", path_of("watching.md").read_text(), flags=re.MULTILINE)
     assert [int(status) for status in statuses] == [cli.DONE, cli.FAILED, cli.BAD_ARGUMENTS, cli.INTERRUPTED]
+
+
+class Topic(BaseEventTopic):
+    orders = auto()
+    agent = auto()
+    alarms = auto()
+
+
+def test_ps(tmp_path: Path, proxy: EventBusProxy) -> None:
+    """The clients of the page are listed as shown, but for their numbers."""
+    with section("watching.md", "`eventbus ps`: who is there") as part:
+        (listing,) = commands(part.one("console"))
+    services = {"agent": [Topic.orders], "plant": [Topic.agent, Topic.alarms]}
+    with ExitStack() as stack:
+        for name, topics in services.items():
+            client = stack.enter_context(client_of(proxy, name=name, topics=topics))
+            client.be_listed()
+            client.start_consumer()
+        shown = Reader(tmp_path, (proxy.pub_port, proxy.sub_port)).run(listing.text)
+
+    def words(text: str) -> list[list[str]]:
+        """The name, the state and the topics of each line."""
+        return [[line.split()[0], line.split()[4], *line.split()[9:]] for line in text.splitlines()]
+
+    assert words(shown) == words(listing.output)

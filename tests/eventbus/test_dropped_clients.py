@@ -10,6 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from eventbus import Delivery, EventBusHook, EventBusProxy, Middleware, StateChange
+from eventbus._base.deadline import Deadline
 from eventbus.handle.middleware import HandleNext
 from eventbus.transports.memory import MemoryTransport
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, client_of, event, eventually
@@ -83,6 +84,11 @@ def with_limited_coroutines(bus: Bus) -> object:
     return service
 
 
+def with_being_listed(bus: Bus) -> object:
+    bus.be_listed()
+    return with_a_method(bus)
+
+
 def with_a_state_callback(bus: Bus) -> object:
     service = Service(bus)
     bus.on_state_change(service.note)
@@ -97,14 +103,28 @@ def with_a_hook(bus: Bus) -> object:
     return observer
 
 
+def with_an_inbox(bus: Bus) -> object:
+    service = Service(bus)
+    bus.attach_callback(UPDATED, service.handle, answers=True)
+    bus._parts.asker._link.inbox(Deadline(PATIENCE))  # as its first request opens it
+    return service
+
+
+def with_a_stream(bus: Bus) -> object:
+    return bus.events()
+
+
 KINDS = [
     with_a_function,
     with_a_method,
     with_a_coroutine,
     with_a_pool,
     with_limited_coroutines,
+    with_being_listed,
     with_a_state_callback,
     with_a_hook,
+    with_an_inbox,
+    with_a_stream,
 ]
 
 

@@ -25,6 +25,7 @@ from eventbus.errors import (
     EventTooLarge,
     ExtraMissing,
     ForkedClient,
+    GroupDiffers,
     HandlerTimeout,
     HandshakeFailed,
     HistorianMissing,
@@ -33,9 +34,12 @@ from eventbus.errors import (
     InvalidEvent,
     InvalidHandler,
     InvalidHeaders,
+    InvalidRecording,
     InvalidSettings,
     InvalidTopic,
+    JetStreamMissing,
     MonkeyPatched,
+    NatsRefused,
     NoAnswer,
     NobodyAnswers,
     NotConnected,
@@ -43,17 +47,22 @@ from eventbus.errors import (
     NotSettled,
     PayloadDamaged,
     PayloadTooLarge,
+    PermissionDenied,
     ProbePortInUse,
     ProxyUnreachable,
     ReconnectFailed,
     RequestFailed,
     SendBufferFull,
     SendTimeout,
+    ServerTooOld,
     ServiceFailed,
     ServiceTimeout,
+    StreamDiffers,
     SwappedPorts,
+    TlsFailed,
     TooManyValues,
     UnknownClient,
+    WrongCredentials,
     WrongServerKey,
 )
 from eventbus.policies import Compression
@@ -62,6 +71,7 @@ from tests.faults.programs import run_program
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, event
 
 HERE = "tcp://127.0.0.1:5559"
+NATS = "nats://127.0.0.1:4222"
 type Way = Callable[[EventBusError], Any]
 type Call = Callable[..., object]
 
@@ -191,6 +201,54 @@ EXAMPLES = [
         {"endpoint": HERE},
     ),
     Example(
+        NatsRefused(NATS, "maximum connections exceeded"),
+        f"the NATS server at {NATS} does not let this client in: maximum connections exceeded: see `eventbus check`",
+        {"endpoint": NATS, "reason": "maximum connections exceeded"},
+    ),
+    Example(
+        WrongCredentials(NATS, user="ada", reason="Authorization Violation"),
+        f"wrong credentials: the NATS server at {NATS} does not let ada in (Authorization Violation): set the user in "
+        "EVENTBUS_URL (nats://user@host) and EVENTBUS_SECURITY__PASSWORD_FILE, or EVENTBUS_SECURITY__TOKEN, or "
+        "EVENTBUS_SECURITY__CREDENTIALS",
+        {"endpoint": NATS, "user": "ada", "reason": "Authorization Violation"},
+    ),
+    Example(
+        TlsFailed(NATS, reason="certificate has expired"),
+        f"TLS failed with the NATS server at {NATS}: certificate has expired: set EVENTBUS_SECURITY__CA_FILE to the "
+        "certificate of its authority, EVENTBUS_SECURITY__CERT_FILE and EVENTBUS_SECURITY__KEY_FILE if it asks for the "
+        "client's, and the name in its certificate as the host in EVENTBUS_URL",
+        {"endpoint": NATS, "reason": "certificate has expired"},
+    ),
+    Example(
+        ServerTooOld(NATS, version="2.9.10", required="2.10"),
+        f"the NATS server at {NATS} is version 2.9.10, and 2.10 is needed: upgrade it, or set EVENTBUS_URL to another one",
+        {"endpoint": NATS, "version": "2.9.10", "required": "2.10"},
+    ),
+    Example(
+        JetStreamMissing(NATS, reason="JetStream not enabled"),
+        f"the NATS server at {NATS} has no JetStream (JetStream not enabled): start it with `nats-server -js -sd DIR`, or "
+        "set EVENTBUS_TRANSPORT=nats, which stores nothing",
+        {"endpoint": NATS, "reason": "JetStream not enabled"},
+    ),
+    Example(
+        StreamDiffers(NATS, stream="eb", subjects=("x.>",), wanted=("eb.>",)),
+        f"the stream 'eb' at {NATS} has the subjects x.>, and this bus needs eb.>: set EVENTBUS_SUBJECT_PREFIX to one that "
+        "is free, or change the stream (`nats stream edit`)",
+        {"endpoint": NATS, "stream": "eb", "subjects": ("x.>",), "wanted": ("eb.>",)},
+    ),
+    Example(
+        GroupDiffers(NATS, group="workers", topics=("a",), wanted=("a", "b")),
+        f"the group 'workers' at {NATS} has the topics a, and this client subscribes to a, b: all workers of a group need "
+        "the same topics. Stop the others first, or set EVENTBUS_GROUP to another name",
+        {"endpoint": NATS, "group": "workers", "topics": ("a",), "wanted": ("a", "b")},
+    ),
+    Example(
+        PermissionDenied(NATS, action="subscribe", subject="eb.plant", user="ada"),
+        f"the NATS server at {NATS} does not permit ada to subscribe on eb.plant: change the permissions in the server's "
+        "configuration, or the user in EVENTBUS_URL",
+        {"endpoint": NATS, "action": "subscribe", "subject": "eb.plant", "user": "ada"},
+    ),
+    Example(
         SendBufferFull(endpoint=HERE, limit=1_000),
         f"the send buffer to {HERE} is full (1000 messages), the event was not sent: "
         "is the proxy running? (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)",
@@ -264,6 +322,11 @@ EXAMPLES = [
         HistoryDamaged(HERE, "it is cut off"),
         f"an answer of the historian at {HERE} cannot be read: it is cut off; give both the same version",
         {"endpoints": HERE, "detail": "it is cut off"},
+    ),
+    Example(
+        InvalidRecording("plant.jsonl", 3, "it is no JSON"),
+        "line 3 of plant.jsonl is none of a recording: it is no JSON; `eventbus record` writes such files",
+        {"path": "plant.jsonl", "line": 3, "detail": "it is no JSON"},
     ),
     Example(
         HandlerTimeout(handler="plant.Thermostat.regulate", limit=0.5),

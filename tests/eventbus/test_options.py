@@ -61,6 +61,7 @@ CHANGED: dict[str, Any] = {
     "resend_bytes": 1_000_000,
     "numbered": True,
     "start": "last",
+    "repair_timeout": 0.5,
 }
 
 

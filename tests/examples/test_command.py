@@ -23,6 +23,7 @@ from scenario.observer import Observer
 from scenario.processes import PROGRAMS, Services
 from tests.container.support import free_ports
 from tests.container.test_demo import members
+from tests.nats import running
 from tests.support import PATIENCE, eventually
 from tests.web import ask
 
@@ -271,3 +272,16 @@ def test_help_and_bad_arguments(capsys: pytest.CaptureFixture[str]) -> None:
         said = capsys.readouterr().err
         assert bad.partition("=")[0] in said
         assert why in said
+
+
+@pytest.mark.process
+def test_the_services_run_over_nats(tmp_path: Path) -> None:
+    """With one variable changed, and the address of a server; no proxy passes anything on."""
+    with running(tmp_path) as server:
+        variables = {"EVENTBUS_TRANSPORT": "jetstream", "EVENTBUS_URL": server.url, "EVENTBUS_STORE": "file,32MiB,1h,1"}
+        with command("--steps", 20, "--json", env=os.environ | variables) as made:
+            status, out = made.end()
+        assert status == 0, made.lines
+        report = json.loads(out)
+        assert made.lines[0].startswith(server.url)
+    assert (report["steps"], report["messages"]) == (20, 0)

@@ -126,6 +126,11 @@ class _Peer:
         self._process.kill()
         self._process.communicate()
 
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
     def _tell(self, word: str) -> None:
         assert self._process.stdin is not None
         print(word, file=self._process.stdin, flush=True)

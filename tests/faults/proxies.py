@@ -34,17 +34,24 @@ class ProxyProcess:
         plain: run libzmq's proxy in a few lines instead of ours.
         send_hwm: high-water mark for each subscriber, of a plain proxy.
         prefix: put before the command, for example to run it in another network namespace.
+        history: how many messages of each topic it keeps, if it is ours.
     """
 
     def __init__(
-        self, host: str = "127.0.0.1", *, plain: bool = False, send_hwm: int = 1_000, prefix: tuple[str, ...] = ()
+        self,
+        host: str = "127.0.0.1",
+        *,
+        plain: bool = False,
+        send_hwm: int = 1_000,
+        prefix: tuple[str, ...] = (),
+        history: int = 0,
     ) -> None:
         self.host = host
         self.pub_port, self.sub_port = free_ports()
         if plain:
             arguments = [sys.executable, "-c", _PLAIN, *map(str, (self.pub_port, self.sub_port, send_hwm))]
         else:
-            arguments = command(host, self.pub_port, self.sub_port, ProxyOptions())
+            arguments = command(host, self.pub_port, self.sub_port, ProxyOptions(history=history))
         self._command = [*prefix, *arguments]
         self._process: subprocess.Popen[str] | None = None
 
@@ -70,6 +77,12 @@ class ProxyProcess:
     def go_on(self) -> None:
         """Undo `stop`."""
         self._signal(signal.SIGCONT)
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        assert self._process is not None
+        return self._process.pid
 
     def _signal(self, number: int) -> None:
         assert self._process is not None

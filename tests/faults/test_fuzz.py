@@ -1,17 +1,21 @@
 """Bytes of any kind for everything that reads them: nothing breaks, all is counted, and what is good gets through."""
 
 import random
+import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from time import monotonic
+from time import monotonic, thread_time
+from typing import Any
 
 from pydantic import ValidationError
 
-from eventbus import RejectReason
+from eventbus import BaseEvent, RejectReason
+from eventbus.receive.unpacking import Unpacker
 from eventbus.transports.memory import MemoryHub, MemoryTransport
-from eventbus.wire.codec import Codec, Reject
+from eventbus.wire.codec import Codec
 from eventbus.wire.frames import ARRAY, MARK, MAX_PACKED_BYTES, PAYLOAD_STARTS, PRIVATE, Prefixes, messages
 from eventbus.wire.numbering import Gaps, Numbering
+from eventbus.wire.rejects import Reject
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, eventually, json_of
 
 SECONDS = 0.7  # for each test
@@ -196,3 +200,72 @@ def test_consuming(soak_seconds: float | None) -> None:
             before = stats.received
         stats = client.stats()
         assert min(stats.rejected, stats.lost, stats.repeated) > 0
+
+
+class Samples(BaseEvent[MyEventType]):
+    """An event in which anything may be, also very much of it."""
+
+    anything: Any = None
+    numbers: tuple[float, ...] = ()
+    models: tuple[MyEvent, ...] = ()
+
+
+TEXT = b'"' + b"a," * 50 + b'",'
+REPEATED = [
+    b"1,",
+    b"1.5,",
+    b"{},",
+    b"[],",
+    b'"a",',
+    b'"\\u00e4",',
+    b"[[",
+    b'{"a":',
+    b"null,",
+    b"true,",
+    b'"' + b"a," * 50 + b'",',
+    b"\\",
+    b'"',
+]
+
+
+def test_no_message_takes_long() -> None:
+    """Unpacking and decoding a message takes a bounded time of the processor, whatever is repeated in it."""
+    chance = random.Random(SEED)
+    codec = Codec(Samples)
+    report = Rejections()
+    unpacker = Unpacker(lambda topic: True, report, 16_777_216, 100_000)
+    end = monotonic() + SECONDS * 4
+    slowest = 0.0
+    while monotonic() < end:
+        piece = b"".join(chance.choices(REPEATED, k=chance.randrange(1, 4)))
+        body = piece * (chance.choice([1_000, 300_000, 4_000_000, 16_000_000]) // len(piece))
+        field = chance.choice([b"anything", b"numbers", b"models"])
+        payload = chance.choice([body, b"[" + body + b"1]", b'{"type":"updated","' + field + b'":[' + body + b"1]}"])
+        payload = zlib.compress(payload, 1) if chance.random() < 0.5 else payload
+        begin = thread_time()
+        for content in unpacker.contents([SUBSCRIBED], [payload], None):
+            decode = codec.decode_many if content.json.lstrip()[:1] == ARRAY else codec.decode_one
+            try:
+                decode(content.json)
+            except ValidationError as error:
+                for _ in codec.salvage(content.json, error):
+                    pass
+        slowest = max(slowest, thread_time() - begin)
+    # Ten times what it takes here. Without limits it is minutes.
+    assert slowest < 2.0, f"{slowest:.2f} s of the processor for one message"
+
+
+class Rejections:
+    """Takes note of nothing."""
+
+    def lost(self, topic: bytes, count: int) -> None:
+        """Ignore it."""
+
+    def forged(self, topic: bytes, count: int) -> None:
+        """Ignore it."""
+
+    def repeated(self, count: int) -> None:
+        """Ignore it."""
+
+    def rejected(self, topic: bytes, reject: Reject) -> None:
+        """Ignore it."""

@@ -71,11 +71,16 @@ def test_without_any_nothing_is_encrypted() -> None:
 def test_each_has_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each is read from EVENTBUS_SECURITY__ and its name in capitals, and `fields` knows each with its description."""
     nested = {EventBusSettings.variable(*path): field for path, field in EventBusSettings.fields() if len(path) > 1}
-    assert list(nested) == [SERVER_KEY, SECRET_KEY, SECRET_FILE, ALLOW_LIST]
+    of_nats = [f"{VARIABLE}{name}" for name in ("PASSWORD", "PASSWORD_FILE", "TOKEN", "CREDENTIALS", "CA_FILE")]
+    pair = [f"{VARIABLE}CERT_FILE", f"{VARIABLE}KEY_FILE"]  # which go together
+    assert list(nested) == [SERVER_KEY, SECRET_KEY, SECRET_FILE, ALLOW_LIST, *of_nats, *pair]
     assert all(field.description and field.default is None for field in nested.values())
-    texts = (PUBLIC, SECRET, "keys/secret", "/etc/allow.toml")
-    values = (PUBLIC, SecretStr(SECRET), Path("keys/secret"), Path("/etc/allow.toml"))
-    for name, text, value in zip(nested, texts, values, strict=True):
+    texts = (PUBLIC, SECRET, "keys/secret", "/etc/allow.toml", "pass word", "pw", "t0ken", "a.creds", "ca.pem")
+    values = (
+        *(PUBLIC, SecretStr(SECRET), Path("keys/secret"), Path("/etc/allow.toml")),
+        *(SecretStr("pass word"), Path("pw"), SecretStr("t0ken"), Path("a.creds"), Path("ca.pem")),
+    )
+    for name, text, value in zip(list(nested)[:-2], texts, values, strict=True):
         field = name.removeprefix(VARIABLE).lower()
         with monkeypatch.context() as patch:
             patch.setenv(name, text)

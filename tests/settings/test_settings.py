@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from eventbus import ClientOptions, Compression, EventBusError, InvalidSettings, Packing, ReceivePolicy, SendPolicy
-from eventbus.policies import LogFormat, Metrics, Traces
+from eventbus.policies import LogFormat, Metrics, Traces, TransportKind
 from eventbus.settings import EventBusSettings
 from tests.support import run_script
 
@@ -44,8 +44,11 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "compression": ("zstd", Compression.ZSTD),
     "compression_threshold": ("15", 15),
     "name": ("shop", "shop"),
+    "listed": ("false", False),
     "metrics": ("prometheus", Metrics.PROMETHEUS),
+    "metrics_timed": ("0.25", 0.25),
     "start": ("last", "last"),
+    "repair_timeout": ("0.5", 0.5),
     "history": ("100", 100),
     "history_bytes": ("2MiB", 2 * 1_048_576),
     "history_age": ("60", 60.0),
@@ -58,6 +61,12 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "proxy_max_subscriptions": ("17", 17),
     "proxy_max_backlog": ("64MiB", 64 * 1_048_576),
     "proxy_max_memory": ("200MiB", 200 * 1_048_576),
+    "transport": ("jetstream", TransportKind.JETSTREAM),
+    "url": ("nats://one:4222,tls://two", "nats://one:4222,tls://two"),
+    "group": ("workers", "workers"),
+    "store": ("memory,1MiB,1h,3", "memory,1MiB,1h,3"),
+    "subject_prefix": ("site-1.eb", "site-1.eb"),
+    "ui_token": ('" nobody-guesses-this "', SecretStr("nobody-guesses-this")),
 }
 
 # What Kubernetes tells every pod about a service called `eventbus`.
@@ -192,6 +201,7 @@ def test_topics_as_an_argument() -> None:
         ("receive_buffer", "0"),
         ("receive_policy", "drop"),
         ("packing", "2"),
+        ("ui_token", "easy-to-guess"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_variable(field: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,8 +251,8 @@ def test_an_unknown_argument_is_refused() -> None:
         ("EVENTBUS_SECRET_KEY", "did you mean EVENTBUS_SECURITY__SECRET_KEY?"),
         ("EVENTBUS_PORT", "did you mean EVENTBUS_HTTP_PORT, EVENTBUS_PUB_PORT or EVENTBUS_SUB_PORT?"),
         ("EVENTBUS_XYZZY_QUUX_FROBNICATE", "`eventbus settings` lists the known ones"),
-        ("EVENTBUS_URL", "`eventbus settings` lists the known ones"),
-        ("EVENTBUS_PASSWORD", "`eventbus settings` lists the known ones"),
+        ("EVENTBUS_URLS", "did you mean EVENTBUS_URL?"),
+        ("EVENTBUS_PASSWORD", "did you mean EVENTBUS_SECURITY__PASSWORD?"),
         ("EVENTBUS_RETRIES", "`eventbus settings` lists the known ones"),
     ],
 )

@@ -41,6 +41,7 @@ class NumberedPublisher(Publisher):
         super().__init__(context, endpoint, options, drops, refusal, on_notice)
         self._numbering = Numbering()
         self._streams = self._numbering.streams
+        self.publisher_id = self._numbering.publisher
         # It takes so long to notice that a link is down without a sign.
         self._period = options.echo_interval + options.echo_timeout + _UNDER_WAY_S
         self._resend = ResendBuffer(options.resend_bytes)

@@ -135,6 +135,12 @@ class ZeroMQTransport:
         link = self._link
         return None if link is None else link.publisher.max_payload_bytes
 
+    @property
+    def publisher_id(self) -> bytes | None:
+        link = self._link
+        publisher = None if link is None else link.publisher
+        return publisher.publisher_id if isinstance(publisher, NumberedPublisher) else None
+
     def open(self, timeout: float) -> None:
         self._check_process()
         require_usable_threads()

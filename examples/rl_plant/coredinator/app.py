@@ -2,13 +2,14 @@
 
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Request, Response, status
 
 from coredinator.health import Configuration, Healthcheck, ProxyStatus
 from eventbus import EventBusProxy
+from eventbus.policies import TransportKind
 from eventbus.settings import EventBusSettings
 
 
@@ -25,11 +26,15 @@ def make_proxy(settings: EventBusSettings) -> EventBusProxy:
 
 @asynccontextmanager
 async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-    """Run the proxy for as long as the application runs, on the ports that EVENTBUS_* name."""
+    """Run the proxy for as long as the application runs, on the ports that EVENTBUS_* name. Over NATS none is needed."""
     app.state.settings = EventBusSettings()
     app.state.proxy = make_proxy(app.state.settings)
-    with app.state.proxy:
+    with app.state.proxy if _needs_proxy(app.state.settings) else nullcontext():
         yield
+
+
+def _needs_proxy(settings: EventBusSettings) -> bool:
+    return settings.transport is TransportKind.ZEROMQ
 
 
 app = FastAPI(title="coredinator", lifespan=lifespan)
@@ -56,10 +61,11 @@ def healthcheck(
 ) -> Healthcheck:
     """Report the health of the bus, and its configuration."""
     health = proxy.health()
-    if not health.running:
+    good = health.running or not _needs_proxy(settings)
+    if not good:
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
     return Healthcheck(
-        status="ok" if health.running else "proxy does not run",
+        status="ok" if good else "proxy does not run",
         pid=os.getpid(),
         proxy=ProxyStatus(
             running=health.running,

@@ -23,10 +23,14 @@ class IOEventType(BaseEventType):
 
 
 class IOEventTopic(BaseEventTopic):
-    """One topic for what coreio receives, one for what it sends. Topics match exactly, so the two are never mixed up."""
+    """The topics of coreio: for what it receives, for its readings, and for how it is itself. Topics match exactly.
+
+    Readings have a topic of their own, so that its last event is always one of them.
+    """
 
     coreio = auto()
     coreio_readings = auto()
+    coreio_service = auto()
 
 
 class IOEvent(BaseEvent[IOEventType]):

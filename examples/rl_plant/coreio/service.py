@@ -21,7 +21,7 @@ class PlantIO(Service[IOEvent, IOEventType, IOEventTopic]):
     """
 
     def __init__(self, bus: IOEventBusClient, opc: Opc) -> None:
-        super().__init__(bus, IOEventTopic.coreio_readings)
+        super().__init__(bus, IOEventTopic.coreio_service)
         self._opc = opc
 
     def run(self) -> None:
@@ -51,4 +51,4 @@ class PlantIO(Service[IOEvent, IOEventType, IOEventTopic]):
 
     def _emit_heartbeat(self) -> None:
         heartbeat = IOEvent(type=IOEventType.heartbeat, pid=os.getpid(), counts=counts_of(self.bus))
-        self.bus.emit_event(heartbeat, IOEventTopic.coreio_readings)
+        self.bus.emit_event(heartbeat, IOEventTopic.coreio_service)

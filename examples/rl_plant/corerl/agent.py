@@ -8,7 +8,7 @@ from corerl.controller import Controller, Zone, reward, set_point, zone
 from corerl.event_bus import RLEventBusClient
 from corerl.events import RLEvent, RLEventTopic, RLEventType
 from counts import counts_of
-from eventbus import NoAnswer, NobodyAnswers, on
+from eventbus import HistorianMissing, NoAnswer, NobodyAnswers, on
 from eventbus.container import RestartPolicy, Service
 from plant import Action, Observation
 
@@ -22,7 +22,8 @@ class Agent(Service[RLEvent, RLEventType, RLEventTopic]):
     """Asks for an observation, decides, writes the action, and asks again.
 
     It needs no memory: the observation tells the step of the plant. So it goes on there after it was killed, coreio was
-    killed, or a message was lost; it writes an action again that has not arrived at the plant.
+    killed, or a message was lost; it writes an action again that has not arrived at the plant. When it starts and the bus
+    has a history, it gets the last observation before it asks for one.
 
     Args:
         bus: the client for its own events.
@@ -40,19 +41,29 @@ class Agent(Service[RLEvent, RLEventType, RLEventTopic]):
         """Do control steps until stopping is asked for."""
         controller = Controller()
         decided_for: int | None = None
-        while (observation := self._observe()) is not None:
+        observation = self._remembered() or self._observe()
+        while observation is not None:
             if observation.step != decided_for:
                 action = self._decide(controller, observation)
                 decided_for = observation.step
             if self.pause(PACE):
                 break
             self._act(observation.step, action)
+            observation = self._observe()
         self._emit_heartbeat()
 
     @on(RLEventType.exit, topic=RLEventTopic.corerl)
     def handle_exit(self, event: RLEvent) -> None:
         """Stop, and with it the program."""
         self.request_stop()
+
+    def _remembered(self) -> Observation | None:
+        """The last observation before the agent was started; None if there is none, or if the bus has no history."""
+        try:
+            last = self._io.last(IOEventTopic.coreio_readings)
+        except HistorianMissing:
+            return None
+        return None if last is None else last.observation
 
     def _observe(self) -> Observation | None:
         """Ask for the state of the plant until an answer comes; None when the agent is to stop."""

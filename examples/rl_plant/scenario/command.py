@@ -20,7 +20,7 @@ from urllib.request import urlopen
 from coredinator.health import Healthcheck
 from scenario.course import Course
 from scenario.observer import Observer
-from scenario.processes import ServiceEnded, Services, environments
+from scenario.processes import ServiceEnded, Services, environments, nats_settings
 from scenario.report import Report, lines_of, report_on
 
 GLANCE = 0.05  # seconds between two looks at the processes
@@ -175,7 +175,8 @@ def main(arguments: Sequence[str] | None = None, *, step_timeout: float = STEP_T
 
 def _run(options: argparse.Namespace, interrupts: Interrupts, step_timeout: float) -> tuple[Report, Course]:
     pub_port, sub_port, http_port = _ports(options)
-    say(f"proxy on ports {pub_port} and {sub_port}, http://127.0.0.1:{http_port}/api/healthcheck")
+    bus = nats_settings().get("url") or f"proxy on ports {pub_port} and {sub_port}"
+    say(f"{bus}, http://127.0.0.1:{http_port}/api/healthcheck")
     course = Course(options.steps)
     with (
         TemporaryDirectory(prefix="rl_plant-") as folder,

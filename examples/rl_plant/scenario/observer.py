@@ -9,7 +9,19 @@ from corerl.event_bus import RLEventBusClient
 from corerl.events import RLEvent, RLEventTopic, RLEventType
 from counts import counts_of
 from eventbus import ClientState, EventBusClient
+from eventbus.container.bus import transport_of
+from eventbus.settings import EventBusSettings
+from eventbus.transports import Transport
 from scenario.course import Course
+from scenario.processes import nats_settings
+
+
+def _nats_transport() -> Transport | None:
+    """The transport that the environment chooses; None: ZeroMQ."""
+    if not (settings := nats_settings()):
+        return None
+    made = EventBusSettings(_env_file=None, connect_required=False, numbered=True, **settings)
+    return transport_of(made)
 
 
 class Observer:
@@ -31,10 +43,21 @@ class Observer:
         self.ended = Event()
         """Is set as soon as both services that end by themselves were heard to stop."""
         self._rl = RLEventBusClient(
-            host="127.0.0.1", pub_port=pub_port, sub_port=sub_port, connect_required=False, numbered=True
+            host="127.0.0.1",
+            pub_port=pub_port,
+            sub_port=sub_port,
+            connect_required=False,
+            numbered=True,
+            transport=_nats_transport(),
         )
         self._io = EventBusClient[IOEvent, IOEventType, IOEventTopic](
-            IOEvent, "127.0.0.1", pub_port, sub_port, connect_required=False, numbered=True
+            IOEvent,
+            "127.0.0.1",
+            pub_port,
+            sub_port,
+            connect_required=False,
+            numbered=True,
+            transport=_nats_transport(),
         )
         self._rl.attach_callbacks(dict.fromkeys(RLEventType, self._hear_rl))
         self._io.attach_callbacks(dict.fromkeys(IOEventType, self._hear_io))

@@ -10,6 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from eventbus._base.printable import printable
+from eventbus.policies import TransportKind
+from eventbus.settings import EventBusSettings
 
 PROGRAMS = Path(__file__).parents[1]  # where the packages of the services are
 LAST_WORDS = 15  # lines
@@ -132,18 +134,36 @@ class Services:
         return self._file(name).read_text(errors="replace")
 
 
+def nats_settings() -> dict[str, str]:
+    """The settings of NATS in this process's environment, by name; none if it does not choose that transport."""
+    given = {
+        name: os.environ.get(EventBusSettings.variable(name)) for name in ("transport", "url", "subject_prefix", "store")
+    }
+    if given["transport"] in (None, TransportKind.ZEROMQ):
+        return {}
+    return {"subject_prefix": "rl_plant"} | {name: value for name, value in given.items() if value}
+
+
 def environments(pub_port: int, sub_port: int, http_port: int) -> dict[str, dict[str, str]]:
     """The environment of each service: this process's, with only the necessary variables of the bus.
 
-    So the run does not depend on how the real bus of this machine is set up. EVENTBUS_NUMBERED alone is taken over.
+    So the run does not depend on how the real bus of this machine is set up. EVENTBUS_NUMBERED is taken over, and with
+    EVENTBUS_TRANSPORT what belongs to NATS.
     """
     foreign = {name: value for name, value in os.environ.items() if not name.upper().startswith("EVENTBUS_")}
     bus = foreign | {
         "PYTHONPATH": str(PROGRAMS),
-        "EVENTBUS_HOST": "127.0.0.1",
-        "EVENTBUS_PUB_PORT": str(pub_port),
-        "EVENTBUS_SUB_PORT": str(sub_port),
         "EVENTBUS_CONNECT_TIMEOUT": "60",  # a machine may be busy, and coredinator be started again just then
         "EVENTBUS_NUMBERED": os.environ.get("EVENTBUS_NUMBERED", "true"),
     }
-    return {"coredinator": bus | {"EVENTBUS_HTTP_PORT": str(http_port)}, "coreio": bus, "corerl": bus}
+    coredinator = {"EVENTBUS_HTTP_PORT": str(http_port)}
+    if settings := nats_settings():
+        bus |= {EventBusSettings.variable(name): value for name, value in settings.items()}
+    else:
+        bus |= {
+            "EVENTBUS_HOST": "127.0.0.1",
+            "EVENTBUS_PUB_PORT": str(pub_port),
+            "EVENTBUS_SUB_PORT": str(sub_port),
+        }
+        coredinator["EVENTBUS_HISTORY"] = "10"  # so that a new agent knows the last observation
+    return {"coredinator": bus | coredinator, "coreio": bus, "corerl": bus}

@@ -126,6 +126,11 @@ def test_an_asker_that_has_gone(transport: MemoryTransport, link: RequestLink) -
     inbox = link.inbox(Deadline(PATIENCE))
     link.close()
     sent = transport.sent
-    Answerer(transport).answer(Request(inbox.topic, "1"), b"{}")
+    answerer = Answerer(transport)
+    for _ in range(2):
+        answerer.answer(Request(inbox.topic, "1"), b"{}")
     assert transport.sent == sent
-    assert transport.drops.counts[DropReason.UNWANTED_ANSWER] == 1
+    assert transport.drops.counts[DropReason.UNWANTED_ANSWER] == 2
+    transport.subscribe(inbox.topic)  # as one that had only lost its connection
+    answerer.answer(Request(inbox.topic, "1"), b"{}")
+    assert transport.sent == sent + 1

@@ -7,7 +7,7 @@ import subprocess
 from collections.abc import Callable
 from enum import auto
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from xml.etree import ElementTree
 
 import jsonschema
@@ -69,8 +69,13 @@ class PlantTopic(BaseEventTopic):
     control = auto()
 
 
-class Place(BaseModel):
-    hall: int
+class Hall(BaseModel):
+    kind: Literal["hall"] = "hall"
+    number: int
+
+
+class Yard(BaseModel):
+    kind: Literal["yard"] = "yard"
 
 
 class Measured(BaseEvent[PlantEventType]):
@@ -78,7 +83,7 @@ class Measured(BaseEvent[PlantEventType]):
 
     type: Literal[PlantEventType.measured] = PlantEventType.measured
     value: float
-    place: Place | None = None
+    place: Annotated[Hall | Yard, Field(discriminator="kind")] = Yard()
 
 
 class Heating(BaseEvent[PlantEventType]):
@@ -114,7 +119,7 @@ class Heater:
     def heat(self, event: Heating) -> None:
         pass
 
-    @on(PlantEventType.measured)
+    @on(Measured)
     def everywhere(self, event: Measured) -> None:
         pass
 

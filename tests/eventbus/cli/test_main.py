@@ -495,17 +495,19 @@ def test_interrupted_tail(bus: Bus, tailing: Start) -> None:
 
 
 @pytest.mark.process
-def test_interrupted_at_the_start() -> None:
-    """Ctrl-C while the commands are imported gives status 130 and no traceback."""
+@pytest.mark.parametrize("imported", ["eventbus.cli.main", "eventbus.errors", "eventbus.cli.commands"])
+def test_interrupted_at_the_start(imported: str) -> None:
+    """Ctrl-C while modules are imported gives status 130 and no traceback."""
     done = run_script(
         "import os, signal, sys\n"
-        "from eventbus.cli.main import main\n"
+        "from eventbus.cli.program import program\n"
         "class Interrupt:\n"
         "    def find_spec(self, name, path, target=None):\n"
-        "        if name == 'eventbus.cli.commands':\n"
+        f"        if name == {imported!r}:\n"
         "            os.kill(os.getpid(), signal.SIGINT)\n"
         "sys.meta_path.insert(0, Interrupt())\n"
-        "sys.exit(main(['settings']))\n"
+        "sys.argv[1:] = ['settings']\n"
+        "sys.exit(program())\n"
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 

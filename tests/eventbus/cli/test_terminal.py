@@ -121,10 +121,14 @@ def test_emit_says_that_it_was_denied(tmp_path: Path) -> None:
             f"EVENTBUS_SECURITY__SERVER_PUBLIC_KEY='{keys.server_public_key}'\n"
             f"EVENTBUS_SECURITY__SECRET_KEY='{reveal(keys.secret_key)}'\n"
         )
-        with terminal("emit", "other", STARTED, *ports(guarded.proxy), cwd=tmp_path, columns=250) as screen:
+        with terminal(
+            "emit", "other", STARTED, *ports(guarded.proxy), "--connect-timeout=20", cwd=tmp_path, columns=250
+        ) as screen:
             assert screen.wait() == 1
             assert "the proxy's allow-list does not permit this client to publish on topic b'other'" in screen.text
-        with terminal("emit", "plant", STARTED, *ports(guarded.proxy), cwd=tmp_path, columns=250) as screen:
+        with terminal(
+            "emit", "plant", STARTED, *ports(guarded.proxy), "--connect-timeout=20", cwd=tmp_path, columns=250
+        ) as screen:
             assert screen.wait() == 0
             assert screen.lines == []  # under rules the proxy tells publishers nothing of subscribers
 

@@ -16,7 +16,7 @@ from eventbus import EventBusProxy
 from eventbus.wire.numbering import Numbering
 from tests.commands import Run, Start, complaint, output, ports, said
 from tests.faults.proxies import running_proxy
-from tests.support import PATIENCE, RawPeers, in_thread, json_of, run_script
+from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, in_thread, json_of, run_script
 
 PUBLISHER = b"\x01publish"
 
@@ -58,6 +58,27 @@ def looks(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
     """The printed lines."""
     while line := output(process).readline():
         yield json.loads(line)
+
+
+def test_listed_publishers_have_their_names(run: Run, proxy: EventBusProxy, connected: Callable[..., Bus]) -> None:
+    """A publisher that numbers its messages is shown with the name by which `eventbus ps` lists it."""
+    client = connected(name="plant", numbered=True, topics=[MyEventTopic.other])
+    client.be_listed()
+    client.start_consumer()
+    stop, pause = Event(), Event()
+
+    def publish() -> None:
+        while not stop.is_set():
+            client.emit_event(event(), MyEventTopic.my_service)
+            pause.wait(0.002)
+
+    with in_thread(publish):
+        done = run("top", "--once", "--json", "--interval", "0.3", "my_service", *ports(proxy))
+        stop.set()
+    assert (done.returncode, done.stderr) == (0, "")
+    (publisher,) = json.loads(done.stdout)["publishers"]
+    assert publisher["name"] == "plant"
+    assert len(publisher["publisher"]) == 16
 
 
 def test_one_look_as_json(run: Run, proxy: EventBusProxy, flowing: None) -> None:

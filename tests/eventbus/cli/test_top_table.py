@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from eventbus.cli.top_meter import Line, Snapshot
 from eventbus.cli.top_table import age, rate, size, sparkline, tables
+from eventbus.receive.meter import Line, Snapshot
 
 
 def line(name: str, per_second: float = 10.0, events: int = 100) -> Line:

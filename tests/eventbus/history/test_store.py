@@ -119,6 +119,7 @@ def test_events_by_their_numbers() -> None:
         add(by, count, headers)
     assert found(store, Query(spans=(Span(b"a", PUBLISHER, 1, 5),))) == [b"2", b"3"]
     assert found(store, Query(spans=(Span(b"a", PUBLISHER, 2, 3),))) == [b"2"]
+    assert found(store, Query(spans=(Span(b"a", PUBLISHER, 0, 9),), after=3)) == [b"3", b"5"]
     assert found(store, Query(spans=(Span(b"a", PUBLISHER, 6, 9),))) == []
     assert found(store, Query(spans=(Span(b"b", PUBLISHER, 0, 9),))) == []
     assert found(store, Query(spans=(Span(b"a", PUBLISHER, 0, 1), Span(b"a", b"\x02" + PUBLISHER[1:], 1, 2)))) == [

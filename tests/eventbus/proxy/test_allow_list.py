@@ -18,6 +18,7 @@ from eventbus.proxy.authorizer import Authorizer
 from eventbus.proxy.publisher_ids import PublisherIds
 from eventbus.wire.first_frame import FirstFrame, Head
 from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of
+from eventbus.wire.presence import PRESENCE_TOPIC
 from tests.keys import listed, pair, write_list
 
 ANN, BOB = pair("ann").public, pair("bob").public
@@ -279,6 +280,18 @@ def test_messages_pass_by_topic() -> None:
         assert some.message(ANN, frame) == frame
     for frame in (b"plant2", b"plan", b"plant2" + HEADER, b"alar" + MARK + b"m", b"", MARK, MARK + b"plant", HEADER):
         assert some.message(ANN, frame) == b""
+
+
+def test_who_is_there_is_asked_by_who_may_ask() -> None:
+    """Each client may hear the question who is there; it passes from those who may publish on its topic."""
+    some = authorizer({"publish": ["plant"], "subscribe": ["plant"]}, {"publish": ["*"], "subscribe": []})
+    for key in (ANN, BOB):
+        assert some.subscription(key, PRESENCE_TOPIC) == PRESENCE_TOPIC
+        assert some.subscription(key, PRESENCE_TOPIC + b"m") is None
+    for frame in (PRESENCE_TOPIC, PRESENCE_TOPIC + HEADER):
+        assert some.message(ANN, frame) == b""
+        assert some.message(BOB, frame) == frame
+        assert some.message("a stranger", frame) == b""
 
 
 def test_the_proxy_itself_subscribes_to_tokens_only() -> None:

@@ -28,6 +28,7 @@ OF_OPENTELEMETRY = {
     "eventbus.client.rejected.messages": "{message}",
     "eventbus.client.dropped.messages": "{message}",
     "eventbus.client.lost.messages": "{message}",
+    "eventbus.client.repaired.messages": "{message}",
     "eventbus.client.count": "{client}",
     "eventbus.client.state.changes": "{change}",
     "eventbus.client.echo.round_trip": "s",
@@ -56,6 +57,7 @@ OF_PROMETHEUS = {
     "eventbus_rejected_messages_total",
     "eventbus_dropped_events_total",
     "eventbus_lost_events_total",
+    "eventbus_repaired_events_total",
     "eventbus_clients",
     "eventbus_named_clients",
     "eventbus_state_changes_total",
@@ -73,6 +75,7 @@ def flood(hook: PrometheusHook | OpenTelemetryMetrics) -> None:
         hook.handled(topic, event(), f"app.<lambda at {number}>", 0.1)
         hook.handler_failed(topic, event(), f"app.<lambda at {number}>", 0.1, error)
         hook.lost(topic, 1)
+        hook.repaired(topic, 1)
     for reject in RejectReason:
         hook.rejected(reject, 1)
     for drop in set(DropReason) - {DropReason.UNREAD}:
@@ -200,6 +203,7 @@ def test_both_export_the_same(registry: CollectorRegistry, meters: Meters) -> No
         hook.rejected(RejectReason.JSON, 5)
         hook.dropped(DropReason.SEND_BUFFER, 7)
         hook.lost("plant", 11)
+        hook.repaired("plant", 12)
         hook.state_changed(StateChange(ClientState.CLOSED, ClientState.CONNECTING, "a test"))
         hook.state_changed(StateChange(ClientState.CONNECTING, ClientState.READY, "a test"))
     otel.emit(Emission([event(1), event(2)], MyEventTopic.my_service), lambda _: None)  # where it counts events

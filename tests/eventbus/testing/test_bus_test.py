@@ -27,8 +27,8 @@ from eventbus import (
 )
 from eventbus.container import RestartPolicy, Service, event_bus, lifespan
 from eventbus.settings import EventBusSettings
-from eventbus.testing import BusTest, NotSettled, abus_test, bus_test
-from tests.support import PATIENCE
+from eventbus.testing import BusTest, NotSettled, RecordingTransport, abus_test, bus_test
+from tests.support import PATIENCE, eventually
 
 
 class ShopType(BaseEventType):
@@ -362,6 +362,21 @@ def test_a_running_loop_wants_the_other_one() -> None:
             pass
 
     asyncio.run(main())
+
+
+def test_one_at_a_time() -> None:
+    """There is one clock. Another service joins by a transport of the same hub."""
+    with bus_test(App()) as t:
+        with pytest.raises(RuntimeError, match="RecordingTransport"), bus_test(App()):
+            pass
+        other = AskingApp()
+        other.bus.transport.override(providers.Object(RecordingTransport(t.hub)))
+        other.bus.settings.override(EventBusSettings(enabled=True))
+        t.answer(ShopType.receipt, Price(cents=7))
+        with lifespan(other):
+            t.emit(paid(), ShopTopic.shop)
+            eventually(lambda: other.asking().prices == [7])
+        t.advance(1)
 
 
 def test_async_tests() -> None:

@@ -22,7 +22,8 @@ from pydantic import (
 from pydantic.dataclasses import dataclass
 
 from eventbus import BaseEvent, BaseEventType, InvalidEvent
-from eventbus.wire.codec import MAX_TYPE_LENGTH, Codec, Reject, RejectReason
+from eventbus.wire.codec import Codec
+from eventbus.wire.rejects import MAX_TYPE_LENGTH, Reject, RejectReason
 from tests.support import MyEvent, MyEventType, event, json_of
 
 

@@ -8,8 +8,9 @@ import pytest
 from pydantic import AliasPath, BaseModel, ConfigDict, Field, TypeAdapter, field_validator
 
 from eventbus import BaseEvent, BaseEventType
-from eventbus.wire.codec import Codec, Reject, RejectReason
+from eventbus.wire.codec import Codec
 from eventbus.wire.encoders import encoder_of
+from eventbus.wire.rejects import Reject, RejectReason
 from tests.support import MyEventType
 
 

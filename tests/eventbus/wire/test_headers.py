@@ -98,7 +98,7 @@ def test_numbers_are_read_below_headers() -> None:
         frames.append(numbering.next(b"plant"))
     carrying = [with_headers(frame, b"{}") if index % 2 else frame for index, frame in enumerate(frames)]
     del carrying[2]
-    topics, lost, repeated, headers, _ = gaps.read(carrying, b"plant".__eq__)
+    topics, lost, repeated, headers, *_ = gaps.read(carrying, b"plant".__eq__)
     assert (topics, lost, repeated, headers) == ([b"plant"] * 4, {b"plant": 1}, [], [b"", b"{}", b"{}", b""])
     assert gaps.read(carrying[-1:], b"plant".__eq__).repeated == [0]
 

@@ -309,7 +309,7 @@ def test_lost_and_delivered_are_sent(sending: list[Message]) -> None:
                 expected[topic] += sum(message.count for message in of_stream[one + 1 : following])
     gaps, found = Gaps(), Counter[bytes]()
     for frames, topics in batches_of(sending, [Numbering(), Numbering(), None]):
-        names, missing, _, _, _ = gaps.read(frames, wanted)
+        names, missing, *_ = gaps.read(frames, wanted)
         assert names == topics
         found.update(missing)
     assert found == +expected
@@ -329,7 +329,7 @@ def test_any_bytes_do(batches: list[list[bytes]]) -> None:
     """Whatever the frames are, each has its topic, which is all before a NUL byte; what is lost, is lost on one of them."""
     gaps = Gaps(limit=3)
     for frames in batches:
-        names, missing, _, _, _ = gaps.read(frames, wanted)
+        names, missing, *_ = gaps.read(frames, wanted)
         assert names == [frame.split(b"\0")[0] for frame in frames]
         assert 0 not in missing.values()
         assert set(missing) <= set(names)
@@ -355,7 +355,7 @@ def test_what_is_sent_again_comes_once(sending: list[tuple[int, bool]], again: i
         batch, arriving = arriving[:size], arriving[size:]
         if not batch:
             break
-        _, lost, repeated, _, _ = gaps.read(batch, wanted)
+        _, lost, repeated, *_ = gaps.read(batch, wanted)
         came += [frame for index, frame in enumerate(batch) if index not in repeated]
         missing += sum(lost.values())
     assert came == sorted(set(came), key=number_of)

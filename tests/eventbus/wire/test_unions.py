@@ -4,10 +4,11 @@ from enum import auto
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import Field, TypeAdapter
+from pydantic import Field, Tag, TypeAdapter
 
 from eventbus import BaseEvent, BaseEventType, InvalidEvent, RejectReason
-from eventbus.wire.codec import Codec, Reject
+from eventbus.wire.codec import Codec
+from eventbus.wire.rejects import Reject
 
 
 class ShopType(BaseEventType):
@@ -76,7 +77,8 @@ def test_what_the_class_of_a_type_needs_is_needed() -> None:
 
 def test_a_union_is_tagged_too() -> None:
     """The members of a plain union are not tried one after the other, if the type tells them apart."""
-    for union in (Paid | Refunded, TypeAdapter(Paid | Refunded)):
+    labelled: TypeAdapter[Any] = TypeAdapter(Annotated[Paid, Tag("p")] | Annotated[Refunded, Tag("r")])
+    for union in (Paid | Refunded, TypeAdapter(Paid | Refunded), labelled):
         codec: Codec[Any] = Codec(union)
         assert is_tagged(codec)
         assert codec.decode_one(codec.encode(PAID)) == PAID
@@ -131,6 +133,11 @@ def test_a_class_that_comes_later_is_not_known() -> None:
     assert Codec(Base).classes == (Base, Late)
 
 
+def test_everybodys_base_class_stands_for_itself() -> None:
+    """`BaseEvent` does not stand for the event classes of all services."""
+    assert Codec(BaseEvent).classes == (BaseEvent,)
+
+
 def test_generic_bases() -> None:
     """A base class may be generic in the type, which is what pyright wants of a narrowed field."""
 
@@ -149,3 +156,18 @@ def test_generic_bases() -> None:
         assert codec.classes == (Opened,)
     union: Codec[Any] = Codec(Opened | Refunded)
     assert union.decode_one(b'{"type":"opened","till":3}') == Opened(till=3)
+
+
+def test_what_does_not_choose_a_class() -> None:
+    """A union whose members have aliases for the type, or no types of their own, is read member by member."""
+
+    class Renamed(BaseEvent[ShopType]):
+        type: Literal[ShopType.opened] = Field(ShopType.opened, alias="kind")
+
+    class AnyType(BaseEvent[Any]):
+        any: int
+
+    for union, payload in ((Paid | Renamed, b'{"kind":"opened"}'), (Paid | AnyType, b'{"type":"x","any":1}')):
+        codec: Codec[Any] = Codec(union)
+        assert not is_tagged(codec)
+        assert type(codec.decode_one(payload)) in codec.classes

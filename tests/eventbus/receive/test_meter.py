@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.cli.top_meter import HISTORY, Line, Meter, Snapshot
+from eventbus.receive.meter import HISTORY, Line, Meter, Snapshot
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.frames import is_text
 from eventbus.wire.headers import encode_headers

@@ -1,4 +1,4 @@
-"""The meter of ``eventbus top``: events and bytes by topic and by publisher, in total and per second. Pure.
+"""Counting what passes, for `eventbus top` and `eventbus ui`: events and bytes by topic and publisher. Pure.
 
 It decodes only what it must, so that it keeps up, and its memory is bounded whatever peers send.
 """
@@ -31,6 +31,7 @@ class Line:
         bytes: since the start.
         last_seen: seconds since the last event; None: there was none.
         history: events per second in the last intervals, oldest first.
+        label: the name that people call the publisher; empty: unknown.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Line:
     bytes: int
     last_seen: float | None
     history: tuple[float, ...]
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,8 @@ class Snapshot:
         not_numbered: the publishers without numbers, which cannot be told apart; None if they have sent nothing.
         other_publishers: the publishers beyond the limit; None if there are none.
         malformed: messages since the start that were no events.
+        pairs: one line for each pair of a publisher and a topic, if they are counted: the name is the publisher's id (empty
+            for those without numbers), a space, and the topic.
     """
 
     interval: float
@@ -65,6 +69,7 @@ class Snapshot:
     not_numbered: Line | None
     other_publishers: Line | None
     malformed: int
+    pairs: tuple[Line, ...] = ()
 
 
 class Meter:
@@ -75,14 +80,16 @@ class Meter:
         wanted: the topics to count; empty: all.
         limit: the largest number of topics, and of publishers, with a line of their own. Those that were silent in all
             intervals of a trend make room for new ones.
+        pairs: whether to count also who sends on which topic.
     """
 
-    def __init__(self, now: float, wanted: Collection[bytes] = (), limit: int = _MAX_ROWS) -> None:
+    def __init__(self, now: float, wanted: Collection[bytes] = (), limit: int = _MAX_ROWS, *, pairs: bool = False) -> None:
         self._wanted = frozenset(wanted)
         self._ticked = now
         self._malformed = 0
         self._total = _Row()
         self._topics, self._publishers = _Rows(limit), _Rows(limit)
+        self._pairs = _Rows(limit) if pairs else None
         self._not_numbered = _Row()
         # The rows of each first frame, by the whole of a plain one and by all but the number of a numbered one.
         self._plain: dict[bytes, _Stream] = {}
@@ -112,8 +119,8 @@ class Meter:
         interval, self._ticked = max(now - self._ticked, 1e-9), now
         self._total.tick(interval)
         self._not_numbered.tick(interval)
-        for rows in (self._topics, self._publishers):
-            if rows.tick(interval):
+        for rows in (self._topics, self._publishers, self._pairs):
+            if rows is not None and rows.tick(interval):
                 self._plain.clear()
                 self._numbered.clear()
         return Snapshot(
@@ -125,6 +132,7 @@ class Meter:
             not_numbered=self._not_numbered.line_if_any(now),
             other_publishers=self._publishers.others.line_if_any(now),
             malformed=self._malformed,
+            pairs=() if self._pairs is None else self._pairs.lines(bytes.decode, now),
         )
 
     def _stream(self, frame: bytes) -> "_Stream | None":
@@ -140,7 +148,9 @@ class Meter:
         if known_by is not None and headers and (known := self._numbered.get(known_by)):
             return known
         publisher = self._not_numbered if head is None else self._publishers.row(head.publisher)
-        stream = self._topics.row(topic), publisher, self._total
+        stream: _Stream = (self._topics.row(topic), publisher, self._total)
+        if self._pairs is not None:
+            stream += (self._pairs.row(b"%s %s" % (b"" if head is None else head.publisher.hex().encode(), topic)),)
         if len(self._plain) + len(self._numbered) >= _MAX_CACHED_FRAMES:
             self._plain.clear()
             self._numbered.clear()
@@ -214,7 +224,7 @@ class _Row:
         return self.line("", now) if self.events else None
 
 
-type _Stream = tuple[_Row, _Row, _Row]  # the rows of the topic, of the publisher, and of all
+type _Stream = tuple[_Row, ...]  # the rows of the topic, of the publisher, of all, and of the pair if pairs are counted
 
 
 class _Rows:

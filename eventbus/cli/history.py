@@ -1,0 +1,268 @@
+"""``eventbus history``, ``record`` and ``replay``: stored events, printed, kept in a file and emitted again."""
+
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from time import monotonic, sleep
+
+from pydantic_core import from_json
+
+from eventbus._base.log import Log
+from eventbus._base.moments import moment_of
+from eventbus.cli.connection import transport_for, wanted_topics
+from eventbus.cli.tail_lines import SHOW_ALL, Received, TextLines
+from eventbus.cli.terminal import Paint, wants_colours
+from eventbus.errors import InvalidSettings
+from eventbus.history.reader import HistoryReader
+from eventbus.history.recording import Recorded, delays, marked, read_recording
+from eventbus.receive.unpacking import Unpacker
+from eventbus.settings import EventBusSettings
+from eventbus.telemetry import logs
+from eventbus.transports.contract import Transport
+from eventbus.wire.compression import Compressor
+from eventbus.wire.first_frame import parse, with_headers
+from eventbus.wire.frames import Batch, topic_frame
+from eventbus.wire.headers import decode_headers, encode_headers
+from eventbus.wire.history import Query, Stored, new_history_topic
+from eventbus.wire.rejects import Reject
+from eventbus.wire.requests import owner_of
+
+_TIMEOUT_S = 5.0  # for each portion that a historian sends
+
+
+def history(
+    settings: EventBusSettings,
+    names: Sequence[str],
+    *,
+    since: str | None,
+    count: int | None,
+    as_text: bool,
+) -> None:
+    """Print stored events, oldest first.
+
+    Args:
+        settings: the settings of the command.
+        names: topics beside `settings.topics`; if both are empty, all topics.
+        since: only those since then: a time, or how long ago.
+        count: the newest, this many at most.
+        as_text: print text for people; False: JSON.
+
+    Raises:
+        HistorianMissing: there is no historian.
+        InvalidSettings, InvalidTopic, ProxyUnreachable, HandshakeFailed: as `eventbus tail`.
+    """
+    wanted = wanted_topics(settings, names)
+    moment = None if since is None else moment_of(since, time.time())
+    render = _for_people(TextLines(Paint(wants_colours(sys.stdout)), SHOW_ALL)) if as_text else _json_line
+    last = count if len(wanted) == 1 else None
+    query = Query(tuple(sorted(wanted)) or None, last=last, since=moment)
+    unpacking = _Unpacking(settings)
+    with transport_for(settings) as transport:
+        transport.open(settings.connect_timeout)
+        reader = HistoryReader(transport, _public_key(settings))
+        try:
+            events = (event for portion in reader.read(query, _TIMEOUT_S) for event in unpacking.stored(portion))
+            for event in events if count is None else deque(events, maxlen=count):
+                print(render(event))
+        finally:
+            reader.close()
+
+
+def record(settings: EventBusSettings, names: Sequence[str], path: Path, *, since: str | None, count: int | None) -> None:
+    """Write events to a file as they arrive, until Ctrl-C.
+
+    Args:
+        settings: as with `history`, as are `names`.
+        path: the file; what is in it is lost.
+        since: begin with stored events since then.
+        count: return after this many.
+
+    Raises:
+        OSError: the file cannot be written.
+
+    And as `history`.
+    """
+    wanted = wanted_topics(settings, names)
+    moment = None if since is None else moment_of(since, time.time())
+    unpacking = _Unpacking(settings)
+    written = 0
+    with transport_for(settings) as transport, open(path, "w") as stream:
+        for topic in wanted or {b""}:
+            transport.subscribe(topic)
+        transport.open(settings.connect_timeout)
+        print(f"recording to {path}; Ctrl-C ends it", file=sys.stderr, flush=True)
+        events = _live(transport, wanted, unpacking)
+        if moment is not None:
+            events = _from(transport, wanted, moment, settings, unpacking)
+        with suppress(KeyboardInterrupt):
+            for portion in events:
+                for event in portion:
+                    print(event.line(), file=stream)
+                    written += 1
+                    if written == count:
+                        return
+                stream.flush()
+        transport.status.raise_failure()
+
+
+def replay(settings: EventBusSettings, path: Path, rate: str) -> None:
+    """Emit the events of a file, with a header that tells handlers that they are replayed.
+
+    Args:
+        settings: the settings of the command.
+        path: the file.
+        rate: ``2x``: twice as fast as they were recorded; ``max`` or ``asap``: as fast as possible.
+
+    Raises:
+        InvalidRecording: a line of the file is none of a recording; nothing was emitted.
+        InvalidSettings: the rate is none.
+        ProxyUnreachable, HandshakeFailed, SendTimeout: not all was emitted.
+        OSError: the file cannot be read.
+    """
+    factor = _factor(rate)
+    for _ in read_recording(path):  # before anything is emitted, because half of a recording may be worse than none
+        pass
+    compressor = Compressor(settings.compression, settings.compression_threshold)
+    emitted = 0
+    with transport_for(settings) as transport:
+        transport.open(settings.connect_timeout)
+        began = monotonic()
+        for delay, recorded in delays(read_recording(path), factor):
+            sleep(max(0.0, began + delay - monotonic()))
+            one = marked(recorded)
+            first = with_headers(topic_frame(one.topic), encode_headers(one.headers))
+            transport.send(first, compressor.shrink(one.json))
+            emitted += 1
+        took = monotonic() - began
+    print(f"{emitted} events in {took:.1f} s", file=sys.stderr)
+
+
+class _Unpacking:
+    """Makes recorded events of messages; says which are none."""
+
+    def __init__(self, settings: EventBusSettings) -> None:
+        self._log = Log(logs.COMMAND)
+        self._unpacker = Unpacker(lambda topic: True, self, settings.max_event_bytes, settings.max_event_values)
+
+    def stored(self, portion: list[Stored]) -> list[Recorded]:
+        """The events in stored messages."""
+        found: list[Recorded] = []
+        for message in portion:
+            first = parse(message.first)
+            for content in self._unpacker.contents([first.topic], [message.payload], [first.headers]):
+                found += self._events(message.time, content.topic, content.json, content.headers)
+        return found
+
+    def live(self, batch: Batch, wanted: set[bytes]) -> list[Recorded]:
+        """The events in a batch, on these topics, or on all if there are none."""
+        now = time.time()
+        contents = self._unpacker.contents(*self._unpacker.read_numbers(*batch))
+        found: list[Recorded] = []
+        for content in contents:
+            if not wanted or content.topic in wanted:
+                found += self._events(now, content.topic, content.json, content.headers)
+        return found
+
+    def _events(self, when: float, topic: bytes, json: bytes, headers: bytes) -> list[Recorded]:
+        try:
+            read = from_json(json)
+        except ValueError:
+            return []
+        events = read if isinstance(read, list) else [read]
+        decoded = decode_headers(headers)
+        return [Recorded(when, topic.decode(), event, decoded) for event in events if isinstance(event, dict)]
+
+    def lost(self, topic: bytes, count: int) -> None:
+        if count > 0:
+            self._log.warning("%d events on %r are missing", count, topic, count=count)
+
+    def forged(self, topic: bytes, count: int) -> None:
+        pass
+
+    def repeated(self, count: int) -> None:
+        pass
+
+    def rejected(self, topic: bytes, reject: Reject) -> None:
+        self._log.warning("not an event, on %r: %s", topic, reject.detail, reason=reject.detail)
+
+
+def _live(transport: Transport, wanted: set[bytes], unpacking: _Unpacking) -> Iterator[list[Recorded]]:
+    while (batch := transport.receive()) is not None:
+        yield unpacking.live(batch, wanted)
+
+
+def _from(
+    transport: Transport, wanted: set[bytes], since: float, settings: EventBusSettings, unpacking: _Unpacking
+) -> Iterator[list[Recorded]]:
+    """Stored events, then live ones, each once; see `receive.beginning`, which does the same for clients."""
+    from eventbus.receive.beginning import Beginnings
+    from eventbus.wire.starts import From
+
+    found: list[list[Recorded]] = []
+
+    def keep(batch: Batch) -> None:
+        found.append(unpacking.live(batch, wanted))
+
+    reader = HistoryReader(transport, _public_key(settings))
+    owner = owner_of(_public_key(settings))
+    beginnings = Beginnings(
+        lambda query, topic: _noting(reader.read(query, _TIMEOUT_S, topic), found, unpacking),
+        transport.subscribe,
+        transport.unsubscribe,
+        lambda: new_history_topic(owner),
+        keep,
+        lambda batch: None,  # they are noted with their times as they come
+        transport.endpoints,
+    )
+    for topic in wanted or {b""}:
+        beginnings.register(topic, From(None, since))
+        beginnings.begin(topic)
+    transport.wake()
+    try:
+        while (batch := transport.receive()) is not None:
+            batch = beginnings.take(batch, lambda: False)
+            yield from found
+            found.clear()
+            yield unpacking.live(batch, wanted)
+    finally:
+        reader.close()
+
+
+def _noting(portions: Iterator[list[Stored]], found: list[list[Recorded]], unpacking: _Unpacking) -> Iterator[list[Stored]]:
+    for portion in portions:
+        found.append(unpacking.stored(portion))
+        yield portion
+
+
+def _factor(rate: str) -> float | None:
+    if rate in ("max", "asap"):
+        return None
+    try:
+        factor = float(rate.removesuffix("x"))
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < float("inf"):
+        raise InvalidSettings(f"--rate={rate!r}: write 1x, 2x or 0.5x; max is as fast as possible")
+    return factor
+
+
+def _public_key(settings: EventBusSettings) -> str | None:
+    keys = settings.security.client_keys()
+    return None if keys is None else keys.public_key
+
+
+def _json_line(recorded: Recorded) -> str:
+    return recorded.line()
+
+
+def _for_people(lines: TextLines) -> Callable[[Recorded], str]:
+    def render(recorded: Recorded) -> str:
+        when = datetime.fromtimestamp(recorded.time).astimezone()
+        received = Received(recorded.topic, recorded.event, recorded.headers)
+        return lines.line(received, f"{when:%m-%d %H:%M:%S}.{when.microsecond // 1000:03}")
+
+    return render

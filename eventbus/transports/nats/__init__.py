@@ -1,0 +1,1 @@
+"""Messages over NATS: `core` passes them on live, `jetstream` stores them."""

@@ -1,0 +1,300 @@
+"""Live messages over NATS: the server passes on what it gets, and keeps nothing."""
+
+from collections import deque
+from dataclasses import replace
+from itertools import count
+from threading import Lock
+from time import monotonic
+
+from eventbus._base.deadline import Deadline
+from eventbus.errors import NotConnected
+from eventbus.nats_options import NatsOptions
+from eventbus.observe.stats import DropReason
+from eventbus.options import ZeroMQOptions
+from eventbus.policies import Packing
+from eventbus.transports.nats import streams
+from eventbus.transports.nats.first_frames import PROBE, block_of
+from eventbus.transports.nats.link import INBOX_SID, NatsLink
+from eventbus.transports.nats.packing import packed
+from eventbus.transports.nats.protocol import (
+    CRLF,
+    NO_RESPONDERS,
+    Arrived,
+    Info,
+    Message,
+    Parser,
+    header_block,
+    parse_headers,
+    publish,
+    publish_start,
+    subscribe,
+    unsubscribe,
+)
+from eventbus.transports.nats.transport import NatsTransport
+from eventbus.wire.first_frame import with_headers
+from eventbus.wire.frames import MARK, MAX_PACKED_BYTES, topic_of
+from eventbus.wire.numbering import Numbering
+
+_MAX_LINES = 10_000  # that are remembered
+_FIRST_SID = 10
+_PROBE = b"n"
+_BELIEVED_S = 0.1  # how long a topic is believed to have subscribers
+
+
+class CoreTransport(NatsTransport):
+    """Fulfils `eventbus.transports.contract.Transport` over NATS without JetStream.
+
+    What is under way when the server goes is lost, unless the client numbers its messages: then it sends again what no PONG
+    has proven to have arrived. Members of a group share the messages.
+
+    Args:
+        nats: where the servers are.
+        options: how the connection behaves.
+
+    Raises:
+        InvalidSettings: the URL or another option cannot be right.
+    """
+
+    confirms = False
+
+    def __init__(self, nats: NatsOptions | None = None, options: ZeroMQOptions | None = None) -> None:
+        super().__init__(nats, options)
+        self._sids: dict[bytes, bytes] = {}  # of the topics that the server has been told
+        self._next_sid = count(_FIRST_SID)
+        self._direct: set[bytes] = set()
+        self._lines: dict[tuple[bytes, int], bytes] = {}  # of a topic and a size, which repeat; none with numbers
+        self._numbering: Numbering | None = None
+        # Messages that are not proven to have arrived: the mark after them, their bytes, their events.
+        self._unproven: deque[tuple[int, bytes, int]] = deque()
+        self._unproven_bytes = 0
+        self._keeping = Lock()  # the reader forgets what the link's thread keeps
+        self._again: deque[tuple[bytes, int]] = deque()
+        self._events = 0  # that were taken
+        self._proven_events = 0
+        self._packs = self._options.packing is Packing.ALL
+        self._warned_cluster = False
+        self._next_probe = count(1)
+        self._in_vain: set[bytes] = set()  # tokens of messages that the server has passed on to nobody
+        self._had_subscriber: dict[bytes, float] = {}  # topics, and until when that is believed
+
+    def sibling(self) -> "CoreTransport":
+        """Of no group, because each answer is for one asker."""
+        return CoreTransport(replace(self._nats, group=None), self._options)
+
+    def has_subscriber(self, topic: bytes, timeout: float = 0.0) -> bool | None:
+        """See `KnowsSubscribers`: the server says so when it passes a message on to nobody. Receivers skip that message."""
+        link = self._link
+        if link is None or not link.is_ready:
+            return None
+        if topic in self._topics or b"" in self._topics or monotonic() < self._had_subscriber.get(topic, 0.0):
+            return True
+        if timeout <= 0:
+            return False
+        token = b"%b%d" % (_PROBE, next(self._next_probe))
+        reply = link.inbox + b"." + token
+        headers = header_block([(PROBE, "1")])
+        answered = link.ask(
+            publish(self._carried.subject(topic), b"", reply=reply, headers=headers),
+            Deadline(timeout),
+            while_=lambda: link.is_ready,
+        )
+        if not answered:
+            return None
+        if token in self._in_vain:
+            self._in_vain.discard(token)
+            return False
+        if len(self._had_subscriber) >= _MAX_LINES:
+            self._had_subscriber.clear()
+        self._had_subscriber[topic] = monotonic() + _BELIEVED_S
+        return True
+
+    def server_info(self) -> Info:
+        """What the server says of itself; the transport must be open.
+
+        Raises:
+            NotConnected: it is not connected at the moment.
+        """
+        link = self._link
+        connection = None if link is None else link.connection
+        if connection is None:
+            raise NotConnected(self.endpoints)
+        return connection.info
+
+    def ask_jetstream(self, subject: str, timeout: float) -> tuple[streams.Json, streams.ApiError | None]:
+        """Ask JetStream something, for a diagnosis; return its answer, and the error in it."""
+        link = self._link
+        if link is None:
+            raise NotConnected(self.endpoints)
+        try:
+            message = link.request(streams.API + subject.encode(), b"", Deadline(timeout))
+        except OSError as error:
+            denied = ", ".join(sorted(self._denials))
+            return {}, streams.ApiError(0, f"permission denied for {denied}" if denied else str(error))
+        if message.headers and parse_headers(message.headers).status == NO_RESPONDERS:
+            return {}, streams.ApiError(NO_RESPONDERS, "nobody answers")
+        return streams.answer_of(message.payload)
+
+    # As `Carrier`
+
+    def restore(self) -> None:
+        link = self._link
+        connection = None if link is None else link.connection
+        if link is None or connection is None:
+            return
+        self._take_info(connection)
+        if connection.info.cluster and not self._warned_cluster:
+            self._warned_cluster = True
+            self._log.warning(
+                "%s belongs to the cluster %s: without JetStream, the first event after a subscription may be missed by "
+                "clients of other servers (EVENTBUS_TRANSPORT=jetstream)",
+                connection.server,
+                connection.info.cluster,
+            )
+        with self._changing:
+            self._sids.clear()
+            self._direct.clear()
+            data = subscribe(link.inbox + b".*", INBOX_SID) + self._update()
+        self._had_subscriber.clear()
+        self._in_vain.clear()
+        link.ask(data, Deadline(self._options.connect_timeout), while_=lambda: connection.lost is None)
+        for topic in () if link.opened else self._sids:
+            self._check_denied(connection, self._carried.subject(topic).decode(errors="replace"))
+
+    def take(self) -> bytes:
+        if self._again:
+            data, events = self._again.popleft()
+            self._keep(data, events)
+            return data
+        buffer = self._buffer
+        waiting = [] if buffer is None else buffer.take()
+        if not waiting:
+            return b""
+        if self._packs:
+            waiting = [message[:3] for message in packed(waiting, self._largest_array())]
+        parts: list[bytes] = []
+        events = 0
+        numbering, lines = self._numbering, self._lines
+        for topic, payload, number in waiting:
+            events += number
+            line = lines.get((topic, len(payload)))
+            if line is not None:
+                parts += (line, payload, CRLF)
+            elif numbering is not None or MARK in topic:
+                parts.append(self._publish(topic, payload, number))
+            else:
+                parts += (self._line_of(topic, len(payload)), payload, CRLF)
+        data = b"".join(parts)
+        self._keep(data, events)
+        return data
+
+    def written(self) -> int:
+        return self._events
+
+    def proven(self, mark: int) -> None:
+        with self._keeping:
+            self._proven_events = max(self._proven_events, mark)
+            while self._unproven and self._unproven[0][0] <= mark:
+                self._unproven_bytes -= len(self._unproven.popleft()[1])
+
+    def lost_connection(self) -> None:
+        if self._numbering is not None:
+            # Those that were to be sent again and have not been come after them.
+            self._again.extendleft((data, events) for _, data, events in reversed(self._unproven))
+            self._unproven.clear()
+            self._unproven_bytes = 0
+            self._events = self._proven_events
+        elif (lost := self._events - self._proven_events) > 0:
+            self._proven_events = self._events
+            self.drops.add(DropReason.UNPROVEN, lost)
+
+    def is_flushed(self) -> bool:
+        return not self._again and not self._buffer
+
+    def look(self, now: float) -> float:
+        return float("inf")
+
+    def arrived(self, arrived: Arrived) -> None:
+        for other in arrived.others:
+            if isinstance(other, Message) and other.headers and parse_headers(other.headers).status == NO_RESPONDERS:
+                self._in_vain.add(other.subject.rpartition(b".")[2])
+        if arrived.firsts and (dropped := self._inbox.put(arrived.firsts, arrived.payloads)):
+            self.drops.add(DropReason.RECEIVE_QUEUE, dropped)
+
+    # Own
+
+    def _parser(self) -> Parser:
+        return Parser(self._direct, self._carried.inward)
+
+    def _forget(self) -> None:
+        self._numbering = Numbering() if self._options.numbered else None
+        self._unproven.clear()
+        self._again.clear()
+        self._unproven_bytes = 0
+        self._events = self._proven_events = 0
+
+    def _left(self) -> int:
+        return sum(events for _, events in self._again)
+
+    def _changed(self, link: NatsLink, added: bytes | None) -> None:
+        with self._changing:
+            connection = link.connection
+            if connection is None:
+                return  # `restore` will do it
+            data = self._update()
+        if not data:
+            return
+        if added is None or not link.is_ready:
+            link.post(data)
+            return
+        link.ask(data, Deadline(self._options.connect_timeout), while_=lambda: link.is_ready)
+        self._check_denied(connection, self._carried.subject(added).decode(errors="replace"))
+
+    def _update(self) -> bytes:
+        """What tells the server of the topics that have changed. The caller holds the lock.
+
+        Subscriptions that overlap would deliver twice: that to all topics stands alone.
+        """
+        wanted = {b""} if b"" in self._topics else self._topics
+        group = (self._nats.group or "").encode()
+        data = []
+        for topic in wanted - self._sids.keys():
+            sid = self._sids[topic] = b"%d" % next(self._next_sid)
+            self._direct.add(sid)
+            data.append(subscribe(self._carried.subject(topic), sid, group))
+        for topic in self._sids.keys() - wanted:
+            sid = self._sids.pop(topic)
+            self._direct.discard(sid)
+            data.append(unsubscribe(sid))
+        return b"".join(data)
+
+    def _largest_array(self) -> int:
+        limits = None if self._buffer is None else self._buffer.limits
+        return MAX_PACKED_BYTES if limits is None else min(MAX_PACKED_BYTES, limits.payload)
+
+    def _line_of(self, topic: bytes, size: int) -> bytes:
+        if len(self._lines) >= _MAX_LINES:
+            self._lines.clear()
+        line = self._lines[topic, size] = b"%b%d\r\n" % (publish_start(self._carried.subject(topic)), size)
+        return line
+
+    def _publish(self, first: bytes, payload: bytes, events: int) -> bytes:
+        """A message with a number or headers."""
+        if self._numbering is not None:
+            topic = topic_of(first)
+            numbered = self._numbering.next(topic, events)
+            self._numbering.taken(topic, events)
+            if first != topic:
+                headers = first[len(topic) + 2 :].partition(MARK)[0]
+                numbered = with_headers(numbered, headers)
+            first = numbered
+        subject, lines = self._carried.outward(first)
+        return publish(subject, payload, headers=block_of(lines))
+
+    def _keep(self, data: bytes, events: int) -> None:
+        self._events += events
+        if self._numbering is not None:
+            with self._keeping:
+                self._unproven.append((self._events, data, events))
+                self._unproven_bytes += len(data)
+                while self._unproven_bytes > self._options.resend_bytes and len(self._unproven) > 1:
+                    self._unproven_bytes -= len(self._unproven.popleft()[1])

@@ -1,0 +1,165 @@
+"""The consumer that the workers of a group share: the server remembers its position, and each message is confirmed."""
+
+from collections import OrderedDict
+from time import monotonic
+
+from eventbus._base.deadline import Deadline
+from eventbus.errors import GroupDiffers
+from eventbus.transports.nats import streams
+from eventbus.transports.nats.consumer import PULL_SID, StreamConsumer, _endpoint
+from eventbus.transports.nats.inbox import Inbox
+from eventbus.transports.nats.link import NatsLink
+from eventbus.transports.nats.protocol import Message, publish, unsubscribe
+
+_REMEMBERED = 50_000  # messages of which it is known that this worker has confirmed them
+_CONFIRMED_AGAIN = 2_000  # of those, after a reconnection
+
+
+class GroupConsumer(StreamConsumer):
+    """Confirms each message by itself: confirming all up to one would confirm those of other workers, too."""
+
+    most = 256  # a worker that has many waiting keeps them from the others
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments)  # type: ignore[arg-type] # as the base class takes them
+        # By number in the stream: subjects that confirm what is being handled, and what was confirmed.
+        self._handling: dict[int, bytes] = {}
+        self._done: OrderedDict[int, bytes] = OrderedDict()
+        self._again: list[bytes] = []  # confirmations of messages that have come again
+        self._progress_due = float("inf")
+        self._known = False  # whether the group was there before
+
+    def begin(self, link: NatsLink, deadline: Deadline) -> None:
+        with self._changing:
+            self.receiving = True
+            if self._wanted and link.connection is not None:
+                self._ensure(link, deadline)
+        link.wake()
+
+    def take(self, messages: list[Message], inbox: Inbox) -> None:
+        firsts: list[bytes] = []
+        payloads: list[bytes] = []
+        acks: list[bytes] = []
+        repeated = 0
+        with self._taking:
+            now = monotonic()
+            for message in messages:
+                known = streams.delivered(message.reply)
+                if known is None or known.consumer != self._options.group:
+                    continue
+                self._credit = max(0, self._credit - 1)
+                number = known.stream_seq
+                if number in self._handling:
+                    self._handling[number] = message.reply
+                    repeated += 1
+                elif number in self._done:
+                    self._again.append(message.reply)
+                    repeated += 1
+                else:
+                    if not self._handling:
+                        self._progress_due = now + self._options.ack_wait / 2
+                    self._handling[number] = message.reply
+                    firsts.append(self._carried.inward(message.subject, message.headers))
+                    payloads.append(message.payload)
+                    acks.append(message.reply)
+            if messages:
+                self._note_sign()
+        if repeated:
+            self._count(0, repeated)
+        if firsts:
+            inbox.put(firsts, payloads, acks)
+
+    def farewell(self, link: NatsLink) -> None:
+        with self._taking:
+            left, self._handling = list(self._handling.values()), {}
+        # To other workers at once, rather than after `ack_wait`; first nothing more to this one.
+        link.post(unsubscribe(PULL_SID) + _answers(left, b"-NAK"))
+
+    def confirm(self, link: NatsLink, acks: list[bytes]) -> None:
+        confirmed = []
+        with self._taking:
+            for ack in acks:
+                known = streams.delivered(ack)
+                latest = None if known is None else self._handling.pop(known.stream_seq, None)
+                if known is not None and latest is not None:
+                    self._done[known.stream_seq] = latest
+                    confirmed.append(latest)
+            while len(self._done) > _REMEMBERED:
+                self._done.popitem(last=False)
+        if confirmed:
+            link.post(_answers(confirmed, b"+ACK"))
+
+    def _look_after(self, data: list[bytes], now: float) -> float:
+        if self._again:
+            data.append(_answers(self._again, b"+ACK"))
+            self._again = []
+        if not self._handling:
+            return float("inf")
+        if now >= self._progress_due:
+            self._progress_due = now + self._options.ack_wait / 2
+            data.append(_answers(list(self._handling.values()), b"+WPI"))
+        return self._progress_due
+
+    def _note_other_stream(self) -> None:
+        self._handling.clear()
+        self._done.clear()
+
+    def _ensure(self, link: NatsLink, deadline: Deadline) -> None:
+        """Find the group's consumer or make it, and see to its topics.
+
+        As long as messages are not asked for, more topics may be wanted in a moment: the group may have more than these.
+        """
+        subjects = set(self._wanted)
+        stream, group = self._options.stream, self._options.group or ""
+        if not subjects:
+            with self._taking:
+                self._name, self._filters, self._credit = "", set(), 0
+            return
+        info, error = self._ask(link, f"CONSUMER.INFO.{stream}.{group}", b"", deadline)
+        if error is not None and error.code == streams.CONSUMER_NOT_FOUND:
+            config = streams.group_config(self._options, subjects, self._policy())
+            request = streams.create_consumer(stream, config, "create")
+            info, error = self._ask(link, f"CONSUMER.CREATE.{stream}.{group}", request, deadline)
+            if error is not None and error.code in streams.CONSUMER_EXISTS:  # another worker has just made it
+                info, error = self._ask(link, f"CONSUMER.INFO.{stream}.{group}", b"", deadline)
+        if error is not None:
+            raise self._failure(link, error)
+        found = streams.filters_of(info.get("config", {})) or {self._everything}
+        wanted = found if found >= subjects and not self.receiving else subjects if self.receiving else found | subjects
+        if self._everything in wanted:
+            wanted = {self._everything}
+        if found != wanted:
+            own = 1 if self._credit else 0
+            if int(info.get("num_waiting") or 0) > own:
+                raise GroupDiffers(_endpoint(link), group, self._topics(found), self._topics(subjects))
+            # The whole configuration again, with the policy and the start that it has: these cannot be changed.
+            config = {**info["config"], "filter_subjects": sorted(wanted)}
+            config.pop("filter_subject", None)
+            request = streams.create_consumer(stream, config)
+            _, error = self._ask(link, f"CONSUMER.CREATE.{stream}.{group}", request, deadline)
+            if error is not None:
+                raise self._failure(link, error)
+        with self._taking:
+            self._known = True
+            if self._done:  # the last confirmations may have been lost with the connection
+                self._again += list(self._done.values())[-_CONFIRMED_AGAIN:]
+            self._made(group, subjects)
+        link.wake()
+
+    def _policy(self) -> streams.Json:
+        """Where a group begins that is not there: at its start, or if it was, after what this worker knows of."""
+        if not self._known:
+            return streams.starting_policy(self._options.start)
+        with self._taking:
+            return streams.policy_after(max([0, *self._handling, *self._done]))
+
+    def _topics(self, subjects: set[str]) -> tuple[str, ...]:
+        names = (
+            "all topics" if one == self._everything else self._carried.topic(one.encode()).decode(errors="replace")
+            for one in subjects
+        )
+        return tuple(sorted(names))
+
+
+def _answers(acks: list[bytes], answer: bytes) -> bytes:
+    return b"".join(publish(ack, answer) for ack in acks)

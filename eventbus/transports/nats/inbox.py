@@ -1,0 +1,86 @@
+"""What has arrived and waits for `receive`: the link's reader puts messages in, the consumer takes them out in batches."""
+
+from collections import deque
+from collections.abc import Sequence
+from threading import Condition
+
+_MAX_BATCH = 512  # messages
+
+
+class Delivery(tuple[list[bytes], list[bytes]]):
+    """A batch, with what confirms each of its messages.
+
+    Attributes:
+        acks: as many as there are messages; empty if nothing is to be confirmed.
+    """
+
+    acks: list[bytes]
+
+    def __new__(cls, firsts: list[bytes], payloads: list[bytes], acks: list[bytes]) -> "Delivery":
+        made = super().__new__(cls, (firsts, payloads))
+        made.acks = acks
+        return made
+
+
+class Inbox:
+    """A queue with a limit. Any thread may use it; one at a time may `get`.
+
+    Args:
+        limit: how many messages may wait.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._changed = Condition()  # its lock is reentrant: a signal handler may wake the thread that it interrupts
+        self._batches: deque[Delivery] = deque()
+        self._messages = 0
+        self._woken = False
+        self._closed = False
+
+    def __len__(self) -> int:
+        return self._messages
+
+    def put(self, firsts: list[bytes], payloads: list[bytes], acks: Sequence[bytes] = ()) -> int:
+        """Put messages in; return how many of them there was no room for."""
+        with self._changed:
+            dropped = max(0, self._messages + len(firsts) - self._limit)
+            if dropped:
+                kept = len(firsts) - dropped
+                firsts, payloads, acks = firsts[:kept], payloads[:kept], acks[:kept]
+            self._messages += len(firsts)
+            if self._batches and len(self._batches[-1][0]) + len(firsts) <= _MAX_BATCH:
+                last = self._batches[-1]
+                last[0].extend(firsts)
+                last[1].extend(payloads)
+                last.acks.extend(acks)
+            elif firsts:
+                self._batches.append(Delivery(list(firsts), list(payloads), list(acks)))
+            self._changed.notify_all()
+            return dropped
+
+    def get(self) -> Delivery | None:
+        """Wait for messages; an empty batch after `wake`, None once closed."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._batches or self._woken or self._closed)
+            if self._closed:
+                return None
+            self._woken = False
+            if not self._batches:
+                return Delivery([], [], [])
+            batch = self._batches.popleft()
+            self._messages -= len(batch[0])
+            return batch
+
+    def wake(self) -> None:
+        """Make a `get` that waits, or else the next one, return."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Drop what waits; every `get` returns None from now on."""
+        with self._changed:
+            self._closed = True
+            self._batches.clear()
+            self._messages = 0
+            self._changed.notify_all()

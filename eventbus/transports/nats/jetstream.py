@@ -1,0 +1,296 @@
+"""Stored messages: the server keeps them in a stream, and acknowledges each when it has it."""
+
+import os
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import replace
+from time import monotonic, time_ns
+
+from eventbus._base.deadline import Deadline
+from eventbus.errors import HandshakeFailed, NotConnected, PermissionDenied
+from eventbus.nats_options import NatsOptions
+from eventbus.observe.stats import DropReason
+from eventbus.options import ZeroMQOptions
+from eventbus.policies import Packing, Start
+from eventbus.transports.nats import streams
+from eventbus.transports.nats.consumer import PULL_SID, StreamConsumer, pull_inbox
+from eventbus.transports.nats.credentials import user_of
+from eventbus.transports.nats.first_frames import Carried, block_of
+from eventbus.transports.nats.group_consumer import GroupConsumer
+from eventbus.transports.nats.inbox import Delivery
+from eventbus.transports.nats.link import INBOX_SID, NatsLink
+from eventbus.transports.nats.own_consumer import OwnConsumer
+from eventbus.transports.nats.packing import Packed, packed
+from eventbus.transports.nats.protocol import NO_RESPONDERS, Arrived, Message, Parser, parse_headers, publish, subscribe
+from eventbus.transports.nats.stored import StoredMessages
+from eventbus.transports.nats.transport import NatsTransport
+from eventbus.transports.nats.window import UnderWay, Window
+from eventbus.wire.first_frame import with_headers
+from eventbus.wire.frames import MARK, MAX_PACKED_BYTES, Batch, topic_of
+from eventbus.wire.history import Query, Stored
+from eventbus.wire.numbering import Numbering
+
+_ACK = b"a"  # how the last part of an inbox begins to which a publication is acknowledged
+_AT_ONCE = 4_096  # messages that are taken from the send buffer
+
+
+class JetStreamTransport(NatsTransport):
+    """Fulfils `eventbus.transports.contract.Transport` over NATS JetStream.
+
+    A message stays in the send buffer until the server has stored it. Events that wait anyway share a message, unless the
+    option `packing` is NONE. A client of no group remembers its own position, and
+    goes on there after an interruption; the workers of a group share the messages, and confirm those that they have handled.
+
+    Args:
+        nats: where the servers are, the group, where to begin, and how the stream is made.
+        options: how the connection behaves.
+
+    Raises:
+        InvalidSettings: the URL or another option cannot be right.
+    """
+
+    is_stored = True
+
+    def __init__(self, nats: NatsOptions | None = None, options: ZeroMQOptions | None = None) -> None:
+        super().__init__(nats, options)
+        self._packing = self._options.packing is not Packing.NONE
+        self._numbering: Numbering | None = None
+        self._window = Window()
+        self._encoded: deque[UnderWay] = deque()  # wait for room in the window
+        self._publisher = ""
+        self._events = 0
+        self._acks: deque[tuple[int, Message]] = deque()  # of publications; the reader puts them in
+        self._refused_subjects: deque[str] = deque()
+        self._stored = StoredMessages(self._nats.stream, Carried(self._nats.prefix))
+        self._encoded_items = 0
+        self._current: NatsLink | None = None  # also while it is closed
+        self._start_of_subjects = self._carried.prefix + b"."
+        self._consumer = self._new_consumer()
+
+    def sibling(self) -> "JetStreamTransport":
+        """Of no group: a position of its own."""
+        options = replace(self._nats, group=None, start=Start.NEW)
+        return JetStreamTransport(options, self._options)
+
+    def stored(self, query: Query, timeout: float) -> Iterator[list[Stored]]:
+        """See `KeepsHistory`. Subscriptions begin at the option `start`."""
+        link = self._link
+        if link is None:
+            raise NotConnected(self.endpoints)
+        return self._stored.read(link, query, timeout)
+
+    @property
+    def confirms(self) -> bool:
+        return self._nats.group is not None
+
+    def receive(self) -> Batch | None:
+        link = self._link
+        if link is not None and not self._consumer.receiving:
+            try:
+                self._consumer.begin(link, Deadline(self._options.connect_timeout))
+            except HandshakeFailed as error:
+                kind, arguments = type(error), error.args
+                self._leave(link, 0.0, str(error), lambda: kind(*arguments))
+            except OSError:
+                pass  # the next connection does it
+        if link is not None and self._consumer.is_low:
+            link.wake()
+        return super().receive()
+
+    def confirm(self, batch: Batch) -> None:
+        link = self._link
+        if link is not None and isinstance(batch, Delivery) and batch.acks:
+            self._consumer.confirm(link, batch.acks)
+
+    # As `Carrier`
+
+    def restore(self) -> None:
+        link = self._link
+        connection = None if link is None else link.connection
+        if link is None or connection is None:
+            return
+        self._current = link
+        self._take_info(connection)
+        link.post(subscribe(link.inbox + b".*", INBOX_SID) + subscribe(pull_inbox(link) + b".*", PULL_SID))
+        deadline = Deadline(self._options.connect_timeout)
+        try:
+            self._consumer.restore(link, self._inbox, self._subjects(), deadline)
+        except OSError:
+            self._explain_silence(link)
+            raise
+
+    def take(self) -> bytes:
+        now = monotonic()
+        self._take_acks(now)
+        window, buffer = self._window, self._buffer
+        if again := window.resend(now):
+            return again
+        parts = []
+        while window.has_room:
+            if not self._encoded:
+                waiting = [] if buffer is None else buffer.take(_AT_ONCE)
+                if not waiting:
+                    break
+                self._encode(waiting)
+            message = self._encoded.popleft()
+            self._encoded_items -= message.items
+            window.add(message, now)
+            self._events += message.events
+            parts.append(message.data)
+        self._limit_room()
+        return b"".join(parts)
+
+    def accepts(self) -> bool:
+        return self._window.has_room and not self._encoded
+
+    def written(self) -> int:
+        return self._events
+
+    def proven(self, mark: int) -> None: ...
+
+    def lost_connection(self) -> None:
+        self._take_acks(monotonic())
+        self._window.connection_lost()
+        self._consumer.lost()
+
+    def is_flushed(self) -> bool:
+        return not self._buffer and not self._encoded and not self._window
+
+    def look(self, now: float) -> float:
+        self._take_acks(now)
+        link = self._link
+        due = self._window.look(now)
+        return due if link is None else min(due, self._consumer.look(link, now))
+
+    def arrived(self, arrived: Arrived) -> None:
+        acknowledged = False
+        stored: list[Message] = []
+        for other in arrived.others:
+            assert isinstance(other, Message)  # the link takes everything else
+            if self._stored.take(other):
+                continue
+            if other.sid == PULL_SID:
+                if other.subject.startswith(self._start_of_subjects):
+                    stored.append(other)
+                else:
+                    self._consumer.told(other)
+            elif (token := other.subject.rpartition(b".")[2])[:1] == _ACK and token[1:].isdigit():
+                self._acks.append((int(token[1:]), other))
+                acknowledged = True
+        if stored:
+            self._consumer.take(stored, self._inbox)
+        buffer = self._buffer
+        if buffer is not None and (
+            (acknowledged and (buffer.closed or not self.accepts())) or (stored and self._consumer.is_low)
+        ):
+            buffer.wake()
+
+    # Own
+
+    def _note_denied(self, action: str, subject: str) -> None:
+        if action == "publish":
+            self._refused_subjects.append(subject)
+            if self._buffer is not None:
+                self._buffer.wake()
+
+    def _parser(self) -> Parser:
+        return Parser()
+
+    def _forget(self) -> None:
+        self._numbering = Numbering() if self._options.numbered else None
+        self._window = Window()
+        self._encoded.clear()
+        self._acks.clear()
+        self._refused_subjects.clear()
+        # Begins with the time, so that no later opening has the same identifiers.
+        self._publisher = f"{time_ns():x}{os.urandom(6).hex()}"
+        self._events = 0
+        self._encoded_items = 0
+        self._current = None
+        self._consumer = self._new_consumer()
+
+    def _left(self) -> int:
+        return self._window.events + sum(message.events for message in self._encoded)
+
+    def _farewell(self) -> None:
+        if self._current is not None:
+            self._consumer.farewell(self._current)
+
+    def _changed(self, link: NatsLink, added: bytes | None) -> None:
+        if link.connection is None:
+            return  # `restore` will do it
+        try:
+            self._consumer.change(link, self._subjects(), Deadline(self._options.connect_timeout))
+        except OSError:
+            return  # it is done when the server is back
+        if added is not None:
+            connection = link.connection
+            if connection is not None:
+                self._check_denied(connection, self._carried.subject(added).decode(errors="replace"))
+
+    def _subjects(self) -> set[str]:
+        with self._changing:
+            topics = {b""} if b"" in self._topics else set(self._topics)
+        return {self._carried.subject(topic).decode(errors="replace") for topic in topics}
+
+    def _count(self, lost: int, repeated: int) -> None:
+        self.lost += lost
+        self.repeated += repeated
+
+    def _explain_silence(self, link: NatsLink) -> None:
+        """Raise if a permission is the reason why JetStream has not answered."""
+        connection = link.connection
+        for subject, action in list(self._denials.items()):
+            if connection is not None and subject.startswith(("$JS", "_INBOX")):
+                raise PermissionDenied(str(connection.server), action, subject, user_of(self._nats, connection.server))
+
+    def _encode(self, waiting: list[tuple[bytes, bytes, int]]) -> None:
+        limit = MAX_PACKED_BYTES
+        if self._buffer is not None and self._buffer.limits is not None:
+            limit = min(limit, self._buffer.limits.payload)
+        inbox = b"" if self._current is None else self._current.inbox
+        number = self._window.next() + len(self._encoded)
+        for message in packed(waiting, limit) if self._packing else (Packed(*one, 1) for one in waiting):
+            first = message.first
+            if self._numbering is not None:
+                topic = topic_of(first)
+                numbered = self._numbering.next(topic, message.events)
+                self._numbering.taken(topic, message.events)
+                if first != topic:
+                    numbered = with_headers(numbered, first[len(topic) + 2 :].partition(MARK)[0])
+                first = numbered
+            subject, lines = self._carried.outward(first)
+            lines.append(("Nats-Msg-Id", f"{self._publisher}-{number}"))
+            reply = b"%b.%b%d" % (inbox, _ACK, number)
+            data = publish(subject, message.payload, reply=reply, headers=block_of(lines))
+            self._encoded.append(UnderWay(data, subject, message.events, message.items))
+            self._encoded_items += message.items
+            number += 1
+
+    def _take_acks(self, now: float) -> None:
+        window = self._window
+        while self._acks:
+            number, message = self._acks.popleft()
+            if message.headers and parse_headers(message.headers).status == NO_RESPONDERS:
+                continue  # no stream, or no leader at the moment: sent again in time
+            _, error = streams.answer_of(message.payload)
+            if error is None:
+                window.acknowledged(number, now)
+            elif error.code == streams.TOO_LARGE:
+                if (refused := window.refused(number)) is not None:
+                    self.drops.add(DropReason.TOO_LARGE, refused.events)
+            elif self._denied.admit(error.text) is not None:
+                self._log.warning("the stream does not take events at the moment: %s", error.text, reason=error.text)
+        while self._refused_subjects:
+            if events := window.refused_on(self._refused_subjects.popleft().encode()):
+                self.drops.add(DropReason.DENIED, events)
+        self._limit_room()
+
+    def _limit_room(self) -> None:
+        buffer = self._buffer
+        if buffer is not None:
+            buffer.limit_room(max(0, self._options.send_hwm - self._window.items - self._encoded_items))
+
+    def _new_consumer(self) -> StreamConsumer:
+        kind = OwnConsumer if self._nats.group is None else GroupConsumer
+        return kind(self._nats, self._carried, self._log, self._count)

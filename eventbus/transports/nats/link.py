@@ -1,0 +1,727 @@
+"""The link to a NATS server: dialled, proven, followed and dialled again in a thread of its own; another one reads."""
+
+import os
+import socket
+import ssl
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import count
+from select import POLLOUT, poll
+from threading import Event, Thread, current_thread
+from time import monotonic
+from typing import Any, Protocol
+
+from eventbus._base.backoff import backoff, jittered
+from eventbus._base.deadline import Deadline
+from eventbus._base.log import Log
+from eventbus._base.printable import printable
+from eventbus.errors import (
+    EventBusError,
+    HandshakeFailed,
+    NatsRefused,
+    ServerTooOld,
+    TlsFailed,
+    WrongCredentials,
+)
+from eventbus.nats_options import NatsOptions, NatsServer
+from eventbus.observe.state import ClientState, Status
+from eventbus.options import ZeroMQOptions
+from eventbus.transports.nats.channel import Channel, TlsChannel
+from eventbus.transports.nats.credentials import login, tls_context, user_of
+from eventbus.transports.nats.outgoing import Outgoing
+from eventbus.transports.nats.protocol import (
+    PING,
+    PONG,
+    Arrived,
+    Info,
+    Message,
+    Parser,
+    Ping,
+    Pong,
+    ProtocolError,
+    ServerError,
+    connect,
+    parse_info,
+    publish,
+)
+
+REQUIRED_VERSION = (2, 10)
+INBOX_SID = b"1"
+
+_MAX_DIAL_S = 5.0  # for one server
+# From READY to sending what has waited, if the connection was down: so were those of other subscribers, who need this time.
+_SETTLE_S = 0.25
+_PROOF_INTERVAL_S = 0.1  # between two PINGs that show how much of what was sent has arrived
+_MIN_SILENCE_S = 2.0  # without an answer, after which a connection is given up
+_SILENT_ECHOES = 2  # and echo intervals
+_MAX_INFO_BYTES = 65_536
+_CLOSE_POLL_S = 0.01
+# How long `close` waits for the thread: it may be dialling a host that does not answer, or has just lost its connection.
+_CLOSE_JOIN_S, _CLOSED_JOIN_S = 0.2, 1.0
+
+
+class ConnectionLost(OSError):
+    """The connection is no good any more."""
+
+
+class Carrier(Protocol):
+    """What uses a link. All methods but `arrived`, `answered` and `complained` are called on the link's thread."""
+
+    def restore(self) -> None:
+        """A server has let the client in: subscribe as before. May wait for answers, and raise HandshakeFailed."""
+
+    def take(self) -> bytes:
+        """Return some of what is to be written next; none if nothing waits, or if no more may be under way."""
+
+    def accepts(self) -> bool:
+        """Whether `take` would take a message that comes now."""
+
+    def written(self) -> int:
+        """A mark that grows with what was taken so far."""
+
+    def proven(self, mark: int) -> None:
+        """All that was taken up to this mark has arrived. Called on the reader's thread."""
+
+    def lost(self) -> None:
+        """The connection is down."""
+
+    def is_flushed(self) -> bool:
+        """Whether nothing waits, and nothing is under way that the carrier knows of."""
+
+    def look(self, now: float) -> float:
+        """Do what is due, without waiting; return when to be called again at the latest. Only while READY."""
+
+    def arrived(self, arrived: Arrived) -> None:
+        """Messages have come, on the reader's thread."""
+
+    def complained(self, text: str) -> None:
+        """The server has complained about something that the client has asked for, on the reader's thread."""
+
+
+@dataclass
+class Proof:
+    """A PING under way.
+
+    Attributes:
+        done: set when its PONG has come, or will not come.
+        mark: what had been written before it.
+        began: when.
+        good: whether the PONG has come.
+    """
+
+    done: Event | None = None
+    mark: int = 0
+    began: float = 0.0
+    good: bool = False
+
+
+@dataclass
+class _Request:
+    """A request that waits for its answer."""
+
+    done: Event = field(default_factory=Event)
+    answer: Message | None = None
+
+
+class Connection:
+    """One connection to one server, from the end of the handshake.
+
+    Attributes:
+        server: the server.
+        info: what it has said of itself last.
+        lost: why it is no good any more; None as long as it is.
+    """
+
+    def __init__(self, server: NatsServer, channel: Channel, info: Info) -> None:
+        self.server = server
+        self.channel = channel
+        self.info = info
+        self.lost: str | None = None
+        self.proofs: deque[Proof] = deque()  # in the order of their PINGs
+
+    def close(self) -> None:
+        self.channel.close()
+
+
+class NatsLink:
+    """Keeps one connection, from `start` to `close`.
+
+    Args:
+        carrier: what uses it.
+        outgoing: what waits to be sent; its owner is woken through it.
+        options: how long to wait for what.
+        nats: where servers are.
+        status: where the state is reported.
+        give_up: called when no more attempts to reconnect are made.
+        parser: makes what reads a new connection.
+        stored: whether the server keeps what it gets, so that a reconnected client need not wait for others.
+
+    Attributes:
+        failures: how many attempts to connect have failed since one succeeded.
+        hint: why the last one did, for people.
+        opened: whether the transport's `open` has returned; before that it raises what the link would log.
+    """
+
+    def __init__(
+        self,
+        carrier: Carrier,
+        outgoing: Outgoing,
+        options: ZeroMQOptions,
+        nats: NatsOptions,
+        status: Status,
+        give_up: Callable[[], None],
+        parser: Callable[[], Parser],
+        *,
+        stored: bool,
+    ) -> None:
+        self.failures = 0
+        self.hint = ""
+        self.opened = False
+        self._carrier = carrier
+        self._outgoing = outgoing
+        self._options = options
+        self._nats = nats
+        self._status = status
+        self._give_up = give_up
+        self._parser = parser
+        self._settle = 0.0 if stored else _SETTLE_S
+        self._servers = nats.servers
+        self._known = set(self._servers)
+        self._next = 0  # index of the server to be tried next
+        self._connection: Connection | None = None
+        self._control: deque[tuple[bytes, Proof | None]] = deque()  # goes before messages
+        self._requests: dict[bytes, _Request] = {}
+        self._tokens = count(1)
+        self.inbox = b"_INBOX." + os.urandom(11).hex().encode()
+        self._were_down = False
+        self._silent_since: float | None = None  # a write that does not go on
+        self._proof_due = 0.0
+        self._proved = 0  # the mark of the last PING
+        self._closing: Deadline | None = None
+        self._reporting = True
+        self._logged: type[EventBusError] | None = None
+        self._log = Log(endpoints=status.endpoints)
+        self._thread = Thread(target=self._run, name="eventbus-nats", daemon=True)
+
+    # Any thread
+
+    @property
+    def connection(self) -> Connection | None:
+        """The connection that there is, if it has been restored."""
+        return self._connection
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the connection is proven, and nothing has failed since."""
+        return self._connection is not None and self._status.state is ClientState.READY and self._closing is None
+
+    def start(self) -> None:
+        """Begin to dial.
+
+        Raises:
+            RuntimeError: the system lets no more threads start.
+        """
+        self._thread.start()
+
+    def is_up(self) -> bool:
+        """Whether there is a connection."""
+        connection = self._connection
+        return connection is not None and connection.lost is None and self._closing is None
+
+    def post(self, data: bytes, proof: Proof | None = None) -> None:
+        """Write this before the messages that wait, as soon as there is a connection; with a PING behind it if wanted."""
+        if current_thread() is self._thread and self._connection is not None:
+            if proof is not None:
+                proof.mark = self._carrier.written()
+            self._write(self._connection, data, [] if proof is None else [proof])
+        else:
+            self._control.append((data, proof))
+            self._outgoing.wake()
+
+    def prove(self, deadline: Deadline, *, while_: Callable[[], bool] = lambda: True) -> bool:
+        """Wait until the server has done all that was asked before; False if that is not so in time or by `while_`."""
+        return self.ask(b"", deadline, while_=while_)
+
+    def ask(self, data: bytes, deadline: Deadline, *, while_: Callable[[], bool] = lambda: True) -> bool:
+        """Post this, and wait until the server has done it; False if that is not so in time or by `while_`."""
+        proof = Proof(Event())
+        self.post(data, proof)
+        assert proof.done is not None
+        while not proof.done.wait(min(deadline.left(), 0.05)):
+            if deadline.passed() or not while_() or self._closing is not None:
+                return False
+        return proof.good
+
+    def request(self, subject: bytes, payload: bytes, deadline: Deadline) -> Message:
+        """Publish a request, and return its answer.
+
+        Raises:
+            ConnectionLost: there is no connection any more.
+            TimeoutError: no answer came in time.
+        """
+        token = b"r%d" % next(self._tokens)
+        waiting = self._requests[token] = _Request()
+        try:
+            self.post(publish(subject, payload, reply=self.inbox + b"." + token))
+            connection = self._connection
+            while not waiting.done.wait(min(deadline.left(), 0.05)):
+                if connection is None or connection.lost is not None or self._closing is not None:
+                    raise ConnectionLost("the connection was lost")
+                if deadline.passed():
+                    raise TimeoutError(f"no answer to {subject.decode(errors='replace')}")
+            if waiting.answer is None:
+                raise ConnectionLost("the connection was lost, or the request was denied")
+            return waiting.answer
+        finally:
+            self._requests.pop(token, None)
+
+    def wake(self) -> None:
+        """Let the link's thread look for what is due."""
+        self._outgoing.wake()
+
+    def stop_reporting(self) -> None:
+        """Report no more changes of the state."""
+        self._reporting = False
+
+    def close(self, linger: float) -> None:
+        """Write what waits, for up to `linger` seconds, and end the connection and both threads."""
+        if linger > 0 and self._connection is not None:
+            self._control.append((b"", Proof()))  # so that the server has read everything before the connection ends
+        self._closing = deadline = Deadline(linger)
+        self._outgoing.close()
+        self._outgoing.wake()
+        if current_thread() is not self._thread and self._thread.ident is not None:
+            # By polling: a signal handler may close while its thread waits here already.
+            while self._thread.is_alive() and not deadline.passed():
+                self._thread.join(min(deadline.left(), 0.05))
+            connection = self._connection
+            if connection is not None:
+                self._mark_lost(connection, "closed")  # ends a write or read that goes on
+                connection.close()
+            self._thread.join(_CLOSE_JOIN_S if connection is None else _CLOSED_JOIN_S)
+
+    def abandon(self) -> None:
+        """In a forked child: close the descriptor, and leave everything else to the parent."""
+        connection = self._connection
+        if connection is not None:
+            connection.channel.abandon()
+
+    # The link's thread
+
+    def _run(self) -> None:
+        try:
+            while self._closing is None:
+                connection = self._dial_next()
+                if connection is None:
+                    if self._has_given_up():
+                        return
+                    continue
+                try:
+                    self._serve(connection)
+                except HandshakeFailed as error:
+                    self._mark_lost(connection, str(error))
+                    self._note_failure(error, connection.server)
+                except (OSError, ProtocolError, EventBusError) as error:
+                    self._mark_lost(connection, _reason(error))
+                finally:
+                    self._leave(connection)
+                if self.failures and self._has_given_up():
+                    return
+        except Exception as error:  # a defect of ours
+            self._log.exception("the link to %s has failed", self._status.endpoints, error=type(error).__name__)
+        finally:
+            for _, proof in self._control:
+                if proof is not None and proof.done is not None:
+                    proof.done.set()
+
+    def _has_given_up(self) -> bool:
+        if 0 <= self._options.reconnect_attempts < self.failures and self._closing is None:
+            self._give_up()
+            return True
+        rounds = (self.failures - 1) // max(1, len(self._servers))
+        if self.failures and self.failures % len(self._servers) == 0:
+            pause = jittered(backoff(max(0, rounds), self._options.reconnect_interval, self._options.reconnect_max_interval))
+            end = Deadline(pause)
+            while self._closing is None and not end.passed():
+                self._outgoing.wait(end.left(), for_messages=False, unless=lambda: self._closing is not None)
+        return False
+
+    def _dial_next(self) -> Connection | None:
+        """Try one server; None if it cannot be used now."""
+        server = self._servers[self._next % len(self._servers)]
+        try:
+            return self._dial(server)
+        except HandshakeFailed as error:
+            self._note_failure(error, server)
+        except (OSError, ProtocolError) as error:
+            self.hint = f"{server}: {_reason(error)}" if len(self._servers) > 1 else _reason(error)
+            self.failures += 1
+            self._were_down = True
+        except EventBusError as error:  # a file of the settings
+            self._note_failure(NatsRefused(str(server), str(error)), server)
+        self._next += 1
+        return None
+
+    def _dial(self, server: NatsServer) -> Connection:
+        deadline = Deadline(min(_MAX_DIAL_S, max(0.5, self._options.connect_timeout)))
+        plain = socket.create_connection((server.host, server.port), deadline.left())
+        channel = Channel(plain)
+        try:
+            info, begun = self._read_info(channel, server)
+            version = _version_of(info)
+            if version < REQUIRED_VERSION:
+                raise ServerTooOld(str(server), info.version, ".".join(map(str, REQUIRED_VERSION)))
+            if server.tls or info.tls_required or self._nats.ca_file is not None:
+                context = tls_context(self._nats)
+                if not info.tls_available:
+                    raise TlsFailed(str(server), "the server does not offer it")
+                try:
+                    channel = TlsChannel(channel, context, server.host, begun)
+                except ssl.SSLError as error:
+                    raise TlsFailed(str(server), _reason(error)) from None
+                begun = b""
+            self._introduce(channel, server, info, begun)
+            channel.set_timeout(None)
+            return Connection(server, channel, info)
+        except BaseException:
+            channel.close()
+            raise
+
+    def _read_info(self, channel: Channel, server: NatsServer) -> tuple[Info, bytes]:
+        data = b""
+        while b"\r\n" not in data:
+            more = channel.read()
+            data += more
+            if not more or not b"INFO ".startswith(data[:5].upper()[:5]) or len(data) > _MAX_INFO_BYTES:
+                raise ProtocolError(f"what answers at {server} is no NATS server")
+        line, _, begun = data.partition(b"\r\n")
+        return parse_info(line[5:]), begun
+
+    def _introduce(self, channel: Channel, server: NatsServer, info: Info, begun: bytes) -> None:
+        """Say who the client is, and wait until the server lets it in."""
+        fields: dict[str, object] = {
+            "verbose": False,
+            "pedantic": False,
+            "lang": "python",
+            "version": "1",
+            "name": "eventbus",
+            "protocol": 1,
+            "headers": True,
+            "no_responders": True,
+            "echo": True,
+            "tls_required": isinstance(channel, TlsChannel),
+        }
+        _write_all(channel, connect(fields | login(self._nats, server, info.nonce)) + PING)
+        parser = Parser()
+        while True:
+            for other in parser.feed(begun).others:
+                if isinstance(other, Pong):
+                    return
+                if isinstance(other, ServerError):
+                    raise self._refused(server, other.text)
+                if isinstance(other, Ping):
+                    _write_all(channel, PONG)
+            begun = channel.read()
+            if not begun:
+                raise ConnectionLost("the server has ended the connection")
+
+    def _refused(self, server: NatsServer, text: str) -> HandshakeFailed:
+        lowered = text.lower()
+        if "authorization" in lowered or "authentication" in lowered or "expired" in lowered or "revoked" in lowered:
+            return WrongCredentials(str(server), user_of(self._nats, server), text)
+        if "tls" in lowered:
+            return TlsFailed(str(server), text)
+        return NatsRefused(str(server), text)
+
+    def _note_failure(self, error: HandshakeFailed, server: NatsServer) -> None:
+        """Note that a server does not let the client in: `open` raises it, and it is logged once."""
+        self.failures += 1
+        self._were_down = True
+        self.hint = str(error)
+
+        def again() -> EventBusError:
+            kind: Any = type(error)
+            made: EventBusError = kind(*error.args)
+            return made
+
+        self._status.note_diagnosis(again, if_=lambda: self._reporting)
+        if self.opened and type(error) is not self._logged:
+            self._logged = type(error)
+            self._log.error("%s", error, error=type(error).__name__)
+
+    def _serve(self, connection: Connection) -> None:
+        """Use a connection until it is lost, or everything is sent and the link is closed."""
+        reader = Thread(target=self._read, args=(connection,), name="eventbus-nats-reader", daemon=True)
+        self._learn_servers(connection.info)
+        self._control.clear()  # meant the last connection; `restore` knows what is wanted
+        self._silent_since = None
+        self._connection = connection
+        reader.start()
+        try:
+            self._carrier.restore()
+            flush_at = monotonic() + (self._settle if self._were_down else 0.0)
+            self.failures, self._were_down, self._logged = 0, False, None
+            began = monotonic()
+            if not self.prove(Deadline(self._options.connect_timeout), while_=lambda: connection.lost is None):
+                raise ConnectionLost(connection.lost or "the server does not answer")
+            self._status.proven(monotonic() - began)
+            self._change(ClientState.READY, f"{connection.server} answers")
+            self._work(connection, flush_at)
+        finally:
+            self._mark_lost(connection, "closed")
+            connection.close()
+            if reader.ident is not None:
+                reader.join()
+
+    def _work(self, connection: Connection, flush_at: float) -> None:
+        interval = self._options.echo_interval or float("inf")
+        echo_due = monotonic() + interval
+        self._proved = self._carrier.written()
+        while True:
+            now = monotonic()
+            self._check(connection, now)
+            ready = self._status.state is ClientState.READY or not self._reporting
+            if self._closing is not None and self._is_done(connection):
+                return
+            look_due = self._carrier.look(now)
+            data, proofs = self._take_control()
+            flushing = ready and (now >= flush_at or self._closing is not None)
+            chunk = self._carrier.take() if flushing else b""
+            mark = self._carrier.written()
+            is_due = now >= self._proof_due or self._closing is not None
+            if now >= echo_due or (mark != self._proved and is_due and not connection.proofs):
+                echo_due = now + interval
+                self._proof_due, self._proved = now + _PROOF_INTERVAL_S, mark
+                chunk += PING
+                proofs.append(Proof(mark=mark))
+            if data or chunk:
+                self._write(connection, data + chunk, proofs, with_pings=False)
+                continue
+            due = min(
+                echo_due,
+                look_due,
+                flush_at if ready and now < flush_at else float("inf"),
+                self._proof_due if mark != self._proved else float("inf"),
+                self._overdue_at(connection),
+                now + _CLOSE_POLL_S if self._closing is not None else float("inf"),
+            )
+            timeout = None if due == float("inf") else due - now
+            self._outgoing.wait(
+                timeout,
+                for_messages=flushing and self._carrier.accepts(),
+                unless=lambda: bool(self._control or connection.lost) or self._closing is not None,
+            )
+
+    def _is_done(self, connection: Connection) -> bool:
+        """Whether the link may be closed now: all is sent and has arrived, or the time is up."""
+        assert self._closing is not None
+        if self._closing.passed():
+            return True
+        waiting = self._control or connection.proofs or self._carrier.written() != self._proved
+        return self._carrier.is_flushed() and not waiting
+
+    def _take_control(self) -> tuple[bytes, list[Proof]]:
+        data, proofs = [], []
+        while self._control:
+            text, proof = self._control.popleft()
+            data.append(text)
+            if proof is not None:
+                proof.mark = self._carrier.written()
+                data.append(PING)
+                proofs.append(proof)
+        return b"".join(data), proofs
+
+    def _check(self, connection: Connection, now: float) -> None:
+        """Follow the answers: the state, and whether the connection is still good."""
+        if connection.lost is not None:
+            raise ConnectionLost(connection.lost)
+        since = self._waiting_since(connection)
+        if since is None or now - since < self._options.echo_timeout:
+            if self._status.state is ClientState.DEGRADED:
+                self._change(ClientState.READY, f"{connection.server} answers again")
+            return
+        waited = now - since
+        if waited >= max(_MIN_SILENCE_S, self._options.echo_timeout + _SILENT_ECHOES * self._options.echo_interval):
+            raise ConnectionLost(f"no answer for {waited:.1f} s")
+        self._change(ClientState.DEGRADED, f"{connection.server} has not answered for {waited:.1f} s")
+
+    def _waiting_since(self, connection: Connection) -> float | None:
+        """Since when an answer is awaited, or a write does not go on."""
+        try:
+            oldest = connection.proofs[0].began
+        except IndexError:
+            return self._silent_since
+        return oldest if self._silent_since is None else min(oldest, self._silent_since)
+
+    def _overdue_at(self, connection: Connection) -> float:
+        since = self._waiting_since(connection)
+        if since is None:
+            return float("inf")
+        overdue = since + self._options.echo_timeout
+        now = monotonic()
+        return overdue if overdue > now else now + 0.05
+
+    def _write(self, connection: Connection, data: bytes, proofs: list[Proof], *, with_pings: bool = True) -> None:
+        """Write all of this; waits as long as the server reads on."""
+        now = monotonic()
+        for proof in proofs:
+            proof.began = now
+            if with_pings:
+                data += PING
+        connection.proofs.extend(proofs)
+        view, done = memoryview(data), 0
+        while done < len(view) or not connection.channel.flush():
+            try:
+                done += connection.channel.write(view[done:]) if done < len(view) else 0
+                if done == len(view) and connection.channel.flush():
+                    break
+                self._silent_since = None
+            except BlockingIOError:
+                pass
+            self._await_room(connection)
+        self._silent_since = None
+
+    def _await_room(self, connection: Connection) -> None:
+        writable = poll()
+        writable.register(connection.channel.fileno(), POLLOUT)
+        if not writable.poll(50):
+            now = monotonic()
+            self._silent_since = self._silent_since or now
+            self._check(connection, now)
+            if self._closing is not None and self._closing.passed():
+                raise ConnectionLost("closed before everything was sent")
+        elif connection.lost is not None:
+            raise ConnectionLost(connection.lost)
+
+    def _leave(self, connection: Connection) -> None:
+        """The connection is no more: say so, and prepare for the next one."""
+        self._connection = None
+        self._were_down = True
+        self._carrier.lost()
+        if self._closing is None:
+            reason = connection.lost or "closed"
+            self.hint = self.hint or reason
+            self._change(ClientState.DEGRADED, f"the connection to {connection.server} is down: {reason}")
+            if len(self._servers) > 1:
+                self._next += 1
+
+    def _mark_lost(self, connection: Connection, reason: str) -> None:
+        """Let everybody know who waits for an answer on this connection."""
+        if connection.lost is None:
+            connection.lost = reason
+        with suppress(IndexError):
+            while True:
+                proof = connection.proofs.popleft()
+                if proof.done is not None:
+                    proof.done.set()
+        self._end_requests()
+        self._outgoing.wake()
+
+    def _end_requests(self) -> None:
+        for request in list(self._requests.values()):
+            request.done.set()
+
+    def _change(self, state: ClientState, reason: str) -> None:
+        before = self._status.state
+        if state is ClientState.DEGRADED and before is not ClientState.READY:
+            return
+        if before is not state:
+            self._status.change(state, printable(reason, 300), if_=lambda: self._reporting)
+
+    def _learn_servers(self, info: Info) -> None:
+        """Remember the other servers of a cluster, to reconnect to them."""
+        secure = any(server.tls for server in self._servers)
+        user = self._servers[0].user
+        for address in info.servers:
+            host, _, port = address.rpartition(":")
+            if port.isdigit():
+                server = NatsServer(host.strip("[]"), int(port), secure, user)
+                if (server.host, server.port) not in {(known.host, known.port) for known in self._servers}:
+                    self._servers.append(server)
+
+    # The reader's thread
+
+    def _read(self, connection: Connection) -> None:
+        reason = "the server has ended the connection"
+        try:
+            parser = self._parser()
+            channel, carrier = connection.channel, self._carrier
+            while data := channel.read():
+                arrived = parser.feed(data)
+                if arrived.others:
+                    self._take_others(connection, arrived)
+                if arrived.firsts or arrived.others:
+                    carrier.arrived(arrived)
+        except (OSError, ProtocolError, ValueError) as error:
+            reason = _reason(error)
+        except Exception as error:  # a defect of ours
+            self._log.exception("reading from %s has failed", connection.server, error=type(error).__name__)
+            reason = _reason(error)
+        self._mark_lost(connection, reason)
+
+    def _take_others(self, connection: Connection, arrived: Arrived) -> None:
+        """Do what concerns the link itself, and leave the messages to the carrier."""
+        messages: list[Any] = []
+        for other in arrived.others:
+            if isinstance(other, Message):
+                if other.sid == INBOX_SID and (request := self._requests.get(other.subject.rpartition(b".")[2])) is not None:
+                    request.answer = other
+                    request.done.set()
+                else:
+                    messages.append(other)
+            elif isinstance(other, Pong):
+                self._note_pong(connection)
+            elif isinstance(other, Ping):
+                self._control.append((PONG, None))
+                self._outgoing.wake()
+            elif isinstance(other, Info):
+                connection.info = other
+            else:
+                self._note_complaint(connection, other.text)
+        arrived.others[:] = messages
+
+    def _note_pong(self, connection: Connection) -> None:
+        try:
+            proof = connection.proofs.popleft()
+        except IndexError:
+            return
+        self._status.proven(monotonic() - proof.began)
+        self._carrier.proven(proof.mark)
+        if proof.done is not None:
+            proof.good = True
+            proof.done.set()
+        if self._status.state is not ClientState.READY or self._closing is not None:
+            self._outgoing.wake()
+
+    def _note_complaint(self, connection: Connection, text: str) -> None:
+        """Most complaints come before the server ends the connection; those about permissions do not."""
+        if text.lower().startswith("permissions violation"):
+            self._carrier.complained(text)
+            if "$JS." in text or "_INBOX." in text:  # no answer will come
+                self._end_requests()
+        else:
+            connection.lost = connection.lost or f"the server says: {printable(text, 200)}"
+
+
+def _write_all(channel: Channel, data: bytes) -> None:
+    """Write during the handshake, when there is room for these few bytes."""
+    view = memoryview(data)
+    while view:
+        view = view[channel.write(view) :]
+    while not channel.flush():
+        pass
+
+
+def _version_of(info: Info) -> tuple[int, ...]:
+    numbers: Iterator[str] = iter(info.version.split("-")[0].split("."))
+    return tuple(int(number) for number in numbers if number.isdigit())
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, ssl.SSLError):
+        return error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else (error.reason or str(error))
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__

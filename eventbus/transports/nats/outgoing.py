@@ -1,0 +1,205 @@
+"""What waits to be sent: many threads put messages in, the link's thread takes them out."""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from itertools import accumulate
+from operator import itemgetter
+from threading import Lock, RLock
+from time import sleep
+from typing import NamedTuple
+
+from eventbus._base.deadline import Deadline
+from eventbus.errors import EventBusError, EventTooLarge, SendBufferFull, SendTimeout
+from eventbus.observe.stats import DropLog, DropReason
+from eventbus.options import ZeroMQOptions
+from eventbus.policies import SendPolicy
+from eventbus.transports.contract import Remedies
+from eventbus.transports.waiting import may_wait
+from eventbus.wire.frames import MARK, topic_of
+
+_RETRY_S = 0.001
+_PAYLOAD, _EVENTS = itemgetter(1), itemgetter(2)  # of a message
+_MARK = MARK[0]  # bytes find a number ten times as fast as other bytes
+_MAX_BYTES_AT_ONCE = 262_144
+
+# A message: the first frame, the payload, and how many events are in it. A plain tuple, because one is made for each.
+type Waiting = tuple[bytes, bytes, int]
+
+
+class Limits(NamedTuple):
+    """The largest message that the server takes.
+
+    Attributes:
+        message: its headers and its payload, in bytes.
+        payload: a payload that is sure to fit with the headers that most messages have.
+    """
+
+    message: int
+    payload: int
+
+
+class Outgoing:
+    """The send buffer. `send` takes no lock, because appending to a deque is one step of the interpreter: so any thread may
+    call it, and a signal handler in the midst of another call.
+
+    Args:
+        endpoints: where the messages go, for errors.
+        options: how many may wait, and what happens when the buffer is full.
+        drops: where dropped events are counted.
+        remedies: what errors advise.
+        refusal: makes the error that a `send` raises which waits while the transport is closed.
+        header_bytes: how large the headers of a first frame are, which checks them as well; see `Carried.outward`.
+
+    Attributes:
+        idle: whether the link's thread waits for messages. Set by that thread.
+        room: how many messages may wait: less than the send buffer holds while sent ones are not acknowledged.
+        closed: whether a `send` that waits for room has to give up.
+    """
+
+    def __init__(
+        self,
+        endpoints: str,
+        options: ZeroMQOptions,
+        drops: DropLog,
+        remedies: Remedies,
+        refusal: Callable[[], EventBusError],
+        header_bytes: Callable[[bytes], int],
+    ) -> None:
+        self.idle = False
+        self.room = options.send_hwm
+        self.closed = False
+        self.limits: Limits | None = None
+        self._largest = 2**62  # bytes of a payload that is taken without a closer look
+        self._endpoints = endpoints
+        self._options = options
+        self._drops = drops
+        self._remedies = remedies
+        self._refusal = refusal
+        self._header_bytes = header_bytes
+        self._waiting: deque[Waiting] = deque()
+        self._taken = 0  # events
+        self._taking = RLock()  # a signal handler may ask for `sent`
+        self._wakes = Lock()
+        self._wakes.acquire()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def events(self) -> int:
+        """How many events wait."""
+        return sum(count for _, _, count in self._waiting.copy())
+
+    @property
+    def sent(self) -> int:
+        """How many events were put in."""
+        with self._taking:
+            return self._taken + self.events
+
+    def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
+        """Put a message in; see `Transport.send`."""
+        if len(self._waiting) >= self.room or len(payload) > self._largest or _MARK in topic:
+            return self._send_carefully(topic, payload, count)
+        self._waiting.append((topic, payload, count))
+        if self.idle:
+            self.wake()
+        return True
+
+    def close(self) -> None:
+        """Take nothing more: every `send` is refused, also one that waits for room."""
+        self.closed = True
+        self.room = 0
+
+    def limit_room(self, room: int) -> None:
+        """How many messages may wait from now on."""
+        if not self.closed:
+            self.room = room
+
+    def wake(self) -> None:
+        """Wake the link's thread, or make its next wait end at once."""
+        self.idle = False
+        with suppress(RuntimeError):  # it is awake, or somebody else has just woken it
+            self._wakes.release()
+
+    def wait(self, timeout: float | None, *, for_messages: bool, unless: Callable[[], bool]) -> None:
+        """Wait until `wake`. On the link's thread.
+
+        Args:
+            timeout: seconds; None: no limit.
+            for_messages: whether a new message ends the wait.
+            unless: return at once if this is true; it is asked when every wake counts.
+        """
+        self.idle = for_messages
+        if not (unless() or (for_messages and self._waiting)):
+            self._wakes.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
+        self.idle = False
+
+    def take(self, most: int = 1_024) -> list[Waiting]:
+        """Take out some messages, the oldest first. On the link's thread."""
+        oldest = self._waiting.popleft
+        with self._taking:
+            taken = [oldest() for _ in range(min(len(self._waiting), most))]
+            # The loops over all messages are in C.
+            sizes = list(accumulate(map(len, map(_PAYLOAD, taken))))
+            if sizes and sizes[-1] > _MAX_BYTES_AT_ONCE:
+                fitting = max(1, bisect_right(sizes, _MAX_BYTES_AT_ONCE))
+                self._waiting.extendleft(reversed(taken[fitting:]))
+                del taken[fitting:]
+            self._taken += sum(map(_EVENTS, taken))
+        return taken
+
+    def limit(self, limits: Limits) -> None:
+        """Note what the server takes, and drop what waits and is larger."""
+        before, self.limits, self._largest = self._largest, limits, limits.payload
+        if limits.payload < before:
+            kept: list[Waiting] = []
+            with self._taking:
+                for _ in range(len(self._waiting)):
+                    topic, payload, count = self._waiting.popleft()
+                    if len(payload) + self._header_bytes(topic) <= limits.message:
+                        kept.append((topic, payload, count))
+                    else:
+                        self._taken += count
+                        self._drops.add(DropReason.TOO_LARGE, count)
+                self._waiting.extendleft(reversed(kept))  # other threads may have added some meanwhile
+
+    def clear(self) -> int:
+        """Take out all that waits; return how many events that were."""
+        with self._taking:
+            left = sum(count for _, _, count in self._waiting)
+            self._taken += left
+            self._waiting.clear()
+            return left
+
+    def _send_carefully(self, topic: bytes, payload: bytes, count: int) -> bool:
+        """Check the message, and wait for room as the send policy says."""
+        headers = self._header_bytes(topic)  # also of a topic with headers that cannot be sent
+        limits = self.limits
+        if limits is not None and len(payload) + headers > limits.message:
+            text = topic_of(topic).decode(errors="backslashreplace")
+            raise EventTooLarge(
+                text, len(payload), limits.payload, limits.payload, self._remedies.peer, self._remedies.too_large
+            )
+        deadline = Deadline(self._options.send_timeout)
+        while len(self._waiting) >= self.room:
+            if self.closed:
+                raise self._refusal()
+            if self._options.send_policy is SendPolicy.RAISE:
+                raise SendBufferFull(self._endpoints, self._options.send_hwm, self._remedies.peer)
+            if self._options.send_policy is SendPolicy.DROP:
+                self._drops.add(DropReason.SEND_BUFFER, count)
+                return False
+            if not may_wait():
+                raise SendBufferFull(self._endpoints, self._options.send_hwm, self._remedies.peer)
+            if deadline.passed():
+                raise SendTimeout(self._endpoints, self._options.send_hwm, self._options.send_timeout, self._remedies.peer)
+            self.wake()
+            sleep(_RETRY_S)
+        if self.closed:
+            raise self._refusal()
+        self._waiting.append((topic, payload, count))
+        if self.idle:
+            self.wake()
+        return True

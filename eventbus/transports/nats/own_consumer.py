@@ -1,0 +1,154 @@
+"""The consumer of one client, which remembers its position itself: it is made anew whenever something has changed."""
+
+import os
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from eventbus._base.deadline import Deadline
+from eventbus.policies import Start
+from eventbus.transports.nats import streams
+from eventbus.transports.nats.consumer import StreamConsumer
+from eventbus.transports.nats.inbox import Inbox
+from eventbus.transports.nats.link import NatsLink
+from eventbus.transports.nats.protocol import Message, publish
+
+
+class OwnConsumer(StreamConsumer):
+    """Goes on after the last message that came. Nothing is confirmed: a consumer that is gone is replaced."""
+
+    _position: int | None = None
+    """The last number of the stream that is done with; None: there was no consumer yet."""
+    _last = 0
+    """The number of the newest message when the stream was looked at."""
+    _continues = False
+    """Whether the next message should have the next number, if all topics are wanted."""
+    _skips: Mapping[str, int] = MappingProxyType({})
+    """By subject: numbers up to which messages are no news."""
+    _skip_others = 0
+    """The same of all other subjects."""
+
+    def begin(self, link: NatsLink, deadline: Deadline) -> None:
+        self.receiving = True
+        link.wake()
+
+    def farewell(self, link: NatsLink) -> None:
+        with self._taking:
+            name, self._name = self._name, ""
+        if name:
+            link.post(self._deletion(link, name))
+
+    def take(self, messages: list[Message], inbox: Inbox) -> None:
+        firsts: list[bytes] = []
+        payloads: list[bytes] = []
+        lost = 0
+        with self._taking:
+            counts_gaps = self._filters == {self._everything} and self._options.start != Start.LAST
+            for message in messages:
+                known = streams.delivered(message.reply)
+                if known is None or known.consumer != self._name:
+                    continue  # of a consumer that was replaced: it comes again
+                self._credit = max(0, self._credit - 1)
+                number, before = known.stream_seq, self._position or 0
+                self._position = max(before, number)
+                if self._skips and number <= self._skips.get(message.subject.decode(errors="replace"), self._skip_others):
+                    continue  # no news for this topic
+                if counts_gaps and self._continues and number > before + 1:
+                    lost += number - before - 1
+                self._continues = True
+                firsts.append(self._carried.inward(message.subject, message.headers))
+                payloads.append(message.payload)
+            if messages:
+                self._note_sign()
+        if firsts:
+            inbox.put(firsts, payloads)
+        if lost:
+            self._count(lost, 0)
+
+    def _note_other_stream(self) -> None:
+        if self._position is not None:
+            self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self._position, self._continues = 0, False
+        self._skips, self._skip_others = {}, 0
+
+    def _note_end(self, last: int) -> None:
+        self._last = last
+        if self._position is not None and last < self._position:  # the end of the stream is lost: what comes now is new
+            self._begin_anew()
+
+    def _ensure(self, link: NatsLink, deadline: Deadline) -> None:
+        subjects = set(self._wanted)
+        with self._taking:
+            old, self._name = self._name, ""  # from now on, what still comes for it is not taken
+            position, before = self._position, set(self._filters)
+        if old:
+            link.post(self._deletion(link, old))
+        if not subjects:
+            with self._taking:
+                self._filters = set()
+            return
+        policy = self._policy(link, position, before, subjects - before, deadline)
+        name = f"eb-{os.urandom(8).hex()}"
+        config = streams.ephemeral_config(name, subjects, policy)
+        request = streams.create_consumer(self._options.stream, config)
+        answer, error = self._ask(link, f"CONSUMER.CREATE.{self._options.stream}.{name}", request, deadline)
+        if error is not None:
+            raise self._failure(link, error)
+        with self._taking:
+            if position is None or not before:
+                self._position = int(answer.get("delivered", {}).get("stream_seq") or 0)
+                self._continues = self._options.start == Start.NEW
+            self._made(name, subjects)
+        link.wake()
+
+    def _policy(
+        self, link: NatsLink, position: int | None, before: set[str], added: set[str], deadline: Deadline
+    ) -> streams.Json:
+        """Where the next consumer begins: topics that were there go on, and others begin as they would have at first."""
+        start = self._options.start
+        if position is None or not before:  # nothing goes on
+            with self._taking:
+                self._skips, self._skip_others = {}, 0
+            return streams.starting_policy(start)
+        if not self.receiving and start != Start.NEW:  # nothing has come yet
+            return streams.starting_policy(start)
+        if not added:
+            return streams.policy_after(position)
+        answer, error = self._ask(link, f"STREAM.INFO.{self._options.stream}", b"", deadline)
+        if error is not None:
+            raise self._failure(link, error)
+        last = int(answer.get("state", {}).get("last_seq") or 0)
+        skips = {subject: max(position, self._skips.get(subject, 0)) for subject in before}
+        others = 0
+        begin, policy = position, streams.policy_after(position)
+        for subject in added:
+            if start == Start.NEW:
+                no_news = last
+            elif start == Start.LAST and subject != self._everything:
+                no_news = self._last_on(link, subject, deadline) - 1
+                begin = min(begin, max(0, no_news))
+                policy = streams.policy_after(begin)
+            elif start == Start.LAST:
+                no_news = last  # of all topics, only what comes from now on
+            else:
+                no_news, policy = 0, streams.starting_policy(start)
+            if subject == self._everything:
+                others = no_news
+            else:
+                skips[subject] = no_news
+        with self._taking:
+            self._skips, self._skip_others = skips, others
+        return policy
+
+    def _last_on(self, link: NatsLink, subject: str, deadline: Deadline) -> int:
+        """The number of the newest message on a subject; one more than there are if there is none."""
+        request = streams.last_on(subject)
+        answer, error = self._ask(link, f"STREAM.MSG.GET.{self._options.stream}", request, deadline)
+        if error is not None and error.code != streams.MESSAGE_NOT_FOUND:
+            raise self._failure(link, error)
+        return int(answer.get("message", {}).get("seq") or self._last + 1)
+
+    def _deletion(self, link: NatsLink, name: str) -> bytes:
+        subject = streams.API + f"CONSUMER.DELETE.{self._options.stream}.{name}".encode()
+        return publish(subject, b"", reply=link.inbox + b".d")

@@ -1,0 +1,343 @@
+"""The protocol of NATS: what a client writes, and what a server sends. Pure functions on bytes; no sockets.
+
+A line ends with CR LF and begins with the name of an operation. MSG and HMSG are followed by as many bytes as the line says,
+and CR LF. See https://docs.nats.io/reference/reference-protocols/nats-protocol.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from pydantic_core import from_json, to_json
+
+CRLF = b"\r\n"
+PING, PONG = b"PING\r\n", b"PONG\r\n"
+
+NO_RESPONDERS = 503
+"""The status of the answer to a request that nobody has subscribed to."""
+
+_STATUS_LINE = b"NATS/1.0"
+_MAX_LINE_BYTES = 1_048_576  # of INFO, which lists the servers of a cluster
+_MAX_MESSAGE_BYTES = 134_217_728  # servers allow 64 MiB at most
+_MAX_SIZE_DIGITS = 12
+_MAX_KNOWN_LINES = 4_096
+
+
+class ProtocolError(ValueError):
+    """What the other side has sent is not the protocol of NATS."""
+
+
+class Info(NamedTuple):
+    """What a server says of itself when a client connects, and when that changes.
+
+    Attributes:
+        fields: as the server has sent them.
+    """
+
+    fields: Mapping[str, Any]  # JSON
+
+    @property
+    def version(self) -> str:
+        """The version of the server."""
+        return str(self.fields.get("version", ""))
+
+    @property
+    def max_payload(self) -> int:
+        """The largest message with its headers, in bytes."""
+        size = self.fields.get("max_payload")
+        return size if isinstance(size, int) and size > 0 else 1_048_576
+
+    @property
+    def cluster(self) -> str:
+        """The name of the cluster that the server belongs to; empty if it stands alone."""
+        return str(self.fields.get("cluster") or "")
+
+    @property
+    def servers(self) -> list[str]:
+        """The other servers of the cluster, as ``host:port``."""
+        urls = self.fields.get("connect_urls")
+        return [url for url in urls if isinstance(url, str)] if isinstance(urls, list) else []
+
+    @property
+    def nonce(self) -> str:
+        """What a client signs that has a key; empty if the server asks for none."""
+        return str(self.fields.get("nonce") or "")
+
+    @property
+    def tls_required(self) -> bool:
+        """Whether the client must encrypt."""
+        return bool(self.fields.get("tls_required"))
+
+    @property
+    def tls_available(self) -> bool:
+        """Whether the client may encrypt."""
+        return self.tls_required or bool(self.fields.get("tls_available"))
+
+    @property
+    def jetstream(self) -> bool:
+        """Whether the server stores streams."""
+        return bool(self.fields.get("jetstream"))
+
+
+class Message(NamedTuple):
+    """A message that is not taken directly.
+
+    Attributes:
+        subject: where it was published.
+        sid: the subscription that it came for.
+        reply: where an answer is expected; empty: none is.
+        headers: the block of headers as it came; empty if there are none.
+        payload: the rest.
+    """
+
+    subject: bytes
+    sid: bytes
+    reply: bytes
+    headers: bytes
+    payload: bytes
+
+
+class Ping(NamedTuple):
+    """The server asks whether the client is there."""
+
+
+class Pong(NamedTuple):
+    """The server has done all that was asked before a PING."""
+
+
+class ServerError(NamedTuple):
+    """The server complains; it may close the connection.
+
+    Attributes:
+        text: its complaint.
+    """
+
+    text: str
+
+
+type Other = Message | Ping | Pong | Info | ServerError
+
+
+class Arrived(NamedTuple):
+    """What was in some bytes.
+
+    Attributes:
+        firsts: the first frames of messages of direct subscriptions.
+        payloads: as many.
+        others: everything else, in order.
+    """
+
+    firsts: list[bytes]
+    payloads: list[bytes]
+    others: list[Other]
+
+
+class _Announced(NamedTuple):
+    """A line that says which message follows."""
+
+    subject: bytes
+    sid: bytes
+    reply: bytes
+    header_bytes: int
+    bytes: int
+
+
+class Parser:
+    """Reads what one server sends, in pieces as they come. One thread at a time.
+
+    Args:
+        direct: the identifiers of subscriptions whose messages are collected as two lists, which costs least; a set that the
+            caller may change.
+        first_frame: makes the first frame of such a message of its subject and its headers; an empty one: it is skipped.
+    """
+
+    def __init__(
+        self,
+        direct: set[bytes] | None = None,
+        first_frame: Callable[[bytes, bytes], bytes] = lambda subject, headers: subject,
+    ) -> None:
+        self._direct = set() if direct is None else direct
+        self._first_frame = first_frame
+        self._lines: dict[bytes, tuple[bytes, bytes, int]] = {}  # of direct messages, which repeat: sid, first frame, size
+        self._pieces: list[bytes] = []  # of a line or message that has not come whole
+        self._have = 0  # bytes in them
+        self._wanted = 0  # bytes of the message; 0 if they are of a line
+
+    def feed(self, data: bytes) -> Arrived:
+        """Read some more bytes.
+
+        Raises:
+            ProtocolError: they are not the protocol of NATS.
+        """
+        arrived = Arrived([], [], [])
+        firsts, payloads, _ = arrived
+        if self._pieces:
+            self._pieces.append(data)
+            self._have += len(data)
+            if self._have < self._wanted:
+                return arrived
+            data = b"".join(self._pieces)
+        at, wanted, length, known = 0, 0, len(data), self._lines.get
+        while (end := data.find(CRLF, at)) >= 0:
+            line = data[at:end]
+            start = end + 2
+            found = known(line)
+            if found is not None:
+                sid, first, size = found
+                stop = start + size
+                if stop + 2 > length:
+                    wanted = stop + 2 - at
+                    break
+                if sid in self._direct:
+                    firsts.append(first)
+                    payloads.append(data[start:stop])
+                at = stop + 2
+                continue
+            read = _read_line(line)
+            if isinstance(read, _Announced):
+                stop = start + read.bytes
+                if stop + 2 > length:
+                    wanted = stop + 2 - at
+                    break
+                if data[stop : stop + 2] != CRLF:
+                    raise ProtocolError("a message is longer than its line says")
+                self._take(line, read, data[start:stop], arrived)
+                at = stop + 2
+            else:
+                arrived.others.append(read)
+                at = start
+        self._have = length - at
+        if self._have > _MAX_LINE_BYTES and not wanted:
+            raise ProtocolError(f"a line has more than {_MAX_LINE_BYTES} bytes")
+        self._pieces = [data[at:]] if self._have else []
+        self._wanted = wanted
+        return arrived
+
+    def _take(self, line: bytes, read: _Announced, body: bytes, arrived: Arrived) -> None:
+        headers, payload = body[: read.header_bytes], body[read.header_bytes :]
+        if read.sid not in self._direct:
+            arrived.others.append(Message(read.subject, read.sid, read.reply, headers, payload))
+            return
+        first = self._first_frame(read.subject, headers)
+        if not first:
+            return
+        if not headers and not read.reply:
+            if len(self._lines) >= _MAX_KNOWN_LINES:
+                self._lines.clear()
+            self._lines[line] = read.sid, first, read.bytes
+        arrived.firsts.append(first)
+        arrived.payloads.append(payload)
+
+
+def _read_line(line: bytes) -> _Announced | Ping | Pong | Info | ServerError:
+    name, _, rest = line.partition(b" ")
+    match name.upper():
+        case b"MSG":
+            return _announced(rest.split(), with_headers=False)
+        case b"HMSG":
+            return _announced(rest.split(), with_headers=True)
+        case b"PING":
+            return Ping()
+        case b"PONG":
+            return Pong()
+        case b"-ERR":
+            return ServerError(rest.strip().strip(b"'").decode(errors="backslashreplace"))
+        case b"INFO":
+            return parse_info(rest)
+    raise ProtocolError(f"no operation of NATS: {line[:40]!r}")
+
+
+def parse_info(text: bytes) -> Info:
+    """Read the JSON of an INFO line.
+
+    Raises:
+        ProtocolError: it is no JSON object.
+    """
+    try:
+        fields = from_json(text)
+    except ValueError:
+        raise ProtocolError("INFO is no JSON") from None
+    if not isinstance(fields, dict):
+        raise ProtocolError("INFO is no JSON object")
+    return Info(fields)
+
+
+def _announced(words: list[bytes], *, with_headers: bool) -> _Announced:
+    sizes = 2 if with_headers else 1
+    if len(words) - sizes not in (2, 3):
+        raise ProtocolError(f"a message is announced with {len(words)} words")
+    numbers = [int(word) for word in words[-sizes:] if word.isdigit() and len(word) < _MAX_SIZE_DIGITS]
+    if len(numbers) != sizes or not (header_bytes := numbers[0] if with_headers else 0) <= numbers[-1] <= _MAX_MESSAGE_BYTES:
+        raise ProtocolError(f"the size of a message is {b' '.join(words[-sizes:])[:40]!r}")
+    subject, sid, *reply = words[:-sizes]
+    return _Announced(subject, sid, reply[0] if reply else b"", header_bytes, numbers[-1])
+
+
+# What a client writes
+
+
+def connect(fields: Mapping[str, object]) -> bytes:
+    """CONNECT, with what the client says of itself."""
+    return b"CONNECT " + to_json(dict(fields)) + CRLF
+
+
+def subscribe(subject: bytes, sid: bytes, group: bytes = b"") -> bytes:
+    """SUB; of a group each message goes to one member."""
+    return b"SUB %b %b%b\r\n" % (subject, group + b" " if group else b"", sid)
+
+
+def unsubscribe(sid: bytes) -> bytes:
+    """UNSUB."""
+    return b"UNSUB %b\r\n" % sid
+
+
+def publish_start(subject: bytes, reply: bytes = b"") -> bytes:
+    """The beginning of PUB, to which the size, CR LF, the payload and CR LF have to be added."""
+    return b"PUB %b %b" % (subject, reply + b" " if reply else b"")
+
+
+def publish(subject: bytes, payload: bytes, *, reply: bytes = b"", headers: bytes = b"") -> bytes:
+    """PUB, or HPUB if there is a block of headers."""
+    if not headers:
+        return b"%b%d\r\n%b\r\n" % (publish_start(subject, reply), len(payload), payload)
+    start = b"H" + publish_start(subject, reply)
+    return b"%b%d %d\r\n%b%b\r\n" % (start, len(headers), len(headers) + len(payload), headers, payload)
+
+
+# Headers
+
+
+def header_block(lines: list[tuple[str, str]]) -> bytes:
+    """A block of headers; names and values are written as they are."""
+    return b"".join((_STATUS_LINE, CRLF, *(f"{name}: {value}\r\n".encode(errors="replace") for name, value in lines), CRLF))
+
+
+class Headers(NamedTuple):
+    """What a block of headers says.
+
+    Attributes:
+        status: of an answer of the server itself, such as 503; 0 in other messages.
+        description: what the status means.
+        lines: names and values.
+    """
+
+    status: int = 0
+    description: str = ""
+    lines: tuple[tuple[str, str], ...] = ()
+
+    def get(self, name: str) -> str:
+        """The first value with this name, in any case; empty if there is none."""
+        return next((value for found, value in self.lines if found.lower() == name.lower()), "")
+
+
+def parse_headers(block: bytes) -> Headers:
+    """Read a block of headers, which may be anything: what cannot be read is left out."""
+    first, *rest = block.decode(errors="replace").split("\r\n")
+    if not first.startswith(_STATUS_LINE.decode()):
+        return Headers()
+    status, _, description = first[len(_STATUS_LINE) :].strip().partition(" ")
+    lines = tuple(
+        (name.strip(" \t"), value.strip(" \t"))
+        for name, colon, value in (line.partition(":") for line in rest)
+        if colon and name
+    )
+    return Headers(int(status) if status.isascii() and status.isdigit() and len(status) < 6 else 0, description, lines)

@@ -1,0 +1,193 @@
+"""NATS side by side with ZeroMQ and with nats-py: each contender three processes, and the server in between.
+
+    uv run --group bench python -m tests.benchmarks.nats [--quick]
+
+The clients differ by their transport only. `nats-py used directly` publishes and decodes the same typed events by hand.
+Compare the processor time for each event, of publisher, server and subscriber together: rates depend on how many cores there
+are.
+"""
+
+import argparse
+import asyncio
+import multiprocessing
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+from eventbus.cli import bench
+from eventbus.cli.bench import (
+    EVENT_BY_EVENT,
+    HWM,
+    BenchEvent,
+    BenchTopic,
+    BenchType,
+    Callback,
+    Client,
+    Contender,
+    Send,
+    publish_events,
+    subscribe_client,
+)
+from eventbus.client import EventBusClient
+from eventbus.nats_options import NatsOptions
+from eventbus.options import ClientOptions
+from eventbus.policies import Packing
+from eventbus.transports.nats.core import CoreTransport
+from eventbus.transports.nats.jetstream import JetStreamTransport
+from tests.benchmarks.cpu import CpuMeter, Sample, clock_of
+from tests.nats import Server, running
+
+SUBJECT = "eb.plant"
+TIMEOUT_S = 20.0
+
+
+def client(kind: str, url: str) -> Client:
+    """A client of this library over NATS."""
+    packing = Packing.NONE if kind == "single" else Packing.ALL if kind == "core-packed" else Packing.BATCHES
+    options = ClientOptions(
+        send_hwm=HWM, receive_hwm=HWM, send_timeout=TIMEOUT_S, connect_timeout=TIMEOUT_S, packing=packing
+    )
+    nats = NatsOptions(url=url, prefix="eb" if kind.startswith("core") else "js")
+    transport = (CoreTransport if kind.startswith("core") else JetStreamTransport)(nats, options)
+    return EventBusClient(BenchEvent, transport=transport, options=options)
+
+
+def publish(pub_port: int, sub_port: int, *, kind: str, url: str) -> Send:
+    """Publish with `emit_event`."""
+    bus = client(kind, url)
+    bus.connect()
+
+    def send_many(event: BenchEvent, count: int) -> None:
+        for _ in range(count):
+            bus.emit_event(event, BenchTopic.plant)
+
+    return send_many
+
+
+def subscribe(pub_port: int, sub_port: int, callback: Callback, ready: Callable[[], None], *, kind: str, url: str) -> None:
+    """Subscribe with `attach_callback`."""
+    bus = client(kind, url)
+    bus.attach_callback(BenchType.reading, callback)
+    bus.connect()
+    bus.subscribe(BenchTopic.plant)
+    bus.start_consumer()
+    ready()
+    Event().wait()
+
+
+def publish_by_nats_py(pub_port: int, sub_port: int, *, url: str) -> Send:
+    """A connection of nats-py on an event loop in a thread; each chunk of events is one coroutine, and flushed."""
+    import nats  # of a group of its own
+
+    loop = asyncio.new_event_loop()
+    Thread(target=loop.run_forever, daemon=True).start()
+
+    def run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result(TIMEOUT_S)
+
+    connection = run(nats.connect(url, pending_size=64 * 1_048_576))
+
+    async def send(event: BenchEvent, count: int) -> None:
+        for _ in range(count):
+            await connection.publish(SUBJECT, event.model_dump_json().encode())
+        await connection.flush(TIMEOUT_S)
+
+    return lambda event, count: run(send(event, count))
+
+
+def subscribe_by_nats_py(pub_port: int, sub_port: int, callback: Callback, ready: Callable[[], None], *, url: str) -> None:
+    """A callback of nats-py that validates each message."""
+    import nats
+
+    async def main() -> None:
+        connection = await nats.connect(url)
+
+        async def take(message: Any) -> None:
+            callback(BenchEvent.model_validate_json(message.data))
+
+        await connection.subscribe(SUBJECT, cb=take, pending_msgs_limit=1_000_000, pending_bytes_limit=2**30)
+        await connection.flush()
+        ready()
+        await asyncio.Event().wait()
+
+    asyncio.run(main())
+
+
+class MeterWithServer(CpuMeter):
+    """Counts the server's time, too."""
+
+    def __init__(self, server: int) -> None:
+        super().__init__()
+        self._server = server
+
+    def __call__(self, events: int) -> None:
+        with suppress(OSError):
+            clocks = [clock_of(process.pid) for process in multiprocessing.active_children()] + [clock_of(self._server)]
+            self._samples.append(Sample(events, sum(map(time.clock_gettime, clocks))))
+
+
+@contextmanager
+def contenders() -> Iterator[tuple[list[Contender], Server]]:
+    """All of them, while their server runs."""
+    with tempfile.TemporaryDirectory() as directory, running(Path(directory)) as server:
+        yield (
+            [
+                EVENT_BY_EVENT,
+                Contender("the same, packing all", partial(publish_events, packing=Packing.ALL), subscribe_client),
+                *(
+                    Contender(
+                        name, partial(publish, kind=kind, url=server.url), partial(subscribe, kind=kind, url=server.url)
+                    )
+                    for name, kind in (
+                        ("core NATS", "core"),
+                        ("core NATS, packing all", "core-packed"),
+                        ("JetStream, a message each", "single"),
+                        ("JetStream, shared messages", "packed"),
+                    )
+                ),
+                Contender(
+                    "nats-py used directly",
+                    partial(publish_by_nats_py, url=server.url),
+                    partial(subscribe_by_nats_py, url=server.url),
+                ),
+            ],
+            server,
+        )
+
+
+def main() -> None:
+    """Measure all of them in turns, and print one table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a look, not a measurement")
+    quick = parser.parse_args().quick
+    rounds, events, steady = (2, 50_000, 1_000) if quick else (5, 200_000, 3_000)
+    with contenders() as (fast, server):
+        rates: dict[str, list[float]] = {one.name: [] for one in fast}
+        costs: dict[str, list[float]] = {one.name: [] for one in fast}
+        delays: dict[str, list[float]] = {one.name: [] for one in fast}
+        for _ in range(rounds):
+            for one in fast:
+                assert server.process is not None
+                meter = MeterWithServer(server.process.pid)
+                rates[one.name].append(bench.throughput(one, events, meter))
+                costs[one.name].append(meter.per_event())
+                delays[one.name].append(statistics.median(bench.latencies(one, steady, 1_000)))
+    base = EVENT_BY_EVENT.name
+    print(f"{'':30}{'events/s':>12}{'× zeromq':>10}{'CPU µs':>9}{'p50 µs':>9}{'× zeromq':>10}")
+    for name in rates:
+        ratio = statistics.median(one / other for one, other in zip(rates[name], rates[base], strict=True))
+        later = statistics.median(one / other for one, other in zip(delays[name], delays[base], strict=True))
+        print(
+            f"{name:30}{statistics.median(rates[name]):12,.0f}{ratio:10.2f}{statistics.median(costs[name]) * 1e6:9.1f}"
+            f"{statistics.median(delays[name]) * 1e6:9.0f}{later:10.2f}"
+        )
+
+
+if __name__ == "__main__":
+    main()

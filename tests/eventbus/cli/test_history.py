@@ -1,0 +1,140 @@
+"""`eventbus history`, `record`, `replay` and `historian`, as their users meet them."""
+
+import json
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from eventbus import EventBusProxy, current_delivery
+from eventbus.keys import reveal
+from tests.commands import Run, Start, complaint, output, ports
+from tests.security import Guarded
+from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, client_of, event, eventually
+
+TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
+
+
+@pytest.fixture
+def keeping() -> Iterator[EventBusProxy]:
+    """A proxy with a history."""
+    with EventBusProxy(pub_port=0, sub_port=0, history=100) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def bus(keeping: EventBusProxy) -> Iterator[Bus]:
+    """A client that has emitted three events on one topic, and one on another."""
+    with client_of(keeping) as client:
+        client.emit_events([event(1), event(2)], TOPIC)
+        client.emit_event(event(3), TOPIC)
+        client.emit_event(event(4), OTHER)
+        yield client
+
+
+def values(lines: str) -> list[float]:
+    return [json.loads(line)["event"]["value"] for line in lines.splitlines()]
+
+
+def test_stored_events_are_printed(run: Run, keeping: EventBusProxy, bus: Bus) -> None:
+    """Of some topics or of all, the newest, or those since a time; for programs or for people."""
+    for arguments, expected in (
+        ([], [1, 2, 3, 4]),
+        (["my_service"], [1, 2, 3]),
+        (["my_service", "--count=2"], [2, 3]),
+        (["--count=3"], [2, 3, 4]),
+        (["my_service,other", "--since", "10m"], [1, 2, 3, 4]),
+        (["--since", "0s"], []),
+        (["nobody"], []),
+    ):
+        done = run("history", *arguments, *ports(keeping))
+        assert (done.returncode, values(done.stdout)) == (0, expected)
+    done = run("history", "other", "--format=text", *ports(keeping))
+    assert "other updated value=4" in done.stdout
+    assert "is no time" in complaint(run("history", "--since=yesterday", *ports(keeping)), 2)
+
+
+def test_without_a_historian(run: Run, proxy: EventBusProxy) -> None:
+    """The command says what to do."""
+    assert "run the proxy with EVENTBUS_HISTORY" in complaint(run("history", *ports(proxy)), 1)
+
+
+@pytest.mark.process
+def test_record_and_replay(run: Run, start: Start, keeping: EventBusProxy, bus: Bus, tmp_path: Path) -> None:
+    """What was stored and what arrives is written, each event once; replayed, handlers get the same again, marked."""
+    with start("record", "my_service", "--to", "plant.jsonl", "--since", "1h", "--count=5", *ports(keeping)) as process:
+        assert process.stderr is not None
+        assert "recording to plant.jsonl" in process.stderr.readline()
+        bus.emit_events([event(5), event(6), event(7)], TOPIC)
+        assert process.wait(PATIENCE) == 0
+    assert values((tmp_path / "plant.jsonl").read_text()) == [1, 2, 3, 5, 6]
+    found: list[tuple[float, Any]] = []
+
+    def note(event: MyEvent) -> None:
+        delivery = current_delivery()
+        found.append((event.value, delivery and delivery.replayed))
+
+    bus.subscribe(TOPIC)
+    bus.attach_callback(MyEventType.updated, note)
+    bus.start_consumer()
+    done = run("replay", "plant.jsonl", "--rate=max", *ports(keeping))
+    assert (done.returncode, done.stdout) == (0, "")
+    assert "5 events in" in done.stderr
+    eventually(lambda: len(found) >= 5, PATIENCE)
+    assert found == [(value, True) for value in (1, 2, 3, 5, 6)]
+    assert "--rate='fast'" in complaint(run("replay", "plant.jsonl", "--rate=fast", *ports(keeping)), 2)
+    (tmp_path / "bad.jsonl").write_text("{}")
+    assert "line 1 of bad.jsonl" in complaint(run("replay", "bad.jsonl", *ports(keeping)), 1)
+
+
+@pytest.mark.process
+def test_a_recording_is_ended_by_ctrl_c(start: Start, bus: Bus, keeping: EventBusProxy, tmp_path: Path) -> None:
+    """What has come is in the file."""
+    with start("record", "--to", "all.jsonl", *ports(keeping)) as process:
+        assert process.stderr is not None
+        process.stderr.readline()
+        bus.emit_event(event(8), OTHER)
+        eventually(lambda: (tmp_path / "all.jsonl").read_text().endswith("\n"), PATIENCE)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
+    assert values((tmp_path / "all.jsonl").read_text()) == [8]
+
+
+@pytest.mark.process
+def test_a_historian_with_a_file(start: Start, proxy: EventBusProxy) -> None:
+    """It says what it keeps, answers, ends on SIGTERM, and another one goes on with the file."""
+    for value in (1, 2):
+        with start("historian", "--history=50", "--history-file=bus.db", *ports(proxy)) as process:
+            assert "keeps 50 messages of each topic" in output(process).readline()
+            with client_of(proxy) as client:
+                client.emit_event(event(value), TOPIC)
+                assert [found.value for found in client.history(TOPIC, timeout=PATIENCE)] == list(range(1, value + 1))
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+
+
+@pytest.mark.process
+def test_a_proxy_with_a_history(start: Start) -> None:
+    """The process of the proxy keeps events as it is told by a flag."""
+    with start("proxy", "--history=10", "--pub-port=0", "--sub-port=0") as process:
+        words = output(process).readline().replace(",", "").split()
+        numbers = [int(word) for word in words if word.isdigit()]
+        with Bus(MyEvent, "127.0.0.1", *numbers[:2], connect_timeout=PATIENCE) as client:
+            client.emit_event(event(1), TOPIC)
+            last = client.last(TOPIC, timeout=PATIENCE)
+            assert last is not None
+            assert last.value == 1
+
+
+def test_a_historian_with_keys_needs_the_allow_list(run: Run, tmp_path: Path) -> None:
+    """Without it, it could not tell who may read what."""
+    guarded = Guarded(tmp_path)
+    keys = guarded.admit("historian", publish=[], subscribe=["*"])
+    done = run(
+        "historian",
+        EVENTBUS_SECURITY__SERVER_PUBLIC_KEY=keys.server_public_key,
+        EVENTBUS_SECURITY__SECRET_KEY=reveal(keys.secret_key),
+    )
+    assert "EVENTBUS_SECURITY__ALLOW_LIST" in complaint(done, 2)

@@ -1,0 +1,514 @@
+"""NATS JetStream, against a real server: what is stored arrives once and in order, whatever happens meanwhile."""
+
+import asyncio
+import json
+import signal
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+
+from eventbus import DropReason, EventTooLarge, SendTimeout
+from eventbus._base.deadline import Deadline
+from eventbus.errors import GroupDiffers, JetStreamMissing, PermissionDenied, StreamDiffers
+from eventbus.nats_options import NatsOptions
+from eventbus.observe.state import ClientState
+from eventbus.transports.nats.jetstream import JetStreamTransport
+from tests.container.support import free_ports
+from tests.eventbus.transports.nats.support import QUICK, TOPIC, Values, client, emitting, with_options
+from tests.faults.relay import Relay
+from tests.nats import Server, running
+from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually, in_thread
+
+pytestmark = pytest.mark.process
+
+UPDATED = MyEventType.updated
+OTHER = MyEventTopic.other
+
+
+def ask(bus: Bus, subject: str, request: object = None) -> dict[str, Any]:
+    """Ask the server something over a client's own link."""
+    link = bus._transport._link  # type: ignore[attr-defined] # of a transport over NATS
+    answer = link.request(f"$JS.API.{subject}".encode(), json.dumps(request or {}).encode(), Deadline(PATIENCE))
+    found: dict[str, Any] = json.loads(answer.payload)
+    return found
+
+
+def emit(bus: Bus, *values: int, topic: MyEventTopic = TOPIC) -> None:
+    """Emit events, and return when the server has stored them."""
+    for value in values:
+        bus.emit_event(event(float(value)), topic)
+    transport = bus._transport
+    eventually(lambda: transport.is_flushed(), what="all are stored")  # type: ignore[attr-defined] # of a transport over NATS
+
+
+@contextmanager
+def worker(options: NatsOptions, *topics: MyEventTopic, group: str = "workers", **more: object) -> Iterator[Bus]:
+    with client(JetStreamTransport(replace(options, group=group, **more), QUICK), *(topics or (TOPIC,))) as bus:  # type: ignore[arg-type] # of a test
+        yield bus
+
+
+# Interruptions
+
+
+def test_nothing_is_lost_or_doubled_when_the_server_is_killed(server: Server) -> None:
+    """kill -9 three times while 2,000 events a second are emitted: all arrive, once and in order."""
+    with (
+        client(JetStreamTransport(server.options(), QUICK), TOPIC) as receiver,
+        client(JetStreamTransport(server.options(), QUICK)) as sender,
+    ):
+        values = Values(receiver)
+        with emitting(sender) as emitted:
+            for _ in range(3):
+                before = emitted()
+                eventually(lambda before=before: emitted() > before + 600)  # type: ignore[misc] # mypy cannot infer a lambda's default
+                server.kill()
+                server.start()
+                sender.wait_ready(PATIENCE)
+                receiver.wait_ready(PATIENCE)
+        assert values.wait_for(emitted()) == list(range(emitted()))
+        assert sender.stats().drops == {}
+        assert receiver.stats().lost == 0
+
+
+def test_a_worker_handles_each_event_once_when_the_server_is_killed(server: Server) -> None:
+    """What it has confirmed does not come again, although the confirmation may have been lost."""
+    with worker(server.options()) as receiver, client(JetStreamTransport(server.options(), QUICK)) as sender:
+        values = Values(receiver)
+        with emitting(sender) as emitted:
+            for _ in range(2):
+                before = emitted()
+                eventually(lambda before=before: emitted() > before + 600)  # type: ignore[misc] # mypy cannot infer a lambda's default
+                server.kill()
+                server.start()
+                sender.wait_ready(PATIENCE)
+                receiver.wait_ready(PATIENCE)
+        assert values.wait_for(emitted()) == list(range(emitted()))
+
+
+def test_a_suspended_server_is_survived(server: Server) -> None:
+    """SIGSTOP: what is emitted is kept and stored when the server goes on, once."""
+    with (
+        client(JetStreamTransport(server.options(), QUICK), TOPIC) as receiver,
+        client(JetStreamTransport(server.options(), QUICK)) as sender,
+    ):
+        values = Values(receiver)
+        server.signal(signal.SIGSTOP)
+        eventually(lambda: sender.state is ClientState.DEGRADED)
+        for value in range(1_000):
+            sender.emit_event(event(float(value)), TOPIC)
+        server.signal(signal.SIGCONT)
+        assert values.wait_for(1_000) == list(range(1_000))
+
+
+def test_a_store_that_was_lost_is_made_again(server: Server) -> None:
+    """The stream begins anew at 1: a position in the old one would lie in the future, and everything would be skipped."""
+    with (
+        client(JetStreamTransport(server.options(), QUICK), TOPIC) as receiver,
+        worker(server.options()) as member,
+        client(JetStreamTransport(server.options(), QUICK)) as sender,
+    ):
+        values, of_member = Values(receiver), Values(member)
+        emit(sender, *range(100))
+        values.wait_for(100)
+        of_member.wait_for(100)
+        server.kill()
+        server.empty_store()
+        server.start()
+        sender.wait_ready(PATIENCE)
+        emit(sender, *range(100, 150))
+        assert values.wait_for(150) == list(range(150))
+        assert of_member.wait_for(150) == list(range(150))
+
+
+@pytest.mark.patience
+def test_a_partition_is_survived(server: Server) -> None:
+    """A relay that swallows everything: both ends dial again, and go on where they were."""
+    relay = Relay(free_ports()[0], server.port)
+    through = NatsOptions(url=f"nats://127.0.0.1:{relay.port}")
+    try:
+        with (
+            client(JetStreamTransport(through, QUICK), TOPIC) as receiver,
+            client(JetStreamTransport(through, QUICK)) as sender,
+        ):
+            values = Values(receiver)
+            emit(sender, *range(10))
+            values.wait_for(10)
+            relay.silence()
+            for value in range(10, 500):
+                sender.emit_event(event(float(value)), TOPIC)
+            assert values.wait_for(500) == list(range(500))
+    finally:
+        relay.close()
+
+
+def test_a_consumer_that_is_gone_is_made_anew(nats: NatsOptions) -> None:
+    """Asking a consumer that a restart has removed is silence for ever: it is made again, and nothing is lost."""
+    with (
+        client(JetStreamTransport(nats, QUICK), TOPIC) as receiver,
+        worker(nats) as member,
+        client(JetStreamTransport(nats, QUICK)) as sender,
+    ):
+        values, of_member = Values(receiver), Values(member)
+        emit(sender, 0)
+        values.wait_for(1)
+        of_member.wait_for(1)
+        for name in ask(sender, f"CONSUMER.NAMES.{nats.stream}")["consumers"]:
+            assert ask(sender, f"CONSUMER.DELETE.{nats.stream}.{name}")["success"]
+        emit(sender, 1, 2, 3)
+        assert values.wait_for(4) == [0, 1, 2, 3]
+        assert of_member.wait_for(4) == [0, 1, 2, 3]
+
+
+# Positions
+
+
+def test_where_a_service_begins(nats: NatsOptions) -> None:
+    """new, all, last of each topic, or a time."""
+    with client(JetStreamTransport(nats, QUICK)) as sender, ExitStack() as stack:
+        emit(sender, 1, 2)
+        emit(sender, 3, topic=OTHER)
+        between = datetime.now(UTC).isoformat()
+        emit(sender, 4)
+        found = {}
+        for start in ("new", "all", "last", between):
+            bus = stack.enter_context(client(JetStreamTransport(replace(nats, start=start), QUICK), TOPIC, OTHER))
+            found[start] = Values(bus)
+        emit(sender, 5)
+        for values in found.values():
+            eventually(lambda values=values: 5 in values.all)  # type: ignore[misc] # mypy cannot infer a lambda's default
+        assert found["new"].all == [5]
+        assert found["all"].all == [1, 2, 3, 4, 5]
+        assert found["last"].all == [3, 4, 5]
+        assert found[between].all == [4, 5]
+
+
+@pytest.mark.parametrize(("start", "later"), [("new", [6]), ("all", [1, 3, 6]), ("last", [3, 6])])
+def test_a_topic_that_is_subscribed_later_begins_as_the_others(nats: NatsOptions, start: str, later: list[int]) -> None:
+    """And the others go on where they are: nothing of them is lost or comes again."""
+    with client(JetStreamTransport(nats, QUICK)) as sender:
+        emit(sender, 1, topic=OTHER)
+        emit(sender, 2)
+        emit(sender, 3, topic=OTHER)
+        with client(JetStreamTransport(replace(nats, start=start), QUICK), TOPIC) as receiver:
+            values = Values(receiver)
+            emit(sender, 4)
+            eventually(lambda: 4 in values.all)
+            before = values.all.copy()
+            receiver.subscribe(OTHER)
+            emit(sender, 5)
+            emit(sender, 6, topic=OTHER)
+            eventually(lambda: {5, 6} <= set(values.all))
+            assert sorted(values.all) == sorted([*before, 5, *later])
+            receiver.unsubscribe(OTHER)
+            emit(sender, 7, topic=OTHER)
+            emit(sender, 8)
+            eventually(lambda: 8 in values.all)
+            assert 7 not in values.all
+
+
+def test_what_was_dropped_by_limits_counts_as_lost(nats: NatsOptions) -> None:
+    """A receiver of all topics sees by the numbers of the stream what it has missed."""
+    options = replace(nats, store="memory,100KiB,1h,1")
+    with client(JetStreamTransport(options, QUICK)) as sender:
+        transport = JetStreamTransport(options, QUICK)
+        transport.subscribe(b"")
+        transport.open(PATIENCE)
+        for value in range(300):
+            sender.emit_event(event(float(value)).model_copy(update={"time": "x" * 1_000}), TOPIC)
+        eventually(lambda: sender._transport.is_flushed())  # type: ignore[attr-defined] # of a transport over NATS
+        batch = transport.receive()
+        assert batch is not None
+        assert batch[0]
+        assert transport.lost > 0
+        transport.close(0)
+
+
+def test_what_is_stored_can_be_read(nats: NatsOptions) -> None:
+    """last() and history() of a client ask the stream, and no historian."""
+    with client(JetStreamTransport(nats, QUICK), TOPIC) as bus:
+        emit(bus, *range(1_200))
+        emit(bus, 7, topic=OTHER)
+        assert [int(one.value) for one in bus.history(TOPIC, timeout=PATIENCE)] == list(range(1_200))
+        assert [int(one.value) for one in bus.history(TOPIC, count=3, timeout=PATIENCE)] == [1_197, 1_198, 1_199]
+        newest = bus.last(OTHER, timeout=PATIENCE)
+        assert newest is not None
+        assert newest.value == 7.0
+        assert list(bus.history(TOPIC, since=datetime.now(UTC), timeout=PATIENCE)) == []
+        assert list(bus.history(MyEventTopic.my_service_scheduler, timeout=PATIENCE)) == []
+
+
+# Groups
+
+
+def test_workers_share_the_events(nats: NatsOptions) -> None:
+    """Each event is handled once; what comes while all are away is kept for them."""
+    with client(JetStreamTransport(nats, QUICK)) as sender:
+        with worker(nats) as one, worker(nats) as other:
+            of_one, of_other = Values(one), Values(other)
+            for value in range(1_000):
+                sender.emit_event(event(float(value)), TOPIC)
+            eventually(lambda: len(of_one.all) + len(of_other.all) >= 1_000)
+            assert sorted(of_one.all + of_other.all) == list(range(1_000))
+        emit(sender, *range(1_000, 1_500))
+        with worker(nats) as again:
+            assert Values(again).wait_for(500) == list(range(1_000, 1_500))
+
+
+def test_closing_loses_no_confirmation(nats: NatsOptions) -> None:
+    """What a worker has handled does not come again after it was closed: no storm at each restart."""
+    with client(JetStreamTransport(nats, QUICK)) as sender:
+        for number in range(3):
+            with worker(nats) as bus:
+                values = Values(bus)
+                emit(sender, *range(100))
+                values.wait_for(100)
+            info = ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")
+            assert (info["num_ack_pending"], info["num_pending"]) == (0, 0), number
+
+
+@pytest.mark.parametrize(("linger", "ack_wait"), [(0.0, 1.0), (PATIENCE, 30.0)], ids=["crashed", "closed"])
+def test_what_a_worker_did_not_confirm_goes_to_another(nats: NatsOptions, linger: float, ack_wait: float) -> None:
+    """Each message is confirmed by itself. After a crash the server waits; a worker that is closed gives them back."""
+    stuck = JetStreamTransport(replace(nats, group="workers", ack_wait=ack_wait), QUICK)
+    with client(JetStreamTransport(nats, QUICK)) as sender, ExitStack() as stack:
+        stuck.subscribe(TOPIC.encode())
+        stuck.open(PATIENCE)
+        emit(sender, 1, 2, 3)
+        batch = stuck.receive()  # it has them, and ends without confirming any
+        assert batch is not None
+        other = stack.enter_context(worker(nats, ack_wait=ack_wait))
+        values = Values(other)
+        stuck.close(linger)
+        emit(sender, 4)
+        eventually(lambda: sorted(values.all) == [1, 2, 3, 4])
+
+
+@pytest.mark.patience
+def test_a_handler_may_take_longer_than_the_server_waits(nats: NatsOptions) -> None:
+    """The worker asks for more time: nobody else gets the event meanwhile."""
+    entered, go_on = Event(), Event()
+    with (
+        worker(nats, ack_wait=0.5) as slow,
+        worker(nats, ack_wait=0.5) as other,
+        client(JetStreamTransport(nats, QUICK)) as sender,
+    ):
+        handled: list[float] = []
+
+        def handle(one: MyEvent) -> None:
+            entered.set()
+            assert go_on.wait(PATIENCE)
+            handled.append(one.value)
+
+        for bus in (slow, other):
+            bus.attach_callback(UPDATED, handle)
+            bus.start_consumer()
+        emit(sender, 1)
+        assert entered.wait(PATIENCE)
+        info = ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")
+        assert info["num_ack_pending"] == 1
+        Event().wait(1.2)  # more than twice what the server waits: time itself is what is tested
+        assert ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_redelivered"] == 0
+        go_on.set()
+        eventually(lambda: handled == [1.0])
+
+
+def test_a_coroutine_is_confirmed_when_it_is_done(nats: NatsOptions) -> None:
+    """Not when it was started."""
+    entered, go_on = Event(), Event()
+    with worker(nats) as bus, client(JetStreamTransport(nats, QUICK)) as sender:
+
+        async def handle(_: MyEvent) -> None:
+            entered.set()
+            await asyncio.to_thread(go_on.wait, PATIENCE)
+
+        bus.attach_callback(UPDATED, handle)
+        bus.start_consumer()
+        emit(sender, 1)
+        assert entered.wait(PATIENCE)
+        assert ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_ack_pending"] == 1
+        go_on.set()
+        eventually(lambda: ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_ack_pending"] == 0)
+
+
+def test_a_group_learns_new_topics_and_keeps_its_position(nats: NatsOptions) -> None:
+    """The whole configuration is repeated, because a server refuses another start; only the topics change."""
+    with client(JetStreamTransport(nats, QUICK)) as sender:
+        emit(sender, 1)
+        with worker(nats, TOPIC, start="all") as bus:
+            Values(bus).wait_for(1)
+        emit(sender, 2)
+        emit(sender, 3, topic=OTHER)
+        with worker(nats, TOPIC, OTHER, start="new") as bus:  # a newer version of the service
+            values = Values(bus)
+            emit(sender, 4, topic=OTHER)
+            eventually(lambda: {2, 4} <= set(values.all))
+            assert 1 not in values.all
+        info = ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")
+        assert info["config"]["deliver_policy"] == "all"
+        with worker(nats, TOPIC) as bus:  # and an older one again
+            Values(bus)
+            eventually(
+                lambda: (
+                    ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["config"]["filter_subjects"]
+                    == [f"{nats.prefix}.{TOPIC}"]
+                )
+            )
+
+
+def test_workers_with_other_topics_are_refused(nats: NatsOptions) -> None:
+    """They would confirm events of which they have no handler. The error names both lists."""
+    with worker(nats, TOPIC) as bus:
+        Values(bus)
+        eventually(lambda: ask(bus, f"CONSUMER.INFO.{nats.stream}.workers")["num_waiting"] == 1)
+        with pytest.raises(GroupDiffers, match="has the topics my_service, and this client subscribes to other"):
+            worker(nats, OTHER).__enter__()
+    with worker(nats, TOPIC, OTHER) as bus:
+        Values(bus)
+        eventually(lambda: ask(bus, f"CONSUMER.INFO.{nats.stream}.workers")["num_waiting"] == 1)
+        with worker(nats, TOPIC) as fewer, pytest.raises(GroupDiffers):
+            fewer.recv_event(None)
+
+
+# The server's side
+
+
+def test_a_publisher_alone_has_no_consumer(nats: NatsOptions) -> None:
+    """And that of a receiver is gone when it is closed: dead consumers do not pile up."""
+    with client(JetStreamTransport(nats, QUICK)) as sender:
+        emit(sender, 1)
+        assert ask(sender, f"CONSUMER.NAMES.{nats.stream}")["total"] == 0
+        with client(JetStreamTransport(nats, QUICK), TOPIC):
+            assert ask(sender, f"CONSUMER.NAMES.{nats.stream}")["total"] == 1
+        eventually(lambda: ask(sender, f"CONSUMER.NAMES.{nats.stream}")["total"] == 0)
+
+
+def test_the_stream_is_made_once_and_never_changed(nats: NatsOptions) -> None:
+    """As EVENTBUS_STORE says, if it is missing."""
+    with client(JetStreamTransport(nats, QUICK)) as bus:
+        config = ask(bus, f"STREAM.INFO.{nats.stream}")["config"]
+        assert (config["storage"], config["max_bytes"], config["max_age"]) == ("file", 33_554_432, 3_600_000_000_000)
+    with client(JetStreamTransport(replace(nats, store="file,1MiB,2h,1"), QUICK)) as bus:
+        assert ask(bus, f"STREAM.INFO.{nats.stream}")["config"] == config
+
+
+def test_a_stream_of_that_name_with_other_subjects(nats: NatsOptions) -> None:
+    """It is left alone; the error names both."""
+    with client(JetStreamTransport(nats, QUICK)) as bus:
+        ask(bus, "STREAM.CREATE.taken", {"name": "taken", "subjects": ["x.>"], "storage": "memory"})
+    with pytest.raises(StreamDiffers, match=r"'taken' .* has the subjects x\.>, and this bus needs taken\.>"):
+        JetStreamTransport(replace(nats, prefix="taken"), QUICK).open(PATIENCE)
+
+
+def test_a_server_without_jetstream(tmp_path: Path) -> None:
+    """The error says how to start one that stores, or how to do without."""
+    with (
+        running(tmp_path, jetstream=False) as server,
+        pytest.raises(JetStreamMissing, match="EVENTBUS_TRANSPORT=nats"),
+    ):
+        JetStreamTransport(server.options(), QUICK).open(PATIENCE)
+
+
+def test_what_is_not_permitted_is_said(tmp_path: Path) -> None:
+    """A user who may not ask JetStream learns so at once; one who may not publish on a topic is told, and goes on."""
+    config = """authorization { users: [
+      { user: "none", password: "x", permissions: { publish: ["eb.>"], subscribe: [">"] } },
+      { user: "some", password: "x", permissions: { publish: ["$JS.API.>", "eb.other"], subscribe: [">"] } } ] }"""
+    with running(tmp_path, config) as server:
+        of = {name: NatsOptions(url=server.url.replace("//", f"//{name}@"), password="x") for name in ("none", "some")}
+        with pytest.raises(PermissionDenied, match=r"none to publish on \$JS\.API"):
+            JetStreamTransport(of["none"], QUICK).open(PATIENCE)
+        with client(JetStreamTransport(of["some"], QUICK), OTHER) as bus:
+            values = Values(bus)
+            bus.emit_event(event(1.0), TOPIC)
+            bus.emit_event(event(2.0), OTHER)
+            assert values.wait_for(1) == [2]
+            eventually(lambda: bus.stats().drops.get(DropReason.DENIED) == 1)
+
+
+def test_the_send_buffer_holds_what_is_not_stored(server: Server) -> None:
+    """Waiting and unacknowledged messages together; when it stays full, `send` says so and names the server."""
+    transport = JetStreamTransport(server.options(), with_options(send_hwm=100, send_timeout=0.1))
+    transport.open(PATIENCE)
+    server.signal(signal.SIGSTOP)
+    with pytest.raises(SendTimeout, match="is the NATS server running"):
+        send_without_end(transport)
+    assert 100 <= transport.sent <= 102
+    server.signal(signal.SIGCONT)
+    transport.close(PATIENCE)
+    assert transport.drops.counts == {}
+
+
+def send_without_end(transport: JetStreamTransport) -> None:
+    while True:
+        transport.send(b"t", b"{}")
+
+
+def test_events_that_wait_share_a_message(nats: NatsOptions) -> None:
+    """Many events of one thread become few messages in the stream."""
+    with client(JetStreamTransport(nats, QUICK), TOPIC) as bus:
+        values = Values(bus)
+        for value in range(5_000):
+            bus.emit_event(event(float(value)), TOPIC)
+        assert values.wait_for(5_000) == list(range(5_000))
+        assert ask(bus, f"STREAM.INFO.{nats.stream}")["state"]["messages"] < 2_500
+
+
+def test_too_large_messages_are_refused(nats: NatsOptions) -> None:
+    """As without JetStream."""
+    with client(JetStreamTransport(nats, QUICK)) as bus, pytest.raises(EventTooLarge, match="NATS server"):
+        bus.emit_event(event().model_copy(update={"time": "x" * 1_100_000}), TOPIC)
+
+
+@pytest.mark.parametrize("topic", ["a..b", ".a", "a b", "ä.ö"])
+def test_strange_topics_are_stored(nats: NatsOptions, topic: str) -> None:
+    """A server accepts empty parts of subjects and stores nothing: no topic makes such a subject."""
+    transport = JetStreamTransport(replace(nats, start="all"), QUICK)
+    transport.subscribe(topic.encode())
+    transport.open(PATIENCE)
+    transport.send(topic.encode(), b"{}")
+    assert transport.receive() == ([topic.encode()], [b"{}"])
+    transport.close(0)
+
+
+def test_closing_ends_a_receive_that_waits(nats: NatsOptions) -> None:
+    """Also of a worker."""
+    transport = JetStreamTransport(replace(nats, group="g"), QUICK)
+    transport.subscribe(b"t")
+    transport.open(PATIENCE)
+    with in_thread(transport.receive):
+        transport.close(0)
+
+
+# A cluster
+
+
+@pytest.mark.patience
+def test_a_leader_that_is_killed_costs_no_acknowledged_event(tmp_path: Path) -> None:
+    """Three servers keep the stream three times; the leader is killed while events are emitted."""
+    ports = [*free_ports(), *free_ports()][:3]
+    routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
+    with ExitStack() as stack:
+        servers = []
+        for number, port in enumerate(ports):
+            config = f'server_name: "n{number}"\ncluster {{ name: "c", listen: "127.0.0.1:{port}", routes: [{routes}] }}'
+            servers.append(stack.enter_context(running(tmp_path / f"n{number}", config)))
+        options = NatsOptions(url=",".join(server.url for server in servers), store="file,32MiB,1h,3", start="all")
+        patient = with_options(connect_timeout=30.0, send_timeout=30.0)
+        receiver = stack.enter_context(client(JetStreamTransport(options, patient), TOPIC))
+        sender = stack.enter_context(client(JetStreamTransport(options, patient)))
+        values = Values(receiver)
+        with emitting(sender, 500) as emitted:
+            eventually(lambda: emitted() > 200)
+            leader = ask(sender, "STREAM.INFO.eb")["cluster"]["leader"]
+            servers[int(leader.removeprefix("n"))].kill()
+            before = emitted()
+            eventually(lambda: emitted() > before + 500, PATIENCE)
+        eventually(lambda: sender._transport.is_flushed(), 30)  # type: ignore[attr-defined] # of a transport over NATS
+        eventually(lambda: set(values.all) == set(range(emitted())), PATIENCE, "all events")
+        assert len(values.all) == emitted()

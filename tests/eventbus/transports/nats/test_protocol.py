@@ -1,0 +1,203 @@
+"""The protocol of NATS, without a socket: what is written is read again, in any pieces; anything else is refused."""
+
+from contextlib import suppress
+from itertools import pairwise
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eventbus.transports.nats import protocol
+from eventbus.transports.nats.protocol import (
+    Arrived,
+    Headers,
+    Info,
+    Message,
+    Parser,
+    Ping,
+    Pong,
+    ProtocolError,
+    ServerError,
+    header_block,
+    parse_headers,
+)
+
+FEWER = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+
+words = st.binary(min_size=1, max_size=20).filter(lambda word: not set(word) & set(b" \t\r\n\x0b\x0c\x1c\x1d\x1e\x1f\x85"))
+blocks = st.lists(st.tuples(st.sampled_from(["a", "Nats-Msg-Id", "traceparent"]), st.sampled_from(["", "1", "x:y"]))).map(
+    lambda lines: header_block(lines) if lines else b""
+)
+
+
+@st.composite
+def messages(draw: st.DrawFn) -> Message:
+    return Message(draw(words), draw(words), draw(st.just(b"") | words), draw(blocks), draw(st.binary(max_size=60)))
+
+
+others = st.sampled_from([Ping(), Pong(), ServerError("Authorization Violation"), Info({"version": "2.10.0"})])
+
+
+def sent(other: protocol.Other) -> bytes:
+    """What a server sends."""
+    match other:
+        case Message(subject, sid, reply, headers, payload):
+            sizes = b"%d %d" % (len(headers), len(headers) + len(payload)) if headers else b"%d" % len(payload)
+            name = b"HMSG" if headers else b"MSG"
+            line = b" ".join(filter(None, (name, subject, sid, reply, sizes)))
+            return line + b"\r\n" + headers + payload + b"\r\n"
+        case Ping():
+            return protocol.PING
+        case Pong():
+            return protocol.PONG
+        case Info():
+            return b'INFO {"version": "2.10.0"}\r\n'
+        case ServerError(text):
+            return b"-ERR '%b'\r\n" % text.encode()
+
+
+def fed(parser: Parser, data: bytes, cuts: list[int]) -> Arrived:
+    """Feed the bytes in pieces."""
+    whole = Arrived([], [], [])
+    edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
+    for start, end in pairwise(edges):
+        firsts, payloads, others = parser.feed(data[start:end])
+        whole.firsts.extend(firsts)
+        whole.payloads.extend(payloads)
+        whole.others.extend(others)
+    return whole
+
+
+@FEWER
+@given(st.lists(messages() | others, max_size=20), st.lists(st.integers(0, 10_000), max_size=10))
+def test_what_is_sent_is_read_in_any_pieces(expected: list[protocol.Other], cuts: list[int]) -> None:
+    """Wherever the network cuts the bytes."""
+    assert fed(Parser(), b"".join(map(sent, expected)), cuts).others == expected
+
+
+@FEWER
+@given(st.lists(messages(), max_size=20), st.lists(st.integers(0, 10_000), max_size=10))
+def test_direct_messages_are_collected(expected: list[Message], cuts: list[int]) -> None:
+    """Those of direct subscriptions become two lists, in order, also when their lines repeat."""
+    direct = {message.sid for message in expected}
+    data = b"".join(map(sent, expected + expected))
+    arrived = fed(Parser(direct, lambda subject, headers: subject + b"|" + headers), data, cuts)
+    assert arrived.firsts == [message.subject + b"|" + message.headers for message in expected + expected]
+    assert arrived.payloads == [message.payload for message in expected + expected]
+    assert not arrived.others
+
+
+def test_a_known_line_may_come_before_its_payload() -> None:
+    """Lines repeat, and the network cuts where it likes."""
+    parser = Parser({b"1"})
+    for data, payloads in ((b"MSG a 1 2\r\nxy\r\nMSG a 1 2\r\nx", [b"xy"]), (b"y\r", []), (b"\n", [b"xy"])):
+        assert parser.feed(data).payloads == payloads
+
+
+def test_messages_without_a_first_frame_are_skipped() -> None:
+    """Probes, for example."""
+    assert Parser({b"1"}, lambda subject, headers: b"").feed(b"MSG a 1 1\r\nx\r\n") == ([], [], [])
+
+
+def test_messages_of_a_subscription_that_has_ended_are_dropped() -> None:
+    """The server may send some until it knows."""
+    direct = {b"1"}
+    parser = Parser(direct)
+    line = b"MSG a 1 1\r\nx\r\n"
+    assert parser.feed(line).firsts == [b"a"]
+    direct.clear()
+    assert parser.feed(line).firsts == []
+
+
+@FEWER
+@given(st.binary(max_size=200), st.lists(st.integers(0, 10_000), max_size=5))
+def test_anything_may_come(data: bytes, cuts: list[int]) -> None:
+    """Garbage is refused as such, and nothing else is raised."""
+    with suppress(ProtocolError):
+        fed(Parser({b"1"}), data, cuts)
+
+
+@FEWER
+@given(st.lists(messages() | others, min_size=1, max_size=5), st.data())
+def test_damage_is_refused_or_read_as_something_else(found: list[protocol.Other], draw: st.DataObject) -> None:
+    """One wrong byte raises nothing but ProtocolError."""
+    data = b"".join(map(sent, found))
+    at = draw.draw(st.integers(0, len(data) - 1))
+    damaged = data[:at] + draw.draw(st.binary(min_size=1, max_size=3)) + data[at + 1 :]
+    with suppress(ProtocolError):
+        Parser({b"1"}).feed(damaged)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"HTTP/1.1 400 Bad Request\r\n",
+        b"MSG a 1\r\n",
+        b"MSG a 1 b c 5\r\n",
+        b"MSG a 1 x\r\n",
+        b"MSG a 1 999999999999\r\n",
+        "MSG a 1 ²\r\n".encode(),
+        b"HMSG a 1 20 10\r\n",
+        b"MSG a 1 1\r\nxyz\r\n",
+        b"INFO nothing\r\n",
+        b"INFO []\r\n",
+        b"+OK\r\n",
+        b"x" * 1_100_000,
+    ],
+)
+def test_what_is_not_the_protocol_is_refused(data: bytes) -> None:
+    """So that a port of something else is noticed at once."""
+    with pytest.raises(ProtocolError):
+        Parser().feed(data)
+
+
+def test_many_different_lines_are_forgotten() -> None:
+    """What is remembered of lines has a limit."""
+    parser = Parser({b"1"})
+    for number in range(10_000):
+        assert parser.feed(b"MSG a%d 1 1\r\nx\r\n" % number).firsts == [b"a%d" % number]
+    assert len(parser._lines) <= 4_096
+
+
+def test_what_a_server_says_of_itself() -> None:
+    """Fields that are missing or strange have harmless values."""
+    info = protocol.parse_info(
+        b'{"version": "2.11.1", "max_payload": 10, "cluster": "c", "connect_urls": ["a:1", 3], "nonce": "n", '
+        b'"tls_required": true, "jetstream": true}'
+    )
+    assert (info.version, info.max_payload, info.cluster, info.servers) == ("2.11.1", 10, "c", ["a:1"])
+    assert (info.nonce, info.tls_required, info.tls_available, info.jetstream) == ("n", True, True, True)
+    strange = Info({"max_payload": "x", "connect_urls": 5})
+    assert (strange.version, strange.max_payload, strange.servers) == ("", 1_048_576, [])
+    assert (strange.tls_required, strange.tls_available, strange.jetstream) == (False, False, False)
+
+
+def test_what_a_client_writes() -> None:
+    """The lines of the protocol."""
+    assert protocol.connect({"a": 1}) == b'CONNECT {"a":1}\r\n'
+    assert protocol.subscribe(b"s", b"1") == b"SUB s 1\r\n"
+    assert protocol.subscribe(b"s", b"1", b"g") == b"SUB s g 1\r\n"
+    assert protocol.unsubscribe(b"1") == b"UNSUB 1\r\n"
+    assert protocol.publish(b"s", b"xy") == b"PUB s 2\r\nxy\r\n"
+    assert protocol.publish(b"s", b"xy", reply=b"r") == b"PUB s r 2\r\nxy\r\n"
+    block = header_block([("a", "b")])
+    assert protocol.publish(b"s", b"xy", headers=block) == b"HPUB s 18 20\r\nNATS/1.0\r\na: b\r\n\r\nxy\r\n"
+
+
+def test_headers_are_read() -> None:
+    """Names, values and the status of the server's own answers; the rest of a strange block is left out."""
+    assert parse_headers(b"NATS/1.0 503\r\n\r\n") == Headers(503)
+    assert parse_headers(b"NATS/1.0 100 Idle Heartbeat\r\nA: 1\r\nno\r\na: 2\r\n\r\n") == Headers(
+        100, "Idle Heartbeat", (("A", "1"), ("a", "2"))
+    )
+    assert parse_headers(b"HTTP/1.1 200\r\na: 1\r\n\r\n") == Headers()
+    assert Headers(lines=(("Nats-Msg-Id", "x"),)).get("nats-msg-id") == "x"
+    assert Headers().get("x") == ""
+
+
+@FEWER
+@given(st.binary(max_size=100))
+def test_headers_may_be_anything(block: bytes) -> None:
+    """Nothing is raised."""
+    parse_headers(block)
+    parse_headers(b"NATS/1.0" + block)

@@ -1,0 +1,102 @@
+"""Messages under way to a stream: what is acknowledged leaves, and from the first that is missing all are sent again."""
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eventbus.transports.nats.window import UnderWay, Window
+
+FEWER = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+
+
+def message(number: int, subject: bytes = b"eb.t") -> UnderWay:
+    return UnderWay(b"%d;" % number, subject, 2, 1)
+
+
+def filled(count: int, limit: int = 256) -> Window:
+    window = Window(limit)
+    for number in range(1, count + 1):
+        assert window.next() == number
+        window.add(message(number), 0.0)
+    return window
+
+
+def test_acknowledged_messages_leave() -> None:
+    """In any number; an acknowledgement that comes twice changes nothing."""
+    window = filled(3)
+    assert (len(window), window.events, window.items) == (3, 6, 3)
+    for number in (1, 1, 2, 3, 3, 7):
+        window.acknowledged(number, 0.1)
+    assert (len(window), window.events, window.items) == (0, 0, 0)
+    assert window.look(100.0) == float("inf")
+    assert window.resend(100.0) == b""
+
+
+def test_a_missing_acknowledgement_sends_all_after_it_again() -> None:
+    """In an election some of several messages may be lost: go back N, in order, with the same numbers."""
+    window = filled(4)
+    window.acknowledged(1, 0.1)
+    window.acknowledged(3, 0.1)
+    assert not window.has_room
+    assert window.resend(0.2) == b"2;4;"
+    assert window.has_room
+
+
+def test_what_is_not_acknowledged_in_time_is_sent_again() -> None:
+    """The leader may have moved, and the acknowledgement with it, while our own connection stays. Each wait is longer."""
+    window = filled(2)
+    due = window.look(0.5)
+    assert due == 1.0
+    assert window.resend(0.5) == b""
+    assert window.look(due) == due
+    assert window.resend(due) == b"1;2;"
+    assert window.look(due) == due + 2.0
+    window.acknowledged(1, due)
+    assert window.look(due) == due + 1.0
+
+
+def test_a_lost_connection_sends_all_again() -> None:
+    """Nothing that was sent on it is acknowledged any more."""
+    window = filled(2)
+    window.connection_lost()
+    assert window.resend(5.0) == b"1;2;"
+    empty = Window()
+    empty.connection_lost()
+    assert empty.resend(5.0) == b""
+
+
+def test_the_window_is_bounded() -> None:
+    """By messages and by bytes."""
+    assert not filled(2, limit=2).has_room
+    window = Window(limit=10, max_bytes=3)
+    window.add(message(1), 0.0)
+    assert window.has_room
+    window.add(message(2), 0.0)
+    assert not window.has_room
+
+
+def test_what_is_refused_is_given_up() -> None:
+    """One message that is too large, or all on a subject that is not permitted."""
+    window = filled(2)
+    window.add(message(3, b"eb.secret"), 0.0)
+    window.add(message(4, b"eb.secret"), 0.0)
+    assert window.refused(1) == message(1)
+    assert window.refused(1) is None
+    assert window.refused_on(b"eb.secret") == 4
+    assert window.resend(0.0) == b""
+    window.connection_lost()
+    assert window.resend(0.0) == b"2;"
+
+
+@FEWER
+@given(st.lists(st.tuples(st.integers(1, 30), st.booleans())))
+def test_nothing_is_forgotten(acknowledgements: list[tuple[int, bool]]) -> None:
+    """Whatever is acknowledged when: what is not is sent again, in order."""
+    window = filled(30)
+    left = set(range(1, 31))
+    for number, lost in acknowledgements:
+        window.acknowledged(number, 1.0)
+        left.discard(number)
+        if lost:
+            window.connection_lost()
+            assert window.resend(2.0) == b"".join(b"%d;" % one for one in sorted(left))
+    assert len(window) == len(left)
