@@ -4,7 +4,7 @@ How numbers stand in a frame: see `first_frame`.
 """
 
 import os
-from collections import Counter, OrderedDict, defaultdict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
@@ -36,36 +36,49 @@ class Numbering:
 
     Attributes:
         publisher: as given, or the random ones.
-        sent: how many events were sent on each topic. To use a number up, or to give it back, is to change this.
+        streams: the stream of each topic. To use numbers up, or to give them back, is to change its `sent`.
     """
 
     def __init__(self, publisher: bytes | None = None) -> None:
-        self.sent: defaultdict[bytes, int] = defaultdict(int)
         self.publisher = b"\x01" + os.urandom(PUBLISHER_BYTES - 1) if publisher is None else publisher
-        self._starts = _Starts(self.publisher)
+        self.streams: _Streams = _Streams(self.publisher)
 
     def next(self, topic: bytes, count: int = 1) -> bytes:
         """Return the first frame of the topic's next message, which carries `count` events."""
-        number = (self.sent[topic] + count).to_bytes(NUMBER_BYTES)
-        if count == 1:
-            return self._starts[topic] + number
-        return self._starts[topic] + count.to_bytes(COUNT_BYTES) + number
+        stream = self.streams[topic]
+        number = (stream.sent + count).to_bytes(NUMBER_BYTES)
+        return stream.start + number if count == 1 else stream.start + count.to_bytes(COUNT_BYTES) + number
 
     def taken(self, topic: bytes, count: int = 1) -> None:
         """Use up the number that `next` returned last for this topic: a message with `count` events was sent."""
-        self.sent[topic] += count
+        self.streams[topic].sent += count
 
 
-class _Starts(dict[bytes, bytes]):
-    """The start of each topic's frames."""
+class Stream:
+    """The messages of one publisher on one topic.
+
+    Attributes:
+        start: the bytes that all their first frames begin with.
+        sent: how many events they have carried so far.
+    """
+
+    __slots__ = ("sent", "start")
+
+    def __init__(self, start: bytes) -> None:
+        self.start = start
+        self.sent = 0
+
+
+class _Streams(dict[bytes, Stream]):
+    """The stream of each topic."""
 
     def __init__(self, publisher: bytes) -> None:
         super().__init__()
         self._publisher = publisher
 
-    def __missing__(self, topic: bytes) -> bytes:
-        start = self[topic] = start_of(topic, self._publisher)
-        return start
+    def __missing__(self, topic: bytes) -> Stream:
+        stream = self[topic] = Stream(start_of(topic, self._publisher))
+        return stream
 
 
 class Gap(NamedTuple):
@@ -129,6 +142,10 @@ class Gaps:
         """
         headers: list[bytes] | None = None
         heads = list(map(head_of, frames))  # the loops over all messages are in C
+        if heads and heads.count(heads[0]) == len(heads):
+            parsed = self._head(heads[0], wanted)
+            if parsed is not None and self._take_run(parsed, frames):
+                return Reading([parsed.topic] * len(frames), {}, [], None, {})
         topics = list(map(self._topics.get, heads))
         if None in topics:
             frames, headers = _without_headers(frames)  # none of the known ones has any
@@ -159,6 +176,21 @@ class Gaps:
             parsed = parse_head(head)
             if parsed is not None:
                 self._heads[head], self._topics[head] = parsed, parsed.topic
+
+    def _take_run(self, head: Head, frames: list[bytes]) -> bool:
+        """Take a batch of one publisher on one topic in which all messages follow each other, as `_take_all` does."""
+        start, end = number_of(frames[0]) - head.events, number_of(frames[-1])
+        if end - start != head.events * len(frames) or sorted(frames) != frames or len(set(frames)) < len(frames):
+            return False
+        sequence = self._sequences.get(stream := head.stream)
+        if sequence is None:
+            self._begin(stream, Sequence(end, end - start, self._clock()))
+        elif sequence.follows(start, end):
+            sequence.extend(end, len(frames))
+            self._sequences.move_to_end(stream)
+        else:
+            return False
+        return True
 
     def _take_all(self, heads: list[bytes], frames: list[bytes], wanted: Callable[[bytes], bool]) -> bool:
         """Take a batch in which each publisher's messages follow each other. False, and nothing is taken, if they do not."""

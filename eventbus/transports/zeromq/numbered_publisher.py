@@ -3,19 +3,23 @@
 from collections.abc import Callable
 from time import monotonic
 
+import zmq
+
 from eventbus._base.zmq_sockets import Context
 from eventbus.errors import EventBusError
 from eventbus.observe.stats import DropLog
 from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.outbox import ResendBuffer
-from eventbus.transports.zeromq.publisher import MESSAGES_PER_FLUSH, Publisher, emitting_already
+from eventbus.transports.zeromq.publisher import _MORE, _NOWAIT, MESSAGES_PER_FLUSH, Publisher, emitting_already
 from eventbus.wire.first_frame import parse, split_headers, with_headers
-from eventbus.wire.frames import MARK
+from eventbus.wire.frames import MARK, NUMBER_BYTES
 from eventbus.wire.notices import MIN_PAYLOAD_LIMIT
 from eventbus.wire.numbering import Numbering
 
 # Longer than a message stays in a running proxy, and longer than it takes to notice the end of a connection.
 _UNDER_WAY_S = 1.0
+# Smaller messages are dated together, at most a thousand and at least once a second: see `_drain`.
+_LARGE_BYTES = 4_096
 
 
 class NumberedPublisher(Publisher):
@@ -36,10 +40,12 @@ class NumberedPublisher(Publisher):
     ) -> None:
         super().__init__(context, endpoint, options, drops, refusal, on_notice)
         self._numbering = Numbering()
+        self._streams = self._numbering.streams
         self.publisher_id = self._numbering.publisher
         # It takes so long to notice that a link is down without a sign.
         self._period = options.echo_interval + options.echo_timeout + _UNDER_WAY_S
         self._resend = ResendBuffer(options.resend_bytes)
+        self._keep = self._resend.keep
 
     @property
     def has_more(self) -> bool:
@@ -50,13 +56,45 @@ class NumberedPublisher(Publisher):
         """Send one message that carries `count` events; see `Transport.send`."""
         if self._sending and self._is_owned():
             raise emitting_already()
+        # None: nothing was sent on the topic yet, or the frame has headers.
+        stream = self._streams.get(topic)
+        if stream is not None and count == 1:
+            try:
+                self._acquire()
+                self._sending = True
+                number = stream.sent = stream.sent + 1
+                first = stream.start + number.to_bytes(NUMBER_BYTES)
+                self._send_frame(first, _MORE)
+                self._send_frame(payload, _NOWAIT)
+                self._sending = False
+                self._keep((first, payload))
+                if len(payload) > _LARGE_BYTES:
+                    self._resend.date(monotonic())
+                self._count += 1
+                if self._count >= self._next_drain:
+                    self._drain()
+                self._release()
+                return True
+            except zmq.Again:
+                stream.sent -= 1
+                self._sending = False
+                self._release()
+            except BaseException as error:
+                if self._is_owned():
+                    if self._sending:
+                        self._complete_message(payload)
+                    self._sending = False
+                    self._release()
+                raise self._translated(error) from None
         return self._try_to_send(topic, payload, count) or self._send_later(topic, payload, count)
 
     def hold(self, unproven: float = 0.0) -> None:
         """Let messages wait from now on, and forget those that were sent so long ago that they have passed the proxy."""
         with self._lock:
             super().hold(unproven)
-            self._resend.forget_before(monotonic() - unproven - _UNDER_WAY_S)
+            now = monotonic()
+            self._resend.date(now)
+            self._resend.forget_before(now - unproven - _UNDER_WAY_S)
 
     def connection_lost(self) -> None:
         """Continue with a new socket. The old one would send its queue, but not what was lost with the connection."""
@@ -80,7 +118,9 @@ class NumberedPublisher(Publisher):
         super().drain()
         with self._lock:
             if not self._holding:
-                self._resend.forget_before(monotonic() - self._period)
+                now = monotonic()
+                self._resend.date(now)
+                self._resend.forget_before(now - self._period)
 
     def renew(self) -> None:
         """Replace the socket by a new one, to which `flush` gives again what may have been under way."""
@@ -114,24 +154,28 @@ class NumberedPublisher(Publisher):
             headers = b""
             if MARK in topic:
                 topic, headers = split_headers(topic)
-            sent = self._numbering.sent
-            before = sent[topic]
+            stream = self._streams[topic]
+            before = stream.sent
             first = self._numbering.next(topic, count)
             if headers:
                 first = with_headers(first, headers)
             # Used up before it is sent. If a signal handler raises just then, it is better that this message counts as lost
             # than that the next one, with the same number, counts as repeated.
-            sent[topic] = before + count
+            stream.sent = before + count
             try:
                 taken = self._put_frames(first, payload)
             finally:
                 if not self._given:
-                    sent[topic] = before
+                    stream.sent = before
             if taken:
                 self._resend.sent(monotonic(), first, payload)
             return taken
         finally:
             self._sending = False
+
+    def _drain(self) -> None:
+        self._resend.date(monotonic())
+        super()._drain()
 
     def _drop_unproven(self) -> None:
         """Drop nothing: it is sent again."""

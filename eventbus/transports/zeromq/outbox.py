@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Callable
 from itertools import islice, repeat, starmap
+from typing import NamedTuple
 
 _MESSAGE_BYTES = 256  # what keeping a message costs beside its payload, about
 
@@ -81,6 +82,22 @@ class Outbox:
 type SentMessage = tuple[float, bytes, bytes]
 
 
+class _Block(NamedTuple):
+    """Messages that are kept, and forgotten, together: most of what keeping a message costs is done once for all of them.
+
+    Attributes:
+        time: when the last of them was sent, in seconds.
+        size: the bytes of all of them.
+        largest: the bytes of the largest payload.
+        messages: their first frames and payloads, the oldest first.
+    """
+
+    time: float
+    size: int
+    largest: int
+    messages: list[tuple[bytes, bytes]]
+
+
 class ResendBuffer:
     """Numbered messages that may not have arrived, oldest first: those sent recently, and those to be sent again.
 
@@ -91,12 +108,16 @@ class ResendBuffer:
 
     Attributes:
         recent_bytes: the bytes of all recent messages: of their payloads, and 256 for each.
+        keep: keeps a first frame and a payload that the socket was given just now; a method in C. Call `date` soon: messages
+            that are not dated count neither in time nor in bytes.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.recent_bytes = 0
+        self._fresh: list[tuple[bytes, bytes]] = []  # what was kept since the last call of `date`
+        self.keep: Callable[[tuple[bytes, bytes]], None] = self._fresh.append
         self._max_bytes = max_bytes
-        self._recent: deque[SentMessage] = deque()
+        self._recent: deque[_Block] = deque()
         self._again: deque[SentMessage] = deque()
         # To find messages that the proxy refuses; see `refused`.
         self._lost = 0  # how many messages at the beginning of `_again` the last connection was given
@@ -110,24 +131,42 @@ class ResendBuffer:
 
     def sent(self, now: float, first: bytes, payload: bytes) -> None:
         """Keep a message that the socket was given just now."""
-        self._recent.append((now, first, payload))
-        self.recent_bytes += len(payload) + _MESSAGE_BYTES
+        self._fresh.append((first, payload))
+        self.date(now)
+
+    def date(self, now: float) -> None:
+        """Note that what has no date was sent by now; forget the oldest messages if there are too many bytes."""
+        if not self._fresh:
+            return
+        messages = self._fresh[:]
+        self._fresh.clear()
+        sizes = [len(payload) for _, payload in messages]
+        size = sum(sizes) + _MESSAGE_BYTES * len(messages)
+        self._recent.append(_Block(now, size, max(sizes), messages))
+        self.recent_bytes += size
         while self.recent_bytes > self._max_bytes:
-            self.recent_bytes -= _size(self._recent.popleft()) + _MESSAGE_BYTES
+            oldest = self._recent.popleft()
+            self.recent_bytes -= oldest.size
+            if not self._recent:  # the block itself has too many
+                del messages[: 1 + len(messages) // 2]
+                self._fresh += messages
+                self.date(now)
 
     def forget_before(self, time: float) -> None:
         """Forget the recent messages that were sent before that time: they have passed the proxy."""
         recent = self._recent
-        while recent and recent[0][0] < time:
-            size = _size(recent.popleft())
-            self.recent_bytes -= size + _MESSAGE_BYTES
-            self._largest_passed = max(self._largest_passed, size)
+        while recent and recent[0].time < time:
+            passed = recent.popleft()
+            self.recent_bytes -= passed.size
+            self._largest_passed = max(self._largest_passed, passed.largest)
 
     def connection_lost(self) -> None:
         """Send all recent messages again, before those that are to be sent again already."""
-        if self._recent:
-            self._lost = len(self._recent)
-            self._again.extendleft(reversed(self._recent))
+        self.date(self._recent[-1].time if self._recent else 0.0)
+        lost = [(block.time, first, payload) for block in self._recent for first, payload in block.messages]
+        if lost:
+            self._lost = len(lost)
+            self._again.extendleft(reversed(lost))
             self._recent.clear()
             self.recent_bytes = 0
 

@@ -84,7 +84,7 @@ def test_an_interrupted_message_costs_no_other(context: Context, peer: Peer, dro
                 raise KeyboardInterrupt
             return send(frame, flags)
 
-        publisher._socket_send = interrupted
+        publisher._socket_send = publisher._send_frame = interrupted
         with pytest.raises(KeyboardInterrupt):
             publisher.send(TOPIC, number(0))
         publisher.send(TOPIC, number(1))
