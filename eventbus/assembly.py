@@ -16,7 +16,7 @@ from eventbus.handle.handler_options import HandlerOptions
 from eventbus.handle.middleware import Middleware, overrides
 from eventbus.handle.wrapped import WrappedHandler
 from eventbus.observe.hooks import EventBusHook, Hooks
-from eventbus.observe.state import Listener, Status
+from eventbus.observe.state import ClientState, Listener, Status
 from eventbus.observe.stats import Counters, DropReason
 from eventbus.options import ClientOptions
 from eventbus.policies import Packing
@@ -197,7 +197,9 @@ class Assembly[EventClass: BaseEvent[Any]]:
                     self.consumer.handle,
                     self.consumer.replay,
                     transport.endpoints,
+                    lambda: transport.status.state is ClientState.READY,
                 )
+                transport.status.listen(lambda change: transport.wake(), kept_by=self.listeners)
             beginnings.register(frame, start)
             self.consumer.begin_with(beginnings)
             self.dispatcher.subscribe(frame)

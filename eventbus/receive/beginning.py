@@ -43,6 +43,8 @@ class Beginnings:
         deliver: handles a batch.
         replay: handles a batch that was stored.
         endpoints: for the log.
+        is_ready: whether the historian can be asked now. As long as it cannot, because no proxy is there, it is not asked;
+            the consumer is to be woken when that changes.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Beginnings:
         deliver: Callable[[Batch], None],
         replay: Callable[[Batch], None],
         endpoints: str,
+        is_ready: Callable[[], bool] = lambda: True,
     ) -> None:
         self._read = read
         self._subscribe = subscribe
@@ -61,6 +64,7 @@ class Beginnings:
         self._new_topic = new_topic
         self._deliver = deliver
         self._replay = replay
+        self._is_ready = is_ready
         self._log = Log(endpoints=endpoints)
         self._changing = RLock()
         self._registered: dict[bytes, From] = {}  # whose live messages are held
@@ -99,10 +103,12 @@ class Beginnings:
         batch = self._split(batch)
         self._renew_cuts(is_stopped)
         while True:
+            if is_stopped() or not self._is_ready():
+                return batch
             with self._changing:
                 ready = {topic: self._registered[topic] for topic in self._ready}
                 self._ready.clear()
-            if not ready or is_stopped():
+            if not ready:
                 return batch
             by_start: dict[From, list[bytes]] = {}
             for topic, start in ready.items():

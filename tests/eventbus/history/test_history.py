@@ -228,6 +228,25 @@ def test_where_it_begins(connect: Connect, start: str) -> None:
     assert handled.replayed == stored
 
 
+def test_a_service_that_starts_before_its_proxy(ports: tuple[int, int]) -> None:
+    """It begins with what is stored as soon as there is one to ask."""
+    proxy = EventBusProxy("127.0.0.1", *ports, history=10)
+    with proxy, client_of(proxy, connect_timeout=PATIENCE) as emitting:
+        emit(emitting, 1, 2)
+        assert values_of(emitting.history(TOPIC, timeout=PATIENCE)) == [1, 2]
+    handled = Handled()
+    with Bus(MyEvent, "127.0.0.1", *ports, connect_required=False, start="last") as client:
+        client.attach_callback(UPDATED, handled)
+        client.subscribe(TOPIC)
+        client.start_consumer()
+        with proxy:
+            handled.wait_for([2])
+            client.wait_ready(PATIENCE)
+            emit(client, 3)
+            handled.wait_for([2, 3])
+    assert handled.replayed == [2]
+
+
 def test_a_handler_says_where_its_topic_begins(connect: Connect) -> None:
     """`@on(…, start=…)`; if two say it of one topic, both get what the topic begins with, which is the most."""
     emitting = connect()
