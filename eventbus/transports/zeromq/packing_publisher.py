@@ -100,11 +100,14 @@ class PackingPublisher(Publisher):
         """Send one message that carries `count` events, or let one event wait for others; see `Transport.send`."""
         if count > 1:
             return self._try_to_send(topic, payload, count) or self._send_later(topic, payload, count)
+        due = monotonic() >= self._due
+        if due and not self._outbox and self._send_alone(topic, payload):
+            return True
         try:
             self._add((topic, payload, 1))
         except zmq.Again:
             return self._try_to_send(topic, payload, 1) or self._send_later(topic, payload, 1)
-        if monotonic() >= self._due:
+        if due:
             self._pass_on(due=True)
         elif self._parked:
             self._parked = False
@@ -146,6 +149,23 @@ class PackingPublisher(Publisher):
         self._bell.put(None)
         with suppress(RuntimeError):  # it is this thread, or was not started
             self._thread.join(_END_PATIENCE_S)
+
+    def _send_alone(self, topic: bytes, payload: bytes) -> bool:
+        """Send an event after a pause, without joining anything; return False if others wait, or it has to wait itself."""
+        with self._lock:
+            if self._moving or self._holding or self._closed or self._outbox:
+                return False
+            try:
+                self._moving = True
+                if not self._put(topic, payload, 1):
+                    return False
+                self._count += 1
+                self._due = monotonic() + self._spacing
+                if self._count >= self._next_drain:
+                    self._drain()
+                return True
+            finally:
+                self._moving = False
 
     def _pass_on(self, *, due: bool) -> None:
         """Send what waits; if `due` is true, only if that is due."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from threading import RLock
-from typing import cast
+from typing import Any, cast
 
 import zmq
 
@@ -63,14 +63,13 @@ class Subscriber:
         self._unread: list[bytes] = []  # frames of whole messages that an earlier socket had received
         self._monitor = Monitor(context)
         self._waker = Waker()
+        # Where the receiver waits: the socket, if there is one, and the waker. Any: pyzmq's types know no descriptors here.
+        self._sources: list[tuple[Any, int]] = [(self._waker.fileno(), _POLLIN)]
         try:
             self._connect()
         except BaseException:
             self._waker.close()
             raise
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-        self._poller.register(self._waker.fileno(), zmq.POLLIN)
 
     def _connect(self) -> None:
         # Subscriptions count against high-water marks too, and must never be lost: no limit for what is sent.
@@ -92,6 +91,7 @@ class Subscriber:
             self._monitor.detach()
             self._socket.close(linger=0)
             raise
+        self._sources = [(self._socket, _POLLIN), *self._sources[-1:]]
         # The methods in C, without what pyzmq's Python layer adds to each call.
         self._receive_frame: Callable[[int], bytes] = super(zmq.Socket, self._socket).recv
         self._get = cast(Callable[[int], int], super(zmq.Socket, self._socket).get)
@@ -107,7 +107,7 @@ class Subscriber:
                 unread, self._unread = self._unread, []
                 return unread[0::2], unread[1::2]
             batch: Batch = [], []
-            for source, _ in self._poller.poll():
+            for source, _ in zmq.zmq_poll(self._sources):  # what a Poller calls with a list that it makes each time
                 if source is self._socket:
                     batch = self._read()
                 else:
@@ -166,15 +166,14 @@ class Subscriber:
         def renew() -> None:
             if not self._socket.closed:
                 self._read_rest()
-                self._poller.unregister(self._socket)
             self._monitor.detach()
             self._socket.close(linger=0)
+            self._sources = self._sources[-1:]
             try:
                 self._connect()
             except BaseException:
                 self._monitor.abandon()
                 raise
-            self._poller.register(self._socket, zmq.POLLIN)
 
         self._change(renew)
 
