@@ -7,9 +7,9 @@ import pytest
 from eventbus.errors import HistorianMissing
 from eventbus.receive.repair import Repairer
 from eventbus.receive.unpacking import Unpacker
-from eventbus.wire.codec import Reject
 from eventbus.wire.history import Query, Span, Stored
 from eventbus.wire.numbering import Numbering
+from eventbus.wire.rejects import Reject
 
 TOPIC = b"plant"
 PUBLISHER = b"\x01234567\x07"
