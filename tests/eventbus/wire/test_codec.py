@@ -126,7 +126,7 @@ def test_a_derived_event_keeps_its_fields(codec: Codec[MyEvent]) -> None:
 def test_encode_many_takes_several_classes() -> None:
     """Each event is encoded by its own class, in order."""
     adapter: TypeAdapter[Started | Stopped] = TypeAdapter(Union)
-    payloads = Codec(adapter).encode_many([Started(), Stopped(), Started()])
+    payloads = Codec(adapter).encode_many([Started(), Stopped(why="done"), Started()])
     assert [json.loads(payload)["type"] for payload in payloads] == ["started", "stopped", "started"]
 
 
