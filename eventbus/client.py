@@ -872,6 +872,14 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     def _subscribe(self, frame: bytes, start: str | datetime | timedelta | None) -> None:
         begin = self._start if start is None else start_of(start)
+        if self._keeps_history and begin != self._start:
+            log.warning(
+                "%s begins all topics as EVENTBUS_START says, which is %s: another start of one topic has no effect there",
+                self._transport.endpoints,
+                self._options.start,
+                endpoints=self._transport.endpoints,
+                topic=frame.decode(),
+            )
         if begin.kind is Start.NEW or self._keeps_history or not self._options.enabled:
             self._parts.subscribe(frame)
         else:

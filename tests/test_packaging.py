@@ -60,6 +60,15 @@ def test_the_package_is_typed(project: dict[str, Any]) -> None:
     assert "py.typed" in project["tool"]["setuptools"]["package-data"]["eventbus"]
 
 
+def test_the_page_is_shipped(project: dict[str, Any]) -> None:
+    """All files of the page of `eventbus ui` are in the wheel."""
+    (pattern,) = project["tool"]["setuptools"]["package-data"]["eventbus.ui"]
+    folder = ROOT / "eventbus" / "ui"
+    assert {*folder.glob(pattern)} == {
+        path for path in folder.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")
+    }
+
+
 def test_there_are_four_dependencies(project: dict[str, Any]) -> None:
     """An installation brings exactly these four with it."""
     names = {re.split(r"[<>=!~\[; ]", dependency, maxsplit=1)[0] for dependency in project["project"]["dependencies"]}

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from eventbus.cli.check_steps import Step, StepStatus, json_object, run_steps, text_line
 from eventbus.cli.connection import proxy_transport_for
 from eventbus.cli.terminal import Paint, wants_colours
-from eventbus.errors import EventBusError, HandshakeFailed, ProxyUnreachable
+from eventbus.errors import EventBusError, HandshakeFailed, HistorianMissing, ProxyUnreachable
+from eventbus.history.reader import HistoryReader
 from eventbus.policies import TransportKind
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq.reachability import PUBLISHERS, SUBSCRIBERS, CheckFailed, Reachability
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from eventbus.cli.check_nats import NatsCheckup
 
 _ROUND_TRIPS = 11
+_HISTORY_TIMEOUT_S = 1.0  # for a historian to answer, if anybody subscribes to all topics
 
 
 def check(settings: EventBusSettings, *, as_json: bool = False) -> bool:
@@ -95,6 +97,7 @@ class Checkup:
             "protocol": self._outside.check_protocol,
             "security": self._check_security,
             "round trip": self._check_round_trip,
+            "history": self._check_history,
         }
         return run_steps(steps)
 
@@ -127,6 +130,19 @@ class Checkup:
         return (
             f"a subscription passes through the proxy and back in {self.round_trip * 1000:.1f} ms (median of {_ROUND_TRIPS})"
         )
+
+    def _check_history(self) -> str:
+        """Having no historian is no failure: most buses need none."""
+        reader = HistoryReader(self._transport, None if self._keys is None else self._keys.public_key)
+        try:
+            kept = reader.status(_HISTORY_TIMEOUT_S)
+        except HistorianMissing:
+            return "no historian: who comes late gets nothing, and what is lost stays lost"
+        except EventBusError as error:
+            raise CheckFailed.of(error) from None
+        finally:
+            reader.close()
+        return f"a historian keeps {kept.messages} messages of {kept.topics} topics in {kept.bytes / 1_048_576:.1f} MiB"
 
     def _failure(self, error: EventBusError) -> CheckFailed:
         return self._outside.swapped() if self._outside.are_swapped() else CheckFailed.of(error)

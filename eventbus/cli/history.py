@@ -27,7 +27,7 @@ from eventbus.wire.compression import Compressor
 from eventbus.wire.first_frame import parse, with_headers
 from eventbus.wire.frames import Batch, topic_frame
 from eventbus.wire.headers import decode_headers, encode_headers
-from eventbus.wire.history import Query, Stored, new_history_topic
+from eventbus.wire.history import PRIVATE_PREFIXES, Query, Stored, new_history_topic
 from eventbus.wire.rejects import Reject
 from eventbus.wire.requests import owner_of
 
@@ -163,7 +163,7 @@ class _Unpacking:
         contents = self._unpacker.contents(*self._unpacker.read_numbers(*batch))
         found: list[Recorded] = []
         for content in contents:
-            if not wanted or content.topic in wanted:
+            if content.topic in wanted or (not wanted and not content.topic.startswith(PRIVATE_PREFIXES)):
                 found += self._events(now, content.topic, content.json, content.headers)
         return found
 

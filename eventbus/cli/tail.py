@@ -20,6 +20,7 @@ from eventbus.telemetry import logs
 from eventbus.transports.contract import Transport
 from eventbus.wire.frames import MAX_TOPIC_BYTES
 from eventbus.wire.headers import decode_headers
+from eventbus.wire.history import is_of_history
 from eventbus.wire.rejects import Reject
 
 _LOSSES_INTERVAL_S = 5.0  # between two lines about losses
@@ -86,6 +87,8 @@ def _received(transport: Transport, wanted: set[bytes], max_event_bytes: int, si
     while (batch := transport.receive()) is not None:
         since = monotonic() - start if since_start else None
         for content in unpacker.contents(*unpacker.read_numbers(*batch)):
+            if is_of_history(content.topic, content.headers):
+                continue
             name, headers = content.topic.decode(), decode_headers(content.headers)
             for event in _events(content, report):
                 yield Received(name, event, headers, since)

@@ -11,7 +11,9 @@ from eventbus.wire.history import (
     NEXT,
     PART,
     QUERY_TYPE,
+    STATUS,
     UNTIL,
+    Kept,
     Query,
     Stored,
     new_history_topic,
@@ -71,6 +73,18 @@ class HistoryReader:
             if NEXT not in headers:
                 return
             query = query.following(self._number(headers, NEXT), self._number(headers, UNTIL))
+
+    def status(self, timeout: float) -> Kept:
+        """Return what the historian keeps. Raises as `read`."""
+        self._check_historian(timeout)
+        try:
+            headers = self._link.ask(self.topic, QUERY_TYPE, Query((), last=0).encode(), timeout).headers
+        except (NobodyAnswers, NoAnswer) as error:
+            raise self._missing(timeout) from error
+        try:
+            return Kept.decode(headers.get(STATUS, ""))
+        except ValueError as error:
+            raise HistoryDamaged(self._transport.endpoints, str(error)) from error
 
     def close(self) -> None:
         """Let all who wait raise NotConnected at once."""

@@ -10,7 +10,19 @@ from typing import NamedTuple, Protocol
 from eventbus.history.store import Bounds, MemoryStore
 from eventbus.wire.first_frame import parse, with_headers
 from eventbus.wire.headers import decode_headers, encode_headers
-from eventbus.wire.history import HISTORY_PREFIX, NEXT, PART, UNTIL, InvalidQuery, Query, Stored, pack, packed_size
+from eventbus.wire.history import (
+    HISTORY_PREFIX,
+    NEXT,
+    PART,
+    STATUS,
+    UNTIL,
+    InvalidQuery,
+    Kept,
+    Query,
+    Stored,
+    pack,
+    packed_size,
+)
 from eventbus.wire.requests import CORRELATION_ID, ERROR_TEXT, ERROR_TYPE, MORE, Request, owner_of_reply_topic
 
 PART_BYTES = 1_048_576  # of an answer: few messages, because the queues of some proxies are short
@@ -36,7 +48,13 @@ class Message(NamedTuple):
 
 
 class Archive(Protocol):
-    """Keeps messages beyond the end of the process; see `archive`."""
+    """Keeps messages beyond the end of the process; see `archive`.
+
+    Attributes:
+        failed: how many messages could not be written.
+    """
+
+    failed: int
 
     def open(self, store: MemoryStore) -> object:
         """Fill the store with what is there."""
@@ -95,6 +113,13 @@ class HistoryServer:
         self._clock = clock
         self._now = 0.0
 
+    @property
+    def kept(self) -> Kept:
+        """What is kept at this moment. Any thread may ask."""
+        store = self.store
+        unwritten = 0 if self._archive is None else self._archive.failed
+        return Kept(len(store), len(store.topics), store.bytes, store.dropped, self.queries, unwritten)
+
     def open(self) -> None:
         """Begin with what the archive has, if there is one; once only before `close`.
 
@@ -137,6 +162,8 @@ class HistoryServer:
             return
         if query.until is None:
             query = replace(query, until=position)
+        if query.wants_nothing:
+            headers[STATUS] = self.kept.encode()
         permits = self._permits(owner_of_reply_topic(request.reply_to))
         found = self.store.read(query, permits, self._now)
         part: list[Stored] = []

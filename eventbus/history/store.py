@@ -102,7 +102,7 @@ class MemoryStore:
 
     def __len__(self) -> int:
         """The number of messages it has now."""
-        return sum(len(topic.payloads) for topic in self._topics.values())
+        return sum(len(topic.payloads) for topic in list(self._topics.values()))
 
     @property
     def topics(self) -> list[bytes]:

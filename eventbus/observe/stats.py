@@ -48,9 +48,9 @@ _TEXTS = {
     DropReason.STOPPED: "received events: consumer stopped before their callbacks were called (EVENTBUS_CLOSE_TIMEOUT)",
     DropReason.SEND_BUFFER: "emitted events: send buffer full (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)",
     DropReason.UNPROVEN: "emitted events, at most: connection given up (EVENTBUS_NUMBERED sends them again)",
-    DropReason.TOO_LARGE: "emitted events: larger than the proxy accepts (EVENTBUS_MAX_EVENT_BYTES of the proxy)",
+    DropReason.TOO_LARGE: "emitted events: larger than a proxy (EVENTBUS_MAX_EVENT_BYTES) or NATS (max_payload) accepts",
     DropReason.RECEIVE_QUEUE: "received events: the consumer is too slow (EVENTBUS_RECEIVE_HWM)",
-    DropReason.CLOSED: "emitted events: client closed before the proxy came back (EVENTBUS_LINGER)",
+    DropReason.CLOSED: "emitted events: client closed before the connection was back (EVENTBUS_LINGER)",
 }
 
 

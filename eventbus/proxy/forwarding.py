@@ -192,6 +192,7 @@ class Forwarding:
             subscriptions=0 if self._ended else subscriptions,
             disconnected=self._guard.disconnected,
             dropped=self._guard.dropped,
+            history=None if self._recording is None else self._recording.kept(self._traffic[1].frames // 2),
         ).after(self._previous)
 
     # Setting up

@@ -6,6 +6,7 @@ from types import MappingProxyType
 from typing import Self
 
 from eventbus.exports import public
+from eventbus.wire.history import Kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +76,7 @@ class ProxyHealth:
             too few `descriptors`.
         dropped: how many messages at most were dropped because the queues of slow subscribers were full, those of each
             subscriber added up. An estimate, on Linux only.
+        history: what the proxy keeps for those who come late; None: it keeps nothing.
     """
 
     running: bool = False
@@ -90,6 +92,7 @@ class ProxyHealth:
     subscriptions: int = 0
     disconnected: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     dropped: int = 0
+    history: Kept | None = None
 
     def after(self, previous: "ProxyHealth") -> Self:
         """Return this health with the counts of the run before added, except `denied`, which already has them."""

@@ -8,6 +8,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from eventbus.proxy.health import Connections, ProxyHealth
+from eventbus.wire.history import Kept
 
 _PREFIX = "eventbus_proxy_"
 
@@ -81,6 +82,8 @@ class ProxyCollector(Collector):
         )
         dropped.add_metric(["slow"], health.dropped)
         yield dropped
+        if health.history is not None:
+            yield from _of_history(health.history)
         denied = CounterMetricFamily(
             _PREFIX + "denied",
             "How often a client, by its name in the allow-list, was denied to publish or to subscribe.",
@@ -89,6 +92,22 @@ class ProxyCollector(Collector):
         for client, count in health.denied.items():
             denied.add_metric([client], count)
         yield denied
+
+
+def _of_history(kept: Kept) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
+    yield _gauge("history_messages", "Messages that the proxy keeps for those who come late.", kept.messages)
+    yield _gauge("history_topics", "Topics of which it keeps any.", kept.topics)
+    yield _gauge("history_bytes", "Memory that they take.", kept.bytes)
+    yield _gauge(
+        "history_behind_messages",
+        "Messages that have passed and that the history does not have: yet, or for good.",
+        kept.behind,
+    )
+    yield CounterMetricFamily(_PREFIX + "history_evicted", "Messages that had to go because memory was full.", kept.dropped)
+    yield CounterMetricFamily(
+        _PREFIX + "history_unwritten", "Messages that could not be written to its file.", kept.unwritten
+    )
+    yield CounterMetricFamily(_PREFIX + "history_queries", "Queries that it has answered.", kept.queries)
 
 
 def metrics_of(collector: ProxyCollector) -> Callable[[], tuple[bytes, str]]:

@@ -16,6 +16,7 @@ from eventbus._base.log import Log
 from eventbus._base.zmq_sockets import Context, Socket, new_socket
 from eventbus.history.server import HistoryServer
 from eventbus.wire.frames import Batch, Prefixes, messages
+from eventbus.wire.history import Kept
 
 # Plain integers: pyzmq's enums cost a conversion in each call.
 _NOWAIT = int(zmq.DONTWAIT)
@@ -42,6 +43,7 @@ class Recording:
     Attributes:
         answers: a socket from which the enforcer takes answers of two frames; None for native forwarding.
         dropped: how many messages were not handed over, because too many waited.
+        taken: how many messages have come.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Recording:
         self._server = server
         self._log = Log()
         self.dropped = 0
+        self.taken = 0
         self.answers: Socket | None = None
         self._handing_over: Socket | None = None
         self._control, self._commands = _pair(context, zmq.PAIR, zmq.PAIR)
@@ -65,6 +68,10 @@ class Recording:
         self._receive = cast(Callable[[int], bytes], super(zmq.Socket, self._incoming).recv)
         self._thread = Thread(target=self._run, name="eventbus-proxy-history", daemon=True)
         self._thread.start()
+
+    def kept(self, passed: int) -> Kept:
+        """What the history has, after this many messages have passed. Any thread may ask."""
+        return self._server.kept._replace(behind=max(0, passed - self.taken))
 
     def record(self, first: bytes, payload: bytes) -> None:
         """Hand a message over; for the enforcer's thread only."""
@@ -118,6 +125,7 @@ class Recording:
         return batch
 
     def _take(self, batch: Batch) -> None:
+        self.taken += len(batch[0])
         for message in self._server.take(*batch):
             if self._handing_over is None:
                 self._read_subscriptions()  # else the socket might not know yet who has asked, and drop the answer

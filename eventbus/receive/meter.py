@@ -13,6 +13,7 @@ from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
 from eventbus.wire.compression import inflate, is_compressed
 from eventbus.wire.first_frame import FirstFrame, parse
 from eventbus.wire.frames import ARRAY, MARK, MAX_PACKED_BYTES, MAX_TOPIC_BYTES, Batch, head_of, is_text
+from eventbus.wire.presence import PRESENCE_TOPIC
 
 HISTORY = 30  # intervals in a trend
 _MAX_ROWS = 1_000  # topics, and as many publishers
@@ -141,7 +142,7 @@ class Meter:
         if not 0 < len(topic) <= MAX_TOPIC_BYTES or not is_text(topic):
             self._malformed += 1
             return None
-        if self._wanted and topic not in self._wanted:
+        if topic not in self._wanted if self._wanted else topic == PRESENCE_TOPIC:  # who watches asks who is there
             return None
         # Without its headers, the head repeats.
         known_by = None if head is None else head_of(FirstFrame(topic, b"", head, number).encode())

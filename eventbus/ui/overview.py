@@ -16,6 +16,7 @@ from eventbus.ui.sampler import Sampler
 from eventbus.ui.shown import ShownEvent, shown_events
 from eventbus.ui.topic_names import named, topic_name
 from eventbus.wire.frames import MAX_TOPIC_BYTES, Batch, is_text
+from eventbus.wire.history import is_of_history
 from eventbus.wire.numbering import Gaps
 from eventbus.wire.presence import PRESENCE_PREFIX
 
@@ -96,6 +97,8 @@ class Overview:
         for index, wanted in self._sampler.choose(topics, payloads, now):
             topic = topics[index]
             if index in repeated or not self._takes(topic) or len(topic) > MAX_TOPIC_BYTES or not is_text(topic):
+                continue
+            if is_of_history(topic, headers[index] if headers else b""):
                 continue
             try:
                 for event in shown_events(topic, payloads[index], headers[index] if headers else b"", wanted):

@@ -232,8 +232,9 @@ def _file(name: str, kind: str) -> Callable[[Request], Response]:
 def _let_in(request: Request, access: Access) -> Response:
     """Go on to the page without the token in its address, with a cookie."""
     answer = RedirectResponse("/", 303)
+    # Lax: the cookie comes along when a link to the page is followed from elsewhere, but not with another site's scripts.
     is_encrypted = request.url.scheme == "https"
-    answer.set_cookie(access.cookie, access.pass_, path="/", httponly=True, samesite="strict", secure=is_encrypted)
+    answer.set_cookie(access.cookie, access.pass_, path="/", httponly=True, samesite="lax", secure=is_encrypted)
     return answer
 
 

@@ -37,6 +37,9 @@ UNTIL, NEXT, PART = "history-until", "history-next", "history-part"
 """Headers of an answer: the position of the last message that was kept when the query came; if there are more than
 one page holds, the position after which the next page begins; and which part it is, counted from 0."""
 
+STATUS = "history-status"
+"""A header of the answer to a query for nothing: what the historian keeps, as a `Kept` in JSON."""
+
 REPLAYED = "replayed"
 """A header of events that are emitted again, from a recording."""
 
@@ -63,6 +66,11 @@ def is_history_topic_of(topic: bytes, owner: bytes) -> bool:
     return is_history_topic(topic) and topic.startswith(HISTORY_PREFIX + owner + b"/")
 
 
+def is_of_history(topic: bytes, headers: bytes) -> bool:
+    """Whether a message is a query to a historian or a part of its answer, by its topic and its encoded headers."""
+    return topic.startswith(HISTORY_PREFIX) or (topic.startswith(REPLY_PREFIX) and UNTIL.encode() in headers)
+
+
 class Stored(NamedTuple):
     """A message that a historian has kept.
 
@@ -77,6 +85,45 @@ class Stored(NamedTuple):
     time: float
     first: bytes
     payload: bytes
+
+
+class Kept(NamedTuple):
+    """The state of a historian.
+
+    Attributes:
+        messages: how many it has now.
+        topics: of how many topics.
+        bytes: the memory that they take.
+        dropped: how many had to go because memory was full, since it was started.
+        queries: how many queries it has answered.
+        unwritten: how many could not be written to its file.
+        behind: how many have passed the proxy, and it does not have them: they wait for it, or were dropped because too many
+            waited. Only the proxy's own historian knows.
+    """
+
+    messages: int = 0
+    topics: int = 0
+    bytes: int = 0
+    dropped: int = 0
+    queries: int = 0
+    unwritten: int = 0
+    behind: int = 0
+
+    def encode(self) -> str:
+        """Return it as JSON."""
+        return json.dumps(self._asdict())
+
+    @classmethod
+    def decode(cls, text: str) -> Self:
+        """Read what `encode` has made. Anything may come.
+
+        Raises:
+            ValueError: it is something else.
+        """
+        said = json.loads(text)
+        if not isinstance(said, dict) or not all(type(value) is int for value in said.values()):
+            raise ValueError("not the state of a historian")
+        return cls(**{name: said[name] for name in cls._fields if name in said})
 
 
 class Span(NamedTuple):
@@ -118,6 +165,11 @@ class Query:
     after: int = 0
     until: int | None = None
     spans: tuple[Span, ...] = ()
+
+    @property
+    def wants_nothing(self) -> bool:
+        """Whether only the state of the historian is asked for."""
+        return self.topics == () and not self.spans
 
     def following(self, after: int, until: int) -> Self:
         """The query for the next page: what it asks for after a position, up to the one that held for the first page."""

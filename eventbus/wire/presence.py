@@ -16,6 +16,7 @@ QUESTION_TYPE = "who"  # of the question as an event, for errors and for those w
 
 MAX_TOPICS = 1_000
 _MAX_TEXT_CHARACTERS = 255
+_MAX_NUMBER = 2**53  # which every reader of JSON takes
 _TEXTS = ("id", "name", "host", "state")
 _NUMBERS = ("pid", "emitted", "received", "handled", "handler_errors", "dropped")
 
@@ -75,6 +76,8 @@ class Presence:
             )
             publisher = printable(str(found.get("publisher", "")), _MAX_TEXT_CHARACTERS)
             uptime = float(found["uptime"])
+            if not all(0 <= number <= _MAX_NUMBER for number in (uptime, *numbers.values())):  # NaN is not
+                return None
             return cls(uptime=uptime, topics=topics, emits=emits, publisher=publisher, **numbers, **texts)  # type: ignore[arg-type] # by name
         except (ValueError, TypeError, LookupError, OverflowError, RecursionError):
             return None

@@ -84,7 +84,7 @@ def test_the_compose_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with section("nats.md", "With Compose") as part:
         part.write(tmp_path)
     services: dict[str, Any] = yaml.safe_load((tmp_path / "compose.yaml").read_text())["services"]
-    version = tuple(map(int, services["nats"]["image"].partition(":")[2].split(".")))
+    version = tuple(map(int, services["nats"]["image"].partition(":")[2].partition("-")[0].split(".")))
     assert version >= (2, 10)
     for name, value in services["worker"]["environment"].items():
         monkeypatch.setenv(name, value)

@@ -18,6 +18,7 @@ from eventbus.settings import EventBusSettings
 from eventbus.telemetry import names
 from eventbus.telemetry.logs import FIELDS, JsonFormatter, TextFormatter
 from eventbus.telemetry.prometheus import PrometheusHook
+from eventbus.wire.history import Kept
 from tests.docs.pages import Reader, commands, needs, path_of, section, write_events
 from tests.docs.running import done, surroundings
 from tests.support import PATIENCE, Bus, eventually
@@ -34,7 +35,7 @@ def test_the_metrics_for_prometheus() -> None:
     """The tables have every metric of a client and of a proxy with its type and its labels, and no other."""
     registry = CollectorRegistry()
     PrometheusHook(registry)
-    registry.register(ProxyCollector(lambda: ProxyHealth(denied={"name": 1})))
+    registry.register(ProxyCollector(lambda: ProxyHealth(denied={"name": 1}, history=Kept())))
     expected = {}
     for family in registry.collect():
         if family.name.endswith("_created"):

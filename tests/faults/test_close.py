@@ -296,7 +296,7 @@ def exit_while(doing: str, pub_port: int, sub_port: int, stop: int = 0) -> None:
         errors="never closed",
         warnings="default::ResourceWarning",
     )
-    assert monotonic() - began < 3 * TIMEOUT + 5 * SLACK
+    assert monotonic() - began < 3 * TIMEOUT + PATIENCE
 
 
 def close_everywhere(

@@ -149,6 +149,7 @@ class CoreTransport(NatsTransport):
                 "clients of other servers (EVENTBUS_TRANSPORT=jetstream)",
                 connection.server,
                 connection.info.cluster,
+                server=str(connection.server),
             )
         with self._changing:
             self._sids.clear()

@@ -32,6 +32,7 @@ from eventbus.wire.numbering import Numbering
 
 _ACK = b"a"  # how the last part of an inbox begins to which a publication is acknowledged
 _AT_ONCE = 4_096  # messages that are taken from the send buffer
+_WORTH_A_MESSAGE = 256  # events that are sent without waiting for more
 
 
 class JetStreamTransport(NatsTransport):
@@ -62,6 +63,7 @@ class JetStreamTransport(NatsTransport):
         self._acks: deque[tuple[int, Message]] = deque()  # of publications; the reader puts them in
         self._refused_subjects: deque[str] = deque()
         self._stored = StoredMessages(self._nats.stream, Carried(self._nats.prefix))
+        self._waits_until = 0.0  # 0: nothing waits for more
         self._encoded_items = 0
         self._current: NatsLink | None = None  # also while it is closed
         self._start_of_subjects = self._carried.prefix + b"."
@@ -125,6 +127,8 @@ class JetStreamTransport(NatsTransport):
         window, buffer = self._window, self._buffer
         if again := window.resend(now):
             return again
+        if self._waits_for_more(now):
+            return b""
         parts = []
         while window.has_room:
             if not self._encoded:
@@ -141,7 +145,7 @@ class JetStreamTransport(NatsTransport):
         return b"".join(parts)
 
     def accepts(self) -> bool:
-        return self._window.has_room and not self._encoded
+        return self._window.has_room and not self._encoded and not (self._packing and len(self._window))
 
     def written(self) -> int:
         return self._events
@@ -160,6 +164,8 @@ class JetStreamTransport(NatsTransport):
         self._take_acks(now)
         link = self._link
         due = self._window.look(now)
+        if self._packing and len(self._window):
+            due = min(due, max(now, self._waits_until) if self._waits_until else now + self._options.packing_max_wait)
         return due if link is None else min(due, self._consumer.look(link, now))
 
     def arrived(self, arrived: Arrived) -> None:
@@ -243,6 +249,16 @@ class JetStreamTransport(NatsTransport):
         for subject, action in list(self._denials.items()):
             if connection is not None and subject.startswith(("$JS", "_INBOX")):
                 raise PermissionDenied(str(connection.server), action, subject, user_of(self._nats, connection.server))
+
+    def _waits_for_more(self, now: float) -> bool:
+        """Whether few messages wait while others are under way: more of them may share a message in a moment."""
+        waiting = 0 if self._buffer is None else len(self._buffer)
+        if self._packing and len(self._window) and 0 < waiting < _WORTH_A_MESSAGE and not self._encoded:
+            self._waits_until = self._waits_until or now + self._options.packing_max_wait
+            if now < self._waits_until:
+                return True
+        self._waits_until = 0.0
+        return False
 
     def _encode(self, waiting: list[tuple[bytes, bytes, int]]) -> None:
         limit = MAX_PACKED_BYTES

@@ -188,7 +188,6 @@ class NatsLink:
         self._parser = parser
         self._settle = 0.0 if stored else _SETTLE_S
         self._servers = nats.servers
-        self._known = set(self._servers)
         self._next = 0  # index of the server to be tried next
         self._connection: Connection | None = None
         self._control: deque[tuple[bytes, Proof | None]] = deque()  # goes before messages
@@ -315,7 +314,7 @@ class NatsLink:
             while self._closing is None:
                 connection = self._dial_next()
                 if connection is None:
-                    if self._has_given_up():
+                    if self._gives_up_or_pauses():
                         return
                     continue
                 try:
@@ -327,16 +326,22 @@ class NatsLink:
                     self._mark_lost(connection, _reason(error))
                 finally:
                     self._leave(connection)
-                if self.failures and self._has_given_up():
+                if self.failures and self._gives_up_or_pauses():
                     return
         except Exception as error:  # a defect of ours
             self._log.exception("the link to %s has failed", self._status.endpoints, error=type(error).__name__)
         finally:
-            for _, proof in self._control:
+            self._forget_control()
+
+    def _forget_control(self) -> None:
+        with suppress(IndexError):
+            while True:
+                _, proof = self._control.popleft()
                 if proof is not None and proof.done is not None:
                     proof.done.set()
 
-    def _has_given_up(self) -> bool:
+    def _gives_up_or_pauses(self) -> bool:
+        """Give up after as many failures as are allowed, and return True; else pause when each server has failed."""
         if 0 <= self._options.reconnect_attempts < self.failures and self._closing is None:
             self._give_up()
             return True
@@ -455,7 +460,7 @@ class NatsLink:
         """Use a connection until it is lost, or everything is sent and the link is closed."""
         reader = Thread(target=self._read, args=(connection,), name="eventbus-nats-reader", daemon=True)
         self._learn_servers(connection.info)
-        self._control.clear()  # meant the last connection; `restore` knows what is wanted
+        self._forget_control()  # it meant the last connection; `restore` knows what is wanted
         self._silent_since = None
         self._connection = connection
         reader.start()

@@ -140,15 +140,21 @@ function showNotice(notice) {
 
 const graph = new Graph($("graph"), (topic) => onlyTopic(topic), rateText);
 
+function showList(edges) {
+  const lines = { out: [], in: [] };
+  for (const edge of edges) lines[edge.side].push(edge.side === "out" ? `${edge.from} → ${edge.to}: ${rateText(edge.rate)} events/s` : `${edge.from} → ${edge.to}`);
+  const list = $("graph-list"), texts = [...lines.out.sort(), ...lines.in.sort()];
+  while (list.children.length > texts.length) list.lastChild.remove();
+  while (list.children.length < texts.length) list.append(make("li"));
+  texts.forEach((text, place) => say(list.children[place], text)); // in place, because somebody may be reading it
+}
+
 function showGraph(figures) {
   const found = graphOf(figures);
   graph.draw(found);
   const told = found.senders.filter((node) => node.name !== UNNUMBERED).length;
   say($("n-publishers"), told < found.senders.length ? `≥ ${told + 1}` : countText(told)); // the others cannot be told apart
-  const list = $("graph-list");
-  if ($("graph-details").open) {
-    list.replaceChildren(...found.edges.map((edge) => make("li", "", edge.side === "out" ? `${edge.from} → ${edge.to}: ${rateText(edge.rate)} events/s` : `${edge.from} → ${edge.to}`)));
-  }
+  if ($("graph-details").open) showList(found.edges);
   const notes = [];
   if (!found.topics.length) notes.push("Nobody has sent anything yet.");
   if (found.senders.some((node) => node.name === UNNUMBERED)) notes.push("Publishers are told apart if they are listed by eventbus ps, or set EVENTBUS_NUMBERED=true.");

@@ -18,7 +18,7 @@ from tests.faults.proxies import running_proxy
 from tests.keys import listed, pair, write_list
 from tests.support import PATIENCE
 
-STEPS = ["settings", "host", "publishers", "subscribers", "protocol", "security", "round trip"]
+STEPS = ["settings", "host", "publishers", "subscribers", "protocol", "security", "round trip", "history"]
 PROXY, CLIENT = pair(), pair()
 SERVER_KEY, SECRET_KEY = "EVENTBUS_SECURITY__SERVER_PUBLIC_KEY", "EVENTBUS_SECURITY__SECRET_KEY"
 KEYS = {SERVER_KEY: PROXY.public, SECRET_KEY: CLIENT.secret}
@@ -85,7 +85,7 @@ def test_json(run: Run, proxy: EventBusProxy, dead_ports: tuple[int, int]) -> No
     done = run("check", "--format=json", *at(*dead_ports))
     content = json.loads(done.stdout)
     assert (done.returncode, done.stderr, content["ok"], content["round_trip_ms"]) == (1, "", False, None)
-    assert [step["status"] for step in content["steps"]] == ["ok"] * 2 + ["failed"] + ["not_tried"] * 4
+    assert [step["status"] for step in content["steps"]] == ["ok"] * 2 + ["failed"] + ["not_tried"] * 5
     assert "eventbus proxy" in content["steps"][2]["remedy"]
 
 

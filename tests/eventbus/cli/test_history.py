@@ -138,3 +138,11 @@ def test_a_historian_with_keys_needs_the_allow_list(run: Run, tmp_path: Path) ->
         EVENTBUS_SECURITY__SECRET_KEY=reveal(keys.secret_key),
     )
     assert "EVENTBUS_SECURITY__ALLOW_LIST" in complaint(done, 2)
+
+
+def test_check_knows_the_historian(run: Run, proxy: EventBusProxy, keeping: EventBusProxy, bus: Bus) -> None:
+    """It says what is kept, or that nobody keeps anything, which is no failure."""
+    done = run("check", *ports(keeping))
+    assert (done.returncode, "a historian keeps 3 messages of 2 topics" in done.stdout) == (0, True)
+    done = run("check", *ports(proxy))
+    assert (done.returncode, "no historian" in done.stdout) == (0, True)

@@ -22,8 +22,10 @@ from eventbus import (
 )
 from eventbus.history.server import HistoryServer
 from eventbus.history.store import Bounds
+from eventbus.proxy.metrics import ProxyCollector
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from eventbus.transports.zeromq import ZeroMQTransport
+from eventbus.wire.history import Kept
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, client_of, event, eventually, json_of
 
 TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
@@ -341,3 +343,29 @@ def test_a_stopped_proxy_keeps_its_history() -> None:
         with proxy, client_of(proxy) as client:
             emit(client, value)
             assert values_of(client.history(TOPIC)) == list(range(1, value + 1))
+
+
+def test_the_health_of_a_proxy_with_a_history() -> None:
+    """What it keeps, how many queries it has answered, and that it is not behind; also as metrics."""
+    with EventBusProxy(pub_port=0, sub_port=0, history=10) as proxy, client_of(proxy) as client:
+        emit(client, 1, 2)
+        assert values_of(client.history(TOPIC)) == [1, 2]
+        eventually(lambda: (proxy.health().history or Kept()).behind == 0, PATIENCE)
+        kept = proxy.health().history
+        assert kept is not None
+        assert (kept.messages, kept.topics, kept.queries, kept.dropped, kept.unwritten) == (2, 1, 1, 0, 0)
+        samples = {
+            sample.name: sample.value for family in ProxyCollector(proxy.health).collect() for sample in family.samples
+        }
+        assert samples["eventbus_proxy_history_messages"] == 2
+        assert samples["eventbus_proxy_history_queries_total"] == 1
+    with EventBusProxy(pub_port=0, sub_port=0) as proxy:
+        assert proxy.health().history is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"messages": "1"}', '{"messages": 1.5}'])
+def test_anything_may_come_as_the_state_of_a_historian(text: str) -> None:
+    """What is none raises ValueError; what is not known is left out."""
+    with pytest.raises(ValueError, match=r"."):
+        Kept.decode(text)
+    assert Kept.decode('{"messages": 1, "newer": 2}') == Kept(1)

@@ -123,6 +123,13 @@ def test_a_derived_event_keeps_its_fields(codec: Codec[MyEvent]) -> None:
     assert json.loads(encode(codec, derived))["detail"] == "much"
 
 
+def test_encode_many_takes_several_classes() -> None:
+    """Each event is encoded by its own class, in order."""
+    adapter: TypeAdapter[Started | Stopped] = TypeAdapter(Union)
+    payloads = Codec(adapter).encode_many([Started(), Stopped(why="done"), Started()])
+    assert [json.loads(payload)["type"] for payload in payloads] == ["started", "stopped", "started"]
+
+
 def test_encode_many_is_all_or_nothing(codec: Codec[MyEvent]) -> None:
     """One bad event among many raises before anything is returned."""
     with pytest.raises(InvalidEvent):

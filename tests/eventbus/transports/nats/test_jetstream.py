@@ -56,11 +56,12 @@ def worker(options: NatsOptions, *topics: MyEventTopic, group: str = "workers", 
 # Interruptions
 
 
-def test_nothing_is_lost_or_doubled_when_the_server_is_killed(server: Server) -> None:
+@pytest.mark.parametrize("numbered", [False, True])
+def test_nothing_is_lost_or_doubled_when_the_server_is_killed(server: Server, numbered: bool) -> None:
     """kill -9 three times while 2,000 events a second are emitted: all arrive, once and in order."""
     with (
         client(JetStreamTransport(server.options(), QUICK), TOPIC) as receiver,
-        client(JetStreamTransport(server.options(), QUICK)) as sender,
+        client(JetStreamTransport(server.options(), with_options(numbered=numbered))) as sender,
     ):
         values = Values(receiver)
         with emitting(sender) as emitted:

@@ -32,6 +32,14 @@ def test_what_is_joined() -> None:
     ]
 
 
+def test_what_stays_alone_among_events_of_one_topic() -> None:
+    """Headers, several events, or a payload that is no plain event."""
+    for other in ((b"a\0\0{}\0", b"{}", 1), (b"a", b"[{}]", 1), (b"a", b"{}", 2), (b"a", b"", 1)):
+        assert list(packed([other])) == [Packed(*other, 1)]
+    assert list(packed([(b"a", b"{1}", 1), (b"a", b"{2}", 1)])) == [Packed(b"a", b"[{1},{2}]", 2, 2)]
+    assert list(packed([])) == []
+
+
 @FEWER
 @given(st.lists(st.tuples(st.sampled_from([b"a", b"b"]), st.integers(1, 30)), max_size=30), st.integers(10, 60))
 def test_order_and_size(events: list[tuple[bytes, int]], limit: int) -> None:
