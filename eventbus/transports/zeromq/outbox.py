@@ -66,7 +66,10 @@ class Outbox:
         """
         if self._messages and self._messages[0] is oldest:
             # In C, so that no signal handler can interrupt it half-way.
-            deque(starmap(self._messages.popleft, repeat((), messages)), maxlen=0)
+            try:
+                deque(starmap(self._messages.popleft, repeat((), messages)), maxlen=0)
+            except IndexError:  # one has cleared the outbox just before
+                return False
             self._more -= oldest[2] - 1
             return True
         return False

@@ -100,9 +100,13 @@ class PackingPublisher(Publisher):
         """Send one message that carries `count` events, or let one event wait for others; see `Transport.send`."""
         if count > 1:
             return self._try_to_send(topic, payload, count) or self._send_later(topic, payload, count)
-        due = monotonic() >= self._due
-        if due and not self._outbox and self._send_alone(topic, payload):
-            return True
+        now = monotonic()
+        due = now >= self._due
+        if due and not self._outbox and not self._sending:  # after a pause: nothing to join with, and nothing to overtake
+            taken = super().send(topic, payload)
+            if self._add is not _no_room:
+                self._due = now + self._spacing
+            return taken
         try:
             self._add((topic, payload, 1))
         except zmq.Again:
@@ -141,7 +145,7 @@ class PackingPublisher(Publisher):
     def close(self, linger: float) -> None:
         """Send what waits, as far as there is room; then close as every publisher does."""
         with self._lock:
-            if not (self._moving or self._holding or self._closed):
+            if not (self._moving or self._sending or self._holding or self._closed):
                 self._move()
             self._wait_no_longer()  # before the rest is dropped: what a thread adds from now on, it finds and drops itself
             self._drop_all()
@@ -150,23 +154,6 @@ class PackingPublisher(Publisher):
         with suppress(RuntimeError):  # it is this thread, or was not started
             self._thread.join(_END_PATIENCE_S)
 
-    def _send_alone(self, topic: bytes, payload: bytes) -> bool:
-        """Send an event after a pause, without joining anything; return False if others wait, or it has to wait itself."""
-        with self._lock:
-            if self._moving or self._holding or self._closed or self._outbox:
-                return False
-            try:
-                self._moving = True
-                if not self._put(topic, payload, 1):
-                    return False
-                self._count += 1
-                self._due = monotonic() + self._spacing
-                if self._count >= self._next_drain:
-                    self._drain()
-                return True
-            finally:
-                self._moving = False
-
     def _pass_on(self, *, due: bool) -> None:
         """Send what waits; if `due` is true, only if that is due."""
         # Threads wait for the one that sends just now. That is good: it needs the interpreter to go on.
@@ -174,9 +161,10 @@ class PackingPublisher(Publisher):
             if self._closed and self._outbox:
                 self._drop_all()
                 raise self._refusal()
-            if self._moving or self._holding:  # a signal handler may have interrupted just that, in this thread
+            if self._holding:
                 return
-            if due and monotonic() < self._due:  # that thread has sent meanwhile
+            # Either that thread has sent meanwhile, or this is a signal handler that has interrupted just that.
+            if self._moving or self._sending or (due and monotonic() < self._due):
                 self._ring()
             else:
                 self._move()
@@ -189,9 +177,10 @@ class PackingPublisher(Publisher):
             if self._closed:
                 raise self._refusal()
             taken = self._outbox.put(topic, payload, count)
-            if self._moving:
+            if self._moving or self._sending:  # by the code that a signal handler has interrupted in this thread
                 if not taken:
                     raise emitting_already()
+                self._ring()
             elif not self._holding:
                 self._move()
                 taken = taken or self._outbox.put(topic, payload, count)
@@ -214,15 +203,17 @@ class PackingPublisher(Publisher):
             self._due = monotonic() + (self._spacing_when_full if full else self._spacing)
             if self._count >= self._next_drain:
                 self._drain()
-        except BaseException:
+        except BaseException as error:
             self._ring()
-            raise
+            raise self._translated(error) from None
         finally:
             self._moving = False
 
     def _put_oldest(self) -> bool:
         """Move the oldest events that may share a message to the socket, in one; return False if its queue is full."""
         waiting = self._outbox.oldest(self._events_per_message)
+        if not waiting:  # a signal handler has closed this
+            return True
         oldest = waiting[0]
         if self._joined is None or self._joined[0] is not oldest:
             self._joined = oldest, self._joiner.join(waiting, self.max_payload_bytes)
