@@ -28,6 +28,7 @@ def test_topics_of_queries_belong_to_a_key() -> None:
         (new_reply_topic(OWNER), b"{}", False),
         (b"plant", b'{"%s":"3"}' % UNTIL.encode(), False),
     ],
+    ids=["a query", "a part of an answer", "another answer", "an event"],
 )
 def test_queries_and_their_answers_are_told_from_events(topic: bytes, headers: bytes, expected: bool) -> None:
     """By the topic, and the headers of an answer."""
