@@ -10,6 +10,8 @@ from threading import Condition, Event, Thread, current_thread
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
+from eventbus._base.descriptors import require_descriptors
+
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Collection, Coroutine
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 MAX_IN_FLIGHT = 1_000
 
+_LOOP_DESCRIPTORS = 3  # a selector, and a pair of sockets that wake it
 _CLEAN_UP_S = 1.0  # how long cancelled coroutines may take to end
 
 
@@ -207,6 +210,7 @@ class _LoopThread:
         try:
             import asyncio
 
+            require_descriptors(_LOOP_DESCRIPTORS)  # a loop that is made in part is never closed
             with asyncio.Runner() as runner:
                 runner.get_loop()  # if this fails, no coroutine exists yet that would never be awaited
                 runner.run(self._main())
