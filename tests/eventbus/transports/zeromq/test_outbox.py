@@ -56,6 +56,15 @@ def test_the_oldest_are_read_while_others_come() -> None:
     assert outbox.oldest(5) == [(b"t", b"old", 1), (b"t", b"new", 1)]
 
 
+def test_an_outbox_is_cleared_while_its_oldest_are_removed() -> None:
+    """Of messages that are gone at that moment none is left, and the caller hears that they were not removed."""
+    outbox = Outbox(10)
+    assert outbox.put(b"t", b"one", 1)
+    (oldest,) = outbox.oldest()
+    assert not outbox.remove(oldest, 2)  # as if another thread had taken one between the look and the removal
+    assert not outbox
+
+
 def test_a_full_outbox_takes_nothing() -> None:
     """At its limit a message is refused and nothing changes; when one has left there is room for one."""
     outbox = Outbox(2)
