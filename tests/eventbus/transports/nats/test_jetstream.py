@@ -366,12 +366,12 @@ def test_workers_with_other_topics_are_refused(nats: NatsOptions) -> None:
     """They would confirm events of which they have no handler. The error names both lists."""
     with worker(nats, TOPIC) as bus:
         Values(bus)
-        eventually(lambda: ask(bus, f"CONSUMER.INFO.{nats.stream}.workers")["num_waiting"] == 1)
+        eventually(lambda: ask(bus, f"CONSUMER.INFO.{nats.stream}.workers")["num_waiting"] >= 1)
         with pytest.raises(GroupDiffers, match="has the topics my_service, and this client subscribes to other"):
             worker(nats, OTHER).__enter__()
     with worker(nats, TOPIC, OTHER) as bus:
         Values(bus)
-        eventually(lambda: ask(bus, f"CONSUMER.INFO.{nats.stream}.workers")["num_waiting"] == 1)
+        eventually(lambda: ask(bus, f"CONSUMER.INFO.{nats.stream}.workers")["num_waiting"] >= 1)
         with worker(nats, TOPIC) as fewer, pytest.raises(GroupDiffers):
             fewer.recv_event(None)
 
