@@ -201,7 +201,7 @@ class ConnectionCounter:
                     return True
                 if event == _ACCEPTED:
                     accepted.append(value)
-                    if index == _PUBLISHERS:
+                    if index == _PUBLISHERS and value in self._ports[index].opened:  # else its end was reported before
                         self._refusals.opened(value)
                 elif index == _PUBLISHERS and event == _DISCONNECTED:
                     refused.append(self._refusals.ended(value))

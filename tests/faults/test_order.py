@@ -1,6 +1,7 @@
 """Services and their proxy, started in any order."""
 
 import json
+import re
 import os
 import subprocess
 import sys
@@ -113,14 +114,15 @@ def test_the_demonstration_starts_in_any_order(order: tuple[str, ...]) -> None:
             if name == "proxy":
                 proxy.start()
             else:
-                services[name] = started(stack, [*DEMO, name, seconds], proxy)
-                if name == "watcher":
-                    assert line_of(services[name]) == "ready\n"
-        for service in services.values():
-            service.wait(PATIENCE)
-        sensor, watcher = (services[name].communicate()[0] for name in ("sensor", "watcher"))
-        words = watcher.split()
-        received, emitted = int(words[2]), int(words[4])
-        assert sensor.split()[2] == str(emitted)
+                service = services[name] = started(stack, [*DEMO, name, seconds], proxy)
+                if name == "sensor":
+                    assert service.stdin is not None
+                    service.stdin.close()  # it may begin as soon as it can
+                    service.stdin = None
+                elif order.index("proxy") < order.index("watcher"):
+                    assert line_of(service) == "ready\n"
+        sensor, watcher = (services[name].communicate(timeout=PATIENCE)[0] for name in ("sensor", "watcher"))
+        received, emitted = map(int, re.findall(r"received (\d+) of (\d+) readings", watcher)[0])
+        assert re.findall(r"emitted (\d+) readings", sensor) == [str(emitted)]
         assert (services["sensor"].returncode, services["watcher"].returncode) == (0, 0 if received == emitted else 1)
         assert received == emitted if all_of_it else 0 < received <= emitted
