@@ -104,6 +104,8 @@ class ConnectionCounter:
             a second.
         subscriptions: whether to count the subscriptions that the proxy sends to publishers.
         encrypted: whether the sockets use CURVE.
+        watch_refusals: whether to find out which messages libzmq refuses. It takes a descriptor for each publisher, which a
+            proxy within another program must not.
     """
 
     def __init__(
@@ -115,11 +117,13 @@ class ConnectionCounter:
         *,
         subscriptions: bool,
         encrypted: bool = False,
+        watch_refusals: bool = False,
     ) -> None:
         self._guard = guard
         self._lock = Lock()  # guards the ports
         self._ports = Port(), Port()
         self._refusals = Refusals(encrypted=encrypted)
+        self._watches_refusals = watch_refusals
         self._subscribed: set[bytes] = set()
         self._monitored = frontend, backend
         self._monitors: list[Socket] = []
@@ -201,7 +205,8 @@ class ConnectionCounter:
                     return True
                 if event == _ACCEPTED:
                     accepted.append(value)
-                    if index == _PUBLISHERS and value in self._ports[index].opened:  # else its end was reported before
+                    # An end may be reported before its beginning.
+                    if self._watches_refusals and index == _PUBLISHERS and value in self._ports[index].opened:
                         self._refusals.opened(value)
                 elif index == _PUBLISHERS and event == _DISCONNECTED:
                     refused.append(self._refusals.ended(value))

@@ -122,6 +122,7 @@ class Forwarding:
                     self._guard,
                     subscriptions=not self._enforces,
                     encrypted=options.secret_key is not None,
+                    watch_refusals=options.max_memory > 0,  # as in a process of its own
                 )
                 undo.callback(self._counter.end)
                 self._recording = self._start_recording(history)

@@ -21,7 +21,7 @@ def served(folder: Path, environment: dict[str, str], app: str = "service:app") 
         command = shell(part.one("sh").replace("service:app", app))
     port = free_port(int(environment["EVENTBUS_PUB_PORT"]), int(environment["EVENTBUS_SUB_PORT"]))
     with running(command, folder, environment | {"UVICORN_PORT": str(port)}) as server:
-        server.wait_for("Application startup complete")
+        server.wait_for("Uvicorn running on")
         yield server, f"http://127.0.0.1:{port}"
 
 

@@ -40,6 +40,7 @@ def test_the_table_of_errors() -> None:
     """It has every error that a handshake with a proxy can end in, and no other; docs/nats.md has those of NATS."""
     of_nats = {"NatsRefused", "WrongCredentials", "TlsFailed", "ServerTooOld"}
     of_nats |= {"JetStreamMissing", "StreamDiffers", "GroupDiffers", "PermissionDenied"}
-    assert set(re.findall(r"^\| `(\w+)` \|", PAGE, flags=re.MULTILINE)) == {
-        error.__name__ for error in HandshakeFailed.__subclasses__()
-    } - of_nats
+    assert (
+        set(re.findall(r"^\| `(\w+)` \|", PAGE, flags=re.MULTILINE))
+        == {error.__name__ for error in HandshakeFailed.__subclasses__()} - of_nats
+    )

@@ -194,7 +194,7 @@ def test_what_a_full_queue_drops_is_counted(tmp_path: Path) -> None:
 
 def test_a_message_that_is_too_large_is_counted(tmp_path: Path) -> None:
     """The proxy counts and logs the connections that end by a message above its limit; one that its peer ends is another."""
-    with served(tmp_path / "errors", ProxyOptions(max_event_bytes=2_000)) as proxy:
+    with served(tmp_path / "errors", ProxyOptions(max_event_bytes=2_000, max_memory=200 * MIB)) as proxy:
         for size in (2_001, 5 * MIB):
             before = proxy.disconnected("too_large")
             with zmtp.peer(proxy.pub_port, b"PUB") as leaving:

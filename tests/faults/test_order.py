@@ -1,8 +1,8 @@
 """Services and their proxy, started in any order."""
 
 import json
-import re
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
