@@ -8,7 +8,7 @@ from eventbus._base.clock import clock
 
 
 class Periodic:
-    """Calls a function every so many seconds, in a thread of its own between `start` and `stop`.
+    """Calls a function at a fixed interval, in a thread of its own between `start` and `stop`.
 
     The seconds are from the beginning of one call to the beginning of the next. If a call takes longer, those that should
     have begun meanwhile are left out.

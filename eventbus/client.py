@@ -579,7 +579,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._subscribe(self._frame(topic), start)
 
     def subscribe_marked(self, topic: EventTopicClass, start: str | datetime | timedelta | None) -> None:
-        """Do as `subscribe`, for what `@on` says: if there is no historian, that is logged. For containers."""
+        """Subscribe for `@on`: like `subscribe`, but a missing historian is only logged. For containers."""
         self._subscribe(self._frame(topic), start)
 
     def unsubscribe(self, topic: EventTopicClass | None) -> None:

@@ -24,7 +24,7 @@ class Outcome(Protocol):
     """Is told how one call has ended. Any thread may call it."""
 
     def done(self, error: BaseException | None, duration: float, returned: object) -> None:
-        """The call has returned this, or raised, after so many seconds."""
+        """The call has returned this, or raised, and how many seconds that took."""
 
     def dropped(self) -> None:
         """The handler was not called, because the client stops."""

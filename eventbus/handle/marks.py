@@ -226,7 +226,7 @@ def answers[Marked: Callable[..., Any]](
 # The bound as above.
 @public
 def every[Marked: Callable[..., Any]](seconds: float, *, delay: float = 0.0) -> Callable[[Marked], Marked]:
-    """Mark a method, or a function of a wired module, that a running container calls every so many seconds.
+    """Mark a method, or a function of a wired module, that a running container calls at a fixed interval.
 
     It is called without arguments, and may be ``async``: then it runs on the event loop that runs ``async`` handlers,
     otherwise in a thread of its own. Calls do not overlap: if one takes longer than the period, those that should have begun
