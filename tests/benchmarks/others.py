@@ -138,7 +138,7 @@ def subscribe_by_faststream(
 
 
 def publish_by_redis(pub_port: int, sub_port: int, *, port: int, pipelined: bool) -> Send:
-    """`publish`, which waits for the server's answer each time; or a pipeline, which waits once for all events of a chunk."""
+    """`publish`, which waits for the server's answer each time; or a pipeline, which waits once for a chunk of events."""
     import redis
 
     connection = redis.Redis(port=port)
@@ -160,7 +160,7 @@ def subscribe_by_redis(pub_port: int, sub_port: int, callback: Callback, ready: 
     """`for message in pubsub.listen()`."""
     import redis
 
-    pubsub = redis.Redis(port=port).pubsub(ignore_subscribe_messages=True)
+    pubsub: Any = redis.Redis(port=port).pubsub(ignore_subscribe_messages=True)  # type: ignore[no-untyped-call] # theirs
     pubsub.subscribe(CHANNEL)
     pubsub.get_message(timeout=TIMEOUT_S)  # that it is subscribed
     ready()
@@ -176,7 +176,7 @@ def publish_by_zenoh(pub_port: int, sub_port: int, *, port: int) -> Send:
     import zenoh
 
     session = zenoh.open(_zenoh(connect=port))
-    publisher = session.declare_publisher(CHANNEL, congestion_control=zenoh.CongestionControl.BLOCK)
+    publisher: Any = session.declare_publisher(CHANNEL, congestion_control=zenoh.CongestionControl.BLOCK)
     eventually(lambda: publisher.matching_status.matching, PATIENCE)
 
     def send(session: object, event: BenchEvent, count: int) -> None:
