@@ -154,7 +154,7 @@ def test_a_request_gets_what_the_handler_returns(make: Make) -> None:
     price = bus.request(wanted("abc"), topic=ShopTopic.prices, reply=Price, timeout=PATIENCE)
     assert_type(price, Price)
     assert price == Price(amount=3)
-    assert bus.request(wanted(""), topic=ShopTopic.prices, reply=Price) == Price(amount=0)
+    assert bus.request(wanted(""), topic=ShopTopic.prices, reply=Price, timeout=PATIENCE) == Price(amount=0)
     assert prices.calls == 2
 
 
@@ -337,7 +337,7 @@ def test_all_answer(make: Make) -> None:
     (failure,) = found.failures
     assert isinstance(failure, RequestFailed)
     assert failure.error_text == "out of order"
-    plain = bus.request_all(wanted("ab"), topic=ShopTopic.prices, timeout=0.3)
+    plain = bus.request_all(wanted("ab"), topic=ShopTopic.prices, timeout=PATIENCE, at_most=3)
     assert_type(plain, Answers[JsonValue])
     assert plain == [{"amount": 2}] * 2
 
