@@ -572,6 +572,34 @@ def test_closing_ends_requests_at_once(make: Make) -> None:
     assert bus.request(ShopType.ping, topic=ShopTopic.all, reply=int, timeout=PATIENCE) == 1
 
 
+def test_requests_made_while_it_closes_end_too(make: Make) -> None:
+    """Nor does a request wait that is made while close() waits for a handler."""
+    slow, entered, go_on = Slow(), Event(), Event()
+
+    class Busy:
+        @on(ShopType.price_wanted, topic=ShopTopic.prices)
+        def wait(self, event: ShopEvent) -> None:
+            entered.set()
+            assert go_on.wait(PATIENCE)
+
+    make(slow)
+    bus = make(Busy(), close_timeout=PATIENCE)
+
+    def ask_twice() -> None:
+        for _ in range(2):
+            with pytest.raises(NotConnected):
+                bus.request(ShopType.ping, topic=ShopTopic.all, reply=int, timeout=3_600)
+
+    bus.emit_event(wanted(), ShopTopic.prices)
+    assert entered.wait(PATIENCE)
+    with in_thread(ask_twice):
+        eventually(lambda: bus.stats().emitted == 2)
+        with in_thread(bus.close):
+            eventually(lambda: bus.stats().emitted == 3)
+            go_on.set()
+    slow.go_on.set()
+
+
 def test_nothing_is_left_behind(make: Make) -> None:
     """The thread that receives answers ends with its client."""
     make(Prices())
