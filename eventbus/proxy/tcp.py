@@ -53,6 +53,20 @@ def connection_at(descriptor: int) -> Connection | None:
         return None
 
 
+def port_of(descriptor: int) -> int | None:
+    """Return the port of this machine that the socket with this descriptor is bound to; None if it has none."""
+    try:
+        with _borrowed(descriptor) as borrowed:
+            return int(borrowed.getsockname()[1]) if borrowed.proto == socket.IPPROTO_TCP else None
+    except (OSError, ValueError):
+        return None
+
+
+def connection_to(port: int, descriptor: int) -> Connection | None:
+    """Return the connection that has this descriptor now, if it is one to this port of this machine."""
+    return connection_at(descriptor) if port_of(descriptor) == port else None
+
+
 def state_of(connection: Connection) -> TcpState | None:
     """Return what the kernel knows of a connection; None if it has ended, or the kernel does not tell."""
     if not _IS_LINUX:

@@ -120,16 +120,16 @@ def subscribe_by_nats_py(pub_port: int, sub_port: int, callback: Callback, ready
 
 
 class MeterWithServer(CpuMeter):
-    """Counts the server's time, too."""
+    """Counts the server's time, too; None: there is no server."""
 
-    def __init__(self, server: int) -> None:
+    def __init__(self, server: int | None) -> None:
         super().__init__()
-        self._server = server
+        self._servers = [] if server is None else [server]
 
     def __call__(self, events: int) -> None:
         with suppress(OSError):
-            clocks = [clock_of(process.pid) for process in multiprocessing.active_children()] + [clock_of(self._server)]
-            self._samples.append(Sample(events, sum(map(time.clock_gettime, clocks))))
+            pids = [*(process.pid for process in multiprocessing.active_children()), *self._servers]
+            self._samples.append(Sample(events, sum(time.clock_gettime(clock_of(pid)) for pid in pids)))
 
 
 @contextmanager
