@@ -86,7 +86,7 @@ class MemoryStore:
         bounds: how much is kept.
 
     Attributes:
-        position: how many messages were kept since it was created.
+        position: that of the last message; each has the next one.
         bytes: the memory that those take which it has now.
         dropped: how many messages had to go because of `Bounds.bytes`.
     """

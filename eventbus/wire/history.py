@@ -7,7 +7,7 @@ tells it from a topic, and entries that follow each other, with big-endian numbe
 ======  =================================================================================
 bytes
 ======  =================================================================================
-8       the position of the message: how many messages the historian had kept with it
+8       the position of the message: those that came later have higher ones
 8       when the historian got it, in seconds since 1970, as a double
 4       the length of the first frame
 4       the length of the payload
@@ -75,7 +75,7 @@ class Stored(NamedTuple):
     """A message that a historian has kept.
 
     Attributes:
-        position: how many messages it had kept with this one.
+        position: those that came later have higher ones, those of another topic, too.
         time: when it got the message, in seconds since 1970.
         first: the first frame, as it came.
         payload: the second one.
