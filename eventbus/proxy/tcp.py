@@ -96,7 +96,7 @@ def disconnect(connection: Connection) -> bool:
         with _borrowed(connection.descriptor) as borrowed:
             if borrowed.getpeername()[:2] != connection.peer:
                 return False
-            # Reset it when it is closed: else a peer that only sends may wait for a minute, and the kernel keeps what it has.
+            # So closing resets it. Else a peer that only sends may wait for a minute, and the kernel keeps what is unsent.
             borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             borrowed.shutdown(socket.SHUT_RDWR)
     except (OSError, ValueError):
