@@ -22,7 +22,7 @@ from eventbus.wire.frames import MARK, topic_of
 _RETRY_S = 0.001
 _PAYLOAD, _EVENTS = itemgetter(1), itemgetter(2)  # of a message
 _MARK = MARK[0]  # bytes find a number ten times as fast as other bytes
-_MAX_BYTES_AT_ONCE = 262_144
+_MAX_BYTES_AT_ONCE = 1_048_576
 
 # A message: the first frame, the payload, and how many events are in it. A plain tuple, because one is made for each.
 type Waiting = tuple[bytes, bytes, int]
@@ -136,14 +136,14 @@ class Outgoing:
             self._wakes.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
         self.idle = False
 
-    def take(self, most: int = 1_024) -> list[Waiting]:
+    def take(self, most: int = 4_096) -> list[Waiting]:
         """Take out some messages, the oldest first. On the link's thread."""
         oldest = self._waiting.popleft
         with self._taking:
             taken = [oldest() for _ in range(min(len(self._waiting), most))]
             # The loops over all messages are in C.
-            sizes = list(accumulate(map(len, map(_PAYLOAD, taken))))
-            if sizes and sizes[-1] > _MAX_BYTES_AT_ONCE:
+            if sum(map(len, map(_PAYLOAD, taken))) > _MAX_BYTES_AT_ONCE:
+                sizes = list(accumulate(map(len, map(_PAYLOAD, taken))))
                 fitting = max(1, bisect_right(sizes, _MAX_BYTES_AT_ONCE))
                 self._waiting.extendleft(reversed(taken[fitting:]))
                 del taken[fitting:]
