@@ -60,6 +60,11 @@ class Window:
         """Whether one more may be sent; not while others are to be sent again."""
         return len(self._messages) < self._limit and self._bytes < self._max_bytes and not self._again
 
+    @property
+    def last(self) -> int:
+        """The number of the newest message."""
+        return self._last
+
     def next(self) -> int:
         """The number of the next message."""
         return self._last + 1
