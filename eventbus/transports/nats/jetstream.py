@@ -296,15 +296,18 @@ class JetStreamTransport(NatsTransport):
                 window.acknowledged(number, now)
                 continue
             if message.headers and parse_headers(message.headers).status == NO_RESPONDERS:
-                continue  # no stream, or no leader at the moment: sent again in time
+                window.not_stored(number, now)  # no stream, or no leader at the moment
+                continue
             _, error = streams.answer_of(message.payload)
             if error is None:
                 window.acknowledged(number, now)
             elif error.code == streams.TOO_LARGE:
                 if (refused := window.refused(number)) is not None:
                     self.drops.add(DropReason.TOO_LARGE, refused.events)
-            elif self._denied.admit(error.text) is not None:
-                self._log.warning("the stream does not take events at the moment: %s", error.text, reason=error.text)
+            else:
+                window.not_stored(number, now)
+                if self._denied.admit(error.text) is not None:
+                    self._log.warning("the stream does not take events at the moment: %s", error.text, reason=error.text)
         while self._refused_subjects:
             if events := window.refused_on(self._refused_subjects.popleft().encode()):
                 self.drops.add(DropReason.DENIED, events)
