@@ -23,10 +23,10 @@ from eventbus.policies import Packing
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.consumer import Consumer
 from eventbus.receive.dispatcher import Callback, Dispatcher
-from eventbus.transports.contract import KeepsHistory, Transport
+from eventbus.transports.contract import KeepsHistory, KnowsWatchers, Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
-from eventbus.wire.presence import PRESENCE_TOPIC
+from eventbus.wire.presence import EVERYTHING_TOPIC, PRESENCE_TOPIC
 
 if TYPE_CHECKING:
     from eventbus.ask.asker import Asker
@@ -100,6 +100,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         self.codec = Codec(event_class)
         self._options = options
         self._name = name
+        self._tells_watchers = isinstance(transport, KnowsWatchers) and options.keys is None
         transport.status.name_client(name)
         transport.drops.name_client(name)
         # A disabled client emits and handles nothing, so there is nothing to observe.
@@ -114,7 +115,12 @@ class Assembly[EventClass: BaseEvent[Any]]:
         """Subscribe to a topic, which is given as its frame; an empty one stands for every topic. Idempotent."""
         with self.changing:
             self.dispatcher.subscribe(frame)
-            self.transport.subscribe(frame)
+            self._subscribe_transport(frame)
+
+    def _subscribe_transport(self, frame: bytes) -> None:
+        if not frame and self._tells_watchers:
+            self.transport.subscribe(EVERYTHING_TOPIC)  # first: who asks must not take this client for one that only watches
+        self.transport.subscribe(frame)
 
     def unsubscribe(self, frame: bytes) -> None:
         """Undo `subscribe`. Idempotent."""
@@ -124,6 +130,8 @@ class Assembly[EventClass: BaseEvent[Any]]:
             if self._beginnings is not None:
                 self._beginnings.forget(frame)
             self.transport.unsubscribe(frame)
+            if not frame and self._tells_watchers:
+                self.transport.unsubscribe(EVERYTHING_TOPIC)
 
     def add_hook(self, hook: EventBusHook) -> None:
         """Tell this hook, too, from now on. Idempotent."""
@@ -193,7 +201,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             beginnings.register(frame, start, known=topics if is_receiving else ())
             self.consumer.begin_with(beginnings)
             self.dispatcher.subscribe(frame)
-            self.transport.subscribe(frame)
+            self._subscribe_transport(frame)
             beginnings.begin(frame)
             self.transport.wake()
 

@@ -39,7 +39,7 @@ class HistoryReader:
     def __init__(self, transport: Transport, public_key: str | None = None) -> None:
         self.topic = new_history_topic(owner_of(public_key))
         self._transport = transport
-        self._link = RequestLink(transport, public_key)
+        self._link = RequestLink(transport, public_key, watchers_answer=True)
 
     def read(self, query: Query, timeout: float, topic: bytes | None = None) -> Iterator[list[Stored]]:
         """Send a query, and yield what it asks for in portions, oldest first. The first call of `next` sends it.

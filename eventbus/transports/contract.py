@@ -236,6 +236,17 @@ class KnowsSubscribers(Protocol):
 
 
 @runtime_checkable
+class KnowsWatchers(KnowsSubscribers, Protocol):
+    """An optional feature of transports: to tell who may answer from who only watches, such as a historian."""
+
+    def has_answerer(self, topic: bytes, timeout: float = 0.0) -> bool | None:
+        """Do as `has_subscriber`, but leave out those that subscribe to all topics and only watch.
+
+        Clients that subscribe to all topics subscribe to `wire.presence.EVERYTHING_TOPIC`, too.
+        """
+
+
+@runtime_checkable
 class NumbersMessages(Protocol):
     """An optional feature of transports: to number messages, so that their publishers can be told apart."""
 

@@ -26,6 +26,7 @@ from eventbus.transports.zeromq.policy import ConnectionStatus
 from eventbus.transports.zeromq.sockets import connecting_socket, is_ipv6_endpoint
 from eventbus.wire.frames import MAX_TOPIC_BYTES, PRIVATE, topic_of
 from eventbus.wire.notices import LimitNotice
+from eventbus.wire.presence import EVERYTHING_TOPIC
 
 # Plain integers: pyzmq's enums cost a conversion in each call.
 _NOWAIT = int(zmq.DONTWAIT)
@@ -250,17 +251,23 @@ class Publisher:
         with self._lock:
             self._expected.discard(token)
 
-    def has_subscriber(self, topic: bytes) -> bool | None:
+    def has_subscriber(self, topic: bytes, *, watchers: bool = True) -> bool | None:
         """Whether anybody is known to subscribe to a topic or a prefix of it; None while holding.
 
         What another proxy has told before a reconnection counts, too, because the socket keeps it.
+
+        Args:
+            topic: the topic.
+            watchers: whether those count that subscribe to all topics and do not answer; see `KnowsWatchers`.
         """
         with self._lock:
             if self._holding:
                 return None
             self.drain()
             subscribed = self._subscribed
-            return topic in subscribed or any(topic[:length] in subscribed for length in range(len(topic)))
+            if topic in subscribed or any(topic[:length] in subscribed for length in range(1, len(topic))):
+                return True
+            return b"" in subscribed and (watchers or EVERYTHING_TOPIC in subscribed)
 
     def drain(self) -> None:
         """Read the subscriptions that have come. Call it regularly: libzmq queues them without a limit."""

@@ -205,6 +205,11 @@ class ZeroMQTransport:
         link = self._link
         return None if link is None else link.has_subscriber(topic, timeout)
 
+    def has_answerer(self, topic: bytes, timeout: float = 0.0) -> bool | None:
+        link = self._link
+        # A client with keys does not say that it subscribes to everything, because rules might deny it that.
+        return None if link is None else link.has_subscriber(topic, timeout, watchers=self._options.keys is not None)
+
     def close(self, timeout: float) -> None:
         self._closings += 1
         link = self._link

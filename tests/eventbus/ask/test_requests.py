@@ -22,6 +22,7 @@ from eventbus import (
     DropReason,
     Emission,
     EventBusClient,
+    EventBusHistorian,
     EventBusProxy,
     Middleware,
     Retry,
@@ -250,6 +251,25 @@ def test_nobody_answers_at_once(make: Make, request: pytest.FixtureRequest) -> N
     assert bus.stats().emitted == 0
     make(Prices())
     assert bus.request(wanted(), topic=ShopTopic.prices, reply=Price, timeout=PATIENCE) == Price(amount=1)
+
+
+def test_who_only_watches_does_not_count(make: Make, request: pytest.FixtureRequest) -> None:
+    """A historian is no answerer; a client that subscribes to all topics may be one."""
+    if "zeromq" not in request.node.name and "memory" not in request.node.name:
+        pytest.skip("a NATS server does not tell who subscribes to all")
+    bus = make()
+    historian = EventBusHistorian(bus._transport.sibling())
+    with historian:
+        assert bus.last(ShopTopic.nobody) is None
+        with pytest.raises(NobodyAnswers):
+            bus.request(wanted(), topic=ShopTopic.nobody, reply=Price, timeout=3_600)
+        listener = make()
+        listener.subscribe(None)
+        with pytest.raises(NoAnswer):
+            bus.request(wanted(), topic=ShopTopic.nobody, reply=Price, timeout=0.05)
+        listener.unsubscribe(None)
+        eventually(lambda: bus.request_all(wanted(), topic=ShopTopic.nobody, timeout=0.05) == [], PATIENCE)
+        assert bus.last(ShopTopic.nobody) is not None
 
 
 def test_a_subscriber_that_does_not_answer(make: Make) -> None:
