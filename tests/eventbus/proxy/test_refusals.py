@@ -12,6 +12,7 @@ import pytest
 
 from eventbus.proxy import EventBusProxy
 from eventbus.proxy.refusals import Refusals
+from eventbus.proxy.tcp import Connection
 from tests.faults import zmtp
 from tests.support import PATIENCE, eventually
 
@@ -135,7 +136,14 @@ def test_a_descriptor_that_is_used_again(refusals: Refusals, listener: socket.so
                 assert accepted.recv(2) == b"x"
                 assert accepted.recv(2) == b""
                 accepted.close()
-            eventually(lambda: refusals.refused() == [] and not refusals.is_waiting)
+            found: list[Connection] = []
+
+            def all_told() -> bool:
+                found.extend(refusals.refused())
+                return not refusals.is_waiting
+
+            eventually(all_told)
+            assert found == []
 
 
 def test_forked_children_hold_no_connection(refusals: Refusals, listener: socket.socket) -> None:
