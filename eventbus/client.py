@@ -306,6 +306,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         unregister_fork(self)
         # Close the transport last: it may take a while, and another thread may reconnect in the meantime.
         self._transport.close(min(linger, deadline.left()))
+        self._parts.close_asker()  # again, because another thread may have asked meanwhile
 
     async def aclose(self, timeout: float | None = None) -> None:
         """Do as `close`, while this thread's event loop keeps running the callbacks that it waits for."""

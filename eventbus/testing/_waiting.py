@@ -11,7 +11,7 @@ PATIENCE_S = 20.0  # only ever used up by a failing test
 _PAUSE_S = 0.005
 
 
-def eventually(condition: Callable[[], object], timeout: float = 10.0, what: str = "") -> None:
+def eventually(condition: Callable[[], object], timeout: float = PATIENCE_S, what: str = "") -> None:
     """Return as soon as the condition is true; fail if it is not in time."""
     end = monotonic() + timeout
     pause = Event()

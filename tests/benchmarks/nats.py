@@ -9,12 +9,10 @@ are.
 
 import argparse
 import asyncio
-import multiprocessing
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -40,7 +38,7 @@ from eventbus.options import ClientOptions
 from eventbus.policies import Packing
 from eventbus.transports.nats.core import CoreTransport
 from eventbus.transports.nats.jetstream import JetStreamTransport
-from tests.benchmarks.cpu import CpuMeter, Sample, clock_of
+from tests.benchmarks.cpu import CpuMeter
 from tests.nats import Server, running
 
 SUBJECT = "eb.plant"
@@ -126,10 +124,8 @@ class MeterWithServer(CpuMeter):
         super().__init__()
         self._servers = [] if server is None else [server]
 
-    def __call__(self, events: int) -> None:
-        with suppress(OSError):
-            pids = [*(process.pid for process in multiprocessing.active_children()), *self._servers]
-            self._samples.append(Sample(events, sum(time.clock_gettime(clock_of(pid)) for pid in pids)))
+    def _pids(self) -> list[int | None]:
+        return [*super()._pids(), *self._servers]
 
 
 @contextmanager

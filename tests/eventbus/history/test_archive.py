@@ -28,7 +28,7 @@ from eventbus.history.store import Bounds
 server = HistoryServer(Bounds(), archive=archive_at(sys.argv[1]))
 server.open()
 for number in range(100):
-    server.take([b"plant"], [b"%d" % number])
+    server.take([b"plant"], [b"number %d" % number])
 print("taken", flush=True)
 sys.stdin.read()
 """
@@ -107,10 +107,10 @@ def test_a_crash_costs_the_last_batch_at_most_and_is_told(file: Path, caplog: py
         assert process.stdout is not None
         assert process.stdout.readline() == "taken\n"
         wal = file.with_name("bus.db-wal")
-        eventually(lambda: wal.exists() and b"99" in wal.read_bytes(), PATIENCE)  # the batch is written
+        eventually(lambda: wal.exists() and b"number 99" in wal.read_bytes(), PATIENCE)  # the batch is written
         process.kill()
     with served(file) as server:
-        assert payloads_in(server) == [b"%d" % number for number in range(100)]
+        assert payloads_in(server) == [b"number %d" % number for number in range(100)]
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "those of the last 0.25 s before the crash may be missing" in line
 

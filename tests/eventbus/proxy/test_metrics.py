@@ -21,7 +21,7 @@ from tests.keys import listed, pair, write_list
 from tests.support import PATIENCE, RawPeers, eventually
 from tests.web import ask, scrape
 
-PROXY, GUEST, STRANGER = pair(), pair(), pair()
+PROXY, GUEST, STRANGER = pair("proxy"), pair("guest"), pair("stranger")
 
 RUNNING = "eventbus_proxy_running"
 MESSAGES_IN, MESSAGES_OUT = (f'eventbus_proxy_messages_total{{direction="{way}"}}' for way in ("in", "out"))

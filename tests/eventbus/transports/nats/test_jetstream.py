@@ -347,8 +347,8 @@ def test_a_handler_may_take_longer_than_the_server_waits(nats: NatsOptions) -> N
     """The worker asks for more time: nobody else gets the event meanwhile."""
     entered, go_on = Event(), Event()
     with (
-        worker(nats, ack_wait=0.5) as slow,
-        worker(nats, ack_wait=0.5) as other,
+        worker(nats, ack_wait=1.5) as slow,
+        worker(nats, ack_wait=1.5) as other,
         client(JetStreamTransport(nats, QUICK)) as sender,
     ):
         handled: list[float] = []
@@ -365,7 +365,7 @@ def test_a_handler_may_take_longer_than_the_server_waits(nats: NatsOptions) -> N
         assert entered.wait(PATIENCE)
         info = ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")
         assert info["num_ack_pending"] == 1
-        Event().wait(1.2)  # more than twice what the server waits: time itself is what is tested
+        Event().wait(3.2)  # more than twice what the server waits: time itself is what is tested
         assert ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_redelivered"] == 0
         go_on.set()
         eventually(lambda: handled == [1.0])
