@@ -26,7 +26,7 @@ from eventbus.receive.dispatcher import Callback, Dispatcher
 from eventbus.transports.contract import KeepsHistory, KnowsWatchers, Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
-from eventbus.wire.presence import EVERYTHING_TOPIC, PRESENCE_TOPIC
+from eventbus.wire.private_topics import EVERYTHING_TOPIC, PRESENCE_TOPIC
 
 if TYPE_CHECKING:
     from eventbus.ask.asker import Asker

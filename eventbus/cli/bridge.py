@@ -16,7 +16,7 @@ from eventbus.telemetry import logs
 from eventbus.transports.contract import KnowsWatchers, Transport
 from eventbus.wire.first_frame import parse
 from eventbus.wire.headers import decode_headers, encode_headers
-from eventbus.wire.presence import EVERYTHING_TOPIC
+from eventbus.wire.private_topics import EVERYTHING_TOPIC
 
 HEADER = "eventbus-bridge"
 """Marks what a bridge has copied: no bridge copies it again."""

@@ -75,8 +75,9 @@ class ProxyHealth:
             a publisher's `unfinished` messages, a message that was `too_large`, a long `handshake`, many `subscriptions`,
             too few `descriptors`. `too_large` is counted on Linux, and for as many publishers at once as a quarter of the
             process's descriptors allows.
-        dropped: how many messages at most were dropped because the queues of slow subscribers were full, those of each
-            subscriber added up. An estimate, on Linux only.
+        dropped: how many messages were dropped because the queues of slow subscribers were full, those of each subscriber
+            added up. An estimate on Linux only: too low by up to half a queue until the subscriber has read what waits, then
+            right to some per cent; too high for a subscriber of a part of the traffic that has never kept up.
         history: what the proxy keeps for those who come late; None: it keeps nothing.
     """
 

@@ -6,12 +6,14 @@ package does.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from eventbus.observe.state import Status
 from eventbus.observe.stats import DropLog
 from eventbus.wire.frames import Batch
-from eventbus.wire.history import Query, Stored
+
+if TYPE_CHECKING:  # most clients never look at what was stored
+    from eventbus.wire.history import Query, Stored
 
 
 class Remedies(NamedTuple):
@@ -203,7 +205,7 @@ class KeepsHistory(Protocol):
         None if that is not known yet; once it is, the transport makes a `receive` that waits return.
         """
 
-    def stored(self, query: Query, timeout: float) -> Iterator[list[Stored]]:
+    def stored(self, query: "Query", timeout: float) -> "Iterator[list[Stored]]":
         """Yield the stored messages that a query asks for, in portions, oldest first.
 
         Args:

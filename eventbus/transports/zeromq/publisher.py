@@ -26,7 +26,7 @@ from eventbus.transports.zeromq.policy import ConnectionStatus
 from eventbus.transports.zeromq.sockets import connecting_socket, is_ipv6_endpoint
 from eventbus.wire.frames import MAX_TOPIC_BYTES, PRIVATE, topic_of
 from eventbus.wire.notices import LimitNotice
-from eventbus.wire.presence import EVERYTHING_TOPIC
+from eventbus.wire.private_topics import EVERYTHING_TOPIC
 
 # Plain integers: pyzmq's enums cost a conversion in each call.
 _NOWAIT = int(zmq.DONTWAIT)
@@ -58,7 +58,10 @@ class Publisher:
     Attributes:
         ipv6: whether the next socket resolves the proxy's name to IPv6 addresses.
         max_payload_bytes: the largest payload that the proxy passes on, as far as it is known; None: no limit is known.
+        publisher_id: the publisher's id in the numbers of its messages; None if it does not number them.
     """
+
+    publisher_id: bytes | None = None
 
     def __init__(
         self,
