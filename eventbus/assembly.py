@@ -23,10 +23,10 @@ from eventbus.policies import Packing
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.consumer import Consumer
 from eventbus.receive.dispatcher import Callback, Dispatcher
-from eventbus.transports.contract import KeepsHistory, Transport
+from eventbus.transports.contract import KeepsHistory, KnowsWatchers, Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
-from eventbus.wire.presence import PRESENCE_TOPIC
+from eventbus.wire.private_topics import EVERYTHING_TOPIC, PRESENCE_TOPIC
 
 if TYPE_CHECKING:
     from eventbus.ask.asker import Asker
@@ -100,6 +100,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         self.codec = Codec(event_class)
         self._options = options
         self._name = name
+        self._tells_watchers = isinstance(transport, KnowsWatchers) and options.keys is None
         transport.status.name_client(name)
         transport.drops.name_client(name)
         # A disabled client emits and handles nothing, so there is nothing to observe.
@@ -114,7 +115,12 @@ class Assembly[EventClass: BaseEvent[Any]]:
         """Subscribe to a topic, which is given as its frame; an empty one stands for every topic. Idempotent."""
         with self.changing:
             self.dispatcher.subscribe(frame)
-            self.transport.subscribe(frame)
+            self._subscribe_transport(frame)
+
+    def _subscribe_transport(self, frame: bytes) -> None:
+        if not frame and self._tells_watchers:
+            self.transport.subscribe(EVERYTHING_TOPIC)  # first: who asks must not take this client for one that only watches
+        self.transport.subscribe(frame)
 
     def unsubscribe(self, frame: bytes) -> None:
         """Undo `subscribe`. Idempotent."""
@@ -124,6 +130,8 @@ class Assembly[EventClass: BaseEvent[Any]]:
             if self._beginnings is not None:
                 self._beginnings.forget(frame)
             self.transport.unsubscribe(frame)
+            if not frame and self._tells_watchers:
+                self.transport.unsubscribe(EVERYTHING_TOPIC)
 
     def add_hook(self, hook: EventBusHook) -> None:
         """Tell this hook, too, from now on. Idempotent."""
@@ -144,6 +152,11 @@ class Assembly[EventClass: BaseEvent[Any]]:
             if self._asker is None:
                 self._asker = Asker(self.transport, self.emitter, self.topics, self.middleware, self._options)
             return self._asker
+
+    @property
+    def is_about_to_ask(self) -> bool:
+        """Whether threads prepare requests of tasks."""
+        return self._asker is not None and bool(self._asker.preparing)
 
     def list_by(self, respondent: Callable[[Transport], Callable[[bytes], object]]) -> None:
         """Let what this function makes of the transport answer who the client is, also in a forked child. Idempotent."""
@@ -182,38 +195,62 @@ class Assembly[EventClass: BaseEvent[Any]]:
         If it is subscribed already and its events are being received, nothing is stored for it to begin with.
         """
         with self.changing:
-            if frame in self.dispatcher.topics and self.consumer.thread is not None:
+            topics = self.dispatcher.topics
+            is_receiving = self.consumer.thread is not None
+            if is_receiving and (frame in topics or b"" in topics):
                 return
             beginnings = self._beginnings
             if beginnings is None:
-                from eventbus.receive.beginning import Beginnings
-
-                history, transport = self.history, self.transport
-                beginnings = self._beginnings = Beginnings(
-                    lambda query, topic: history.read(query, topic, timeout=_HISTORY_TIMEOUT_S),
-                    transport.subscribe,
-                    transport.unsubscribe,
-                    history.new_topic,
-                    self.consumer.handle,
-                    self.consumer.replay,
-                    transport.endpoints,
-                    lambda: transport.status.state is ClientState.READY,
-                )
-                transport.status.listen(lambda change: transport.wake(), kept_by=self.listeners)
-            beginnings.register(frame, start)
+                beginnings = self._beginnings = self._new_beginnings()
+                self.transport.status.listen(lambda change: self.transport.wake(), kept_by=self.listeners)
+            beginnings.register(frame, start, known=topics if is_receiving else ())
             self.consumer.begin_with(beginnings)
             self.dispatcher.subscribe(frame)
-            self.transport.subscribe(frame)
+            self._subscribe_transport(frame)
             beginnings.begin(frame)
             self.transport.wake()
+
+    def _new_beginnings(self) -> "Beginnings":
+        transport, history = self.transport, self.history
+
+        def is_ready() -> bool:
+            return transport.status.state is ClientState.READY
+
+        handle, replay, endpoints = self.consumer.handle, self.consumer.replay, transport.endpoints
+        if isinstance(transport, KeepsHistory):
+            from eventbus.receive.from_transport import FromTransport
+
+            return FromTransport(
+                lambda query: history.read(query, timeout=_HISTORY_TIMEOUT_S),
+                transport.begun_after,
+                handle,
+                replay,
+                endpoints,
+                is_ready,
+            )
+        from eventbus.receive.from_historian import FromHistorian
+
+        return FromHistorian(
+            lambda query, topic: history.read(query, topic, timeout=_HISTORY_TIMEOUT_S),
+            transport.subscribe,
+            transport.unsubscribe,
+            history.new_topic,
+            handle,
+            replay,
+            endpoints,
+            is_ready,
+        )
 
     def after_fork(self) -> None:
         """Make new locks in a forked child: threads of the parent, absent here, may have held them. Topics are kept."""
         topics = self.dispatcher.topics
+        pending = {} if self._beginnings is None else self._beginnings.pending
         self._assemble()
         self._list()
         for topic in topics:
             self.dispatcher.subscribe(topic)
+        for topic, start in pending.items():
+            self.subscribe_from(topic, start)
 
     def _assemble(self) -> None:
         """Make the parts that have locks or threads. The transport makes its own anew."""

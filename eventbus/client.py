@@ -136,7 +136,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self._encoders, self._sender = self._parts.encoders, self._parts.sender
         self._sent_as_it_is = self._parts.emitter.as_it_is
         self._keeps_history = isinstance(transport, KeepsHistory)
-        self._start = start_of(options.start)  # once: topics that begin at the same time have their events in one order
+        start, self._begins = options.start, True  # whether the client itself begins topics with what was stored
+        if isinstance(transport, KeepsHistory):
+            start = transport.start if start == Start.NEW else start
+            self._begins = transport.begin_live()
+        self._start = start_of(start)  # once: topics that begin at the same time have their events in one order
         for topic in options.topics:
             self._subscribe(topic_frame(topic), None)
 
@@ -302,6 +306,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         unregister_fork(self)
         # Close the transport last: it may take a while, and another thread may reconnect in the meantime.
         self._transport.close(min(linger, deadline.left()))
+        self._parts.close_asker()  # again, because another thread may have asked meanwhile
 
     async def aclose(self, timeout: float | None = None) -> None:
         """Do as `close`, while this thread's event loop keeps running the callbacks that it waits for."""
@@ -872,15 +877,15 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     def _subscribe(self, frame: bytes, start: str | datetime | timedelta | None) -> None:
         begin = self._start if start is None else start_of(start)
-        if self._keeps_history and begin != self._start:
+        if not self._begins and begin != self._start:
             log.warning(
-                "%s begins all topics as EVENTBUS_START says, which is %s: another start of one topic has no effect there",
-                self._transport.endpoints,
-                self._options.start,
+                "the topic %s begins where the group is, or where EVENTBUS_START says if the group is new: "
+                "the start of a topic has no effect for members of a group",
+                printable(frame.decode(), 255),
                 endpoints=self._transport.endpoints,
                 topic=frame.decode(),
             )
-        if begin.kind is Start.NEW or self._keeps_history or not self._options.enabled:
+        if begin.kind is Start.NEW or not self._begins or not self._options.enabled:
             self._parts.subscribe(frame)
         else:
             self._parts.subscribe_from(frame, begin)

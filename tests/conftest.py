@@ -1,21 +1,29 @@
 """The fixtures that all tests share."""
 
+import gc
 import socket
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Any
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from eventbus import EventBusProxy
 from tests.container.support import free_ports
 from tests.support import Bus, MyEventTopic, RawPeers, client_of
 
 # Always the same examples, so that a run tells something about the code and nothing about luck or the machine's speed.
-settings.register_profile("deterministic", derandomize=True, deadline=None, max_examples=300)
+settings.register_profile(
+    "deterministic", derandomize=True, deadline=None, max_examples=300, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("deterministic")
+# Hypothesis also tries constants of the modules that happen to be loaded: these depend on the tests that ran before.
+with suppress(ImportError):  # it is not in its public interface
+    from hypothesis.internal.conjecture import providers
+
+    providers._get_local_constants = lambda: providers._local_constants
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -44,10 +52,23 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.timeout(soak + 60))
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Look no more at what is there now: many tests have garbage collected, each of which would take a tenth of a second."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    """Forget what other tests have started; what the fixtures of this one start, also those that it shares, is its own."""
+    _processes.clear()
+    return (yield)
+
+
 @pytest.fixture(autouse=True)
 def _starts_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test without a mark starts no process: what needs one is slow, and `-m "not slow"` is to be fast."""
-    _processes.clear()
     yield
     if request.node.get_closest_marker("slow") is None:
         assert not _processes, f"{request.node.name} starts a process: mark it with `process`, or what else it needs"

@@ -1,6 +1,6 @@
 """Requests and answers as messages, without event classes: what `Asker` builds on, and the command line and others use."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import RLock
 
 from eventbus._base.deadline import Deadline
@@ -9,7 +9,7 @@ from eventbus.ask.inbox import Inbox
 from eventbus.ask.replies import raise_failure
 from eventbus.ask.waiting import Answer, Waiting, WaitingForParts
 from eventbus.errors import NoAnswer, NobodyAnswers, NotConnected, ProxyUnreachable
-from eventbus.transports.contract import KnowsSubscribers, Transport
+from eventbus.transports.contract import KnowsSubscribers, KnowsWatchers, Transport
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.headers import encode_headers
 from eventbus.wire.requests import CORRELATION_ID, MORE, REPLY_TO, new_reply_topic, owner_of
@@ -25,11 +25,16 @@ class RequestLink:
     Args:
         transport: what requests are sent over; the caller opens and closes it.
         public_key: the client's own, if it has keys.
+        watchers_answer: whether those that only watch may answer, as a historian does.
     """
 
-    def __init__(self, transport: Transport, public_key: str | None = None) -> None:
+    def __init__(self, transport: Transport, public_key: str | None = None, *, watchers_answer: bool = False) -> None:
         self._transport = transport
-        self._subscribers = transport if isinstance(transport, KnowsSubscribers) else None
+        self._has_anybody: Callable[[bytes, float], bool | None] | None = None
+        if isinstance(transport, KnowsWatchers) and not watchers_answer:
+            self._has_anybody = transport.has_answerer
+        elif isinstance(transport, KnowsSubscribers):
+            self._has_anybody = transport.has_subscriber
         self._public_key = public_key
         self._opening = RLock()  # reentrant, because a signal handler may ask while its thread opens the inbox
         self._inbox: Inbox | None = None
@@ -43,7 +48,7 @@ class RequestLink:
 
         Does not block.
         """
-        return self._subscribers is None or self._subscribers.has_subscriber(topic) is not False
+        return self._has_anybody is None or self._has_anybody(topic, 0.0) is not False
 
     def check_anybody(self, topic: bytes, event_type: str, deadline: Deadline) -> None:
         """Return if somebody subscribes to the topic, or if it cannot be told.
@@ -54,7 +59,7 @@ class RequestLink:
         """
         self._transport.ensure_open()
         limit = min(_CHECK_S, deadline.left())
-        if self._subscribers is not None and self._subscribers.has_subscriber(topic, limit) is False:
+        if self._has_anybody is not None and self._has_anybody(topic, limit) is False:
             raise NobodyAnswers(topic.decode(errors="replace"), event_type)
 
     @property

@@ -178,7 +178,7 @@ def latencies(contender: Contender, events: int, rate: int, progress: Progress |
 def proxy_process(options: Mapping[str, Any] | None = None) -> Iterator[Ports]:
     """A proxy in a process of its own, with these further arguments; yields its two ports."""
     here, there = _PROCESSES.Pipe()
-    with _process(_run_proxy, there, options or {}):
+    with _process(run_proxy, there, options or {}):
         yield _receive(here)
 
 
@@ -217,7 +217,7 @@ def _measure(
 
 @contextmanager
 def _process(target: Callable[..., None], *arguments: object) -> Iterator[None]:
-    process = _PROCESSES.Process(target=target, args=arguments, daemon=True)
+    process = _PROCESSES.Process(target=target, args=arguments, daemon=True, name=target.__name__)
     # The child inherits blocked signals: Ctrl-C reaches the measuring process only, which then kills the child.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
@@ -240,7 +240,8 @@ def _receive[Value](connection: "Connection[object, Value]") -> Value:
 # What follows runs in the three processes.
 
 
-def _run_proxy(ports: "Connection[Ports, object]", options: Mapping[str, Any]) -> None:
+def run_proxy(ports: "Connection[Ports, object]", options: Mapping[str, Any]) -> None:
+    """Run a proxy with these further arguments, and send its two ports."""
     with EventBusProxy(pub_port=0, sub_port=0, **options) as proxy:
         ports.send((proxy.pub_port, proxy.sub_port))
         time.sleep(_TIMEOUT_S)

@@ -4,8 +4,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack, closing
 from selectors import EVENT_READ, DefaultSelector
 from typing import IO
 
@@ -50,9 +50,10 @@ def demo(seconds: float) -> bool:
         print(f"{'demo':9}both services are connected, the sensor begins", flush=True)
         assert sensor.stdin is not None  # a pipe was asked for
         sensor.stdin.close()  # it may begin
-        for line in _lines((sensor, watcher), Deadline(seconds + _TIMEOUT_S)):
-            if line:
-                print(_painted(line, paint), flush=True)
+        with closing(_lines((sensor, watcher), Deadline(seconds + _TIMEOUT_S))) as lines:
+            for line in lines:
+                if line:
+                    print(_painted(line, paint), flush=True)
         if any(service.wait(_TIMEOUT_S) for service in (sensor, watcher)):
             return False
     print(f"\n{_GO_ON}", flush=True)
@@ -79,25 +80,29 @@ def _are_ready(services: Services, paint: Paint) -> bool:
     if with_dots:
         print(f"{'demo':9}the services start ", end="", flush=True)
     count = 0
-    for line in _lines(services, Deadline(_TIMEOUT_S)):
-        if not line:
-            if with_dots:
-                print(".", end="", flush=True)
-            if any(service.poll() is not None for service in services):
-                break
-        elif line == "ready":
-            count += 1
-            if count == len(services):
-                break
-        else:
-            print(_painted(line, paint), flush=True)
+    with closing(_lines(services, Deadline(_TIMEOUT_S))) as lines:
+        for line in lines:
+            if not line:
+                if with_dots:
+                    print(".", end="", flush=True)
+                if any(service.poll() is not None for service in services):
+                    break
+            elif line == "ready":
+                count += 1
+                if count == len(services):
+                    break
+            else:
+                print(_painted(line, paint), flush=True)
     if with_dots:
         print()
     return count == len(services)
 
 
-def _lines(services: Services, deadline: Deadline) -> Iterator[str]:
-    """Yield what the services print, line by line as it comes, until all have closed their output; empty lines meanwhile."""
+def _lines(services: Services, deadline: Deadline) -> Generator[str]:
+    """Yield what the services print, line by line as it comes, until all have closed their output; empty lines meanwhile.
+
+    To be closed by the caller: Python ignores Ctrl-C that comes while it closes a generator that nobody refers to any more.
+    """
     begun = {_output(service).fileno(): b"" for service in services}
     with DefaultSelector() as selector:
         for descriptor in begun:

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from threading import Event
 
 from eventbus.cli.connection import transport_for
@@ -23,6 +23,7 @@ def historian(settings: EventBusSettings) -> None:
 
     Raises:
         InvalidSettings: the keys do not go together; there are keys but no allow-list.
+        ProbePortInUse: the port for metrics and probes is taken.
         ProxyUnreachable, HandshakeFailed, ReconnectFailed: there is no connection to the proxy.
     """
     permits = _permits(settings)
@@ -31,15 +32,24 @@ def historian(settings: EventBusSettings) -> None:
         Bounds(count, settings.history_bytes, settings.history_age), permits, archive_at(settings.history_file)
     )
     ended = Event()
-    with transport_for(settings) as transport, _terminated(ended):
+    with ExitStack() as stack:
+        stack.enter_context(_terminated(ended))
+        transport = stack.enter_context(transport_for(settings))
         runs = EventBusHistorian(transport, server)
         runs.start(settings.connect_timeout)
-        try:
-            print(f"historian of {transport.endpoints}: keeps {count} messages of each topic", flush=True)
-            while not ended.wait(_CHECK_INTERVAL_S):
-                runs.wait(0.0)
-        finally:
-            runs.stop()
+        stack.callback(runs.stop)
+        serves = ""
+        if settings.http_port:
+            from eventbus.cli.historian_http import serving_historian
+
+            keys = settings.security.client_keys()
+            probes = serving_historian(
+                runs, transport, None if keys is None else keys.public_key, settings.http_port, settings.http_host
+            )
+            serves = f"; metrics and probes on {stack.enter_context(probes).url}"
+        print(f"historian of {transport.endpoints}: keeps {count} messages of each topic{serves}", flush=True)
+        while not ended.wait(_CHECK_INTERVAL_S):
+            runs.wait(0.0)
 
 
 def _permits(settings: EventBusSettings) -> Callable[[bytes], Permits]:

@@ -22,12 +22,13 @@ from eventbus.history.recording import Recorded, delays, marked, read_recording
 from eventbus.receive.unpacking import Unpacker
 from eventbus.settings import EventBusSettings
 from eventbus.telemetry import logs
-from eventbus.transports.contract import Transport
+from eventbus.transports.contract import KeepsHistory, Transport
 from eventbus.wire.compression import Compressor
 from eventbus.wire.first_frame import parse, with_headers
 from eventbus.wire.frames import Batch, topic_frame
 from eventbus.wire.headers import decode_headers, encode_headers
-from eventbus.wire.history import PRIVATE_PREFIXES, Query, Stored, new_history_topic
+from eventbus.wire.history import Query, Stored, new_history_topic
+from eventbus.wire.private_topics import PRIVATE_PREFIXES
 from eventbus.wire.rejects import Reject
 from eventbus.wire.requests import owner_of
 
@@ -65,7 +66,7 @@ def history(
         transport.open(settings.connect_timeout)
         reader = HistoryReader(transport, _public_key(settings))
         try:
-            events = (event for portion in reader.read(query, _TIMEOUT_S) for event in unpacking.stored(portion))
+            events = (event for portion in _read(transport, reader, query) for event in unpacking.stored(portion))
             for event in events if count is None else deque(events, maxlen=count):
                 print(render(event))
         finally:
@@ -93,6 +94,8 @@ def record(settings: EventBusSettings, names: Sequence[str], path: Path, *, sinc
     with transport_for(settings) as transport, open(path, "w") as stream:
         for topic in wanted or {b""}:
             transport.subscribe(topic)
+        if isinstance(transport, KeepsHistory) and moment is not None:
+            transport.begin_live()
         transport.open(settings.connect_timeout)
         print(f"recording to {path}; Ctrl-C ends it", file=sys.stderr, flush=True)
         events = _live(transport, wanted, unpacking)
@@ -200,6 +203,8 @@ def _from(
 ) -> Iterator[list[Recorded]]:
     """Stored events, then live ones, each once; see `receive.beginning`, which does the same for clients."""
     from eventbus.receive.beginning import Beginnings
+    from eventbus.receive.from_historian import FromHistorian
+    from eventbus.receive.from_transport import FromTransport
     from eventbus.wire.starts import From
 
     found: list[list[Recorded]] = []
@@ -209,15 +214,30 @@ def _from(
 
     reader = HistoryReader(transport, _public_key(settings))
     owner = owner_of(_public_key(settings))
-    beginnings = Beginnings(
-        lambda query, topic: _noting(reader.read(query, _TIMEOUT_S, topic), found, unpacking),
-        transport.subscribe,
-        transport.unsubscribe,
-        lambda: new_history_topic(owner),
-        keep,
-        lambda batch: None,  # they are noted with their times as they come
-        transport.endpoints,
-    )
+
+    def replay(messages: list[Stored]) -> None:  # with their times
+        found.append(unpacking.stored(messages))
+
+    beginnings: Beginnings
+    if isinstance(transport, KeepsHistory):
+        stored = transport.stored
+        beginnings = FromTransport(
+            lambda query: stored(query, _TIMEOUT_S),
+            transport.begun_after,
+            keep,
+            replay,
+            transport.endpoints,
+        )
+    else:
+        beginnings = FromHistorian(
+            lambda query, topic: reader.read(query, _TIMEOUT_S, topic),
+            transport.subscribe,
+            transport.unsubscribe,
+            lambda: new_history_topic(owner),
+            keep,
+            replay,
+            transport.endpoints,
+        )
     for topic in wanted or {b""}:
         beginnings.register(topic, From(None, since))
         beginnings.begin(topic)
@@ -232,10 +252,10 @@ def _from(
         reader.close()
 
 
-def _noting(portions: Iterator[list[Stored]], found: list[list[Recorded]], unpacking: _Unpacking) -> Iterator[list[Stored]]:
-    for portion in portions:
-        found.append(unpacking.stored(portion))
-        yield portion
+def _read(transport: Transport, reader: HistoryReader, query: Query) -> Iterator[list[Stored]]:
+    if isinstance(transport, KeepsHistory):
+        return transport.stored(query, _TIMEOUT_S)
+    return reader.read(query, _TIMEOUT_S)
 
 
 def _factor(rate: str) -> float | None:

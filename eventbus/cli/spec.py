@@ -134,7 +134,15 @@ COMMANDS: tuple[Command, ...] = (
         "Keep the newest events of each topic and give them to clients that ask, beside any proxy, until SIGTERM or Ctrl-C. "
         "`eventbus proxy --history 1000` does the same within the proxy's process.",
         has_settings=True,
-        usual=("--history", "--history-bytes", "--history-age", "--history-file", "--security.allow-list", "--log-format"),
+        usual=(
+            "--history",
+            "--history-bytes",
+            "--history-age",
+            "--history-file",
+            "--security.allow-list",
+            "--http-port",
+            "--log-format",
+        ),
         example="eventbus historian --history 1000 --history-file bus.db",
     ),
     Command(

@@ -32,6 +32,7 @@ class EventBusHistorian:
         self.server = server or HistoryServer(Bounds())
         self._transport = transport
         self._thread: Thread | None = None
+        self._failure: Exception | None = None
         self._log = Log(endpoints=transport.endpoints)
 
     def start(self, timeout: float = 5.0) -> None:
@@ -48,6 +49,7 @@ class EventBusHistorian:
         except BaseException:
             self.server.close()
             raise
+        self._failure = None
         self._thread = Thread(target=self._run, name="eventbus-historian", daemon=True)
         self._thread.start()
 
@@ -63,11 +65,19 @@ class EventBusHistorian:
 
         Raises:
             ReconnectFailed: the transport has given up.
+            Exception: what a defect of ours or of the transport has raised.
         """
         if self._thread is not None:
             self._thread.join(timeout)
             if not self._thread.is_alive():
                 self._transport.status.raise_failure()
+                if self._failure is not None:
+                    raise self._failure
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it keeps what passes: it was started and has not ended."""
+        return self._thread is not None and self._thread.is_alive()
 
     def __enter__(self) -> Self:
         self.start()
@@ -83,6 +93,7 @@ class EventBusHistorian:
                     self._limit_parts()
                     self._send(*batch)
         except Exception as error:
+            self._failure = error
             self._log.exception("the historian at %s has ended", self._transport.endpoints, error=type(error).__name__)
             self._transport.close(0.0)
 

@@ -6,19 +6,8 @@ from eventbus.ask.link import RequestLink
 from eventbus.ask.waiting import Answer
 from eventbus.errors import HistorianMissing, HistoryDamaged, NoAnswer, NobodyAnswers
 from eventbus.transports.contract import KnowsSubscribers, Transport
-from eventbus.wire.history import (
-    HISTORY_PREFIX,
-    NEXT,
-    PART,
-    QUERY_TYPE,
-    STATUS,
-    UNTIL,
-    Kept,
-    Query,
-    Stored,
-    new_history_topic,
-    unpack,
-)
+from eventbus.wire.history import NEXT, PART, QUERY_TYPE, STATUS, UNTIL, Kept, Query, Stored, new_history_topic, unpack
+from eventbus.wire.private_topics import HISTORY_PREFIX
 from eventbus.wire.requests import owner_of
 
 _SOMEBODY = HISTORY_PREFIX + b"?"  # whoever subscribes to this subscribes to all queries
@@ -39,7 +28,7 @@ class HistoryReader:
     def __init__(self, transport: Transport, public_key: str | None = None) -> None:
         self.topic = new_history_topic(owner_of(public_key))
         self._transport = transport
-        self._link = RequestLink(transport, public_key)
+        self._link = RequestLink(transport, public_key, watchers_answer=True)
 
     def read(self, query: Query, timeout: float, topic: bytes | None = None) -> Iterator[list[Stored]]:
         """Send a query, and yield what it asks for in portions, oldest first. The first call of `next` sends it.

@@ -10,24 +10,14 @@ from typing import NamedTuple, Protocol
 from eventbus.history.store import Bounds, MemoryStore
 from eventbus.wire.first_frame import parse, with_headers
 from eventbus.wire.headers import decode_headers, encode_headers
-from eventbus.wire.history import (
-    HISTORY_PREFIX,
-    NEXT,
-    PART,
-    STATUS,
-    UNTIL,
-    InvalidQuery,
-    Kept,
-    Query,
-    Stored,
-    pack,
-    packed_size,
-)
+from eventbus.wire.history import NEXT, PART, STATUS, UNTIL, InvalidQuery, Kept, Query, Stored, pack, packed_size
+from eventbus.wire.private_topics import HISTORY_PREFIX
 from eventbus.wire.requests import CORRELATION_ID, ERROR_TEXT, ERROR_TYPE, MORE, Request, owner_of_reply_topic
 
 PART_BYTES = 1_048_576  # of an answer: few messages, because the queues of some proxies are short
 PAGE_BYTES = 4_194_304  # of an answer: so much may wait in the proxy if the asker does not read
 _FAILED = b" null"
+_POSITIONS_PER_S = 1_000_000  # more than there are messages
 
 type Permits = Callable[[bytes], bool]
 """Whether a topic may be read."""
@@ -129,6 +119,8 @@ class HistoryServer:
         if self._archive is not None:
             self.store = MemoryStore(self.store.bounds)
             self._archive.open(self.store)
+        # No earlier run has reached these positions: clients may ask for what has come after those that they know.
+        self.store.position = max(self.store.position, round(self._clock() * _POSITIONS_PER_S))
 
     def close(self) -> None:
         """Have the archive write what waits. Idempotent."""

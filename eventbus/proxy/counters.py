@@ -25,10 +25,12 @@ _NO_DETAIL = int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL)
 _PROTOCOL = int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL)
 _AUTH = int(zmq.EVENT_HANDSHAKE_FAILED_AUTH)
 _STOPPED = int(zmq.EVENT_MONITOR_STOPPED)
-_ALL = _ACCEPTED | _DISCONNECTED | _SUCCEEDED | _NO_DETAIL | _PROTOCOL | _AUTH | _STOPPED
+_LISTENING = int(zmq.EVENT_LISTENING)
+_ALL = _LISTENING | _ACCEPTED | _DISCONNECTED | _SUCCEEDED | _NO_DETAIL | _PROTOCOL | _AUTH | _STOPPED
 
 _PUBLISHERS = 0  # the index of their port
 _NOWAIT = int(zmq.DONTWAIT)
+_CLOSING_MS = 1  # libzmq closes a connection after it has told its end
 _BATCH_EVENTS = 256  # events of one socket before those of another
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"
 
@@ -104,8 +106,6 @@ class ConnectionCounter:
             a second.
         subscriptions: whether to count the subscriptions that the proxy sends to publishers.
         encrypted: whether the sockets use CURVE.
-        watch_refusals: whether to find out which messages libzmq refuses. It takes a descriptor for each publisher, which a
-            proxy within another program must not.
     """
 
     def __init__(
@@ -117,13 +117,11 @@ class ConnectionCounter:
         *,
         subscriptions: bool,
         encrypted: bool = False,
-        watch_refusals: bool = False,
     ) -> None:
         self._guard = guard
         self._lock = Lock()  # guards the ports
         self._ports = Port(), Port()
         self._refusals = Refusals(encrypted=encrypted)
-        self._watches_refusals = watch_refusals
         self._subscribed: set[bytes] = set()
         self._monitored = frontend, backend
         self._monitors: list[Socket] = []
@@ -181,10 +179,13 @@ class ConnectionCounter:
         running = len(self._monitors)
         check_due = monotonic()
         while running:
-            ready = dict(poller.poll(max(0, round(1000 * (check_due - monotonic())))))
+            timeout = max(0, round(1000 * (check_due - monotonic())))
+            ready = dict(poller.poll(min(timeout, _CLOSING_MS) if self._refusals.is_waiting else timeout))
             for index, socket in enumerate(self._monitors):
                 if socket in ready:
                     running -= self._note_events(index, socket)
+            for connection in self._refusals.refused():
+                self._guard.refused(connection)
             for socket in self._upstream:
                 if socket in ready:
                     self._follow_subscriptions(socket)
@@ -197,7 +198,7 @@ class ConnectionCounter:
     def _note_events(self, index: int, socket: Socket) -> bool:
         """Count the waiting events of a port; return whether that was the last one."""
         accepted = []
-        refused = []
+        opened = self._ports[index].opened
         with self._lock:
             for event, value in islice(events_of(socket), _BATCH_EVENTS):
                 self._ports[index].note(event, value, monotonic())
@@ -205,17 +206,19 @@ class ConnectionCounter:
                     return True
                 if event == _ACCEPTED:
                     accepted.append(value)
-                    # An end may be reported before its beginning.
-                    if self._watches_refusals and index == _PUBLISHERS and value in self._ports[index].opened:
-                        self._refusals.opened(value)
-                elif index == _PUBLISHERS and event == _DISCONNECTED:
-                    refused.append(self._refusals.ended(value))
-        for connection in refused:
-            if connection is not None:
-                self._guard.refused(connection)
+                if index == _PUBLISHERS:
+                    self._watch(event, value, is_open=value in opened)
         for descriptor in accepted:
             self._guard.accepted(index, descriptor, self._opened, monotonic())
         return False
+
+    def _watch(self, event: int, descriptor: int, *, is_open: bool) -> None:
+        if event == _LISTENING:
+            self._refusals.listens(descriptor)
+        elif event == _ACCEPTED and is_open:  # an end may be reported before its beginning
+            self._refusals.opened(descriptor)
+        elif event == _DISCONNECTED:
+            self._refusals.ended(descriptor)
 
     @property
     def _opened(self) -> tuple[dict[int, float], dict[int, float]]:

@@ -122,7 +122,6 @@ class Forwarding:
                     self._guard,
                     subscriptions=not self._enforces,
                     encrypted=options.secret_key is not None,
-                    watch_refusals=options.max_memory > 0,  # as in a process of its own
                 )
                 undo.callback(self._counter.end)
                 self._recording = self._start_recording(history)

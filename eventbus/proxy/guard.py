@@ -106,7 +106,7 @@ class ConnectionGuard:
         self._ledgers: tuple[Ledger, Ledger] | None = None
         self._backlogs = Backlogs(options.hwm)
         self._backlogs_at = Traffic()  # what had been passed on to subscribers at their last sample
-        self._dropped = 0  # messages, at most, for slow subscribers
+        self._dropped = 0  # messages, about, for slow subscribers
         self._shares = SubscriptionShares()
         self._sampled = self._trimmed = 0.0  # when that was done last
         self._freeing_until = 0.0  # by then libzmq has freed what it held for connections that were ended
@@ -123,7 +123,7 @@ class ConnectionGuard:
 
     @property
     def dropped(self) -> int:
-        """The number of messages, at most, that full queues of subscribers have dropped."""
+        """The number of messages that full queues of subscribers have dropped; an estimate, see `Backlogs`."""
         return self._dropped
 
     def subscribed(self) -> None:
@@ -315,10 +315,10 @@ class ConnectionGuard:
             return
         self._backlogs_at = went_out
         states = {connection: state for connection, state, _ in self._states(1, opened)}
-        backlogs = self._backlogs.update(states, went_out)
-        growth = self._resident_growth() if backlogs else 0  # of which the backlogs are a part
-        for connection, backlog in backlogs.items():
-            if backlog.dropped and growth >= self._options.hwm * _MIN_MESSAGE_BYTES:
+        growth = self._resident_growth()  # of which the backlogs are a part
+        may_be_full = growth >= self._options.hwm * _MIN_MESSAGE_BYTES
+        for connection, backlog in self._backlogs.update(states, went_out, may_be_full=may_be_full).items():
+            if backlog.dropped:
                 self._report_dropped(connection, backlog.dropped)
             if limit and min(backlog.bytes, growth) > limit and self.end(connection, "slow", min(backlog.bytes, growth)):
                 self._freeing_until = now + _FREEING_S
@@ -329,7 +329,7 @@ class ConnectionGuard:
         if held_back is not None:
             name = self._name(connection)
             self._log.warning(
-                "%s%s reads too slowly: its queue of %d messages is full (EVENTBUS_PROXY_HWM), up to %d were dropped",
+                "%s%s reads too slowly: its queue of %d messages is full (EVENTBUS_PROXY_HWM), about %d were dropped",
                 f"client {name} at " if name else "subscriber ",
                 connection,
                 self._options.hwm,

@@ -73,10 +73,11 @@ class ProxyHealth:
             100,000 topics; a client that asks twice for the same topic, as only a hand-made one does, may leave it behind.
         disconnected: connections that the proxy has ended to stay within its limits, by reason: a `slow` subscriber,
             a publisher's `unfinished` messages, a message that was `too_large`, a long `handshake`, many `subscriptions`,
-            too few `descriptors`. `too_large` is only counted where the proxy has a limit of memory, as in a process of its
-            own.
-        dropped: how many messages at most were dropped because the queues of slow subscribers were full, those of each
-            subscriber added up. An estimate, on Linux only.
+            too few `descriptors`. `too_large` is counted on Linux, and for as many publishers at once as a quarter of the
+            process's descriptors allows.
+        dropped: how many messages were dropped because the queues of slow subscribers were full, those of each subscriber
+            added up. An estimate on Linux only: too low by up to half a queue until the subscriber has read what waits, then
+            right to some per cent; too high for a subscriber of a part of the traffic that has never kept up.
         history: what the proxy keeps for those who come late; None: it keeps nothing.
     """
 

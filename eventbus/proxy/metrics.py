@@ -77,7 +77,7 @@ class ProxyCollector(Collector):
         yield disconnected
         dropped = CounterMetricFamily(
             _PREFIX + "dropped",
-            "Messages, at most, that were dropped for slow subscribers because their queues were full. An estimate.",
+            "Messages that were dropped for slow subscribers because their queues were full; an estimate.",
             labels=["reason"],
         )
         dropped.add_metric(["slow"], health.dropped)

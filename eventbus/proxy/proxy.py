@@ -2,13 +2,14 @@
 
 from dataclasses import replace
 from threading import Lock, Thread
+from time import monotonic, sleep
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, Unpack
 
 from eventbus._base.addresses import check_ports, checked_host, is_loopback
 from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
-from eventbus.errors import InvalidSettings
+from eventbus.errors import AddressInUse, InvalidSettings
 from eventbus.exports import public
 from eventbus.keys import ClientKeys, checked_key, new_pair, public_key_of
 from eventbus.options import PUB_PORT, SUB_PORT, ProxyArguments, ProxyOptions
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from eventbus.history.server import HistoryServer
 
 __all__ = ["Connections", "EventBusProxy", "HandshakeFailures", "ProxyHealth", "Traffic"]
+
+_TAKEN_S = 2.0  # seconds for which the ports may be taken at a restart
 
 
 @public
@@ -255,12 +258,28 @@ class EventBusProxy:
                     )
                     self._stop()
                     memory.trim()
-                    self._start(*ports, running.allow_list, running.denials, self._last_health)
+                    self._start_again(*ports, running.allow_list, running.denials, self._last_health)
         except Exception as error:
             self._ports = self._requested_ports
             self._log.exception("the proxy could not be restarted: no events pass any more", error=type(error).__name__)
         finally:
             self._restarting = False
+
+    def _start_again(
+        self, pub_port: int, sub_port: int, allow_list: AllowListFile | None, denials: Denials, previous: ProxyHealth
+    ) -> None:
+        """Start on ports that were given up just now, which may be taken for a moment.
+
+        A child process that this one is starting meanwhile has them open until it runs its program.
+        """
+        end = monotonic() + _TAKEN_S
+        while True:
+            try:
+                return self._start(pub_port, sub_port, allow_list, denials, previous)
+            except AddressInUse:
+                if monotonic() > end:
+                    raise
+            sleep(_TAKEN_S / 20)
 
     def _warn_if_open(self) -> None:
         if self._options.secret_key is None and not is_loopback(self.host):

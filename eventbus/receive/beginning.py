@@ -1,67 +1,46 @@
 """Beginning a subscription with what was emitted before: stored messages first, then live ones, each once.
 
-For each beginning the client sends one query, on a topic to which nobody but itself and the historian subscribes. The proxy
-passes messages on one after the other, so this query has one place among all others: what has passed before it, and nothing
-else, is in the answer. The client receives its own query among the live messages, too. So it leaves out what came before it,
-and goes on with what comes after: no gap, and nothing twice, with numbers or without.
+Live messages are held until what was stored has been handled. What is stored, and which live messages are in it already, is
+told in two ways: by a historian (`from_historian`), or by a transport that stores messages itself (`from_transport`).
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
 from threading import RLock
 
 from pydantic_core import from_json, to_json
 
-from eventbus._base.deadline import Deadline
 from eventbus._base.log import Log
-from eventbus.errors import CompressionMissing, EventBusError, HistorianMissing, PayloadDamaged, PayloadTooLarge
-from eventbus.policies import Start
+from eventbus.errors import CompressionMissing, EventBusError, PayloadDamaged, PayloadTooLarge
 from eventbus.wire.compression import inflate, is_compressed
 from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, Batch, topic_of
-from eventbus.wire.history import Query, Stored
+from eventbus.wire.history import Stored
 from eventbus.wire.starts import From
 
-_MARK_TIMEOUT_S = 5.0  # how long the client's own query may take through the proxy
-_EVERYTHING = b""
-
-type Read = Callable[[Query, bytes], Iterator[list[Stored]]]
-"""Sends a query on a topic; yields what it asks for, in portions."""
+EVERYTHING = b""
+"""The topic that stands for all topics."""
 
 
-class Beginnings:
+class Beginnings(ABC):
     """The topics of a client that begin with stored messages.
 
-    `register` and `begin` may be called from any thread, the rest on the consumer's only.
+    `register`, `begin` and `forget` may be called from any thread, the rest on the consumer's only.
 
     Args:
-        read: asks the historian.
-        subscribe: subscribes the transport to a topic; returns when the subscription is in force.
-        unsubscribe: undoes that.
-        new_topic: makes a topic for a query.
         deliver: handles a batch.
-        replay: handles a batch that was stored.
+        replay: handles stored messages.
         endpoints: for the log.
-        is_ready: whether the historian can be asked now. As long as it cannot, because no proxy is there, it is not asked;
-            the consumer is to be woken when that changes.
+        is_ready: whether stored messages can be asked for now. As long as they cannot, because the other side is not there,
+            nobody is asked; the consumer is to be woken when that changes.
     """
 
     def __init__(
         self,
-        read: Read,
-        subscribe: Callable[[bytes], None],
-        unsubscribe: Callable[[bytes], None],
-        new_topic: Callable[[], bytes],
         deliver: Callable[[Batch], None],
-        replay: Callable[[Batch], None],
+        replay: Callable[[list[Stored]], None],
         endpoints: str,
         is_ready: Callable[[], bool] = lambda: True,
     ) -> None:
-        self._read = read
-        self._subscribe = subscribe
-        self._unsubscribe = unsubscribe
-        self._new_topic = new_topic
         self._deliver = deliver
         self._replay = replay
         self._is_ready = is_ready
@@ -69,17 +48,25 @@ class Beginnings:
         self._changing = RLock()
         self._registered: dict[bytes, From] = {}  # whose live messages are held
         self._ready: set[bytes] = set()  # of them, those whose subscription is in force
+        self._known: frozenset[bytes] = frozenset()  # topics that had begun when all topics were registered
+        self._interrupted: dict[bytes, int] = {}  # topics that have begun in part, and up to which position
         self._held: list[tuple[bytes, bytes]] = []
-        self._marks: dict[bytes, _Cut] = {}
 
-    def register(self, topic: bytes, start: From) -> None:
-        """Hold what comes on this topic (an empty one: on every topic) from now on, until the historian has answered.
+    def register(self, topic: bytes, start: From, known: Iterable[bytes] = ()) -> None:
+        """Hold what comes on this topic (an empty one: on every topic) from now on, until what was stored is there.
 
         To be called before the topic is subscribed.
+
+        Args:
+            topic: the topic.
+            start: where it begins; if that was said before, the wider of both.
+            known: topics that are received already: they do not begin again.
         """
         with self._changing:
-            known = self._registered.get(topic)
-            self._registered[topic] = start if known is None else start.wider(known)
+            before = self._registered.get(topic)
+            self._registered[topic] = start if before is None else start.wider(before)
+            if topic == EVERYTHING:
+                self._known = frozenset(known)
 
     def begin(self, topic: bytes) -> None:
         """Note that the subscription is in force. The consumer is to be woken then."""
@@ -91,68 +78,92 @@ class Beginnings:
         """Begin nothing on this topic: it is unsubscribed."""
         with self._changing:
             self._registered.pop(topic, None)
+            self._interrupted.pop(topic, None)
             self._ready.discard(topic)
 
     @property
+    def pending(self) -> dict[bytes, From]:
+        """Topics that have not begun."""
+        return dict(self._registered)
+
+    @property
     def is_idle(self) -> bool:
-        """Whether nothing is registered and all cuts are made."""
-        return not (self._registered or self._marks or self._held)
+        """Whether nothing is registered, and what was held is delivered."""
+        return not (self._registered or self._held)
 
     def take(self, batch: Batch, is_stopped: Callable[[], bool]) -> Batch:
         """Return those messages of a batch that are to be handled now. Delivers stored ones before."""
         batch = self._split(batch)
-        self._renew_cuts(is_stopped)
-        while True:
-            if is_stopped() or not self._is_ready():
-                return batch
+        while not is_stopped() and self._can_begin():
             with self._changing:
                 ready = {topic: self._registered[topic] for topic in self._ready}
                 self._ready.clear()
             if not ready:
-                return batch
-            by_start: dict[From, list[bytes]] = {}
+                break
+            beginnings: dict[tuple[From, int], list[bytes]] = {}
             for topic, start in ready.items():
-                by_start.setdefault(start, []).append(topic)
-            for start, topics in by_start.items():
-                self._run(start, frozenset(topics), is_stopped)
+                beginnings.setdefault((start, self._interrupted.pop(topic, 0)), []).append(topic)
+            for (start, after), topics in beginnings.items():
+                self._run(start, frozenset(topics), is_stopped, after)
+        return batch
 
-    def _run(self, start: From, topics: frozenset[bytes], is_stopped: Callable[[], bool], after: int = 0) -> None:
-        """Deliver what is stored on these topics. Afterwards their live messages before the mark are left out."""
-        mark = self._new_topic()
-        cut = _Cut(start, topics, Deadline(_MARK_TIMEOUT_S), after)
-        only_last = start.kind is Start.LAST and not after
-        try:
-            self._subscribe(mark)
-            for portion in self._read(start.query(None if cut.everything else tuple(topics), after), mark):
-                if is_stopped():
-                    break
-                if portion:
-                    cut.position = portion[-1].position
-                    self._replay(_batch_of(portion, only_last=only_last))
-            self._marks[mark] = cut
-            self._held = [message for message in self._held if not cut.covers(topic_of(message[0]))]
-        except EventBusError as error:
-            self._unsubscribe(mark)
-            what = "there is no historian" if isinstance(error, HistorianMissing) else "the historian could not be asked"
-            self._log.warning(
-                "%s, so %d topics begin with what is emitted from now on: %s",
-                what,
-                len(topics),
-                error,
-                count=len(topics),
-                error=type(error).__name__,
-            )
-            self._release(cut)
+    def _can_begin(self) -> bool:
+        """Whether topics whose subscription is in force can begin now."""
+        return self._is_ready()
+
+    @abstractmethod
+    def _run(self, start: From, topics: frozenset[bytes], is_stopped: Callable[[], bool], after: int) -> None:
+        """Deliver what is stored on these topics after a position, and let them go on with live messages."""
+
+    def _handled_elsewhere(self, topic: bytes) -> bool:
+        """Whether a message on this topic is to be left out."""
+        return False
+
+    def _covers(self, topics: frozenset[bytes], topic: bytes) -> bool:
+        """Whether a message on a topic belongs to the beginning of these topics."""
+        return topic in topics or (EVERYTHING in topics and topic not in self._known and topic not in self._registered)
+
+    def _done(self, topics: frozenset[bytes]) -> None:
+        """These topics have begun."""
         with self._changing:
             for topic in topics:
                 self._registered.pop(topic, None)
+            if EVERYTHING in self._registered:
+                self._known |= topics
 
-    def _release(self, cut: _Cut) -> None:
+    def _go_on_later(self, topics: frozenset[bytes], position: int) -> None:
+        """The connection is lost, or the consumer is stopped: these topics have begun up to a position."""
+        with self._changing:
+            for topic in topics & self._registered.keys():
+                self._interrupted[topic] = position
+                self._ready.add(topic)
+
+    def _warn(self, topics: frozenset[bytes], what: str, error: EventBusError) -> None:
+        """Say that these topics begin without what is stored, or without the rest of it."""
+        self._log.warning(
+            "%s, so %d topics begin with what is emitted from now on: %s",
+            what,
+            len(topics),
+            error,
+            count=len(topics),
+            error=type(error).__name__,
+        )
+
+    def _replay_portion(self, portion: list[Stored], *, only_last: bool) -> None:
+        """Handle stored messages; of several events in one only the last, if so wanted."""
+        if portion:
+            self._replay([one._replace(payload=_last_in(one.payload)) for one in portion] if only_last else portion)
+
+    def _drop_held(self, topics: frozenset[bytes]) -> None:
+        """Leave out what was held of these topics."""
+        self._held = [message for message in self._held if not self._covers(topics, topic_of(message[0]))]
+
+    def _release(self, topics: frozenset[bytes]) -> None:
         """Deliver what was held of these topics."""
         held, self._held = self._held, []
         out: Batch = [], []
         for first, payload in held:
-            if cut.covers(topic_of(first)):
+            if self._covers(topics, topic_of(first)):
                 out[0].append(first)
                 out[1].append(payload)
             else:
@@ -164,58 +175,17 @@ class Beginnings:
         """Hold or leave out what is not to be handled; return the rest."""
         frames: list[bytes] = []
         payloads: list[bytes] = []
-        holding, marks = self._registered, self._marks
+        holding = frozenset(self._registered)
         for first, payload in zip(*batch, strict=True):
             topic = topic_of(first)
-            if topic in marks:
-                del marks[topic]
-                self._unsubscribe(topic)
-            elif any(cut.covers(topic) for cut in marks.values()):
-                pass
-            elif topic in holding or _EVERYTHING in holding:
+            if self._handled_elsewhere(topic):
+                continue
+            if self._covers(holding, topic):
                 self._held.append((first, payload))
             else:
                 frames.append(first)
                 payloads.append(payload)
         return frames, payloads
-
-    def _renew_cuts(self, is_stopped: Callable[[], bool]) -> None:
-        """Ask again, for what has come since, where a mark does not come: the proxy may have been restarted."""
-        for mark in [mark for mark, cut in self._marks.items() if cut.deadline.passed()]:
-            cut = self._marks.pop(mark)
-            self._unsubscribe(mark)
-            self._run(cut.start, cut.topics, is_stopped, cut.position)
-
-
-@dataclass(slots=True)
-class _Cut:
-    """Topics whose live messages are left out until the mark comes, because they were in the answer.
-
-    Attributes:
-        start: where they begin.
-        topics: the topics.
-        deadline: when the mark is overdue.
-        position: the historian's position of the last message in the answer; 0: there was none.
-    """
-
-    start: From
-    topics: frozenset[bytes]
-    deadline: Deadline
-    position: int
-
-    @property
-    def everything(self) -> bool:
-        """Whether all topics are meant."""
-        return _EVERYTHING in self.topics
-
-    def covers(self, topic: bytes) -> bool:
-        """Whether this topic is one of them."""
-        return topic in self.topics or _EVERYTHING in self.topics
-
-
-def _batch_of(portion: list[Stored], *, only_last: bool) -> Batch:
-    payloads = [_last_in(message.payload) if only_last else message.payload for message in portion]
-    return [message.first for message in portion], payloads
 
 
 def _last_in(payload: bytes) -> bytes:

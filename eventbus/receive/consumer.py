@@ -26,6 +26,7 @@ from eventbus.receive.unpacking import Unpacker
 from eventbus.transports.contract import Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, NOT_ONE_EVENT, Batch, any_header
+from eventbus.wire.history import Stored
 from eventbus.wire.rejects import Reject
 
 _POLL_INTERVAL_S = 0.05  # from one check whether the previous thread has ended to the next
@@ -205,11 +206,11 @@ class Consumer[EventClass: BaseEvent[Any]]:
         """Let some topics begin with what was stored, from the next batch on. Any thread may call it, again at any time."""
         self._beginnings = beginnings
 
-    def replay(self, batch: Batch) -> None:
+    def replay(self, messages: list[Stored]) -> None:
         """Handle messages that were stored; in the consumer's thread only."""
         self._busy = monotonic(), self._dispatcher.buffer.received
         with replaying():
-            self._take(batch)
+            self._take(([one.first for one in messages], [one.payload for one in messages]))
 
     def handle(self, batch: Batch) -> None:
         """Handle messages that were held; in the consumer's thread only."""

@@ -23,7 +23,7 @@ from eventbus.observe.stats import Counters, DropReason
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.confirmation import Confirmation
 from eventbus.receive.stream import EventStream
-from eventbus.wire.history import PRIVATE_PREFIXES
+from eventbus.wire.private_topics import PRIVATE_PREFIXES
 
 # A callback gets the event. If it returns a coroutine, that is run on an event loop; anything else is ignored.
 type Callback[EventClass] = Callable[[EventClass], object]

@@ -10,8 +10,8 @@ from typing import NamedTuple, Protocol
 
 from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
 from eventbus.receive.repair import Repairer
-from eventbus.wire.complexity import has_more_values
-from eventbus.wire.compression import inflate, is_compressed
+from eventbus.wire.complexity import ValueCounter, has_more_values
+from eventbus.wire.compression import inflated, is_compressed, joined
 from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, MAX_TOPIC_BYTES, is_text
 from eventbus.wire.numbering import Gaps
 from eventbus.wire.rejects import Reject, RejectReason
@@ -141,29 +141,52 @@ class Unpacker:
             self._report.rejected(topic, Reject(RejectReason.TOPIC, "the topic is not UTF-8"))
             return None
         try:
-            json = inflate(payload, self._max_inflated()) if is_compressed(payload) else payload
+            json, excess = self._inflate(payload) if is_compressed(payload) else (payload, self._excess_of(payload))
         except PayloadTooLarge as error:
             self._report.rejected(topic, Reject(RejectReason.TOO_LARGE, str(error)))
             return None
         except (PayloadDamaged, CompressionMissing) as error:
             self._report.rejected(topic, Reject(RejectReason.COMPRESSION, str(error)))
             return None
-        too_large = self._excess_of(json)
-        if too_large:
-            self._report.rejected(topic, Reject(RejectReason.TOO_LARGE, too_large))
+        if excess:
+            self._report.rejected(topic, Reject(RejectReason.TOO_LARGE, excess))
             return None
         return json
 
-    def _max_inflated(self) -> int:
-        # Whether it is an array, which may be larger than one event, is seen only once it is inflated.
-        return _NO_LIMIT if self._max_event_bytes is None else max(self._max_event_bytes, MAX_PACKED_BYTES)
+    def _inflate(self, payload: bytes) -> tuple[bytes, str]:
+        """Return the content of a compressed payload, and what is too much of it; then the rest is not inflated."""
+        # Whether it is an array, whose limits are others, is seen only once it is inflated.
+        largest = _NO_LIMIT if self._max_event_bytes is None else max(self._max_event_bytes, MAX_PACKED_BYTES)
+        pieces: list[bytes] = []
+        size = 0
+        is_known = False
+        limit: int | None = None
+        most: int | None = None
+        counter: ValueCounter | None = None
+        for piece in inflated(payload, largest):
+            if not is_known and piece.lstrip():
+                is_known = True
+                limit, most = self._limits_of(piece)
+                counter = None if most is None else ValueCounter(most)
+            pieces.append(piece)
+            size += len(piece)
+            if limit is not None and size > limit:
+                return b"", f"at least {size} bytes, the limit is {limit}"
+            if counter is not None and counter.exceeds(piece):
+                return b"", f"more values than the limit, which is {most}"
+        return joined(pieces), ""
 
     def _excess_of(self, json: bytes) -> str:
         """Say what is too much of an event, or of an array of events; empty: nothing."""
-        is_array = json.lstrip()[:1] == ARRAY
-        limit, most = (MAX_PACKED_BYTES, None) if is_array else (self._max_event_bytes, self._max_event_values)
+        limit, most = self._limits_of(json)
         if limit is not None and len(json) > limit:
             return f"{len(json)} bytes, the limit is {limit}"
         if most is not None and has_more_values(json, most):
             return f"more values than the limit, which is {most}"
         return ""
+
+    def _limits_of(self, json: bytes) -> tuple[int | None, int | None]:
+        """Return the limits of bytes and of values for a content that begins so; None: there is none."""
+        if json.lstrip()[:1] == ARRAY:
+            return MAX_PACKED_BYTES, None
+        return self._max_event_bytes, self._max_event_values

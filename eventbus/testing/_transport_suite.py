@@ -11,8 +11,9 @@ from eventbus._base.deadline import Deadline
 from eventbus.errors import NotConnected, SendBufferFull, SendTimeout
 from eventbus.observe.state import ClientState
 from eventbus.testing._waiting import PATIENCE_S, eventually, in_thread, run_threads
-from eventbus.transports.contract import KnowsSubscribers, Transport
+from eventbus.transports.contract import KnowsSubscribers, KnowsWatchers, Transport
 from eventbus.transports.waiting import without_waiting
+from eventbus.wire.private_topics import EVERYTHING_TOPIC
 
 
 @dataclass(frozen=True)
@@ -455,6 +456,11 @@ class TransportConformance:
         assert asking.has_subscriber(b"own")
         other.subscribe(b"")
         assert asking.has_subscriber(b"anything", PATIENCE_S)
+        if isinstance(asking, KnowsWatchers):
+            assert asking.has_answerer(b"anything", PATIENCE_S) is False
+            assert asking.has_answerer(b"own")
+            other.subscribe(EVERYTHING_TOPIC)
+            assert asking.has_answerer(b"anything", PATIENCE_S)
 
     def test_endpoints_are_for_people(self, transport: Transport) -> None:
         """`endpoints` says where it connects to."""

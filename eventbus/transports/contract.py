@@ -6,12 +6,14 @@ package does.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from eventbus.observe.state import Status
 from eventbus.observe.stats import DropLog
 from eventbus.wire.frames import Batch
-from eventbus.wire.history import Query, Stored
+
+if TYPE_CHECKING:  # most clients never look at what was stored
+    from eventbus.wire.history import Query, Stored
 
 
 class Remedies(NamedTuple):
@@ -184,10 +186,26 @@ class Transport(Protocol):
 class KeepsHistory(Protocol):
     """An optional feature of transports: the other side stores messages itself, so clients ask no historian for them.
 
-    Where new subscriptions begin is then the transport's own concern, too: it delivers what is stored before.
+    Each message has a position: those that come later have higher ones.
     """
 
-    def stored(self, query: Query, timeout: float) -> Iterator[list[Stored]]:
+    @property
+    def start(self) -> str:
+        """Where subscriptions begin by the transport's own options: a `Start`, or a time."""
+
+    def begin_live(self) -> bool:
+        """Let subscriptions begin with what is new from the next `open` on: the client reads what was stored before.
+
+        Returns False if the transport begins them itself, because other clients share its position.
+        """
+
+    def begun_after(self, topic: bytes) -> int | None:
+        """The position of the last message before those that are received on a subscribed topic.
+
+        None if that is not known yet; once it is, the transport makes a `receive` that waits return.
+        """
+
+    def stored(self, query: "Query", timeout: float) -> "Iterator[list[Stored]]":
         """Yield the stored messages that a query asks for, in portions, oldest first.
 
         Args:
@@ -216,6 +234,17 @@ class KnowsSubscribers(Protocol):
                 that none is known yet.
 
         Returns None if that cannot be told, for example while the connection is down. True may be out of date.
+        """
+
+
+@runtime_checkable
+class KnowsWatchers(KnowsSubscribers, Protocol):
+    """An optional feature of transports: to tell who may answer from who only watches, such as a historian."""
+
+    def has_answerer(self, topic: bytes, timeout: float = 0.0) -> bool | None:
+        """Do as `has_subscriber`, but leave out those that subscribe to all topics and only watch.
+
+        Clients that subscribe to all topics subscribe to `wire.presence.EVERYTHING_TOPIC`, too.
         """
 
 

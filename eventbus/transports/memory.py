@@ -9,6 +9,7 @@ from eventbus.observe.stats import DropLog
 from eventbus.transports.contract import Remedies
 from eventbus.transports.waiting import may_wait
 from eventbus.wire.frames import Batch
+from eventbus.wire.private_topics import EVERYTHING_TOPIC
 
 _MAX_BATCH_MESSAGES = 256
 
@@ -49,6 +50,14 @@ class MemoryHub:
         """Whether a member subscribes to the topic."""
         with self._changed:
             return any(topic.startswith(tuple(member.topics)) for member in self._members)
+
+    def has_answerer(self, topic: bytes) -> bool:
+        """Whether one does that may answer; see `KnowsWatchers`."""
+        with self._changed:
+            return any(
+                topic.startswith(tuple(filter(None, member.topics))) or {b"", EVERYTHING_TOPIC} <= set(member.topics)
+                for member in self._members
+            )
 
     def receive(self, member: "_Member") -> Batch | None:
         """Wait until the member has messages, is woken or has left; see `Transport.receive`."""
@@ -171,6 +180,9 @@ class MemoryTransport:
 
     def has_subscriber(self, topic: bytes, timeout: float = 0.0) -> bool:
         return self._hub.has_subscriber(topic)
+
+    def has_answerer(self, topic: bytes, timeout: float = 0.0) -> bool:
+        return self._hub.has_answerer(topic)
 
     def close(self, timeout: float) -> None:
         with self._lock:

@@ -6,7 +6,7 @@ bytes tell which, so receivers need no setting. Libraries are imported when they
 
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import ModuleType
 from typing import Protocol
 
@@ -24,6 +24,10 @@ FIRST_BYTES = bytes({start[0] for start in _STARTS})
 _ZLIB_LEVEL, _ZSTD_LEVEL = 1, 1
 
 _FIRST_STEP_BYTES, _STEP_BYTES = 65_536, 1_048_576  # that are inflated at once
+_INPUT_STEP_BYTES = 65_536  # of which they are inflated: zlib copies what it leaves over
+# The bytes by which a stream may be ahead of its content. A decompressor yields a block when it has taken all of it, and an
+# LZ4 block may have 4 MiB. A stream that takes more is made of blocks that hold nothing, perhaps millions of them.
+_ZLIB_SLACK, _ZSTD_SLACK, _LZ4_SLACK = 131_072, 524_288, 4_718_592
 # log2 of how far back a zstd frame may refer: at least what every decoder should allow, at most what every platform does.
 _ZSTD_WINDOW_LOGS = 23, 30
 
@@ -71,15 +75,27 @@ def inflate(payload: bytes, limit: int) -> bytes:
 
     Raises:
         PayloadTooLarge: it holds, or claims to hold, more than the limit.
-        PayloadDamaged: it is not one whole stream.
+        PayloadDamaged: it is not one whole stream, or takes more bytes than its content has.
         CompressionMissing: the library for its format is not installed.
     """
+    return joined(list(inflated(payload, limit)))
+
+
+def inflated(payload: bytes, limit: int) -> Iterator[bytes]:
+    """Yield the content of a compressed payload in pieces of at most a megabyte, of which none is empty.
+
+    The arguments and errors are those of `inflate`; what is wrong with the stream may be found after its last piece.
+    """
     if payload.startswith(_ZSTD):
-        return _inflate_zstd(payload, limit)
+        return _inflated_zstd(payload, limit)
     if payload.startswith(_LZ4):
-        frame = _lz4()
-        return _inflate(frame.LZ4FrameDecompressor(), payload, limit, RuntimeError)
-    return _inflate(zlib.decompressobj(), payload, limit, zlib.error)
+        return _inflated(_lz4().LZ4FrameDecompressor(), payload, limit, RuntimeError, _LZ4_SLACK)
+    return _inflated(zlib.decompressobj(), payload, limit, zlib.error, _ZLIB_SLACK)
+
+
+def joined(pieces: list[bytes]) -> bytes:
+    """Return the pieces as one; no copy of a single one."""
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class _Decompressor(Protocol):
@@ -89,31 +105,40 @@ class _Decompressor(Protocol):
     @property
     def unused_data(self) -> bytes | None: ...
 
-    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+    def decompress(self, data: bytes | memoryview, max_length: int, /) -> bytes: ...
 
 
-def _inflate(stream: _Decompressor, payload: bytes, limit: int, error: type[Exception]) -> bytes:
-    found: list[bytes] = []
-    left, rest = limit + 1, payload  # one byte more tells a stream that is too large from one that just fits
-    try:
-        # In steps, because the libraries hold what they return twice for a moment.
-        while not stream.eof:
-            part = stream.decompress(rest, min(left, _STEP_BYTES if found else _FIRST_STEP_BYTES))
-            if not part and not stream.eof:
-                raise PayloadDamaged("it is cut off")
-            found.append(part)
-            left -= len(part)
-            if not left:
+def _inflated(stream: _Decompressor, payload: bytes, limit: int, error: type[Exception], slack: int) -> Iterator[bytes]:
+    content = memoryview(payload)
+    taken = size = 0
+    rest: bytes | memoryview = b""  # zlib returns what it leaves over; the others keep it, and tell when they need more
+    while not stream.eof:
+        if not rest and getattr(stream, "needs_input", True):
+            rest = content[taken : taken + _INPUT_STEP_BYTES]
+            taken += len(rest)
+        given = len(rest)
+        try:
+            # In steps, because the libraries hold what they return twice for a moment. One byte more than the limit tells a
+            # stream that is too large from one that just fits.
+            piece = stream.decompress(rest, min(limit + 1 - size, _STEP_BYTES if size else _FIRST_STEP_BYTES))
+        except error as reason:
+            raise PayloadDamaged(str(reason)) from None
+        rest = getattr(stream, "unconsumed_tail", b"")
+        if piece:
+            size += len(piece)
+            if size > limit:
                 raise PayloadTooLarge(limit)
-            rest = getattr(stream, "unconsumed_tail", b"")  # zlib's; the others keep it
-    except error as reason:
-        raise PayloadDamaged(str(reason)) from None
-    if stream.unused_data:
-        raise PayloadDamaged(f"{len(stream.unused_data)} bytes follow")
-    return found[0] if len(found) == 1 else b"".join(found)
+            yield piece
+        elif not stream.eof and not given and taken == len(content):
+            raise PayloadDamaged("it is cut off")
+        if taken - len(rest) > size + slack:
+            raise PayloadDamaged(f"{taken - len(rest)} bytes of it hold {size}")
+    following = len(stream.unused_data or b"") + len(content) - taken
+    if following:
+        raise PayloadDamaged(f"{following} bytes follow")
 
 
-def _inflate_zstd(payload: bytes, limit: int) -> bytes:
+def _inflated_zstd(payload: bytes, limit: int) -> Iterator[bytes]:
     zstd = _zstd()
     try:
         claimed = zstd.get_frame_info(payload).decompressed_size
@@ -123,7 +148,7 @@ def _inflate_zstd(payload: bytes, limit: int) -> bytes:
         raise PayloadTooLarge(limit)
     least, most = _ZSTD_WINDOW_LOGS
     window = {zstd.DecompressionParameter.window_log_max: min(max(limit.bit_length(), least), most)}
-    return _inflate(zstd.ZstdDecompressor(options=window), payload, limit, zstd.ZstdError)
+    return _inflated(zstd.ZstdDecompressor(options=window), payload, limit, zstd.ZstdError, _ZSTD_SLACK)
 
 
 def _compress_with(compression: Compression) -> Callable[[bytes], bytes]:

@@ -7,7 +7,7 @@ tells it from a topic, and entries that follow each other, with big-endian numbe
 ======  =================================================================================
 bytes
 ======  =================================================================================
-8       the position of the message: how many messages the historian had kept with it
+8       the position of the message: those that came later have higher ones
 8       when the historian got it, in seconds since 1970, as a double
 4       the length of the first frame
 4       the length of the payload
@@ -26,12 +26,8 @@ from math import isfinite
 from typing import NamedTuple, Self
 
 from eventbus.wire.first_frame import PUBLISHER_BYTES
-from eventbus.wire.presence import PRESENCE_PREFIX
-from eventbus.wire.requests import REPLY_PREFIX, is_reply_topic, new_reply_topic
-
-HISTORY_PREFIX = b"_history/"
-PRIVATE_PREFIXES = REPLY_PREFIX, HISTORY_PREFIX, PRESENCE_PREFIX
-"""How topics begin that carry no events."""
+from eventbus.wire.private_topics import HISTORY_PREFIX, REPLY_PREFIX
+from eventbus.wire.requests import is_reply_topic, new_reply_topic
 
 UNTIL, NEXT, PART = "history-until", "history-next", "history-part"
 """Headers of an answer: the position of the last message that was kept when the query came; if there are more than
@@ -75,7 +71,7 @@ class Stored(NamedTuple):
     """A message that a historian has kept.
 
     Attributes:
-        position: how many messages it had kept with this one.
+        position: those that came later have higher ones, those of another topic, too.
         time: when it got the message, in seconds since 1970.
         first: the first frame, as it came.
         payload: the second one.

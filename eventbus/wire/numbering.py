@@ -18,7 +18,7 @@ from eventbus.wire.first_frame import (
     split_headers,
     start_of,
 )
-from eventbus.wire.frames import NUMBER_BYTES, head_of, topic_of
+from eventbus.wire.frames import NUMBER_BYTES, any_header, head_of, topic_of
 from eventbus.wire.history import Span
 from eventbus.wire.sequence import Sequence
 
@@ -149,6 +149,8 @@ class Gaps:
         topics = list(map(self._topics.get, heads))
         if None in topics:
             frames, headers = _without_headers(frames)  # none of the known ones has any
+            if not any_header(frames):
+                return Reading(frames, {}, [], headers, {})  # as requests and answers are: not numbered
             heads = list(map(head_of, frames))
             self._learn(set(heads))
             topics = list(map(self._topics.get, heads))

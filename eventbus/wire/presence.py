@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 
 from eventbus._base.printable import printable
 
-PRESENCE_PREFIX = b"_clients/"
-PRESENCE_TOPIC = PRESENCE_PREFIX + b"who"
 QUESTION = b'{"type":"who"}'
 QUESTION_TYPE = "who"  # of the question as an event, for errors and for those who watch the bus
 

@@ -22,15 +22,23 @@ class Sample:
 
 
 class CpuMeter:
-    """Give it to `bench.throughput` as the progress: it looks at the clocks of the processes while they run."""
+    """Give it to `bench.throughput` as the progress: it looks at the clocks of the processes while they run.
 
-    def __init__(self) -> None:
+    Args:
+        target: the name of the function that the processes run which count; None: all count.
+    """
+
+    def __init__(self, target: str | None = None) -> None:
+        self._target = target
         self._samples: list[Sample] = []
 
     def __call__(self, events: int) -> None:
         with suppress(OSError):  # one of them has just ended
-            seconds = sum(time.clock_gettime(clock_of(process.pid)) for process in multiprocessing.active_children())
+            seconds = sum(time.clock_gettime(clock_of(pid)) for pid in self._pids())
             self._samples.append(Sample(events, seconds))
+
+    def _pids(self) -> list[int | None]:
+        return [one.pid for one in multiprocessing.active_children() if self._target in (None, one.name)]
 
     def per_event(self) -> float:
         """Return seconds for each event, of all processes that this one has started, without those of the start."""

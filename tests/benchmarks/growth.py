@@ -10,10 +10,12 @@ import multiprocessing
 import multiprocessing.connection
 import statistics
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
+from itertools import cycle
 from pathlib import Path
-from typing import Any, NamedTuple, Unpack, cast
+from typing import Any, NamedTuple, cast
 
 from eventbus.cli import bench
 from eventbus.cli.bench import (
@@ -31,14 +33,16 @@ from eventbus.cli.bench import (
 )
 from eventbus.client import EventBusClient
 from eventbus.events import BaseEventTopic
-from eventbus.options import ClientArguments
 from eventbus.policies import Compression
 from eventbus.proxy.memory import resident_bytes
+from tests.benchmarks import security
+from tests.benchmarks.cpu import CpuMeter
 from tests.benchmarks.plots import Points, chart
 
 _PROCESSES = multiprocessing.get_context("spawn")
 _ROUNDS = 3
 _MAX_SERIES_BYTES = 200_000_000  # of large events, at one point of the series
+_MAX_COSTED_EVENTS = 300_000  # the most at one point of the proxy's series
 _MEMORY_POINTS = 20
 _MIB = 1_048_576
 
@@ -74,15 +78,14 @@ def _all_series(*, quick: bool) -> Iterator[Series]:
     counts: tuple[int, ...] = (1, 5) if quick else (1, 2, 5, 10, 20, 50, 100, 200)
     speeds = [(count, _rate(publish_events, max(2_000, events // count), others=count - 1)) for count in counts]
     yield Series("subscribers", "More subscribers of one topic", "subscribers", "events/s", {"emit_event": speeds})
-    delays = [(count, _latency(200 if quick else 2_000, others=count - 1)) for count in counts if count <= 50]
-    lines: dict[str, Points] = {
-        "p50": [(count, p50) for count, (p50, _) in delays],
-        "p99": [(count, p99) for count, (_, p99) in delays],
-    }
+    steady = 200 if quick else 2_000
+    lines = _delays({count: partial(_latency, steady, others=count - 1) for count in counts})
     yield Series("latency", "Latency at 1,000 events/s, more subscribers", "subscribers", "µs", lines)
     counts = (1, 8) if quick else (1, 4, 16, 64)
     speeds = [(count, _rate(partial(_publish_from_many, publishers=count), events)) for count in counts]
     yield Series("publishers", "More publishers, in threads", "publishers", "events/s of all", {"emit_event": speeds})
+    lines = _delays({count: partial(_latency, steady, partial(_publish_in_turns, publishers=count)) for count in counts})
+    yield Series("turns", "Latency at 1,000 events/s of all publishers", "publishers", "µs", lines)
     counts = (1, 1_000) if quick else (1, 100, 1_000, 10_000, 100_000)
     speeds = [(count, _rate(partial(_publish_on_topics, topics=count), events, _subscribe_to_all)) for count in counts]
     yield Series("topics", "More topics, in turns", "topics", "events/s", {"emit_event": speeds})
@@ -92,6 +95,9 @@ def _all_series(*, quick: bool) -> Iterator[Series]:
         "zlib": [(size, _rate_of_size(size, events, compression=Compression.ZLIB)) for size in sizes if size > 1_000],
     }
     yield Series("sizes", "Larger events", "bytes of JSON", "events/s", lines)
+    yield Series(
+        "proxy", "The proxy's work", "bytes of JSON", "µs of its processor time per event", _proxy_costs(quick=quick)
+    )
     counts = (1, 10) if quick else (1, 3, 10, 30, 100)
     speeds = [
         (count, _rate(publish_events, max(5_000, events // count), partial(_subscribe_with, handlers=count)))
@@ -113,14 +119,46 @@ def _rate(
     return statistics.median(bench.throughput(contender, events) for _ in range(_ROUNDS))
 
 
-def _latency(events: int, *, others: int) -> tuple[float, float]:
-    measured = bench.latencies(Contender("growth", publish_events, subscribe_client, others=others), events, 1_000)
+def _latency(events: int, publish: Callable[[int, int], Send] = publish_events, *, others: int = 0) -> tuple[float, float]:
+    """Half and 99 of 100 events are handled within these microseconds."""
+    measured = bench.latencies(Contender("growth", publish, subscribe_client, others=others), events, 1_000)
     return measured[len(measured) // 2] * 1e6, measured[len(measured) * 99 // 100] * 1e6
 
 
-def _rate_of_size(size: int, events: int, **options: Unpack[ClientArguments]) -> float:
+def _delays(measure: Mapping[int, Callable[[], tuple[float, float]]]) -> dict[str, Points]:
+    measured = [(count, one()) for count, one in measure.items()]
+    return {"p50": [(count, p50) for count, (p50, _) in measured], "p99": [(count, p99) for count, (_, p99) in measured]}
+
+
+def _rate_of_size(size: int, events: int, **options: Any) -> float:
     count = max(20, min(events, _MAX_SERIES_BYTES // size))
     return _rate(partial(_publish_large, size=size, **options), count)
+
+
+def _proxy_costs(*, quick: bool) -> dict[str, Points]:
+    """The proxy's processor time by the size of events, plain, compressed, with CURVE, and with rules."""
+    sizes = (200, 10_000) if quick else (200, 1_000, 10_000, 100_000)
+
+    def cost(size: int, contender: Contender) -> float:
+        meter = CpuMeter(bench.run_proxy.__name__)
+        bench.throughput(contender, max(20_000, min(_MAX_COSTED_EVENTS, _MAX_SERIES_BYTES // size)), meter)
+        return 1e6 * meter.per_event()
+
+    with security.contenders() as groups:
+        kinds = [(one.name.partition(", ")[2], one) for one in groups["emit_event"]]
+        found: dict[str, Points] = {
+            kind: [(size, cost(size, replace(one, publish=_publishing(one, size)))) for size in sizes] for kind, one in kinds
+        }
+    zlib = partial(_publish_large, compression=Compression.ZLIB)
+    found["zlib"] = [
+        (size, cost(size, Contender("zlib", partial(zlib, size=size), subscribe_client))) for size in sizes if size > 1_000
+    ]
+    return found
+
+
+def _publishing(contender: Contender, size: int) -> Callable[[int, int], Send]:
+    """Publish events of this size with the contender's keys."""
+    return partial(_publish_large, size=size, **cast("partial[Send]", contender.publish).keywords)
 
 
 def _memory_over(total: int) -> Points:
@@ -158,6 +196,16 @@ def _publish_from_many(pub_port: int, sub_port: int, *, publishers: int) -> Send
     return send_many
 
 
+def _publish_in_turns(pub_port: int, sub_port: int, *, publishers: int) -> Send:
+    turns = cycle([publish_events(pub_port, sub_port) for _ in range(publishers)])
+
+    def send_many(event: BenchEvent, count: int) -> None:
+        for _ in range(count):
+            next(turns)(event, 1)
+
+    return send_many
+
+
 def _publish_on_topics(pub_port: int, sub_port: int, *, topics: int) -> Send:
     names = {f"topic_{number}": f"topic-{number}" for number in range(topics)}
     members: list[BaseEventTopic] = list(cast(Any, BaseEventTopic)("Many", names))
@@ -184,7 +232,7 @@ def _subscribe_to_all(pub_port: int, sub_port: int, callback: Callback, ready: C
     threading.Event().wait()
 
 
-def _publish_large(pub_port: int, sub_port: int, *, size: int, **options: Unpack[ClientArguments]) -> Send:
+def _publish_large(pub_port: int, sub_port: int, *, size: int, **options: Any) -> Send:
     bus: bench.Client = EventBusClient(BenchEvent, "127.0.0.1", pub_port, sub_port, **options)
     bus.connect()
     words = "the level of tank one is well within its limits "

@@ -9,12 +9,10 @@ are.
 
 import argparse
 import asyncio
-import multiprocessing
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event, Thread
@@ -40,7 +38,7 @@ from eventbus.options import ClientOptions
 from eventbus.policies import Packing
 from eventbus.transports.nats.core import CoreTransport
 from eventbus.transports.nats.jetstream import JetStreamTransport
-from tests.benchmarks.cpu import CpuMeter, Sample, clock_of
+from tests.benchmarks.cpu import CpuMeter
 from tests.nats import Server, running
 
 SUBJECT = "eb.plant"
@@ -120,16 +118,14 @@ def subscribe_by_nats_py(pub_port: int, sub_port: int, callback: Callback, ready
 
 
 class MeterWithServer(CpuMeter):
-    """Counts the server's time, too."""
+    """Counts the server's time, too; None: there is no server."""
 
-    def __init__(self, server: int) -> None:
+    def __init__(self, server: int | None) -> None:
         super().__init__()
-        self._server = server
+        self._servers = [] if server is None else [server]
 
-    def __call__(self, events: int) -> None:
-        with suppress(OSError):
-            clocks = [clock_of(process.pid) for process in multiprocessing.active_children()] + [clock_of(self._server)]
-            self._samples.append(Sample(events, sum(map(time.clock_gettime, clocks))))
+    def _pids(self) -> list[int | None]:
+        return [*super()._pids(), *self._servers]
 
 
 @contextmanager

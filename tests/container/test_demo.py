@@ -11,7 +11,7 @@ from typing import IO
 
 import pytest
 
-from tests.support import PATIENCE, eventually
+from tests.support import PATIENCE, eventually, run_script
 from tests.terminal import terminal
 
 pytestmark = pytest.mark.process
@@ -69,15 +69,15 @@ def test_all_readings_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
     machine is set up, because it brings its own proxy."""
     monkeypatch.setenv("EVENTBUS_PUB_PORT", "1")
     monkeypatch.setenv("EVENTBUS_HOST", "nowhere.invalid")
-    with demo("--seconds", "0.5") as process:
+    with demo("--seconds", "1") as process:
         out, err = process.communicate(timeout=2 * PATIENCE)
         assert (process.returncode, err) == (0, "")
         lines = out.splitlines()
         emitted = next(line for line in lines if line.startswith("sensor   emitted"))
-        assert "watcher  received 6 of 6 readings" in lines
-        assert emitted.split()[2] == "6"
+        assert "watcher  received 12 of 12 readings" in lines
+        assert emitted.split()[2] == "12"
         assert "memory" in emitted  # its threshold is low, so that there is an alarm on every machine
-        assert sum(line.startswith("watcher  reading") for line in lines) == 6
+        assert sum(line.startswith("watcher  reading") for line in lines) == 12
         alarm = next(number for number, line in enumerate(lines) if line.startswith("watcher  ALARM    memory"))
         assert alarm < lines.index("sensor   alarm heard: memory") < lines.index(emitted)
         for measure in ("load", "memory", "disk"):
@@ -134,6 +134,24 @@ def test_interrupted_alone() -> None:
         assert process.wait(PATIENCE) == 130
         eventually(lambda: members(process.pid) == [])
         assert said(process) == ""
+
+
+def test_interrupted_as_the_services_get_ready() -> None:
+    """Ctrl-C in the instant between waiting for the services and following them is not lost."""
+    done = run_script(
+        "import signal, sys\n"
+        "from eventbus.cli import demo\n"
+        "from eventbus.cli.program import program\n"
+        "class Interrupted(demo.DefaultSelector):\n"
+        "    def close(self):\n"
+        "        super().close()\n"
+        "        signal.raise_signal(signal.SIGINT)\n"
+        "demo.DefaultSelector = Interrupted\n"
+        "sys.argv[1:] = ['demo', '--seconds', '5']\n"
+        "sys.exit(program())\n"
+    )
+    assert (done.returncode, done.stderr) == (130, "")
+    assert "both services are connected" not in done.stdout
 
 
 def test_terminated() -> None:

@@ -14,7 +14,7 @@ from tests.container.support import TOPIC, App, free_ports, leaving_nothing
 from tests.keys import listed, pair, write_list
 from tests.support import event, eventually
 
-PROXY, CLIENT = pair(), pair()
+PROXY, CLIENT = pair("proxy"), pair("client")
 
 type Set = Callable[..., None]
 

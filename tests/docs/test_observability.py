@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from eventbus import ClientState, EventBusProxy
+from eventbus.cli.historian_metrics import HistorianCollector
 from eventbus.policies import LogFormat, Metrics, Traces
 from eventbus.proxy.health import ProxyHealth
 from eventbus.proxy.metrics import ProxyCollector
@@ -32,10 +33,11 @@ def first_cells(pattern: str) -> list[str]:
 
 
 def test_the_metrics_for_prometheus() -> None:
-    """The tables have every metric of a client and of a proxy with its type and its labels, and no other."""
+    """The tables have every metric of a client, a proxy and a historian with its type and its labels, and no other."""
     registry = CollectorRegistry()
     PrometheusHook(registry)
     registry.register(ProxyCollector(lambda: ProxyHealth(denied={"name": 1}, history=Kept())))
+    registry.register(HistorianCollector(lambda: (Kept(), True, 0.5)))
     expected = {}
     for family in registry.collect():
         if family.name.endswith("_created"):

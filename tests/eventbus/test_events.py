@@ -6,6 +6,7 @@ from enum import auto
 
 from eventbus import BaseEventTopic, BaseEventType, EventBusClient, StampedEvent
 from eventbus.transports.memory import MemoryTransport
+from tests.support import PATIENCE
 
 
 class PlantType(BaseEventType):
@@ -37,7 +38,7 @@ def test_a_bare_type_is_stamped() -> None:
         client.subscribe(PlantTopic.plant)
         client.emit_event(PlantType.started, PlantTopic.plant)
         client.emit_event(PlantType.started, PlantTopic.plant)
-        one, other = client.recv_event(5), client.recv_event(5)
+        one, other = client.recv_event(PATIENCE), client.recv_event(PATIENCE)
     assert one is not None
     assert other is not None
     assert one.id != other.id

@@ -15,9 +15,9 @@ from corerl.agent import PACE
 from corerl.container import App as RLApp
 from corerl.controller import Zone
 from corerl.events import RLEvent, RLEventTopic, RLEventType
-from eventbus import EventBusClient
+from eventbus import EventBusClient, EventBusHistorian
 from eventbus.container import ServiceState, lifespan
-from eventbus.testing import BusTest, RecordingTransport, bus_test
+from eventbus.testing import BusTest, FaultyHub, RecordingTransport, bus_test
 from plant import Action, Observation, Tank
 from tests.support import PATIENCE, eventually
 
@@ -62,7 +62,7 @@ def of_step(t: BusTest[RLApp], step: int) -> list[RLEventType]:
 
 
 def advance_until(t: BusTest[RLApp], condition: Callable[[], object]) -> None:
-    """Let the agent go on until the condition is true. It waits for answers, which no clock moves."""
+    """Let the agent go on until the condition is true."""
 
     def is_true() -> bool:
         t.advance(PACE)
@@ -161,6 +161,25 @@ def test_a_new_agent_goes_on_where_the_plant_is(opc: Opc) -> None:
         written += [event.step or 0 for event in writes(t)]
     assert set(written) >= set(range(opc.read().step))
     assert sorted(written) == written
+
+
+def test_a_new_agent_begins_with_the_last_observation() -> None:
+    """If the bus has a history, it acts on that one before anybody has answered it."""
+    hub = FaultyHub()
+    steps: list[int | None] = []
+    with EventBusHistorian(RecordingTransport(hub)), IOBus(IOEvent, transport=RecordingTransport(hub)) as client:
+        for step in (6, 7):
+            observation = Observation(step, 1.0, 15.0)
+            client.emit_event(IOEvent(type=IOEventType.reading, observation=observation), IOEventTopic.coreio_readings)
+        client.subscribe(IOEventTopic.coreio)
+        client.attach_callback(WRITE, lambda event: steps.append(event.step))
+        client.start_consumer()
+        app = RLApp()
+        for bus in (app.bus, app.io):
+            bus.transport.override(providers.Object(RecordingTransport(hub)))
+        with lifespan(app), app.agent():
+            eventually(lambda: steps, PATIENCE)
+        assert steps[0] == 7
 
 
 def test_exit_ends_the_agent(opc: Opc) -> None:

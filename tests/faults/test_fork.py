@@ -119,7 +119,7 @@ def in_child(client: Bus, own: Callable[[], object]) -> None:
     client.stats()
     client.stop_consumer()
     client.close()
-    assert monotonic() - began < 1.0, "it takes no time"
+    assert monotonic() - began < PATIENCE / 2, "no call waits"
     own()
 
 

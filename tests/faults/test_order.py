@@ -8,12 +8,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from itertools import permutations
+from pathlib import Path
 from typing import IO
 
 import pytest
 
 from tests.faults.proxies import ProxyProcess
-from tests.support import PATIENCE
+from tests.support import PATIENCE, eventually
 
 pytestmark = pytest.mark.process
 
@@ -100,6 +101,11 @@ def test_services_before_their_proxy() -> None:
 DEMO = ["-m", "eventbus.container.demo"]
 
 
+def connects(process: subprocess.Popen[str]) -> bool:
+    """Whether a process tries to connect: libzmq's threads run."""
+    return any(path.read_text().startswith("ZMQbg/IO") for path in Path(f"/proc/{process.pid}/task").glob("*/comm"))
+
+
 @pytest.mark.parametrize("order", list(permutations(["proxy", "watcher", "sensor"])), ids="-".join)
 def test_the_demonstration_starts_in_any_order(order: tuple[str, ...]) -> None:
     """Both services of the demonstration come together with the proxy, and end well.
@@ -112,6 +118,7 @@ def test_the_demonstration_starts_in_any_order(order: tuple[str, ...]) -> None:
         services: dict[str, subprocess.Popen[str]] = {}
         for name in order:
             if name == "proxy":
+                eventually(lambda: all(map(connects, services.values())))
                 proxy.start()
             else:
                 service = services[name] = started(stack, [*DEMO, name, seconds], proxy)

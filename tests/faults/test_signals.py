@@ -24,7 +24,7 @@ pytestmark = pytest.mark.process
 
 TOPIC = MyEventTopic.my_service
 CLOSE_TIMEOUT = 1.0
-SLACK = 2.0  # seconds; for a machine that has other things to do
+SLACK = PATIENCE / 4  # seconds; for a machine that has other things to do
 LATEST = 0.01  # seconds until the signal, at most
 SECONDS = 0.3  # for each action
 

@@ -79,7 +79,7 @@ def test_a_replaced_consumer_ends(bus: Bus) -> None:
     bus.start_consumer()
     bus.emit_event(event(1), MyEventTopic.my_service)
     assert started.wait(PATIENCE)
-    eventually(lambda: not first[0].is_alive(), 2.0)
+    eventually(lambda: not first[0].is_alive(), PATIENCE)
 
 
 # The program.

@@ -61,7 +61,7 @@ class StreamConsumer:
         self._name = ""  # of the consumer; empty: there is none
         self._filters: set[str] = set()  # what it has been told
         self._created = ""  # when the stream was made: another one has other numbers
-        self._waiting: Callable[[], int] = lambda: 0  # how many messages have come and are not received
+        self._inbox: Inbox | None = None
         self._credit = 0  # messages that were asked for and have not come
         self._heard = 0.0  # when the consumer gave its last sign
         self._pulls = 0
@@ -73,7 +73,12 @@ class StreamConsumer:
     @property
     def is_low(self) -> bool:
         """Whether more messages are to be asked for."""
-        return self.receiving and bool(self._name) and self._credit + self._waiting() < self.most // 2
+        return self.receiving and bool(self._name) and self._credit + self._waiting < self.most // 2
+
+    @property
+    def _waiting(self) -> int:
+        """How many messages have come and are not received."""
+        return 0 if self._inbox is None else len(self._inbox)
 
     # Changes, which wait for the server
 
@@ -84,7 +89,7 @@ class StreamConsumer:
             HandshakeFailed: that is not possible.
             OSError: the server does not answer, or is not ready.
         """
-        self._waiting = inbox.__len__
+        self._inbox = inbox
         self._wanted = set(subjects)
         self._renew(link, deadline)
 
@@ -98,6 +103,10 @@ class StreamConsumer:
     @abstractmethod
     def begin(self, link: NatsLink, deadline: Deadline) -> None:
         """Ask for messages from now on: no more topics are expected at the moment. Raises as `restore`."""
+
+    def begun_after(self, subject: str) -> int | None:
+        """The number of the last message before those that come on a subject; None: it is not known."""
+        return None
 
     @abstractmethod
     def _ensure(self, link: NatsLink, deadline: Deadline) -> None:
@@ -215,7 +224,7 @@ class StreamConsumer:
         with self._taking:
             due = min(due, self._look_after(data, now))
             if self.receiving and self._name:
-                waiting = self._credit + self._waiting()
+                waiting = self._credit + self._waiting
                 if waiting < self.most // 2 and self._renew_at == float("inf"):
                     data.append(self._pull(link, self.most - waiting))
                     self._heard = now

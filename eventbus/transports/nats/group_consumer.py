@@ -31,6 +31,8 @@ class GroupConsumer(StreamConsumer):
 
     def begin(self, link: NatsLink, deadline: Deadline) -> None:
         with self._changing:
+            with self._taking:
+                self._name = ""  # a pull that is not sent yet would pass for that of another worker, or hide one
             self.receiving = True
             if self._wanted and link.connection is not None:
                 self._ensure(link, deadline)

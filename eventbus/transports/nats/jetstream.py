@@ -75,8 +75,23 @@ class JetStreamTransport(NatsTransport):
         options = replace(self._nats, group=None, start=Start.NEW)
         return JetStreamTransport(options, self._options)
 
+    @property
+    def start(self) -> str:
+        return self._nats.start
+
+    def begin_live(self) -> bool:
+        """See `KeepsHistory`. Workers of a group begin where the group is, a new one at the option `start`."""
+        if self._nats.group is not None:
+            return False
+        self._nats = replace(self._nats, start=Start.NEW)
+        self._consumer = self._new_consumer()
+        return True
+
+    def begun_after(self, topic: bytes) -> int | None:
+        return self._consumer.begun_after(self._carried.subject(topic).decode(errors="replace"))
+
     def stored(self, query: Query, timeout: float) -> Iterator[list[Stored]]:
-        """See `KeepsHistory`. Subscriptions begin at the option `start`."""
+        """See `KeepsHistory`."""
         link = self._link
         if link is None:
             raise NotConnected(self.endpoints)
@@ -156,6 +171,7 @@ class JetStreamTransport(NatsTransport):
     def lost_connection(self) -> None:
         self._take_acks(monotonic())
         self._window.connection_lost()
+        self._stored.connection_lost()
         self._consumer.lost()
 
     def is_flushed(self) -> bool:

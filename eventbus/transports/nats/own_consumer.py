@@ -26,6 +26,17 @@ class OwnConsumer(StreamConsumer):
     """By subject: numbers up to which messages are no news."""
     _skip_others = 0
     """The same of all other subjects."""
+    _begun: Mapping[str, int] = MappingProxyType({})
+    """By subject: the number of the last message before those that come."""
+
+    _awaited = False
+    """Whether somebody has asked in vain where a subject begins."""
+
+    def begun_after(self, subject: str) -> int | None:
+        with self._taking:
+            found = self._begun.get(subject, self._begun.get(self._everything))
+            self._awaited = self._awaited or found is None
+            return found
 
     def begin(self, link: NatsLink, deadline: Deadline) -> None:
         self.receiving = True
@@ -71,6 +82,7 @@ class OwnConsumer(StreamConsumer):
     def _begin_anew(self) -> None:
         self._position, self._continues = 0, False
         self._skips, self._skip_others = {}, 0
+        self._begun = dict.fromkeys(self._begun, 0)
 
     def _note_end(self, last: int) -> None:
         self._last = last
@@ -86,7 +98,7 @@ class OwnConsumer(StreamConsumer):
             link.post(self._deletion(link, old))
         if not subjects:
             with self._taking:
-                self._filters = set()
+                self._filters, self._begun = set(), {}
             return
         policy = self._policy(link, position, before, subjects - before, deadline)
         name = f"eb-{os.urandom(8).hex()}"
@@ -96,11 +108,20 @@ class OwnConsumer(StreamConsumer):
         if error is not None:
             raise self._failure(link, error)
         with self._taking:
+            begun = dict(self._begun)
             if position is None or not before:
                 self._position = int(answer.get("delivered", {}).get("stream_seq") or 0)
                 self._continues = self._options.start == Start.NEW
+                begun = dict.fromkeys(subjects, self._position)
+            common = begun.get(self._everything)
+            for one in subjects - set(begun):
+                begun[one] = self._skips.get(one, self._skip_others) if common is None else common
+            self._begun = {one: begun[one] for one in subjects}
             self._made(name, subjects)
         link.wake()
+        if self._awaited and self._inbox is not None:
+            self._awaited = False
+            self._inbox.wake()
 
     def _policy(
         self, link: NatsLink, position: int | None, before: set[str], added: set[str], deadline: Deadline
@@ -113,6 +134,10 @@ class OwnConsumer(StreamConsumer):
             return streams.starting_policy(start)
         if not self.receiving and start != Start.NEW:  # nothing has come yet
             return streams.starting_policy(start)
+        if self._everything in before:  # each of these has come already
+            with self._taking:
+                self._skips = {one: max(position, self._skips.get(one, self._skip_others)) for one in before | added}
+            return streams.policy_after(position)
         if not added:
             return streams.policy_after(position)
         answer, error = self._ask(link, f"STREAM.INFO.{self._options.stream}", b"", deadline)

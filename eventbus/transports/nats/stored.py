@@ -19,6 +19,7 @@ from eventbus.wire.history import Query, Stored
 _SID = b"h"  # how the identifiers of these subscriptions begin
 _PORTION = 500  # messages
 _EXPIRES_S = 30.0
+_NO_MORE = {404, 408}  # statuses
 
 
 class StoredMessages:
@@ -33,7 +34,7 @@ class StoredMessages:
         self._stream = stream
         self._carried = carried
         self._questions = count(1)
-        self._waiting: dict[bytes, SimpleQueue[Message]] = {}
+        self._waiting: dict[bytes, SimpleQueue[Message | None]] = {}
 
     def take(self, message: Message) -> bool:
         """Take a message if it answers a question. On the reader's thread."""
@@ -42,6 +43,11 @@ class StoredMessages:
             return message.sid.startswith(_SID)
         waiting.put(message)
         return True
+
+    def connection_lost(self) -> None:
+        """Let all who wait for messages raise NoAnswer at once. On the link's thread."""
+        for waiting in list(self._waiting.values()):
+            waiting.put(None)
 
     def read(self, link: NatsLink, query: Query, timeout: float) -> Iterator[list[Stored]]:
         """Yield what a query asks for; see `KeepsHistory.stored`."""
@@ -80,11 +86,20 @@ class StoredMessages:
                         message = messages.get(timeout=deadline.left())
                     except Empty:
                         raise NoAnswer(self._stream, "history", timeout) from None
+                    if message is None:
+                        raise NoAnswer(self._stream, "history", timeout)
                     known = streams.delivered(message.reply)
-                    if known is None:  # a status: there is no more
-                        if parse_headers(message.headers).status:
+                    if known is None:
+                        status = parse_headers(message.headers).status if message.headers else 0
+                        if status in _NO_MORE:
                             left = 0
                             break
+                        if status:  # the consumer is gone: nobody has read for too long, or the server was restarted
+                            raise NoAnswer(self._stream, "history", timeout)
+                        continue
+                    if known.stream_seq <= query.after:
+                        left -= 1
+                        batch -= 1
                         continue
                     if query.until is not None and known.stream_seq > query.until:
                         left = 0
@@ -101,7 +116,7 @@ class StoredMessages:
 
     def _begin(self, link: NatsLink, name: str, query: Query, timeout: float) -> int:
         """Make the consumer; return how many messages it will deliver."""
-        if query.after:
+        if query.after and query.last != 1:
             policy = streams.policy_after(query.after)
         elif query.since is not None:
             since = datetime.fromtimestamp(query.since, UTC).isoformat().replace("+00:00", "Z")

@@ -146,16 +146,16 @@ class ProxyLink:
             self.publisher.forget(token)
             self.subscriber.unsubscribe(token)
 
-    def has_subscriber(self, topic: bytes, timeout: float) -> bool | None:
-        """Whether anybody subscribes to a topic or a prefix of it; see `KnowsSubscribers`.
+    def has_subscriber(self, topic: bytes, timeout: float, *, watchers: bool = True) -> bool | None:
+        """Whether anybody subscribes to a topic or a prefix of it; see `KnowsSubscribers`, and for watchers `KnowsWatchers`.
 
         The proxy passes subscriptions on in the order in which they come. So after a proof all are known that were in force
         before it began.
         """
-        found = self.publisher.has_subscriber(topic)
+        found = self.publisher.has_subscriber(topic, watchers=watchers)
         if found is False and timeout > 0:
             proven = self.prove(Deadline(timeout), while_=self.is_ready)
-            return self.publisher.has_subscriber(topic) if proven else None
+            return self.publisher.has_subscriber(topic, watchers=watchers) if proven else None
         return found
 
     def stop_reporting(self) -> None:

@@ -1,16 +1,20 @@
-"""The subscribing half of a client: a SUB socket that one thread waits on and others may change."""
+"""The subscribing half of a client: an XSUB socket that one thread receives from and others may change.
+
+It is an XSUB and not a SUB because of `MessageWaker`. To the proxy there is no difference.
+"""
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from threading import RLock
-from typing import Any, cast
+from time import sleep
+from typing import cast
 
 import zmq
 
-from eventbus._base.waker import Waker
 from eventbus._base.zmq_sockets import Context
 from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.context import unless_closed
+from eventbus.transports.zeromq.message_waker import MessageWaker
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.policy import ConnectionStatus
 from eventbus.transports.zeromq.sockets import connecting_socket, is_ipv6_endpoint
@@ -21,6 +25,8 @@ _NOWAIT = int(zmq.DONTWAIT)
 _EVENTS = int(zmq.EVENTS)
 _POLLIN = int(zmq.POLLIN)
 _MORE_FRAMES = int(zmq.RCVMORE)
+
+_SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"  # how a message begins by which an XSUB says so upstream
 
 _FLAGS = [_NOWAIT] * 2 * 512  # one for each frame of the longest batch
 _CAREFUL_MESSAGES = 1_000  # are read one by one after a malformed one
@@ -62,9 +68,7 @@ class Subscriber:
         self._prefixes: Prefixes | None = None  # of the topics, made when needed
         self._unread: list[bytes] = []  # frames of whole messages that an earlier socket had received
         self._monitor = Monitor(context)
-        self._waker = Waker()
-        # Where the receiver waits: the socket, if there is one, and the waker. Any: pyzmq's types know no descriptors here.
-        self._sources: list[tuple[Any, int]] = [(self._waker.fileno(), _POLLIN)]
+        self._waker = MessageWaker(context)
         try:
             self._connect()
         except BaseException:
@@ -75,7 +79,7 @@ class Subscriber:
         # Subscriptions count against high-water marks too, and must never be lost: no limit for what is sent.
         self._socket = connecting_socket(
             self._context,
-            zmq.SUB,
+            zmq.XSUB,
             send_hwm=0,
             receive_hwm=self._options.receive_hwm,
             options=self._options,
@@ -83,15 +87,15 @@ class Subscriber:
             ipv6=self.ipv6,
         )
         try:
+            self._waker.connect(self._socket)
             self._monitor.attach(self._socket)
             for topic in self._topics:
-                self._socket.subscribe(topic)
+                self._socket.send(_SUBSCRIBE + topic)
             self._socket.connect(self._endpoint)
         except BaseException:
             self._monitor.detach()
             self._socket.close(linger=0)
             raise
-        self._sources = [(self._socket, _POLLIN), *self._sources[-1:]]
         # The methods in C, without what pyzmq's Python layer adds to each call.
         self._receive_frame: Callable[[int], bytes] = super(zmq.Socket, self._socket).recv
         self._get = cast(Callable[[int], int], super(zmq.Socket, self._socket).get)
@@ -106,16 +110,12 @@ class Subscriber:
             if self._unread:
                 unread, self._unread = self._unread, []
                 return unread[0::2], unread[1::2]
-            batch: Batch = [], []
-            for source, _ in zmq.zmq_poll(self._sources):  # what a Poller calls with a list that it makes each time
-                if source is self._socket:
-                    batch = self._read()
-                else:
-                    self._waker.drain()
-                    self._woken = False
-            return batch
+            if not self._socket.closed:
+                return self._read()
         finally:
             self._socket_lock.release()
+        sleep(_ENTRY_POLL_S)  # until a new socket can be made
+        return [], []
 
     def process_commands(self) -> None:
         """Let libzmq do the work that it leaves to the thread that uses a socket: subscribe again after a reconnection.
@@ -125,7 +125,10 @@ class Subscriber:
         if self._socket_lock.acquire(blocking=False):  # else the receiver uses the socket, which has the same effect
             try:
                 with unless_closed(self._socket):
-                    self._get(_EVENTS)
+                    if self._socket.closed:
+                        self._waker.process_commands()
+                    else:
+                        self._get(_EVENTS)
             finally:
                 self._socket_lock.release()
 
@@ -141,7 +144,7 @@ class Subscriber:
             self._topics.add(topic)
             self._prefixes = None
             if not self._socket.closed:
-                self._socket.subscribe(topic)
+                self._socket.send(_SUBSCRIBE + topic)
 
         self._change(subscribe)
 
@@ -152,7 +155,7 @@ class Subscriber:
             self._topics.discard(topic)
             self._prefixes = None
             if not self._socket.closed:
-                self._socket.unsubscribe(topic)
+                self._socket.send(_UNSUBSCRIBE + topic)
 
         self._change(unsubscribe)
 
@@ -168,7 +171,7 @@ class Subscriber:
                 self._read_rest()
             self._monitor.detach()
             self._socket.close(linger=0)
-            self._sources = self._sources[-1:]
+            self._waker.process_commands()
             try:
                 self._connect()
             except BaseException:
@@ -222,20 +225,25 @@ class Subscriber:
                         if not self._closed:  # else a signal handler has closed the socket meanwhile
                             raise
 
-    # Reading. The caller holds the socket lock and knows that a message is there.
+    # Reading. The caller holds the socket lock.
 
     def _read(self) -> Batch:
-        frames, malformed = self._read_message()
+        """Wait for a message, which may be that of the waker; return it with all others that are there."""
+        frames, malformed = self._read_message(0)
         more = self._get(_EVENTS) & _POLLIN
-        if more and not self._careful:
+        fast = more and not self._careful
+        if fast:
             self._read_fast(frames)
+        elif more:
+            malformed += self._read_carefully(frames)
+        if self._waker.pending and self._waker.remove_from(frames):
+            self._woken = False
+        if fast:
             if self._prefixes is None:
                 self._prefixes = Prefixes(self._topics)
             batch, wrong = messages(frames, self._prefixes)
             malformed += wrong
         else:
-            if more:
-                malformed += self._read_carefully(frames)
             batch = frames[0::2], frames[1::2]
         if malformed:
             self.malformed += malformed
@@ -266,10 +274,12 @@ class Subscriber:
             message, wrong = self._read_message()
             self._unread += message
             self.malformed += wrong
+        if self._waker.pending:
+            self._waker.remove_from(self._unread)
 
-    def _read_message(self) -> tuple[list[bytes], int]:
+    def _read_message(self, flags: int = _NOWAIT) -> tuple[list[bytes], int]:
         """Read one message, asking after each frame whether it was the last; return no frame and 1 if it is malformed."""
-        frames = [self._receive_frame(_NOWAIT)]
+        frames = [self._receive_frame(flags)]
         while self._get(_MORE_FRAMES):
             frames.append(self._receive_frame(_NOWAIT))
         return (frames, 0) if len(frames) == 2 else ([], 1)

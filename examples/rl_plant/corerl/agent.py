@@ -8,12 +8,13 @@ from corerl.controller import Controller, Zone, reward, set_point, zone
 from corerl.event_bus import RLEventBusClient
 from corerl.events import RLEvent, RLEventTopic, RLEventType
 from counts import counts_of
-from eventbus import HistorianMissing, NoAnswer, NobodyAnswers, on
+from eventbus import NoAnswer, NobodyAnswers, on
 from eventbus.container import RestartPolicy, Service
 from plant import Action, Observation
 
 PACE = 0.015  # seconds from an observation to the action
 HEARTBEAT = 0.5  # seconds between two
+MEMORY = 15  # times PACE that a new agent waits for the last observation
 
 VIOLATIONS = {Zone.YELLOW: RLEventType.yellow_zone_violation, Zone.RED: RLEventType.red_zone_violation}
 
@@ -23,7 +24,7 @@ class Agent(Service[RLEvent, RLEventType, RLEventTopic]):
 
     It needs no memory: the observation tells the step of the plant. So it goes on there after it was killed, coreio was
     killed, or a message was lost; it writes an action again that has not arrived at the plant. When it starts and the bus
-    has a history, it gets the last observation before it asks for one.
+    has a history, the last observation comes by itself, before the agent asks for one.
 
     Args:
         bus: the client for its own events.
@@ -36,6 +37,7 @@ class Agent(Service[RLEvent, RLEventType, RLEventTopic]):
         self._io = io
         self._answer_timeout = answer_timeout
         self._next_heartbeat = monotonic()
+        self._told: Observation | None = None  # by the last event of the readings
 
     def run(self) -> None:
         """Do control steps until stopping is asked for."""
@@ -57,13 +59,17 @@ class Agent(Service[RLEvent, RLEventType, RLEventTopic]):
         """Stop, and with it the program."""
         self.request_stop()
 
+    @on(IOEventType.reading, topic=IOEventTopic.coreio_readings, start="last")
+    def handle_reading(self, event: IOEvent) -> None:
+        """Keep the last observation. The first event is one that was emitted before the agent was started."""
+        self._told = event.observation
+
     def _remembered(self) -> Observation | None:
         """The last observation before the agent was started; None if there is none, or if the bus has no history."""
-        try:
-            last = self._io.last(IOEventTopic.coreio_readings)
-        except HistorianMissing:
-            return None
-        return None if last is None else last.observation
+        for _ in range(MEMORY):
+            if self._told is not None or self.pause(PACE):
+                break
+        return self._told
 
     def _observe(self) -> Observation | None:
         """Ask for the state of the plant until an answer comes; None when the agent is to stop."""

@@ -17,7 +17,7 @@ from tests.faults.zmtp import GREETING, SIGNATURE, ready
 from tests.support import PATIENCE
 
 LONG = 3 * PATIENCE  # seconds that no test may use up
-SHORT = 0.05  # seconds that are meant to be used up
+SHORT = 0.3  # seconds that are meant to be used up
 
 
 @pytest.fixture

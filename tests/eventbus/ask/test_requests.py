@@ -22,6 +22,7 @@ from eventbus import (
     DropReason,
     Emission,
     EventBusClient,
+    EventBusHistorian,
     EventBusProxy,
     Middleware,
     Retry,
@@ -154,7 +155,7 @@ def test_a_request_gets_what_the_handler_returns(make: Make) -> None:
     price = bus.request(wanted("abc"), topic=ShopTopic.prices, reply=Price, timeout=PATIENCE)
     assert_type(price, Price)
     assert price == Price(amount=3)
-    assert bus.request(wanted(""), topic=ShopTopic.prices, reply=Price) == Price(amount=0)
+    assert bus.request(wanted(""), topic=ShopTopic.prices, reply=Price, timeout=PATIENCE) == Price(amount=0)
     assert prices.calls == 2
 
 
@@ -252,6 +253,25 @@ def test_nobody_answers_at_once(make: Make, request: pytest.FixtureRequest) -> N
     assert bus.request(wanted(), topic=ShopTopic.prices, reply=Price, timeout=PATIENCE) == Price(amount=1)
 
 
+def test_who_only_watches_does_not_count(make: Make, request: pytest.FixtureRequest) -> None:
+    """A historian is no answerer; a client that subscribes to all topics may be one."""
+    if "zeromq" not in request.node.name and "memory" not in request.node.name:
+        pytest.skip("a NATS server does not tell who subscribes to all")
+    bus = make()
+    historian = EventBusHistorian(bus._transport.sibling())
+    with historian:
+        assert bus.last(ShopTopic.nobody) is None
+        with pytest.raises(NobodyAnswers):
+            bus.request(wanted(), topic=ShopTopic.nobody, reply=Price, timeout=3_600)
+        listener = make()
+        listener.subscribe(None)
+        with pytest.raises(NoAnswer):
+            bus.request(wanted(), topic=ShopTopic.nobody, reply=Price, timeout=0.05)
+        listener.unsubscribe(None)
+        eventually(lambda: bus.request_all(wanted(), topic=ShopTopic.nobody, timeout=0.05) == [], PATIENCE)
+        assert bus.last(ShopTopic.nobody) is not None
+
+
 def test_a_subscriber_that_does_not_answer(make: Make) -> None:
     """If somebody subscribes, but nobody answers this type, the request times out; handlers with @on run as ever."""
     seen: list[ShopEvent] = []
@@ -337,7 +357,7 @@ def test_all_answer(make: Make) -> None:
     (failure,) = found.failures
     assert isinstance(failure, RequestFailed)
     assert failure.error_text == "out of order"
-    plain = bus.request_all(wanted("ab"), topic=ShopTopic.prices, timeout=0.3)
+    plain = bus.request_all(wanted("ab"), topic=ShopTopic.prices, timeout=PATIENCE, at_most=3)
     assert_type(plain, Answers[JsonValue])
     assert plain == [{"amount": 2}] * 2
 
@@ -570,6 +590,34 @@ def test_closing_ends_requests_at_once(make: Make) -> None:
         bus.request(ShopType.ping, topic=ShopTopic.all, reply=int)
     bus.connect(PATIENCE)
     assert bus.request(ShopType.ping, topic=ShopTopic.all, reply=int, timeout=PATIENCE) == 1
+
+
+def test_requests_made_while_it_closes_end_too(make: Make) -> None:
+    """Nor does a request wait that is made while close() waits for a handler."""
+    slow, entered, go_on = Slow(), Event(), Event()
+
+    class Busy:
+        @on(ShopType.price_wanted, topic=ShopTopic.prices)
+        def wait(self, event: ShopEvent) -> None:
+            entered.set()
+            assert go_on.wait(PATIENCE)
+
+    make(slow)
+    bus = make(Busy(), close_timeout=PATIENCE)
+
+    def ask_twice() -> None:
+        for _ in range(2):
+            with pytest.raises(NotConnected):
+                bus.request(ShopType.ping, topic=ShopTopic.all, reply=int, timeout=3_600)
+
+    bus.emit_event(wanted(), ShopTopic.prices)
+    assert entered.wait(PATIENCE)
+    with in_thread(ask_twice):
+        eventually(lambda: bus.stats().emitted == 2)
+        with in_thread(bus.close):
+            eventually(lambda: bus.stats().emitted == 3)
+            go_on.set()
+    slow.go_on.set()
 
 
 def test_nothing_is_left_behind(make: Make) -> None:

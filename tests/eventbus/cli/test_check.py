@@ -19,7 +19,7 @@ from tests.keys import listed, pair, write_list
 from tests.support import PATIENCE
 
 STEPS = ["settings", "host", "publishers", "subscribers", "protocol", "security", "round trip", "history"]
-PROXY, CLIENT = pair(), pair()
+PROXY, CLIENT = pair("proxy"), pair("client")
 SERVER_KEY, SECRET_KEY = "EVENTBUS_SECURITY__SERVER_PUBLIC_KEY", "EVENTBUS_SECURITY__SECRET_KEY"
 KEYS = {SERVER_KEY: PROXY.public, SECRET_KEY: CLIENT.secret}
 
@@ -164,13 +164,13 @@ def test_the_same_kind_of_port_twice(run: Run, proxy: EventBusProxy) -> None:
 def test_ports_of_two_proxies(run: Run, proxy: EventBusProxy) -> None:
     """Two ports that are right, but not of one proxy, let no subscription through."""
     with EventBusProxy(pub_port=0, sub_port=0) as other:
-        done = run("check", *at(proxy.pub_port, other.sub_port), "--connect-timeout=0.3")
+        done = run("check", *at(proxy.pub_port, other.sub_port), "--connect-timeout=1")
     assert "are they the two ports of one proxy?" in failure(done, "round trip")
 
 
 def test_a_web_server(run: Run, proxy: EventBusProxy, web_port: int) -> None:
     """A peer that is not ZeroMQ is recognised by its answer."""
-    said = failure(run("check", *at(proxy.pub_port, web_port), "--connect-timeout=0.3"), "protocol")
+    said = failure(run("check", *at(proxy.pub_port, web_port), "--connect-timeout=1"), "protocol")
     assert re.search(rf'the program at tcp://127.0.0.1:{web_port} does not speak ZeroMQ: it answers "HTTP/1.0 501', said)
     assert "set EVENTBUS_SUB_PORT" in said
 

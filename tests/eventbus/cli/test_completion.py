@@ -14,7 +14,7 @@ import pytest
 from eventbus.cli.completion import script
 from eventbus.cli.manual import page
 from eventbus.cli.spec import COMMANDS
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 pytestmark = pytest.mark.process
 
@@ -26,7 +26,7 @@ def needed(program: str) -> None:
 
 def output(*command: str, folder: Path) -> list[str]:
     """The lines that a program printed; it must print nothing else."""
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=2 * PATIENCE, check=False)
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.splitlines()
 

@@ -8,11 +8,17 @@ from typing import Any
 
 import pytest
 
-from eventbus import EventBusProxy, current_delivery
+from eventbus import EventBusHistorian, EventBusProxy, current_delivery
+from eventbus.cli.historian_http import serving_historian
+from eventbus.history.server import HistoryServer, Permits
+from eventbus.history.store import Bounds
 from eventbus.keys import reveal
+from eventbus.transports.memory import MemoryHub, MemoryTransport
 from tests.commands import Run, Start, complaint, output, ports
+from tests.container.support import free_ports
 from tests.security import Guarded
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, client_of, event, eventually
+from tests.web import ask, scrape
 
 TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
 
@@ -113,6 +119,46 @@ def test_a_historian_with_a_file(start: Start, proxy: EventBusProxy) -> None:
                 assert [found.value for found in client.history(TOPIC, timeout=PATIENCE)] == list(range(1, value + 1))
             process.send_signal(signal.SIGTERM)
             assert process.wait(PATIENCE) == 0
+
+
+@pytest.mark.process
+def test_a_historian_serves_metrics_and_probes(start: Start, proxy: EventBusProxy) -> None:
+    """What it keeps, and whether it answers over the bus; it is well, but not ready, while there is no proxy."""
+    port, _ = free_ports()
+    with start("historian", f"--http-port={port}", *ports(proxy)) as process:
+        assert output(process).readline().endswith(f"; metrics and probes on http://127.0.0.1:{port}\n")
+        url = f"http://127.0.0.1:{port}"
+        with client_of(proxy) as client:
+            client.emit_events([event(1), event(2)], TOPIC)
+            client.emit_event(event(3), OTHER)
+            assert client.last(OTHER, timeout=PATIENCE) is not None
+        assert ask(f"{url}/healthz").facts == {"ok": True, "state": "ready", "messages": 2}
+        answer = ask(f"{url}/readyz")
+        assert (answer.status, answer.facts["behind"] > 0) == (200, True)
+        samples = scrape(url)
+        assert samples["eventbus_historian_behind_seconds"] > 0
+        names = ("connected", "messages", "topics", "evicted_total", "unwritten_total")
+        assert [samples[f"eventbus_historian_{name}"] for name in names] == [1, 2, 2, 0, 0]
+        proxy.stop()
+        eventually(lambda: ask(f"{url}/readyz").status == 503, PATIENCE)
+        assert ask(f"{url}/healthz").status == 200
+        assert "eventbus_historian_behind_seconds" not in scrape(url)
+
+
+def test_a_historian_that_has_ended_is_not_well() -> None:
+    """If a defect has ended it, `wait` raises what that was, so that the process ends."""
+    transport = MemoryTransport(MemoryHub())
+
+    def permits(owner: bytes) -> Permits:
+        raise ValueError("a defect")
+
+    historian = EventBusHistorian(transport, HistoryServer(Bounds(), permits))
+    with serving_historian(historian, transport, None, 0, "127.0.0.1") as server, historian:
+        assert ask(f"{server.url}/healthz").status == 200
+        assert ask(f"{server.url}/readyz").status == 503
+        with pytest.raises(ValueError, match="a defect"):
+            historian.wait(PATIENCE)
+        assert ask(f"{server.url}/healthz").facts["reason"] == "the historian has ended"
 
 
 @pytest.mark.process

@@ -83,6 +83,25 @@ def test_request(run: Run, server: Server, kind: str) -> None:
         assert json.loads(done.stdout)["value"] == 7
 
 
+def test_what_a_stream_has_is_printed_and_recorded(run: Run, start: Start, server: Server, tmp_path: Path) -> None:
+    """No historian is asked; a recording goes on with what arrives, each event once."""
+    options = NatsOptions(url=server.url, prefix="history", store="file,32MiB,1h,1")
+    of = variables(server, "jetstream", EVENTBUS_SUBJECT_PREFIX="history")
+    transport = JetStreamTransport(options, QUICK)
+    with client(transport) as bus:
+        bus.emit_events([event(1), event(2)], MyEventTopic.my_service)
+        eventually(transport.is_flushed, PATIENCE)
+        done = run("history", TOPIC, "--count", "1", **of)
+        assert (done.returncode, json.loads(done.stdout)["event"]["value"]) == (0, 2)
+        with start("record", "--since", "1h", "--count", "3", "--to", "all.jsonl", **of) as process:
+            assert process.stderr is not None
+            process.stderr.readline()
+            bus.emit_event(event(3), MyEventTopic.my_service)
+            assert process.wait(PATIENCE) == 0
+    lines = (tmp_path / "all.jsonl").read_text().splitlines()
+    assert [json.loads(line)["event"]["value"] for line in lines] == [1, 2, 3]
+
+
 def test_check_diagnoses_what_is_there(run: Run, server: Server) -> None:
     """The server with its version, the payload limit, JetStream, the stream, the group."""
     options = NatsOptions(url=server.url, prefix="check", store="file,32MiB,1h,1", group="workers")

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +13,10 @@ from hypothesis import strategies as st
 from eventbus import EventBusProxy
 from eventbus.cli.ps import table
 from eventbus.transports.memory import MemoryTransport
-from eventbus.wire.presence import PRESENCE_TOPIC, Presence, Seen, compare
+from eventbus.wire.presence import Presence, Seen, compare
+from eventbus.wire.private_topics import PRESENCE_TOPIC
 from tests.commands import Run, ports
-from tests.support import Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, event, eventually
+from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, event, eventually
 
 
 def presence(**facts: object) -> Presence:
@@ -61,9 +63,15 @@ def test_clients_are_listed(
     for _ in range(3):
         shop.emit_event(event(), MyEventTopic.my_service)
     eventually(lambda: plant.stats().received == 3)
-    done = run("ps", "--json", "--wait=0.3", "--interval=0.4", *ports(proxy))
-    assert (done.returncode, done.stderr) == (0, "")
-    found = [json.loads(line) for line in done.stdout.splitlines()]
+    found: list[dict[str, Any]] = []
+
+    def are_listed() -> bool:  # an answer that takes longer than the command waits is left out
+        done = run("ps", "--json", "--wait=0.3", "--interval=0.4", *ports(proxy))
+        assert (done.returncode, done.stderr) == (0, "")
+        found[:] = [json.loads(line) for line in done.stdout.splitlines()]
+        return len(found) >= 2 and all(one["received_per_second"] is not None for one in found)
+
+    eventually(are_listed, PATIENCE)
     assert [(one["name"], one["topics"], one["all_topics"]) for one in found] == [
         ("plant", [], True),
         ("shop", ["my_service"], False),

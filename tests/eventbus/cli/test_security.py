@@ -22,9 +22,9 @@ from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
 from tests.commands import Run, Start, complaint, lines_of, log_lines, output, said
 from tests.keys import listed, pair, write_list
-from tests.support import PATIENCE, MyEventTopic, client_of, event
+from tests.support import PATIENCE, MyEventTopic, client_of, event, eventually
 
-PROXY, CLIENT, STRANGER = pair(), pair(), pair()
+PROXY, CLIENT, STRANGER = pair("proxy"), pair("client"), pair("stranger")
 SERVER_KEY, SECRET_KEY, SECRET_FILE, ALLOW_LIST = (
     f"EVENTBUS_SECURITY__{name}" for name in ("SERVER_PUBLIC_KEY", "SECRET_KEY", "SECRET_KEY_FILE", "ALLOW_LIST")
 )
@@ -181,7 +181,7 @@ def test_from_keygen_to_an_event(keygen: Callable[..., str], run: Run, start: St
                 assert run("emit", "plant", '{"type": "started"}', *ports_of(line)).returncode == 0
                 return bool(select.select([output(tail)], [], [], 0.1)[0])
 
-            assert any(printed() for _ in range(20))
+            eventually(printed, PATIENCE)
             assert lines_of(tail, 1) == [{"topic": "plant", "event": {"type": "started"}}]
         (tmp_path / ".env").unlink()
         checked = run("check", *ports_of(line))

@@ -195,13 +195,12 @@ def test_top(open_terminal: Open, flowing: None) -> None:
     another size of the window is followed; Ctrl-C gives back the screen and the cursor."""
     with open_terminal("top", "--interval=0.2") as screen:
         screen.wait_for_text("ready", "TOPIC", "my_service", "other", "PUBLISHER", "not numbered")
-        screen.wait_for(lambda: re.search(r"^other .*[▂-█]{3}$", screen.text, re.MULTILINE), "a sparkline")
+        screen.wait_for(lambda: re.search(r"^other +[1-9].*[▂-█]{3}$", screen.text, re.MULTILINE), "a sparkline")
         assert ENTER in screen.written
         assert screen.cursor_is_hidden
-        [row] = [line.split() for line in screen.lines if line.startswith("other ")]
-        assert float(row[1].replace(",", "")) > 0
         assert screen.colour_of("other ") == "cyan"
-        assert [line.split()[0] for line in screen.lines[4:6]] == ["other", "my_service"]  # the faster one first
+        faster_first = re.compile(r"^other .*\nmy_service ", re.MULTILINE)
+        screen.wait_for(lambda: faster_first.search(screen.text), "the faster one first")
         screen.resize(80, 8)
         screen.wait_for(lambda: "TOPIC 1/2" in screen.text and "PUBLISHER 1/2" in screen.text)
         assert len(screen.lines) <= 8
@@ -263,7 +262,7 @@ def test_top_while_the_proxy_is_away(open_terminal: Open, proxy: EventBusProxy) 
     with open_terminal("top", "--interval=0.2") as screen:
         screen.wait_for_text("ready")
         proxy.stop()
-        screen.wait_for_text("degraded", "the proxy has been away for", "down")
+        screen.wait_for_text("event bus degraded", "the proxy has been away for", "down")
         assert screen.lines[0].startswith("127.0.0.1, ports ")
         assert screen.colour_of("the proxy has been away") == "red"
         assert screen.colour_of("event bus degraded") == "brown"  # as pyte calls yellow

@@ -3,7 +3,7 @@
 import json
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from itertools import count
@@ -60,6 +60,15 @@ def looks(process: subprocess.Popen[str]) -> Iterator[dict[str, Any]]:
         yield json.loads(line)
 
 
+def shown(run: Run, proxy: EventBusProxy, words: Collection[str], *arguments: str) -> str:
+    """What `eventbus top --once` prints, once it has all of these: on a busy machine there may be none in an interval."""
+    while True:
+        done = run("top", "--once", "--interval=0.3", *arguments, *ports(proxy))
+        assert (done.returncode, done.stderr) == (0, "")
+        if all(word in done.stdout for word in words):
+            return done.stdout
+
+
 def test_listed_publishers_have_their_names(run: Run, proxy: EventBusProxy, connected: Callable[..., Bus]) -> None:
     """A publisher that numbers its messages is shown with the name by which `eventbus ps` lists it."""
     client = connected(name="plant", numbered=True, topics=[MyEventTopic.other])
@@ -73,19 +82,18 @@ def test_listed_publishers_have_their_names(run: Run, proxy: EventBusProxy, conn
             pause.wait(0.002)
 
     with in_thread(publish):
-        done = run("top", "--once", "--json", "--interval", "0.3", "my_service", *ports(proxy))
-        stop.set()
-    assert (done.returncode, done.stderr) == (0, "")
-    (publisher,) = json.loads(done.stdout)["publishers"]
+        try:
+            look = json.loads(shown(run, proxy, ['"publisher"', '"plant"'], "--json", "my_service"))
+        finally:
+            stop.set()
+    (publisher,) = look["publishers"]
     assert publisher["name"] == "plant"
     assert len(publisher["publisher"]) == 16
 
 
 def test_one_look_as_json(run: Run, proxy: EventBusProxy, flowing: None) -> None:
     """`--once --json` prints one object after one interval, with the documented keys, and ends with status 0."""
-    done = run("top", "--once", "--json", "--interval", "0.3", *ports(proxy))
-    assert (done.returncode, done.stderr) == (0, "")
-    [line] = done.stdout.splitlines()
+    [line] = shown(run, proxy, ['"plant"', '"other"'], "--json").splitlines()
     look = json.loads(line)
     figures = {"events_per_second", "bytes_per_second", "events", "bytes", "last_seen"}
     assert look.keys() == figures | {
@@ -114,7 +122,8 @@ def test_json_until_interrupted(start: Start, proxy: EventBusProxy, flowing: Non
     with start("top", "--json", "--interval=0.2", *ports(proxy)) as process:
         lines = looks(process)
         first, second, third = next(lines), next(lines), next(lines)
-        assert first["events"] < second["events"] < third["events"]
+        assert first["events"] <= second["events"] <= third["events"]
+        assert any(line["events"] > third["events"] for line in lines)
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 130
         assert said(process) == ""
@@ -123,7 +132,7 @@ def test_json_until_interrupted(start: Start, proxy: EventBusProxy, flowing: Non
 def test_only_some_topics(run: Run, proxy: EventBusProxy, raw: RawPeers, flowing: None) -> None:
     """With topics, only those count."""
     raw.subscriber(b"")  # or nothing would flow
-    look = json.loads(run("top", "other", "--once", "--json", "--interval=0.3", *ports(proxy)).stdout)
+    look = json.loads(shown(run, proxy, ['"other"'], "--json", "other"))
     assert [topic["topic"] for topic in look["topics"]] == ["other"]
     assert look["events"] > 0
     assert look["publishers"] == []
@@ -132,10 +141,9 @@ def test_only_some_topics(run: Run, proxy: EventBusProxy, raw: RawPeers, flowing
 @pytest.mark.process
 def test_one_look_as_tables(run_process: Run, proxy: EventBusProxy, flowing: None) -> None:
     """`--once` prints tables in a pipe too, without any codes, and ends with status 0."""
-    done = run_process("top", "--once", "--interval=0.3", *ports(proxy))
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "\x1b" not in done.stdout
-    heading, summary, *rows = [line.split() for line in done.stdout.splitlines() if line]
+    tables = shown(run_process, proxy, ["plant", "other"])
+    assert "\x1b" not in tables
+    heading, summary, *rows = [line.split() for line in tables.splitlines() if line]
     assert (heading[0], heading[-1], summary[1]) == ("127.0.0.1,", "ready", "events/s,")
     assert [words[0] for words in rows] == ["TOPIC", "plant", "other", "PUBLISHER", PUBLISHER.hex(), "not"]
     assert {words[-1] for words in rows} == {"TREND", "█"}
@@ -171,7 +179,9 @@ def test_while_the_proxy_is_away(start: Start) -> None:
             wait_for(lines, lambda line: line["state"] == "ready" and line["events"] > away["events"])
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE) == 130
-            assert ["degraded" in line or "ready again" in line for line in said(process).splitlines()] == [True, True]
+            degraded, *ready = said(process).splitlines()  # it may also say that its last request was dropped at the end
+            assert "event bus degraded" in degraded
+            assert any("ready again" in line for line in ready)
 
 
 @pytest.mark.process

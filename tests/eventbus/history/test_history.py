@@ -22,10 +22,13 @@ from eventbus import (
 )
 from eventbus.history.server import HistoryServer
 from eventbus.history.store import Bounds
+from eventbus.options import ClientOptions
 from eventbus.proxy.metrics import ProxyCollector
 from eventbus.transports.memory import MemoryHub, MemoryTransport
+from eventbus.transports.nats.jetstream import JetStreamTransport
 from eventbus.transports.zeromq import ZeroMQTransport
 from eventbus.wire.history import Kept
+from tests.nats import Server, running
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, client_of, event, eventually, json_of
 
 TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
@@ -34,11 +37,26 @@ UPDATED = MyEventType.updated
 type Connect = Callable[..., Bus]
 
 
-@pytest.fixture(params=["in the proxy", "beside the proxy", "in memory"])
+@pytest.fixture(scope="module")
+def jetstream(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A NATS server that stores."""
+    with running(tmp_path_factory.mktemp("nats")) as server:
+        yield server
+
+
+@pytest.fixture(
+    params=["in the proxy", "beside the proxy", "in memory", pytest.param("JetStream", marks=pytest.mark.process)]
+)
 def connect(request: pytest.FixtureRequest) -> Iterator[Connect]:
-    """Makes connected clients of a bus that has a historian."""
+    """Makes connected clients of a bus that has a historian, or keeps events itself."""
     with ExitStack() as stack:
-        if request.param == "in memory":
+        if request.param == "JetStream":
+            nats = stack.enter_context(request.getfixturevalue("jetstream").stream())
+
+            def make(**options: Any) -> Bus:
+                chosen = ClientOptions(connect_timeout=PATIENCE, **options)
+                return stack.enter_context(Bus(MyEvent, transport=JetStreamTransport(nats, chosen), options=chosen))
+        elif request.param == "in memory":
             hub = MemoryHub()
             stack.enter_context(EventBusHistorian(MemoryTransport(hub)))
 
@@ -76,8 +94,17 @@ class Handled:
 
 
 def emit(client: Bus, *values: float, topic: MyEventTopic = TOPIC) -> None:
+    """Emit events. Queries that are sent after that find them."""
     for value in values:
         client.emit_event(event(value), topic)
+    settle(client)
+
+
+def settle(client: Bus) -> None:
+    """Wait until what was emitted is stored, where that is not a matter of the order in which messages pass a proxy."""
+    transport = client._transport
+    if isinstance(transport, JetStreamTransport):
+        eventually(transport.is_flushed, PATIENCE)
 
 
 def values_of(events: Any) -> list[float]:
@@ -96,6 +123,7 @@ def test_last_values_and_history(connect: Connect) -> None:
     emit(client, 1, 2, 3)
     emit(client, 4, topic=OTHER)
     client.emit_events([event(5), event(6)], TOPIC)
+    settle(client)
     last = client.last(TOPIC)
     assert last is not None
     assert last.value == 6
@@ -118,6 +146,7 @@ def test_what_is_larger_than_a_page_comes_whole(connect: Connect) -> None:
     large = "x" * 20_000
     for value in range(600):
         client.emit_event(MyEvent(type=UPDATED, time=large, value=value), TOPIC)
+    settle(client)
     assert values_of(client.history(TOPIC, timeout=PATIENCE)) == list(range(600))
 
 

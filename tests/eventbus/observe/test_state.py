@@ -208,6 +208,7 @@ def test_a_failing_listener_is_logged(status: Status, error: type[BaseException]
 
 def test_no_thread_stays(status: Status) -> None:
     """The thread that tells exists only while there is something to tell, and never without a listener."""
+    eventually(lambda: not telling())  # that of another test
     status.change(CONNECTING, "")
     assert not telling()
     for state in (READY, CONNECTING):

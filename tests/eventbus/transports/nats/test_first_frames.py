@@ -1,7 +1,7 @@
 """First frames travel as subjects and headers of NATS, and come back: topic, headers, numbers."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventbus.errors import InvalidHeaders
@@ -11,7 +11,7 @@ from eventbus.wire.first_frame import FirstFrame, Head, parse, with_headers
 from eventbus.wire.frames import topic_frame
 from eventbus.wire.headers import MAX_HEADER_BYTES, decode_headers, encode_headers
 
-FEWER = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+FEWER = settings(max_examples=100)
 
 CARRIED = Carried("eb")
 surrogate_free = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)

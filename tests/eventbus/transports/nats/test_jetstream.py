@@ -18,6 +18,7 @@ from eventbus._base.deadline import Deadline
 from eventbus.errors import GroupDiffers, JetStreamMissing, PermissionDenied, StreamDiffers
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.state import ClientState
+from eventbus.policies import Packing
 from eventbus.transports.nats.jetstream import JetStreamTransport
 from tests.container.support import free_ports
 from tests.eventbus.transports.nats.support import QUICK, TOPIC, Values, client, emitting, with_options
@@ -213,6 +214,57 @@ def test_a_topic_that_is_subscribed_later_begins_as_the_others(nats: NatsOptions
             assert 7 not in values.all
 
 
+def test_topics_begin_where_each_says(nats: NatsOptions) -> None:
+    """Whatever EVENTBUS_START says: stored events first, then live ones, each once; all topics leave out what has begun."""
+    with client(JetStreamTransport(nats, QUICK)) as sender:
+        emit(sender, 1, 2)
+        emit(sender, 3, 4, topic=OTHER)
+        emit(sender, 5, topic=MyEventTopic.my_service_scheduler)
+        with client(JetStreamTransport(replace(nats, start="all"), QUICK)) as bus:
+            bus.subscribe(TOPIC, start="new")
+            bus.subscribe(OTHER, start="last")
+            values = Values(bus)
+            emit(sender, 6)
+            assert sorted(values.wait_for(2)) == [4, 6]
+            bus.subscribe(None, start="all")
+            assert values.wait_for(3)[2:] == [5]
+            emit(sender, 7, topic=OTHER)
+            assert values.wait_for(4)[2:] == [5, 7]
+
+
+def test_a_beginning_survives_the_server(server: Server) -> None:
+    """A server that is killed while stored events are read costs none, and none comes twice."""
+    with server.stream() as nats, client(JetStreamTransport(nats, with_options(packing=Packing.NONE))) as sender:
+        emit(sender, *range(2_000))
+        values: list[int] = []
+
+        def handle(one: MyEvent) -> None:
+            values.append(int(one.value))
+            if len(values) in (1, 700):
+                server.kill()
+                server.start()
+
+        with client(JetStreamTransport(nats, QUICK)) as bus:
+            bus.attach_callback(UPDATED, handle)
+            bus.start_consumer()
+            bus.subscribe(TOPIC, start="all")
+            eventually(lambda: len(values) >= 700, PATIENCE)
+            emit(sender, *range(2_000, 2_010))
+            eventually(lambda: values[-1] == 2_009, PATIENCE)
+            assert values == list(range(2_010))
+
+
+def test_a_worker_begins_where_its_group_is(nats: NatsOptions, caplog: pytest.LogCaptureFixture) -> None:
+    """Another start for one topic is said to have no effect."""
+    with client(JetStreamTransport(nats, QUICK)) as sender, worker(nats, start="all") as bus:
+        bus.subscribe(OTHER, start="new")
+        (line,) = [record.getMessage() for record in caplog.records if "begins where the group is" in record.getMessage()]
+        assert line.startswith("the topic other ")
+        values = Values(bus)
+        emit(sender, 1, topic=OTHER)
+        assert values.wait_for(1) == [1]
+
+
 def test_what_was_dropped_by_limits_counts_as_lost(nats: NatsOptions) -> None:
     """A receiver of all topics sees by the numbers of the stream what it has missed."""
     options = replace(nats, store="memory,100KiB,1h,1")
@@ -295,8 +347,8 @@ def test_a_handler_may_take_longer_than_the_server_waits(nats: NatsOptions) -> N
     """The worker asks for more time: nobody else gets the event meanwhile."""
     entered, go_on = Event(), Event()
     with (
-        worker(nats, ack_wait=0.5) as slow,
-        worker(nats, ack_wait=0.5) as other,
+        worker(nats, ack_wait=1.5) as slow,
+        worker(nats, ack_wait=1.5) as other,
         client(JetStreamTransport(nats, QUICK)) as sender,
     ):
         handled: list[float] = []
@@ -313,7 +365,7 @@ def test_a_handler_may_take_longer_than_the_server_waits(nats: NatsOptions) -> N
         assert entered.wait(PATIENCE)
         info = ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")
         assert info["num_ack_pending"] == 1
-        Event().wait(1.2)  # more than twice what the server waits: time itself is what is tested
+        Event().wait(3.2)  # more than twice what the server waits: time itself is what is tested
         assert ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_redelivered"] == 0
         go_on.set()
         eventually(lambda: handled == [1.0])

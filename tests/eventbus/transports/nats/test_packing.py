@@ -1,12 +1,12 @@
 """Events that wait share a message, in order; everything else stays alone."""
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_core import from_json
 
 from eventbus.transports.nats.packing import Packed, packed
 
-FEWER = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+FEWER = settings(max_examples=100)
 
 
 def test_what_is_joined() -> None:

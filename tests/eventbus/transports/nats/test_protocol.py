@@ -4,7 +4,7 @@ from contextlib import suppress
 from itertools import pairwise
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventbus.transports.nats import protocol
@@ -22,7 +22,7 @@ from eventbus.transports.nats.protocol import (
     parse_headers,
 )
 
-FEWER = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+FEWER = settings(max_examples=100)
 
 words = st.binary(min_size=1, max_size=20).filter(lambda word: not set(word) & set(b" \t\r\n\x0b\x0c\x1c\x1d\x1e\x1f\x85"))
 blocks = st.lists(st.tuples(st.sampled_from(["a", "Nats-Msg-Id", "traceparent"]), st.sampled_from(["", "1", "x:y"]))).map(

@@ -3,14 +3,14 @@
 import json
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventbus.nats_options import NatsOptions, Store, parse_store
 from eventbus.transports.nats import streams
 from eventbus.transports.nats.streams import ApiError, Delivered
 
-FEWER = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+FEWER = settings(max_examples=100)
 
 
 def test_answers() -> None:

@@ -1,12 +1,12 @@
 """Topics become subjects that every server takes, and come back as they were."""
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventbus.transports.nats.subjects import subject_of, topic_of
 
-FEWER = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+FEWER = settings(max_examples=100)
 
 PREFIX = b"eb"
 

@@ -1,11 +1,11 @@
 """Messages under way to a stream: what is acknowledged leaves; the first that is missing is sent again, and then the others."""
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventbus.transports.nats.window import UnderWay, Window
 
-FEWER = settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+FEWER = settings(max_examples=100)
 
 
 def message(number: int, subject: bytes = b"eb.t") -> UnderWay:

@@ -217,7 +217,7 @@ def test_topics_that_change_meanwhile(back: EventBusProxy, bus: Bus, make: Make)
     before = monotonic()
     bus.subscribe(OTHER)
     bus.unsubscribe(SCHEDULER)
-    assert monotonic() - before < 2
+    assert monotonic() - before < PATIENCE / 4
     assert bus.topics == {"my_service", "other"}
     back.start()
     bus.wait_ready(PATIENCE)
@@ -418,7 +418,7 @@ def test_closing_without_a_proxy(away: EventBusProxy, make: Make) -> None:
         client.emit_event(event(1), TOPIC)
         before = monotonic()
         client.close()
-        assert 0.2 <= monotonic() - before < 2
+        assert 0.2 <= monotonic() - before < PATIENCE / 4
 
 
 # Giving up
@@ -594,7 +594,7 @@ def test_closing_while_events_are_held(back: EventBusProxy, make: Make, linger: 
         client.emit_event(event(number), TOPIC)
     before = monotonic()
     client.close()
-    assert linger <= monotonic() - before < linger + 2
+    assert linger <= monotonic() - before < linger + PATIENCE / 4
     assert client.state is CLOSED
     with pytest.raises(NotConnected):
         client.emit_event(event(), TOPIC)
@@ -770,7 +770,7 @@ def test_half_open_connections(proxy: EventBusProxy) -> None:
     direct = Bus(MyEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port, topics=["other"])
     with direct, Relay(proxy.pub_port, proxy.sub_port) as relay:
         arrived = record(direct)
-        client = Bus(MyEvent, "127.0.0.1", *relay.ports, topics=["my_service"], echo_interval=0.05, echo_timeout=0.1)
+        client = Bus(MyEvent, "127.0.0.1", *relay.ports, topics=["my_service"], echo_interval=0.05, echo_timeout=0.3)
         states = States(client)
         with client:
             received = record(client)
@@ -786,7 +786,9 @@ def test_half_open_connections(proxy: EventBusProxy) -> None:
                 direct.connect(PATIENCE)
                 direct.emit_event(event(number), TOPIC)
                 assert received.wait_for(number + 1) == list(range(number + 1))
-            states.wait_for(CONNECTING, READY, DEGRADED, READY, DEGRADED, READY)
+            outages = states.states.count(DEGRADED)  # on a busy machine an echo may be late once more
+            assert outages >= 2
+            states.wait_for(CONNECTING, READY, *[DEGRADED, READY] * outages)
             assert "although both connections are up" in states.seen[2].reason
 
 

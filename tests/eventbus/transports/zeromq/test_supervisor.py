@@ -21,7 +21,7 @@ def supervisor() -> Iterator[ConnectionSupervisor]:
     made = ConnectionSupervisor()
     before = supervisor_threads()
     yield made
-    eventually(lambda: supervisor_threads() == before, what="its thread ends with its last supervised")
+    eventually(lambda: supervisor_threads() <= before, what="its thread ends with its last supervised")
 
 
 def supervisor_threads() -> set[Thread]:
@@ -81,7 +81,7 @@ def test_an_interrupt_while_its_thread_starts(supervisor: ConnectionSupervisor, 
         with pytest.raises(KeyboardInterrupt):
             supervisor.watch(supervised)
     interrupted.set()
-    eventually(lambda: supervisor_threads() == before)
+    eventually(lambda: supervisor_threads() <= before)
     assert supervised.looks == []
     supervisor.watch(supervised)
     supervised.wait_for(1)
@@ -102,9 +102,9 @@ def test_its_thread_is_there_while_there_are_supervised(supervisor: ConnectionSu
         supervisor.forget(one)
         supervisor.wake(two)
         two.wait_for(2)
-        assert supervisor_threads() > before
+        assert one.threads <= supervisor_threads()
         supervisor.forget(two)
-        eventually(lambda: supervisor_threads() == before)
+        eventually(lambda: supervisor_threads() <= before)
 
 
 def test_it_leaves_no_descriptor(supervisor: ConnectionSupervisor) -> None:
@@ -114,7 +114,7 @@ def test_it_leaves_no_descriptor(supervisor: ConnectionSupervisor) -> None:
         supervised = Supervised()
         supervisor.watch(supervised)
         supervisor.forget(supervised)
-    eventually(lambda: len(os.listdir("/proc/self/fd")) == before)
+    eventually(lambda: len(os.listdir("/proc/self/fd")) <= before)
 
 
 def test_forgetting_a_stranger_is_harmless(supervisor: ConnectionSupervisor) -> None:
@@ -122,7 +122,7 @@ def test_forgetting_a_stranger_is_harmless(supervisor: ConnectionSupervisor) -> 
     before = supervisor_threads()
     supervisor.forget(Supervised())
     supervisor.wake(Supervised())
-    assert supervisor_threads() == before
+    assert supervisor_threads() <= before
 
 
 def test_each_is_called_when_it_is_due(supervisor: ConnectionSupervisor) -> None:
@@ -283,7 +283,7 @@ def test_many_threads_watch_and_forget(supervisor: ConnectionSupervisor) -> None
             supervisor.forget(supervised)
 
     run_threads(4, come_and_go)
-    eventually(lambda: supervisor_threads() == before)
+    eventually(lambda: supervisor_threads() <= before)
 
 
 FORK = """
