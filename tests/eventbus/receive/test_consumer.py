@@ -76,7 +76,7 @@ def test_close_is_not_undone_by_a_reader(proxy: EventBusProxy) -> None:
         threading.Thread(target=read, daemon=True).start()
         eventually(lambda: any(thread.name == "eventbus-consumer" for thread in threading.enumerate()))
         client.close(PATIENCE)
-        assert not [thread for thread in threading.enumerate() if thread.name == "eventbus-consumer"]
+        eventually(lambda: not [thread for thread in threading.enumerate() if thread.name == "eventbus-consumer"])
         assert refused.wait(PATIENCE)
 
 

@@ -197,7 +197,7 @@ def test_a_handler_that_hangs() -> None:
     class HangingApp(App):
         hanging = providers.Singleton(Hanging)
 
-    with bus_test(HangingApp(), patience=0.1) as t:
+    with bus_test(HangingApp(), patience=1.0) as t:
         with pytest.raises(NotSettled, match="a handler, or an event on its way"):
             t.emit(paid(), ShopTopic.mail)
         go_on.set()
