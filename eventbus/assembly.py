@@ -153,6 +153,11 @@ class Assembly[EventClass: BaseEvent[Any]]:
                 self._asker = Asker(self.transport, self.emitter, self.topics, self.middleware, self._options)
             return self._asker
 
+    @property
+    def is_about_to_ask(self) -> bool:
+        """Whether threads prepare requests of tasks."""
+        return self._asker is not None and bool(self._asker.preparing)
+
     def list_by(self, respondent: Callable[[Transport], Callable[[bytes], object]]) -> None:
         """Let what this function makes of the transport answer who the client is, also in a forked child. Idempotent."""
         with self.changing:

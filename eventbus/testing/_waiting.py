@@ -63,6 +63,10 @@ def in_thread(action: Callable[[], object]) -> Iterator[Thread]:
 
 
 def is_waiting(thread: Thread) -> bool:
-    """Whether the thread waits for a condition at this moment."""
+    """Whether the thread waits for a condition at this moment, unless that is the start of another thread."""
     frame = sys._current_frames().get(thread.ident or 0)
-    return frame is not None and frame.f_code.co_filename == threading.__file__ and frame.f_code.co_name == "wait"
+    names: list[str] = []
+    while frame is not None and frame.f_code.co_filename == threading.__file__:
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return names[:1] == ["wait"] and "start" not in names

@@ -2,7 +2,7 @@
 
 from collections import deque
 from dataclasses import replace
-from itertools import count
+from itertools import count, repeat
 from threading import Lock
 from time import monotonic
 
@@ -175,11 +175,11 @@ class CoreTransport(NatsTransport):
         firsts, payloads, counts = zip(*waiting, strict=True)
         events = sum(counts)
         # All loops are in C, unless messages have numbers or headers: each topic and size has its line.
-        lines = list(map(self._lines.get, zip(firsts, map(len, payloads), strict=True)))
-        if None in lines:
+        known = self._lines.get
+        lines: list[bytes] = list(map(known, zip(firsts, map(len, payloads), strict=True), repeat(b"")))
+        if b"" in lines:
             for at, line in enumerate(lines):
-                if line is None:
-                    lines[at] = self._line_of(firsts[at], len(payloads[at]), counts[at])
+                lines[at] = line or self._line_of(firsts[at], len(payloads[at]), counts[at])
         parts = [CRLF] * (2 * len(lines) + 1)
         parts[:-1:2] = lines
         parts[1::2] = payloads

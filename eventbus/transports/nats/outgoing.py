@@ -20,9 +20,9 @@ from eventbus.transports.waiting import may_wait
 from eventbus.wire.frames import MARK, topic_of
 
 _RETRY_S = 0.001
-# Messages. A thread that emits without a pause keeps the interpreter for 5 ms. In this time more come to wait than fit into the
-# processor's cache, and than Python's garbage collector ignores: both would cost each a tenth of its time. So that thread lets
-# the link's thread take these.
+# Messages. A thread that emits without a pause keeps the interpreter for 5 ms. In this time more come to wait than fit into
+# the processor's cache, and than Python's garbage collector ignores: each of both would cost a tenth of its time. So that
+# thread lets the link's thread take these.
 _MANY = 1_024
 _PAYLOAD, _EVENTS = itemgetter(1), itemgetter(2)  # of a message
 _MARK = MARK[0]  # bytes find a number ten times as fast as other bytes

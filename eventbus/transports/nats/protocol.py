@@ -262,10 +262,10 @@ def _read_run(data: bytes, at: int, line: bytes, size: int, run: int, payloads: 
 def _read_line(line: bytes) -> _Announced | Ping | Pong | Info | ServerError:
     name, _, rest = line.partition(b" ")
     match name.upper():
-        case b"MSG":
-            return _announced(rest.split(), with_headers=False)
         case b"HMSG":
             return _announced(rest.split(), with_headers=True)
+        case b"MSG":
+            return _announced(rest.split(), with_headers=False)
         case b"PING":
             return Ping()
         case b"PONG":

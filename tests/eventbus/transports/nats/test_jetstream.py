@@ -32,10 +32,10 @@ UPDATED = MyEventType.updated
 OTHER = MyEventTopic.other
 
 
-def ask(bus: Bus, subject: str, request: object = None) -> dict[str, Any]:
+def ask(bus: Bus, subject: str, request: object = None, timeout: float = PATIENCE) -> dict[str, Any]:
     """Ask the server something over a client's own link."""
     link = bus._transport._link  # type: ignore[attr-defined] # of a transport over NATS
-    answer = link.request(f"$JS.API.{subject}".encode(), json.dumps(request or {}).encode(), Deadline(PATIENCE))
+    answer = link.request(f"$JS.API.{subject}".encode(), json.dumps(request or {}).encode(), Deadline(timeout))
     found: dict[str, Any] = json.loads(answer.payload)
     return found
 
@@ -542,8 +542,8 @@ def test_closing_ends_a_receive_that_waits(nats: NatsOptions) -> None:
 
 
 @pytest.mark.patience
-def test_a_leader_that_is_killed_costs_no_acknowledged_event(tmp_path: Path) -> None:
-    """Three servers keep the stream three times; the leader is killed while events are emitted."""
+def test_a_cluster_that_loses_its_leader_costs_no_event(tmp_path: Path) -> None:
+    """Three servers keep the stream three times. Nothing is lost or doubled, and after each failure all come in order."""
     ports = [*free_ports(), *free_ports()][:3]
     routes = ", ".join(f'"nats://127.0.0.1:{port}"' for port in ports)
     with ExitStack() as stack:
@@ -556,12 +556,44 @@ def test_a_leader_that_is_killed_costs_no_acknowledged_event(tmp_path: Path) -> 
         receiver = stack.enter_context(client(JetStreamTransport(options, patient), TOPIC))
         sender = stack.enter_context(client(JetStreamTransport(options, patient)))
         values = Values(receiver)
+
+        def leader() -> str:
+            try:
+                return str(ask(sender, "STREAM.INFO.eb", timeout=1.0)["cluster"].get("leader", ""))
+            except OSError:  # only a leader answers
+                return ""
+
+        def all_come(count: int) -> None:
+            eventually(lambda: sender._transport.is_flushed(), 30)  # type: ignore[attr-defined] # of a transport over NATS
+            eventually(lambda: set(values.all) == set(range(count)), 30, "all events")
+            assert len(values.all) == count
+
+        # The leader is killed, perhaps with the connections of the clients.
         with emitting(sender, 500) as emitted:
             eventually(lambda: emitted() > 200)
-            leader = ask(sender, "STREAM.INFO.eb")["cluster"]["leader"]
-            servers[int(leader.removeprefix("n"))].kill()
+            killed = servers[int(leader().removeprefix("n"))]
+            killed.kill()
             before = emitted()
             eventually(lambda: emitted() > before + 500, PATIENCE)
-        eventually(lambda: sender._transport.is_flushed(), 30)  # type: ignore[attr-defined] # of a transport over NATS
-        eventually(lambda: set(values.all) == set(range(emitted())), PATIENCE, "all events")
-        assert len(values.all) == emitted()
+        all_come(count := emitted())
+        assert values.all == list(range(count))
+
+        # There is no leader for a while, but the server of the sender stays: nothing but time tells that events are lost.
+        connection = sender._transport._link.connection  # type: ignore[attr-defined] # of a transport over NATS
+        (third,) = (one for one in servers if one is not killed and one.port != connection.server.port)
+        third.kill()
+        for value in range(count, count + 100):
+            sender.emit_event(event(float(value)), TOPIC)
+        third.start()
+        all_come(count := count + 100)
+        assert values.all == list(range(count))
+        assert sender._transport._link.connection is connection  # type: ignore[attr-defined] # of a transport over NATS
+
+        # The leader moves: some of several messages under way may be lost, and so may acknowledgements. Then these are stored
+        # later than those behind them.
+        last_leader = leader()
+        with emitting(sender, 500, count) as emitted:
+            moved = ask(sender, "STREAM.LEADER.STEPDOWN.eb")
+            assert moved["success"], moved
+            eventually(lambda: leader() not in ("", last_leader), 30, "another leader")
+        all_come(emitted())
