@@ -1,5 +1,8 @@
 # Tasks of this project: `uv run --group lint just` lists them. Each is one command that works without it, too.
 
+# What Python imports is compiled once, not by every process of every run: that is a quarter of the time of the fast tests.
+export PYTHONDONTWRITEBYTECODE := ""
+
 # list the tasks
 default:
     @just --list

@@ -26,7 +26,7 @@ from eventbus.receive.dispatcher import Callback, Dispatcher
 from eventbus.transports.contract import KeepsHistory, KnowsWatchers, Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.compression import Compressor
-from eventbus.wire.presence import EVERYTHING_TOPIC, PRESENCE_TOPIC
+from eventbus.wire.private_topics import EVERYTHING_TOPIC, PRESENCE_TOPIC
 
 if TYPE_CHECKING:
     from eventbus.ask.asker import Asker
@@ -153,6 +153,11 @@ class Assembly[EventClass: BaseEvent[Any]]:
                 self._asker = Asker(self.transport, self.emitter, self.topics, self.middleware, self._options)
             return self._asker
 
+    @property
+    def is_about_to_ask(self) -> bool:
+        """Whether threads prepare requests of tasks."""
+        return self._asker is not None and bool(self._asker.preparing)
+
     def list_by(self, respondent: Callable[[Transport], Callable[[bytes], object]]) -> None:
         """Let what this function makes of the transport answer who the client is, also in a forked child. Idempotent."""
         with self.changing:
@@ -239,13 +244,10 @@ class Assembly[EventClass: BaseEvent[Any]]:
     def after_fork(self) -> None:
         """Make new locks in a forked child: threads of the parent, absent here, may have held them. Topics are kept."""
         topics = self.dispatcher.topics
-        pending = {} if self._beginnings is None else self._beginnings.pending
         self._assemble()
         self._list()
         for topic in topics:
             self.dispatcher.subscribe(topic)
-        for topic, start in pending.items():
-            self.subscribe_from(topic, start)
 
     def _assemble(self) -> None:
         """Make the parts that have locks or threads. The transport makes its own anew."""

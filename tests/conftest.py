@@ -59,10 +59,16 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup() -> Iterator[None]:
+    """Forget what other tests have started; what the fixtures of this one start, also those that it shares, is its own."""
+    _processes.clear()
+    return (yield)
+
+
 @pytest.fixture(autouse=True)
 def _starts_no_process(request: pytest.FixtureRequest) -> Iterator[None]:
     """A test without a mark starts no process: what needs one is slow, and `-m "not slow"` is to be fast."""
-    _processes.clear()
     yield
     if request.node.get_closest_marker("slow") is None:
         assert not _processes, f"{request.node.name} starts a process: mark it with `process`, or what else it needs"

@@ -1,4 +1,4 @@
-"""The clock by which handlers and services wait: the system's, or in tests one that moves when the test says so.
+"""The clock by which handlers, services and requests wait: the system's, or in tests one that moves when the test says so.
 
 Connections keep to the system's clock: other processes do not know any other.
 """
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
-    from threading import Event, Thread
+    from threading import Event, Lock, Thread
 
 
 class Clock(Protocol):
@@ -32,8 +33,21 @@ class Clock(Protocol):
     def time_limit(self, seconds: float) -> AbstractAsyncContextManager[asyncio.Timeout]:
         """Return a context like that of `asyncio.timeout`."""
 
+    def acquire(self, lock: Lock, seconds: float) -> None:
+        """Block this thread until another one releases the lock, up to `seconds`."""
+
+    def call_later(self, loop: asyncio.AbstractEventLoop, seconds: float, call: Callable[[], object]) -> Cancellable:
+        """Call a function on an event loop, for a task of it that waits for something else up to then; in that task only."""
+
     def starting(self, thread: Thread) -> None:
         """Expect a thread that will wait by this clock, before it starts."""
+
+
+class Cancellable(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> None:
+        """Let it not come."""
 
 
 class SystemClock:
@@ -57,6 +71,14 @@ class SystemClock:
         import asyncio  # already loaded, because a loop is running
 
         return asyncio.timeout(seconds)
+
+    def acquire(self, lock: Lock, seconds: float) -> None:
+        """See `Clock`."""
+        lock.acquire(timeout=seconds)
+
+    def call_later(self, loop: asyncio.AbstractEventLoop, seconds: float, call: Callable[[], object]) -> asyncio.TimerHandle:
+        """See `Clock`."""
+        return loop.call_later(seconds, call)
 
     def starting(self, thread: Thread) -> None:
         """See `Clock`."""

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from typing import Any
 
 from pydantic import TypeAdapter
 
+from eventbus._base.clock import clock
 from eventbus._base.deadline import Deadline
 from eventbus.ask.answers import Answers
 from eventbus.ask.link import RequestLink
@@ -38,6 +39,9 @@ class Asker:
         topics: those of the client.
         middleware: those of it that override `request` are entered around each request.
         options: those of the client.
+
+    Attributes:
+        preparing: requests of tasks for which threads open the inbox, or find out whether anybody subscribes.
     """
 
     def __init__(
@@ -54,6 +58,7 @@ class Asker:
         self._middleware = [one for one in middleware if overrides(one, "request")]
         self._options = options
         self._limits = Limits(options.max_event_bytes, options.max_event_values)
+        self.preparing: set[_Asked[Any]] = set()
 
     def request[Reply](
         self, event: Event, topic: BaseEventTopic, reply: type[Reply] | TypeAdapter[Reply], timeout: float
@@ -86,9 +91,12 @@ class Asker:
     ) -> Reply:
         """See `EventBusClient.arequest`."""
         asked = _Asked(event, topic, self._topics.admit(topic), reply, timeout, self._limits)
-        await self._check_anybody(asked)
-        with self._around(topic):
-            return asked.first(await self._ask_on_loop(asked, 1))
+        try:
+            await self._check_anybody(asked)
+            with self._around(topic):
+                return asked.first(await self._ask_on_loop(asked, 1))
+        finally:
+            self.preparing.discard(asked)
 
     async def arequest_all[Reply](
         self,
@@ -102,10 +110,12 @@ class Asker:
         asked = _Asked(event, topic, self._topics.admit(topic), reply, timeout, self._limits)
         try:
             await self._check_anybody(asked)
+            with self._around(topic):
+                return asked.all(await self._ask_on_loop(asked, at_most))
         except NobodyAnswers:
             return Answers()
-        with self._around(topic):
-            return asked.all(await self._ask_on_loop(asked, at_most))
+        finally:
+            self.preparing.discard(asked)
 
     def close(self) -> None:
         """Let all who wait raise NotConnected at once."""
@@ -126,7 +136,7 @@ class Asker:
 
         inbox = self._link.open_inbox
         if inbox is None:
-            inbox = await asyncio.to_thread(self._link.inbox, asked.deadline)
+            inbox = await self._prepare(asked, self._link.inbox, asked.deadline)
         loop = asyncio.get_running_loop()
         waiting = Waiting(enough, loop)
         assert waiting.future is not None
@@ -134,7 +144,9 @@ class Asker:
         try:
             headers = {REPLY_TO: inbox.name, CORRELATION_ID: correlation_id}
             await emit_without_blocking(self._options, self._emit, headers, asked.event, asked.topic)
-            timer = loop.call_later(asked.deadline.left(), waiting.wake)  # costs half of what asyncio.timeout does
+            self.preparing.discard(asked)
+            # This costs half of what asyncio.timeout does.
+            timer = clock().call_later(loop, asked.deadline.left(), waiting.wake)
             try:
                 await waiting.future
             finally:
@@ -143,12 +155,19 @@ class Asker:
             inbox.forget(correlation_id)
         return waiting
 
+    async def _prepare[**Given, Result](
+        self, asked: _Asked[Any], do: Callable[Given, Result], *args: Given.args, **named: Given.kwargs
+    ) -> Result:
+        """Call a function in a thread, before the request is emitted."""
+        import asyncio
+
+        self.preparing.add(asked)
+        return await asyncio.to_thread(do, *args, **named)
+
     async def _check_anybody(self, asked: _Asked[Any]) -> None:
         self._link.ensure_open()
         if not self._link.is_anybody_known(asked.frame):
-            import asyncio
-
-            await asyncio.to_thread(self._link.check_anybody, asked.frame, asked.type, asked.deadline)
+            await self._prepare(asked, self._link.check_anybody, asked.frame, asked.type, asked.deadline)
 
     def _around(self, topic: BaseEventTopic) -> AbstractContextManager[object]:
         """Enter what middleware has around requests, the outermost first."""

@@ -8,6 +8,7 @@ from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
+from eventbus._base.clock import clock
 from eventbus._base.deadline import Deadline
 from eventbus.errors import EventBusError
 from eventbus.wire.headers import Headers
@@ -76,7 +77,7 @@ class Waiting:
 
     def wait(self, deadline: Deadline) -> None:
         """Block until there are enough answers, until it has failed, or until the time is up."""
-        self._locked.acquire(timeout=deadline.left())
+        clock().acquire(self._locked, deadline.left())
 
     def raise_failure(self) -> None:
         """Raise the error, if no more answers can come."""
@@ -95,7 +96,9 @@ class WaitingForParts(Waiting):
     def wait(self, deadline: Deadline) -> None:
         """Block until there is a part, until it has failed, or until the time is up."""
         while not self.answers and self.failure is None and not deadline.passed():
-            super().wait(deadline)  # returns at once if a part has come that was taken away already
+            # By the system's clock, because these are questions of clients themselves, not of services. It returns at once
+            # if a part has come that was taken away already.
+            self._locked.acquire(timeout=deadline.left())
 
     def take(self, answer: Answer) -> bool:
         """Keep a part, and wake the thread. Returns whether it is the last one."""

@@ -16,7 +16,7 @@ from eventbus.telemetry import logs
 from eventbus.transports.contract import KnowsWatchers, Transport
 from eventbus.wire.first_frame import parse
 from eventbus.wire.headers import decode_headers, encode_headers
-from eventbus.wire.presence import EVERYTHING_TOPIC
+from eventbus.wire.private_topics import EVERYTHING_TOPIC
 
 HEADER = "eventbus-bridge"
 """Marks what a bridge has copied: no bridge copies it again."""
@@ -58,7 +58,7 @@ def bridge(settings: EventBusSettings, one: TransportKind, other: TransportKind,
 @contextmanager
 def _end(settings: EventBusSettings, kind: TransportKind, topics: set[bytes]) -> Iterator[Transport]:
     made = _transport(settings, kind)
-    if b"" in topics and isinstance(made, KnowsWatchers):
+    if b"" in topics and isinstance(made, KnowsWatchers) and settings.security.client_keys() is None:
         made.subscribe(EVERYTHING_TOPIC)  # requests may be answered on the other side
     for topic in topics:
         made.subscribe(topic)

@@ -27,7 +27,8 @@ from eventbus.wire.compression import Compressor
 from eventbus.wire.first_frame import parse, with_headers
 from eventbus.wire.frames import Batch, topic_frame
 from eventbus.wire.headers import decode_headers, encode_headers
-from eventbus.wire.history import PRIVATE_PREFIXES, Query, Stored, new_history_topic
+from eventbus.wire.history import Query, Stored, new_history_topic
+from eventbus.wire.private_topics import PRIVATE_PREFIXES
 from eventbus.wire.rejects import Reject
 from eventbus.wire.requests import owner_of
 

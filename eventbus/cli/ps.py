@@ -10,7 +10,8 @@ from eventbus.ask.link import RequestLink
 from eventbus.cli.connection import transport_for
 from eventbus.errors import NobodyAnswers
 from eventbus.settings import EventBusSettings
-from eventbus.wire.presence import PRESENCE_TOPIC, QUESTION, QUESTION_TYPE, Presence, Seen, compare
+from eventbus.wire.presence import QUESTION, QUESTION_TYPE, Presence, Seen, compare
+from eventbus.wire.private_topics import PRESENCE_TOPIC
 
 _MAX_SHOWN_TOPICS = 5
 _EVERY_TOPIC = "*"

@@ -10,7 +10,8 @@ from eventbus.ask.link import RequestLink
 from eventbus.cli.connection import transport_for
 from eventbus.errors import EventBusError
 from eventbus.settings import EventBusSettings
-from eventbus.wire.presence import PRESENCE_TOPIC, QUESTION, QUESTION_TYPE, Presence
+from eventbus.wire.presence import QUESTION, QUESTION_TYPE, Presence
+from eventbus.wire.private_topics import PRESENCE_TOPIC
 
 _WAIT_S = 0.3  # for answers
 _INTERVAL_S = 5.0  # from one question to the next

@@ -6,19 +6,8 @@ from eventbus.ask.link import RequestLink
 from eventbus.ask.waiting import Answer
 from eventbus.errors import HistorianMissing, HistoryDamaged, NoAnswer, NobodyAnswers
 from eventbus.transports.contract import KnowsSubscribers, Transport
-from eventbus.wire.history import (
-    HISTORY_PREFIX,
-    NEXT,
-    PART,
-    QUERY_TYPE,
-    STATUS,
-    UNTIL,
-    Kept,
-    Query,
-    Stored,
-    new_history_topic,
-    unpack,
-)
+from eventbus.wire.history import NEXT, PART, QUERY_TYPE, STATUS, UNTIL, Kept, Query, Stored, new_history_topic, unpack
+from eventbus.wire.private_topics import HISTORY_PREFIX
 from eventbus.wire.requests import owner_of
 
 _SOMEBODY = HISTORY_PREFIX + b"?"  # whoever subscribes to this subscribes to all queries

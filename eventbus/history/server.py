@@ -10,19 +10,8 @@ from typing import NamedTuple, Protocol
 from eventbus.history.store import Bounds, MemoryStore
 from eventbus.wire.first_frame import parse, with_headers
 from eventbus.wire.headers import decode_headers, encode_headers
-from eventbus.wire.history import (
-    HISTORY_PREFIX,
-    NEXT,
-    PART,
-    STATUS,
-    UNTIL,
-    InvalidQuery,
-    Kept,
-    Query,
-    Stored,
-    pack,
-    packed_size,
-)
+from eventbus.wire.history import NEXT, PART, STATUS, UNTIL, InvalidQuery, Kept, Query, Stored, pack, packed_size
+from eventbus.wire.private_topics import HISTORY_PREFIX
 from eventbus.wire.requests import CORRELATION_ID, ERROR_TEXT, ERROR_TYPE, MORE, Request, owner_of_reply_topic
 
 PART_BYTES = 1_048_576  # of an answer: few messages, because the queues of some proxies are short

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 from eventbus.wire.first_frame import parse
 from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, NUMBER_BYTES, PRIVATE, is_text, topic_of
-from eventbus.wire.history import PRIVATE_PREFIXES, Query, Span, Stored
+from eventbus.wire.history import Query, Span, Stored
+from eventbus.wire.private_topics import PRIVATE_PREFIXES
 
 MESSAGE_OVERHEAD_BYTES = 168
 """The memory that a message takes beside its bytes: two objects with a header, a position, and four places."""

@@ -5,9 +5,9 @@ from eventbus.proxy.allow_list import AllowList
 from eventbus.proxy.publisher_ids import PublisherIds
 from eventbus.wire.first_frame import parse_head
 from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of, topic_frame, topic_of
-from eventbus.wire.history import HISTORY_PREFIX, PRIVATE_PREFIXES, is_history_topic_of
-from eventbus.wire.presence import PRESENCE_TOPIC
-from eventbus.wire.requests import REPLY_PREFIX, is_answer, is_reply_topic_of, owner_of
+from eventbus.wire.history import is_history_topic_of
+from eventbus.wire.private_topics import HISTORY_PREFIX, PRESENCE_TOPIC, PRIVATE_PREFIXES, REPLY_PREFIX
+from eventbus.wire.requests import is_answer, is_reply_topic_of, owner_of
 
 _TOKEN_BYTES = 17  # `PRIVATE` and a random UUID
 _MAX_CACHED_DECISIONS = 10_000  # decisions; a client can invent any number of topics

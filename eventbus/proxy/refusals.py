@@ -101,8 +101,11 @@ class Refusals:
                 else:
                     still_open.append((descriptor, held, deadline))
                 continue
-            with suppress(OSError):
-                refused.append(Connection(descriptor, held.getpeername()[:2]))
+            if self._was_sending(
+                held
+            ):  # still: else libzmq has told of an earlier one, and the peer has ended this one since
+                with suppress(OSError):
+                    refused.append(Connection(descriptor, held.getpeername()[:2]))
             held.close()
         self._closing = still_open
         return refused

@@ -23,7 +23,7 @@ from eventbus.observe.stats import Counters, DropReason
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.confirmation import Confirmation
 from eventbus.receive.stream import EventStream
-from eventbus.wire.history import PRIVATE_PREFIXES
+from eventbus.wire.private_topics import PRIVATE_PREFIXES
 
 # A callback gets the event. If it returns a coroutine, that is run on an event loop; anything else is ignored.
 type Callback[EventClass] = Callable[[EventClass], object]
@@ -412,8 +412,8 @@ class _Outcome:
         if error is None:
             dispatcher._counters.add(handled=1)
         else:
-            dispatcher._counters.add(handler_errors=1)
             dispatcher._report(self._callback, self._event, error)
+            dispatcher._counters.add(handler_errors=1)
         if self._confirmation is not None:
             # What was cancelled is no Exception.
             handled = error is None or (isinstance(error, Exception) and not isinstance(error, ClientClosing))

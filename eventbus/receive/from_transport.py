@@ -13,7 +13,8 @@ from eventbus.errors import EventBusError, HandshakeFailed
 from eventbus.policies import Start
 from eventbus.receive.beginning import EVERYTHING, Beginnings
 from eventbus.wire.frames import Batch, topic_of
-from eventbus.wire.history import PRIVATE_PREFIXES, Query, Stored
+from eventbus.wire.history import Query, Stored
+from eventbus.wire.private_topics import PRIVATE_PREFIXES
 from eventbus.wire.starts import From
 
 _PATIENCE_S = 15.0  # without a message, while the other side is there: the election of a leader takes five seconds

@@ -13,7 +13,7 @@ from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
 from eventbus.wire.compression import inflate, is_compressed
 from eventbus.wire.first_frame import FirstFrame, parse
 from eventbus.wire.frames import ARRAY, MARK, MAX_PACKED_BYTES, MAX_TOPIC_BYTES, Batch, head_of, is_text
-from eventbus.wire.presence import PRESENCE_TOPIC
+from eventbus.wire.private_topics import PRESENCE_TOPIC
 
 HISTORY = 30  # intervals in a trend
 _MAX_ROWS = 1_000  # topics, and as many publishers

@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
-from threading import RLock
+from threading import RLock, current_thread
 from time import monotonic
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -138,7 +138,7 @@ class _Bench[Root: containers.Container]:
     ) -> None:
         self.container = container
         self.clock = ManualClock()
-        self.hub = FaultyHub(self.clock.call_later)
+        self.hub = FaultyHub(self.clock.call)
         self._raises = errors == "raise"
         self._settings = settings
         self._patience = patience
@@ -257,6 +257,7 @@ class _Bench[Root: containers.Container]:
                 "another bus_test is running in this process, and there is one clock: let other services join it by the "
                 "transport RecordingTransport(t.hub)"
             )
+        self.clock.owner = current_thread(), None if running_loop() is None else asyncio.current_task()
         self._overrides.callback(set_clock, set_clock(self.clock))
         buses = last_resources(self.container)
         if not buses:
@@ -288,9 +289,11 @@ class _Bench[Root: containers.Container]:
     def _settle(self, *, quiet: bool = False) -> None:
         """Return when nothing is under way, then raise what handlers have raised; `quiet` does not."""
         end, grace = monotonic() + self._patience, monotonic() + _GRACE_S
-        pause = _FIRST_PAUSE_S
+        pause, before = _FIRST_PAUSE_S, self.hub.activity
         while True:
             activity = self.hub.activity
+            if activity != before:
+                before, grace = activity, monotonic() + _GRACE_S
             under_way = list(self._under_way(limited=monotonic() < grace))
             if not under_way and activity == self.hub.activity:
                 if not self.clock.fire_next(self.clock.now()):
@@ -308,12 +311,17 @@ class _Bench[Root: containers.Container]:
         """The work under way, for people.
 
         Args:
-            limited: whether handlers under a time limit count.
+            limited: whether those count that wait for something else up to a time limit.
         """
         for thread in self.clock.threads_under_way():
             yield f"thread {thread.name}"
-        sleeping = self.clock.sleeping_threads()
-        resting = self.clock.sleeping_tasks() | (set() if limited else self.clock.limited_tasks())
+        sleeping, resting = self.clock.sleeping_threads(), self.clock.sleeping_tasks()
+        if limited:
+            yield from (f"thread {one.name}" for one in self.clock.limited_threads())
+            yield from (f"task {one.get_name()}" for one in self.clock.limited_tasks())
+        else:
+            sleeping |= self.clock.limited_threads()
+            resting |= self.clock.limited_tasks()
         if self.hub.is_anything_waited_for():
             yield "a message on its way"
         clients = [client for bus in self._buses for client in (bus.client, bus.stand_in) if client is not None]
@@ -322,6 +330,8 @@ class _Bench[Root: containers.Container]:
             assert isinstance(transport, RecordingTransport)
             if parts.consumer.thread not in (None, *sleeping) and not transport.is_idle():
                 yield "a handler, or an event on its way to one"
+            if parts.is_about_to_ask:
+                yield "a request that is about to be sent"
             if parts.buffer.is_about_to_be_read():
                 yield "an event in the receive buffer, for which a thread waits"
             if calls := parts.dispatcher.calls_under_way(sleeping):
@@ -449,7 +459,8 @@ class BusTest[Root: containers.Container](_Bench[Root]):
     def settle(self) -> None:
         """Return when nothing is under way: no event, no handler, no service but those that wait.
 
-        A handler that waits for the `clock` counts as waiting, and after 0.2 seconds one that runs under a `TimeLimit`.
+        A handler that waits for the `clock` counts as waiting; one that runs under a `TimeLimit`, or waits for an answer,
+        after 0.2 seconds in which nothing happens.
 
         Raises:
             NotSettled: something did not end in time.
@@ -460,7 +471,7 @@ class BusTest[Root: containers.Container](_Bench[Root]):
     def advance(self, seconds: float) -> None:
         """Move the clock on, step by step: what is over by then ends in its order, and everything settles in between.
 
-        It moves ``@every``, `Retry`, `TimeLimit`, `Service.pause` and restarts. Raises as `settle`.
+        It moves ``@every``, `Retry`, `TimeLimit`, `Service.pause`, restarts and timeouts of requests. Raises as `settle`.
         """
         self._advance(seconds)
 

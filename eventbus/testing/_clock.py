@@ -4,12 +4,15 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from threading import Event, RLock, Thread, current_thread
+from threading import Event, Lock, RLock, Thread, current_thread
+from weakref import WeakSet
 
+from eventbus._base.clock import Cancellable
 from eventbus.testing._waiting import is_waiting
 
+_LONGEST_S = 10.0  # for which a request waits by the system's clock beyond its timeout: perhaps nobody moves this one
 _LOOK_S = 0.05  # how long a wait may miss that it is over; nearly always it is woken
 
 
@@ -23,7 +26,7 @@ class _Waiter:
         thread: the thread that waits, if one does.
         task: the task that waits, if one does.
         over: whether the clock has reached `due`.
-        limits: whether this is a time limit, which ends something else than its own wait.
+        limits: whether this is a time limit: what is waited for may come before, for example an answer.
     """
 
     due: float
@@ -35,6 +38,13 @@ class _Waiter:
     number: int = field(default_factory=itertools.count().__next__)
 
 
+class _Call:
+    """A call that can be cancelled."""
+
+    def __init__(self, cancel: Callable[[], None]) -> None:
+        self.cancel = cancel
+
+
 class ManualClock:
     """Fulfils `eventbus._base.clock.Clock`: `fire_next` moves it to the end of the next wait. Any thread may use it."""
 
@@ -43,7 +53,10 @@ class ManualClock:
         self._now = 0.0
         self._waiters: list[_Waiter] = []
         self._awake: dict[Thread, bool] = {}  # threads that were woken or started; True: it has left its wait
+        self._started: WeakSet[Thread] = WeakSet()  # threads whose work is known by this clock only
         self._ended = False
+        self.owner: tuple[Thread | None, asyncio.Task[object] | None] = None, None
+        """The thread and the task of the test, which move this clock: their requests keep to the system's."""
 
     def now(self) -> float:
         """Seconds since this clock was made."""
@@ -104,16 +117,46 @@ class ManualClock:
                 left = True
                 self._leave(waiter)
 
+    def acquire(self, lock: Lock, seconds: float) -> None:
+        """Block this thread until another one releases the lock, or the clock has moved on by `seconds`."""
+        if self.owner[0] is current_thread():  # who moves the clock cannot wait for it
+            lock.acquire(timeout=seconds)
+            return
+
+        def release() -> None:
+            with suppress(RuntimeError):  # what was waited for has just come
+                lock.release()
+
+        waiter = self._enter(_Waiter(self._now + seconds, release, current_thread(), limits=True))
+        lock.acquire(timeout=seconds + (0.0 if waiter.over else _LONGEST_S))
+        self._leave(waiter)
+
+    def call_later(self, loop: asyncio.AbstractEventLoop, seconds: float, call: Callable[[], object]) -> Cancellable:
+        """Call a function on an event loop when the clock has moved on by `seconds`."""
+        task = asyncio.current_task()
+        if self.owner[1] is task:
+            return loop.call_later(seconds, call)
+        due = self._now + seconds
+        waiter = self._enter(_Waiter(due, lambda: loop.call_soon_threadsafe(call), task=task, limits=True))
+        timer = loop.call_later(seconds + (0.0 if waiter.over else _LONGEST_S), call)
+
+        def cancel() -> None:
+            timer.cancel()
+            self._leave(waiter)
+
+        return _Call(cancel)
+
     def starting(self, thread: Thread) -> None:
         """Count this thread as under way until it waits."""
         with self._lock:
             self._awake[thread] = True
+            self._started.add(thread)
 
     def pause(self, seconds: float) -> None:
         """Block this thread for real seconds."""
         time.sleep(seconds)
 
-    def call_later(self, seconds: float, call: Callable[[], object]) -> None:
+    def call(self, seconds: float, call: Callable[[], object]) -> None:
         """Call a function, in the thread that moves the clock, when it has moved on by `seconds`."""
         self._enter(_Waiter(self._now + seconds, call))
 
@@ -129,9 +172,14 @@ class ManualClock:
             return list(self._awake)
 
     def sleeping_threads(self) -> set[Thread]:
-        """The threads that wait for this clock."""
+        """The threads that wait for this clock, and for nothing else."""
         with self._lock:
-            return {waiter.thread for waiter in self._waiters if waiter.thread is not None}
+            return {waiter.thread for waiter in self._waiters if waiter.thread is not None and not waiter.limits}
+
+    def limited_threads(self) -> set[Thread]:
+        """The threads that wait for whatever they want, up to a time limit."""
+        with self._lock:
+            return {waiter.thread for waiter in self._waiters if waiter.thread is not None and waiter.limits}
 
     def sleeping_tasks(self) -> set["asyncio.Task[object]"]:
         """The tasks that wait for this clock."""
@@ -185,11 +233,14 @@ class ManualClock:
         with self._lock:
             if waiter in self._waiters:
                 self._waiters.remove(waiter)
-            if waiter.thread is not None:
-                self._awake[waiter.thread] = True
+            self._note_awake(waiter, has_left=True)
 
     def _end(self, waiter: _Waiter) -> None:
         waiter.over = True
         self._waiters.remove(waiter)
-        if waiter.thread is not None:
-            self._awake[waiter.thread] = False
+        self._note_awake(waiter, has_left=False)
+
+    def _note_awake(self, waiter: _Waiter, *, has_left: bool) -> None:
+        # Any thread may ask, that of the test too. Whether a thread that handles events does so is known otherwise.
+        if waiter.thread is not None and (not waiter.limits or waiter.thread in self._started):
+            self._awake[waiter.thread] = has_left

@@ -13,7 +13,7 @@ from eventbus.observe.state import ClientState
 from eventbus.testing._waiting import PATIENCE_S, eventually, in_thread, run_threads
 from eventbus.transports.contract import KnowsSubscribers, KnowsWatchers, Transport
 from eventbus.transports.waiting import without_waiting
-from eventbus.wire.presence import EVERYTHING_TOPIC
+from eventbus.wire.private_topics import EVERYTHING_TOPIC
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,18 @@ from threading import Event, Thread
 from time import monotonic
 
 PATIENCE_S = 20.0  # only ever used up by a failing test
-_PAUSE_S = 0.005
+_MIN_PAUSE_S, _MAX_PAUSE_S = 0.0005, 0.005  # between two looks: what is true soon is seen soon
 
 
 def eventually(condition: Callable[[], object], timeout: float = PATIENCE_S, what: str = "") -> None:
     """Return as soon as the condition is true; fail if it is not in time."""
     end = monotonic() + timeout
-    pause = Event()
+    never, pause = Event(), _MIN_PAUSE_S
     while not condition():
         if monotonic() > end:
             raise AssertionError(f"not within {timeout:g} s: {what or condition}")
-        pause.wait(_PAUSE_S)
+        never.wait(pause)
+        pause = min(2 * pause, _MAX_PAUSE_S)
 
 
 def run_threads(count: int, action: Callable[[int], object]) -> None:
@@ -62,6 +63,10 @@ def in_thread(action: Callable[[], object]) -> Iterator[Thread]:
 
 
 def is_waiting(thread: Thread) -> bool:
-    """Whether the thread waits for a condition at this moment."""
+    """Whether the thread waits for a condition at this moment, unless that is the start of another thread."""
     frame = sys._current_frames().get(thread.ident or 0)
-    return frame is not None and frame.f_code.co_filename == threading.__file__ and frame.f_code.co_name == "wait"
+    names: list[str] = []
+    while frame is not None and frame.f_code.co_filename == threading.__file__:
+        names.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return names[:1] == ["wait"] and "start" not in names

@@ -6,12 +6,14 @@ package does.
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, NamedTuple, Protocol, runtime_checkable
 
 from eventbus.observe.state import Status
 from eventbus.observe.stats import DropLog
 from eventbus.wire.frames import Batch
-from eventbus.wire.history import Query, Stored
+
+if TYPE_CHECKING:  # most clients never look at what was stored
+    from eventbus.wire.history import Query, Stored
 
 
 class Remedies(NamedTuple):
@@ -203,7 +205,7 @@ class KeepsHistory(Protocol):
         None if that is not known yet; once it is, the transport makes a `receive` that waits return.
         """
 
-    def stored(self, query: Query, timeout: float) -> Iterator[list[Stored]]:
+    def stored(self, query: "Query", timeout: float) -> "Iterator[list[Stored]]":
         """Yield the stored messages that a query asks for, in portions, oldest first.
 
         Args:
@@ -243,6 +245,23 @@ class KnowsWatchers(KnowsSubscribers, Protocol):
         """Do as `has_subscriber`, but leave out those that subscribe to all topics and only watch.
 
         Clients that subscribe to all topics subscribe to `wire.presence.EVERYTHING_TOPIC`, too.
+        """
+
+
+@runtime_checkable
+class SharesMessages(Protocol):
+    """An optional feature of transports that confirm: others can handle what this client does not."""
+
+    def give_back(self, batch: Batch) -> None:
+        """Note that a batch was not handled, or not all of it: its messages come again, here or to another client.
+
+        Any thread may call it, instead of `confirm`. Does not block.
+        """
+
+    def pause(self) -> None:
+        """Give back all messages that wait for `receive`, and ask for no more until it is called again.
+
+        Any thread may call it while no other one is in `receive`. Does not block.
         """
 
 

@@ -9,7 +9,7 @@ from eventbus.observe.stats import DropLog
 from eventbus.transports.contract import Remedies
 from eventbus.transports.waiting import may_wait
 from eventbus.wire.frames import Batch
-from eventbus.wire.presence import EVERYTHING_TOPIC
+from eventbus.wire.private_topics import EVERYTHING_TOPIC
 
 _MAX_BATCH_MESSAGES = 256
 

@@ -10,7 +10,8 @@ from eventbus.observe.stats import DropReason
 from eventbus.transports.contract import Transport
 from eventbus.ui.clients import Change, KnownClient, changes, departures, known_clients
 from eventbus.ui.notices import Level
-from eventbus.wire.presence import PRESENCE_TOPIC, QUESTION, QUESTION_TYPE, Presence, compare
+from eventbus.wire.presence import QUESTION, QUESTION_TYPE, Presence, compare
+from eventbus.wire.private_topics import PRESENCE_TOPIC
 
 _OPEN_TIMEOUT_S = 5.0
 _WAIT_S = 0.5  # for answers

@@ -18,7 +18,7 @@ from eventbus.ui.topic_names import named, topic_name
 from eventbus.wire.frames import MAX_TOPIC_BYTES, Batch, is_text
 from eventbus.wire.history import is_of_history
 from eventbus.wire.numbering import Gaps
-from eventbus.wire.presence import PRESENCE_PREFIX
+from eventbus.wire.private_topics import PRESENCE_PREFIX
 
 SHOWN_PER_SECOND = 100
 _MAX_LAST_EVENTS = 300

@@ -7,7 +7,8 @@ from itertools import zip_longest
 from eventbus._base.printable import printable
 from eventbus.receive.meter import Line
 from eventbus.wire.frames import MAX_TOPIC_BYTES
-from eventbus.wire.requests import REPLY_PREFIX, is_reply_topic
+from eventbus.wire.private_topics import REPLY_PREFIX
+from eventbus.wire.requests import is_reply_topic
 
 ANSWERS = f"{REPLY_PREFIX.decode()}*"
 

@@ -26,12 +26,8 @@ from math import isfinite
 from typing import NamedTuple, Self
 
 from eventbus.wire.first_frame import PUBLISHER_BYTES
-from eventbus.wire.presence import PRESENCE_PREFIX
-from eventbus.wire.requests import REPLY_PREFIX, is_reply_topic, new_reply_topic
-
-HISTORY_PREFIX = b"_history/"
-PRIVATE_PREFIXES = REPLY_PREFIX, HISTORY_PREFIX, PRESENCE_PREFIX
-"""How topics begin that carry no events."""
+from eventbus.wire.private_topics import HISTORY_PREFIX, REPLY_PREFIX
+from eventbus.wire.requests import is_reply_topic, new_reply_topic
 
 UNTIL, NEXT, PART = "history-until", "history-next", "history-part"
 """Headers of an answer: the position of the last message that was kept when the query came; if there are more than

@@ -9,11 +9,6 @@ from dataclasses import asdict, dataclass
 
 from eventbus._base.printable import printable
 
-PRESENCE_PREFIX = b"_clients/"
-PRESENCE_TOPIC = PRESENCE_PREFIX + b"who"
-EVERYTHING_TOPIC = PRESENCE_PREFIX + b"everything"
-"""Who subscribes to all topics and may answer requests on them subscribes to this one, too, on which nothing is sent. So
-clients that ask can tell it from who only watches: a historian, `eventbus tail`."""
 QUESTION = b'{"type":"who"}'
 QUESTION_TYPE = "who"  # of the question as an event, for errors and for those who watch the bus
 

@@ -23,12 +23,12 @@ from collections.abc import Mapping
 from typing import NamedTuple, Self
 
 from eventbus.wire.frames import MARK
+from eventbus.wire.private_topics import REPLY_PREFIX
 
 REPLY_TO, CORRELATION_ID = "reply-to", "correlation-id"
 ERROR_TYPE, ERROR_TEXT = "error-type", "error-text"
 MORE = "more"
 
-REPLY_PREFIX = b"_reply/"
 _OWNER_DIGITS, _RANDOM_BYTES = 16, 16
 _REPLY_TOPIC_BYTES = len(REPLY_PREFIX) + _OWNER_DIGITS + len(b"/") + 2 * _RANDOM_BYTES
 _HEX_DIGITS = b"0123456789abcdef"

@@ -31,6 +31,7 @@ def chart(title: str, x: str, y: str, lines: Mapping[str, Points]) -> str:
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">',
         f"<title>{escape(title)}</title>",
+        f"<desc>{escape(_described(x, y, lines))}</desc>",
         _STYLE,
         f'<text class="title" x="{_LEFT}" y="20">{escape(title)}</text>',
         f'<text x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 8}" text-anchor="middle">{escape(x)}</text>',
@@ -54,6 +55,12 @@ def chart(title: str, x: str, y: str, lines: Mapping[str, Points]) -> str:
         parts += [f'<circle cx="{one:.1f}" cy="{other:.1f}" r="3" fill="{colour}"/>' for one, other in placed]
         parts.append(f'<text x="{_WIDTH - _RIGHT + 10}" y="{placed[-1][1] + 4:.1f}">{escape(name)}</text>')
     return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _described(x: str, y: str, lines: Mapping[str, Points]) -> str:
+    """All values as text, for who cannot see the chart."""
+    values = ("; ".join(f"{at:g}: {value:.4g}" for at, value in points) for points in lines.values())
+    return f"{y} by {x}. " + ". ".join(f"{name}: {text}" for name, text in zip(lines, values, strict=True))
 
 
 class _Axis:

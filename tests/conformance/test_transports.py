@@ -85,7 +85,7 @@ def test_a_full_receiver_can_close_while_a_sender_waits_for_it() -> None:
     eventually(lambda: is_waiting(sending), what="the sender waits for room")
     closing = Thread(target=receiver.close, args=(1,), daemon=True)
     closing.start()
-    closing.join(5)
+    closing.join(PATIENCE)
     assert not closing.is_alive(), "close() waits for the sender, which waits for the receiver"
     sending.join(PATIENCE)
     assert not sending.is_alive()

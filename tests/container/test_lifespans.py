@@ -18,7 +18,7 @@ from eventbus.transports.memory import MemoryTransport
 from tests.container.support import STARTED, TOPIC, App, Listener, Log, consumers, leaving_nothing, received
 from tests.support import PATIENCE, MyEvent, event, eventually, is_joining
 
-ROUNDS = 30  # dependency_injector's order is random
+ROUNDS = 12  # dependency_injector's order is random
 
 
 class Boom(Exception):

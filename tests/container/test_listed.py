@@ -5,7 +5,8 @@ import pytest
 from eventbus.ask.link import RequestLink
 from eventbus.settings import EventBusSettings
 from eventbus.testing import RecordingTransport, bus_test
-from eventbus.wire.presence import PRESENCE_TOPIC, QUESTION, QUESTION_TYPE, Presence
+from eventbus.wire.presence import QUESTION, QUESTION_TYPE, Presence
+from eventbus.wire.private_topics import PRESENCE_TOPIC
 from tests.container.support import TOPIC, App
 from tests.support import PATIENCE, event
 

@@ -15,7 +15,7 @@ from eventbus.container.resources import last_resources, others, root_of, stoppi
 from tests.container.support import TOPIC, Log, leaving_nothing
 from tests.support import Bus, MyEvent, event, eventually
 
-ROUNDS = 40  # dependency_injector's order is random: a wrong one shows in about half of the rounds
+ROUNDS = 12  # dependency_injector's order is random: a wrong one shows in about half of the rounds
 
 
 class Reporter:

@@ -210,7 +210,7 @@ def order_app(note: Callable[[str], None]) -> containers.DeclarativeContainer:
 
 def test_every_resource_is_started_before_handlers_may_run(at_proxy: EventBusProxy) -> None:
     """Whatever order dependency_injector takes: no consumer runs before the last other resource has started."""
-    for _ in range(30):
+    for _ in range(12):
         lines: list[tuple[str, int]] = []
         with lifespan(order_app(lambda line, lines=lines: lines.append((line, consumers())))):  # type: ignore[misc] # bound early
             assert sorted(lines) == [("start cache", 0), ("start database", 0), ("start deep", 0)]
@@ -289,7 +289,7 @@ def test_async_resources_are_started_before_handlers_may_run(at_proxy: EventBusP
             database_resource = providers.Resource(database)
             store = providers.Singleton(Store, bus=bus.client, database=database_resource)
 
-        for _ in range(30):
+        for _ in range(12):
             lines.clear()
             async with lifespan(AsyncApp()) as app:
                 assert sorted(lines) == [("start cache", 0), ("start database", 0)]

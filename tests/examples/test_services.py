@@ -62,7 +62,7 @@ def of_step(t: BusTest[RLApp], step: int) -> list[RLEventType]:
 
 
 def advance_until(t: BusTest[RLApp], condition: Callable[[], object]) -> None:
-    """Let the agent go on until the condition is true. It waits for answers, which no clock moves."""
+    """Let the agent go on until the condition is true."""
 
     def is_true() -> bool:
         t.advance(PACE)

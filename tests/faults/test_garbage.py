@@ -12,6 +12,8 @@ from tests.faults import zmtp
 from tests.faults.bystanders import Bystanders
 from tests.support import PATIENCE, eventually, json_of, proxy_process
 
+pytestmark = pytest.mark.process
+
 CONNECTIONS = 300
 
 PORTS = ["pub", "sub"]

@@ -8,7 +8,7 @@ from eventbus import EventBusProxy
 from tests.interop.support import Ports, bare_proxy, proxy_command
 
 
-@pytest.fixture(scope="module", params=["embedded", "process", "bare"])
+@pytest.fixture(scope="module", params=["embedded", pytest.param("process", marks=pytest.mark.process), "bare"])
 def place(request: pytest.FixtureRequest) -> Iterator[Ports]:
     """A running proxy, one for all tests of a module: ours in this process and in one of its own, and libzmq's."""
     if request.param == "embedded":

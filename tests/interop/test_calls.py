@@ -7,7 +7,7 @@ import pytest
 from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy, NotConnected
 from tests.interop import original
 from tests.interop.support import NOON, TOPIC, Bus, Ports, RLEvent, RLEventTopic, RLEventType, new_event
-from tests.support import PATIENCE, eventually, in_thread
+from tests.support import PATIENCE, eventually, in_thread, is_waiting
 
 # The classes of a service that differ in their bases alone, with the client's.
 KINDS: dict[str, tuple[Any, Any, Any, Any]] = {
@@ -65,7 +65,8 @@ def test_closed_while_waiting(proxy: EventBusProxy) -> None:
     client = Bus(RLEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port, connect_timeout=PATIENCE)
     found: list[object] = []
     client.connect()
-    with in_thread(lambda: found.append(client.recv_event(timeout=None))):
+    with in_thread(lambda: found.append(client.recv_event(timeout=None))) as waiting:
+        eventually(lambda: is_waiting(waiting))
         client.close()
     assert found == [None]
     with pytest.raises(NotConnected):

@@ -2,7 +2,7 @@
 
 from collections import deque
 from dataclasses import replace
-from itertools import count
+from itertools import count, repeat
 from threading import Lock
 from time import monotonic
 
@@ -62,7 +62,7 @@ class CoreTransport(NatsTransport):
         self._sids: dict[bytes, bytes] = {}  # of the topics that the server has been told
         self._next_sid = count(_FIRST_SID)
         self._direct: set[bytes] = set()
-        self._lines: dict[tuple[bytes, int], bytes] = {}  # of a topic and a size, which repeat; none with numbers
+        self._lines: dict[tuple[bytes, int], bytes] = {}  # of a topic and a size, which repeat; no others
         self._numbering: Numbering | None = None
         # Messages that are not proven to have arrived: the mark after them, their bytes, their events.
         self._unproven: deque[tuple[int, bytes, int]] = deque()
@@ -172,18 +172,18 @@ class CoreTransport(NatsTransport):
             return b""
         if self._packs:
             waiting = [message[:3] for message in packed(waiting, self._largest_array())]
-        parts: list[bytes] = []
-        events = 0
-        numbering, lines = self._numbering, self._lines
-        for topic, payload, number in waiting:
-            events += number
-            line = lines.get((topic, len(payload)))
-            if line is not None:
-                parts += (line, payload, CRLF)
-            elif numbering is not None or MARK in topic:
-                parts.append(self._publish(topic, payload, number))
-            else:
-                parts += (self._line_of(topic, len(payload)), payload, CRLF)
+        firsts, payloads, counts = zip(*waiting, strict=True)
+        events = sum(counts)
+        # All loops are in C, unless messages have numbers or headers: each topic and size has its line.
+        known = self._lines.get
+        lines: list[bytes] = list(map(known, zip(firsts, map(len, payloads), strict=True), repeat(b"")))
+        if b"" in lines:
+            for at, line in enumerate(lines):
+                lines[at] = line or self._line_of(firsts[at], len(payloads[at]), counts[at])
+        parts = [CRLF] * (2 * len(lines) + 1)
+        parts[:-1:2] = lines
+        parts[1::2] = payloads
+        parts[0] = parts[0][len(CRLF) :]
         data = b"".join(parts)
         self._keep(data, events)
         return data
@@ -272,14 +272,8 @@ class CoreTransport(NatsTransport):
         limits = None if self._buffer is None else self._buffer.limits
         return MAX_PACKED_BYTES if limits is None else min(MAX_PACKED_BYTES, limits.payload)
 
-    def _line_of(self, topic: bytes, size: int) -> bytes:
-        if len(self._lines) >= _MAX_LINES:
-            self._lines.clear()
-        line = self._lines[topic, size] = b"%b%d\r\n" % (publish_start(self._carried.subject(topic)), size)
-        return line
-
-    def _publish(self, first: bytes, payload: bytes, events: int) -> bytes:
-        """A message with a number or headers."""
+    def _line_of(self, first: bytes, size: int, events: int) -> bytes:
+        """The end of the message before, and all of this one that comes before its payload."""
         if self._numbering is not None:
             topic = topic_of(first)
             numbered = self._numbering.next(topic, events)
@@ -289,7 +283,12 @@ class CoreTransport(NatsTransport):
                 numbered = with_headers(numbered, headers)
             first = numbered
         subject, lines = self._carried.outward(first)
-        return publish(subject, payload, headers=block_of(lines))
+        line = CRLF + publish_start(subject, size, headers=block_of(lines))
+        if not lines:
+            if len(self._lines) >= _MAX_LINES:
+                self._lines.clear()
+            self._lines[first, size] = line
+        return line
 
     def _keep(self, data: bytes, events: int) -> None:
         self._events += events

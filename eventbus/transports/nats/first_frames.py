@@ -21,6 +21,9 @@ _RESERVED = "nats-"  # how the server's own headers begin
 _NOT_IN_NAMES = re.compile(r"[^!-$&-9;-~]")
 _NOT_IN_VALUES = re.compile(r"%|[\x00-\x1f\x7f]|^ | $")
 _ESCAPED = re.compile(r"(?:%[0-9A-F]{2})+")
+_MAX_KNOWN = 4_096
+# A block of headers that says nothing but how the server recognises the message: so is that of most messages of a stream.
+_IDENTIFIER_ONLY = re.compile(rb"NATS/1\.0\r\nNats-Msg-Id: [^\r\n]*\r\n\r\n").fullmatch
 
 
 class Carried:
@@ -34,14 +37,26 @@ class Carried:
     def __init__(self, prefix: str, *, numbered: bool = True) -> None:
         self.prefix = prefix.encode()
         self._numbered = numbered
+        self._subjects: dict[bytes, bytes] = {}  # of topics, which repeat
+        self._topics: dict[bytes, bytes] = {}
 
     def subject(self, topic: bytes) -> bytes:
         """The subject of a topic; of an empty one the wildcard for all topics."""
-        return subject_of(topic, self.prefix)
+        known = self._subjects.get(topic)
+        if known is None:
+            if len(self._subjects) >= _MAX_KNOWN:
+                self._subjects.clear()
+            known = self._subjects[topic] = subject_of(topic, self.prefix)
+        return known
 
     def topic(self, subject: bytes) -> bytes:
         """The topic of a subject."""
-        return topic_of(subject, self.prefix)
+        known = self._topics.get(subject)
+        if known is None:
+            if len(self._topics) >= _MAX_KNOWN:
+                self._topics.clear()
+            known = self._topics[subject] = topic_of(subject, self.prefix)
+        return known
 
     def outward(self, first: bytes) -> tuple[bytes, list[tuple[str, str]]]:
         """Return the subject and the header lines that carry a first frame.
@@ -66,8 +81,8 @@ class Carried:
 
     def inward(self, subject: bytes, block: bytes) -> bytes:
         """Return the first frame of a message; an empty one if it holds no event. The block of headers may hold anything."""
-        first = topic_of(subject, self.prefix)
-        if not block:
+        first = self.topic(subject)
+        if not block or _IDENTIFIER_ONLY(block):
             return first
         headers = {}
         for name, value in parse_headers(block).lines:

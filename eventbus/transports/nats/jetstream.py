@@ -19,6 +19,7 @@ from eventbus.transports.nats.first_frames import Carried, block_of
 from eventbus.transports.nats.group_consumer import GroupConsumer
 from eventbus.transports.nats.inbox import Delivery
 from eventbus.transports.nats.link import INBOX_SID, NatsLink
+from eventbus.transports.nats.outgoing import Outgoing
 from eventbus.transports.nats.own_consumer import OwnConsumer
 from eventbus.transports.nats.packing import Packed, packed
 from eventbus.transports.nats.protocol import NO_RESPONDERS, Arrived, Message, Parser, parse_headers, publish, subscribe
@@ -119,6 +120,18 @@ class JetStreamTransport(NatsTransport):
         if link is not None and isinstance(batch, Delivery) and batch.acks:
             self._consumer.confirm(link, batch.acks)
 
+    def give_back(self, batch: Batch) -> None:
+        """See `SharesMessages`."""
+        link = self._link
+        if link is not None and isinstance(batch, Delivery) and batch.acks:
+            self._consumer.give_back(link, batch.acks)
+
+    def pause(self) -> None:
+        """See `SharesMessages`. A client of no group keeps what waits, because nobody else gets it."""
+        link = self._link
+        if link is not None and self.confirms:
+            self._consumer.pause(link, self._inbox)
+
     # As `Carrier`
 
     def restore(self) -> None:
@@ -160,7 +173,7 @@ class JetStreamTransport(NatsTransport):
         return b"".join(parts)
 
     def accepts(self) -> bool:
-        return self._window.has_room and not self._encoded and not (self._packing and len(self._window))
+        return self._window.has_room and not self._encoded and not self._waits_until
 
     def written(self) -> int:
         return self._events
@@ -180,12 +193,12 @@ class JetStreamTransport(NatsTransport):
         self._take_acks(now)
         link = self._link
         due = self._window.look(now)
-        if self._packing and len(self._window):
-            due = min(due, max(now, self._waits_until) if self._waits_until else now + self._options.packing_max_wait)
+        if self._waits_until:
+            due = min(due, max(now, self._waits_until))
         return due if link is None else min(due, self._consumer.look(link, now))
 
     def arrived(self, arrived: Arrived) -> None:
-        acknowledged = False
+        acknowledged = 0
         stored: list[Message] = []
         for other in arrived.others:
             assert isinstance(other, Message)  # the link takes everything else
@@ -198,16 +211,21 @@ class JetStreamTransport(NatsTransport):
                     self._consumer.told(other)
             elif (token := other.subject.rpartition(b".")[2])[:1] == _ACK and token[1:].isdigit():
                 self._acks.append((int(token[1:]), other))
-                acknowledged = True
+                acknowledged = int(token[1:])
         if stored:
             self._consumer.take(stored, self._inbox)
         buffer = self._buffer
         if buffer is not None and (
-            (acknowledged and (buffer.closed or not self.accepts())) or (stored and self._consumer.is_low)
+            (acknowledged and not self._can_wait(buffer, acknowledged))
+            or (stored and (self._consumer.is_low or not self._consumer.receiving))
         ):
             buffer.wake()
 
     # Own
+
+    def _can_wait(self, buffer: Outgoing, acknowledged: int) -> bool:
+        """Whether acknowledgements can wait for the next message: nothing waits, and nothing else is under way."""
+        return not (buffer or buffer.closed) and acknowledged == self._window.last and len(self._acks) == len(self._window)
 
     def _note_denied(self, action: str, subject: str) -> None:
         if action == "publish":
@@ -303,16 +321,22 @@ class JetStreamTransport(NatsTransport):
         window = self._window
         while self._acks:
             number, message = self._acks.popleft()
+            if streams.is_stored(message.payload):
+                window.acknowledged(number, now)
+                continue
             if message.headers and parse_headers(message.headers).status == NO_RESPONDERS:
-                continue  # no stream, or no leader at the moment: sent again in time
+                window.not_stored(number, now)  # no stream, or no leader at the moment
+                continue
             _, error = streams.answer_of(message.payload)
             if error is None:
                 window.acknowledged(number, now)
             elif error.code == streams.TOO_LARGE:
                 if (refused := window.refused(number)) is not None:
                     self.drops.add(DropReason.TOO_LARGE, refused.events)
-            elif self._denied.admit(error.text) is not None:
-                self._log.warning("the stream does not take events at the moment: %s", error.text, reason=error.text)
+            else:
+                window.not_stored(number, now)
+                if self._denied.admit(error.text) is not None:
+                    self._log.warning("the stream does not take events at the moment: %s", error.text, reason=error.text)
         while self._refused_subjects:
             if events := window.refused_on(self._refused_subjects.popleft().encode()):
                 self.drops.add(DropReason.DENIED, events)

@@ -20,6 +20,9 @@ _MAX_LINE_BYTES = 1_048_576  # of INFO, which lists the servers of a cluster
 _MAX_MESSAGE_BYTES = 134_217_728  # servers allow 64 MiB at most
 _MAX_SIZE_DIGITS = 12
 _MAX_KNOWN_LINES = 4_096
+# How many messages with the same line are read at once: few at first, twice as many after each success. So what was read in
+# vain is never more than what was read well.
+_FIRST_RUN, _LONGEST_RUN = 8, 512
 
 
 class ProtocolError(ValueError):
@@ -177,6 +180,7 @@ class Parser:
                 return arrived
             data = b"".join(self._pieces)
         at, wanted, length, known = 0, 0, len(data), self._lines.get
+        last, run = b"", 0  # the line of the last message
         while (end := data.find(CRLF, at)) >= 0:
             line = data[at:end]
             start = end + 2
@@ -187,10 +191,18 @@ class Parser:
                 if stop + 2 > length:
                     wanted = stop + 2 - at
                     break
-                if sid in self._direct:
+                if sid not in self._direct:
+                    at = stop + 2
+                    continue
+                if line != last:
                     firsts.append(first)
                     payloads.append(data[start:stop])
-                at = stop + 2
+                    at, last, run = stop + 2, line, _FIRST_RUN
+                    continue
+                at, before = _read_run(data, at, line, size, run, payloads), at
+                many = (at - before) // (len(line) + size + 4)
+                firsts += [first] * many
+                run = min(2 * run, _LONGEST_RUN) if many == run else _FIRST_RUN
                 continue
             read = _read_line(line)
             if isinstance(read, _Announced):
@@ -228,13 +240,32 @@ class Parser:
         arrived.payloads.append(payload)
 
 
+def _read_run(data: bytes, at: int, line: bytes, size: int, run: int, payloads: list[bytes]) -> int:
+    """Read one or more messages that begin with this line; the first of them is there as a whole. Returns where they end.
+
+    Nearly all events of a topic are as long as others of it, so their lines are the same. The loops are in C.
+    """
+    start = at + len(line) + 2
+    length = start + size + 2 - at
+    run = min(run, (len(data) - at) // length)
+    if run > 1:
+        end = at + run * length
+        found = data[start : end - 2].split(b"\r\n%b\r\n" % line)
+        # A payload may contain that, too: then it is split, and one of its parts is shorter.
+        if len(found) == run and set(map(len, found)) == {size}:
+            payloads += found
+            return end
+    payloads.append(data[start : start + size])
+    return at + length
+
+
 def _read_line(line: bytes) -> _Announced | Ping | Pong | Info | ServerError:
     name, _, rest = line.partition(b" ")
     match name.upper():
-        case b"MSG":
-            return _announced(rest.split(), with_headers=False)
         case b"HMSG":
             return _announced(rest.split(), with_headers=True)
+        case b"MSG":
+            return _announced(rest.split(), with_headers=False)
         case b"PING":
             return Ping()
         case b"PONG":
@@ -290,17 +321,17 @@ def unsubscribe(sid: bytes) -> bytes:
     return b"UNSUB %b\r\n" % sid
 
 
-def publish_start(subject: bytes, reply: bytes = b"") -> bytes:
-    """The beginning of PUB, to which the size, CR LF, the payload and CR LF have to be added."""
-    return b"PUB %b %b" % (subject, reply + b" " if reply else b"")
+def publish_start(subject: bytes, size: int, *, reply: bytes = b"", headers: bytes = b"") -> bytes:
+    """The beginning of PUB, or of HPUB if there is a block of headers; a payload of this size and CR LF have to follow."""
+    words = subject + b" " + reply if reply else subject
+    if not headers:
+        return b"PUB %b %d\r\n" % (words, size)
+    return b"HPUB %b %d %d\r\n%b" % (words, len(headers), len(headers) + size, headers)
 
 
 def publish(subject: bytes, payload: bytes, *, reply: bytes = b"", headers: bytes = b"") -> bytes:
     """PUB, or HPUB if there is a block of headers."""
-    if not headers:
-        return b"%b%d\r\n%b\r\n" % (publish_start(subject, reply), len(payload), payload)
-    start = b"H" + publish_start(subject, reply)
-    return b"%b%d %d\r\n%b%b\r\n" % (start, len(headers), len(headers) + len(payload), headers, payload)
+    return publish_start(subject, len(payload), reply=reply, headers=headers) + payload + CRLF
 
 
 # Headers

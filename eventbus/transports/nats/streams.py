@@ -51,6 +51,11 @@ def answer_of(payload: bytes) -> tuple[dict[str, Any], ApiError | None]:
     return answer, ApiError(int(error.get("err_code") or error.get("code") or 0), str(error.get("description", "")))
 
 
+def is_stored(answer: bytes) -> bool:
+    """Whether an answer is certainly the acknowledgement of a publication, without a closer look."""
+    return answer.startswith(b'{"stream":') and b'"error"' not in answer
+
+
 def stream_config(options: NatsOptions, subjects: Iterable[str]) -> bytes:
     """The stream as it is made if it is missing."""
     store = options.stored
@@ -185,12 +190,14 @@ class Delivered(NamedTuple):
 
 def delivered(reply: bytes) -> Delivered | None:
     """Read a reply subject; None if it is of no message from a stream."""
+    if not reply.startswith(b"$JS.ACK."):
+        return None
     parts = reply.split(b".")
-    if parts[:2] != [b"$JS", b"ACK"]:
+    at = 5 if len(parts) >= 11 else 3  # behind the domain and the account, if there are any
+    if len(parts) < at + 6:
         return None
-    if len(parts) >= 11:  # with the domain and the account
-        parts = [*parts[:2], *parts[4:]]
-    if len(parts) < 9 or not (parts[4].isdigit() and parts[5].isdigit()):
+    consumer, times, number, _, time, *_ = parts[at:]
+    if not (times.isdigit() and number.isdigit()):
         return None
-    time = int(parts[7]) / _NANOSECONDS if parts[7].isdigit() else 0.0
-    return Delivered(parts[3].decode(errors="replace"), int(parts[4]), int(parts[5]), time)
+    stored = int(time) / _NANOSECONDS if time.isdigit() else 0.0
+    return Delivered(consumer.decode(errors="replace"), int(times), int(number), stored)

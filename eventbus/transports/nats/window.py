@@ -1,12 +1,17 @@
 """Messages under way to a stream: which are to be sent again, and when. Pure; the caller tells the time in seconds.
 
-The server acknowledges each message. One whose acknowledgement is missing is sent again with all that follow it (go back N),
-in their order and with their identifiers, by which the server recognises those that it has already.
+The server acknowledges each message. If an acknowledgement is missing, perhaps the stream has no leader at the moment. Then
+the oldest message is sent again alone, with its identifier, by which the server recognises what it has already. Only when it
+is stored do all that follow it go again, in their order (go back N). Else those after it could be stored first, by a leader
+that has just been elected.
 """
 
 from typing import NamedTuple
 
+# For an acknowledgement. The first wait is shorter than an election, which takes 4 s at least: so nothing new is under way
+# at the end of one.
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 5.0
+_PAUSE_S = 0.1  # after a refusal
 
 
 class UnderWay(NamedTuple):
@@ -45,7 +50,8 @@ class Window:
         self._last = 0
         self._sent_at = 0.0  # when the oldest was sent last
         self._wait = _FIRST_WAIT_S
-        self._again = False
+        self._again = False  # whether something is to be sent again now
+        self._trying = False  # only the oldest, until it is acknowledged
 
     def __len__(self) -> int:
         return len(self._messages)
@@ -58,7 +64,12 @@ class Window:
     @property
     def has_room(self) -> bool:
         """Whether one more may be sent; not while others are to be sent again."""
-        return len(self._messages) < self._limit and self._bytes < self._max_bytes and not self._again
+        return len(self._messages) < self._limit and self._bytes < self._max_bytes and not (self._again or self._trying)
+
+    @property
+    def last(self) -> int:
+        """The number of the newest message."""
+        return self._last
 
     def next(self) -> int:
         """The number of the next message."""
@@ -78,23 +89,34 @@ class Window:
         oldest = next(iter(self._messages), number)
         if self._remove(number) is None:
             return
-        if number > oldest:
-            self._again = True  # those before it were lost, as in an election
+        if number > oldest:  # those before it were lost
+            self._try_oldest()
         else:
             self._sent_at, self._wait = now, _FIRST_WAIT_S
+            self._go_back()
+
+    def not_stored(self, number: int, now: float) -> None:
+        """The server does not store the message with this number at the moment: there is no leader, or no space."""
+        if number in self._messages:
+            self._trying, self._again = True, False
+            self._sent_at, self._wait = now, _PAUSE_S
 
     def refused(self, number: int) -> UnderWay | None:
         """The server will never take the message with this number: give it up. Returns it."""
-        return self._remove(number)
+        removed = self._remove(number)
+        self._go_back()
+        return removed
 
     def refused_on(self, subject: bytes) -> int:
         """The server takes no message on this subject: give them up. Returns how many events they carry."""
         numbers = [number for number, message in self._messages.items() if message.subject == subject]
-        return sum(removed.events for number in numbers if (removed := self._remove(number)) is not None)
+        events = sum(removed.events for number in numbers if (removed := self._remove(number)) is not None)
+        self._go_back()
+        return events
 
     def connection_lost(self) -> None:
         """Nothing more is acknowledged of what was sent: send it again."""
-        self._again = bool(self._messages)
+        self._again = self._trying = bool(self._messages)
         self._wait = _FIRST_WAIT_S
 
     def look(self, now: float) -> float:
@@ -103,18 +125,29 @@ class Window:
             return float("inf")
         due = self._sent_at + self._wait
         if now >= due:
-            self._again = True
+            self._again = self._trying = True
             return now
         return due
 
     def resend(self, now: float) -> bytes:
-        """Return all messages again, if they are to be sent again; else nothing."""
+        """Return what is to be sent again: the oldest message, or all of them; else nothing."""
         if not self._again:
             return b""
         self._again = False
         self._sent_at = now
         self._wait = min(2 * self._wait, _LONGEST_WAIT_S)
-        return b"".join(message.data for message in self._messages.values())
+        again = list(self._messages.values())
+        return b"".join(message.data for message in (again[:1] if self._trying else again))
+
+    def _try_oldest(self) -> None:
+        if not self._trying:
+            self._again = self._trying = True
+
+    def _go_back(self) -> None:
+        """The oldest message has left: if it was tried alone, those behind it follow."""
+        if self._trying:
+            self._trying = False
+            self._again = bool(self._messages)
 
     def _remove(self, number: int) -> UnderWay | None:
         message = self._messages.pop(number, None)

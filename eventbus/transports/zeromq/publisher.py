@@ -19,14 +19,13 @@ from eventbus.observe.stats import DropLog, DropReason
 from eventbus.options import ZeroMQOptions
 from eventbus.policies import SendPolicy
 from eventbus.transports.waiting import may_wait
-from eventbus.transports.zeromq.context import unless_closed
 from eventbus.transports.zeromq.monitor import Monitor
 from eventbus.transports.zeromq.outbox import Outbox
 from eventbus.transports.zeromq.policy import ConnectionStatus
 from eventbus.transports.zeromq.sockets import connecting_socket, is_ipv6_endpoint
 from eventbus.wire.frames import MAX_TOPIC_BYTES, PRIVATE, topic_of
 from eventbus.wire.notices import LimitNotice
-from eventbus.wire.presence import EVERYTHING_TOPIC
+from eventbus.wire.private_topics import EVERYTHING_TOPIC
 
 # Plain integers: pyzmq's enums cost a conversion in each call.
 _NOWAIT = int(zmq.DONTWAIT)
@@ -58,7 +57,10 @@ class Publisher:
     Attributes:
         ipv6: whether the next socket resolves the proxy's name to IPv6 addresses.
         max_payload_bytes: the largest payload that the proxy passes on, as far as it is known; None: no limit is known.
+        publisher_id: the publisher's id in the numbers of its messages; None if it does not number them.
     """
+
+    publisher_id: bytes | None = None
 
     def __init__(
         self,
@@ -271,8 +273,12 @@ class Publisher:
 
     def drain(self) -> None:
         """Read the subscriptions that have come. Call it regularly: libzmq queues them without a limit."""
-        with self._lock, unless_closed(self._socket):
-            self._drain()
+        with self._lock:
+            try:  # not unless_closed(): it costs several calls, and each request comes here
+                self._drain()
+            except zmq.ZMQError:
+                if not self._socket.closed:
+                    raise
 
     def status(self) -> ConnectionStatus:
         """Return the status of the connection to the proxy."""

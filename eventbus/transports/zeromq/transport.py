@@ -39,7 +39,6 @@ from eventbus.transports.contract import Remedies
 from eventbus.transports.zeromq.context import shared_context
 from eventbus.transports.zeromq.explanation import Explanation
 from eventbus.transports.zeromq.link import ProxyLink
-from eventbus.transports.zeromq.numbered_publisher import NumberedPublisher
 from eventbus.transports.zeromq.policy import ConnectionStatuses
 from eventbus.transports.zeromq.publisher import Publisher
 from eventbus.transports.zeromq.subscriber import Subscriber
@@ -138,8 +137,7 @@ class ZeroMQTransport:
     @property
     def publisher_id(self) -> bytes | None:
         link = self._link
-        publisher = None if link is None else link.publisher
-        return publisher.publisher_id if isinstance(publisher, NumberedPublisher) else None
+        return None if link is None else link.publisher.publisher_id
 
     def open(self, timeout: float) -> None:
         self._check_process()
@@ -288,7 +286,11 @@ class ZeroMQTransport:
 
             if can_pack(options):
                 return (PackingNumberedPublisher if options.numbered else PackingPublisher)(*arguments, self._joiner)
-        return (NumberedPublisher if options.numbered else Publisher)(*arguments)
+        if options.numbered:
+            from eventbus.transports.zeromq.numbered_publisher import NumberedPublisher
+
+            return NumberedPublisher(*arguments)
+        return Publisher(*arguments)
 
     def _note_denial(self, frame: bytes) -> None:
         """Count and log a denial, if a frame from upstream is a notice of one that concerns this client."""

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from eventbus import EventBusProxy
 from eventbus.cli.ps import table
 from eventbus.transports.memory import MemoryTransport
-from eventbus.wire.presence import PRESENCE_TOPIC, Presence, Seen, compare
+from eventbus.wire.presence import Presence, Seen, compare
+from eventbus.wire.private_topics import PRESENCE_TOPIC
 from tests.commands import Run, ports
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, event, eventually
 

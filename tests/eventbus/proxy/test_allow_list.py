@@ -18,7 +18,7 @@ from eventbus.proxy.authorizer import Authorizer
 from eventbus.proxy.publisher_ids import PublisherIds
 from eventbus.wire.first_frame import FirstFrame, Head
 from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of
-from eventbus.wire.presence import PRESENCE_TOPIC
+from eventbus.wire.private_topics import PRESENCE_TOPIC
 from tests.keys import listed, pair, write_list
 
 ANN, BOB = pair("ann").public, pair("bob").public

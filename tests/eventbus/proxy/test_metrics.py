@@ -105,6 +105,7 @@ def throw(port: int, content: bytes) -> None:
 # A process
 
 
+@pytest.mark.process
 def test_traffic_subscriptions_and_connections(plain: Served) -> None:
     """Traffic is counted in messages and bytes; open connections are shown, without the proxy's own, until they close."""
     before = plain.await_samples(**{PUBLISHERS: 0, SUBSCRIBERS: 0, SUBSCRIPTIONS: 0, RUNNING: 1})
@@ -126,6 +127,7 @@ def test_traffic_subscriptions_and_connections(plain: Served) -> None:
     assert after["eventbus_proxy_uptime_seconds"] > before["eventbus_proxy_uptime_seconds"]
 
 
+@pytest.mark.process
 def test_the_process_is_shown(plain: Served) -> None:
     """The metrics of the process itself have their usual names; the process imports no pydantic."""
     assert scrape(plain.url)["process_resident_memory_bytes"] > 1_000_000
@@ -134,6 +136,7 @@ def test_the_process_is_shown(plain: Served) -> None:
     assert "pydantic" not in maps
 
 
+@pytest.mark.process
 def test_a_scanner_shows(plain: Served) -> None:
     """Connections that do not speak ZeroMQ are counted as failed handshakes, and none of them stays open."""
     before = plain.await_samples(**{PUBLISHERS: 0, SUBSCRIBERS: 0})
@@ -146,6 +149,7 @@ def test_a_scanner_shows(plain: Served) -> None:
     assert ask(f"{plain.url}/readyz").status == 200
 
 
+@pytest.mark.process
 def test_a_proxy_with_rules(ruled: Served) -> None:
     """A proxy with keys and rules is live and ready, and counts refusals and denials, but not its own connections."""
     assert ask(f"{ruled.url}/healthz").status == ask(f"{ruled.url}/readyz").status == 200

@@ -12,6 +12,7 @@ import pytest
 
 from eventbus.proxy import EventBusProxy
 from eventbus.proxy.refusals import Refusals
+from eventbus.proxy.tcp import Connection
 from tests.faults import zmtp
 from tests.support import PATIENCE, eventually
 
@@ -115,8 +116,12 @@ def test_what_is_no_connection_to_the_port_is_left_alone(refusals: Refusals, lis
     os.close(reading)
 
 
-def test_a_descriptor_that_is_used_again(refusals: Refusals, listener: socket.socket) -> None:
-    """If libzmq's events come late, a descriptor is another connection's by then, which is not taken for refused."""
+@pytest.mark.parametrize("leaves", [False, True])
+def test_a_descriptor_that_is_used_again(refusals: Refusals, listener: socket.socket, leaves: bool) -> None:
+    """If libzmq's events come late, a descriptor is another connection's by then, which is not taken for refused.
+
+    Nor if its peer leaves at that moment.
+    """
     with closing(zmtp.connect(listener.getsockname()[1])) as peer:
         accepted, _ = listener.accept()
         with accepted:
@@ -126,7 +131,19 @@ def test_a_descriptor_that_is_used_again(refusals: Refusals, listener: socket.so
             refusals.opened(accepted.fileno())
             refusals.ended(accepted.fileno())  # of the one before
             assert refusals.is_waiting
-            eventually(lambda: refusals.refused() == [] and not refusals.is_waiting)
+            if leaves:
+                peer.close()
+                assert accepted.recv(2) == b"x"
+                assert accepted.recv(2) == b""
+                accepted.close()
+            found: list[Connection] = []
+
+            def all_told() -> bool:
+                found.extend(refusals.refused())
+                return not refusals.is_waiting
+
+            eventually(all_told)
+            assert found == []
 
 
 def test_forked_children_hold_no_connection(refusals: Refusals, listener: socket.socket) -> None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from enum import auto
 from threading import Event, Thread
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from eventbus import (
     EventBusClient,
     HandlerTimeout,
     InvalidEvent,
+    NoAnswer,
     NobodyAnswers,
     RequestFailed,
     Retry,
@@ -25,10 +27,10 @@ from eventbus import (
     current_headers,
     on,
 )
-from eventbus.container import RestartPolicy, Service, event_bus, lifespan
+from eventbus.container import AsyncService, RestartPolicy, Service, event_bus, lifespan
 from eventbus.settings import EventBusSettings
 from eventbus.testing import BusTest, NotSettled, RecordingTransport, abus_test, bus_test
-from tests.support import PATIENCE, eventually
+from tests.support import PATIENCE, eventually, is_waiting
 
 
 class ShopType(BaseEventType):
@@ -195,7 +197,7 @@ def test_a_handler_that_hangs() -> None:
     class HangingApp(App):
         hanging = providers.Singleton(Hanging)
 
-    with bus_test(HangingApp(), patience=0.1) as t:
+    with bus_test(HangingApp(), patience=1.0) as t:
         with pytest.raises(NotSettled, match="a handler, or an event on its way"):
             t.emit(paid(), ShopTopic.mail)
         go_on.set()
@@ -441,14 +443,16 @@ class Asking:
     def __init__(self, bus: Bus) -> None:
         self.bus = bus
         self.prices: list[int] = []
+        self.timeout = 2.0
 
     @on(ShopType.paid, topic=ShopTopic.shop)
     def on_paid(self, event: ShopEvent) -> None:
-        self.prices.append(self.bus.request(receipt(event.amount), ShopTopic.mail, Price).cents)
+        self.prices.append(self.bus.request(receipt(event.amount), ShopTopic.mail, Price, self.timeout).cents)
 
     @on(ShopType.closed, topic=ShopTopic.shop)
     async def on_closed(self, event: ShopEvent) -> None:
-        self.prices.append((await self.bus.arequest(receipt(event.amount), ShopTopic.mail, Price)).cents)
+        price = await self.bus.arequest(receipt(event.amount), ShopTopic.mail, Price, self.timeout)
+        self.prices.append(price.cents)
 
 
 class AskingApp(containers.DeclarativeContainer):
@@ -492,3 +496,99 @@ def test_answers_on_a_loop() -> None:
             assert t.container.asking().prices == [7, 7]
 
     asyncio.run(main())
+
+
+@pytest.mark.parametrize("asks", [ShopType.paid, ShopType.closed], ids=["thread", "task"])
+def test_the_clock_moves_time_limits_of_requests(asks: ShopType) -> None:
+    """A request that nobody answers is over when the clock has moved on by its hour, and not before."""
+    with bus_test(AskingApp(), errors="collect") as t, Bus(ShopEvent, transport=RecordingTransport(t.hub)) as silent:
+        silent.subscribe(ShopTopic.mail)
+        t.container.asking().timeout = 3_600.0
+        t.emit(asks, ShopTopic.shop)
+        t.advance(3_000)
+        assert t.errors == []
+        t.advance(600)
+        (error,) = t.errors
+        assert isinstance(error, NoAnswer)
+
+
+def test_requests_of_the_test_keep_to_real_time() -> None:
+    """A test that waits cannot move the clock meanwhile."""
+    with bus_test(AskingApp()) as t, Bus(ShopEvent, transport=RecordingTransport(t.hub)) as silent:
+        silent.subscribe(ShopTopic.mail)
+        with pytest.raises(NoAnswer):
+            silent.request(receipt(1), ShopTopic.mail, Price, 0.01)
+
+    async def main() -> None:
+        async with abus_test(AskingApp()) as t, Bus(ShopEvent, transport=RecordingTransport(t.hub)) as silent:
+            silent.subscribe(ShopTopic.mail)
+            with pytest.raises(NoAnswer):
+                await silent.arequest(receipt(1), ShopTopic.mail, Price, 0.01)
+
+    asyncio.run(main())
+
+
+def test_the_end_of_a_test_ends_requests() -> None:
+    """They do not take their time."""
+    began = monotonic()
+    with bus_test(AskingApp(), errors="collect") as t, Bus(ShopEvent, transport=RecordingTransport(t.hub)) as silent:
+        silent.subscribe(ShopTopic.mail)
+        t.container.asking().timeout = 60.0
+        t.emit(paid(), ShopTopic.shop)
+        t.emit(ShopType.closed, ShopTopic.shop)
+    assert monotonic() - began < PATIENCE
+
+
+class Buyer(Service[ShopEvent, ShopType, ShopTopic]):
+    """Asks once."""
+
+    price = 0
+
+    def run(self) -> None:
+        self.price = self.bus.request(receipt(1), ShopTopic.mail, Price).cents
+
+
+class AsyncBuyer(AsyncService[ShopEvent, ShopType, ShopTopic]):
+    """The same on a loop."""
+
+    price = 0
+
+    async def run(self) -> None:
+        self.price = (await self.bus.arequest(receipt(1), ShopTopic.mail, Price)).cents
+
+
+def test_a_service_that_asks_is_under_way() -> None:
+    """From before its inbox is open until it has its answer."""
+
+    async def main() -> None:
+        async with abus_test(App()) as t:
+            t.answer(ShopType.receipt, Price(cents=7))
+            async with AsyncBuyer(t.container.bus.client()) as buyer:
+                await t.settle()
+                assert buyer.price == 7
+
+    for _ in range(10):
+        with bus_test(App()) as t:
+            t.answer(ShopType.receipt, Price(cents=7))
+            with Buyer(t.container.bus.client()) as buyer:
+                t.settle()
+                assert buyer.price == 7
+        asyncio.run(main())
+
+
+def test_a_thread_that_starts_another_one_does_not_wait() -> None:
+    """However long the other one takes until it runs."""
+    begun, go_on = Event(), Event()
+
+    class Late(Thread):
+        def _bootstrap(self) -> None:
+            begun.set()
+            go_on.wait(PATIENCE)
+            super()._bootstrap()  # type: ignore[misc] # private, but there is no other way to be late
+
+    starting = Thread(target=lambda: Late(target=str).start())
+    starting.start()
+    assert begun.wait(PATIENCE)
+    assert not is_waiting(starting)
+    go_on.set()
+    starting.join(PATIENCE)

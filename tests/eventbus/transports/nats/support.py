@@ -47,16 +47,16 @@ class Values:
 
 
 @contextmanager
-def emitting(bus: Bus, rate: int = 2_000) -> Iterator[Callable[[], int]]:
-    """Emit events with ascending values at a rate; yields what tells how many there were so far."""
+def emitting(bus: Bus, rate: int = 2_000, first: int = 0) -> Iterator[Callable[[], int]]:
+    """Emit events with ascending values at a rate; yields what tells the next value."""
     done = Event()
-    emitted = 0
+    emitted = first
 
     def emit() -> None:
         nonlocal emitted
         began = monotonic()
         while not done.wait(0.005):
-            while emitted < rate * (monotonic() - began):
+            while emitted - first < rate * (monotonic() - began):
                 bus.emit_event(event(float(emitted)), TOPIC)
                 emitted += 1
 

@@ -1,4 +1,4 @@
-"""Messages under way to a stream: what is acknowledged leaves, and from the first that is missing all are sent again."""
+"""Messages under way to a stream: what is acknowledged leaves, what is missing is sent again, the oldest first."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,12 +32,33 @@ def test_acknowledged_messages_leave() -> None:
 
 
 def test_a_missing_acknowledgement_sends_all_after_it_again() -> None:
-    """In an election some of several messages may be lost: go back N, in order, with the same numbers."""
-    window = filled(4)
-    window.acknowledged(1, 0.1)
-    window.acknowledged(3, 0.1)
+    """In an election some of several messages may be lost: go back N, with the same numbers; the first one alone."""
+    window = filled(5)
+    for number in (1, 3):
+        window.acknowledged(number, 0.1)
     assert not window.has_room
-    assert window.resend(0.2) == b"2;4;"
+    assert window.resend(0.2) == b"2;"
+    window.acknowledged(4, 0.3)  # changes nothing: the oldest is still missing
+    assert window.resend(0.3) == b""
+    assert not window.has_room
+    window.acknowledged(2, 0.4)
+    assert window.resend(0.4) == b"5;"
+    assert window.has_room
+
+
+def test_a_refusal_for_now_is_tried_again_soon() -> None:
+    """There is no leader: the oldest is sent again ten times a second, and nothing new meanwhile."""
+    window = filled(3)
+    window.not_stored(2, 5.0)
+    window.not_stored(9, 5.0)  # has left
+    assert not window.has_room
+    for now in (5.1, 5.2):
+        assert window.look(now) == now
+        assert window.resend(now) == b"1;"
+        window.not_stored(1, now)
+        assert window.resend(now) == b""
+    window.acknowledged(1, 5.3)
+    assert window.resend(5.3) == b"2;3;"
     assert window.has_room
 
 
@@ -48,17 +69,23 @@ def test_what_is_not_acknowledged_in_time_is_sent_again() -> None:
     assert due == 1.0
     assert window.resend(0.5) == b""
     assert window.look(due) == due
-    assert window.resend(due) == b"1;2;"
+    assert window.resend(due) == b"1;"
     assert window.look(due) == due + 2.0
+    assert window.look(due + 2.0) == due + 2.0
+    assert window.resend(due + 2.0) == b"1;"
+    assert window.look(due + 2.0) == due + 6.0
     window.acknowledged(1, due)
     assert window.look(due) == due + 1.0
+    assert window.resend(due) == b"2;"
 
 
 def test_a_lost_connection_sends_all_again() -> None:
     """Nothing that was sent on it is acknowledged any more."""
     window = filled(2)
     window.connection_lost()
-    assert window.resend(5.0) == b"1;2;"
+    assert window.resend(5.0) == b"1;"
+    window.acknowledged(1, 5.0)
+    assert window.resend(5.0) == b"2;"
     empty = Window()
     empty.connection_lost()
     assert empty.resend(5.0) == b""
@@ -85,6 +112,10 @@ def test_what_is_refused_is_given_up() -> None:
     assert window.resend(0.0) == b""
     window.connection_lost()
     assert window.resend(0.0) == b"2;"
+    window.add(message(5), 0.0)
+    window.refused(2)
+    assert window.resend(0.0) == b"5;"
+    assert window.has_room
 
 
 @FEWER
@@ -98,5 +129,14 @@ def test_nothing_is_forgotten(acknowledgements: list[tuple[int, bool]]) -> None:
         left.discard(number)
         if lost:
             window.connection_lost()
-            assert window.resend(2.0) == b"".join(b"%d;" % one for one in sorted(left))
+            assert window.resend(2.0) == b"".join(b"%d;" % one for one in sorted(left)[:1])
     assert len(window) == len(left)
+    window.connection_lost()
+    for _ in range(2):
+        if left:
+            window.resend(3.0)
+            window.acknowledged(min(left), 3.0)
+            left.remove(min(left))
+            assert window.resend(3.0) == b"".join(b"%d;" % one for one in sorted(left))
+            assert window.has_room
+            window.connection_lost()
