@@ -213,7 +213,8 @@ def test_a_proxy_that_restarts_is_ready_again(tmp_path: Path, caplog: pytest.Log
     with Guarded(tmp_path) as guarded, new(guarded.proxy) as readiness:
         assert proves(readiness)
         guarded.admit("bound", publish=[])
-        eventually(lambda: guarded.proxy.protection.endswith("with rules"), PATIENCE)
+        eventually(lambda: logged(caplog.records, "has rules now"), PATIENCE)
+        eventually(lambda: guarded.proxy.health().running and guarded.proxy.protection.endswith("with rules"), PATIENCE)
         eventually(lambda: readiness.prove() is not None, PATIENCE)
         assert len(logged(caplog.records, "has rules now")) == 1
 
