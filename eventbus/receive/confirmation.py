@@ -9,10 +9,12 @@ class Confirmation:
 
     Args:
         confirm: called once all parts have ended, if each of them was handled.
+        give_back: called then if not.
     """
 
-    def __init__(self, confirm: Callable[[], object]) -> None:
+    def __init__(self, confirm: Callable[[], object], give_back: Callable[[], object] = lambda: None) -> None:
         self._confirm = confirm
+        self._give_back = give_back
         self._lock = RLock()  # a signal handler may interrupt a call in the same thread
         self._parts = 1
         self._handled = True
@@ -31,6 +33,6 @@ class Confirmation:
         with self._lock:
             self._parts -= 1
             self._handled = self._handled and handled
-            done = self._parts == 0 and self._handled
-        if done:
-            self._confirm()
+            parts = self._parts
+        if parts == 0:
+            (self._confirm if self._handled else self._give_back)()

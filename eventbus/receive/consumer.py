@@ -23,7 +23,7 @@ from eventbus.receive.repair import Ask, Repairer
 from eventbus.receive.report import ConsumerReport
 from eventbus.receive.stall_detector import Progress, StallDetector
 from eventbus.receive.unpacking import Unpacker
-from eventbus.transports.contract import Transport
+from eventbus.transports.contract import SharesMessages, Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, NOT_ONE_EVENT, Batch, any_header
 from eventbus.wire.history import Stored
@@ -65,6 +65,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         name: str | None = None,
     ) -> None:
         self._transport = transport
+        self._shared = transport if isinstance(transport, SharesMessages) else None
         self._codec = codec
         self._dispatcher = dispatcher
         self._counters = counters
@@ -150,6 +151,10 @@ class Consumer[EventClass: BaseEvent[Any]]:
             self._log.warning("%d async handlers had not finished when the consumer stopped", left, count=left)
         if for_good:
             self._counters.drops.flush()
+            return
+        with self._starting:
+            if self._thread is None and self._shared is not None:
+                self._shared.pause()  # what waits there is for others now
 
     @property
     def thread(self) -> Thread | None:
@@ -244,10 +249,16 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 self._receiving.release()
         return False
 
+    def _confirmation_of(self, batch: Batch) -> Confirmation:
+        confirm = partial(self._transport.confirm, batch)
+        return (
+            Confirmation(confirm) if self._shared is None else Confirmation(confirm, partial(self._shared.give_back, batch))
+        )
+
     def _take_and_confirm(self, batch: Batch) -> None:
         """Take a batch, and confirm it once its events are handled; not if some of them were dropped."""
         dispatcher, abandoned = self._dispatcher, self._dispatcher.abandoned
-        confirmation = dispatcher.confirmation = Confirmation(partial(self._transport.confirm, batch))
+        confirmation = dispatcher.confirmation = self._confirmation_of(batch)
         try:
             self._take(batch)
         finally:

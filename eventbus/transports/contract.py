@@ -249,6 +249,23 @@ class KnowsWatchers(KnowsSubscribers, Protocol):
 
 
 @runtime_checkable
+class SharesMessages(Protocol):
+    """An optional feature of transports that confirm: others can handle what this client does not."""
+
+    def give_back(self, batch: Batch) -> None:
+        """Note that a batch was not handled, or not all of it: its messages come again, here or to another client.
+
+        Any thread may call it, instead of `confirm`. Does not block.
+        """
+
+    def pause(self) -> None:
+        """Give back all messages that wait for `receive`, and ask for no more until it is called again.
+
+        Any thread may call it while no other one is in `receive`. Does not block.
+        """
+
+
+@runtime_checkable
 class NumbersMessages(Protocol):
     """An optional feature of transports: to number messages, so that their publishers can be told apart."""
 

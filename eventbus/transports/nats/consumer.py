@@ -188,6 +188,12 @@ class StreamConsumer:
     def confirm(self, link: NatsLink, acks: list[bytes]) -> None:
         """These messages were handled."""
 
+    def give_back(self, link: NatsLink, acks: list[bytes]) -> None:
+        """These messages were not handled."""
+
+    def pause(self, link: NatsLink, inbox: Inbox) -> None:
+        """Nobody receives for now."""
+
     def farewell(self, link: NatsLink) -> None:
         """The transport is about to be closed."""
 

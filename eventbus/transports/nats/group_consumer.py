@@ -6,13 +6,14 @@ from time import monotonic
 from eventbus._base.deadline import Deadline
 from eventbus.errors import GroupDiffers
 from eventbus.transports.nats import streams
-from eventbus.transports.nats.consumer import PULL_SID, StreamConsumer, _endpoint
+from eventbus.transports.nats.consumer import PULL_SID, StreamConsumer, _endpoint, pull_inbox
 from eventbus.transports.nats.inbox import Inbox
 from eventbus.transports.nats.link import NatsLink
-from eventbus.transports.nats.protocol import Message, publish, unsubscribe
+from eventbus.transports.nats.protocol import Message, publish, subscribe, unsubscribe
 
 _REMEMBERED = 50_000  # messages of which it is known that this worker has confirmed them
 _CONFIRMED_AGAIN = 2_000  # of those, after a reconnection
+_LATER = b'-NAK {"delay": 1000000000}'  # in a second: a handler that is always cancelled gets its event no more often
 
 
 class GroupConsumer(StreamConsumer):
@@ -26,6 +27,7 @@ class GroupConsumer(StreamConsumer):
         self._handling: dict[int, bytes] = {}
         self._done: OrderedDict[int, bytes] = OrderedDict()
         self._again: list[bytes] = []  # confirmations of messages that have come again
+        self._returned: list[bytes] = []  # messages for others
         self._progress_due = float("inf")
         self._known = False  # whether the group was there before
 
@@ -33,7 +35,8 @@ class GroupConsumer(StreamConsumer):
         with self._changing:
             with self._taking:
                 self._name = ""  # a pull that is not sent yet would pass for that of another worker, or hide one
-            self.receiving = True
+                self.receiving = True
+            link.post(subscribe(pull_inbox(link) + b".*", PULL_SID))  # again after a pause
             if self._wanted and link.connection is not None:
                 self._ensure(link, deadline)
         link.wake()
@@ -50,6 +53,9 @@ class GroupConsumer(StreamConsumer):
                 if known is None or known.consumer != self._options.group:
                     continue
                 self._credit = max(0, self._credit - 1)
+                if not self.receiving:  # it was under way when nobody wanted it any more
+                    self._returned.append(message.reply)
+                    continue
                 number = known.stream_seq
                 if number in self._handling:
                     self._handling[number] = message.reply
@@ -66,16 +72,36 @@ class GroupConsumer(StreamConsumer):
                     acks.append(message.reply)
             if messages:
                 self._note_sign()
+            if firsts:  # under the lock, so that nothing comes after a pause
+                inbox.put(firsts, payloads, acks)
         if repeated:
             self._count(0, repeated)
-        if firsts:
-            inbox.put(firsts, payloads, acks)
 
     def farewell(self, link: NatsLink) -> None:
         with self._taking:
             left, self._handling = list(self._handling.values()), {}
         # To other workers at once, rather than after `ack_wait`; first nothing more to this one.
         link.post(unsubscribe(PULL_SID) + _answers(left, b"-NAK"))
+
+    def give_back(self, link: NatsLink, acks: list[bytes]) -> None:
+        returned = []
+        with self._taking:
+            for ack in acks:
+                known = streams.delivered(ack)
+                latest = None if known is None else self._handling.pop(known.stream_seq, None)
+                if latest is not None:
+                    returned.append(latest)
+        if returned:
+            link.post(_answers(returned, _LATER))
+
+    def pause(self, link: NatsLink, inbox: Inbox) -> None:
+        with self._taking:
+            self.receiving, self._credit = False, 0
+            waiting = [
+                self._handling.pop(found.stream_seq, ack) for ack in inbox.take_back() if (found := streams.delivered(ack))
+            ]
+        # First the inbox is left: what was asked for would come here again at once.
+        link.post(unsubscribe(PULL_SID) + _answers(waiting, b"-NAK"))
 
     def confirm(self, link: NatsLink, acks: list[bytes]) -> None:
         confirmed = []
@@ -92,6 +118,9 @@ class GroupConsumer(StreamConsumer):
             link.post(_answers(confirmed, b"+ACK"))
 
     def _look_after(self, data: list[bytes], now: float) -> float:
+        if self._returned:
+            data.append(_answers(self._returned, b"-NAK"))
+            self._returned = []
         if self._again:
             data.append(_answers(self._again, b"+ACK"))
             self._again = []

@@ -75,6 +75,14 @@ class Inbox:
             self._messages -= len(batch[0])
             return batch
 
+    def take_back(self) -> list[bytes]:
+        """Take out all that waits; return what would confirm it."""
+        with self._changed:
+            acks = [ack for batch in self._batches for ack in batch.acks]
+            self._batches.clear()
+            self._messages = 0
+            return acks
+
     def wake(self) -> None:
         """Make a `get` that waits, or else the next one, return."""
         with self._changed:

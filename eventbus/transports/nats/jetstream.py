@@ -120,6 +120,18 @@ class JetStreamTransport(NatsTransport):
         if link is not None and isinstance(batch, Delivery) and batch.acks:
             self._consumer.confirm(link, batch.acks)
 
+    def give_back(self, batch: Batch) -> None:
+        """See `SharesMessages`."""
+        link = self._link
+        if link is not None and isinstance(batch, Delivery) and batch.acks:
+            self._consumer.give_back(link, batch.acks)
+
+    def pause(self) -> None:
+        """See `SharesMessages`. A client of no group keeps what waits, because nobody else gets it."""
+        link = self._link
+        if link is not None and self.confirms:
+            self._consumer.pause(link, self._inbox)
+
     # As `Carrier`
 
     def restore(self) -> None:
@@ -204,7 +216,8 @@ class JetStreamTransport(NatsTransport):
             self._consumer.take(stored, self._inbox)
         buffer = self._buffer
         if buffer is not None and (
-            (acknowledged and not self._can_wait(buffer, acknowledged)) or (stored and self._consumer.is_low)
+            (acknowledged and not self._can_wait(buffer, acknowledged))
+            or (stored and (self._consumer.is_low or not self._consumer.receiving))
         ):
             buffer.wake()
 

@@ -214,24 +214,6 @@ def test_a_topic_that_is_subscribed_later_begins_as_the_others(nats: NatsOptions
             assert 7 not in values.all
 
 
-def test_topics_begin_where_each_says(nats: NatsOptions) -> None:
-    """Whatever EVENTBUS_START says: stored events first, then live ones, each once; all topics leave out what has begun."""
-    with client(JetStreamTransport(nats, QUICK)) as sender:
-        emit(sender, 1, 2)
-        emit(sender, 3, 4, topic=OTHER)
-        emit(sender, 5, topic=MyEventTopic.my_service_scheduler)
-        with client(JetStreamTransport(replace(nats, start="all"), QUICK)) as bus:
-            bus.subscribe(TOPIC, start="new")
-            bus.subscribe(OTHER, start="last")
-            values = Values(bus)
-            emit(sender, 6)
-            assert sorted(values.wait_for(2)) == [4, 6]
-            bus.subscribe(None, start="all")
-            assert values.wait_for(3)[2:] == [5]
-            emit(sender, 7, topic=OTHER)
-            assert values.wait_for(4)[2:] == [5, 7]
-
-
 def test_a_beginning_survives_the_server(server: Server) -> None:
     """A server that is killed while stored events are read costs none, and none comes twice."""
     with server.stream() as nats, client(JetStreamTransport(nats, with_options(packing=Packing.NONE))) as sender:
@@ -340,6 +322,54 @@ def test_what_a_worker_did_not_confirm_goes_to_another(nats: NatsOptions, linger
         stuck.close(linger)
         emit(sender, 4)
         eventually(lambda: sorted(values.all) == [1, 2, 3, 4])
+
+
+def test_a_worker_that_is_stopped_gives_back_what_waits(nats: NatsOptions) -> None:
+    """Its consumer is stopped, the client stays open: other workers get the rest. Started again, it takes its share."""
+    entered, go_on = Event(), Event()
+    with worker(nats) as stopped, client(JetStreamTransport(nats, with_options(packing=Packing.NONE))) as sender:
+        handled: list[int] = []
+
+        def handle(one: MyEvent) -> None:
+            handled.append(int(one.value))
+            entered.set()
+            assert go_on.wait(PATIENCE)
+
+        stopped.attach_callback(UPDATED, handle)
+        stopped.start_consumer()
+        emit(sender, 0)
+        assert entered.wait(PATIENCE)
+        emit(sender, *range(1, 100))  # a second batch, which waits behind the handler
+        inbox = stopped._transport._inbox  # type: ignore[attr-defined] # of a transport over NATS
+        eventually(lambda: len(inbox) == 99)
+        with in_thread(lambda: stopped.stop_consumer(PATIENCE)):
+            eventually(lambda: stopped._parts.consumer.thread is None)
+            go_on.set()
+        with worker(nats) as other:
+            assert set(Values(other).wait_for(100 - len(handled))) == set(range(100)) - set(handled)
+        stopped.start_consumer()
+        emit(sender, 100)
+        eventually(lambda: handled[-1] == 100)
+        eventually(lambda: ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_ack_pending"] == 0)
+
+
+def test_what_a_worker_has_dropped_comes_again(nats: NatsOptions) -> None:
+    """A handler that stops its own consumer drops the rest of its batch, which is not confirmed: it comes again."""
+    with worker(nats) as bus, client(JetStreamTransport(nats, with_options(packing=Packing.NONE))) as sender:
+        handled: list[int] = []
+
+        def handle(one: MyEvent) -> None:
+            handled.append(int(one.value))
+            if len(handled) == 1:
+                bus.stop_consumer()
+
+        bus.attach_callback(UPDATED, handle)
+        emit(sender, *range(10))
+        bus.start_consumer()
+        eventually(lambda: bool(handled))
+        bus.start_consumer()
+        eventually(lambda: set(handled) == set(range(10)))
+        eventually(lambda: ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_ack_pending"] == 0)
 
 
 @pytest.mark.patience
@@ -579,7 +609,8 @@ def test_a_cluster_that_loses_its_leader_costs_no_event(tmp_path: Path) -> None:
         assert values.all == list(range(count))
 
         # There is no leader for a while, but the server of the sender stays: nothing but time tells that events are lost.
-        connection = sender._transport._link.connection  # type: ignore[attr-defined] # of a transport over NATS
+        link = sender._transport._link  # type: ignore[attr-defined] # of a transport over NATS
+        connection = link.connection
         (third,) = (one for one in servers if one is not killed and one.port != connection.server.port)
         third.kill()
         for value in range(count, count + 100):
@@ -587,9 +618,9 @@ def test_a_cluster_that_loses_its_leader_costs_no_event(tmp_path: Path) -> None:
         third.start()
         all_come(count := count + 100)
         assert values.all == list(range(count))
-        assert sender._transport._link.connection is connection  # type: ignore[attr-defined] # of a transport over NATS
+        assert link.connection is connection
 
-        # The leader moves: some of several messages under way may be lost, and so may acknowledgements. Then these are stored
+        # The leader moves: messages under way may be lost, and so may acknowledgements. Then these messages are stored
         # later than those behind them.
         last_leader = leader()
         with emitting(sender, 500, count) as emitted:

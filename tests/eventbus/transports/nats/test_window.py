@@ -1,4 +1,4 @@
-"""Messages under way to a stream: what is acknowledged leaves; the first that is missing is sent again, and then the others."""
+"""Messages under way to a stream: what is acknowledged leaves, what is missing is sent again, the oldest first."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -32,7 +32,7 @@ def test_acknowledged_messages_leave() -> None:
 
 
 def test_a_missing_acknowledgement_sends_all_after_it_again() -> None:
-    """In an election some of several messages may be lost: go back N, in order, with the same numbers; the first one alone."""
+    """In an election some of several messages may be lost: go back N, with the same numbers; the first one alone."""
     window = filled(5)
     for number in (1, 3):
         window.acknowledged(number, 0.1)
