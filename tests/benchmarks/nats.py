@@ -4,8 +4,8 @@
 
 The clients differ by their transport only. `nats-py used directly` publishes and decodes the same typed events by hand.
 It gets the best of all cases: its events are published in chunks of one coroutine each. Compare the processor time for each
-event, of publisher, server and subscriber together, the least of all rounds: rates depend on how many cores there are, and on
-what else they do.
+event, of publisher, server and subscriber together, the least of all rounds: rates depend on how many cores there are, and
+on what else they do.
 """
 
 import argparse
