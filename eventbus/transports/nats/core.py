@@ -197,7 +197,9 @@ class CoreTransport(NatsTransport):
         lines: list[bytes] = list(map(known, zip(firsts, map(len, payloads), strict=True), repeat(b"")))
         if b"" in lines:
             for at, line in enumerate(lines):
-                lines[at] = line or self._line_of(firsts[at], len(payloads[at]), counts[at])
+                if not line:
+                    size = len(payloads[at])
+                    lines[at] = known((firsts[at], size)) or self._line_of(firsts[at], size, counts[at])
         parts = [CRLF] * (2 * len(lines) + 1)
         parts[:-1:2] = lines
         parts[1::2] = payloads
