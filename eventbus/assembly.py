@@ -244,13 +244,10 @@ class Assembly[EventClass: BaseEvent[Any]]:
     def after_fork(self) -> None:
         """Make new locks in a forked child: threads of the parent, absent here, may have held them. Topics are kept."""
         topics = self.dispatcher.topics
-        pending = {} if self._beginnings is None else self._beginnings.pending
         self._assemble()
         self._list()
         for topic in topics:
             self.dispatcher.subscribe(topic)
-        for topic, start in pending.items():
-            self.subscribe_from(topic, start)
 
     def _assemble(self) -> None:
         """Make the parts that have locks or threads. The transport makes its own anew."""

@@ -564,9 +564,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         On a connected client it returns when the subscription is in force at the proxy and for what this client emits; other
         publishers learn a moment later of a topic that had no subscriber before. It outlives reconnections.
 
-        With a `start`, handlers first get what a historian on the bus has stored, then what is emitted from now on: each
-        event once, and those of each publisher in order. `current_delivery` tells them apart. A topic that is subscribed
-        already, and whose events are being received, does not begin again.
+        With a `start`, handlers first get what a historian on the bus, or JetStream, has stored, then what is emitted from
+        now on: each event once, and those of each publisher in order. `current_delivery` tells them apart. A topic that is
+        subscribed already, and whose events are being received, does not begin again. Members of a group of JetStream
+        begin where the group is.
 
         Args:
             topic: a member of the client's topic enum.
@@ -594,7 +595,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     # Stored events
 
     def last(self, topic: EventTopicClass, *, timeout: float = 2.0) -> EventClass | None:
-        """Return the newest event on a topic, from a historian on the bus; None if there is none.
+        """Return the newest event on a topic, from a historian on the bus or from JetStream; None if there is none.
 
         Args:
             topic: a member of the client's topic enum; it need not be subscribed.
@@ -616,7 +617,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         since: str | datetime | timedelta | float | None = None,
         timeout: float = 2.0,
     ) -> Iterator[EventClass]:
-        """Return an iterator over stored events, oldest first, from a historian on the bus.
+        """Return an iterator over stored events, oldest first, from a historian on the bus or from JetStream.
 
         What is no event of this client's class is left out and counted as rejected.
 

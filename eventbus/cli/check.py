@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
+from eventbus.cli.check_history import ask_historian
 from eventbus.cli.check_steps import Step, StepStatus, json_object, run_steps, text_line
 from eventbus.cli.connection import proxy_transport_for
 from eventbus.cli.terminal import Paint, wants_colours
-from eventbus.errors import EventBusError, HandshakeFailed, HistorianMissing, ProxyUnreachable
-from eventbus.history.reader import HistoryReader
+from eventbus.errors import EventBusError, HandshakeFailed, ProxyUnreachable
 from eventbus.policies import TransportKind
 from eventbus.settings import EventBusSettings
 from eventbus.transports.zeromq.reachability import PUBLISHERS, SUBSCRIBERS, CheckFailed, Reachability
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from eventbus.cli.check_nats import NatsCheckup
 
 _ROUND_TRIPS = 11
-_HISTORY_TIMEOUT_S = 1.0  # for a historian to answer, if anybody subscribes to all topics
 
 
 def check(settings: EventBusSettings, *, as_json: bool = False) -> bool:
@@ -132,17 +131,10 @@ class Checkup:
         )
 
     def _check_history(self) -> str:
-        """Having no historian is no failure: most buses need none."""
-        reader = HistoryReader(self._transport, None if self._keys is None else self._keys.public_key)
         try:
-            kept = reader.status(_HISTORY_TIMEOUT_S)
-        except HistorianMissing:
-            return "no historian: who comes late gets nothing, and what is lost stays lost"
+            return ask_historian(self._transport, None if self._keys is None else self._keys.public_key)
         except EventBusError as error:
             raise CheckFailed.of(error) from None
-        finally:
-            reader.close()
-        return f"a historian keeps {kept.messages} messages of {kept.topics} topics in {kept.bytes / 1_048_576:.1f} MiB"
 
     def _failure(self, error: EventBusError) -> CheckFailed:
         return self._outside.swapped() if self._outside.are_swapped() else CheckFailed.of(error)

@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from eventbus.cli.check_history import ask_historian
 from eventbus.cli.check_steps import Step, run_steps
 from eventbus.errors import EventBusError, InvalidSettings
 from eventbus.policies import TransportKind
@@ -60,6 +61,8 @@ class NatsCheckup:
             if self._options.group is not None:
                 steps["group"] = self._check_group
         steps["round trip"] = self._check_round_trip
+        if self._settings.transport is TransportKind.NATS:
+            steps["history"] = self._check_history
         return run_steps(steps)
 
     def _check_settings(self) -> str:
@@ -152,6 +155,12 @@ class NatsCheckup:
             raise CheckFailed.of(error) from None
         self.round_trip = statistics.median(times)
         return f"the server answers in {self.round_trip * 1000:.1f} ms (median of {_ROUND_TRIPS})"
+
+    def _check_history(self) -> str:
+        try:
+            return ask_historian(self._transport, None)
+        except EventBusError as error:  # perhaps this client may not subscribe to its answers
+            return f"no historian could be asked: {error}"
 
     def _ask(self, subject: str) -> tuple[streams.Json, streams.ApiError | None]:
         return self._transport.ask_jetstream(subject, self._settings.connect_timeout)

@@ -10,6 +10,7 @@ from eventbus.errors import InvalidSettings
 from eventbus.history.historian import EventBusHistorian
 from eventbus.history.server import HistoryServer, Permits, archive_at, everything
 from eventbus.history.store import Bounds
+from eventbus.policies import TransportKind
 from eventbus.proxy.allow_list import AllowList, AllowListFile
 from eventbus.proxy.readers import permissions
 from eventbus.settings import EventBusSettings
@@ -22,10 +23,13 @@ def historian(settings: EventBusSettings) -> None:
     """Keep what passes and answer queries until SIGTERM or Ctrl-C.
 
     Raises:
-        InvalidSettings: the keys do not go together; there are keys but no allow-list.
+        InvalidSettings: the keys do not go together; keys without an allow-list; or JetStream, which stores events itself.
         ProbePortInUse: the port for metrics and probes is taken.
         ProxyUnreachable, HandshakeFailed, ReconnectFailed: there is no connection to the proxy.
     """
+    if settings.transport is TransportKind.JETSTREAM:
+        variable = settings.variable("transport")
+        raise InvalidSettings(f"{variable}=jetstream stores events itself: leave the historian out, or set {variable}=nats")
     permits = _permits(settings)
     count = settings.history or _DEFAULT_COUNT
     server = HistoryServer(

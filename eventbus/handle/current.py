@@ -37,7 +37,7 @@ class CurrentDelivery:
     Attributes:
         topic: the topic on which it was received.
         headers: the headers that came with it.
-        replayed: whether it was stored: a historian, or a recording, has given it, and it is not new.
+        replayed: whether it was stored: a historian, JetStream or a recording has given it, and it is not new.
     """
 
     topic: str

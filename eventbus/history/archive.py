@@ -121,7 +121,7 @@ class SqliteArchive:
         # Another process that has it open is noticed at the first lock. In this mode there is no shared memory beside it.
         connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=NORMAL")  # no batch is torn; a crash of the machine may cost the last ones
+        connection.execute("PRAGMA synchronous=FULL")  # each batch is on the disk: lost power, too, costs the last one only
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         if version not in (0, _VERSION):
             raise ValueError(f"it has version {version}, this library writes {_VERSION}")

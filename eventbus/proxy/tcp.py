@@ -19,6 +19,7 @@ _IS_LINUX = sys.platform == "linux"
 _TCP_INFO = getattr(socket, "TCP_INFO", 0)
 _TCP_INFO_BYTES = 148  # up to and with tcpi_notsent_bytes; older kernels return less
 _COUNT = struct.Struct("=i")
+_RESET = struct.pack("=ii", 1, 0)  # `struct linger` of <sys/socket.h>: on, for no time
 # In `struct tcp_info` of <linux/tcp.h>: tcpi_bytes_acked and tcpi_bytes_received, then tcpi_notsent_bytes.
 _BYTES, _UNSENT = struct.Struct("=120xQQ"), struct.Struct("=144xI")
 
@@ -95,6 +96,8 @@ def disconnect(connection: Connection) -> bool:
         with _borrowed(connection.descriptor) as borrowed:
             if borrowed.getpeername()[:2] != connection.peer:
                 return False
+            # So closing resets it. Else a peer that only sends may wait for a minute, and the kernel keeps what is unsent.
+            borrowed.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             borrowed.shutdown(socket.SHUT_RDWR)
     except (OSError, ValueError):
         return False

@@ -412,8 +412,8 @@ class _Outcome:
         if error is None:
             dispatcher._counters.add(handled=1)
         else:
-            dispatcher._counters.add(handler_errors=1)
             dispatcher._report(self._callback, self._event, error)
+            dispatcher._counters.add(handler_errors=1)
         if self._confirmation is not None:
             # What was cancelled is no Exception.
             handled = error is None or (isinstance(error, Exception) and not isinstance(error, ClientClosing))

@@ -8,17 +8,18 @@ from threading import Event, Thread
 from time import monotonic
 
 PATIENCE_S = 20.0  # only ever used up by a failing test
-_PAUSE_S = 0.005
+_MIN_PAUSE_S, _MAX_PAUSE_S = 0.0005, 0.005  # between two looks: what is true soon is seen soon
 
 
 def eventually(condition: Callable[[], object], timeout: float = PATIENCE_S, what: str = "") -> None:
     """Return as soon as the condition is true; fail if it is not in time."""
     end = monotonic() + timeout
-    pause = Event()
+    never, pause = Event(), _MIN_PAUSE_S
     while not condition():
         if monotonic() > end:
             raise AssertionError(f"not within {timeout:g} s: {what or condition}")
-        pause.wait(_PAUSE_S)
+        never.wait(pause)
+        pause = min(2 * pause, _MAX_PAUSE_S)
 
 
 def run_threads(count: int, action: Callable[[int], object]) -> None:

@@ -141,6 +141,7 @@ def test_what_cannot_be_inflated_is_rejected(
     reasons = [reason for _, reason in REJECTED.values()]
     eventually(lambda: client.stats().rejected == len(reasons))
     assert client.stats().rejects == {reason: reasons.count(reason) for reason in reasons}
+    eventually(lambda: len(caplog.records) == len(set(reasons)))
     assert sorted(vars(line)["eventbus_reason"] for line in caplog.records) == sorted(set(reasons))
 
 

@@ -9,11 +9,13 @@ from typing import Any
 import pytest
 
 from eventbus import EventBusHistorian, EventBusProxy, current_delivery
+from eventbus.cli.check_history import described
 from eventbus.cli.historian_http import serving_historian
 from eventbus.history.server import HistoryServer, Permits
 from eventbus.history.store import Bounds
 from eventbus.keys import reveal
 from eventbus.transports.memory import MemoryHub, MemoryTransport
+from eventbus.wire.history import Kept
 from tests.commands import Run, Start, complaint, output, ports
 from tests.container.support import free_ports
 from tests.security import Guarded
@@ -189,6 +191,19 @@ def test_a_historian_with_keys_needs_the_allow_list(run: Run, tmp_path: Path) ->
 def test_check_knows_the_historian(run: Run, proxy: EventBusProxy, keeping: EventBusProxy, bus: Bus) -> None:
     """It says what is kept, or that nobody keeps anything, which is no failure."""
     done = run("check", *ports(keeping))
-    assert (done.returncode, "a historian keeps 3 messages of 2 topics" in done.stdout) == (0, True)
+    assert (done.returncode, "a historian keeps 3 messages of 2 topics in " in done.stdout) == (0, True)
+    assert "ms behind at most" in done.stdout
     done = run("check", *ports(proxy))
     assert (done.returncode, "no historian" in done.stdout) == (0, True)
+
+
+def test_what_check_says_of_a_historian() -> None:
+    """What it keeps, how far it is behind, what it dropped."""
+    assert described(Kept(1, 1, 2_048), 0.0012) == (
+        "a historian keeps 1 message of 1 topic in 2.0 KiB, is 1.2 ms behind at most"
+    )
+    assert described(Kept(messages=5, topics=2, bytes=3_145_728, dropped=4, unwritten=1, behind=9), 1.0) == (
+        "a historian keeps 5 messages of 2 topics in 3.0 MiB, is 1000.0 ms behind at most, "
+        "has not got 9 messages that passed: yet, or for good, "
+        "dropped 4 messages because memory was full (EVENTBUS_HISTORY_BYTES), could not write 1 message to its file"
+    )

@@ -98,6 +98,7 @@ def test_what_a_stream_has_is_printed_and_recorded(run: Run, start: Start, serve
             process.stderr.readline()
             bus.emit_event(event(3), MyEventTopic.my_service)
             assert process.wait(PATIENCE) == 0
+    assert "stores events itself" in complaint(run("historian", **of), 2)
     lines = (tmp_path / "all.jsonl").read_text().splitlines()
     assert [json.loads(line)["event"]["value"] for line in lines] == [1, 2, 3]
 
@@ -204,6 +205,12 @@ def test_a_bridge_carries_both_ways_without_loops(start: Start, server: Server, 
         at_proxy.attach_callback(MyEventType.started, lambda one: one, topic=TOPIC, answers=True)
         asked = event(5.0, MyEventType.started)
         assert over_nats.request(asked, TOPIC, MyEvent, timeout=PATIENCE) == asked
+        scheduled = (
+            MyEventTopic.my_service_scheduler
+        )  # to which nobody at the proxy subscribes but the bridge, which may answer
+        over_nats.subscribe(scheduled)
+        over_nats.attach_callback(MyEventType.started, lambda one: one, topic=scheduled, answers=True)
+        assert at_proxy.request(asked, scheduled, MyEvent, timeout=PATIENCE) == asked
         assert sorted(of_proxy.all) == sorted(of_nats.all) == expected
         assert at_proxy.stats().lost == over_nats.stats().lost == 0
         process.terminate()

@@ -310,6 +310,30 @@ def test_a_handler_says_where_its_topic_begins(connect: Connect) -> None:
     assert service.other.replayed == []
 
 
+def test_topics_begin_where_each_says(connect: Connect) -> None:
+    """Whatever the client's own start is; what has begun does not begin again when all topics do."""
+    emitting = connect()
+    emit(emitting, 1, 2)
+    emit(emitting, 3, 4, topic=OTHER)
+    emit(emitting, 5, topic=MyEventTopic.my_service_scheduler)
+    handled = Handled()
+    client = connect(start="all")
+    client.subscribe(TOPIC, start="new")
+    client.subscribe(OTHER, start="last")
+    client.attach_callback(UPDATED, handled)
+    client.start_consumer()
+    handled.wait_for([4])
+    emit(emitting, 6)
+    handled.wait_for([4, 6])
+    client.subscribe(None, start="all")
+    handled.wait_for([4, 6, 5])
+    client.subscribe(OTHER, start="all")
+    emit(emitting, 7, topic=OTHER)
+    emit(emitting, 8, topic=MyEventTopic.my_service_scheduler)
+    handled.wait_for([4, 6, 5, 7, 8])
+    assert handled.replayed == [4, 5]
+
+
 def test_a_start_needs_a_topic_and_a_time() -> None:
     """Said where the mark is made."""
     with pytest.raises(InvalidHandler, match="needs a topic"):

@@ -314,7 +314,7 @@ def test_a_proxy_that_fails(
     with monkeypatch.context() as patch:
         patch.setattr(zmq, "proxy_steerable", fail)
         failing.start()
-        eventually(lambda: not failing.is_running())
+        eventually(lambda: not failing.is_running() and "has failed" in caplog.text)
     health = failing.health()
     assert not health.running
     assert failing.health().uptime == health.uptime

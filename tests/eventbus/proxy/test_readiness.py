@@ -213,7 +213,8 @@ def test_a_proxy_that_restarts_is_ready_again(tmp_path: Path, caplog: pytest.Log
     with Guarded(tmp_path) as guarded, new(guarded.proxy) as readiness:
         assert proves(readiness)
         guarded.admit("bound", publish=[])
-        eventually(lambda: guarded.proxy.protection.endswith("with rules"), PATIENCE)
+        eventually(lambda: logged(caplog.records, "has rules now"), PATIENCE)
+        eventually(lambda: guarded.proxy.health().running and guarded.proxy.protection.endswith("with rules"), PATIENCE)
         eventually(lambda: readiness.prove() is not None, PATIENCE)
         assert len(logged(caplog.records, "has rules now")) == 1
 
@@ -249,9 +250,10 @@ def test_without_descriptors() -> None:
     done = run_script(_EXHAUST)
     assert done.returncode == 0
     outcomes = done.stdout.split()
-    refused = outcomes.count("refused")
-    assert outcomes == ["refused"] * refused + ["proved"] * (30 - refused)
-    assert 9 <= refused <= 15  # the proxy keeps the connection of a publisher twice
+    assert len(outcomes) == 30
+    # In between either may come: libzmq closes what a proof had in its own time.
+    assert outcomes[:9] == ["refused"] * 9
+    assert outcomes[-10:] == ["proved"] * 10
 
 
 def test_subscriptions_of_others_are_no_proof(proxy: EventBusProxy, readiness: Readiness) -> None:

@@ -214,24 +214,6 @@ def test_a_topic_that_is_subscribed_later_begins_as_the_others(nats: NatsOptions
             assert 7 not in values.all
 
 
-def test_topics_begin_where_each_says(nats: NatsOptions) -> None:
-    """Whatever EVENTBUS_START says: stored events first, then live ones, each once; all topics leave out what has begun."""
-    with client(JetStreamTransport(nats, QUICK)) as sender:
-        emit(sender, 1, 2)
-        emit(sender, 3, 4, topic=OTHER)
-        emit(sender, 5, topic=MyEventTopic.my_service_scheduler)
-        with client(JetStreamTransport(replace(nats, start="all"), QUICK)) as bus:
-            bus.subscribe(TOPIC, start="new")
-            bus.subscribe(OTHER, start="last")
-            values = Values(bus)
-            emit(sender, 6)
-            assert sorted(values.wait_for(2)) == [4, 6]
-            bus.subscribe(None, start="all")
-            assert values.wait_for(3)[2:] == [5]
-            emit(sender, 7, topic=OTHER)
-            assert values.wait_for(4)[2:] == [5, 7]
-
-
 def test_a_beginning_survives_the_server(server: Server) -> None:
     """A server that is killed while stored events are read costs none, and none comes twice."""
     with server.stream() as nats, client(JetStreamTransport(nats, with_options(packing=Packing.NONE))) as sender:
