@@ -30,6 +30,7 @@ from eventbus.wire.private_topics import EVERYTHING_TOPIC, PRESENCE_TOPIC
 
 if TYPE_CHECKING:
     from eventbus.ask.asker import Asker
+    from eventbus.ask.inbox import Inbox
     from eventbus.history.door import History
     from eventbus.receive.beginning import Beginnings
     from eventbus.wire.joining import Joiner
@@ -157,6 +158,11 @@ class Assembly[EventClass: BaseEvent[Any]]:
     def is_about_to_ask(self) -> bool:
         """Whether threads prepare requests of tasks."""
         return self._asker is not None and bool(self._asker.preparing)
+
+    @property
+    def inbox(self) -> "Inbox | None":
+        """The inbox for answers, if it is open."""
+        return None if self._asker is None else self._asker.inbox
 
     def list_by(self, respondent: Callable[[Transport], Callable[[bytes], object]]) -> None:
         """Let what this function makes of the transport answer who the client is, also in a forked child. Idempotent."""

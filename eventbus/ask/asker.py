@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from eventbus._base.clock import clock
 from eventbus._base.deadline import Deadline
 from eventbus.ask.answers import Answers
+from eventbus.ask.inbox import Inbox
 from eventbus.ask.link import RequestLink
 from eventbus.ask.replies import Limits, Reader
 from eventbus.ask.waiting import Waiting
@@ -120,6 +121,11 @@ class Asker:
     def close(self) -> None:
         """Let all who wait raise NotConnected at once."""
         self._link.close()
+
+    @property
+    def inbox(self) -> Inbox | None:
+        """The inbox, if it is open."""
+        return self._link.open_inbox
 
     def _ask(self, asked: _Asked[Any], waiting: Waiting) -> Waiting:
         inbox = self._link.inbox(asked.deadline)

@@ -82,6 +82,8 @@ class FromTransport(Beginnings):
                 for portion in self._read(replace(query, after=after)):
                     if is_stopped():
                         break
+                    if not portion:  # nothing has come for a while
+                        continue
                     wanted = [one for one in portion if self._is_wanted(one, topics, ends)]
                     self._replay_portion(wanted, only_last=only_last)
                     after, patience = portion[-1].position, Deadline(_PATIENCE_S)

@@ -330,6 +330,9 @@ class _Bench[Root: containers.Container]:
             assert isinstance(transport, RecordingTransport)
             if parts.consumer.thread not in (None, *sleeping) and not transport.is_idle():
                 yield "a handler, or an event on its way to one"
+            inbox = None if parts.inbox is None else parts.inbox._transport
+            if isinstance(inbox, RecordingTransport) and not inbox.is_idle():
+                yield "an answer on its way"
             if parts.is_about_to_ask:
                 yield "a request that is about to be sent"
             if parts.buffer.is_about_to_be_read():

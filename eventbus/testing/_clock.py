@@ -27,6 +27,7 @@ class _Waiter:
         task: the task that waits, if one does.
         over: whether the clock has reached `due`.
         limits: whether this is a time limit: what is waited for may come before, for example an answer.
+        lock: what the thread waits for up to the limit, if it is a lock.
     """
 
     due: float
@@ -35,6 +36,7 @@ class _Waiter:
     task: "asyncio.Task[object] | None" = None
     over: bool = False
     limits: bool = False
+    lock: "Lock | None" = None
     number: int = field(default_factory=itertools.count().__next__)
 
 
@@ -127,7 +129,7 @@ class ManualClock:
             with suppress(RuntimeError):  # what was waited for has just come
                 lock.release()
 
-        waiter = self._enter(_Waiter(self._now + seconds, release, current_thread(), limits=True))
+        waiter = self._enter(_Waiter(self._now + seconds, release, current_thread(), limits=True, lock=lock))
         lock.acquire(timeout=seconds + (0.0 if waiter.over else _LONGEST_S))
         self._leave(waiter)
 
@@ -174,7 +176,8 @@ class ManualClock:
                 ended = thread.ident is not None and not thread.is_alive()
                 if ended or (has_left and is_waiting(thread)):
                     del self._awake[thread]
-            return list(self._awake)
+            got = [one.thread for one in self._waiters if one.lock is not None and not one.lock.locked()]
+            return [*self._awake, *(thread for thread in got if thread is not None)]
 
     def sleeping_threads(self) -> set[Thread]:
         """The threads that wait for this clock, and for nothing else."""

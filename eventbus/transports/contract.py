@@ -206,7 +206,7 @@ class KeepsHistory(Protocol):
         """
 
     def stored(self, query: "Query", timeout: float) -> "Iterator[list[Stored]]":
-        """Yield the stored messages that a query asks for, in portions, oldest first.
+        """Yield the stored messages that a query asks for, in portions, oldest first. Some may be empty: more is to come.
 
         Args:
             query: what is asked for, but `spans`.

@@ -19,6 +19,7 @@ from eventbus.wire.history import Query, Stored
 _SID = b"h"  # how the identifiers of these subscriptions begin
 _PORTION = 500  # messages
 _EXPIRES_S = 30.0
+_LOOK_S = 0.25  # without a message, after which who reads may see whether it is still to do so
 _NO_MORE = {404, 408}  # statuses
 
 
@@ -83,9 +84,12 @@ class StoredMessages:
                 deadline = Deadline(timeout)
                 while len(portion) < batch:
                     try:
-                        message = messages.get(timeout=deadline.left())
+                        message = messages.get(timeout=min(_LOOK_S, deadline.left()))
                     except Empty:
-                        raise NoAnswer(self._stream, "history", timeout) from None
+                        if deadline.passed():
+                            raise NoAnswer(self._stream, "history", timeout) from None
+                        yield []
+                        continue
                     if message is None:
                         raise NoAnswer(self._stream, "history", timeout)
                     known = streams.delivered(message.reply)
