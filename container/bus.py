@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 from dependency_injector import containers, providers
@@ -63,9 +64,10 @@ def _open_client(
     If the settings say so, run a proxy unless another process does, and serve metrics and probes over HTTP, which answer
     already while the client connects.
     """
+    given = transport is not None
     if transport is None and settings.enabled:
         transport = transport_of(settings)
-    observers = _observers(settings, transport)
+    observers = _observers(settings, given=given)
     client = client_class(
         event_class,
         host=settings.host,
@@ -92,22 +94,28 @@ def _open_client(
         yield client
 
 
-def _observers(settings: EventBusSettings, transport: Transport | None) -> Telemetry:
-    """Hooks and middleware for the telemetry that the settings switch on; none for a disabled client."""
+def _observers(settings: EventBusSettings, *, given: bool) -> Telemetry:
+    """Hooks and middleware for the telemetry that the settings switch on; none for a disabled client.
+
+    Args:
+        settings: the settings.
+        given: whether the transport is not that of the settings, so that nobody knows where events go.
+    """
     if not settings.enabled:
         return Telemetry()
-    name = settings.name or program_name()
-    if transport is not None:
-        return telemetry(settings.metrics, settings.traces, timed=settings.metrics_timed, name=name)
-    return telemetry(
+    of_client = partial(
+        telemetry,
         settings.metrics,
         settings.traces,
-        host=settings.host,
-        pub_port=settings.pub_port,
-        sub_port=settings.sub_port,
         timed=settings.metrics_timed,
-        name=name,
+        name=settings.name or program_name(),
     )
+    if given:
+        return of_client()
+    if settings.transport is TransportKind.ZEROMQ:
+        return of_client(host=settings.host, pub_port=settings.pub_port, sub_port=settings.sub_port)
+    server = settings.nats_options().servers[0]
+    return of_client(host=server.host, pub_port=server.port, sub_port=server.port, system="nats")
 
 
 class EventBusContainer(containers.DeclarativeContainer):

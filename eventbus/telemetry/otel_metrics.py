@@ -43,7 +43,7 @@ from eventbus.telemetry.names import (
     REPAIRED_MESSAGES,
     SENT_MESSAGES,
 )
-from eventbus.telemetry.otel_attributes import PROCESS, RECEIVE, SCOPE, SEND, Attributes, operation, server
+from eventbus.telemetry.otel_attributes import PROCESS, RECEIVE, SCOPE, SEND, ZEROMQ, Attributes, operation, server
 from eventbus.wire.rejects import RejectReason
 
 TRANSMITTED, RECEIVED = "transmit", "receive"  # directions
@@ -59,13 +59,14 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
     Attributes have a hundred topics at most; later ones count as ``_OTHER``.
 
     Args:
-        host: where the proxy runs; None without a proxy.
-        pub_port: the proxy's port for publishers.
-        sub_port: the proxy's port for subscribers.
+        host: where the proxy runs, or a NATS server; None without either.
+        pub_port: the port for publishers.
+        sub_port: the port for subscribers.
         meter_provider: None for OpenTelemetry's global one.
         timed: which part of the calls that succeed is in the two histograms, between 0 and 1; these are chosen at random.
             Calls that fail are all in them, and events are all counted.
         name: of the client, an attribute of the number of clients; empty: none.
+        system: what carries the events, by the conventions: ``zeromq`` or ``nats``.
 
     Attributes:
         timed: as given.
@@ -80,14 +81,15 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
         meter_provider: MeterProvider | None = None,
         timed: float = 1.0,
         name: str = "",
+        system: str = ZEROMQ,
     ) -> None:
         meter = get_meter(SCOPE, meter_provider=meter_provider)
         exported = _exported_of(meter_provider)
         exported.create_instruments(meter)
-        self._bus = exported.bus(meter, (host, pub_port, sub_port))
+        self._bus = exported.bus(meter, (host, pub_port, sub_port, system))
         self._watched = exported.watched
         self.timed = timed
-        self._client = server(host, pub_port)  # a client has one identity in what follows: its publishing side's
+        self._client = server(host, pub_port, system)  # a client has one identity in what follows: its publishing side's
         self._named = self._client | ({CLIENT_ID: name} if name else {})
         self._rejected = meter.create_counter(
             REJECTED_MESSAGES, "{message}", "Messages, or elements of packed messages, that were no event."
@@ -179,7 +181,7 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
             self._clients.add(1, {**self._named, CLIENT_STATE: str(entered)})
 
 
-type _Endpoints = tuple[str | None, int | None, int | None]  # host, port for publishers, port for subscribers
+type _Endpoints = tuple[str | None, int | None, int | None, str]  # host, port for publishers, for subscribers, system
 type _Group = tuple[tuple[str, str | int], ...]  # the attributes of a client
 
 
@@ -266,10 +268,10 @@ class _Bus:
     """Counts and times the events of one bus, by topic; made once, because attributes cost more than counting."""
 
     def __init__(self, meter: Meter, exported: _Exported, endpoints: _Endpoints) -> None:
-        host, pub_port, sub_port = endpoints
-        client = server(host, pub_port)
-        send, receive = operation(SEND, host, pub_port), operation(RECEIVE, host, sub_port)
-        process = operation(PROCESS, host, sub_port)
+        host, pub_port, sub_port, system = endpoints
+        client = server(host, pub_port, system)
+        send, receive = operation(SEND, host, pub_port, system), operation(RECEIVE, host, sub_port, system)
+        process = operation(PROCESS, host, sub_port, system)
         sending = meter.create_histogram(
             OPERATION_DURATION, "s", "How long emitting took.", explicit_bucket_boundaries_advisory=BUCKETS
         )

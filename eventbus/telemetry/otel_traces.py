@@ -21,7 +21,7 @@ from eventbus.telemetry.names import (
     ERROR_TYPE,
     OPERATION_NAME,
 )
-from eventbus.telemetry.otel_attributes import PROCESS, REQUEST, SCOPE, SEND, Attributes, operation, server
+from eventbus.telemetry.otel_attributes import PROCESS, REQUEST, SCOPE, SEND, ZEROMQ, Attributes, operation, server
 from eventbus.wire.frames import MAX_TOPIC_BYTES
 from eventbus.wire.headers import Headers, encode_headers
 
@@ -40,12 +40,13 @@ class OpenTelemetryTraces(Middleware):
     could otherwise put values into the context of every handler, and handlers would hand them on to all that they call.
 
     Args:
-        host: where the proxy runs; None without a proxy.
-        pub_port: the proxy's port for publishers.
-        sub_port: the proxy's port for subscribers.
+        host: where the proxy runs, or a NATS server; None without either.
+        pub_port: the port for publishers.
+        sub_port: the port for subscribers.
         baggage: whether the caller's baggage travels with events, and handlers get the baggage that came with theirs.
         tracer_provider: None for OpenTelemetry's global one.
         name: of the client, an attribute of all spans; empty: none.
+        system: what carries the events, by the conventions: ``zeromq`` or ``nats``.
     """
 
     def __init__(
@@ -57,14 +58,15 @@ class OpenTelemetryTraces(Middleware):
         baggage: bool = False,
         tracer_provider: TracerProvider | None = None,
         name: str = "",
+        system: str = ZEROMQ,
     ) -> None:
         named: Attributes = {CLIENT_ID: name} if name else {}
         self._baggage = baggage
         self._tracer = get_tracer(SCOPE, tracer_provider=tracer_provider)
-        self._send = operation(SEND, host, pub_port) | named
-        self._process = operation(PROCESS, host, sub_port) | named
+        self._send = operation(SEND, host, pub_port, system) | named
+        self._process = operation(PROCESS, host, sub_port, system) | named
         # Without a type of operation: the conventions have none for it.
-        self._request = {OPERATION_NAME: REQUEST, **server(host, pub_port), **named}
+        self._request = {OPERATION_NAME: REQUEST, **server(host, pub_port, system), **named}
         # Attributes of spans may have any number of values; their names should be few.
         self._send_names = Bounded(lambda topic: f"{SEND} {topic}")
         self._process_names = Bounded(lambda topic: f"{PROCESS} {topic}")

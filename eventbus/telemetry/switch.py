@@ -38,16 +38,18 @@ def telemetry(
     sub_port: int | None = None,
     timed: float = 1.0,
     name: str = "",
+    system: str = "zeromq",
 ) -> Telemetry:
     """Make the hooks and middleware of one client.
 
     Args:
         metrics: which library counts.
         traces: whether calls make spans, and the trace context travels with events.
-        host: where the proxy runs; None without a proxy, as in memory.
-        pub_port: the proxy's port for publishers, an attribute of sending.
-        sub_port: the proxy's port for subscribers, an attribute of receiving and handling.
+        host: where the proxy runs, or a NATS server; None without either, as in memory.
+        pub_port: the port for publishers, an attribute of sending.
+        sub_port: the port for subscribers, an attribute of receiving and handling.
         name: of the client; empty: none is told.
+        system: what carries the events, by OpenTelemetry's conventions: ``zeromq`` or ``nats``.
         timed: which part of the calls that succeed OpenTelemetry times; see `OpenTelemetryMetrics`. Prometheus times all.
 
     Raises:
@@ -63,14 +65,16 @@ def telemetry(
             raise ExtraMissing("otel", "EVENTBUS_TRACES") from None
         # Traces are outermost, because measurements inside of a span can have it as their exemplar.
         middleware.append(
-            OpenTelemetryTraces(host, pub_port, sub_port, baggage=traces is Traces.OTEL_WITH_BAGGAGE, name=name)
+            OpenTelemetryTraces(
+                host, pub_port, sub_port, baggage=traces is Traces.OTEL_WITH_BAGGAGE, name=name, system=system
+            )
         )
     if metrics is Metrics.OTEL:
         try:
             from eventbus.telemetry.otel import OpenTelemetryMetrics
         except ImportError:
             raise ExtraMissing("otel", "EVENTBUS_METRICS") from None
-        counted = OpenTelemetryMetrics(host, pub_port, sub_port, timed=timed, name=name)
+        counted = OpenTelemetryMetrics(host, pub_port, sub_port, timed=timed, name=name, system=system)
         hooks.append(counted)
         middleware.append(counted)
         watch = counted.watch

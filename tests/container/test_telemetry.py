@@ -14,6 +14,7 @@ from eventbus.errors import ExtraMissing
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from eventbus.wire.first_frame import with_headers
 from tests.container.support import OTHER, TOPIC, UPDATED, App, Listener, leaving_nothing
+from tests.nats import running
 from tests.support import MyEvent, RawPeers, event, eventually, json_of, run_script
 
 ROOT = Path(__file__).parents[2]
@@ -93,6 +94,7 @@ from tests.container.support import TOPIC, App
 from tests.support import event, eventually
 
 reader, exporter = InMemoryMetricReader(), InMemorySpanExporter()
+systems = set()
 metrics.set_meter_provider(MeterProvider([reader]))
 provider = TracerProvider()
 provider.add_span_processor(SimpleSpanProcessor(exporter))
@@ -104,8 +106,11 @@ for scope in reader.get_metrics_data().resource_metrics[0].scope_metrics:
     for metric in scope.metrics:
         if metric.name.startswith("messaging."):
             print(metric.name, metric.data.data_points[0].attributes["server.port"])
+            systems.add(metric.data.data_points[0].attributes["messaging.system"])
 for span in exporter.get_finished_spans():
     print(span.name, span.attributes["server.port"])
+    systems.add(span.attributes["messaging.system"])
+print(*systems)
 """
 
 
@@ -123,6 +128,28 @@ def test_opentelemetry(at_proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch)
         f"messaging.process.duration {at_proxy.sub_port}",
         f"process my_service {at_proxy.sub_port}",
         f"send my_service {at_proxy.pub_port}",
+        "zeromq",
+    ]
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("kind", ["nats", "jetstream"])
+def test_opentelemetry_over_nats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """The same over NATS: the system is another one, and all has the port of the server."""
+    for name, value in {"METRICS": "otel", "TRACES": "otel", "TRANSPORT": kind}.items():
+        monkeypatch.setenv(f"EVENTBUS_{name}", value)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    with running(tmp_path) as server:
+        monkeypatch.setenv("EVENTBUS_URL", server.url)
+        done = run_script(SERVICE)
+    assert sorted(done.stdout.splitlines()) == [
+        f"messaging.client.consumed.messages {server.port}",
+        f"messaging.client.operation.duration {server.port}",
+        f"messaging.client.sent.messages {server.port}",
+        f"messaging.process.duration {server.port}",
+        "nats",
+        f"process my_service {server.port}",
+        f"send my_service {server.port}",
     ]
 
 
@@ -136,6 +163,7 @@ def test_opentelemetry_without_durations(at_proxy: EventBusProxy, monkeypatch: p
     assert sorted(done.stdout.splitlines()) == [
         f"messaging.client.consumed.messages {at_proxy.sub_port}",
         f"messaging.client.sent.messages {at_proxy.pub_port}",
+        "zeromq",
     ]
 
 

@@ -20,6 +20,8 @@ from prometheus_client import CollectorRegistry
 import eventbus
 from eventbus import BaseEvent, BaseEventType, EventBusClient, EventBusProxy, Packing
 from eventbus.telemetry.prometheus import PrometheusHook
+from eventbus.transports.nats.core import CoreTransport
+from eventbus.transports.nats.protocol import Parser
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually
 
 PACKAGE = str(Path(eventbus.__file__).parent)
@@ -29,6 +31,7 @@ COUNT = 500
 CALLS_TO_EMIT = 2  # emit_event and the publisher's send
 LINES_TO_EMIT = 20  # of those two together
 LINES_TO_NUMBER = 8
+LINES_OF_NATS = 150  # for all that waits, or has come, together
 CALLS_TO_EMIT_COUNTED = 4  # those two, and two that count
 CALLS_TO_HANDLE_TIMED = 2  # around the handler, and what adds up
 
@@ -189,3 +192,27 @@ def test_receiving_costs_calls_per_batch(proxy: EventBusProxy, connected: Callab
     for_each = {name: count for name, count in cost.calls.items() if count >= COUNT / 10}
     assert len(for_each) == (CALLS_TO_HANDLE_TIMED if observe else 0), for_each
     assert max(for_each.values(), default=0) <= COUNT + 1  # the call that was going on ends here
+
+
+def test_nats_costs_no_loop_of_ours() -> None:
+    """What waits is written in loops of C, and messages with the same line are read in such loops."""
+    transport = CoreTransport()
+    buffer = transport._buffer = transport._new_outgoing()
+
+    def write() -> bytes:
+        for _ in range(COUNT):
+            buffer.send(b"plant", b'{"value":1}')
+        return transport.take()
+
+    written = b'PUB eb.plant 11\r\n{"value":1}\r\n' * COUNT
+    assert write() == written
+    with counting() as cost:
+        assert write() == written
+    of_emitting = cost.lines.pop("Outgoing.send")
+    assert of_emitting <= LINES_TO_EMIT / 2 * COUNT
+    assert sum(cost.lines.values()) <= LINES_OF_NATS, cost.lines
+    parser = Parser({b"1"})
+    with counting() as cost:
+        read = parser.feed(b'MSG eb.plant 1 11\r\n{"value":1}\r\n' * COUNT)
+    assert read.payloads == [b'{"value":1}'] * COUNT
+    assert sum(cost.lines.values()) <= 2 * LINES_OF_NATS, cost.lines

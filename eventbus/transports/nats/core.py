@@ -32,7 +32,7 @@ from eventbus.transports.nats.protocol import (
 )
 from eventbus.transports.nats.transport import NatsTransport
 from eventbus.wire.first_frame import with_headers
-from eventbus.wire.frames import MARK, MAX_PACKED_BYTES, topic_of
+from eventbus.wire.frames import MARK, MAX_PACKED_BYTES, Batch, topic_of
 from eventbus.wire.numbering import Numbering
 
 _MAX_LINES = 10_000  # that are remembered
@@ -73,6 +73,7 @@ class CoreTransport(NatsTransport):
         self._proven_events = 0
         self._packs = self._options.packing is Packing.ALL
         self._warned_cluster = False
+        self._paused = False  # whether it has left its group for a while
         self._next_probe = count(1)
         self._in_vain: set[bytes] = set()  # tokens of messages that the server has passed on to nobody
         self._had_subscriber: dict[bytes, float] = {}  # topics, and until when that is believed
@@ -134,6 +135,23 @@ class CoreTransport(NatsTransport):
             return {}, streams.ApiError(NO_RESPONDERS, "nobody answers")
         return streams.answer_of(message.payload)
 
+    def give_back(self, batch: Batch) -> None:
+        """See `SharesMessages`: nothing that has come can be given back, because the server keeps nothing."""
+
+    def pause(self) -> None:
+        """See `SharesMessages`. A member of a group leaves it until `receive`, so that the others get all that comes."""
+        if self._nats.group is not None:
+            self._paused = True
+            if (link := self._link) is not None:
+                self._changed(link, None)
+
+    def receive(self) -> Batch | None:
+        if self._paused:
+            self._paused = False
+            if (link := self._link) is not None:
+                self._changed(link, None)
+        return super().receive()
+
     # As `Carrier`
 
     def restore(self) -> None:
@@ -179,7 +197,9 @@ class CoreTransport(NatsTransport):
         lines: list[bytes] = list(map(known, zip(firsts, map(len, payloads), strict=True), repeat(b"")))
         if b"" in lines:
             for at, line in enumerate(lines):
-                lines[at] = line or self._line_of(firsts[at], len(payloads[at]), counts[at])
+                if not line:
+                    size = len(payloads[at])
+                    lines[at] = known((firsts[at], size)) or self._line_of(firsts[at], size, counts[at])
         parts = [CRLF] * (2 * len(lines) + 1)
         parts[:-1:2] = lines
         parts[1::2] = payloads
@@ -255,7 +275,7 @@ class CoreTransport(NatsTransport):
 
         Subscriptions that overlap would deliver twice: that to all topics stands alone.
         """
-        wanted = {b""} if b"" in self._topics else self._topics
+        wanted = set[bytes]() if self._paused else {b""} if b"" in self._topics else self._topics
         group = (self._nats.group or "").encode()
         data = []
         for topic in wanted - self._sids.keys():

@@ -10,6 +10,7 @@ from time import monotonic
 import pytest
 
 from eventbus import DropReason, EventTooLarge, InvalidHeaders, NotConnected, ProxyUnreachable, ReconnectFailed
+from eventbus._base.deadline import Deadline
 from eventbus.errors import EventBusError, PermissionDenied, ServerTooOld, WrongCredentials
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.state import ClientState
@@ -163,6 +164,30 @@ def test_each_event_goes_to_one_worker_of_a_group(shared: Server, nats: NatsOpti
         assert of_one.all
         assert of_other.all
         assert one.stats().lost == other.stats().lost == 0
+
+
+def test_a_worker_that_is_stopped_leaves_its_group(shared: Server, nats: NatsOptions) -> None:
+    """Its consumer is stopped, the client stays open: the others get all events. Started again, it gets its share."""
+    group = NatsOptions(url=shared.url, prefix=nats.prefix, group="workers")
+    with (
+        client(CoreTransport(group, QUICK), TOPIC) as one,
+        client(CoreTransport(group, QUICK), TOPIC) as other,
+        client(CoreTransport(nats, QUICK)) as sender,
+    ):
+        of_one, of_other = Values(one), Values(other)
+        one.stop_consumer(PATIENCE)
+        link = one._transport._link  # type: ignore[attr-defined] # of a transport over NATS
+        assert link.prove(Deadline(PATIENCE))
+        for value in range(200):
+            sender.emit_event(event(float(value)), TOPIC)
+        assert of_other.wait_for(200) == list(range(200))
+        one.start_consumer()
+
+        def one_has_some() -> bool:
+            sender.emit_event(event(200.0), TOPIC)
+            return bool(of_one.all)
+
+        eventually(one_has_some)
 
 
 def test_a_slow_subscriber_drops_and_counts(nats: NatsOptions) -> None:

@@ -87,6 +87,23 @@ def test_direct_messages_are_collected(expected: list[Message], cuts: list[int])
     assert not arrived.others
 
 
+# The line of these messages is the same; some payloads contain it, so that the message could be split there.
+twins = [b"x" * 15, b"\r\nMSG a 1 15\r\n.", b"\r\n\r\n\r\n\r\n\r\n\r\n\r\n.", b"MSG a 1 15\r\nabc"]
+
+
+@FEWER
+@given(st.lists(st.sampled_from([*twins, b"", b"shorter"]), max_size=60), st.lists(st.integers(0, 2_000), max_size=4))
+def test_messages_with_the_same_line_are_read_at_once(payloads: list[bytes], cuts: list[int]) -> None:
+    """Whatever is in them, and where the network cuts; after the run the others follow."""
+    stranger = Message(b"b", b"2", b"", b"", b"x")
+    expected = [Message(b"a", b"1", b"", b"", payload) for payload in payloads]
+    data = b"".join(map(sent, [*expected, stranger, *expected * 4, stranger]))
+    arrived = fed(Parser({b"1"}), data, cuts)
+    assert arrived.payloads == payloads * 5
+    assert arrived.firsts == [b"a"] * len(payloads) * 5
+    assert arrived.others == [stranger, stranger]
+
+
 def test_a_known_line_may_come_before_its_payload() -> None:
     """Lines repeat, and the network cuts where it likes."""
     parser = Parser({b"1"})
