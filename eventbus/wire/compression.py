@@ -25,15 +25,20 @@ _ZLIB_LEVEL, _ZSTD_LEVEL = 1, 1
 
 _FIRST_STEP_BYTES, _STEP_BYTES = 65_536, 1_048_576  # that are inflated at once
 _INPUT_STEP_BYTES = 65_536  # of which they are inflated: zlib copies what it leaves over
-# The bytes by which a stream may be ahead of its content. A decompressor yields a block when it has taken all of it, and an
-# LZ4 block may have 4 MiB. A stream that takes more is made of blocks that hold nothing, perhaps millions of them.
-_ZLIB_SLACK, _ZSTD_SLACK, _LZ4_SLACK = 131_072, 524_288, 4_718_592
+# The bytes by which a stream may be ahead of its content, because a decompressor yields a block when it has taken all of it.
+# A stream that takes more is made of blocks that hold nothing, perhaps a million of them. A block of LZ4 may have 4 MiB.
+_ZLIB_SLACK, _ZSTD_SLACK, _LZ4_SLACK = 131_072, 524_288, sys.maxsize
 # log2 of how far back a zstd frame may refer: at least what every decoder should allow, at most what every platform does.
 _ZSTD_WINDOW_LOGS = 23, 30
 
 
+MAX_COMPRESSED_BYTES = 2_097_152
+"""No publisher sends a larger compressed payload, and no receiver inflates one: this bounds the time that inflating takes,
+also of a stream that was made to be slow."""
+
+
 class Compressor:
-    """Compresses payloads above a threshold, if that makes them smaller. Any thread may use it.
+    """Compresses payloads above a threshold, if that makes them smaller and no larger than may be. Any thread may use it.
 
     Args:
         compression: the format.
@@ -55,7 +60,7 @@ class Compressor:
         if len(payload) <= self.threshold:
             return payload
         compressed = self._compress(payload)
-        return compressed if len(compressed) < len(payload) else payload
+        return compressed if len(compressed) < min(len(payload), MAX_COMPRESSED_BYTES + 1) else payload
 
 
 def is_compressed(payload: bytes) -> bool:
@@ -75,7 +80,7 @@ def inflate(payload: bytes, limit: int) -> bytes:
 
     Raises:
         PayloadTooLarge: it holds, or claims to hold, more than the limit.
-        PayloadDamaged: it is not one whole stream, or takes more bytes than its content has.
+        PayloadDamaged: it is not one whole stream, takes more bytes than its content has, or is larger than publishers send.
         CompressionMissing: the library for its format is not installed.
     """
     return joined(list(inflated(payload, limit)))
@@ -86,6 +91,10 @@ def inflated(payload: bytes, limit: int) -> Iterator[bytes]:
 
     The arguments and errors are those of `inflate`; what is wrong with the stream may be found after its last piece.
     """
+    if len(payload) > MAX_COMPRESSED_BYTES:
+        raise PayloadDamaged(
+            f"it has {len(payload)} bytes, and no publisher sends more than {MAX_COMPRESSED_BYTES} compressed"
+        )
     if payload.startswith(_ZSTD):
         return _inflated_zstd(payload, limit)
     if payload.startswith(_LZ4):
