@@ -94,7 +94,7 @@ def test_one_who_may_not_publish_may_not_ask(guarded: Guarded, caplog: pytest.Lo
     service, asking = guarded.connected(guarded.admit()), guarded.connected(guarded.admit("mute", publish=[]))
     serve(service)
     with pytest.raises(NoAnswer):
-        asking.request(event(), topic=TOPIC, reply=float, timeout=0.2)
+        asking.request(event(), topic=TOPIC, reply=float, timeout=1.0)
     eventually(lambda: guarded.proxy.health().denied.get("mute") == 1, PATIENCE)
     eventually(lambda: "denied client mute to publish" in caplog.text)
 
