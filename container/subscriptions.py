@@ -4,12 +4,13 @@ import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import replace
-from threading import Event
+from threading import Event, current_thread
 from time import perf_counter
 from typing import Any
 
 from dependency_injector import containers
 
+from eventbus._base.clock import clock
 from eventbus._base.deadline import Deadline
 from eventbus._base.log import Log
 from eventbus.container.discovery import Discovery, check_injections, collect_handlers, discover, undecorated
@@ -119,11 +120,12 @@ class Subscriptions:
                 failed(error, perf_counter() - began)
                 return
             if inspect.iscoroutine(result):
-                ended = Event()
+                ended, thread = Event(), current_thread()
 
                 def done(error: BaseException | None, duration: float, returned: object) -> None:
                     if error is not None and not isinstance(error, ClientClosing):
                         failed(error, duration)
+                    clock().waking(thread)
                     ended.set()
 
                 self._coroutines.submit(result, done)

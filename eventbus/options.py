@@ -94,8 +94,8 @@ class ClientOptions(ZeroMQOptions):
         name: what people call the client, in its health, log, spans and metrics; empty: the name of the program.
         start: where subscriptions begin: a `Start`, a time in ISO format, or how long ago, such as ``10m``. What was emitted
             before is had from a historian (see `eventbus.history`); without one they begin with what is new.
-        repair_timeout: how many seconds handlers may wait while events that are missing by their numbers are had from a
-            historian; 0: these are lost.
+        repair_timeout: how many seconds a historian may send nothing while handlers wait for events that are missing by
+            their numbers; 0: these are lost. Handlers wait ten times as long at most, also while the client reconnects.
     """
 
     enabled: bool = True

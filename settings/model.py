@@ -173,7 +173,7 @@ class EventBusSettings(BaseSettings):
     )
     repair_timeout: Seconds = Field(
         default=_CLIENT.repair_timeout,
-        description="seconds that handlers may wait while missing events are had from a historian; 0: these are lost",
+        description="seconds that a historian may send nothing while handlers wait for missing events; 0: these are lost",
     )
     history: NonNegativeInt = Field(
         default=_PROXY.history, description="messages of each topic that the proxy keeps for those who come late; 0: none"

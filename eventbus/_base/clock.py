@@ -42,6 +42,9 @@ class Clock(Protocol):
     def starting(self, thread: Thread) -> None:
         """Expect a thread that will wait by this clock, before it starts."""
 
+    def waking(self, thread: Thread) -> None:
+        """Expect such a thread to go on, before what else it waits for is there."""
+
 
 class Cancellable(Protocol):
     """A call that is to come."""
@@ -81,6 +84,9 @@ class SystemClock:
         return loop.call_later(seconds, call)
 
     def starting(self, thread: Thread) -> None:
+        """See `Clock`."""
+
+    def waking(self, thread: Thread) -> None:
         """See `Clock`."""
 
 

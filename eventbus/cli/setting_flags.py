@@ -260,7 +260,7 @@ SETTINGS: tuple[Flag, ...] = (
     ),
     Flag(
         name="--repair-timeout",
-        meaning="seconds that handlers may wait while missing events are had from a historian; 0: these are lost",
+        meaning="seconds that a historian may send nothing while handlers wait for missing events; 0: these are lost",
         takes="SECONDS",
         default="2",
         setting=True,

@@ -341,8 +341,14 @@ class Forwarding:
             self._restart(reason)
 
     def _name_at(self, connection: Connection) -> str:
-        """Return the name of the client at a connection; empty if it is not known, as without rules."""
+        """Return the name of the client at an authenticated connection; empty if it is not known.
+
+        Under rules it is that of the connection. Without, libzmq does not tell: then it is known if no other client has
+        connected from that address.
+        """
         key = self._subscribers.client_at(connection)
+        if key is None and self._authenticator is not None:
+            key = self._authenticator.key_at(connection.peer[0])
         return "" if key is None or self.allow_list is None else self.allow_list.current.name(key)
 
     # The thread

@@ -24,6 +24,7 @@ type Opened = dict[int, float]
 """The time at which each connection of a port was opened, by descriptor, the newest last."""
 
 REASONS: tuple[Reason, ...] = ("slow", "unfinished", "too_large", "handshake", "subscriptions", "descriptors")
+_OF_STRANGERS: tuple[Reason, ...] = ("handshake", "descriptors")  # who has not been authenticated
 _TEXTS: Mapping[Reason, str] = MappingProxyType(
     {
         "slow": "it reads too slowly",
@@ -80,7 +81,7 @@ class ConnectionGuard:
         traffic: returns what was passed on (from publishers, to subscribers, from subscribers, to publishers), and whether
             the proxy answers. It must not wait for another thread that waits for this one.
         restart: called with the reason when the memory is above its limit and stays there.
-        name: returns the client's name at a connection, if it is known; empty: it is not.
+        name: returns the client's name at an authenticated connection, if it is known; empty: it is not.
     """
 
     interval_s = 0.25
@@ -177,7 +178,7 @@ class ConnectionGuard:
         self._report_end(connection, "too_large")
 
     def _report_end(self, connection: Connection, reason: Reason, size: int = 0) -> None:
-        name = self._name(connection)
+        name = "" if reason in _OF_STRANGERS else self._name(connection)
         held_back = self._throttle.admit(reason)
         if held_back is not None:
             self._log.warning(

@@ -21,6 +21,7 @@ _ADDRESS = "inproc://zeromq.zap.01"  # each context has its own
 _VERSION, _ALLOWED, _REFUSED = b"1.0", b"200", b"400"
 _REQUEST_FRAMES = 7  # of a request about CURVE
 _REFRESH_INTERVAL_MS = 1_000
+_MAX_ADDRESSES = 10_000  # whose clients are remembered
 
 
 class Authenticator:
@@ -46,6 +47,8 @@ class Authenticator:
         self._on_change = on_change
         self._readiness_key = readiness_key
         self._throttle = LogThrottle()
+        # The only key that was admitted from each address; None: there were several.
+        self._keys: dict[str, str | None] = {}
         self._stopped = False
         self._waker = Waker()
         self._socket = context.socket(zmq.REP)
@@ -58,6 +61,10 @@ class Authenticator:
             self._socket.close()
             self._waker.close()
             raise
+
+    def key_at(self, address: str) -> str | None:
+        """Return the public key of a client at this address; None if no client was admitted from there, or several were."""
+        return self._keys.get(address)
 
     def is_alive(self) -> bool:
         """Whether it answers libzmq."""
@@ -100,6 +107,7 @@ class Authenticator:
         _, request_id, _, address, _, _, raw_key = request
         key = z85.encode(raw_key)
         if key.decode() == self._readiness_key or key.decode() in self._allow_list.current.clients:
+            self._remember(key.decode(), address.decode(errors="replace"))
             # The user id is the key, not the name, because the list may call the client something else later.
             return [_VERSION, request_id, _ALLOWED, b"OK", key, b""]
         self.refused += 1
@@ -115,3 +123,9 @@ class Authenticator:
                 held_back=held_back,
             )
         return [_VERSION, request_id, _REFUSED, b"not on the allow-list", b"", b""]
+
+    def _remember(self, key: str, address: str) -> None:
+        if key == self._readiness_key:
+            return
+        if address in self._keys or len(self._keys) < _MAX_ADDRESSES:
+            self._keys[address] = key if self._keys.get(address, key) == key else None

@@ -15,6 +15,7 @@ from eventbus.errors import NotConnected
 from eventbus.events import BaseEvent
 from eventbus.handle.current import replaying
 from eventbus.observe.hooks import Hooks
+from eventbus.observe.state import ClientState
 from eventbus.observe.stats import Counters
 from eventbus.receive.beginning import Beginnings
 from eventbus.receive.confirmation import Confirmation
@@ -29,7 +30,7 @@ from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, NOT_ONE_EVENT, Batch, 
 from eventbus.wire.history import Stored
 from eventbus.wire.rejects import Reject
 
-_POLL_INTERVAL_S = 0.05  # from one check whether the previous thread has ended to the next
+_POLL_INTERVAL_S = 0.05  # from one check whether the previous thread has ended, or this one is to, to the next
 # Events are dispatched in slices: what was just decoded is still in the processor's cache, and compressed messages are never
 # all in memory at once.
 _SLICE_EVENTS = 256
@@ -205,7 +206,22 @@ class Consumer[EventClass: BaseEvent[Any]]:
 
     def repair_with(self, ask: Ask, timeout: float) -> None:
         """Have events that are missing fetched from a historian, from now on."""
-        self._unpacker.repair_with(Repairer(ask, self._report.repaired, timeout, self._transport.endpoints))
+        status, reference = self._transport.status, ref(self)  # weak, because this is a part of the consumer
+
+        def is_stopped() -> bool:
+            consumer = reference()
+            return consumer is None or consumer._thread is not current_thread() or status.state is ClientState.CLOSED
+
+        def is_ready(deadline: Deadline) -> bool:
+            if status.state is ClientState.READY:
+                return True
+            while not (deadline.passed() or is_stopped() or status.wait_ready(Deadline(_POLL_INTERVAL_S))):
+                pass
+            return False
+
+        self._unpacker.repair_with(
+            Repairer(ask, self._report.repaired, timeout, self._transport.endpoints, is_ready, is_stopped)
+        )
 
     def begin_with(self, beginnings: Beginnings) -> None:
         """Let some topics begin with what was stored, from the next batch on. Any thread may call it, again at any time."""

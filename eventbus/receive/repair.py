@@ -8,12 +8,13 @@ from time import monotonic, sleep
 from eventbus._base.deadline import Deadline
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
-from eventbus.errors import EventBusError
+from eventbus.errors import EventBusError, ProxyUnreachable
 from eventbus.wire.first_frame import parse
 from eventbus.wire.history import Query, Span, Stored
 from eventbus.wire.numbering import Gap
 
 MAX_EVENTS = 100_000  # that are had for one batch
+_LONGEST = 10  # times the timeout, for one batch: while messages come, and while the connection is made anew
 _RETRY_INTERVAL_S = 0.05  # while a historian that was there before does not answer: it may be reconnecting, as we were
 _PAUSE_S = 10.0  # without another attempt, after there was no historian
 _POINTLESS_PAUSE_S = 1.0  # without another attempt for one publisher on one topic, after the historian had nothing
@@ -29,8 +30,10 @@ class Repairer:
     Args:
         ask: asks the historian.
         repaired: called with a topic, and how many of its events were put in.
-        timeout: how many seconds it may take for one batch.
+        timeout: how many seconds the historian may send nothing. One batch may take ten times as long, with reconnections.
         endpoints: for the log.
+        is_ready: waits until the historian can be asked, up to a deadline; returns whether it can be at once.
+        is_stopped: whether nobody waits for the messages any more.
         clock: seconds; it never goes back.
     """
 
@@ -40,11 +43,15 @@ class Repairer:
         repaired: Callable[[bytes, int], None],
         timeout: float,
         endpoints: str,
+        is_ready: Callable[[Deadline], bool] = lambda deadline: True,
+        is_stopped: Callable[[], bool] = lambda: False,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._ask = ask
         self._repaired = repaired
         self._timeout = timeout
+        self._is_ready = is_ready
+        self._is_stopped = is_stopped
         self._clock = clock
         self._log = Log(endpoints=endpoints)
         self._throttle = LogThrottle()
@@ -81,13 +88,27 @@ class Repairer:
 
     def _fetch(self, spans: tuple[Span, ...]) -> dict[Span, list[Stored]] | None:
         """The messages of each span; None if there is no historian."""
-        deadline = Deadline(self._timeout)
+        found: dict[Span, list[Stored]] = {span: [] for span in spans}
+        longest, deadline = Deadline(_LONGEST * self._timeout), Deadline(self._timeout)
+        left, position = MAX_EVENTS, 0
         while True:
+            if not self._is_ready(longest):  # what a reconnection takes is no sign of a missing historian
+                deadline = Deadline(self._timeout)
             try:
-                found = self._sorted(spans, deadline)
+                for portion in self._ask(Query(spans=spans, after=position), self._timeout):
+                    for message in portion:
+                        span = _span_of(message, spans)
+                        if span is not None:
+                            found[span].append(message)
+                        position = message.position
+                    left -= len(portion)
+                    if left <= 0 or longest.passed():
+                        break
             except EventBusError as error:
-                if self._was_there and not deadline.passed():
-                    sleep(min(_RETRY_INTERVAL_S, deadline.left()))
+                is_cut_off = isinstance(error, ProxyUnreachable) or not self._is_ready(Deadline(0.0))
+                again = (is_cut_off and not longest.passed()) or (self._was_there and not deadline.passed())
+                if again and not self._is_stopped():
+                    sleep(_RETRY_INTERVAL_S)
                     continue
                 if (held_back := self._throttle.admit("missing")) is not None and self._was_there:
                     self._log.warning(
@@ -97,22 +118,9 @@ class Repairer:
                         error=type(error).__name__,
                         held_back=held_back,
                     )
-                return None
+                return found if position else None
             self._was_there = True
             return found
-
-    def _sorted(self, spans: tuple[Span, ...], deadline: Deadline) -> dict[Span, list[Stored]]:
-        found: dict[Span, list[Stored]] = {span: [] for span in spans}
-        left = MAX_EVENTS
-        for portion in self._ask(Query(spans=spans), deadline.left()):
-            for message in portion:
-                span = _span_of(message, spans)
-                if span is not None:
-                    found[span].append(message)
-            left -= len(portion)
-            if left <= 0 or deadline.passed():
-                break
-        return found
 
     def _note_pointless(self, span: Span) -> None:
         if len(self._pointless) >= _MAX_POINTLESS:

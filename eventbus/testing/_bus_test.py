@@ -338,6 +338,8 @@ class _Bench[Root: containers.Container]:
                 yield f"{calls} handlers"
             if waiting := parts.dispatcher.coroutines.under_way(resting):
                 yield f"{waiting} async handlers"
+        for thread in self.clock.threads_under_way():  # once more: one may have gone on because a coroutine has ended
+            yield f"thread {thread.name}"
 
     def _advance(self, seconds: float) -> None:
         self._settle(quiet=True)

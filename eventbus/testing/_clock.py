@@ -152,6 +152,11 @@ class ManualClock:
             self._awake[thread] = True
             self._started.add(thread)
 
+    def waking(self, thread: Thread) -> None:
+        """Count this thread as under way until it waits by this clock, or ends."""
+        with self._lock:
+            self._awake[thread] = False
+
     def pause(self, seconds: float) -> None:
         """Block this thread for real seconds."""
         time.sleep(seconds)

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 import threading
+import time
 from enum import auto
 from threading import Event
 from types import ModuleType
@@ -27,6 +28,7 @@ from eventbus import (
 from eventbus.container import EventBusContainer, RestartPolicy, Service, event_bus, lifespan
 from eventbus.settings import EventBusSettings
 from eventbus.testing import abus_test, bus_test
+from eventbus.testing._clock import ManualClock
 from eventbus.transports.memory import MemoryTransport
 from tests.support import PATIENCE, eventually
 
@@ -67,7 +69,7 @@ class Clockwork:
 
     @every(15.0, delay=5.0)
     async def tock(self) -> None:
-        await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
         self.calls.append("tock")
 
     @on(LifeType.tick)
@@ -94,6 +96,19 @@ def test_it_is_called_in_its_time() -> None:
         assert clockwork.calls == ["tock", "tick", "event", "tick", "event"]
         assert len(t.emitted(LifeType.tick)) == 4
     assert not [thread.name for thread in threading.enumerate() if "every" in thread.name]
+
+
+def test_a_thread_that_is_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clock does not move on before the thread of an async method waits again, however busy the machine is."""
+    wait = ManualClock.wait
+
+    def late(self: ManualClock, event: threading.Event, seconds: float) -> bool:
+        if "tock" in threading.current_thread().name:
+            time.sleep(0.05)
+        return wait(self, event, seconds)
+
+    monkeypatch.setattr(ManualClock, "wait", late)
+    test_it_is_called_in_its_time()
 
 
 def test_on_an_event_loop() -> None:

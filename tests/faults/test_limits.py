@@ -23,7 +23,7 @@ from eventbus.proxy.health import ProxyHealth
 from eventbus.proxy.process import command
 from tests.faults import zmtp
 from tests.faults.bystanders import Bystanders, memory_of
-from tests.keys import listed, pair, write_list
+from tests.keys import Pair, listed, pair, write_list
 from tests.security import Guarded, wait_for_line
 from tests.support import PATIENCE, Bus, MyEvent, RawPeers, eventually, in_thread, run_threads
 from tests.web import ask, scrape
@@ -436,35 +436,45 @@ def test_a_client_may_subscribe_anew(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("hwm", "line"),
+    ("rules", "others", "hwm", "line"),
     [
-        (
-            100_000,
-            r"disconnected client sleepy at 127\.0\.0\.1:\d+, which holds about \d+ MiB of memory: it reads too slowly",
-        ),
-        (20, r"client sleepy at 127\.0\.0\.1:\d+ reads too slowly: its queue of 20 messages is full"),
+        (True, True, 100_000, r"disconnected client sleepy at 127\.0\.0\.1:\d+, which holds about \d+ MiB of memory"),
+        (True, True, 20, r"client sleepy at 127\.0\.0\.1:\d+ reads too slowly: its queue of 20 messages is full"),
+        (False, False, 20, r"client sleepy at 127\.0\.0\.1:\d+ reads too slowly"),
+        (False, True, 20, r"subscriber 127\.0\.0\.1:\d+ reads too slowly"),
     ],
 )
-def test_a_slow_subscriber_is_named(tmp_path: Path, hwm: int, line: str) -> None:
-    """Under rules the log has the name of the client that reads too slowly, when it is disconnected and when it loses."""
-    allow_list = write_list(tmp_path / "allow.toml", listed("sleepy", GUEST.public, publish=["plant"], subscribe=["plant"]))
+def test_a_slow_subscriber_is_named(tmp_path: Path, rules: bool, others: bool, hwm: int, line: str) -> None:
+    """The log has the name of the client that reads too slowly: under rules, or if no other comes from the same address."""
+    other = pair()
+    allowed = {"publish": ["plant"], "subscribe": ["plant"]} if rules else {}
+    allow_list = write_list(
+        tmp_path / "allow.toml", listed("sleepy", GUEST.public, **allowed) + listed("other", other.public, **allowed)
+    )
     options = ProxyOptions(max_memory=80 * MIB, hwm=hwm, secret_key=PROXY.secret, allow_list=allow_list)
-    with process_of(tmp_path / "errors", options) as (_, ports):
+    with process_of(tmp_path / "errors", options) as (_, ports), ExitStack() as stack:
         pub_port, sub_port = map(int, re.findall(r" port (\d+)", ports))
-        with closing(RawPeers(pub_port, sub_port, ClientKeys(PROXY.public, GUEST.secret))) as raw:
-            stopped = raw._socket(zmq.SUB)
-            stopped.set(zmq.RCVHWM, 1)
-            stopped.subscribe(b"plant")
-            stopped.connect(f"tcp://127.0.0.1:{sub_port}")
-            publisher = raw.publisher(b"")
-            pause = Event()
 
-            def is_named() -> bool:
-                publisher.send_multipart([b"plant", bytes(MIB)])
-                pause.wait(_PACE)
-                return re.search(line, (tmp_path / "errors").read_text()) is not None
+        def peers(keys: Pair) -> "closing[RawPeers]":
+            return closing(RawPeers(pub_port, sub_port, ClientKeys(PROXY.public, keys.secret)))
 
-            eventually(is_named, PATIENCE)
+        if others:
+            with peers(other) as gone:
+                gone.subscriber(b"plant")
+        raw = stack.enter_context(peers(GUEST))
+        stopped = raw._socket(zmq.SUB)
+        stopped.set(zmq.RCVHWM, 1)
+        stopped.subscribe(b"plant")
+        stopped.connect(f"tcp://127.0.0.1:{sub_port}")
+        publisher = raw.publisher(b"" if rules else b"plant")  # under rules the proxy subscribes to everything
+        pause = Event()
+
+        def is_named() -> bool:
+            publisher.send_multipart([b"plant", bytes(MIB)])
+            pause.wait(_PACE)
+            return re.search(line, (tmp_path / "errors").read_text()) is not None
+
+        eventually(is_named, PATIENCE)
 
 
 # Descriptors

@@ -38,7 +38,7 @@ def test_the_calls_of_the_original(kind: str, bare: Ports) -> None:
 
     eventually(arrived, PATIENCE, "both events, after the original's slow joining")
     assert (measured[0], stopped[0]) == (1.0, 2.0)
-    assert client.recv_event(timeout=PATIENCE).value == 1.0
+    assert client.recv_event(timeout=PATIENCE).value in (1.0, 2.0)  # the subscription may have come between the two
     client.stop_consumer()
     client.close()
 

@@ -10,6 +10,7 @@ from eventbus.receive.unpacking import Unpacker
 from eventbus.wire.history import Query, Span, Stored
 from eventbus.wire.numbering import Numbering
 from eventbus.wire.rejects import Reject
+from tests.support import PATIENCE
 
 TOPIC = b"plant"
 PUBLISHER = b"\x01234567\x07"
@@ -130,3 +131,34 @@ def test_no_more_is_put_in_than_fits(sent: list[Stored], monkeypatch: pytest.Mon
     read(unpacker, sent[:1])
     assert read(unpacker, sent[3:4]) == [b"1", b"3"]
     assert report.counts == {"lost": 1, "repaired": 1}
+
+
+def test_a_connection_that_is_lost_meanwhile_costs_nothing(sent: list[Stored]) -> None:
+    """As long as it is not ready it is waited for; what came of the answer is not asked for again."""
+    report, ready = Report(), [True, False, True]
+    queries: list[int] = []
+
+    def ask(query: Query, timeout: float) -> Iterator[list[Stored]]:
+        queries.append(query.after)
+        if len(queries) == 1:
+            yield sent[1:3]
+            raise HistorianMissing("here", timeout)
+        yield sent[3:5]
+
+    unpacker = Unpacker(lambda topic: topic == TOPIC, report, None)
+    unpacker.repair_with(Repairer(ask, report.repaired, PATIENCE, "here", lambda deadline: ready.pop(0)))
+    read(unpacker, sent[:1])
+    assert read(unpacker, sent[5:6]) == [b"1", b"2", b"3", b"4", b"5"]
+    assert queries == [0, 2]
+    assert report.counts == {"lost": 0, "repaired": 6}
+
+
+def test_who_is_stopped_does_not_wait(sent: list[Stored]) -> None:
+    """Not for a connection either."""
+    historian, report = Historian(sent), Report()
+    historian.is_there = False
+    unpacker = Unpacker(lambda topic: topic == TOPIC, report, None)
+    unpacker.repair_with(Repairer(historian.ask, report.repaired, PATIENCE, "here", lambda _: False, lambda: True))
+    read(unpacker, sent[:1])
+    assert read(unpacker, sent[3:4]) == [b"3"]
+    assert (len(historian.asked), report.counts) == (1, {"lost": 2, "repaired": 0})

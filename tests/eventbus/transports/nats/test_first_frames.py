@@ -66,6 +66,14 @@ def test_members_of_a_group_see_no_numbers() -> None:
     assert there_and_back(first, Carried("eb", numbered=False)) == b"plant"
 
 
+def test_more_topics_than_are_remembered() -> None:
+    """Topics and subjects that repeat are remembered; whoever uses very many of them gets the same as before."""
+    carried = Carried("eb")
+    for number in (*range(5_000), *range(10)):
+        topic, subject = b"plant.%d" % number, b"eb.plant.%d" % number
+        assert (carried.subject(topic), carried.topic(subject)) == (subject, topic)
+
+
 def test_a_probe_is_no_event() -> None:
     """It only shows whether anybody subscribes."""
     assert CARRIED.inward(b"eb.a", header_block([(PROBE, "1")])) == b""
