@@ -164,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a look, not a measurement")
     quick = parser.parse_args().quick
-    rounds, events, steady = (2, 200_000, 1_000) if quick else (5, 400_000, 3_000)
+    rounds, events, steady = (2, 200_000, 1_000) if quick else (5, 200_000, 3_000)
     with contenders() as (fast, server):
         rates: dict[str, list[float]] = {one.name: [] for one in fast}
         costs: dict[str, list[float]] = {one.name: [] for one in fast}

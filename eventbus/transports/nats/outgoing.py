@@ -108,7 +108,7 @@ class Outgoing:
             return self._taken + self.events
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
-        """Put a message in; see `Transport.send`."""
+        """Put a message in; see `Transport.send`. Waits up to 1 ms for the link's thread if very many wait."""
         if len(self._waiting) >= self._many or len(payload) > self._largest or _MARK in topic:
             return self._send_carefully(topic, payload, count)
         self._waiting.append((topic, payload, count))

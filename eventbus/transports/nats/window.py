@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 # For an acknowledgement. The first wait is shorter than an election, which takes 4 s at least: so nothing new is under way
 # at the end of one.
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 5.0
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 1.0, 2.0
 _PAUSE_S = 0.1  # after a refusal
 
 

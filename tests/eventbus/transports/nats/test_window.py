@@ -63,7 +63,7 @@ def test_a_refusal_for_now_is_tried_again_soon() -> None:
 
 
 def test_what_is_not_acknowledged_in_time_is_sent_again() -> None:
-    """The leader may have moved, and the acknowledgement with it, while our own connection stays. Each wait is longer."""
+    """The leader may have moved, and the acknowledgement with it, while our own connection stays."""
     window = filled(2)
     due = window.look(0.5)
     assert due == 1.0
@@ -73,7 +73,7 @@ def test_what_is_not_acknowledged_in_time_is_sent_again() -> None:
     assert window.look(due) == due + 2.0
     assert window.look(due + 2.0) == due + 2.0
     assert window.resend(due + 2.0) == b"1;"
-    assert window.look(due + 2.0) == due + 6.0
+    assert window.look(due + 2.0) == due + 4.0
     window.acknowledged(1, due)
     assert window.look(due) == due + 1.0
     assert window.resend(due) == b"2;"
