@@ -1,12 +1,13 @@
 """Helpers of all tests: waiting for conditions, a service's event classes, plain ZeroMQ peers, other processes."""
 
 import logging
+import os
 import subprocess
 import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import auto
 from threading import Thread
 from time import monotonic
@@ -199,3 +200,20 @@ def run_script(code: str, *arguments: object, options: tuple[str, ...] = ()) -> 
 def client_of(proxy: EventBusProxy, **options: Any) -> Bus:
     """A client for this proxy, not connected yet."""
     return Bus(MyEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port, **options)
+
+
+def open_descriptors() -> list[str]:
+    """The numbers of this process's descriptors, without the second ones of the same socket.
+
+    An embedded proxy has those of the connections of its publishers, from a moment of its own on.
+    """
+    sockets: set[str] = set()
+    found: list[str] = []
+    for name in sorted(os.listdir("/proc/self/fd"), key=int):
+        with suppress(OSError):  # closed meanwhile
+            target = os.readlink(f"/proc/self/fd/{name}")
+            if target not in sockets:
+                found.append(name)
+            if target.startswith("socket:"):
+                sockets.add(target)
+    return found

@@ -13,7 +13,7 @@ from dependency_injector import containers, providers
 
 from eventbus import on
 from eventbus.container import EventBusContainer
-from tests.support import Bus, MyEvent, MyEventTopic, MyEventType, eventually
+from tests.support import Bus, MyEvent, MyEventTopic, MyEventType, eventually, open_descriptors
 
 STARTED, UPDATED, STOPPED = MyEventType.started, MyEventType.updated, MyEventType.stopped
 TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
@@ -51,7 +51,7 @@ def consumers() -> int:
 def open_things() -> tuple[list[str], int, int]:
     """The threads of Python, the number of all threads, libzmq's too, and that of descriptors in this process."""
     threads = sorted(thread.name for thread in threading.enumerate())
-    return threads, len(os.listdir("/proc/self/task")), len(os.listdir("/proc/self/fd"))
+    return threads, len(os.listdir("/proc/self/task")), len(open_descriptors())
 
 
 @contextmanager

@@ -40,6 +40,7 @@ from tests.support import (
     eventually,
     in_thread,
     is_joining,
+    open_descriptors,
     proxy_process,
     read_until,
     run_script,
@@ -68,7 +69,7 @@ class Derived(EventBusClient[MyEvent, MyEventType, MyEventTopic]):
 
 def resources() -> tuple[list[str], set[threading.Thread], int]:
     """The process's descriptors, Python threads, and number of native threads."""
-    return sorted(os.listdir("/proc/self/fd")), set(threading.enumerate()), len(os.listdir("/proc/self/task"))
+    return open_descriptors(), set(threading.enumerate()), len(os.listdir("/proc/self/task"))
 
 
 def expect_resources(before: tuple[list[str], set[threading.Thread], int]) -> None:

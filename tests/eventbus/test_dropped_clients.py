@@ -2,7 +2,6 @@
 
 import gc
 import logging
-import os
 import warnings
 import weakref
 from collections.abc import Callable
@@ -13,7 +12,7 @@ from eventbus import Delivery, EventBusHook, EventBusProxy, Middleware, StateCha
 from eventbus._base.deadline import Deadline
 from eventbus.handle.middleware import HandleNext
 from eventbus.transports.memory import MemoryTransport
-from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, client_of, event, eventually
+from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, client_of, event, eventually, open_descriptors
 
 TOPIC, UPDATED = MyEventTopic.my_service, MyEventType.updated
 
@@ -144,17 +143,13 @@ def collected(references: list[weakref.ref[object]]) -> bool:
     return not any(reference() for reference in references)
 
 
-def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd"))
-
-
 @pytest.mark.parametrize("attach", KINDS)
 def test_a_dropped_client_ends(
     proxy: EventBusProxy, bus: Bus, attach: Callable[[Bus], object], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Ten clients that are dropped while they consume are warned of, closed and collected, with what they hold."""
     consume(bus, with_a_function)  # stays open, and with it what clients share
-    before = descriptors()
+    before = len(open_descriptors())
     references: list[weakref.ref[object]] = []
     gc.collect()  # what earlier tests have dropped would be warned of, too
 
@@ -170,7 +165,7 @@ def test_a_dropped_client_ends(
         drop_ten()
         eventually(lambda: collected(references), PATIENCE, "all are collected")
     assert ["never closed" in text for text in warned] == [True] * 10
-    eventually(lambda: descriptors() <= before, PATIENCE, "their descriptors are given back")
+    eventually(lambda: len(open_descriptors()) <= before, PATIENCE, "their descriptors are given back")
     lines = [record for record in caplog.records if "nothing but its own handlers refers to it" in record.getMessage()]
     assert len(lines) == 10
     assert {record.levelno for record in lines} == {logging.WARNING}

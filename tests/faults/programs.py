@@ -9,7 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
-from tests.support import PATIENCE, eventually
+from tests.support import PATIENCE, eventually, open_descriptors
 
 
 def run_program(module: str, *arguments: object, seconds: float = 0.0, errors: str = "", warnings: str = "error") -> str:
@@ -56,7 +56,7 @@ def ignore_log() -> None:
 
 def resources() -> tuple[int, int, list[str]]:
     """The number of Python threads and of native threads of this process, and its descriptors."""
-    return threading.active_count(), len(os.listdir("/proc/self/task")), sorted(os.listdir("/proc/self/fd"))
+    return threading.active_count(), len(os.listdir("/proc/self/task")), open_descriptors()
 
 
 def expect_resources(before: tuple[int, int, list[str]]) -> None:

@@ -25,6 +25,7 @@ from tests.support import (
     event,
     eventually,
     in_thread,
+    open_descriptors,
     read_until,
     run_threads,
 )
@@ -32,7 +33,7 @@ from tests.support import (
 
 def resources() -> tuple[int, int, set[threading.Thread]]:
     """The resources that this process has open: descriptors, native threads, Python threads."""
-    return len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task")), set(threading.enumerate())
+    return len(open_descriptors()), len(os.listdir("/proc/self/task")), set(threading.enumerate())
 
 
 def listens(port: int) -> bool:
