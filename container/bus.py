@@ -115,7 +115,7 @@ def _observers(settings: EventBusSettings, *, given: bool) -> Telemetry:
     if settings.transport is TransportKind.ZEROMQ:
         return of_client(host=settings.host, pub_port=settings.pub_port, sub_port=settings.sub_port)
     server = settings.nats_options().servers[0]
-    return of_client(host=server.host, pub_port=server.port, sub_port=server.port, system="nats")
+    return of_client(host=server.host, pub_port=server.port, sub_port=server.port, messaging_system="nats")
 
 
 class EventBusContainer(containers.DeclarativeContainer):

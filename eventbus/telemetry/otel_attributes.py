@@ -12,14 +12,14 @@ REQUEST = "request"  # an operation that the conventions do not know
 type Attributes = dict[str, str | int]
 
 
-def operation(name: str, host: str | None, port: int | None, system: str = ZEROMQ) -> Attributes:
+def operation(name: str, host: str | None, port: int | None, messaging_system: str = ZEROMQ) -> Attributes:
     """Return the attributes of all spans and measurements of one operation."""
-    return {OPERATION_NAME: name, OPERATION_TYPE: name, **server(host, port, system)}
+    return {OPERATION_NAME: name, OPERATION_TYPE: name, **server(host, port, messaging_system)}
 
 
-def server(host: str | None, port: int | None, system: str = ZEROMQ) -> Attributes:
+def server(host: str | None, port: int | None, messaging_system: str = ZEROMQ) -> Attributes:
     """Return the attributes that say which bus it is."""
-    attributes: Attributes = {SYSTEM: system}
+    attributes: Attributes = {SYSTEM: messaging_system}
     if host is not None:
         attributes[SERVER_ADDRESS] = host
         if port is not None:

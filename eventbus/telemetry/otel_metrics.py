@@ -66,7 +66,7 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
         timed: which part of the calls that succeed is in the two histograms, between 0 and 1; these are chosen at random.
             Calls that fail are all in them, and events are all counted.
         name: of the client, an attribute of the number of clients; empty: none.
-        system: what carries the events, by the conventions: ``zeromq`` or ``nats``.
+        messaging_system: what carries the events, by the conventions: ``zeromq`` or ``nats``.
 
     Attributes:
         timed: as given.
@@ -81,15 +81,17 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
         meter_provider: MeterProvider | None = None,
         timed: float = 1.0,
         name: str = "",
-        system: str = ZEROMQ,
+        messaging_system: str = ZEROMQ,
     ) -> None:
         meter = get_meter(SCOPE, meter_provider=meter_provider)
         exported = _exported_of(meter_provider)
         exported.create_instruments(meter)
-        self._bus = exported.bus(meter, (host, pub_port, sub_port, system))
+        self._bus = exported.bus(meter, (host, pub_port, sub_port, messaging_system))
         self._watched = exported.watched
         self.timed = timed
-        self._client = server(host, pub_port, system)  # a client has one identity in what follows: its publishing side's
+        self._client = server(
+            host, pub_port, messaging_system
+        )  # a client has one identity in what follows: its publishing side's
         self._named = self._client | ({CLIENT_ID: name} if name else {})
         self._rejected = meter.create_counter(
             REJECTED_MESSAGES, "{message}", "Messages, or elements of packed messages, that were no event."
@@ -268,10 +270,13 @@ class _Bus:
     """Counts and times the events of one bus, by topic; made once, because attributes cost more than counting."""
 
     def __init__(self, meter: Meter, exported: _Exported, endpoints: _Endpoints) -> None:
-        host, pub_port, sub_port, system = endpoints
-        client = server(host, pub_port, system)
-        send, receive = operation(SEND, host, pub_port, system), operation(RECEIVE, host, sub_port, system)
-        process = operation(PROCESS, host, sub_port, system)
+        host, pub_port, sub_port, messaging_system = endpoints
+        client = server(host, pub_port, messaging_system)
+        send, receive = (
+            operation(SEND, host, pub_port, messaging_system),
+            operation(RECEIVE, host, sub_port, messaging_system),
+        )
+        process = operation(PROCESS, host, sub_port, messaging_system)
         sending = meter.create_histogram(
             OPERATION_DURATION, "s", "How long emitting took.", explicit_bucket_boundaries_advisory=BUCKETS
         )

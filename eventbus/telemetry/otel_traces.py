@@ -46,7 +46,7 @@ class OpenTelemetryTraces(Middleware):
         baggage: whether the caller's baggage travels with events, and handlers get the baggage that came with theirs.
         tracer_provider: None for OpenTelemetry's global one.
         name: of the client, an attribute of all spans; empty: none.
-        system: what carries the events, by the conventions: ``zeromq`` or ``nats``.
+        messaging_system: what carries the events, by the conventions: ``zeromq`` or ``nats``.
     """
 
     def __init__(
@@ -58,15 +58,15 @@ class OpenTelemetryTraces(Middleware):
         baggage: bool = False,
         tracer_provider: TracerProvider | None = None,
         name: str = "",
-        system: str = ZEROMQ,
+        messaging_system: str = ZEROMQ,
     ) -> None:
         named: Attributes = {CLIENT_ID: name} if name else {}
         self._baggage = baggage
         self._tracer = get_tracer(SCOPE, tracer_provider=tracer_provider)
-        self._send = operation(SEND, host, pub_port, system) | named
-        self._process = operation(PROCESS, host, sub_port, system) | named
+        self._send = operation(SEND, host, pub_port, messaging_system) | named
+        self._process = operation(PROCESS, host, sub_port, messaging_system) | named
         # Without a type of operation: the conventions have none for it.
-        self._request = {OPERATION_NAME: REQUEST, **server(host, pub_port, system), **named}
+        self._request = {OPERATION_NAME: REQUEST, **server(host, pub_port, messaging_system), **named}
         # Attributes of spans may have any number of values; their names should be few.
         self._send_names = Bounded(lambda topic: f"{SEND} {topic}")
         self._process_names = Bounded(lambda topic: f"{PROCESS} {topic}")

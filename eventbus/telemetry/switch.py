@@ -38,7 +38,7 @@ def telemetry(
     sub_port: int | None = None,
     timed: float = 1.0,
     name: str = "",
-    system: str = "zeromq",
+    messaging_system: str = "zeromq",
 ) -> Telemetry:
     """Make the hooks and middleware of one client.
 
@@ -49,7 +49,7 @@ def telemetry(
         pub_port: the port for publishers, an attribute of sending.
         sub_port: the port for subscribers, an attribute of receiving and handling.
         name: of the client; empty: none is told.
-        system: what carries the events, by OpenTelemetry's conventions: ``zeromq`` or ``nats``.
+        messaging_system: what carries the events, by OpenTelemetry's conventions: ``zeromq`` or ``nats``.
         timed: which part of the calls that succeed OpenTelemetry times; see `OpenTelemetryMetrics`. Prometheus times all.
 
     Raises:
@@ -66,7 +66,12 @@ def telemetry(
         # Traces are outermost, because measurements inside of a span can have it as their exemplar.
         middleware.append(
             OpenTelemetryTraces(
-                host, pub_port, sub_port, baggage=traces is Traces.OTEL_WITH_BAGGAGE, name=name, system=system
+                host,
+                pub_port,
+                sub_port,
+                baggage=traces is Traces.OTEL_WITH_BAGGAGE,
+                name=name,
+                messaging_system=messaging_system,
             )
         )
     if metrics is Metrics.OTEL:
@@ -74,7 +79,7 @@ def telemetry(
             from eventbus.telemetry.otel import OpenTelemetryMetrics
         except ImportError:
             raise ExtraMissing("otel", "EVENTBUS_METRICS") from None
-        counted = OpenTelemetryMetrics(host, pub_port, sub_port, timed=timed, name=name, system=system)
+        counted = OpenTelemetryMetrics(host, pub_port, sub_port, timed=timed, name=name, messaging_system=messaging_system)
         hooks.append(counted)
         middleware.append(counted)
         watch = counted.watch
