@@ -8,6 +8,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from threading import Thread
+from time import sleep
 from typing import cast
 
 import zmq
@@ -24,6 +25,9 @@ _MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 _MORE_FRAMES = int(zmq.RCVMORE)
 _FLAGS = [_NOWAIT] * 2 * 512  # one for each frame of the longest batch
 _QUEUE_MESSAGES = 100_000  # that wait to be kept; more than these are dropped
+# A batch costs as much processor time as many messages. After one that is neither tiny nor large, wait a moment for more: on
+# a busy machine the path of events pays for this thread.
+_FEW, _MANY, _GATHERING_S = 4, 256, 0.001
 _EVERYTHING = Prefixes([b""])
 
 
@@ -105,7 +109,10 @@ class Recording:
                 if self._outgoing in ready:
                     self._read_subscriptions()
                 if self._incoming in ready:
-                    self._take(self._read())
+                    batch = self._read()
+                    self._take(batch)
+                    if _FEW < len(batch[0]) < _MANY:
+                        sleep(_GATHERING_S)
                 elif self._commands in ready:  # nothing is left
                     return
         except Exception as error:

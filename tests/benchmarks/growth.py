@@ -24,10 +24,8 @@ from eventbus.cli.bench import (
     BenchType,
     Callback,
     Contender,
-    Ports,
     Send,
     client,
-    proxy_process,
     publish_events,
     subscribe_client,
 )
@@ -163,19 +161,11 @@ def _publishing(contender: Contender, size: int) -> Callable[[int, int], Send]:
 
 def _memory_over(total: int) -> Points:
     here, there = _PROCESSES.Pipe()
+    subscribe = partial(_subscribe_and_report, step=total // _MEMORY_POINTS, results=there)
+    bench.throughput(Contender("memory", bench.publish_packed, subscribe), total)
     points: list[tuple[float, float]] = []
-    with proxy_process() as ports:
-        subscriber = _PROCESSES.Process(target=_report_memory, args=(ports, total // _MEMORY_POINTS, there), daemon=True)
-        publisher = _PROCESSES.Process(target=_publish_total, args=(ports, total), daemon=True)
-        subscriber.start()
-        try:
-            here.recv()  # it is subscribed
-            publisher.start()
-            while not points or points[-1][0] < total:
-                points.append(here.recv())
-        finally:
-            for process in (publisher, subscriber):
-                process.kill()
+    while here.poll():
+        points.append(here.recv())
     return points
 
 
@@ -265,7 +255,15 @@ def _subscribe_with(
     threading.Event().wait()
 
 
-def _report_memory(ports: Ports, step: int, results: "multiprocessing.connection.Connection[Any, Any]") -> None:
+def _subscribe_and_report(
+    pub_port: int,
+    sub_port: int,
+    callback: Callback,
+    ready: Callable[[], None],
+    *,
+    step: int,
+    results: "multiprocessing.connection.Connection[Any, Any]",
+) -> None:
     count = 0
 
     def note(event: BenchEvent) -> None:
@@ -273,17 +271,9 @@ def _report_memory(ports: Ports, step: int, results: "multiprocessing.connection
         count += 1
         if not count % step:
             results.send((count, (resident_bytes() or 0) / _MIB))
+        callback(event)
 
-    subscribe_client(*ports, note, lambda: results.send(None))
-
-
-def _publish_total(ports: Ports, total: int) -> None:
-    bus = client(*ports, numbered=False)
-    bus.connect()
-    event = BenchEvent()
-    for _ in range(total // 1_000):
-        bus.emit_events([event] * 1_000, BenchTopic.plant)
-    threading.Event().wait()
+    subscribe_client(pub_port, sub_port, note, ready)
 
 
 if __name__ == "__main__":

@@ -229,7 +229,13 @@ class Subscriber:
 
     def _read(self) -> Batch:
         """Wait for a message, which may be that of the waker; return it with all others that are there."""
-        frames, malformed = self._read_message(0)
+        first = [self._receive_frame(0)]
+        if self._get(_MORE_FRAMES):
+            first.append(self._receive_frame(_NOWAIT))
+            # At low rates nearly always: one message of two frames. If it had more, those would be there.
+            if not (self._get(_EVENTS) & _POLLIN or self._waker.pending):
+                return first[:1], first[1:]
+        frames, malformed = self._read_rest_of(first)
         more = self._get(_EVENTS) & _POLLIN
         fast = more and not self._careful
         if fast:
@@ -277,9 +283,12 @@ class Subscriber:
         if self._waker.pending:
             self._waker.remove_from(self._unread)
 
-    def _read_message(self, flags: int = _NOWAIT) -> tuple[list[bytes], int]:
+    def _read_message(self) -> tuple[list[bytes], int]:
         """Read one message, asking after each frame whether it was the last; return no frame and 1 if it is malformed."""
-        frames = [self._receive_frame(flags)]
+        return self._read_rest_of([self._receive_frame(_NOWAIT)])
+
+    def _read_rest_of(self, frames: list[bytes]) -> tuple[list[bytes], int]:
+        """Do the same with a message of which these frames were read."""
         while self._get(_MORE_FRAMES):
             frames.append(self._receive_frame(_NOWAIT))
         return (frames, 0) if len(frames) == 2 else ([], 1)
