@@ -331,7 +331,7 @@ def test_stopping_waits_for_all(bus: Bus, kind: str) -> None:
         bus.stop_consumer(PATIENCE)
         assert sorted(meter.ended) == list(range(start + 20))
         meter.may_end.clear()
-    assert not [thread for thread in threading.enumerate() if thread.name == "eventbus-handler"]
+    eventually(lambda: "eventbus-handler" not in [thread.name for thread in threading.enumerate()])
 
 
 def test_what_does_not_end_in_time_is_dropped(bus: Bus, kind: str) -> None:
