@@ -17,9 +17,9 @@ class MessageWaker:
     """Sends a message to an XSUB socket over a connection inside the process.
 
     A thread that blocks in `recv` needs no poll: it gets an event some 3 µs earlier than one that polls a socket and a
-    descriptor and receives then. The connection has a subscription that the proxy never sees: it is made before the proxy is connected, and
-    taken back at once, and this end, an XPUB that manages subscriptions by hand, ignores that. An XSUB, other than a SUB,
-    passes on what it does not subscribe to.
+    descriptor and receives then. The connection has a subscription that the proxy never sees: it is made before the proxy is
+    connected, and taken back at once, and this end, an XPUB that manages subscriptions by hand, ignores that. An XSUB, other
+    than a SUB, passes on what it does not subscribe to.
 
     At most one message is under way, so nothing piles up when nobody receives.
 
