@@ -98,6 +98,9 @@ class OpenTelemetryTraces(Middleware):
             attributes[BATCH_MESSAGE_COUNT] = len(emission.events)
         brought = _links(self._extract(emission.headers)) if emission.headers else None
         span = self._tracer.start_span(self._send_names[topic], kind=SpanKind.PRODUCER, attributes=attributes, links=brought)
+        if not self._baggage and not span.get_span_context().is_valid:  # without an SDK there is nothing to send
+            call_next(emission)
+            return
         inner = trace.set_span_in_context(span)
         with _Inside(span, inner):
             if not brought and (headers := self._inject(emission.headers, inner)) is not emission.headers:
