@@ -1,8 +1,10 @@
 """Finds the container that ``module:name`` names, as uvicorn finds an application: the current folder is on the path."""
 
 import importlib
+import inspect
 import os
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from eventbus.errors import InvalidSettings
@@ -39,12 +41,28 @@ def load(name: str) -> "Container":
 
 
 def _container(found: object, name: str) -> "Container":
-    from eventbus.container.description import is_container  # late, because it imports much
+    from dependency_injector.containers import Container  # both late, because they import much
 
-    made = found() if callable(found) and not is_container(found) else found
+    from eventbus.container.description import is_container
+
+    if isinstance(found, type) and not issubclass(found, Container):
+        raise InvalidSettings(f"{name} is no container: it is the class {found.__qualname__}")
+    made = found() if callable(found) and not is_container(found) and _needs_nothing(found, name) else found
     if not is_container(made):
         raise InvalidSettings(f"{name} is no container: it is {type(found).__name__} {found!r}")
     return made
+
+
+def _needs_nothing(function: Callable[..., object], name: str) -> bool:
+    try:
+        signature = inspect.signature(function)
+    except ValueError:  # it is written in C, and does not tell
+        return True
+    try:
+        signature.bind()
+    except TypeError as error:
+        raise InvalidSettings(f"{name} is no container, and cannot be called without arguments: {error}") from None
+    return True
 
 
 def _no_name(name: str, module_name: str, module: object) -> str:

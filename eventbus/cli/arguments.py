@@ -105,7 +105,7 @@ def command_of(name: str) -> Command:
         InvalidSettings: there is none, or a flag stands before it.
     """
     if name.startswith("-"):
-        _fail(f"{name} stands before the command: write `eventbus COMMAND {name} …`")
+        _fail(_before_the_command(name))
     if name not in BY_NAME:
         _fail(f"there is no command {name!r}: {_did_you_mean(name, BY_NAME, '`eventbus --help` lists them')}")
     return BY_NAME[name]
@@ -191,6 +191,14 @@ def _put(settings: Settings, flag: Flag, value: str) -> None:
             known.append(value)
     else:
         settings[name] = value
+
+
+def _before_the_command(text: str) -> str:
+    name = text.partition("=")[0]
+    known = {flag: None for command in BY_NAME.values() for flag in flags_of(command)}
+    if name in known or name in _SHORT:
+        return f"{text} stands before the command: write `eventbus COMMAND {text} …`"
+    return f"there is no flag {name}: {_did_you_mean(name, [*known, '--version'], '`eventbus --help` lists the commands')}"
 
 
 def _unknown(name: str, known: Iterable[str], command: Command) -> str:

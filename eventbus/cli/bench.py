@@ -149,9 +149,17 @@ def bench(events: int, rate: int, seconds: float | None = None) -> None:
         rate: events per second while latencies are measured.
         seconds: for how long each figure is measured, regardless of `events`; None: as long as that many take.
     """
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the processes are ended, too
+    try:
+        _bench(events, rate, seconds)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _bench(events: int, rate: int, seconds: float | None) -> None:
     for contender in (EVENT_BY_EVENT, PACKED):
         if seconds is not None:  # a trial shows how many events fit into that time
-            events = max(1, round(throughput(contender, _TRIAL_EVENTS) * seconds))
+            events = max(2, round(throughput(contender, _TRIAL_EVENTS) * seconds))
         with ProgressBar(contender.name, events, sys.stderr) as progress:
             per_second = throughput(contender, events, progress)
         print(f"{contender.name:24}{per_second:12,.0f} events/s", flush=True)
@@ -218,17 +226,16 @@ def _measure(
 @contextmanager
 def _process(target: Callable[..., None], *arguments: object) -> Iterator[None]:
     process = _PROCESSES.Process(target=target, args=arguments, daemon=True, name=target.__name__)
-    # The child inherits blocked signals: Ctrl-C reaches the measuring process only, which then kills the child.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        process.start()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-    try:
+    with ExitStack() as stack:
+        # The child inherits blocked signals: they reach the measuring process only, which then kills the child.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+        try:
+            process.start()
+            stack.callback(process.join)
+            stack.callback(process.kill)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         yield
-    finally:
-        process.kill()
-        process.join()
 
 
 def _receive[Value](connection: "Connection[object, Value]") -> Value:

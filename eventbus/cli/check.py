@@ -102,7 +102,8 @@ class Checkup:
     def _check_settings(self) -> str:
         settings = self._settings
         keys = "no keys" if self._keys is None else f"the key {self._keys.public_key}"
-        return f"host {settings.host}, ports {settings.pub_port} and {settings.sub_port}, {keys}"
+        off = "" if settings.enabled else f"; {settings.variable('enabled')}=false: a service with it does nothing"
+        return f"host {settings.host}, ports {settings.pub_port} and {settings.sub_port}, {keys}{off}"
 
     def _check_security(self) -> str:
         found = self._outside.check_security()

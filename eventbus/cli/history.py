@@ -4,7 +4,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from datetime import datetime
 from pathlib import Path
 from time import monotonic, sleep
@@ -91,12 +91,13 @@ def record(settings: EventBusSettings, names: Sequence[str], path: Path, *, sinc
     moment = None if since is None else moment_of(since, time.time())
     unpacking = _Unpacking(settings)
     written = 0
-    with transport_for(settings) as transport, open(path, "w") as stream:
+    with transport_for(settings) as transport, ExitStack() as stack:
         for topic in wanted or {b""}:
             transport.subscribe(topic)
         if isinstance(transport, KeepsHistory) and moment is not None:
             transport.begin_live()
         transport.open(settings.connect_timeout)
+        stream = stack.enter_context(path.open("w"))  # not before, so that nothing is lost if there is no proxy
         print(f"recording to {path}; Ctrl-C ends it", file=sys.stderr, flush=True)
         events = _live(transport, wanted, unpacking)
         if moment is not None:

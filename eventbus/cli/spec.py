@@ -132,7 +132,8 @@ COMMANDS: tuple[Command, ...] = (
         "Run",
         "keep events for those who come late",
         "Keep the newest events of each topic and give them to clients that ask, beside any proxy, until SIGTERM or Ctrl-C. "
-        "`eventbus proxy --history 1000` does the same within the proxy's process.",
+        "`eventbus proxy --history 1000` does the same within the proxy's process. Unless --history is above 0, it keeps "
+        "1000 of each.",
         has_settings=True,
         usual=(
             "--history",
@@ -290,7 +291,8 @@ COMMANDS: tuple[Command, ...] = (
         "ps",
         "Watch",
         "list the clients that are there",
-        "List the clients that are there, with what they are subscribed to and how much they do.",
+        "List the clients that are there, with what they are subscribed to and how much they do. Clients that only emit are "
+        "not listed.",
         (),
         (
             Flag("--wait", "how long to wait for answers", "SECONDS", NUMBER, default="0.5", above=0, most=60),
@@ -424,7 +426,7 @@ COMMANDS: tuple[Command, ...] = (
         "measure throughput and latency",
         "Measure throughput and latency on this machine, through a proxy of its own, in three processes.",
         flags=(
-            Flag("--events", "how many events to send for the throughput", "N", WHOLE, default="200000", least=1),
+            Flag("--events", "how many events to send for the throughput", "N", WHOLE, default="200000", least=2),
             Flag("--seconds", "instead, for how long to measure each figure", "SECONDS", NUMBER, above=0, most=3600),
             Flag("--rate", "events per second while latency is measured", "N", WHOLE, default="1000", least=1),
         ),

@@ -104,6 +104,13 @@ def test_json(run: Run, proxy: EventBusProxy, dead_ports: tuple[int, int]) -> No
     assert "eventbus proxy" in content["steps"][2]["remedy"]
 
 
+def test_a_bus_that_is_switched_off(run: Run, proxy: EventBusProxy) -> None:
+    """The bus is well, but a service with these settings does nothing, which explains why no event comes."""
+    done = run("check", *ports(proxy), EVENTBUS_ENABLED="false")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0].endswith("no keys; EVENTBUS_ENABLED=false: a service with it does nothing")
+
+
 def test_an_encrypted_bus(run: Run, encrypted: EventBusProxy) -> None:
     """With the right keys all is well; the client's public key is shown, which the allow-list must have."""
     done = run("check", *ports(encrypted), **KEYS)

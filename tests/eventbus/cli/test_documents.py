@@ -316,6 +316,11 @@ def test_nothing_is_frozen_yet(run: Run, app: Path) -> None:
             "there is no eventbus.container.demo:App: did you mean eventbus.container.demo:SensorApp?",
         ),
         ("eventbus.container.demo:INTERVAL_S", "eventbus.container.demo:INTERVAL_S is no container"),
+        ("eventbus.container.demo:Sensor", "eventbus.container.demo:Sensor is no container: it is the class Sensor"),
+        (
+            "eventbus.container:run",
+            "eventbus.container:run is no container, and cannot be called without arguments: missing",
+        ),
     ],
 )
 def test_what_is_no_container(run: Run, name: str, text: str) -> None:

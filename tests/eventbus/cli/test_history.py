@@ -97,6 +97,14 @@ def test_record_and_replay(run: Run, start: Start, keeping: EventBusProxy, bus: 
     assert "line 1 of bad.jsonl" in complaint(run("replay", "bad.jsonl", *ports(keeping)), 1)
 
 
+def test_a_recording_survives_a_failed_command(run: Run, dead_ports: tuple[int, int], tmp_path: Path) -> None:
+    """Without a proxy nothing is recorded, and what an earlier command has recorded is still there."""
+    (tmp_path / "plant.jsonl").write_text("earlier")
+    flags = (f"--pub-port={dead_ports[0]}", f"--sub-port={dead_ports[1]}", "--connect-timeout=0.2")
+    complaint(run("record", "--to=plant.jsonl", "--host=127.0.0.1", *flags), 1)
+    assert (tmp_path / "plant.jsonl").read_text() == "earlier"
+
+
 @pytest.mark.process
 def test_a_recording_is_ended_by_ctrl_c(start: Start, bus: Bus, keeping: EventBusProxy, tmp_path: Path) -> None:
     """What has come is in the file."""

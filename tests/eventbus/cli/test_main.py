@@ -3,10 +3,13 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
+import subprocess
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -18,7 +21,7 @@ from eventbus.cli.main import main
 from eventbus.cli.spec import BY_NAME
 from eventbus.settings import EventBusSettings
 from eventbus.wire.compression import is_compressed
-from tests.commands import Run, Start, complaint, lines_of, log_lines, output, ports, said
+from tests.commands import Run, Start, command, complaint, lines_of, log_lines, output, ports, said
 from tests.container.support import free_ports
 from tests.faults import zmtp
 from tests.support import PATIENCE, Bus, MyEventTopic, RawPeers, event, eventually, json_of, run_script
@@ -49,6 +52,8 @@ def test_version(run: Run) -> None:
         (("chek",), "there is no command 'chek': did you mean check?"),
         (("nonsense",), "there is no command 'nonsense': `eventbus --help` lists them"),
         (("--pub-port=1", "check"), "--pub-port=1 stands before the command: write `eventbus COMMAND --pub-port=1 …`"),
+        (("--verison",), "there is no flag --verison: did you mean --version?"),
+        (("replay", "none.jsonl"), "none.jsonl: No such file or directory"),
         (("check", "--hots", "x"), "there is no flag --hots: did you mean --host?"),
         (("check", "--xyzzy"), "there is no flag --xyzzy: `eventbus check --help` lists them"),
         (("emit", "plant"), "EVENT is missing: eventbus emit [OPTIONS] TOPIC EVENT"),
@@ -59,7 +64,7 @@ def test_version(run: Run) -> None:
 )
 def test_mistakes_are_told_with_their_remedy(run: Run, arguments: tuple[str, ...], expected: str) -> None:
     """A mistake in the arguments is explained in the words of a person who typed them."""
-    assert complaint(run(*arguments), 2) == expected
+    assert complaint(run(*arguments), 1 if arguments[0] == "replay" else 2) == expected
 
 
 def test_help_tells_the_exit_statuses(run: Run) -> None:
@@ -102,7 +107,7 @@ def test_own_flags_come_first(run: Run) -> None:
         (("check", "extra"), "extra"),
         (("emit",), "topic"),
         (("emit", "plant"), "event"),
-        (("bench", "--events", "0"), "events"),
+        (("bench", "--events", "1"), "events"),
         (("demo", "--seconds", "-1"), "seconds"),
     ],
 )
@@ -483,6 +488,32 @@ def test_tail_into_a_closed_pipe(bus: Bus, tailing: Start) -> None:
 
 
 @pytest.mark.process
+@pytest.mark.parametrize("name", ["--help", "settings"])
+def test_output_that_cannot_be_written(name: str, environment: dict[str, str]) -> None:
+    """A reader that has had enough is no error; a full disk is one, told in a line. Neither shows a traceback at exit."""
+    environment.pop("PYTHONUNBUFFERED", None)  # else every line is written at once
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as closed, open("/dev/full", "w") as full:
+        for stream, expected in ((closed, (0, "")), (full, (1, "eventbus: No space left on device\n"))):
+            done = subprocess.run(
+                command(name), env=environment, stdout=stream, stderr=subprocess.PIPE, text=True, check=False
+            )
+            assert (done.returncode, done.stderr) == expected
+
+
+@pytest.mark.process
+def test_closed_streams(tmp_path: Path) -> None:
+    """A command does its work, and has its exit status, if it is started without stdin, stdout or stderr."""
+    keygen = shlex.join(command("keygen", "plant", f"--directory={tmp_path}"))
+    assert subprocess.run(["sh", "-c", f"{keygen} <&- >&- 2>&-"], check=False).returncode == 0
+    assert (tmp_path / "plant.pub").exists()
+    emit = shlex.join(command("emit", "plant", "-"))
+    done = subprocess.run(["sh", "-c", f"{emit} <&-"], check=False, capture_output=True, text=True)
+    assert complaint(done, 2).startswith("the event is not JSON")
+
+
+@pytest.mark.process
 def test_interrupted_tail(bus: Bus, tailing: Start) -> None:
     """Ctrl-C ends `tail` with status 130 and without a traceback."""
     with tailing() as process:
@@ -537,3 +568,27 @@ def test_bench_prints_figures(run_process: Run) -> None:
     ]
     assert len(figures) == 4
     assert min(figures) > 0
+
+
+@pytest.mark.process
+def test_bench_ends_its_processes(start: Start) -> None:
+    """SIGTERM ends it with status 143, and nothing that it has started is left."""
+    with start("bench", "--seconds=60") as process:
+        eventually(
+            lambda: len(group(process.pid)) >= 4, PATIENCE
+        )  # itself, the proxy, a subscriber, a publisher, and a tracker
+        process.terminate()
+        assert process.wait(PATIENCE) == 143
+        eventually(lambda: not group(process.pid), PATIENCE)
+        assert said(process) == ""
+
+
+def group(leader: int) -> list[int]:
+    """The processes of a group that run."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended meanwhile
+            state, _, of_group = process.read_text().rpartition(")")[2].split()[:3]
+            if int(of_group) == leader and state != "Z":
+                found.append(int(process.parent.name))
+    return found
