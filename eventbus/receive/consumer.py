@@ -26,7 +26,7 @@ from eventbus.receive.stall_detector import Progress, StallDetector
 from eventbus.receive.unpacking import Unpacker
 from eventbus.transports.contract import SharesMessages, Transport
 from eventbus.wire.codec import Codec
-from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, NOT_ONE_EVENT, Batch, any_header
+from eventbus.wire.frames import ARRAY, MARK, MAX_PACKED_BYTES, NOT_ONE_EVENT, Batch, any_header
 from eventbus.wire.history import Stored
 from eventbus.wire.rejects import Reject
 
@@ -286,8 +286,9 @@ class Consumer[EventClass: BaseEvent[Any]]:
         topics, payloads = batch
         headers: list[bytes] | None = None
         abandoned = self._dispatcher.abandoned
-        routes = self._dispatcher.routes_of(topics)
-        if routes is None and any_header(topics):
+        has_header = bool(topics) and MARK in topics[0]  # as all have that a publisher numbers
+        routes = None if has_header else self._dispatcher.routes_of(topics)
+        if routes is None and (has_header or any_header(topics)):
             topics, payloads, headers = self._unpacker.read_numbers(topics, payloads)
             routes = self._dispatcher.routes_of(topics)
         if (
