@@ -132,6 +132,8 @@ def messages(frames: list[bytes], prefixes: Prefixes) -> tuple[Batch, int]:
     if topics and _MARK in topics[0]:
         head = head_of_run(topics)
         different = _reduced(topics) if head is None or _MARK not in head else {head}
+    elif topics and topics.count(topics[0]) == len(topics):
+        different = {topics[0]}
     elif len(different := set(topics)) > _FEW_FRAMES and any_header(different):
         different = _reduced(different)
     # All loops are in C, except that over the few different topics.
