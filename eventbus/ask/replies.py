@@ -133,7 +133,7 @@ def _make_decoder(reply: Any) -> Callable[[bytes], Any]:
     adapter = reply if isinstance(reply, TypeAdapter) else TypeAdapter(reply)
     if adapter.pydantic_complete is False:
         adapter.rebuild()
-    return decoder_of(adapter.core_schema).validate_json
+    return decoder_of(adapter.core_schema, careful=True).validate_json
 
 
 _remembered_decoder = lru_cache(maxsize=1_000)(_make_decoder)

@@ -1,5 +1,6 @@
 """The codec: events to JSON and back, through pydantic's core."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from types import UnionType
@@ -13,7 +14,7 @@ from eventbus._base.log import Log
 from eventbus._base.printable import printable
 from eventbus.errors import EventBusError, InvalidEvent
 from eventbus.events import BaseEventType
-from eventbus.wire.decoders import decoder_of
+from eventbus.wire.decoders import decoder_of, max_careless_bytes
 from eventbus.wire.encoders import encoder_of
 from eventbus.wire.frames import ARRAY
 from eventbus.wire.rejects import MAX_TYPE_LENGTH, Reject, RejectReason
@@ -30,6 +31,11 @@ class Codec[EventClass: BaseModel]:
     Args:
         event_class: a class; those subclasses that narrow its field `type`, and exist by now, are read as themselves. Or a
             union of classes, or a `TypeAdapter`, which is used as it is.
+
+    Attributes:
+        decode_one: decodes JSON of one event, which has no more than `max_bytes_at_once`; a function in C.
+        decode_many: decodes an array of events, of no more bytes; a function in C.
+        max_bytes_at_once: a JSON of more bytes is to be decoded by `decode`, which does so carefully if need be.
     """
 
     def __init__(self, event_class: type[EventClass] | TypeAdapter[EventClass] | UnionType | TypeAliasType) -> None:
@@ -63,9 +69,18 @@ class Codec[EventClass: BaseModel]:
         self.decode_many: Callable[[bytes], list[EventClass]] = decoder_of(
             core_schema.list_schema(schema)  # `salvage` then looks at each
         ).validate_json
+        self.max_bytes_at_once: int = max_careless_bytes(schema)
+        care = self.max_bytes_at_once < sys.maxsize
+        # The same for what is larger than that.
+        self._decode_large_one: Callable[[bytes], EventClass] = (
+            decoder_of(schema, careful=True).validate_json if care else self.decode_one
+        )
+        self._decode_large_many: Callable[[bytes], list[EventClass]] = (
+            decoder_of(core_schema.list_schema(schema), careful=True).validate_json if care else self.decode_many
+        )
         # Leaves out what is no event, without saying why.
         self._decode_good: Callable[[bytes], list[EventClass]] = decoder_of(
-            core_schema.list_schema(core_schema.with_default_schema(schema, on_error="omit"))
+            core_schema.list_schema(core_schema.with_default_schema(schema, on_error="omit")), careful=care
         ).validate_json
         self._validate: Callable[[dict[str, BaseEventType]], EventClass] = decoder.validate_python
 
@@ -161,6 +176,17 @@ class Codec[EventClass: BaseModel]:
                 event_class=cls.__name__,
             )
 
+    def decode(self, json: bytes) -> list[EventClass]:
+        """Return the event in JSON, or the events in an array.
+
+        Raises:
+            Exception: pydantic's ValidationError, or what a validator of the service raises.
+        """
+        large = len(json) > self.max_bytes_at_once
+        if json[:1] == ARRAY:
+            return self._decode_large_many(json) if large else self.decode_many(json)
+        return [self._decode_large_one(json) if large else self.decode_one(json)]
+
     def salvage(self, payload: bytes, error: Exception | None = None) -> Iterator[EventClass | Reject]:
         """Yield the good events in a payload that `decode_one` or `decode_many` refused, in order, and rejects for the rest.
 
@@ -197,8 +223,9 @@ class Codec[EventClass: BaseModel]:
             yield Reject(reason, f"as the {_MAX_EXPLAINED_ELEMENTS} before them in the same message", count=bad)
 
     def _salvage_one(self, payload: bytes) -> EventClass | Reject:
+        large = len(payload) > self.max_bytes_at_once
         try:
-            return self.decode_one(payload)
+            return self._decode_large_one(payload) if large else self.decode_one(payload)
         except Exception as error:
             return self._reject(error, payload)
 

@@ -22,8 +22,8 @@ _BEFORE_END, _AROUND_DIGITS = b"0123456789+- ", b' \t\r\n"[]{}+-'
 _LEAST_DIGITS = _MANY_STRIDE * (len(_MANY) - 1)  # that are surely found of a run, whose ends are not looked for
 _MAX_DIGITS = 4_300  # of a whole number; nothing decodes more
 # The square of the digits is divided by two to the power of these, which makes 0.5 µs for each value: a number may be for a
-# field of decimals, which takes longest, and a text for one of whole numbers. But texts are texts as a rule: 16 MiB of digits,
-# 3,000 in each text, are within the default limit.
+# field of decimals, which takes longest, and a text for one of whole numbers. But texts are texts as a rule: 16 MiB of them,
+# each of up to 3,000 digits, are within the default limit.
 _NUMBER_SHIFT, _TEXT_SHIFT = 15, 19
 
 
