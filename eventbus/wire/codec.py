@@ -1,5 +1,6 @@
 """The codec: events to JSON and back, through pydantic's core."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from functools import cached_property
@@ -23,6 +24,7 @@ from eventbus.wire.unions import class_of_each_type, model_classes, tagged, type
 
 _MAX_ERROR_CHARACTERS = 300
 _MAX_EXPLAINED_ELEMENTS = 1_000  # elements of one array that are rejected one by one, each with what is wrong
+_TYPE_AT_BEGIN, _NEVER = re.compile(rb'\s*{\s*"type"\s*:\s*"([^"\\]*)"'), re.compile(rb"(?!)")
 _MAX_LISTED_ERRORS = 1_000  # two bytes of a payload may make an error, which takes 400 bytes in a list
 
 
@@ -57,6 +59,7 @@ class Codec[EventClass: BaseModel]:
         fields = [cls.model_fields["type"] for cls in classes]
         self._type_values = frozenset(value for cls in classes for value in type_values(cls))
         self._type_paths = frozenset(path for field in fields for path in _paths("type", field))
+        self._type_at_begin = _TYPE_AT_BEGIN if self._type_paths == {("type",)} else _NEVER
         self._needs_type = all(field.is_required() for field in fields)
         self.event_types: frozenset[type[BaseEventType]] = frozenset(
             type(value) for value in self._type_values if isinstance(value, BaseEventType)
@@ -286,10 +289,14 @@ class Codec[EventClass: BaseModel]:
                 return False
 
     def _unknown_type(self, payload: bytes) -> str | None:
-        try:
-            content = self._decode_type(payload)
-        except ValidationError:  # it is no object
-            return None
+        content: object
+        if begin := self._type_at_begin.match(payload):  # as publishers with this library write it
+            content = {"type": begin[1].decode(errors="replace")}
+        else:
+            try:
+                content = self._decode_type(payload)
+            except ValidationError:  # it is no object
+                return None
         for path in self._type_paths:
             value = _at(path, content)
             if isinstance(value, str) and value not in self._type_values:

@@ -21,7 +21,7 @@ _FEW = frozenset({"bool", "enum", "literal", "none"})  # different ones that the
 # JSON of up to these bytes holds too few elements to take long: of those that C compares, and of those that Python may.
 _MAX_CARELESS_BYTES, _MAX_CARELESS_BYTES_IN_PYTHON = 65_536, 4_096
 _ELEMENTS_AT_ONCE = 64
-_MAX_EXCESS_S = 0.015  # of processor time; putting 100,000 whole numbers in takes 0.005 s
+_MAX_EXCESS_S = 0.01  # of processor time; putting 100,000 whole numbers in takes 0.005 s
 _USUAL_MULTIPLE = 4  # of the time for hashing: as long may putting in take without any excess
 
 
