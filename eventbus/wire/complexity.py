@@ -59,20 +59,41 @@ class ValueCounter:
 
     def exceeds(self, piece: bytes) -> bool:
         """Take in the next piece; return whether there are more values than the limit by now."""
-        if _may_have_long_numbers(piece, 0, len(piece)):
-            for begin in range(0, len(piece), _STEP_BYTES):
-                self._of_digits += _excess_of_digits(piece, begin, min(begin + _STEP_BYTES, len(piece)))
-                if self._of_digits > self._limit:
-                    return True
         if self._pieces is None:
-            return self._look_closely(piece)
-        self._pieces.append(piece)
+            exceeds = self._look_closely(piece)
+        else:
+            self._pieces.append(piece)
+            exceeds = self._has_many_separators(piece) and self._look_closely_at_all()
+        return exceeds or (self._has_long_numbers(piece) and self._has_too_many())
+
+    def _has_many_separators(self, piece: bytes) -> bool:
         for begin in range(0, len(piece), _STEP_BYTES):
             self._anywhere += _separators(piece, begin, begin + _STEP_BYTES)
             if self._anywhere + self._of_digits > self._limit:
-                pieces, self._pieces = self._pieces, None
-                return any(map(self._look_closely, pieces))
+                return True
         return False
+
+    def _has_long_numbers(self, piece: bytes) -> bool:
+        if not _may_have_long_numbers(piece, 0, len(piece)):
+            return False
+        before = self._of_digits
+        for begin in range(0, len(piece), _STEP_BYTES):
+            self._of_digits += _excess_of_digits(piece, begin, min(begin + _STEP_BYTES, len(piece)))
+            if self._of_digits > self._limit:
+                break
+        return self._of_digits > before
+
+    def _has_too_many(self) -> bool:
+        """Whether there are, now that numbers are counted too."""
+        if self._of_digits > self._limit:
+            return True
+        if self._pieces is None:
+            return self._outside + self._of_digits > self._limit
+        return self._anywhere + self._of_digits > self._limit and self._look_closely_at_all()
+
+    def _look_closely_at_all(self) -> bool:
+        pieces, self._pieces = self._pieces or [], None
+        return any(map(self._look_closely, pieces))
 
     def _look_closely(self, piece: bytes) -> bool:
         piece = self._rest + piece
