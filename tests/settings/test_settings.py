@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from eventbus import ClientOptions, Compression, EventBusError, InvalidSettings, Packing, ReceivePolicy, SendPolicy
+from eventbus.nats_options import NatsOptions
 from eventbus.policies import LogFormat, Metrics, Traces, TransportKind
 from eventbus.settings import EventBusSettings
 from tests.support import run_script
@@ -66,6 +67,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "group": ("workers", "workers"),
     "store": ("memory,1MiB,1h,3", "memory,1MiB,1h,3"),
     "subject_prefix": ("site-1.eb", "site-1.eb"),
+    "traces_sampled": ("0.01", 0.01),
     "ui_token": ('" nobody-guesses-this "', SecretStr("nobody-guesses-this")),
 }
 
@@ -96,6 +98,8 @@ def test_defaults() -> None:
     assert (settings.host, settings.pub_port, settings.sub_port) == ("localhost", 5559, 5560)
     assert settings.topics == ()
     assert settings.embedded_proxy is False
+    assert settings.store == str(NatsOptions().stored)
+    assert settings.subject_prefix == NatsOptions().prefix
 
 
 def test_the_table_is_complete() -> None:
