@@ -93,12 +93,10 @@ def _adapted(schema: Any) -> Any:
         case {"type": str()}:
             parts = _parts(schema)
             return {key: _adapted(value) if key in parts else value for key, value in schema.items()}
-        case dict():  # such as the choices of a tagged union
-            return {key: _adapted(value) for key, value in schema.items()}
         case list():
             return list(map(_adapted, schema))
-        case _:
-            return schema
+        case _:  # the choices of a tagged union
+            return {key: _adapted(value) for key, value in schema.items()}
 
 
 def _parts(schema: Any) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterable
 from datetime import datetime, timedelta
 from decimal import Decimal
+from itertools import count
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -14,6 +15,7 @@ from eventbus import BaseEvent, BaseEventType
 from eventbus.ask.replies import Limits, Reader
 from eventbus.ask.waiting import Answer
 from eventbus.errors import InvalidAnswer
+from eventbus.wire import collisions
 from eventbus.wire.codec import Codec
 from eventbus.wire.decoders import decoder_of, max_careless_bytes
 from eventbus.wire.rejects import Reject, RejectReason
@@ -62,21 +64,21 @@ def json_of(field: str, elements: Iterable[str], brackets: str = "[]") -> bytes:
     return f'{{"type":"measured","{field}":{brackets[0]}{",".join(elements)}{brackets[1]}}}'.encode()
 
 
-def multiples(count: int = COUNT) -> Iterable[int]:
-    return (number * MODULUS for number in range(count))
+def multiples(most: int = COUNT) -> Iterable[int]:
+    return (number * MODULUS for number in range(most))
 
 
 COLLIDING: dict[str, Callable[[int], bytes]] = {
-    "ints": lambda count: json_of("ints", map(str, multiples(count))),
-    "floats": lambda count: json_of("anything", map(str, multiples(count))),
-    "uuids": lambda count: json_of("uuids", (f'"{UUID(int=number)}"' for number in multiples(count))),
-    "decimals": lambda count: json_of("decimals", (f'"{number}"' for number in multiples(count))),
-    "tuples": lambda count: json_of("tuples", (f'[{number},"a"]' for number in multiples(count))),
-    "frozen": lambda count: json_of("frozen", (f'{{"number":{number}}}' for number in multiples(count))),
-    "named": lambda count: json_of("named", map(str, multiples(count))),
-    "named_again": lambda count: json_of("named_again", ["[" + ",".join(map(str, multiples(count))) + "]"]),
-    "by_int": lambda count: json_of("by_int", (f'"{number}":"a"' for number in multiples(count)), "{}"),
-    "by_uuid": lambda count: json_of("by_uuid", (f'"{UUID(int=number)}":{{}}' for number in multiples(count)), "{}"),
+    "ints": lambda most: json_of("ints", map(str, multiples(most))),
+    "floats": lambda most: json_of("anything", map(str, multiples(most))),
+    "uuids": lambda most: json_of("uuids", (f'"{UUID(int=number)}"' for number in multiples(most))),
+    "decimals": lambda most: json_of("decimals", (f'"{number}"' for number in multiples(most))),
+    "tuples": lambda most: json_of("tuples", (f'[{number},"a"]' for number in multiples(most))),
+    "frozen": lambda most: json_of("frozen", (f'{{"number":{number}}}' for number in multiples(most))),
+    "named": lambda most: json_of("named", map(str, multiples(most))),
+    "named_again": lambda most: json_of("named_again", ["[" + ",".join(map(str, multiples(most))) + "]"]),
+    "by_int": lambda most: json_of("by_int", (f'"{number}":"a"' for number in multiples(most)), "{}"),
+    "by_uuid": lambda most: json_of("by_uuid", (f'"{UUID(int=number)}":{{}}' for number in multiples(most)), "{}"),
 }
 
 
@@ -104,6 +106,8 @@ def test_an_array_with_what_collides() -> None:
     good = CODEC.encode(Event(uuids={UUID(int=1)}))
     payload = b"[%s,%s,%s]" % (good, COLLIDING["frozen"](1_900), good)
     assert 60_000 < len(payload) < 65_536
+    with pytest.raises(ValidationError, match="have hashes that collide"):
+        CODEC.decode(payload)
     events = [found for found in CODEC.salvage(payload) if isinstance(found, Event)]
     assert len(events) == 2
 
@@ -194,3 +198,12 @@ def test_answers_are_read_carefully() -> None:
     with pytest.raises(InvalidAnswer, match="collide"):
         reader.read(Answer({}, answer))
     assert reader.read(Answer({}, b"[1,2,1]")) == {1, 2}
+
+
+def test_a_busy_processor_is_no_collision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes long once, and no longer when it is done again, is taken."""
+    ticks = count()
+    monkeypatch.setattr(collisions, "thread_time", lambda: 10.0 if next(ticks) >= 5 else 0.0)
+    event = Event(uuids={UUID(int=number) for number in range(5_000)})
+    assert CODEC.decode(CODEC.encode(event)) == [event]
+    assert next(ticks) > 5_000 / 64 * 3

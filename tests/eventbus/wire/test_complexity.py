@@ -160,3 +160,11 @@ def test_long_numbers_in_pieces(digits: int) -> None:
         for limit, more in ((int(0.95 * expected), True), (int(1.05 * expected), False)):
             counter = ValueCounter(limit)
             assert any(counter.exceeds(json[begin : begin + size]) for begin in range(0, len(json), size)) is more
+
+
+@pytest.mark.parametrize("text", [b"", b"a," * 60_000], ids=["", "commas in a text"])
+def test_numbers_and_other_values_count_together(text: bytes) -> None:
+    """Neither alone is too much."""
+    json = b'{"text":"' + text + b'","few":[' + b"1," * 20_000 + b'1],"long":[' + b",".join([b"7" * 4_000] * 60) + b"]}"
+    assert has_more_values(json, 45_000)
+    assert not has_more_values(json, 55_000)

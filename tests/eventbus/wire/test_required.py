@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from eventbus import BaseEvent
 from eventbus.wire.codec import Codec
@@ -43,6 +43,7 @@ class Fields(BaseModel):
     note: str = ""
     main: Part | None = None
     parts: list[Part] = []
+    pair: tuple[Part, int] | None = None
     either: Piece | Other | None = None
     tree: "Tree | None" = None
 
@@ -79,6 +80,7 @@ def refusal(codec: Codec[Machine], payload: bytes) -> FieldMissing | ValidationE
         (b'{"type":"unheard","serial":1,"place":"north"', RejectReason.TYPE, "unknown type 'unheard'"),
         (MACHINE + b',"main":{"name":"axle"}', RejectReason.SCHEMA, "size: Field required"),
         (MACHINE + b',"parts":[{"name":"axle","size":1},{}]', RejectReason.SCHEMA, "name: Field required"),
+        (MACHINE + b',"pair":[{"name":"axle"},1]', RejectReason.SCHEMA, "size: Field required"),
         (MACHINE + b',"either":{"size":1}', RejectReason.SCHEMA, "either.Piece.name: Field required"),
     ],
 )
@@ -118,3 +120,21 @@ def test_a_large_event_of_a_union_without_a_field() -> None:
     [again] = union.salvage(b'{"type":"heard",' + LARGE + b"}")
     assert isinstance(again, Reject)
     assert again.unknown_type == "heard"
+
+
+def test_a_type_that_is_in_no_object() -> None:
+    """A class may read events from other JSON than objects; what it refuses is no unknown type."""
+
+    class Short(BaseEvent[MyEventType]):
+        type: MyEventType
+
+        @model_validator(mode="before")
+        @classmethod
+        def read(cls, value: object) -> object:
+            return {"type": value} if isinstance(value, str) else value
+
+    codec: Codec[Short] = Codec(Short)
+    assert codec.decode(b'"started"') == [Short(type=MyEventType.started)]
+    [reject] = codec.salvage(b'"heard"')
+    assert isinstance(reject, Reject)
+    assert reject.reason == RejectReason.SCHEMA
