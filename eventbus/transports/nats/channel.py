@@ -37,7 +37,18 @@ class Channel:
         Raises:
             OSError: the connection is broken, or a timeout.
         """
-        return self._socket.recv(READ_BYTES)
+        return self._read(0)
+
+    def read_now(self) -> bytes:
+        """Do as `read`, but do not wait.
+
+        Raises:
+            BlockingIOError: there is nothing.
+        """
+        return self._read(socket.MSG_DONTWAIT)
+
+    def _read(self, flags: int) -> bytes:
+        return self._socket.recv(READ_BYTES, flags)
 
     def write(self, data: "bytes | memoryview[int]") -> int:
         """Write what there is room for without waiting; return how much.
@@ -52,10 +63,14 @@ class Channel:
         """Write what `write` has taken and kept; return whether nothing is left."""
         return True
 
-    def close(self) -> None:
-        """End the connection, also for a thread that reads."""
+    def shut(self) -> None:
+        """End the connection, also for a thread that waits for it."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Shut it and close the descriptor, for which no thread may wait: it may be another file's at once."""
+        self.shut()
         self._socket.close()
 
     def abandon(self) -> None:
@@ -101,7 +116,7 @@ class TlsChannel(Channel):
                 raise
         self._socket.sendall(self._out.read())
 
-    def read(self) -> bytes:
+    def _read(self, flags: int) -> bytes:
         while True:
             with self._lock:
                 try:
@@ -112,7 +127,7 @@ class TlsChannel(Channel):
                     pass
                 except ssl.SSLZeroReturnError:
                     return b""
-            more = self._socket.recv(READ_BYTES)
+            more = self._socket.recv(READ_BYTES, flags)
             if not more:
                 return b""
             with self._lock:
