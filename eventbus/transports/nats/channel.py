@@ -16,6 +16,9 @@ class Channel:
         connected: the socket, whose handshake is still to come.
     """
 
+    keeps = False
+    """Whether `write` may keep bytes, which `flush` writes."""
+
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -92,6 +95,8 @@ class TlsChannel(Channel):
         ssl.SSLError: server and client do not trust each other.
         OSError: the connection broke, or a timeout.
     """
+
+    keeps = True
 
     def __init__(self, plain: Channel, context: ssl.SSLContext, host: str, begun: bytes = b"") -> None:
         self._socket = plain._socket

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from select import POLLOUT, poll
-from threading import Event, Thread, current_thread, main_thread
+from threading import Event, Lock, Thread, current_thread, main_thread
 from time import monotonic
 from typing import Any, Protocol
 
@@ -61,6 +61,8 @@ _MIN_SILENCE_S = 2.0  # without an answer, after which a connection is given up
 _SILENT_ECHOES = 2  # and echo intervals
 _MAX_INFO_BYTES = 65_536
 _CLOSE_POLL_S = 0.01
+# From one write to the next that a thread does which sends: if they come faster, the link's thread writes many at once.
+_OWN_WRITE_INTERVAL_S = 0.0002
 _NEED_S = 0.005  # after which somebody has to read an answer that has not come
 # How long `close` waits for the thread: it may be dialling a host that does not answer, or has just lost its connection.
 _CLOSE_JOIN_S, _CLOSED_JOIN_S = 0.2, 1.0
@@ -72,7 +74,8 @@ class ConnectionLost(OSError):
 
 class Carrier(Protocol):
     """What uses a link. All methods but `proven`, `arrived` and `complained` are called on the link's thread, those
-    on the thread that reads: one at a time.
+    on the thread that reads: one at a time. A thread that sends may call `take` and
+    `written` while the link's thread waits.
     """
 
     def restore(self) -> None:
@@ -225,11 +228,19 @@ class NatsLink:
         self._were_down = False
         self._silent_since: float | None = None  # a write that does not go on
         self._proof_due = 0.0
+        # Held by the thread that writes, which is the link's except while that waits.
+        self._writing = Lock()
+        self._writer: Thread | None = None  # another one than the link's
+        self._writable: Connection | None = None  # by another one, now
+        self._written_at = 0.0
+        self._due = 0.0  # when the link's thread ends to wait by itself
+        self._rest = b""  # of what another one has written in part
         self._proved = 0  # the mark of the last PING
         self._closing: Deadline | None = None
         self._reporting = True
         self._logged: type[EventBusError] | None = None
         self._log = Log(endpoints=status.endpoints)
+        outgoing.begin = self._write_here
         self._thread = Thread(target=self._run, name="eventbus-nats", daemon=True)
 
     # Any thread
@@ -278,7 +289,7 @@ class NatsLink:
         assert proof.done is not None
         while not proof.done.wait(min(deadline.left(), _NEED_S)):
             self._need_answer()
-            if deadline.passed() or not while_() or self._closing is not None:
+            if deadline.passed() or not while_() or self._closing is not None or self._interrupts_write():
                 return False
         return proof.good
 
@@ -298,7 +309,7 @@ class NatsLink:
                 self._need_answer()
                 if connection is None or connection.lost is not None or self._closing is not None:
                     raise ConnectionLost("the connection was lost")
-                if deadline.passed():
+                if deadline.passed() or self._interrupts_write():
                     raise TimeoutError(f"no answer to {subject.decode(errors='replace')}")
             if waiting.answer is None:
                 raise ConnectionLost("the connection was lost, or the request was denied")
@@ -316,6 +327,41 @@ class NatsLink:
         """Let the link's thread look for what is due."""
         self._outgoing.wake()
 
+    def _interrupts_write(self) -> bool:
+        """Whether this is a signal handler in the midst of `_write_here`: nothing is written until it returns."""
+        return self._writer is current_thread()
+
+    def _write_here(self) -> None:
+        """Write a message that has just come to wait, in the thread that sends it: it leaves one change of threads earlier.
+
+        If others have come just before, the link's thread does it, because many together cost less.
+        """
+        now = monotonic()
+        if now < self._written_at + _OWN_WRITE_INTERVAL_S or not self._writing.acquire(blocking=False):
+            self._outgoing.wake()
+            return
+        self._writer = current_thread()
+        connection = self._writable
+        try:
+            done = connection is not None and not self._control and self._write_some(connection, now)
+        finally:
+            self._writer = None
+            self._writing.release()
+        if not done:
+            self._outgoing.wake()
+
+    def _write_some(self, connection: Connection, now: float) -> bool:
+        """Write what waits; return whether nothing is left to do for the link's thread."""
+        data = self._carrier.take()
+        self._written_at = now
+        try:
+            self._rest = data[connection.channel.write(data) :] if data else b""
+        except BlockingIOError:
+            self._rest = data
+        except OSError as error:
+            self._mark_lost(connection, _reason(error))
+        return bool(data) and not self._rest and self._due <= now + _PROOF_INTERVAL_S
+
     def _need_answer(self) -> None:
         """Somebody waits for an answer, perhaps the thread that would read it while it receives."""
         connection = self._connection
@@ -330,6 +376,8 @@ class NatsLink:
         """Write what waits, for up to `linger` seconds, and end the connection and both threads."""
         if linger > 0 and self._connection is not None:
             self._control.append((b"", Proof()))  # so that the server has read everything before the connection ends
+        if self._interrupts_write():
+            linger = 0.0
         self._closing = deadline = Deadline(linger)
         self._outgoing.close()
         self._outgoing.wake()
@@ -517,7 +565,9 @@ class NatsLink:
                 raise ConnectionLost(connection.lost or "the server does not answer")
             self._status.proven(monotonic() - began)
             self._change(ClientState.READY, f"{connection.server} answers")
-            self._work(connection, flush_at)
+            with self._writing:
+                self._rest = b""
+                self._work(connection, flush_at)
         finally:
             self._mark_lost(connection, "closed")
             connection.shut()
@@ -546,7 +596,7 @@ class NatsLink:
                 self._proof_due, self._proved = now + _PROOF_INTERVAL_S, mark
                 chunk += PING
                 proofs.append(Proof(mark=mark))
-            if data or chunk:
+            if data or chunk or self._rest:
                 self._write(connection, data + chunk, proofs, with_pings=False)
                 continue
             due = min(
@@ -557,19 +607,29 @@ class NatsLink:
                 self._overdue_at(connection),
                 now + _CLOSE_POLL_S if self._closing is not None else float("inf"),
             )
-            timeout = None if due == float("inf") else due - now
+            self._wait(connection, due, for_messages=flushing and self._carrier.accepts())
+
+    def _wait(self, connection: Connection, due: float, *, for_messages: bool) -> None:
+        """Wait until there is something to do, at the latest until `due`; meanwhile others may write."""
+        self._due = due
+        self._writable = None if connection.channel.keeps or not for_messages else connection
+        self._writing.release()
+        try:
             self._outgoing.wait(
-                timeout,
-                for_messages=flushing and self._carrier.accepts(),
+                None if due == float("inf") else due - monotonic(),
+                for_messages=for_messages,
                 unless=lambda: bool(self._control or connection.lost) or self._closing is not None,
             )
+        finally:
+            self._writing.acquire()
+            self._writable = None
 
     def _is_done(self, connection: Connection) -> bool:
         """Whether the link may be closed now: all is sent and has arrived, or the time is up."""
         assert self._closing is not None
         if self._closing.passed():
             return True
-        waiting = self._control or connection.proofs or self._carrier.written() != self._proved
+        waiting = self._control or self._rest or connection.proofs or self._carrier.written() != self._proved
         return self._carrier.is_flushed() and not waiting
 
     def _take_control(self) -> tuple[bytes, list[Proof]]:
@@ -621,6 +681,8 @@ class NatsLink:
             if with_pings:
                 data += PING
         connection.proofs.extend(proofs)
+        self._written_at = now
+        data, self._rest = self._rest + data, b""
         view, done = memoryview(data), 0
         while done < len(view) or not connection.channel.flush():
             try:
