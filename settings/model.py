@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import AliasChoices, BaseModel, ByteSize, Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
 from pydantic.fields import FieldInfo
@@ -19,13 +19,15 @@ from eventbus._base.addresses import check_ports
 from eventbus._base.secret import Secret
 from eventbus.errors import InvalidSettings
 from eventbus.keys import masked
-from eventbus.nats_options import NATS_URL, NatsOptions, Store
 from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
 from eventbus.policies import Compression, LogFormat, Metrics, Packing, ReceivePolicy, SendPolicy, Traces, TransportKind
 from eventbus.settings.security import SecuritySettings
-from eventbus.settings.transport import Group, NatsUrl, StoreText, SubjectPrefix, misplaced, read_password
+from eventbus.settings.transport import DEFAULT_STORE, Group, NatsUrl, StoreText, SubjectPrefix, misplaced, read_password
 from eventbus.settings.values import Beginning, Host, OptionalPath, Seconds, Topics, UiToken, masked_arguments
 from eventbus.settings.variables import NESTED, PREFIX, SECRETS_DIR, SecretFiles, explain, unknown_variables
+
+if TYPE_CHECKING:
+    from eventbus.nats_options import NatsOptions
 
 _CLIENT, _PROXY = ClientOptions(), ProxyOptions()  # their defaults are those of the settings
 _SETTLE_FACTOR = 1.25  # a proxy waits longer for subscribers than they wait before they reconnect
@@ -201,10 +203,14 @@ class EventBusSettings(BaseSettings):
         description="NATS: services with the same group share the work; with jetstream, events are kept while all are away",
     )
     store: StoreText = Field(
-        default=str(Store()), description="jetstream: how a missing stream is made: storage, bytes, age, replicas"
+        default=DEFAULT_STORE,
+        validate_default=False,  # which would import what NATS needs
+        description="jetstream: how a missing stream is made: storage, bytes, age, replicas",
     )
     subject_prefix: SubjectPrefix = Field(
-        default="eb", description="NATS: how all subjects begin; buses that share a server need different ones"
+        default="eb",
+        validate_default=False,
+        description="NATS: how all subjects begin; buses that share a server need different ones",
     )
 
     # Any: these are pydantic's own arguments beside the fields.
@@ -248,12 +254,14 @@ class EventBusSettings(BaseSettings):
         """
         return _options(ClientOptions, self, keys=self.security.client_keys() if encrypted else None)
 
-    def nats_options(self) -> NatsOptions:
+    def nats_options(self) -> "NatsOptions":
         """The options of a client over NATS with these settings.
 
         Raises:
             InvalidSettings: a file cannot be read.
         """
+        from eventbus.nats_options import NATS_URL, NatsOptions  # late, because most buses run over ZeroMQ
+
         security = self.security
         return NatsOptions(
             url=self.url or NATS_URL,

@@ -1,4 +1,7 @@
-"""The settings of NATS, and which settings go with which transport."""
+"""The settings of NATS, and which settings go with which transport.
+
+`eventbus.nats_options` is imported when a value is checked, because most buses run over ZeroMQ and give none.
+"""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -9,8 +12,9 @@ from pydantic import AfterValidator, BeforeValidator, SecretStr
 from eventbus._base.secret import Secret
 from eventbus.errors import InvalidSettings
 from eventbus.keys import bare
-from eventbus.nats_options import check_group, check_prefix, parse_servers, parse_store
 from eventbus.policies import TransportKind
+
+DEFAULT_STORE = "file,1GiB,7d,1"  # as `nats_options.Store()` is written
 
 _OF_NATS = ("url", "group", "store", "subject_prefix")
 _OF_ZEROMQ = ("host", "pub_port", "sub_port", "embedded_proxy")
@@ -29,21 +33,29 @@ def _bare_or_none(value: object) -> object:
 
 def _url(text: str | None) -> str | None:
     if text is not None:
+        from eventbus.nats_options import parse_servers
+
         parse_servers(text)
     return text
 
 
 def _group(text: str | None) -> str | None:
     if text is not None:
+        from eventbus.nats_options import check_group
+
         check_group(text)
     return text
 
 
 def _store(text: str) -> str:
+    from eventbus.nats_options import parse_store
+
     return str(parse_store(text))
 
 
 def _prefix(text: str) -> str:
+    from eventbus.nats_options import check_prefix
+
     check_prefix(text)
     return text
 

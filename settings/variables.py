@@ -1,6 +1,5 @@
 """Environment variables and files of secrets: the sources of values, and the errors about wrong ones."""
 
-import difflib
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Set
@@ -99,6 +98,8 @@ def explain(variable: Callable[..., str], error: ValidationError) -> Iterator[st
 
 def _alike(name: str, known: Set[str], similarity: float) -> list[str]:
     """Return the known variables that may be meant, the most similar one alone if one is similar enough."""
+    import difflib  # late, because few people mistype
+
     bare_names = {one.removeprefix(PREFIX): one for one in sorted(known)}
     bare_name = name.removeprefix(PREFIX)
     close = difflib.get_close_matches(bare_name, bare_names, n=1, cutoff=similarity)

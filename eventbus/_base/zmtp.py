@@ -5,7 +5,7 @@ A ZeroMQ socket greets with its security mechanism, and one without security the
 """
 
 import socket
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from eventbus._base.deadline import Deadline
 
@@ -23,8 +23,7 @@ _HTTP_TIMEOUT_S = 1.0
 _MAX_ANSWER_BYTES = 4_096
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The answer of the peer at a port.
 
     Attributes:

@@ -2,21 +2,23 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
+from inspect import iscoroutine
 from typing import Any
 
 from eventbus._base.log import Log
 from eventbus.ask.replies import encode_answer, failure_headers
 from eventbus.errors import EventBusError, InvalidEvent
 from eventbus.events import BaseEvent
-from eventbus.handle.current import current_headers
+from eventbus.handle.current import current_encoded_headers
+from eventbus.handle.marks import is_async
 from eventbus.handle.middleware import Delivery, Emission, HandleNext, HandleNextAsync, Middleware
-from eventbus.handle.wrapped import WrappedHandler
+from eventbus.handle.wrapped import WrappedHandler, undeclared_coroutine
 from eventbus.observe.hooks import Hooks
 from eventbus.observe.stats import DropReason
 from eventbus.transports.contract import KnowsSubscribers, Transport
 from eventbus.wire.first_frame import with_headers
-from eventbus.wire.headers import encode_headers
-from eventbus.wire.requests import CORRELATION_ID, MORE, Request
+from eventbus.wire.headers import decode_headers, encode_headers
+from eventbus.wire.requests import CORRELATION_ID, MORE, Request, answer_headers
 
 _NULL = b" null"  # the payload of an answer that is an error
 _CHECK_S = 1.0  # at most, to make sure that the asker has gone
@@ -57,11 +59,14 @@ class Answerer:
         if self._has_gone(request.reply_to):
             self._transport.drops.add(DropReason.UNWANTED_ANSWER)
             return
-        all_headers = {CORRELATION_ID: request.correlation_id, **(headers or {})}
-        if more:
-            all_headers[MORE] = "true"
+        encoded = None if headers or more else answer_headers(request.correlation_id)
+        if encoded is None:
+            all_headers = {CORRELATION_ID: request.correlation_id, **(headers or {})}
+            if more:
+                all_headers[MORE] = "true"
+            encoded = encode_headers(all_headers)
         payload = self._shrink(request.reply_to, payload)
-        self._transport.send(with_headers(request.reply_to, encode_headers(all_headers)), payload)
+        self._transport.send(with_headers(request.reply_to, encoded), payload)
 
     def knows(self, reply_to: bytes) -> bool:
         """Whether it is known at once whether the asker listens. Does not block; `answer` may, if it is not."""
@@ -155,17 +160,38 @@ class AnsweringHandler(WrappedHandler):
         emit: Callable[[Emission], None],
         answerer: Answerer,
     ) -> None:
-        super().__init__(callback, topic, (*middleware, _RECORDER), hooks, emit)
+        middleware = tuple(middleware)
+        super().__init__(callback, topic, (*middleware, _RECORDER) if middleware or is_async(callback) else (), hooks, emit)
+        self._keeps_outcome = bool(middleware)
         self._answerer = answerer
         self._log = Log()
 
     def call(self, event: BaseEvent[Any]) -> object:
         """Call the handler, and answer. Returns a coroutine, which has to be awaited, if the handler is ``async``."""
-        request = Request.of(current_headers())
+        encoded = current_encoded_headers()
+        request = Request.alone_in(encoded) or Request.of(decode_headers(encoded))
         if request is None:
             return super().call(event)
         if self.is_async:
             return self._call_async(event, request)
+        if self._keeps_outcome:
+            self._call_through(event, request)
+        else:
+            self._call_alone(event, request)
+        return None
+
+    def _call_alone(self, event: BaseEvent[Any], request: Request) -> None:
+        try:
+            value = super().call(event)
+            if iscoroutine(value):
+                value.close()
+                raise undeclared_coroutine(self.name)
+        except BaseException as error:
+            self._fail(request, error)
+            raise
+        self._answer(request, value)
+
+    def _call_through(self, event: BaseEvent[Any], request: Request) -> None:
         outcome = _Outcome()
         token = _outcome.set(outcome)
         try:
@@ -176,7 +202,6 @@ class AnsweringHandler(WrappedHandler):
         finally:
             _outcome.reset(token)
         self._finish(request, outcome)
-        return None
 
     async def _call_async(self, event: BaseEvent[Any], request: Request) -> None:
         outcome = _Outcome()
@@ -198,13 +223,16 @@ class AnsweringHandler(WrappedHandler):
     def _finish(self, request: Request, outcome: _Outcome) -> None:
         """Send the outcome, now that all middleware has returned."""
         if outcome.returned:
-            try:
-                self._answerer.answer(request, self._encode(outcome.value))
-            except EventBusError as error:  # too large, for example
-                self._fail(request, error)
-                raise
+            self._answer(request, outcome.value)
         elif outcome.error is not None:  # a middleware has taken care of it
             self._fail(request, outcome.error)
+
+    def _answer(self, request: Request, value: object) -> None:
+        try:
+            self._answerer.answer(request, self._encode(value))
+        except EventBusError as error:  # too large, for example
+            self._fail(request, error)
+            raise
 
     def _encode(self, value: object) -> bytes:
         try:

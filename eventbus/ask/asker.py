@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -23,9 +23,7 @@ from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handle.middleware import Middleware, overrides
 from eventbus.options import ClientOptions
 from eventbus.transports.contract import Transport
-from eventbus.wire.requests import CORRELATION_ID, REPLY_TO
-
-_NOTHING = nullcontext()
+from eventbus.wire.requests import CORRELATION_ID, REPLY_TO, request_headers
 
 # What asks: an event of the service's class, or a bare type.
 type Event = BaseEvent[Any] | BaseEventType
@@ -54,7 +52,7 @@ class Asker:
         options: ClientOptions,
     ) -> None:
         self._link = RequestLink(transport, None if options.keys is None else options.keys.public_key)
-        self._emit = emitter.emit_with
+        self._emitter = emitter
         self._topics = topics
         self._middleware = [one for one in middleware if overrides(one, "request")]
         self._options = options
@@ -65,8 +63,14 @@ class Asker:
         self, event: Event, topic: BaseEventTopic, reply: type[Reply] | TypeAdapter[Reply], timeout: float
     ) -> Reply:
         """See `EventBusClient.request`."""
-        asked = _Asked(event, topic, self._topics.admit(topic), reply, timeout, self._limits)
-        self._link.check_anybody(asked.frame, asked.type, asked.deadline)
+        known, frame = self._topics.last
+        if topic is not known:
+            frame = self._topics.admit(topic)
+        asked = _Asked(event, topic, frame, reply, timeout, self._limits)
+        if not self._link.has_anybody(frame, asked.deadline):
+            raise asked.nobody()
+        if not self._middleware:
+            return asked.first(self._ask(asked, Waiting()))
         with self._around(topic):
             return asked.first(self._ask(asked, Waiting()))
 
@@ -80,9 +84,7 @@ class Asker:
     ) -> Answers[Reply]:
         """See `EventBusClient.request_all`."""
         asked = _Asked(event, topic, self._topics.admit(topic), reply, timeout, self._limits)
-        try:
-            self._link.check_anybody(asked.frame, asked.type, asked.deadline)
-        except NobodyAnswers:
+        if not self._link.has_anybody(asked.frame, asked.deadline):
             return Answers()
         with self._around(topic):
             return asked.all(self._ask(asked, Waiting(at_most)))
@@ -93,7 +95,8 @@ class Asker:
         """See `EventBusClient.arequest`."""
         asked = _Asked(event, topic, self._topics.admit(topic), reply, timeout, self._limits)
         try:
-            await self._check_anybody(asked)
+            if not await self._has_anybody(asked):
+                raise asked.nobody()
             with self._around(topic):
                 return asked.first(await self._ask_on_loop(asked, 1))
         finally:
@@ -110,11 +113,10 @@ class Asker:
         """See `EventBusClient.arequest_all`."""
         asked = _Asked(event, topic, self._topics.admit(topic), reply, timeout, self._limits)
         try:
-            await self._check_anybody(asked)
+            if not await self._has_anybody(asked):
+                return Answers()
             with self._around(topic):
                 return asked.all(await self._ask_on_loop(asked, at_most))
-        except NobodyAnswers:
-            return Answers()
         finally:
             self.preparing.discard(asked)
 
@@ -131,7 +133,7 @@ class Asker:
         inbox = self._link.inbox(asked.deadline)
         correlation_id = inbox.expect(waiting)
         try:
-            self._emit({REPLY_TO: inbox.name, CORRELATION_ID: correlation_id}, asked.event, asked.topic)
+            self._emit(inbox, correlation_id, asked)
             waiting.wait(asked.deadline)
         finally:
             inbox.forget(correlation_id)
@@ -148,8 +150,7 @@ class Asker:
         assert waiting.future is not None
         correlation_id = inbox.expect(waiting)
         try:
-            headers = {REPLY_TO: inbox.name, CORRELATION_ID: correlation_id}
-            await emit_without_blocking(self._options, self._emit, headers, asked.event, asked.topic)
+            await emit_without_blocking(self._options, self._emit, inbox, correlation_id, asked)
             self.preparing.discard(asked)
             # This costs half of what asyncio.timeout does.
             timer = clock().call_later(loop, asked.deadline.left(), waiting.wake)
@@ -161,6 +162,13 @@ class Asker:
             inbox.forget(correlation_id)
         return waiting
 
+    def _emit(self, inbox: Inbox, correlation_id: str, asked: _Asked[Any]) -> None:
+        if self._emitter.is_wrapped:
+            headers = {REPLY_TO: inbox.name, CORRELATION_ID: correlation_id}
+            self._emitter.emit_with(headers, asked.event, asked.topic)
+        else:
+            self._emitter.send_one(asked.event, asked.topic, request_headers(inbox.topic, correlation_id))
+
     async def _prepare[**Given, Result](
         self, asked: _Asked[Any], do: Callable[Given, Result], *args: Given.args, **named: Given.kwargs
     ) -> Result:
@@ -170,15 +178,14 @@ class Asker:
         self.preparing.add(asked)
         return await asyncio.to_thread(do, *args, **named)
 
-    async def _check_anybody(self, asked: _Asked[Any]) -> None:
+    async def _has_anybody(self, asked: _Asked[Any]) -> bool:
         self._link.ensure_open()
-        if not self._link.is_anybody_known(asked.frame):
-            await self._prepare(asked, self._link.check_anybody, asked.frame, asked.type, asked.deadline)
+        return self._link.is_anybody_known(asked.frame) or await self._prepare(
+            asked, self._link.has_anybody, asked.frame, asked.deadline
+        )
 
     def _around(self, topic: BaseEventTopic) -> AbstractContextManager[object]:
         """Enter what middleware has around requests, the outermost first."""
-        if not self._middleware:
-            return _NOTHING
         with ExitStack() as stack:
             for one in self._middleware:
                 stack.enter_context(one.request(topic.value))
@@ -188,7 +195,7 @@ class Asker:
 class _Asked[Reply]:
     """One request."""
 
-    __slots__ = ("_reader", "_timeout", "deadline", "event", "frame", "topic", "type")
+    __slots__ = ("_limits", "_reply", "_timeout", "deadline", "event", "frame", "topic")
 
     def __init__(
         self,
@@ -201,27 +208,40 @@ class _Asked[Reply]:
     ) -> None:
         self.deadline = Deadline(timeout)
         self.frame = frame
-        self.type = str(event if isinstance(event, BaseEventType) else getattr(event, "type", type(event).__name__))
         self.event = event
         self.topic = topic
         self._timeout = timeout
-        self._reader = Reader(reply, topic.value, self.type, limits)
+        self._reply = reply
+        self._limits = limits
+
+    def nobody(self) -> NobodyAnswers:
+        """Return the error that says that nobody subscribes to the topic."""
+        return NobodyAnswers(self.topic.value, self._type)
 
     def first(self, waiting: Waiting) -> Reply:
         """Return the value of the first answer, or raise why there is none."""
         if not waiting.answers:
             waiting.raise_failure()
-            raise NoAnswer(self.topic.value, self.type, self._timeout)
-        return self._reader.read(waiting.answers[0])
+            raise NoAnswer(self.topic.value, self._type, self._timeout)
+        return self._reader().read(waiting.answers[0])
 
     def all(self, waiting: Waiting) -> Answers[Reply]:
         """Return the values of all answers, or raise why none can come."""
         waiting.raise_failure()
+        reader = self._reader()
         values: list[Reply] = []
         failures: list[EventBusError] = []
         for answer in waiting.answers:
             try:
-                values.append(self._reader.read(answer))
+                values.append(reader.read(answer))
             except (RequestFailed, InvalidAnswer) as error:
                 failures.append(error)
         return Answers(values, failures)
+
+    @property
+    def _type(self) -> str:
+        event = self.event
+        return str(event if isinstance(event, BaseEventType) else getattr(event, "type", type(event).__name__))
+
+    def _reader(self) -> Reader[Reply]:
+        return Reader(self._reply, self.topic.value, self._type, self._limits)

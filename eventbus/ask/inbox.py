@@ -19,12 +19,10 @@ from eventbus.observe.stats import DropLog, DropReason
 from eventbus.transports.contract import Transport
 from eventbus.wire.headers import NO_HEADERS, decode_headers
 from eventbus.wire.numbering import Gaps
-from eventbus.wire.requests import CORRELATION_ID
+from eventbus.wire.requests import CORRELATION_ID, ID_ALONE
 
 if TYPE_CHECKING:
     import asyncio
-
-_ID_ALONE = b'{"%b":"' % CORRELATION_ID.encode()  # how headers begin that have perhaps nothing else
 
 
 class Inbox:
@@ -40,6 +38,8 @@ class Inbox:
     Attributes:
         topic: as given.
         name: the same as text.
+        failure: makes the error to raise, as long as no answers are received; None: they are. An inbox that was closed does
+            not become open again.
     """
 
     def __init__(self, transport: Transport, topic: bytes, drops: DropLog) -> None:
@@ -51,12 +51,7 @@ class Inbox:
         self._waiting: dict[str, Waiting] = {}
         self._ids = map(str, count(1))
         self._gaps = Gaps()
-        self._failure: Callable[[], EventBusError] | None = self._not_connected
-
-    @property
-    def is_open(self) -> bool:
-        """Whether answers are received. It does not become open again once it is closed."""
-        return self._failure is None
+        self.failure: Callable[[], EventBusError] | None = self._not_connected
 
     def open(self, timeout: float) -> None:
         """Subscribe to the reply topic; return when what answerers send from now on is sure to arrive. Once only.
@@ -66,7 +61,7 @@ class Inbox:
         """
         self._transport.subscribe(self.topic)
         self._transport.open(timeout)
-        self._failure = None
+        self.failure = None
         Thread(target=self._receive, name="eventbus-answers", daemon=True).start()
 
     def expect(self, waiting: Waiting) -> str:
@@ -77,9 +72,9 @@ class Inbox:
         """
         correlation_id = next(self._ids)
         self._waiting[correlation_id] = waiting
-        if self._failure is not None:  # perhaps since a moment: then nobody else would tell it
+        if self.failure is not None:  # perhaps since a moment: then nobody else would tell it
             self.forget(correlation_id)
-            raise self._failure()
+            raise self.failure()
         return correlation_id
 
     def forget(self, correlation_id: str) -> None:
@@ -97,8 +92,8 @@ class Inbox:
         loops: dict[asyncio.AbstractEventLoop, list[Waiting]] = {}  # waking a loop costs more than an answer
         reading = self._gaps.read(frames, self.topic.__eq__)
         for index, (topic, encoded) in enumerate(zip(reading.topics, reading.headers or (), strict=False)):
-            if encoded.startswith(_ID_ALONE) and encoded.count(b'"') == 4:  # nearly always
-                headers, correlation_id = NO_HEADERS, encoded[len(_ID_ALONE) : -2].decode(errors="replace")
+            if encoded.startswith(ID_ALONE) and encoded.count(b'"') == 4:  # nearly always
+                headers, correlation_id = NO_HEADERS, encoded[len(ID_ALONE) : -2].decode(errors="replace")
             else:
                 headers = decode_headers(encoded)
                 correlation_id = headers.get(CORRELATION_ID, "")
@@ -113,7 +108,8 @@ class Inbox:
                     waiting.wake()
                 else:
                     loops.setdefault(waiting.loop, []).append(waiting)
-        _wake(loops)
+        if loops:
+            _wake(loops)
         if unwanted:
             self._drops.add(DropReason.UNWANTED_ANSWER, unwanted)
 
@@ -128,13 +124,13 @@ class Inbox:
         self._transport.close(0.0)
 
     def _end(self, failure: Callable[[], EventBusError]) -> None:
-        if self._failure is None:
-            self._failure = failure
+        if self.failure is None:
+            self.failure = failure
         loops: dict[asyncio.AbstractEventLoop, list[Waiting]] = {}
         while self._waiting:
             with suppress(KeyError):  # another thread was faster
                 _, waiting = self._waiting.popitem()
-                waiting.fail(self._failure)
+                waiting.fail(self.failure)
                 if waiting.loop is None:
                     waiting.wake()
                 else:

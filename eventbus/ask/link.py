@@ -11,8 +11,7 @@ from eventbus.ask.waiting import Answer, Waiting, WaitingForParts
 from eventbus.errors import NoAnswer, NobodyAnswers, NotConnected, ProxyUnreachable
 from eventbus.transports.contract import KnowsSubscribers, KnowsWatchers, Transport
 from eventbus.wire.first_frame import with_headers
-from eventbus.wire.headers import encode_headers
-from eventbus.wire.requests import CORRELATION_ID, MORE, REPLY_TO, new_reply_topic, owner_of
+from eventbus.wire.requests import MORE, new_reply_topic, owner_of, request_headers
 
 _CHECK_S = 1.0  # at most, to make sure that nobody subscribes
 
@@ -44,29 +43,26 @@ class RequestLink:
         self._transport.ensure_open()
 
     def is_anybody_known(self, topic: bytes) -> bool:
-        """Whether somebody subscribes to the topic, or it cannot be told; False: `check_anybody` has to find out.
+        """Whether somebody subscribes to the topic, or it cannot be told; False: `has_anybody` has to find out.
 
         Does not block.
         """
         return self._has_anybody is None or self._has_anybody(topic, 0.0) is not False
 
-    def check_anybody(self, topic: bytes, event_type: str, deadline: Deadline) -> None:
-        """Return if somebody subscribes to the topic, or if it cannot be told.
+    def has_anybody(self, topic: bytes, deadline: Deadline) -> bool:
+        """Whether somebody subscribes to the topic, or it cannot be told. Makes sure before it says that nobody does.
 
         Raises:
-            NobodyAnswers: nobody does.
             NotConnected, ReconnectFailed, ForkedClient: the transport is not open.
         """
         self._transport.ensure_open()
-        limit = min(_CHECK_S, deadline.left())
-        if self._has_anybody is not None and self._has_anybody(topic, limit) is False:
-            raise NobodyAnswers(topic.decode(errors="replace"), event_type)
+        return self._has_anybody is None or self._has_anybody(topic, min(_CHECK_S, deadline.left())) is not False
 
     @property
     def open_inbox(self) -> Inbox | None:
         """The inbox, if it is open."""
         inbox = self._inbox
-        return inbox if inbox is not None and inbox.is_open else None
+        return inbox if inbox is not None and inbox.failure is None else None
 
     def inbox(self, deadline: Deadline) -> Inbox:
         """Return the inbox, open; the first call opens it.
@@ -166,12 +162,12 @@ class RequestLink:
         self, topic: bytes, event_type: str, payload: bytes, waiting: Waiting, deadline: Deadline
     ) -> tuple[Inbox, str]:
         """Send a request; return the inbox and the correlation id by which it is to be forgotten."""
-        self.check_anybody(topic, event_type, deadline)
+        if not self.has_anybody(topic, deadline):
+            raise NobodyAnswers(topic.decode(errors="replace"), event_type)
         inbox = self.inbox(deadline)
         correlation_id = inbox.expect(waiting)
         try:
-            headers = {REPLY_TO: inbox.name, CORRELATION_ID: correlation_id}
-            self._transport.send(with_headers(topic, encode_headers(headers)), payload)
+            self._transport.send(with_headers(topic, request_headers(inbox.topic, correlation_id)), payload)
         except BaseException:
             inbox.forget(correlation_id)
             raise

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
 from threading import Lock
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -70,8 +69,10 @@ class Waiting:
     def wake(self) -> None:
         """Wake who waits: the thread, or on its event loop the task."""
         if self.future is None:
-            with suppress(RuntimeError):  # it is awake already
+            try:  # noqa: SIM105 # the thread that wakes waits for what this one does until it waits itself
                 self._locked.release()
+            except RuntimeError:  # it is awake already
+                pass
         elif not self.future.done():
             self.future.set_result(None)
 

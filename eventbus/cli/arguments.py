@@ -67,13 +67,14 @@ def parse(command: Command, arguments: Sequence[str]) -> Given:
     settings: Settings = {}
     placed: list[str] = []
     left = iter(arguments)
-    known = flags_of(command)
+    known: dict[str, Flag] = {}
     for text in left:
         if text == "--":
             placed += left
         elif text == "-" or not text.startswith("-"):
             placed.append(text)
         else:
+            known = known or flags_of(command)  # here, because most commands are given without flags
             name, equals, value = text.partition("=")
             flag = known.get(_SHORT.get(name, name))
             if flag is None:

@@ -1,13 +1,17 @@
 """What ``eventbus check`` says of the historian of a bus."""
 
 from time import monotonic
+from typing import TYPE_CHECKING
 
 from eventbus.errors import HistorianMissing
-from eventbus.history.reader import HistoryReader
+from eventbus.history.lookup import may_have_historian
 from eventbus.transports.contract import Transport
-from eventbus.wire.history import Kept
+
+if TYPE_CHECKING:
+    from eventbus.wire.history import Kept
 
 _TIMEOUT_S = 1.0  # for a historian to answer, if anybody subscribes to all topics
+_NONE = "no historian: who comes late gets nothing, and what is lost stays lost"
 _UNITS = {"GiB": 1_073_741_824, "MiB": 1_048_576, "KiB": 1_024}
 
 
@@ -17,6 +21,10 @@ def ask_historian(transport: Transport, public_key: str | None) -> str:
     Raises:
         EventBusError: it cannot be asked.
     """
+    if not may_have_historian(transport, _TIMEOUT_S):
+        return _NONE
+    from eventbus.history.reader import HistoryReader  # late, because most buses have none
+
     reader = HistoryReader(transport, public_key)
     try:
         reader.status(_TIMEOUT_S)  # opens the connection for answers
@@ -24,12 +32,12 @@ def ask_historian(transport: Transport, public_key: str | None) -> str:
         kept = reader.status(_TIMEOUT_S)
         return described(kept, monotonic() - began)
     except HistorianMissing:
-        return "no historian: who comes late gets nothing, and what is lost stays lost"
+        return _NONE
     finally:
         reader.close()
 
 
-def described(kept: Kept, taken: float) -> str:
+def described(kept: "Kept", taken: float) -> str:
     """What a historian keeps, in words.
 
     Args:

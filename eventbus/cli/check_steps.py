@@ -2,8 +2,8 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 from eventbus._base.printable import printable
 from eventbus.cli.terminal import Paint, Style
@@ -28,8 +28,7 @@ _NAME_COLUMNS = 13
 _MAX_TEXT_CHARACTERS = 2_000
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One step and its result.
 
     Attributes:
@@ -81,7 +80,7 @@ def json_object(steps: Sequence[Step], round_trip: float | None) -> str:
     return json.dumps(
         {
             "ok": all(step.status is StepStatus.OK for step in steps),
-            "steps": [asdict(step) for step in steps],
+            "steps": [step._asdict() for step in steps],
             "round_trip_ms": None if round_trip is None else round(1000 * round_trip, 3),
         }
     )

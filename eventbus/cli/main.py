@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from eventbus.cli import arguments as reading
-from eventbus.cli import help as texts
 from eventbus.cli.arguments import Given
 from eventbus.cli.terminal import Paint, escape_unencodable, wants_colours
 from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
@@ -21,9 +20,9 @@ DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
 _MAX_ERROR = 2_000  # characters
 
-# Objects between two collections. Importing makes ten times as many, which all stay: looking through them again and again
-# takes a tenth of the processor time of a short command.
-_COLLECTION_INTERVAL = 20_000
+# Objects between two collections. Importing makes some 60,000, which all stay: looking through them would take a twentieth
+# of the processor time of a short command.
+_COLLECTION_INTERVAL = 100_000
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -38,6 +37,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     escape_unencodable(sys.stdout)
     try:
         if not given or given[0] in ("-h", "--help"):
+            from eventbus.cli import help as texts
+
             print(texts.overview(_paint(), texts.width()))
             return DONE
         if given[0] in ("-V", "--version"):
@@ -67,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(what: Given, given: Sequence[str]) -> int:
     name = what.command.name
     if what.help:
+        from eventbus.cli import help as texts
+
         print(texts.command_help(what.command, _paint(), texts.width(), all_settings=what.all_settings))
         return DONE
     if name == "completion":

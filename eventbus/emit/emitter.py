@@ -16,7 +16,7 @@ from eventbus.wire.complexity import has_more_values
 from eventbus.wire.compression import Compressor
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.frames import MAX_PACKED_BYTES, pack, topic_of
-from eventbus.wire.headers import NO_HEADERS, Headers, encode_headers
+from eventbus.wire.headers import Headers, encode_headers
 from eventbus.wire.notices import MIN_PAYLOAD_LIMIT
 
 
@@ -88,6 +88,8 @@ class Emitter:
 
     def shrink(self, frame: bytes, payload: bytes) -> bytes:
         """Return a payload as it is to be sent: checked, and compressed if that makes it smaller."""
+        if len(payload) <= self.as_it_is:
+            return payload
         self._check_size(frame, len(payload))
         self._check_values(frame, payload)
         shrunk = self._compressor.shrink(payload)
@@ -102,20 +104,17 @@ class Emitter:
     def emit_one(self, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic) -> None:
         """Send one event through all middleware, and tell hooks of it."""
         if self._measure is not None:
-            self._measure(topic, 1, self._send_one, event, topic, NO_HEADERS)
+            self._measure(topic, 1, self.send_one, event, topic)
         elif self._middleware:
             self.emit(Emission((event,), topic))
         else:
-            self._send_one(event, topic, NO_HEADERS)
+            self.send_one(event, topic)
 
     def emit_with(self, headers: Headers, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic) -> None:
         """Send one event through all middleware, and tell hooks of it.
 
         It is sent with these headers, whatever middleware does to them: a service may have a ``correlation-id`` of its own.
         """
-        if not self._middleware:
-            self._send_one(event, topic, headers)
-            return
 
         def emit(emission: Emission) -> None:
             self._emit_now(replace(emission, headers={**emission.headers, **headers}))
@@ -163,7 +162,8 @@ class Emitter:
 
     def _emit_now(self, emission: Emission) -> None:
         if len(emission.events) == 1 and not emission.packed:
-            self._send_one(emission.events[0], emission.topic, emission.headers)
+            headers = encode_headers(emission.headers) if emission.headers else b""
+            self.send_one(emission.events[0], emission.topic, headers)
             return
         events = tuple(emission.events)
         payloads = self._codec.encode_many(events)
@@ -178,12 +178,12 @@ class Emitter:
                 size = sum(len(payloads[index]) for index in taken)
                 self._hooks.emitted(emission.topic.value, tuple(events[index] for index in taken), size)
 
-    def _send_one(self, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic, headers: Headers) -> None:
-        """Send one event, and tell hooks of it."""
+    def send_one(self, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic, headers: bytes = b"") -> None:
+        """Send one event with these encoded headers past all middleware, and tell hooks of it."""
         known, frame = self._topics.last
         if topic is not known:
             frame = self._topics.admit(topic)
-        first = with_headers(frame, encode_headers(headers)) if headers else frame
+        first = with_headers(frame, headers) if headers else frame
         payload = self._codec.encode(event)
         size = len(payload)
         if size > self.as_it_is:

@@ -29,6 +29,11 @@ def current_headers() -> Headers:
     return decode_headers(_encoded_headers.get())
 
 
+def current_encoded_headers() -> bytes:
+    """Return the same as they stand in the frame; empty if there are none."""
+    return _encoded_headers.get()
+
+
 @public
 @dataclass(frozen=True, slots=True)
 class CurrentDelivery:
@@ -102,12 +107,18 @@ def keeping_topic() -> Iterator[None]:
         _topics.reset(token)
 
 
-class WithHeaders[Event](Iterator[Event]):
-    """Iterates over events, each with its encoded headers, and makes those the current headers of this thread.
+def with_headers_of[Event](events: list[Event], headers: list[bytes]) -> Iterator[Event]:
+    """Iterate over events, each with its encoded headers, and make those the current headers of this thread.
 
-    At the end there are none. The caller uses it up, or calls `clear_headers` when it stops earlier.
+    The caller calls `clear_headers` at the end.
     """
+    if len(events) == 1:
+        _encoded_headers.set(headers[0])
+        return iter(events)
+    return _WithHeaders(events, headers)
 
+
+class _WithHeaders[Event](Iterator[Event]):
     def __init__(self, events: list[Event], headers: list[bytes]) -> None:
         self._events = iter(events)
         self._headers = iter(headers)

@@ -87,10 +87,7 @@ class WrappedHandler:
             result = callback(delivery.event)
             if iscoroutine(result):
                 result.close()
-                raise InvalidHandler(
-                    f"{name} has returned a coroutine, which middleware would not see: declare it `async`, "
-                    "or mark the function that wraps it with inspect.markcoroutinefunction()"
-                )
+                raise undeclared_coroutine(name)
             return result
 
         chain: HandleNext = handle
@@ -108,6 +105,14 @@ class WrappedHandler:
         for one in reversed(middleware):
             chain = around(one.handle_async, chain)
         return chain
+
+
+def undeclared_coroutine(name: str) -> InvalidHandler:
+    """Return the error of a handler that has returned a coroutine without being ``async``."""
+    return InvalidHandler(
+        f"{name} has returned a coroutine, and is not declared `async`: declare it so, "
+        "or mark the function that wraps it with inspect.markcoroutinefunction()"
+    )
 
 
 def wrapper_of(callback: Callable[..., object]) -> WrappedHandler | None:

@@ -5,13 +5,10 @@ from collections.abc import Iterator, Mapping
 from eventbus.ask.link import RequestLink
 from eventbus.ask.waiting import Answer
 from eventbus.errors import HistorianMissing, HistoryDamaged, NoAnswer, NobodyAnswers
-from eventbus.transports.contract import KnowsSubscribers, Transport
+from eventbus.history.lookup import may_have_historian
+from eventbus.transports.contract import Transport
 from eventbus.wire.history import NEXT, PART, QUERY_TYPE, STATUS, UNTIL, Kept, Query, Stored, new_history_topic, unpack
-from eventbus.wire.private_topics import HISTORY_PREFIX
 from eventbus.wire.requests import owner_of
-
-_SOMEBODY = HISTORY_PREFIX + b"?"  # whoever subscribes to this subscribes to all queries
-_CHECK_S = 1.0  # at most, to make sure that there is none
 
 
 class HistoryReader:
@@ -81,10 +78,7 @@ class HistoryReader:
 
     def _check_historian(self, timeout: float) -> None:
         self._transport.ensure_open()
-        if (
-            isinstance(self._transport, KnowsSubscribers)
-            and self._transport.has_subscriber(_SOMEBODY, min(_CHECK_S, timeout)) is False
-        ):
+        if not may_have_historian(self._transport, timeout):
             raise self._missing(0.0)
 
     def _missing(self, timeout: float) -> HistorianMissing:

@@ -14,7 +14,7 @@ from eventbus._base.printable import printable
 from eventbus.events import BaseEvent, BaseEventType
 from eventbus.handle.concurrent import CallsInThreads, CallsOnLoop, ConcurrentCalls
 from eventbus.handle.coroutines import ClientClosing, CoroutineRunner
-from eventbus.handle.current import WithHeaders, clear_headers, clear_topics, keeping_topic, set_topics
+from eventbus.handle.current import clear_headers, clear_topics, keeping_topic, set_topics, with_headers_of
 from eventbus.handle.guarded import NOT_WANTED, GuardedHandler, Later
 from eventbus.handle.handler_options import PLAIN, HandlerOptions
 from eventbus.handle.marks import callback_name, is_async
@@ -232,7 +232,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             abandoned: if these are a part of a batch, how often `abandon` had been called when that began; None: until now.
             headers: the encoded headers of each; None if none has any.
         """
-        running = self._running = iter(events) if headers is None else WithHeaders(events, headers)
+        running = self._running = iter(events) if headers is None else with_headers_of(events, headers)
         self.buffer.extend(events)
         if self._streams:
             self._feed(events, topics)

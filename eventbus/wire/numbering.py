@@ -18,7 +18,7 @@ from eventbus.wire.first_frame import (
     split_headers,
     start_of,
 )
-from eventbus.wire.frames import NUMBER_BYTES, any_header, head_of, topic_of
+from eventbus.wire.frames import MARK, NUMBER_BYTES, any_header, head_of, topic_of
 from eventbus.wire.history import Span
 from eventbus.wire.sequence import Sequence
 
@@ -141,6 +141,10 @@ class Gaps:
             unless_gaps: if events are missing, only tell which, and take nothing.
         """
         headers: list[bytes] | None = None
+        if len(frames) == 1:
+            topic, encoded = split_headers(frames[0])
+            if encoded and MARK not in topic:  # as requests and answers are: not numbered
+                return Reading([topic], {}, [], [encoded], {})
         heads = list(map(head_of, frames))  # the loops over all messages are in C
         if heads and heads.count(heads[0]) == len(heads):
             parsed = self._head(heads[0], wanted)
@@ -150,7 +154,7 @@ class Gaps:
         if None in topics:
             frames, headers = _without_headers(frames)  # none of the known ones has any
             if not any_header(frames):
-                return Reading(frames, {}, [], headers, {})  # as requests and answers are: not numbered
+                return Reading(frames, {}, [], headers, {})
             heads = list(map(head_of, frames))
             self._learn(set(heads))
             topics = list(map(self._topics.get, heads))

@@ -35,6 +35,11 @@ _HEX_DIGITS = b"0123456789abcdef"
 _MAX_ID_CHARACTERS = 64
 _AS_IT_STANDS = b'"%s":' % CORRELATION_ID.encode()
 
+# The headers of requests and of answers, encoded, if there are no others, as nearly always. Written and read so they take a
+# tenth of the time that JSON in general does.
+_REQUEST = b'{"reply-to":"%b","correlation-id":"%b"}'
+ID_ALONE = b'{"correlation-id":"'  # how those of an answer begin; the id and two characters follow
+
 
 class Request(NamedTuple):
     """The destination of the answers to a request.
@@ -58,6 +63,29 @@ class Request(NamedTuple):
             return None
         topic = reply_to.encode(errors="replace")
         return cls(topic, correlation_id) if is_reply_topic(topic) else None
+
+    @classmethod
+    def alone_in(cls, encoded: bytes) -> Self | None:
+        """Do the same with encoded headers that are just as `request_headers` makes them; None for any others."""
+        match encoded.split(b'"'):
+            case [b"{", b"reply-to", b":", topic, b",", b"correlation-id", b":", correlation_id, b"}"] if (
+                correlation_id.isalnum() and len(correlation_id) <= _MAX_ID_CHARACTERS and is_reply_topic(topic)
+            ):
+                return cls(topic, correlation_id.decode())
+            case _:
+                return None
+
+
+def request_headers(reply_to: bytes, correlation_id: str) -> bytes:
+    """Return the encoded headers of a request: a reply topic, and an id of ASCII letters and digits."""
+    return _REQUEST % (reply_to, correlation_id.encode())
+
+
+def answer_headers(correlation_id: str) -> bytes | None:
+    """Return the encoded headers of an answer that has no others; None if the id is not one of ASCII letters and digits."""
+    if not (correlation_id.isascii() and correlation_id.isalnum()):
+        return None
+    return b'%b%b"}' % (ID_ALONE, correlation_id.encode())
 
 
 def owner_of(public_key: str | None) -> bytes:

@@ -8,6 +8,7 @@ import pytest
 from pydantic import BaseModel, Field, SecretStr, ValidationError
 
 from eventbus import ClientOptions, Compression, EventBusError, InvalidSettings, Packing, ReceivePolicy, SendPolicy
+from eventbus.nats_options import NatsOptions
 from eventbus.policies import LogFormat, Metrics, Traces, TransportKind
 from eventbus.settings import EventBusSettings
 from tests.support import run_script
@@ -96,6 +97,8 @@ def test_defaults() -> None:
     assert (settings.host, settings.pub_port, settings.sub_port) == ("localhost", 5559, 5560)
     assert settings.topics == ()
     assert settings.embedded_proxy is False
+    assert settings.store == str(NatsOptions().stored)
+    assert settings.subject_prefix == NatsOptions().prefix
 
 
 def test_the_table_is_complete() -> None:

@@ -1,6 +1,5 @@
 """The status of a socket's connection, as libzmq's socket monitor reports it."""
 
-from dataclasses import replace
 from threading import RLock
 from typing import cast
 
@@ -47,12 +46,12 @@ class Monitor:
                 self._monitored = self._events = None
             # A connection that goes down with its socket has not failed.
             failures = self._status.failures + self._status.abandoned
-            self._status = replace(self._status, up=False, failures=failures, abandoned=False)
+            self._status = self._status._replace(up=False, failures=failures, abandoned=False)
 
     def abandon(self) -> None:
         """Note that no socket could be made: there is none to follow."""
         with self._lock:
-            self._status = replace(self._status, abandoned=True)
+            self._status = self._status._replace(abandoned=True)
 
     def fileno(self) -> int:
         """Return a descriptor that becomes readable when there are new events; -1 if no socket is followed.
@@ -78,9 +77,9 @@ def _after(status: ConnectionStatus, event: int) -> ConnectionStatus:
     if event == _UP:
         return ConnectionStatus(up=True, handshakes=status.handshakes + 1)
     if event == _RETRIED:  # the last event of a failed attempt, or of a connection that has ended
-        return replace(status, up=False, failures=status.failures + 1, abandoned=False)
+        return status._replace(up=False, failures=status.failures + 1, abandoned=False)
     if event == _REFUSED:
-        return replace(status, up=False, refused=True)
+        return status._replace(up=False, refused=True)
     if event & _BROKEN_OFF:
-        return replace(status, up=False, broken_off=status.broken_off + 1)
-    return replace(status, up=False, abandoned=True)  # unless _RETRIED follows
+        return status._replace(up=False, broken_off=status.broken_off + 1)
+    return status._replace(up=False, abandoned=True)  # unless _RETRIED follows

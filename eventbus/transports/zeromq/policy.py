@@ -1,6 +1,5 @@
 """Decides when the link to a proxy is ready or degraded, and what to do about it: without sockets or threads."""
 
-from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from eventbus._base.backoff import backoff, jittered
@@ -11,8 +10,7 @@ _MAX_SILENT_ECHOES = 24  # echo intervals without an echo, after which both sock
 _MIN_ECHO_POLL_S, _MAX_ECHO_POLL_S = 0.0005, 0.05  # between two looks for an echo
 
 
-@dataclass(frozen=True, slots=True)
-class ConnectionStatus:
+class ConnectionStatus(NamedTuple):
     """The status of one of the two connections to the proxy.
 
     Attributes:
@@ -64,8 +62,7 @@ class Renewal(NamedTuple):
 _NOTHING = Renewal()
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyState:
+class PolicyState(NamedTuple):
     """The state that `decide` keeps from one step to the next. Times are those of `now`, in seconds.
 
     Attributes:
@@ -89,8 +86,7 @@ class PolicyState:
         return self.state is not ClientState.CONNECTING and statuses.handshakes != self.handshakes
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """The decision: what the link does now.
 
     Attributes:
@@ -130,10 +126,10 @@ def decide(
         arrived: whether the echo under way has come back.
     """
     if 0 <= options.reconnect_attempts < statuses.failures:
-        return Decision(replace(before, handshakes=statuses.handshakes), cancel=True, give_up=True)
+        return Decision(before._replace(handshakes=statuses.handshakes), cancel=True, give_up=True)
     if not statuses.are_up:
         return _await_connections(before, now, statuses, options)
-    current = replace(before, handshakes=statuses.handshakes, publishing_due=None, subscribing_due=None)
+    current = before._replace(handshakes=statuses.handshakes, publishing_due=None, subscribing_due=None)
     if statuses.handshakes != before.handshakes:
         return _begin_echo(_degraded(current), now, "the connection was lost and is back")
     if current.echo_began is not None:
@@ -181,7 +177,7 @@ def _renewal(due: float | None, now: float, status: ConnectionStatus, options: Z
 
 def _begin_echo(current: PolicyState, now: float, reason: str = "") -> Decision:
     return Decision(
-        replace(current, echo_began=now), reason, echo=True, cancel=current.echo_began is not None, look_again=now
+        current._replace(echo_began=now), reason, echo=True, cancel=current.echo_began is not None, look_again=now
     )
 
 
@@ -203,13 +199,13 @@ def _await_echo(
     reason = f"no echo has come back through the proxy for {waited:.1f} s, although both connections are up"
     degraded = _degraded(current)
     if waited >= _MAX_SILENT_ECHOES * options.echo_interval > 0:
-        after = replace(degraded, echo_began=None, echo_due=now)
+        after = degraded._replace(echo_began=None, echo_due=now)
         return Decision(after, reason, cancel=True, renew=Renewal(publishing=True, subscribing=True), look_again=now)
     return Decision(degraded, reason, look_again=now + _echo_poll(waited))
 
 
 def _degraded(current: PolicyState) -> PolicyState:
-    return replace(current, state=ClientState.DEGRADED) if current.state is ClientState.READY else current
+    return current._replace(state=ClientState.DEGRADED) if current.state is ClientState.READY else current
 
 
 def _echo_poll(waited: float) -> float:

@@ -228,29 +228,42 @@ class Subscriber:
     # Reading. The caller holds the socket lock.
 
     def _read(self) -> Batch:
-        """Wait for a message, which may be that of the waker; return it with all others that are there."""
-        first = [self._receive_frame(0)]
+        """Wait for a message, which may be that of the waker; return it, with all others if some are there already."""
+        if self._get(_EVENTS) & _POLLIN:
+            return self._read_all([self._receive_frame(0)])
+        # At low rates nearly always. As little as possible is asked between the message's coming and its handling.
+        frames = [self._receive_frame(0)]
+        if self._careful or self._waker.pending:
+            return self._read_all(frames)
+        try:
+            frames.append(self._receive_frame(_NOWAIT))
+        except zmq.Again:  # it was a message of one frame
+            return self._read_all(frames)
         if self._get(_MORE_FRAMES):
-            first.append(self._receive_frame(_NOWAIT))
-            # At low rates nearly always: one message of two frames. If it had more, those would be there.
-            if not (self._get(_EVENTS) & _POLLIN or self._waker.pending):
-                return first[:1], first[1:]
-        frames, malformed = self._read_rest_of(first)
+            return self._batch_of(self._read_last(frames), 0, split=True)
+        return frames[:1], frames[1:]
+
+    def _read_all(self, frames: list[bytes]) -> Batch:
+        """Read the rest of the message that begins with this frame, and all others that are there."""
+        frames, malformed = self._read_rest_of(frames)
         more = self._get(_EVENTS) & _POLLIN
-        fast = more and not self._careful
+        fast = bool(more) and not self._careful
         if fast:
             self._read_fast(frames)
         elif more:
             malformed += self._read_carefully(frames)
+        return self._batch_of(frames, malformed, split=fast)
+
+    def _batch_of(self, frames: list[bytes], malformed: int, *, split: bool) -> Batch:
+        """Make a batch of the frames that were read; `split`: not all of them were asked where a message ends."""
         if self._waker.pending and self._waker.remove_from(frames):
             self._woken = False
-        if fast:
+        batch = frames[0::2], frames[1::2]
+        if split:
             if self._prefixes is None:
                 self._prefixes = Prefixes(self._topics)
             batch, wrong = messages(frames, self._prefixes)
             malformed += wrong
-        else:
-            batch = frames[0::2], frames[1::2]
         if malformed:
             self.malformed += malformed
             self._careful = _CAREFUL_MESSAGES
@@ -261,8 +274,7 @@ class Subscriber:
         # map loops in C. When no frame is left Again ends the loop, and the list has all frames that were read.
         with suppress(zmq.Again):
             frames.extend(map(self._receive_frame, _FLAGS))
-            while self._get(_MORE_FRAMES):
-                frames.append(self._receive_frame(_NOWAIT))
+            self._read_last(frames)
 
     def _read_carefully(self, frames: list[bytes]) -> int:
         """Read a batch message by message: after a malformed one, more may come."""
@@ -287,8 +299,13 @@ class Subscriber:
         """Read one message, asking after each frame whether it was the last; return no frame and 1 if it is malformed."""
         return self._read_rest_of([self._receive_frame(_NOWAIT)])
 
-    def _read_rest_of(self, frames: list[bytes]) -> tuple[list[bytes], int]:
-        """Do the same with a message of which these frames were read."""
+    def _read_last(self, frames: list[bytes]) -> list[bytes]:
+        """Read the last message to its end."""
         while self._get(_MORE_FRAMES):
             frames.append(self._receive_frame(_NOWAIT))
+        return frames
+
+    def _read_rest_of(self, frames: list[bytes]) -> tuple[list[bytes], int]:
+        """Do the same with a message of which these frames were read."""
+        self._read_last(frames)
         return (frames, 0) if len(frames) == 2 else ([], 1)

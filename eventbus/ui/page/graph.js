@@ -67,13 +67,14 @@ function fitting(text, width) {
   return text.length <= most ? text : text.slice(0, most - 1) + "…";
 }
 
-/** The picture, which keeps its nodes, and so the focus, as long as nobody comes or leaves. */
+/** The picture, which keeps its nodes as long as nobody comes or leaves, and the focus as long as its node is there. */
 export class Graph {
   constructor(place, onTopic, rateText) {
     this.place = place;
     this.onTopic = onTopic;
     this.rateText = rateText;
     this.shape = "";
+    this.nodes = new Map();
     new ResizeObserver(() => this.last && this.draw(this.last)).observe(place);
   }
 
@@ -106,6 +107,7 @@ export class Graph {
     const gap = width * (columns.length === 3 ? 0.09 : 0.2);
     const box = Math.min(260, (width - 2 - gap * (columns.length - 1)) / columns.length);
     const step = columns.length > 1 ? (width - 2 - box) / (columns.length - 1) : 0;
+    const focused = [...this.nodes].find(([, group]) => group === document.activeElement);
     const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, height, role: "group", "aria-label": "Senders, topics and receivers" });
     this.nodes = new Map();
     this.lines = new Map();
@@ -145,6 +147,7 @@ export class Graph {
       this.nodes.set(`${index} ${node.name}`, group);
     }));
     this.place.replaceChildren(svg);
+    if (focused) this.nodes.get(focused[0])?.focus({ preventScroll: true });
   }
 
   /** Let the lines of one node stand out. */

@@ -177,6 +177,16 @@ def test_async_handlers_answer(make: Make) -> None:
         bus.request(wanted("bad"), topic=ShopTopic.prices, reply=Price, timeout=PATIENCE)
 
 
+def test_a_coroutine_that_nobody_declares(make: Make) -> None:
+    """A function that returns a coroutine without saying that it is async has no answer: it fails, with the remedy."""
+    service, bus = make(), make()
+    service.subscribe(ShopTopic.prices)
+    service.attach_callback(ShopType.price_wanted, lambda event: AsyncPrices().price(event), answers=True)
+    service.start_consumer()
+    with pytest.raises(RequestFailed, match=r"InvalidHandler: .*markcoroutinefunction"):
+        bus.request(wanted(), topic=ShopTopic.prices, reply=Price, timeout=PATIENCE)
+
+
 def test_answers_of_any_class(make: Make) -> None:
     """Whatever pydantic can write and read may be an answer, also what is no JSON object; and a bare type may be asked."""
     given: list[object] = [None, 1.5, "text", [1, 2], {"a": [Price(amount=1)]}, True]

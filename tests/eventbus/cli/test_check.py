@@ -16,7 +16,7 @@ from eventbus import EventBusProxy
 from tests.commands import Run, ports
 from tests.faults.proxies import running_proxy
 from tests.keys import listed, pair, write_list
-from tests.support import PATIENCE
+from tests.support import PATIENCE, run_script
 
 STEPS = ["settings", "host", "publishers", "subscribers", "protocol", "security", "round trip", "history"]
 PROXY, CLIENT = pair("proxy"), pair("client")
@@ -73,6 +73,21 @@ def test_all_is_well(run_process: Run, proxy: EventBusProxy) -> None:
     assert [re.split(r"  +", line)[:2] for line in steps] == [["ok", name] for name in STEPS]
     assert re.fullmatch(rf"ok: tcp://127.0.0.1:{proxy.pub_port} .* tcp://127.0.0.1:{proxy.sub_port} .* \d+\.\d ms", last)
     assert "\x1b" not in done.stdout
+
+
+@pytest.mark.process
+def test_imports_what_it_needs(proxy: EventBusProxy) -> None:
+    """A check of a bus over ZeroMQ without a historian imports neither what NATS needs nor what asks: it starts sooner."""
+    done = run_script(
+        "import sys\n"
+        "from eventbus.cli.main import main\n"
+        f"main({['check', *ports(proxy)]!r})\n"
+        "print(*sys.modules, file=sys.stderr)\n"
+    )
+    assert "no historian" in done.stdout
+    modules = set(done.stderr.split())
+    assert "eventbus.transports.zeromq.transport" in modules
+    assert modules.isdisjoint({"eventbus.nats_options", "eventbus.ask", "eventbus.history.reader", "difflib"})
 
 
 def test_json(run: Run, proxy: EventBusProxy, dead_ports: tuple[int, int]) -> None:

@@ -180,6 +180,9 @@ def test_with_the_keyboard(visitor: Visitor) -> None:
     visitor.page.send("plant", type="measured")
     visitor.waits_for("#topics tr:nth-child(1)", "3")
     assert run(visitor.driver, "return document.activeElement.classList.contains('topic-node')")  # figures come, it stays
+    visitor.page.send("another", type="measured")
+    visitor.waits_for("#graph .topic-node text", "another")
+    assert run(visitor.driver, "return document.activeElement.getAttribute('aria-label')").startswith("topic control: ")
     visitor.presses(Keys.SPACE)
     assert visitor.one("#f-topic").get_attribute("value") == "control"
 

@@ -2,15 +2,17 @@
 
 import json
 import math
-from typing import Annotated, Any
+from enum import Enum, IntEnum, StrEnum
+from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, computed_field
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, PlainSerializer, computed_field
 from pydantic.dataclasses import dataclass
 from typing_extensions import TypedDict
 
 from eventbus import BaseEvent
 from eventbus.wire.codec import Codec
+from eventbus.wire.encoders import encoder_of
 from tests.support import MyEventType
 
 NAN, INF = math.nan, math.inf
@@ -190,3 +192,59 @@ def test_computed_fields_have_their_names() -> None:
 
     payload, _ = there_and_back(Computed(type=MyEventType.updated, value=1.5))
     assert json.loads(payload) == {"type": "updated", "value": 1.5, "double": 3.0}
+
+
+# Members of enums
+
+
+class Unit(str, Enum):  # noqa: UP042 # as older code has it
+    metre = "m"
+    quoted = 'a "quoted" one'
+
+
+class Level(IntEnum):
+    low = 1
+
+
+class Stamped(StrEnum):
+    """Its members are texts, and their values are others."""
+
+    one = "one"
+
+    def __new__(cls, text: str) -> "Stamped":
+        made = str.__new__(cls, f"the text of {text}")
+        made._value_ = text
+        return made
+
+
+class Members(BaseEvent[MyEventType]):
+    type: Literal[MyEventType.updated] = MyEventType.updated
+    unit: Unit = Unit.metre
+    level: Level = Level.low
+    stamped: Stamped = Stamped.one
+    either: Unit | Level | int | None = None
+    of_literals: Literal[Unit.quoted, "text", 3] = 3
+    by_unit: dict[Unit, list[Unit]] = Field(default_factory=dict)
+    written: Annotated[Unit, PlainSerializer(lambda unit: unit.name)] = Unit.metre
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"unit": Unit.quoted},
+        {"either": Unit.quoted},
+        {"either": Level.low},
+        {"either": 7},
+        {"of_literals": Unit.quoted},
+        {"of_literals": "text"},
+        {"by_unit": {Unit.quoted: [Unit.metre, Unit.quoted]}},
+    ],
+)
+def test_members_of_enums_travel_as_pydantic_writes_them(fields: dict[str, Any]) -> None:
+    """Texts are written without asking each for its value; those whose value is another keep it, as do other enums."""
+    event = Members(**fields)
+    payload = encoder_of(Members)(event)
+    assert payload == event.model_dump_json().encode()
+    assert b'"stamped":"one"' in payload
+    assert b'"written":"metre"' in payload

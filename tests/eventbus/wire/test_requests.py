@@ -5,16 +5,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eventbus.wire.first_frame import with_headers
-from eventbus.wire.headers import encode_headers
+from eventbus.wire.headers import decode_headers, encode_headers
 from eventbus.wire.requests import (
     CORRELATION_ID,
     REPLY_TO,
     Request,
+    answer_headers,
     is_answer,
     is_reply_topic,
     is_reply_topic_of,
     new_reply_topic,
     owner_of,
+    request_headers,
 )
 
 ONE, TWO = owner_of("k" * 40), owner_of("l" * 40)
@@ -90,3 +92,30 @@ def test_any_headers_may_come(headers: dict[str, str]) -> None:
     """Nor do any headers."""
     request = Request.of(headers)
     assert request is None or is_reply_topic(request.reply_to)
+
+
+def test_usual_headers_are_written_as_all_others_are() -> None:
+    """A request and an answer without further headers have the same bytes, and are read, as any encoder would write them."""
+    assert request_headers(TOPIC, "17") == encode_headers({REPLY_TO: TOPIC.decode(), CORRELATION_ID: "17"})
+    assert Request.alone_in(request_headers(TOPIC, "17")) == Request(TOPIC, "17")
+    assert answer_headers("17") == encode_headers({CORRELATION_ID: "17"})
+
+
+@pytest.mark.parametrize("correlation_id", ['a"b', "a\\b", "é", "a b", ""])
+def test_unusual_ids_are_left_to_json(correlation_id: str) -> None:
+    """An id of an asker of another kind is quoted as JSON asks for."""
+    assert answer_headers(correlation_id) is None
+    assert Request.alone_in(encode_headers({REPLY_TO: TOPIC.decode(), CORRELATION_ID: correlation_id})) is None
+
+
+@given(
+    st.binary(max_size=60)
+    | st.dictionaries(st.sampled_from([REPLY_TO, CORRELATION_ID, "x"]), st.text(max_size=70) | st.just(TOPIC.decode())).map(
+        encode_headers
+    )
+    | st.text(max_size=70).map(lambda text: request_headers(TOPIC, text))
+)
+def test_what_is_read_quickly_is_read_alike(encoded: bytes) -> None:
+    """The quick way finds a request only where the other one does, and the same."""
+    found = Request.alone_in(encoded)
+    assert found is None or found == Request.of(decode_headers(encoded))

@@ -39,19 +39,19 @@ def up(connection: ConnectionStatus) -> ConnectionStatus:
 
 
 def retried(connection: ConnectionStatus) -> ConnectionStatus:
-    return replace(connection, up=False, failures=connection.failures + 1, abandoned=False)
+    return connection._replace(up=False, failures=connection.failures + 1, abandoned=False)
 
 
 def refused(connection: ConnectionStatus) -> ConnectionStatus:
-    return replace(connection, up=False, refused=True, abandoned=True)
+    return connection._replace(up=False, refused=True, abandoned=True)
 
 
 def abandoned(connection: ConnectionStatus) -> ConnectionStatus:
-    return replace(connection, up=False, abandoned=True)
+    return connection._replace(up=False, abandoned=True)
 
 
 def renewed(connection: ConnectionStatus) -> ConnectionStatus:
-    return replace(connection, up=False, failures=connection.failures + connection.abandoned, abandoned=False)
+    return connection._replace(up=False, failures=connection.failures + connection.abandoned, abandoned=False)
 
 
 class World:
@@ -331,7 +331,7 @@ def test_both_connections_wait_for_their_own_time() -> None:
     world = ready()
     world.publishing = abandoned(world.publishing)
     first = world.look().look_again
-    world.subscribing = replace(abandoned(world.subscribing), failures=9)
+    world.subscribing = abandoned(world.subscribing)._replace(failures=9)
     step = world.look(TICK)
     assert step.look_again == first
     assert world.look(first - world.now).renew == (True, False)
@@ -406,7 +406,7 @@ def test_attempts_are_counted_in_a_row() -> None:
 def test_it_never_gives_up_without_a_limit() -> None:
     """reconnect_attempts=-1: any number of attempts may fail."""
     world = ready()
-    world.publishing = replace(retried(world.publishing), failures=1_000_000)
+    world.publishing = retried(world.publishing)._replace(failures=1_000_000)
     assert not world.look().give_up
 
 

@@ -172,6 +172,44 @@ def renews(subscriber: Subscriber) -> bool:
     return True
 
 
+GOOD = [b"t", b'{"good": 1}']
+MALFORMED = {"one": [b"t"], "three": [b"t", b"{}", b"{}"], "five": [b"t", b"{}", b"{}", b"{}", b"{}"]}
+
+
+@pytest.mark.parametrize("wakes", [False, True], ids=["quiet", "woken"])
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
+@pytest.mark.parametrize("frames", MALFORMED)
+def test_malformed_messages_cost_no_neighbours(
+    subscriber: Subscriber, peer: Peer, frames: str, together: bool, wakes: bool
+) -> None:
+    """However they come, messages that are not of two frames are counted, and those before and behind them arrive."""
+    sent = [GOOD, MALFORMED[frames], GOOD, GOOD, MALFORMED[frames], MALFORMED[frames], GOOD]
+    got: list[bytes] = []
+    empty = 0
+
+    def receive() -> None:
+        nonlocal empty
+        while (batch := subscriber.receive()) is not None:
+            got.extend(batch[1])
+            empty += not batch[1]
+
+    with in_thread(receive):
+        for number, message in enumerate(sent, 1):
+            peer.socket.send_multipart(message)
+            if wakes:
+                subscriber.wake()
+            if not together:
+                eventually(lambda number=number: len(got) + subscriber.malformed >= number)  # type: ignore[misc] # mypy cannot infer a lambda's default
+        eventually(lambda: len(got) == sent.count(GOOD))
+        eventually(lambda: subscriber.malformed == len(sent) - sent.count(GOOD))
+        for _ in range(3):  # it can still be woken
+            before = empty
+            subscriber.wake()
+            eventually(lambda before=before: empty > before)  # type: ignore[misc] # as above
+        subscriber.close()
+    assert set(got) == {GOOD[1]}
+
+
 def test_closed_is_closed(subscriber: Subscriber) -> None:
     """After close() receiving is None, and everything else is harmless."""
     with in_thread(lambda: receive_to_the_end(subscriber)):
