@@ -2,7 +2,9 @@
 
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from threading import Lock
 
 READ_BYTES = 262_144
@@ -14,13 +16,18 @@ class Channel:
 
     Args:
         connected: the socket, whose handshake is still to come.
+
+    Attributes:
+        read_now: does as `read`, but does not wait: it raises BlockingIOError if there is nothing.
     """
 
+    read_now: Callable[[], bytes]
     keeps = False
     """Whether `write` may keep bytes, which `flush` writes."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
+        self.read_now = partial(connected.recv, READ_BYTES, socket.MSG_DONTWAIT)  # no function of ours for each read
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -40,18 +47,7 @@ class Channel:
         Raises:
             OSError: the connection is broken, or a timeout.
         """
-        return self._read(0)
-
-    def read_now(self) -> bytes:
-        """Do as `read`, but do not wait.
-
-        Raises:
-            BlockingIOError: there is nothing.
-        """
-        return self._read(socket.MSG_DONTWAIT)
-
-    def _read(self, flags: int) -> bytes:
-        return self._socket.recv(READ_BYTES, flags)
+        return self._socket.recv(READ_BYTES)
 
     def write(self, data: "bytes | memoryview[int]") -> int:
         """Write what there is room for without waiting; return how much.
@@ -100,6 +96,7 @@ class TlsChannel(Channel):
 
     def __init__(self, plain: Channel, context: ssl.SSLContext, host: str, begun: bytes = b"") -> None:
         self._socket = plain._socket
+        self.read_now = partial(self._read, socket.MSG_DONTWAIT)
         self._lock = Lock()
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._in.write(begun)
@@ -120,6 +117,9 @@ class TlsChannel(Channel):
                     self._socket.sendall(self._out.read())  # tells the server why
                 raise
         self._socket.sendall(self._out.read())
+
+    def read(self) -> bytes:
+        return self._read(0)
 
     def _read(self, flags: int) -> bytes:
         while True:

@@ -225,7 +225,10 @@ class JetStreamTransport(NatsTransport):
                 acknowledged = int(token[1:])
         if stored:
             self._consumer.take(stored, self._inbox)
-        buffer = self._buffer
+        buffer, link = self._buffer, self._link
+        if acknowledged and link is not None:
+            # At low rates this is done before the next message comes, which leaves the earlier.
+            link.while_waiting(self._note_acks)
         if buffer is not None and (
             (acknowledged and not self._can_wait(buffer, acknowledged))
             or (stored and (self._consumer.is_low or not self._consumer.receiving))
@@ -337,6 +340,8 @@ class JetStreamTransport(NatsTransport):
         return subject, block_of(lines)
 
     def _take_acks(self, now: float) -> None:
+        if not (self._acks or self._refused_subjects):
+            return
         window = self._window
         while self._acks:
             number, message = self._acks.popleft()
@@ -360,6 +365,10 @@ class JetStreamTransport(NatsTransport):
             if events := window.refused_on(self._refused_subjects.popleft().encode()):
                 self.drops.add(DropReason.DENIED, events)
         self._limit_room()
+
+    def _note_acks(self) -> None:
+        if len(self._acks) == len(self._window):
+            self._take_acks(monotonic())
 
     def _limit_room(self) -> None:
         buffer = self._buffer

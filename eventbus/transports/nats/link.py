@@ -362,6 +362,18 @@ class NatsLink:
             self._mark_lost(connection, _reason(error))
         return bool(data) and not self._rest and self._due <= now + _PROOF_INTERVAL_S
 
+    def while_waiting(self, action: Callable[[], object]) -> bool:
+        """Do something that concerns what is written, if nobody writes now and nothing waits; return whether it was done."""
+        if not self._writing.acquire(blocking=False):
+            return False
+        try:
+            if self._writable is None or not self._outgoing.idle:
+                return False
+            action()
+            return True
+        finally:
+            self._writing.release()
+
     def _need_answer(self) -> None:
         """Somebody waits for an answer, perhaps the thread that would read it while it receives."""
         connection = self._connection
