@@ -108,6 +108,7 @@ def _observers(settings: EventBusSettings, *, given: bool) -> Telemetry:
         settings.metrics,
         settings.traces,
         timed=settings.metrics_timed,
+        sampled=settings.traces_sampled,
         name=settings.name or program_name(),
     )
     if given:

@@ -100,6 +100,8 @@ def _takes(name: str, part: Schema) -> tuple[str, tuple[str, ...]]:
             return "", ("true", "false")
         case {"type": "integer"}:
             return "PORT" if name.endswith("port") else "BYTES" if "bytes" in name or "threshold" in name else "N", ()
+        case {"type": "number", "maximum": 1}:
+            return "SHARE", ()
         case {"type": "number"}:
             return "SECONDS", ()
         case {"type": "array"}:

@@ -212,6 +212,12 @@ class EventBusSettings(BaseSettings):
         validate_default=False,
         description="NATS: how all subjects begin; buses that share a server need different ones",
     )
+    traces_sampled: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="otel: the share of the emissions outside of a span that begin a trace, such as 0.01",
+    )
 
     # Any: these are pydantic's own arguments beside the fields.
     def __init__(self, **values: Any) -> None:

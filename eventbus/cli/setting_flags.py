@@ -188,7 +188,7 @@ SETTINGS: tuple[Flag, ...] = (
     Flag(
         name="--metrics-timed",
         meaning="otel: the share of the calls that succeed whose durations are recorded, such as 0.01",
-        takes="SECONDS",
+        takes="SHARE",
         default="1",
         setting=True,
     ),
@@ -366,6 +366,13 @@ SETTINGS: tuple[Flag, ...] = (
         meaning="NATS: how all subjects begin; buses that share a server need different ones",
         takes="TEXT",
         default="eb",
+        setting=True,
+    ),
+    Flag(
+        name="--traces-sampled",
+        meaning="otel: the share of the emissions outside of a span that begin a trace, such as 0.01",
+        takes="SHARE",
+        default="1",
         setting=True,
     ),
 )

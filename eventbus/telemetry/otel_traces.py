@@ -1,7 +1,8 @@
 """OpenTelemetry's spans of emitting, handling and asking, and the context that travels with an event."""
 
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
+from random import random
 from types import TracebackType
 
 from opentelemetry import baggage as baggages
@@ -27,6 +28,8 @@ from eventbus.wire.headers import Headers, encode_headers
 
 BAGGAGE = "baggage"  # the header of W3C Baggage
 
+_NO_SPAN: AbstractContextManager[None] = nullcontext()
+
 
 class OpenTelemetryTraces(Middleware):
     """Makes a span of each call that emits, of each call of a handler and of each request; the context travels with events.
@@ -45,8 +48,15 @@ class OpenTelemetryTraces(Middleware):
         sub_port: the port for subscribers.
         baggage: whether the caller's baggage travels with events, and handlers get the baggage that came with theirs.
         tracer_provider: None for OpenTelemetry's global one.
+        sampled: which part of the emissions and requests outside of a span begin a trace, between 0 and 1; these are chosen
+            at random. The others make no span, and neither a context nor baggage travels with their events. Below 1,
+            handlers make no span for an event that came without a context. This costs a fraction of what the SDK takes to
+            leave a span out; its own sampler decides about the rest.
         name: of the client, an attribute of all spans; empty: none.
         messaging_system: what carries the events, by the conventions: ``zeromq`` or ``nats``.
+
+    Attributes:
+        sampled: as given.
     """
 
     def __init__(
@@ -57,11 +67,13 @@ class OpenTelemetryTraces(Middleware):
         *,
         baggage: bool = False,
         tracer_provider: TracerProvider | None = None,
+        sampled: float = 1.0,
         name: str = "",
         messaging_system: str = ZEROMQ,
     ) -> None:
         named: Attributes = {CLIENT_ID: name} if name else {}
         self._baggage = baggage
+        self.sampled = sampled
         self._tracer = get_tracer(SCOPE, tracer_provider=tracer_provider)
         self._send = operation(SEND, host, pub_port, messaging_system) | named
         self._process = operation(PROCESS, host, sub_port, messaging_system) | named
@@ -77,12 +89,18 @@ class OpenTelemetryTraces(Middleware):
 
         An emission that has a context of its own keeps it, and the span links to that.
         """
+        if self.sampled < 1 and self._is_left_out():
+            call_next(emission)
+            return
         topic = emission.topic.value
         attributes: Attributes = {**self._send, DESTINATION_NAME: topic}
         if emission.packed:
             attributes[BATCH_MESSAGE_COUNT] = len(emission.events)
-        brought = _links(self._extract(emission.headers))
+        brought = _links(self._extract(emission.headers)) if emission.headers else None
         span = self._tracer.start_span(self._send_names[topic], kind=SpanKind.PRODUCER, attributes=attributes, links=brought)
+        if not self._baggage and not span.get_span_context().is_valid:  # without an SDK there is nothing to send
+            call_next(emission)
+            return
         inner = trace.set_span_in_context(span)
         with _Inside(span, inner):
             if not brought and (headers := self._inject(emission.headers, inner)) is not emission.headers:
@@ -90,14 +108,18 @@ class OpenTelemetryTraces(Middleware):
                 emission = Emission(emission.events, emission.topic, headers, emission.packed)
             call_next(emission)
 
-    def request(self, topic: str) -> "_Inside":
+    def request(self, topic: str) -> AbstractContextManager[None]:
         """Make a span from the request to its answer, around that of emitting: the answering handler's span is within it."""
+        if self.sampled < 1 and self._is_left_out():
+            return _NO_SPAN
         attributes: Attributes = {**self._request, DESTINATION_NAME: topic}
         span = self._tracer.start_span(self._request_names[topic], kind=SpanKind.CLIENT, attributes=attributes)
         return _Inside(span, trace.set_span_in_context(span))
 
     def handle(self, delivery: Delivery, call_next: HandleNext) -> object:
         """Make a span in the context that came with the event."""
+        if self.sampled < 1 and not delivery.headers:  # as most events then
+            return call_next(delivery)
         with self._span_of(delivery):
             return call_next(self._admit(delivery))
 
@@ -106,8 +128,15 @@ class OpenTelemetryTraces(Middleware):
         with self._span_of(delivery):
             return await call_next(self._admit(delivery))
 
-    def _span_of(self, delivery: Delivery) -> "_Inside":
+    def _is_left_out(self) -> bool:
+        """Whether a call makes no span: there is none around it, and chance has it so."""
+        return random() >= self.sampled and not trace.get_current_span().get_span_context().is_valid
+
+    def _span_of(self, delivery: Delivery) -> AbstractContextManager[None]:
         came = self._extract(delivery.headers)
+        links = _links(came) if came else None
+        if links is None and self.sampled < 1:
+            return _NO_SPAN
         span = self._tracer.start_span(
             self._process_names[delivery.topic],
             context=came,
@@ -117,7 +146,7 @@ class OpenTelemetryTraces(Middleware):
                 DESTINATION_NAME: printable(delivery.topic, MAX_TOPIC_BYTES),
                 CODE_FUNCTION_NAME: delivery.handler,
             },
-            links=_links(came),
+            links=links,
         )
         return _Inside(span, trace.set_span_in_context(span, came))
 

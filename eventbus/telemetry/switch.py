@@ -37,6 +37,7 @@ def telemetry(
     pub_port: int | None = None,
     sub_port: int | None = None,
     timed: float = 1.0,
+    sampled: float = 1.0,
     name: str = "",
     messaging_system: str = "zeromq",
 ) -> Telemetry:
@@ -51,6 +52,7 @@ def telemetry(
         name: of the client; empty: none is told.
         messaging_system: what carries the events, by OpenTelemetry's conventions: ``zeromq`` or ``nats``.
         timed: which part of the calls that succeed OpenTelemetry times; see `OpenTelemetryMetrics`. Prometheus times all.
+        sampled: which part of the emissions begin a trace; see `OpenTelemetryTraces`.
 
     Raises:
         ExtraMissing: a library is not installed; the text names the extra and the variable.
@@ -70,6 +72,7 @@ def telemetry(
                 pub_port,
                 sub_port,
                 baggage=traces is Traces.OTEL_WITH_BAGGAGE,
+                sampled=sampled,
                 name=name,
                 messaging_system=messaging_system,
             )

@@ -33,12 +33,14 @@ class Kind:
         traces: whether there are spans.
         sampled: which part of all traces is recorded; None: there is no SDK of OpenTelemetry.
         timed: which part of the durations OpenTelemetry records.
+        begun: which part of the traces begins at all.
     """
 
     metrics: Metrics = Metrics.NONE
     traces: Traces = Traces.NONE
     sampled: float | None = None
     timed: float = 1.0
+    begun: float = 1.0
 
 
 KINDS = {
@@ -47,7 +49,8 @@ KINDS = {
     "OpenTelemetry without an SDK": Kind(Metrics.OTEL, Traces.OTEL),
     "OpenTelemetry's metrics": Kind(Metrics.OTEL, sampled=1.0),
     "the same, 1 % timed": Kind(Metrics.OTEL, sampled=1.0, timed=0.01),
-    "its traces, 1 % sampled": Kind(traces=Traces.OTEL, sampled=0.01),
+    "its traces, 1 % sampled": Kind(traces=Traces.OTEL, sampled=1.0, begun=0.01),
+    "the same, by the SDK": Kind(traces=Traces.OTEL, sampled=0.01),
     "its traces, all": Kind(traces=Traces.OTEL, sampled=1.0),
 }
 
@@ -60,7 +63,15 @@ def observed(pub_port: int, sub_port: int, kind: Kind) -> Client:
         from prometheus_client import generate_latest
 
         _read_regularly(generate_latest)
-    made = telemetry(kind.metrics, kind.traces, host="127.0.0.1", pub_port=pub_port, sub_port=sub_port, timed=kind.timed)
+    made = telemetry(
+        kind.metrics,
+        kind.traces,
+        host="127.0.0.1",
+        pub_port=pub_port,
+        sub_port=sub_port,
+        timed=kind.timed,
+        sampled=kind.begun,
+    )
     return EventBusClient(
         BenchEvent,
         "127.0.0.1",

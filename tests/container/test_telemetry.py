@@ -155,9 +155,9 @@ def test_opentelemetry_over_nats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.process
 def test_opentelemetry_without_durations(at_proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """EVENTBUS_METRICS_TIMED=0 leaves the counts, and records no duration of what succeeds."""
-    monkeypatch.setenv("EVENTBUS_METRICS", "otel")
-    monkeypatch.setenv("EVENTBUS_METRICS_TIMED", "0")
+    """EVENTBUS_METRICS_TIMED=0 records no duration of what succeeds, and EVENTBUS_TRACES_SAMPLED=0 begins no trace."""
+    for name, value in {"METRICS": "otel", "METRICS_TIMED": "0", "TRACES": "otel", "TRACES_SAMPLED": "0"}.items():
+        monkeypatch.setenv(f"EVENTBUS_{name}", value)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     done = run_script(SERVICE)
     assert sorted(done.stdout.splitlines()) == [

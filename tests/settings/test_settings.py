@@ -67,6 +67,7 @@ FROM_TEXT: dict[str, tuple[str, object]] = {
     "group": ("workers", "workers"),
     "store": ("memory,1MiB,1h,3", "memory,1MiB,1h,3"),
     "subject_prefix": ("site-1.eb", "site-1.eb"),
+    "traces_sampled": ("0.01", 0.01),
     "ui_token": ('" nobody-guesses-this "', SecretStr("nobody-guesses-this")),
 }
 

@@ -459,6 +459,40 @@ def test_what_is_not_sampled_travels_as_such(sent: Sent) -> None:
     assert not sampled
 
 
+@pytest.mark.parametrize(("sampled", "least", "most"), [(0.0, 0, 0), (0.5, 350, 650), (1.0, 1_000, 1_000)])
+def test_a_part_of_the_traces_begins(spans: Spans, sent: Sent, sampled: float, least: int, most: int) -> None:
+    """With `sampled` a part of the emissions begins a trace, with a span and a context; the others go on as they are."""
+    traces = OpenTelemetryTraces(tracer_provider=spans.provider, sampled=sampled)
+    given = emission()
+    for _ in range(1_000):
+        traces.emit(given, sent)
+    begun = [taken for taken in sent.emissions if taken is not given]
+    assert least <= len(begun) == len(spans.exporter.get_finished_spans()) <= most
+    assert all(taken.headers.keys() == {"traceparent"} for taken in begun)
+    assert len(sent.emissions) == 1_000
+
+
+@pytest.mark.parametrize("is_sampled", [True, False])
+def test_a_trace_that_has_begun_goes_on(sent: Sent, spans: Spans, is_sampled: bool) -> None:
+    """Chance decides about the beginning of a trace only: within a span its context travels, sampled or not."""
+    provider = spans.provider if is_sampled else TracerProvider(ALWAYS_OFF, shutdown_on_exit=False)
+    traces = OpenTelemetryTraces(tracer_provider=provider, sampled=0.0)
+    with provider.get_tracer("test").start_as_current_span("around") as around:
+        traces.emit(emission(), sent)
+        with traces.request("my_service"):
+            pass
+    trace_id, _, sampled = traceparent_of(sent.headers)
+    assert (trace_id, sampled) == (around.get_span_context().trace_id, is_sampled)
+    assert len(spans.exporter.get_finished_spans()) == (3 if is_sampled else 0)
+
+
+def test_a_request_may_begin_no_trace(spans: Spans) -> None:
+    """A request outside of a span is left out as an emission is."""
+    with OpenTelemetryTraces(tracer_provider=spans.provider, sampled=0.0).request("my_service"):
+        assert not trace.get_current_span().get_span_context().is_valid
+    assert not spans.exporter.get_finished_spans()
+
+
 # Spans of handling
 
 
@@ -615,6 +649,21 @@ def test_async_handlers(traces: OpenTelemetryTraces, spans: Spans, sent: Sent) -
         assert mine["send my_service"].parent == mine["process my_service"].get_span_context()
 
 
+@pytest.mark.parametrize("headers", [{}, {"own": "z"}, {"traceparent": TRACEPARENT}])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_handling_what_began_no_trace(spans: Spans, headers: dict[str, str], is_async: bool) -> None:
+    """Where only a part of the traces begins, an event without a context makes no span, and one with a context does."""
+    traces = OpenTelemetryTraces(tracer_provider=spans.provider, sampled=0.0)
+    given = delivery(headers)
+
+    async def handle(passed: Delivery) -> Delivery:
+        return passed
+
+    returned = asyncio.run(_awaited(traces, given, handle)) if is_async else traces.handle(given, lambda passed: passed)
+    assert returned is given
+    assert [span.name for span in spans.exporter.get_finished_spans()] == ["process my_service"] * ("traceparent" in headers)
+
+
 def test_a_failing_async_handler(traces: OpenTelemetryTraces, spans: Spans) -> None:
     """An async handler's exception goes on, and is an error of its span."""
 
@@ -623,13 +672,13 @@ def test_a_failing_async_handler(traces: OpenTelemetryTraces, spans: Spans) -> N
         raise ValueError("no")
 
     with pytest.raises(ValueError, match="no"):
-        asyncio.run(_awaited(traces, fail))
+        asyncio.run(_awaited(traces, delivery(), fail))
     [span] = spans.wait_for(1)
     _assert_failed(span, "ValueError", "no")
 
 
-async def _awaited(traces: OpenTelemetryTraces, handler: Callable[[Delivery], object]) -> object:
-    return await traces.handle_async(delivery(), handler)  # type: ignore[arg-type] # what it returns is awaitable
+async def _awaited(traces: OpenTelemetryTraces, given: Delivery, handler: Callable[[Delivery], object]) -> object:
+    return await traces.handle_async(given, handler)  # type: ignore[arg-type] # what it returns is awaitable
 
 
 def test_invented_topics_make_few_names(traces: OpenTelemetryTraces, spans: Spans) -> None:

@@ -46,6 +46,14 @@ def test_how_much_is_timed() -> None:
         assert hook.timed == expected
 
 
+def test_how_much_is_sampled() -> None:
+    """All emissions begin a trace, or the part that is asked for."""
+    for made, expected in ((telemetry(traces=Traces.OTEL), 1.0), (telemetry(traces=Traces.OTEL, sampled=0.25), 0.25)):
+        [middleware] = made.middleware
+        assert isinstance(middleware, OpenTelemetryTraces)
+        assert middleware.sampled == expected
+
+
 @pytest.mark.parametrize(("traces", "travels"), [(Traces.OTEL, False), (Traces.OTEL_WITH_BAGGAGE, True)])
 def test_baggage_has_to_be_asked_for(traces: Traces, travels: bool) -> None:
     """The caller's baggage travels with events with `otel-with-baggage` only."""
