@@ -189,7 +189,7 @@ class StreamConsumer:
 
     @abstractmethod
     def take(self, messages: list[Message], inbox: Inbox) -> None:
-        """Take messages of the stream. On the reader's thread."""
+        """Take messages of the stream."""
 
     def confirm(self, link: NatsLink, acks: list[bytes]) -> None:
         """These messages were handled."""
@@ -212,7 +212,7 @@ class StreamConsumer:
         self._heard = monotonic()
 
     def told(self, message: Message) -> None:
-        """The server has answered a pull with a status. On the reader's thread."""
+        """The server has answered a pull with a status."""
         token = message.subject.rpartition(b".")[2]
         if not token.isdigit() or not message.headers:
             return
