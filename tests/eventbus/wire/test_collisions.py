@@ -127,7 +127,7 @@ def test_an_array_with_what_collides() -> None:
         Event(by_uuid={UUID(int=number): {0.5: 1} for number in range(5_000)}),
         Event(by_text={str(number): {"a"} for number in range(5_000)}),
     ],
-    ids=str,
+    ids=lambda event: " and ".join(sorted(event.model_fields_set)),
 )
 def test_large_sets_are_read_as_ever(event: Event) -> None:
     """A careful decoder makes the same events of what does not collide."""
