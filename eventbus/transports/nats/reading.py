@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from select import POLLIN, poll
 from threading import Lock
+from time import monotonic
 from typing import Protocol
 
 from eventbus._base.waker import Waker
@@ -11,6 +12,7 @@ from eventbus._base.waker import Waker
 # Between two looks of the reader's thread whether the receiver has kept up: if not, it reads from then on. Until then a
 # server keeps what comes, and answers come late.
 _LOOK_S = 0.02
+_BUSY_S = 1.0  # for which the reader's thread goes on then: it reads while the receiver decodes
 _LOOKS_BEFORE_SLEEP = 50  # while nothing comes
 
 
@@ -64,6 +66,7 @@ class Reading:
         self._calls = Lock()
         self._calls.acquire()
         self._ended = False
+        self._busy_until = 0.0
 
     # Any thread
 
@@ -91,10 +94,12 @@ class Reading:
     # The receiver's thread
 
     def await_(self, awaited: Awaited) -> None:
-        """Read until what is awaited is there, or the connection has ended.
+        """Read until what is awaited is there, or the connection has ended; not if this thread has not kept up lately.
 
         Not for the main thread: a signal handler that closes the connection waits for what this thread would read.
         """
+        if monotonic() < self._busy_until:
+            return
         with self._receiving:
             with self._reading:
                 self._lent = True
@@ -131,6 +136,7 @@ class Reading:
         seen, looks = -1, 0
         while not (self._ended or self._needed):
             if seen == self._waits and not self._is_waiting:
+                self._busy_until = monotonic() + _BUSY_S
                 break
             looks = looks + 1 if seen == self._waits else 0
             seen = self._waits
