@@ -169,6 +169,11 @@ def is_container(thing: object) -> typing.TypeGuard[containers.Container]:
     return isinstance(thing, containers.Container)
 
 
+def is_class_of_containers(thing: object) -> typing.TypeGuard[type[containers.Container]]:
+    """Whether it is the class of a container, whoever wrote it."""
+    return isinstance(thing, type) and issubclass(thing, containers.Container)
+
+
 def is_container_class(thing: object) -> bool:
     """Whether it is the class of a container, which is not one of dependency_injector's or ours."""
-    return isinstance(thing, type) and issubclass(thing, containers.Container) and not is_ours(thing)
+    return is_class_of_containers(thing) and not is_ours(thing)

@@ -224,7 +224,7 @@ class PayloadTooLarge(EventBusError, ValueError):
         self.limit = limit
 
     def __str__(self) -> str:
-        return f"more than {self.limit} bytes, compressed (EVENTBUS_MAX_EVENT_BYTES)"
+        return f"more than {self.limit} bytes, compressed (the limit is EVENTBUS_MAX_EVENT_BYTES, and never above 8 MiB)"
 
 
 class PayloadDamaged(EventBusError, ValueError):

@@ -87,7 +87,7 @@ class ClientOptions(ZeroMQOptions):
         receive_policy: what happens when the buffer is full; see `ReceivePolicy`.
         max_event_bytes: the largest event that is sent and accepted, as JSON.
         max_event_values: the rough limit of values, at any depth, in an event that is sent or accepted. Decoding takes
-            0.1 to 1 µs for each.
+            0.1 to 1 µs for each; a whole number of hundreds of digits counts as several.
         compression: what large payloads are compressed with; receivers with the original client cannot read them. Compressed
             payloads of others are read in any case.
         compression_threshold: payloads with more bytes of JSON are compressed, if that makes them smaller.

@@ -1,7 +1,7 @@
 """What an answer holds: values of handlers to JSON, and JSON to the class that is asked for. Pure."""
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -12,9 +12,11 @@ from eventbus.ask.waiting import Answer
 from eventbus.errors import CompressionMissing, InvalidAnswer, PayloadDamaged, PayloadTooLarge, RequestFailed
 from eventbus.wire.complexity import has_more_values
 from eventbus.wire.compression import inflate, is_compressed
-from eventbus.wire.decoders import decoder_of
+from eventbus.wire.decoders import decoder_of, max_careless_bytes
 from eventbus.wire.encoders import encoder_of
+from eventbus.wire.frames import MAX_PACKED_BYTES
 from eventbus.wire.requests import ERROR_TEXT, ERROR_TYPE
+from eventbus.wire.required import FieldMissing
 
 _MAX_ERROR_TYPE, _MAX_ERROR_TEXT = 100, 1_000  # characters
 _MAX_SHOWN_ERROR = 300  # characters
@@ -113,6 +115,8 @@ class Reader[Reply]:
             value: Reply = _decoder_of(self._reply)(json)
         except ValidationError as error:
             raise self._invalid(_shown(error)) from error
+        except FieldMissing as error:
+            raise self._invalid(str(error)) from error
         except Exception as error:  # a validator of the service may raise anything
             raise self._invalid(f"{type(error).__name__}: {error}") from error
         return value
@@ -133,7 +137,15 @@ def _make_decoder(reply: Any) -> Callable[[bytes], Any]:
     adapter = reply if isinstance(reply, TypeAdapter) else TypeAdapter(reply)
     if adapter.pydantic_complete is False:
         adapter.rebuild()
-    return decoder_of(adapter.core_schema).validate_json
+    schema = adapter.core_schema
+    most = min(max_careless_bytes(schema), MAX_PACKED_BYTES)
+    decode_small = decoder_of(schema).validate_json
+    careful = cache(lambda: decoder_of(schema, careful=True))
+
+    def decode(json: bytes) -> Any:
+        return decode_small(json) if len(json) <= most else careful().validate_json(json)
+
+    return decode
 
 
 _remembered_decoder = lru_cache(maxsize=1_000)(_make_decoder)

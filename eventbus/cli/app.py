@@ -41,11 +41,9 @@ def load(name: str) -> "Container":
 
 
 def _container(found: object, name: str) -> "Container":
-    from dependency_injector.containers import Container  # both late, because they import much
+    from eventbus.container.description import is_class_of_containers, is_container  # late, because it imports much
 
-    from eventbus.container.description import is_container
-
-    if isinstance(found, type) and not issubclass(found, Container):
+    if isinstance(found, type) and not is_class_of_containers(found):
         raise InvalidSettings(f"{name} is no container: it is the class {found.__qualname__}")
     made = found() if callable(found) and not is_container(found) and _needs_nothing(found, name) else found
     if not is_container(made):

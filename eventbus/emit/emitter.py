@@ -21,7 +21,7 @@ from eventbus.wire.notices import MIN_PAYLOAD_LIMIT
 
 
 class CountingSender:
-    """Sends messages with one event each, and counts those that the transport has taken. Any thread may use it.
+    """Sends messages, and counts the events that the transport has taken. Any thread may use it.
 
     Args:
         transport: sends them.
@@ -32,10 +32,10 @@ class CountingSender:
         self._transport = transport
         self._emitting = hooks.emitting
 
-    def send(self, topic: bytes, payload: bytes) -> None:
-        """Send one message; see `Transport.send`."""
-        if self._transport.send(topic, payload):
-            self._emitting[topic](len(payload), 1)
+    def send(self, topic: bytes, payload: bytes, count: int) -> None:
+        """Send one message that carries `count` events; see `Transport.send`."""
+        if self._transport.send(topic, payload, count):
+            self._emitting[topic](len(payload), count)
 
 
 class Emitter:

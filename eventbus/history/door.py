@@ -17,7 +17,6 @@ from eventbus.receive.unpacking import Report, Unpacker
 from eventbus.transports.contract import KeepsHistory, Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.first_frame import parse
-from eventbus.wire.frames import ARRAY
 from eventbus.wire.history import Query, Stored, new_history_topic
 from eventbus.wire.rejects import Reject
 from eventbus.wire.requests import owner_of
@@ -111,7 +110,7 @@ class History[EventClass: BaseEvent[Any]]:
 
     def _decode(self, topic: bytes, json: bytes) -> list[EventClass]:
         try:
-            return self._codec.decode_many(json) if json[:1] == ARRAY else [self._codec.decode_one(json)]
+            return self._codec.decode(json)
         except Exception as error:
             events: list[EventClass] = []
             for found in self._codec.salvage(json, error):

@@ -26,7 +26,7 @@ from eventbus.receive.stall_detector import Progress, StallDetector
 from eventbus.receive.unpacking import Unpacker
 from eventbus.transports.contract import SharesMessages, Transport
 from eventbus.wire.codec import Codec
-from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, NOT_ONE_EVENT, Batch, any_header
+from eventbus.wire.frames import MARK, MAX_PACKED_BYTES, NOT_ONE_EVENT, Batch, any_header
 from eventbus.wire.history import Stored
 from eventbus.wire.rejects import Reject
 
@@ -71,9 +71,12 @@ class Consumer[EventClass: BaseEvent[Any]]:
         self._dispatcher = dispatcher
         self._counters = counters
         self._hooks = hooks
-        # Larger payloads are looked at one by one: they may be arrays above their own limit, or have too many values.
+        # Larger payloads are looked at one by one: they may be arrays above their own limit, have too many values, or be
+        # for a class that is decoded carefully.
         self._max_bytes_at_once = min(
-            limit for limit in (MAX_PACKED_BYTES, max_event_bytes, max_event_values) if limit is not None
+            limit
+            for limit in (MAX_PACKED_BYTES, max_event_bytes, max_event_values, codec.max_bytes_at_once)
+            if limit is not None
         )
         self._log = Log(endpoints=transport.endpoints, client_name=name)
         self._report = ConsumerReport(counters, hooks, codec.name, transport.endpoints, throttle, name)
@@ -286,8 +289,9 @@ class Consumer[EventClass: BaseEvent[Any]]:
         topics, payloads = batch
         headers: list[bytes] | None = None
         abandoned = self._dispatcher.abandoned
-        routes = self._dispatcher.routes_of(topics)
-        if routes is None and any_header(topics):
+        has_header = bool(topics) and MARK in topics[0]  # as all have that a publisher numbers
+        routes = None if has_header else self._dispatcher.routes_of(topics)
+        if routes is None and (has_header or any_header(topics)):
             topics, payloads, headers = self._unpacker.read_numbers(topics, payloads)
             routes = self._dispatcher.routes_of(topics)
         if (
@@ -350,7 +354,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
     def _decode(self, topic: bytes, json: bytes) -> list[EventClass]:
         """The events in one message: one, or several in an array."""
         try:
-            return self._codec.decode_many(json) if json[:1] == ARRAY else [self._codec.decode_one(json)]
+            return self._codec.decode(json)
         except Exception as error:
             events: list[EventClass] = []
             for found in self._codec.salvage(json, error):

@@ -212,6 +212,9 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
 
     def routes_of(self, topics: list[bytes]) -> list[Route[EventClass]] | None:
         """The routes of these topics; None if one of them is not subscribed, or was never seen before."""
+        if topics and topics.count(topics[0]) == len(topics):
+            route = self._routes.get(topics[0])
+            return None if route is None else [route] * len(topics)
         routes = list(map(self._routes.get, topics))
         return None if None in routes else routes  # type: ignore[return-value] # there is no None in it
 

@@ -1,7 +1,9 @@
 """The codec: events to JSON and back, through pydantic's core."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from functools import cached_property
 from types import UnionType
 from typing import Any, TypeAliasType, Union, get_origin
 
@@ -13,14 +15,16 @@ from eventbus._base.log import Log
 from eventbus._base.printable import printable
 from eventbus.errors import EventBusError, InvalidEvent
 from eventbus.events import BaseEventType
-from eventbus.wire.decoders import decoder_of
+from eventbus.wire.decoders import decoder_of, max_careless_bytes
 from eventbus.wire.encoders import encoder_of
-from eventbus.wire.frames import ARRAY
+from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES
 from eventbus.wire.rejects import MAX_TYPE_LENGTH, Reject, RejectReason
+from eventbus.wire.required import FieldMissing
 from eventbus.wire.unions import class_of_each_type, model_classes, tagged, type_values, with_subclasses
 
 _MAX_ERROR_CHARACTERS = 300
 _MAX_EXPLAINED_ELEMENTS = 1_000  # elements of one array that are rejected one by one, each with what is wrong
+_TYPE_AT_BEGIN, _NEVER = re.compile(rb'\s*{\s*"type"\s*:\s*"([^"\\]*)"'), re.compile(rb"(?!)")
 _MAX_LISTED_ERRORS = 1_000  # two bytes of a payload may make an error, which takes 400 bytes in a list
 
 
@@ -30,6 +34,11 @@ class Codec[EventClass: BaseModel]:
     Args:
         event_class: a class; those subclasses that narrow its field `type`, and exist by now, are read as themselves. Or a
             union of classes, or a `TypeAdapter`, which is used as it is.
+
+    Attributes:
+        decode_one: decodes JSON of one event, which has no more than `max_bytes_at_once`; a function in C.
+        decode_many: decodes an array of events, of no more bytes; a function in C.
+        max_bytes_at_once: JSON of more bytes is to be decoded by `decode`, which does so carefully.
     """
 
     def __init__(self, event_class: type[EventClass] | TypeAdapter[EventClass] | UnionType | TypeAliasType) -> None:
@@ -50,6 +59,8 @@ class Codec[EventClass: BaseModel]:
         fields = [cls.model_fields["type"] for cls in classes]
         self._type_values = frozenset(value for cls in classes for value in type_values(cls))
         self._type_paths = frozenset(path for field in fields for path in _paths("type", field))
+        self._type_at_begin = _TYPE_AT_BEGIN if self._type_paths == {("type",)} else _NEVER
+        self._needs_type = all(field.is_required() for field in fields)
         self.event_types: frozenset[type[BaseEventType]] = frozenset(
             type(value) for value in self._type_values if isinstance(value, BaseEventType)
         )
@@ -63,16 +74,38 @@ class Codec[EventClass: BaseModel]:
         self.decode_many: Callable[[bytes], list[EventClass]] = decoder_of(
             core_schema.list_schema(schema)  # `salvage` then looks at each
         ).validate_json
-        # Leaves out what is no event, without saying why.
-        self._decode_good: Callable[[bytes], list[EventClass]] = decoder_of(
-            core_schema.list_schema(core_schema.with_default_schema(schema, on_error="omit"))
-        ).validate_json
+        # Larger JSON is decoded carefully.
+        self.max_bytes_at_once: int = min(max_careless_bytes(schema), MAX_PACKED_BYTES)
+        self._schema = schema
         self._validate: Callable[[dict[str, BaseEventType]], EventClass] = decoder.validate_python
 
     @property
     def name(self) -> str:
         """The event class's name, for messages."""
         return " | ".join(cls.__name__ for cls in self.classes)
+
+    # Made when they are first needed, because making one takes milliseconds, and most events are small.
+
+    @cached_property
+    def _decode_large_one(self) -> Callable[[bytes], EventClass]:
+        return decoder_of(self._schema, careful=True).validate_json
+
+    @cached_property
+    def _decode_large_many(self) -> Callable[[bytes], list[EventClass]]:
+        return decoder_of(core_schema.list_schema(self._schema), careful=True).validate_json
+
+    @cached_property
+    def _decode_good(self) -> Callable[[bytes], list[EventClass]]:
+        """Leaves out what is no event, without saying why."""
+        tolerant = core_schema.with_default_schema(self._schema, on_error="omit")
+        return decoder_of(core_schema.list_schema(tolerant), careful=True).validate_json
+
+    @cached_property
+    def _decode_type(self) -> Callable[[bytes], dict[str, object]]:
+        """Reads nothing but what may be the type, or hold it."""
+        anything = core_schema.typed_dict_field(core_schema.any_schema(), required=False)
+        fields = {str(path[0]): anything for path in self._type_paths}
+        return decoder_of(core_schema.typed_dict_schema(fields, extra_behavior="ignore")).validate_json
 
     def classes_of(self, event_type: BaseEventType) -> tuple[type[BaseModel], ...]:
         """The classes whose events may have this type, all that are known to have it or to have any text."""
@@ -161,6 +194,17 @@ class Codec[EventClass: BaseModel]:
                 event_class=cls.__name__,
             )
 
+    def decode(self, json: bytes) -> list[EventClass]:
+        """Return the event in JSON, or the events in an array.
+
+        Raises:
+            Exception: pydantic's ValidationError, FieldMissing, or what a validator of the service raises.
+        """
+        large = len(json) > self.max_bytes_at_once
+        if json[:1] == ARRAY:
+            return self._decode_large_many(json) if large else self.decode_many(json)
+        return [self._decode_large_one(json) if large else self.decode_one(json)]
+
     def salvage(self, payload: bytes, error: Exception | None = None) -> Iterator[EventClass | Reject]:
         """Yield the good events in a payload that `decode_one` or `decode_many` refused, in order, and rejects for the rest.
 
@@ -190,19 +234,30 @@ class Codec[EventClass: BaseModel]:
 
     def _salvage_rest(self, elements: list[object], reason: RejectReason) -> Iterator[EventClass | Reject]:
         good: list[EventClass] = []
+        likely = [one for one in elements if self._may_be_event(one)]
         with suppress(Exception):  # a validator of the service may raise anything
-            good = self._decode_good(to_json(elements))
+            good = self._decode_good(to_json(likely)) if likely else []
         yield from good
         if bad := len(elements) - len(good):
             yield Reject(reason, f"as the {_MAX_EXPLAINED_ELEMENTS} before them in the same message", count=bad)
 
+    def _may_be_event(self, element: object) -> bool:
+        """A quick look at what was in an array: pydantic goes through all fields of what is no event."""
+        return isinstance(element, dict) and (not self._needs_type or any(path[0] in element for path in self._type_paths))
+
     def _salvage_one(self, payload: bytes) -> EventClass | Reject:
+        large = len(payload) > self.max_bytes_at_once
         try:
-            return self.decode_one(payload)
+            return self._decode_large_one(payload) if large else self.decode_one(payload)
         except Exception as error:
             return self._reject(error, payload)
 
     def _reject(self, error: Exception, payload: bytes) -> Reject:
+        if isinstance(error, FieldMissing):
+            unknown = self._unknown_type(payload)
+            if unknown is not None:
+                return Reject(RejectReason.TYPE, f"unknown type '{unknown}'", unknown)
+            return Reject(RejectReason.SCHEMA, str(error))
         if not isinstance(error, ValidationError):  # a validator of the service may raise anything
             return Reject(RejectReason.SCHEMA, f"{type(error).__name__}: {error}")
         count = error.error_count()
@@ -234,7 +289,14 @@ class Codec[EventClass: BaseModel]:
                 return False
 
     def _unknown_type(self, payload: bytes) -> str | None:
-        content = from_json(payload)
+        content: object
+        if begin := self._type_at_begin.match(payload):  # as publishers with this library write it
+            content = {"type": begin[1].decode(errors="replace")}
+        else:
+            try:
+                content = self._decode_type(payload)
+            except ValidationError:  # it is no object
+                return None
         for path in self._type_paths:
             value = _at(path, content)
             if isinstance(value, str) and value not in self._type_values:

@@ -36,13 +36,17 @@ MAX_COMPRESSED_BYTES = 2_097_152
 """No publisher sends a larger compressed payload, and no receiver inflates one: this bounds the time that inflating takes,
 also of a stream that was made to be slow."""
 
+MAX_INFLATED_BYTES = 8_388_608
+"""No publisher compresses a larger payload, and no receiver inflates more, whatever the limit for an event is: inflating and
+decoding as much takes no longer than decoding the largest event that comes uncompressed, with the default limit."""
+
 
 class Compressor:
     """Compresses payloads above a threshold, if that makes them smaller and no larger than may be. Any thread may use it.
 
     Args:
         compression: the format.
-        threshold: bytes; a payload of no more than these is not compressed.
+        threshold: bytes; a payload of no more than these is not compressed, nor is one of more than `MAX_INFLATED_BYTES`.
 
     Attributes:
         threshold: as given; without compression, larger than any payload.
@@ -57,7 +61,7 @@ class Compressor:
 
     def shrink(self, payload: bytes) -> bytes:
         """Return the payload to be sent: compressed, or as it is."""
-        if len(payload) <= self.threshold:
+        if len(payload) <= self.threshold or len(payload) > MAX_INFLATED_BYTES:
             return payload
         compressed = self._compress(payload)
         return compressed if len(compressed) < min(len(payload), MAX_COMPRESSED_BYTES + 1) else payload
@@ -76,10 +80,10 @@ def inflate(payload: bytes, limit: int) -> bytes:
 
     Args:
         payload: one for which `is_compressed` is true.
-        limit: the most bytes that may be returned.
+        limit: the most bytes that may be returned; more than `MAX_INFLATED_BYTES` never are.
 
     Raises:
-        PayloadTooLarge: it holds, or claims to hold, more than the limit.
+        PayloadTooLarge: it holds, or claims to hold, more than that.
         PayloadDamaged: it is not one whole stream, takes more bytes than its content has, or is larger than publishers send.
         CompressionMissing: the library for its format is not installed.
     """
@@ -95,6 +99,7 @@ def inflated(payload: bytes, limit: int) -> Iterator[bytes]:
         raise PayloadDamaged(
             f"it has {len(payload)} bytes, and no publisher sends more than {MAX_COMPRESSED_BYTES} compressed"
         )
+    limit = min(limit, MAX_INFLATED_BYTES)
     if payload.startswith(_ZSTD):
         return _inflated_zstd(payload, limit)
     if payload.startswith(_LZ4):

@@ -18,7 +18,7 @@ from eventbus.wire.first_frame import (
     split_headers,
     start_of,
 )
-from eventbus.wire.frames import MARK, NUMBER_BYTES, any_header, head_of, topic_of
+from eventbus.wire.frames import MARK, NUMBER_BYTES, any_header, head_of, head_of_run, topic_of
 from eventbus.wire.history import Span
 from eventbus.wire.sequence import Sequence
 
@@ -145,11 +145,9 @@ class Gaps:
             topic, encoded = split_headers(frames[0])
             if encoded and MARK not in topic:  # as requests and answers are: not numbered
                 return Reading([topic], {}, [], [encoded], {})
+        if frames and (run := self._take_run(frames, wanted)) is not None:
+            return Reading([run.topic] * len(frames), {}, [], None, {})
         heads = list(map(head_of, frames))  # the loops over all messages are in C
-        if heads and heads.count(heads[0]) == len(heads):
-            parsed = self._head(heads[0], wanted)
-            if parsed is not None and self._take_run(parsed, frames):
-                return Reading([parsed.topic] * len(frames), {}, [], None, {})
         topics = list(map(self._topics.get, heads))
         if None in topics:
             frames, headers = _without_headers(frames)  # none of the known ones has any
@@ -183,11 +181,15 @@ class Gaps:
             if parsed is not None:
                 self._heads[head], self._topics[head] = parsed, parsed.topic
 
-    def _take_run(self, head: Head, frames: list[bytes]) -> bool:
-        """Take a batch of one publisher on one topic in which all messages follow each other, as `_take_all` does."""
+    def _take_run(self, frames: list[bytes], wanted: Callable[[bytes], bool]) -> Head | None:
+        """Take a batch of one publisher on one topic in which all messages follow each other; None, if it is another one."""
+        bare = head_of_run(frames)
+        head = None if bare is None or len(set(map(len, frames))) > 1 else self._head(bare, wanted)
+        if head is None:
+            return None
         start, end = number_of(frames[0]) - head.events, number_of(frames[-1])
-        if end - start != head.events * len(frames) or sorted(frames) != frames or len(set(frames)) < len(frames):
-            return False
+        if end - start != head.events * len(frames):
+            return None
         sequence = self._sequences.get(stream := head.stream)
         if sequence is None:
             self._begin(stream, Sequence(end, end - start, self._clock()))
@@ -195,8 +197,8 @@ class Gaps:
             sequence.extend(end, len(frames))
             self._sequences.move_to_end(stream)
         else:
-            return False
-        return True
+            return None
+        return head
 
     def _take_all(self, heads: list[bytes], frames: list[bytes], wanted: Callable[[bytes], bool]) -> bool:
         """Take a batch in which each publisher's messages follow each other. False, and nothing is taken, if they do not."""

@@ -133,7 +133,7 @@ EXAMPLES = [
     ),
     Example(
         PayloadTooLarge(limit=8_192),
-        "more than 8192 bytes, compressed (EVENTBUS_MAX_EVENT_BYTES)",
+        "more than 8192 bytes, compressed (the limit is EVENTBUS_MAX_EVENT_BYTES, and never above 8 MiB)",
         {"limit": 8_192},
     ),
     Example(

@@ -2,7 +2,9 @@
 
 import socket
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from threading import Lock
 
 READ_BYTES = 262_144
@@ -14,10 +16,18 @@ class Channel:
 
     Args:
         connected: the socket, whose handshake is still to come.
+
+    Attributes:
+        read_now: does as `read`, but does not wait: it raises BlockingIOError if there is nothing.
     """
+
+    read_now: Callable[[], bytes]
+    keeps = False
+    """Whether `write` may keep bytes, which `flush` writes."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
+        self.read_now = partial(connected.recv, READ_BYTES, socket.MSG_DONTWAIT)  # no function of ours for each read
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):
@@ -52,10 +62,14 @@ class Channel:
         """Write what `write` has taken and kept; return whether nothing is left."""
         return True
 
-    def close(self) -> None:
-        """End the connection, also for a thread that reads."""
+    def shut(self) -> None:
+        """End the connection, also for a thread that waits for it."""
         with suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
+
+    def close(self) -> None:
+        """Shut it and close the descriptor, for which no thread may wait: it may be another file's at once."""
+        self.shut()
         self._socket.close()
 
     def abandon(self) -> None:
@@ -78,8 +92,11 @@ class TlsChannel(Channel):
         OSError: the connection broke, or a timeout.
     """
 
+    keeps = True
+
     def __init__(self, plain: Channel, context: ssl.SSLContext, host: str, begun: bytes = b"") -> None:
         self._socket = plain._socket
+        self.read_now = partial(self._read, socket.MSG_DONTWAIT)
         self._lock = Lock()
         self._in, self._out = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._in.write(begun)
@@ -102,6 +119,9 @@ class TlsChannel(Channel):
         self._socket.sendall(self._out.read())
 
     def read(self) -> bytes:
+        return self._read(0)
+
+    def _read(self, flags: int) -> bytes:
         while True:
             with self._lock:
                 try:
@@ -112,7 +132,7 @@ class TlsChannel(Channel):
                     pass
                 except ssl.SSLZeroReturnError:
                     return b""
-            more = self._socket.recv(READ_BYTES)
+            more = self._socket.recv(READ_BYTES, flags)
             if not more:
                 return b""
             with self._lock:

@@ -63,6 +63,7 @@ class StreamConsumer:
         self._created = ""  # when the stream was made: another one has other numbers
         self._inbox: Inbox | None = None
         self._credit = 0  # messages that were asked for and have not come
+        self._last_batch = 0  # how many of them by the last pull
         self._heard = 0.0  # when the consumer gave its last sign
         self._pulls = 0
         self._first_pull = 1  # of the consumer as it is now
@@ -74,6 +75,11 @@ class StreamConsumer:
     def is_low(self) -> bool:
         """Whether more messages are to be asked for."""
         return self.receiving and bool(self._name) and self._credit + self._waiting < self.most // 2
+
+    @property
+    def _open_pulls(self) -> int:
+        """How many pulls the server may have that are not answered in full: the last one, and a part of the one before."""
+        return (self._credit > 0) + (self._credit > self._last_batch)
 
     @property
     def _waiting(self) -> int:
@@ -183,7 +189,7 @@ class StreamConsumer:
 
     @abstractmethod
     def take(self, messages: list[Message], inbox: Inbox) -> None:
-        """Take messages of the stream. On the reader's thread."""
+        """Take messages of the stream."""
 
     def confirm(self, link: NatsLink, acks: list[bytes]) -> None:
         """These messages were handled."""
@@ -206,7 +212,7 @@ class StreamConsumer:
         self._heard = monotonic()
 
     def told(self, message: Message) -> None:
-        """The server has answered a pull with a status. On the reader's thread."""
+        """The server has answered a pull with a status."""
         token = message.subject.rpartition(b".")[2]
         if not token.isdigit() or not message.headers:
             return
@@ -257,6 +263,7 @@ class StreamConsumer:
     def _pull(self, link: NatsLink, batch: int) -> bytes:
         self._pulls += 1
         self._credit += batch
+        self._last_batch = batch
         subject = streams.API + f"CONSUMER.MSG.NEXT.{self._options.stream}.{self._name}".encode()
         reply = b"%b.%d" % (pull_inbox(link), self._pulls)
         return publish(subject, streams.pull(batch, _EXPIRES_S, self.heartbeat), reply=reply)

@@ -160,8 +160,7 @@ class GroupConsumer(StreamConsumer):
         if self._everything in wanted:
             wanted = {self._everything}
         if found != wanted:
-            own = 1 if self._credit else 0
-            if int(info.get("num_waiting") or 0) > own:
+            if int(info.get("num_waiting") or 0) > self._open_pulls:
                 raise GroupDiffers(_endpoint(link), group, self._topics(found), self._topics(subjects))
             # The whole configuration again, with the policy and the start that it has: these cannot be changed.
             config = {**info["config"], "filter_subjects": sorted(wanted)}

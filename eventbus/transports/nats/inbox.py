@@ -1,7 +1,7 @@
 """What has arrived and waits for `receive`: the link's reader puts messages in, the consumer takes them out in batches."""
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Condition
 
 # Messages. The objects of so many events, three or more each, are fewer than those after which Python's garbage collector
@@ -29,7 +29,12 @@ class Inbox:
 
     Args:
         limit: how many messages may wait.
+
+    Attributes:
+        interrupt: see `reading.Awaited`.
     """
+
+    interrupt: Callable[[], object] | None = None
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -41,6 +46,11 @@ class Inbox:
 
     def __len__(self) -> int:
         return self._messages
+
+    @property
+    def is_due(self) -> bool:
+        """Whether `get` would return at once."""
+        return bool(self._batches) or self._woken or self._closed
 
     def put(self, firsts: list[bytes], payloads: list[bytes], acks: Sequence[bytes] = ()) -> int:
         """Put messages in; return how many of them there was no room for."""
@@ -59,13 +69,14 @@ class Inbox:
                 for start in range(0, len(firsts), _MAX_BATCH):
                     part = slice(start, start + _MAX_BATCH)
                     self._batches.append(Delivery(firsts[part], payloads[part], list(acks[part])))
-            self._changed.notify_all()
+            self._notify()
             return dropped
 
     def get(self) -> Delivery | None:
         """Wait for messages; an empty batch after `wake`, None once closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._batches or self._woken or self._closed)
+            while not (self._batches or self._woken or self._closed):
+                self._changed.wait()
             if self._closed:
                 return None
             self._woken = False
@@ -87,7 +98,7 @@ class Inbox:
         """Make a `get` that waits, or else the next one, return."""
         with self._changed:
             self._woken = True
-            self._changed.notify_all()
+            self._notify()
 
     def close(self) -> None:
         """Drop what waits; every `get` returns None from now on."""
@@ -95,4 +106,9 @@ class Inbox:
             self._closed = True
             self._batches.clear()
             self._messages = 0
-            self._changed.notify_all()
+            self._notify()
+
+    def _notify(self) -> None:
+        self._changed.notify_all()
+        if (interrupt := self.interrupt) is not None:
+            interrupt()

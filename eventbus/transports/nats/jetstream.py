@@ -22,7 +22,16 @@ from eventbus.transports.nats.link import INBOX_SID, NatsLink
 from eventbus.transports.nats.outgoing import Outgoing
 from eventbus.transports.nats.own_consumer import OwnConsumer
 from eventbus.transports.nats.packing import Packed, packed
-from eventbus.transports.nats.protocol import NO_RESPONDERS, Arrived, Message, Parser, parse_headers, publish, subscribe
+from eventbus.transports.nats.protocol import (
+    NO_RESPONDERS,
+    Arrived,
+    Message,
+    Parser,
+    header_block,
+    parse_headers,
+    publish,
+    subscribe,
+)
 from eventbus.transports.nats.stored import StoredMessages
 from eventbus.transports.nats.transport import NatsTransport
 from eventbus.transports.nats.window import UnderWay, Window
@@ -32,6 +41,8 @@ from eventbus.wire.history import Query, Stored
 from eventbus.wire.numbering import Numbering
 
 _ACK = b"a"  # how the last part of an inbox begins to which a publication is acknowledged
+_IDENTIFIER = "Nats-Msg-Id"
+_IDENTIFIER_ONLY = header_block([(_IDENTIFIER, "%b")])
 _AT_ONCE = 4_096  # messages that are taken from the send buffer
 _WORTH_A_MESSAGE = 256  # events that are sent without waiting for more
 
@@ -59,7 +70,7 @@ class JetStreamTransport(NatsTransport):
         self._numbering: Numbering | None = None
         self._window = Window()
         self._encoded: deque[UnderWay] = deque()  # wait for room in the window
-        self._publisher = ""
+        self._publisher = b""
         self._events = 0
         self._acks: deque[tuple[int, Message]] = deque()  # of publications; the reader puts them in
         self._refused_subjects: deque[str] = deque()
@@ -214,7 +225,10 @@ class JetStreamTransport(NatsTransport):
                 acknowledged = int(token[1:])
         if stored:
             self._consumer.take(stored, self._inbox)
-        buffer = self._buffer
+        buffer, link = self._buffer, self._link
+        if acknowledged and link is not None:
+            # At low rates this is done before the next message comes, which leaves the earlier.
+            link.while_waiting(self._note_acks)
         if buffer is not None and (
             (acknowledged and not self._can_wait(buffer, acknowledged))
             or (stored and (self._consumer.is_low or not self._consumer.receiving))
@@ -243,7 +257,7 @@ class JetStreamTransport(NatsTransport):
         self._acks.clear()
         self._refused_subjects.clear()
         # Begins with the time, so that no later opening has the same identifiers.
-        self._publisher = f"{time_ns():x}{os.urandom(6).hex()}"
+        self._publisher = b"%x%b" % (time_ns(), os.urandom(6).hex().encode())
         self._events = 0
         self._encoded_items = 0
         self._current = None
@@ -300,24 +314,34 @@ class JetStreamTransport(NatsTransport):
             limit = min(limit, self._buffer.limits.payload)
         inbox = b"" if self._current is None else self._current.inbox
         number = self._window.next() + len(self._encoded)
-        for message in packed(waiting, limit) if self._packing else (Packed(*one, 1) for one in waiting):
-            first = message.first
-            if self._numbering is not None:
-                topic = topic_of(first)
-                numbered = self._numbering.next(topic, message.events)
-                self._numbering.taken(topic, message.events)
-                if first != topic:
-                    numbered = with_headers(numbered, first[len(topic) + 2 :].partition(MARK)[0])
-                first = numbered
-            subject, lines = self._carried.outward(first)
-            lines.append(("Nats-Msg-Id", f"{self._publisher}-{number}"))
+        packs = self._packing and len(waiting) > 1
+        for message in packed(waiting, limit) if packs else (Packed(*one, 1) for one in waiting):
+            subject, block = self._outward(message, b"%b-%d" % (self._publisher, number))
             reply = b"%b.%b%d" % (inbox, _ACK, number)
-            data = publish(subject, message.payload, reply=reply, headers=block_of(lines))
+            data = publish(subject, message.payload, reply=reply, headers=block)
             self._encoded.append(UnderWay(data, subject, message.events, message.items))
             self._encoded_items += message.items
             number += 1
 
+    def _outward(self, message: Packed, identifier: bytes) -> tuple[bytes, bytes]:
+        """Return the subject and the block of headers of a message."""
+        first = message.first
+        if self._numbering is None and MARK not in first:
+            return self._carried.subject(first), _IDENTIFIER_ONLY % identifier
+        if self._numbering is not None:
+            topic = topic_of(first)
+            numbered = self._numbering.next(topic, message.events)
+            self._numbering.taken(topic, message.events)
+            if first != topic:
+                numbered = with_headers(numbered, first[len(topic) + 2 :].partition(MARK)[0])
+            first = numbered
+        subject, lines = self._carried.outward(first)
+        lines.append((_IDENTIFIER, identifier.decode()))
+        return subject, block_of(lines)
+
     def _take_acks(self, now: float) -> None:
+        if not (self._acks or self._refused_subjects):
+            return
         window = self._window
         while self._acks:
             number, message = self._acks.popleft()
@@ -341,6 +365,10 @@ class JetStreamTransport(NatsTransport):
             if events := window.refused_on(self._refused_subjects.popleft().encode()):
                 self.drops.add(DropReason.DENIED, events)
         self._limit_room()
+
+    def _note_acks(self) -> None:
+        if len(self._acks) == len(self._window):
+            self._take_acks(monotonic())
 
     def _limit_room(self) -> None:
         buffer = self._buffer

@@ -1,4 +1,4 @@
-"""The link to a NATS server: dialled, proven, followed and dialled again in a thread of its own; another one reads."""
+"""The link to a NATS server: dialled, proven, followed and dialled again in a thread of its own; others read."""
 
 import os
 import socket
@@ -7,9 +7,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from select import POLLOUT, poll
-from threading import Event, Thread, current_thread
+from threading import Event, Lock, Thread, current_thread, main_thread
 from time import monotonic
 from typing import Any, Protocol
 
@@ -30,6 +31,7 @@ from eventbus.observe.state import ClientState, Status
 from eventbus.options import ZeroMQOptions
 from eventbus.transports.nats.channel import Channel, TlsChannel
 from eventbus.transports.nats.credentials import login, tls_context, user_of
+from eventbus.transports.nats.inbox import Inbox
 from eventbus.transports.nats.outgoing import Outgoing
 from eventbus.transports.nats.protocol import (
     PING,
@@ -46,6 +48,7 @@ from eventbus.transports.nats.protocol import (
     parse_info,
     publish,
 )
+from eventbus.transports.nats.reading import Reading
 
 REQUIRED_VERSION = (2, 10)
 INBOX_SID = b"1"
@@ -58,6 +61,9 @@ _MIN_SILENCE_S = 2.0  # without an answer, after which a connection is given up
 _SILENT_ECHOES = 2  # and echo intervals
 _MAX_INFO_BYTES = 65_536
 _CLOSE_POLL_S = 0.01
+# From one write to the next that a thread does which sends: if they come faster, the link's thread writes many at once.
+_OWN_WRITE_INTERVAL_S = 0.0002
+_NEED_S = 0.005  # after which somebody has to read an answer that has not come
 # How long `close` waits for the thread: it may be dialling a host that does not answer, or has just lost its connection.
 _CLOSE_JOIN_S, _CLOSED_JOIN_S = 0.2, 1.0
 
@@ -67,7 +73,10 @@ class ConnectionLost(OSError):
 
 
 class Carrier(Protocol):
-    """What uses a link. All methods but `arrived`, `answered` and `complained` are called on the link's thread."""
+    """What uses a link. All methods but `proven`, `arrived` and `complained` are called on the link's thread, those
+    on the thread that reads: one at a time. A thread that sends may call `take` and
+    `written` while the link's thread waits.
+    """
 
     def restore(self) -> None:
         """A server has let the client in: subscribe as before. May wait for answers, and raise HandshakeFailed."""
@@ -82,7 +91,7 @@ class Carrier(Protocol):
         """A mark that grows with what was taken so far."""
 
     def proven(self, mark: int) -> None:
-        """All that was taken up to this mark has arrived. Called on the reader's thread."""
+        """All that was taken up to this mark has arrived."""
 
     def lost(self) -> None:
         """The connection is down."""
@@ -94,10 +103,10 @@ class Carrier(Protocol):
         """Do what is due, without waiting; return when to be called again at the latest. Only while READY."""
 
     def arrived(self, arrived: Arrived) -> None:
-        """Messages have come, on the reader's thread."""
+        """Messages have come."""
 
     def complained(self, text: str) -> None:
-        """The server has complained about something that the client has asked for, on the reader's thread."""
+        """The server has complained about something that the client has asked for."""
 
 
 @dataclass
@@ -128,20 +137,42 @@ class _Request:
 class Connection:
     """One connection to one server, from the end of the handshake.
 
-    Attributes:
+    Args:
         server: the server.
-        info: what it has said of itself last.
+        channel: to it.
+        info: what it has said of itself.
+        parser: reads what it sends.
+        read: see `Reading`, as for `fail`.
+
+    Attributes:
+        info: what the server has said of itself last.
         lost: why it is no good any more; None as long as it is.
     """
 
-    def __init__(self, server: NatsServer, channel: Channel, info: Info) -> None:
+    def __init__(
+        self,
+        server: NatsServer,
+        channel: Channel,
+        info: Info,
+        parser: Parser,
+        read: "Callable[[Connection], object]",
+        fail: "Callable[[Connection, Exception], object]",
+    ) -> None:
         self.server = server
         self.channel = channel
         self.info = info
+        self.parser = parser
+        self.reading = Reading(partial(read, self), channel.fileno(), partial(fail, self))
         self.lost: str | None = None
         self.proofs: deque[Proof] = deque()  # in the order of their PINGs
 
+    def shut(self) -> None:
+        """End the connection, also for threads that use it."""
+        self.channel.shut()
+
     def close(self) -> None:
+        """Close the descriptors, once nobody uses them."""
+        self.reading.close()
         self.channel.close()
 
 
@@ -197,11 +228,19 @@ class NatsLink:
         self._were_down = False
         self._silent_since: float | None = None  # a write that does not go on
         self._proof_due = 0.0
+        # Held by the thread that writes, which is the link's except while that waits.
+        self._writing = Lock()
+        self._writer: Thread | None = None  # another one than the link's
+        self._writable: Connection | None = None  # by another one, now
+        self._written_at = 0.0
+        self._due = 0.0  # when the link's thread ends to wait by itself
+        self._rest = b""  # of what another one has written in part
         self._proved = 0  # the mark of the last PING
         self._closing: Deadline | None = None
         self._reporting = True
         self._logged: type[EventBusError] | None = None
         self._log = Log(endpoints=status.endpoints)
+        outgoing.begin = self._write_here
         self._thread = Thread(target=self._run, name="eventbus-nats", daemon=True)
 
     # Any thread
@@ -248,8 +287,9 @@ class NatsLink:
         proof = Proof(Event())
         self.post(data, proof)
         assert proof.done is not None
-        while not proof.done.wait(min(deadline.left(), 0.05)):
-            if deadline.passed() or not while_() or self._closing is not None:
+        while not proof.done.wait(min(deadline.left(), _NEED_S)):
+            self._need_answer()
+            if deadline.passed() or not while_() or self._closing is not None or self._interrupts_write():
                 return False
         return proof.good
 
@@ -265,10 +305,11 @@ class NatsLink:
         try:
             self.post(publish(subject, payload, reply=self.inbox + b"." + token))
             connection = self._connection
-            while not waiting.done.wait(min(deadline.left(), 0.05)):
+            while not waiting.done.wait(min(deadline.left(), _NEED_S)):
+                self._need_answer()
                 if connection is None or connection.lost is not None or self._closing is not None:
                     raise ConnectionLost("the connection was lost")
-                if deadline.passed():
+                if deadline.passed() or self._interrupts_write():
                     raise TimeoutError(f"no answer to {subject.decode(errors='replace')}")
             if waiting.answer is None:
                 raise ConnectionLost("the connection was lost, or the request was denied")
@@ -276,9 +317,68 @@ class NatsLink:
         finally:
             self._requests.pop(token, None)
 
+    def receive(self, inbox: Inbox) -> None:
+        """Read in this thread while the inbox is empty, if there is a connection."""
+        connection = self._connection
+        if connection is not None and current_thread() is not main_thread():
+            connection.reading.await_(inbox)
+
     def wake(self) -> None:
         """Let the link's thread look for what is due."""
         self._outgoing.wake()
+
+    def _interrupts_write(self) -> bool:
+        """Whether this is a signal handler in the midst of `_write_here`: nothing is written until it returns."""
+        return self._writer is current_thread()
+
+    def _write_here(self) -> None:
+        """Write a message that has just come to wait, in the thread that sends it: it leaves one change of threads earlier.
+
+        If others have come just before, the link's thread does it, because many together cost less.
+        """
+        now = monotonic()
+        if now < self._written_at + _OWN_WRITE_INTERVAL_S or not self._writing.acquire(blocking=False):
+            self._outgoing.wake()
+            return
+        self._writer = current_thread()
+        connection = self._writable
+        try:
+            done = connection is not None and not self._control and self._write_some(connection, now)
+        finally:
+            self._writer = None
+            self._writing.release()
+        if not done:
+            self._outgoing.wake()
+
+    def _write_some(self, connection: Connection, now: float) -> bool:
+        """Write what waits; return whether nothing is left to do for the link's thread."""
+        data = self._carrier.take()
+        self._written_at = now
+        try:
+            self._rest = data[connection.channel.write(data) :] if data else b""
+        except BlockingIOError:
+            self._rest = data
+        except OSError as error:
+            self._mark_lost(connection, _reason(error))
+        return bool(data) and not self._rest and self._due <= now + _PROOF_INTERVAL_S
+
+    def while_waiting(self, action: Callable[[], object]) -> bool:
+        """Do something that concerns what is written, if nobody writes now and nothing waits; return whether it was done."""
+        if not self._writing.acquire(blocking=False):
+            return False
+        try:
+            if self._writable is None or not self._outgoing.idle:
+                return False
+            action()
+            return True
+        finally:
+            self._writing.release()
+
+    def _need_answer(self) -> None:
+        """Somebody waits for an answer, perhaps the thread that would read it while it receives."""
+        connection = self._connection
+        if connection is not None:
+            connection.reading.need()
 
     def stop_reporting(self) -> None:
         """Report no more changes of the state."""
@@ -288,17 +388,20 @@ class NatsLink:
         """Write what waits, for up to `linger` seconds, and end the connection and both threads."""
         if linger > 0 and self._connection is not None:
             self._control.append((b"", Proof()))  # so that the server has read everything before the connection ends
+        if self._interrupts_write():
+            linger = 0.0
         self._closing = deadline = Deadline(linger)
         self._outgoing.close()
         self._outgoing.wake()
         if current_thread() is not self._thread and self._thread.ident is not None:
             # By polling: a signal handler may close while its thread waits here already.
             while self._thread.is_alive() and not deadline.passed():
+                self._need_answer()
                 self._thread.join(min(deadline.left(), 0.05))
             connection = self._connection
             if connection is not None:
                 self._mark_lost(connection, "closed")  # ends a write or read that goes on
-                connection.close()
+                connection.shut()
             self._thread.join(_CLOSE_JOIN_S if connection is None else _CLOSED_JOIN_S)
 
     def abandon(self) -> None:
@@ -306,6 +409,7 @@ class NatsLink:
         connection = self._connection
         if connection is not None:
             connection.channel.abandon()
+            connection.reading.abandon()
 
     # The link's thread
 
@@ -389,7 +493,7 @@ class NatsLink:
                 begun = b""
             self._introduce(channel, server, info, begun)
             channel.set_timeout(None)
-            return Connection(server, channel, info)
+            return Connection(server, channel, info, self._parser(), self._read, self._note_end)
         except BaseException:
             channel.close()
             raise
@@ -458,7 +562,7 @@ class NatsLink:
 
     def _serve(self, connection: Connection) -> None:
         """Use a connection until it is lost, or everything is sent and the link is closed."""
-        reader = Thread(target=self._read, args=(connection,), name="eventbus-nats-reader", daemon=True)
+        reader = Thread(target=connection.reading.run, name="eventbus-nats-reader", daemon=True)
         self._learn_servers(connection.info)
         self._forget_control()  # it meant the last connection; `restore` knows what is wanted
         self._silent_since = None
@@ -473,12 +577,15 @@ class NatsLink:
                 raise ConnectionLost(connection.lost or "the server does not answer")
             self._status.proven(monotonic() - began)
             self._change(ClientState.READY, f"{connection.server} answers")
-            self._work(connection, flush_at)
+            with self._writing:
+                self._rest = b""
+                self._work(connection, flush_at)
         finally:
             self._mark_lost(connection, "closed")
-            connection.close()
+            connection.shut()
             if reader.ident is not None:
                 reader.join()
+            connection.close()
 
     def _work(self, connection: Connection, flush_at: float) -> None:
         interval = self._options.echo_interval or float("inf")
@@ -501,7 +608,7 @@ class NatsLink:
                 self._proof_due, self._proved = now + _PROOF_INTERVAL_S, mark
                 chunk += PING
                 proofs.append(Proof(mark=mark))
-            if data or chunk:
+            if data or chunk or self._rest:
                 self._write(connection, data + chunk, proofs, with_pings=False)
                 continue
             due = min(
@@ -512,19 +619,29 @@ class NatsLink:
                 self._overdue_at(connection),
                 now + _CLOSE_POLL_S if self._closing is not None else float("inf"),
             )
-            timeout = None if due == float("inf") else due - now
+            self._wait(connection, due, for_messages=flushing and self._carrier.accepts())
+
+    def _wait(self, connection: Connection, due: float, *, for_messages: bool) -> None:
+        """Wait until there is something to do, at the latest until `due`; meanwhile others may write."""
+        self._due = due
+        self._writable = None if connection.channel.keeps or not for_messages else connection
+        self._writing.release()
+        try:
             self._outgoing.wait(
-                timeout,
-                for_messages=flushing and self._carrier.accepts(),
+                None if due == float("inf") else due - monotonic(),
+                for_messages=for_messages,
                 unless=lambda: bool(self._control or connection.lost) or self._closing is not None,
             )
+        finally:
+            self._writing.acquire()
+            self._writable = None
 
     def _is_done(self, connection: Connection) -> bool:
         """Whether the link may be closed now: all is sent and has arrived, or the time is up."""
         assert self._closing is not None
         if self._closing.passed():
             return True
-        waiting = self._control or connection.proofs or self._carrier.written() != self._proved
+        waiting = self._control or self._rest or connection.proofs or self._carrier.written() != self._proved
         return self._carrier.is_flushed() and not waiting
 
     def _take_control(self) -> tuple[bytes, list[Proof]]:
@@ -576,6 +693,8 @@ class NatsLink:
             if with_pings:
                 data += PING
         connection.proofs.extend(proofs)
+        self._written_at = now
+        data, self._rest = self._rest + data, b""
         view, done = memoryview(data), 0
         while done < len(view) or not connection.channel.flush():
             try:
@@ -621,6 +740,7 @@ class NatsLink:
                 proof = connection.proofs.popleft()
                 if proof.done is not None:
                     proof.done.set()
+        connection.reading.end()
         self._end_requests()
         self._outgoing.wake()
 
@@ -646,25 +766,24 @@ class NatsLink:
                 if (server.host, server.port) not in {(known.host, known.port) for known in self._servers}:
                     self._servers.append(server)
 
-    # The reader's thread
+    # The thread that reads
 
     def _read(self, connection: Connection) -> None:
-        reason = "the server has ended the connection"
-        try:
-            parser = self._parser()
-            channel, carrier = connection.channel, self._carrier
-            while data := channel.read():
-                arrived = parser.feed(data)
-                if arrived.others:
-                    self._take_others(connection, arrived)
-                if arrived.firsts or arrived.others:
-                    carrier.arrived(arrived)
-        except (OSError, ProtocolError, ValueError) as error:
-            reason = _reason(error)
-        except Exception as error:  # a defect of ours
+        """Read what is there. Raises BlockingIOError if there is nothing."""
+        data = connection.channel.read_now()
+        if not data:
+            raise ConnectionLost("the server has ended the connection")
+        arrived = connection.parser.feed(data)
+        if arrived.others:
+            self._take_others(connection, arrived)
+        if arrived.firsts or arrived.others:
+            self._carrier.arrived(arrived)
+
+    def _note_end(self, connection: Connection, error: Exception) -> None:
+        """Reading has failed."""
+        if not isinstance(error, OSError | ValueError):  # a defect of ours
             self._log.exception("reading from %s has failed", connection.server, error=type(error).__name__)
-            reason = _reason(error)
-        self._mark_lost(connection, reason)
+        self._mark_lost(connection, _reason(error))
 
     def _take_others(self, connection: Connection, arrived: Arrived) -> None:
         """Do what concerns the link itself, and leave the messages to the carrier."""

@@ -58,6 +58,7 @@ class Outgoing:
 
     Attributes:
         idle: whether the link's thread waits for messages. Set by that thread.
+        begin: called by `send` when it does: has the message written.
         room: how many messages may wait: less than the send buffer holds while sent ones are not acknowledged.
         closed: whether a `send` that waits for room has to give up.
     """
@@ -72,6 +73,7 @@ class Outgoing:
         header_bytes: Callable[[bytes], int],
     ) -> None:
         self.idle = False
+        self.begin: Callable[[], object] = self.wake
         self.room = options.send_hwm
         self.closed = False
         self.limits: Limits | None = None
@@ -113,7 +115,7 @@ class Outgoing:
             return self._send_carefully(topic, payload, count)
         self._waiting.append((topic, payload, count))
         if self.idle:
-            self.wake()
+            self.begin()
         return True
 
     def close(self) -> None:

@@ -260,6 +260,14 @@ def _read_run(data: bytes, at: int, line: bytes, size: int, run: int, payloads: 
 
 
 def _read_line(line: bytes) -> _Announced | Ping | Pong | Info | ServerError:
+    words = line.split()
+    if len(words) == 6 and words[0] == b"HMSG":
+        # Nearly always, if messages are stored; anything wrong about it is found below.
+        _, subject, sid, reply, header_bytes, size = words
+        if header_bytes.isdigit() and size.isdigit() and max(len(header_bytes), len(size)) < _MAX_SIZE_DIGITS:
+            found = _Announced(subject, sid, reply, int(header_bytes), int(size))
+            if found.header_bytes <= found.bytes <= _MAX_MESSAGE_BYTES:
+                return found
     name, _, rest = line.partition(b" ")
     match name.upper():
         case b"HMSG":

@@ -38,7 +38,7 @@ class StoredMessages:
         self._waiting: dict[bytes, SimpleQueue[Message | None]] = {}
 
     def take(self, message: Message) -> bool:
-        """Take a message if it answers a question. On the reader's thread."""
+        """Take a message if it answers a question."""
         waiting = self._waiting.get(message.sid)
         if waiting is None:
             return message.sid.startswith(_SID)

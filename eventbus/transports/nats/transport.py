@@ -146,7 +146,10 @@ class NatsTransport:
             self._changed(link, None)
 
     def receive(self) -> Batch | None:
-        return self._inbox.get()
+        inbox, link = self._inbox, self._link
+        if link is not None:
+            link.receive(inbox)
+        return inbox.get()
 
     def confirm(self, batch: Batch) -> None: ...
 

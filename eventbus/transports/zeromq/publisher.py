@@ -60,6 +60,9 @@ class Publisher:
         publisher_id: the publisher's id in the numbers of its messages; None if it does not number them.
     """
 
+    # What each event reads and writes. In slots, because an object with more than 30 attributes has a slower dictionary.
+    __slots__ = ("__dict__", "__weakref__", "_acquire", "_count", "_next_drain", "_release", "_send_frame", "_sending")
+
     publisher_id: bytes | None = None
 
     def __init__(

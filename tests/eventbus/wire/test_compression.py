@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from eventbus import Compression, CompressionMissing, InvalidSettings, InvalidTopic
 from eventbus.errors import PayloadDamaged, PayloadTooLarge
-from eventbus.wire.compression import MAX_COMPRESSED_BYTES, Compressor, inflate, inflated, is_compressed
+from eventbus.wire.compression import MAX_COMPRESSED_BYTES, MAX_INFLATED_BYTES, Compressor, inflate, inflated, is_compressed
 from eventbus.wire.frames import topic_frame
 from tests.support import run_threads
 
@@ -282,6 +282,23 @@ def test_compressed_payloads_have_a_limit(compression: Compression) -> None:
     larger = Compressor(compression, 1).shrink(text(2_000)) + bytes(MAX_COMPRESSED_BYTES)
     with pytest.raises(PayloadDamaged, match="no publisher sends more than 2097152 compressed"):
         inflated(larger, 16 * MiB)
+
+
+@pytest.mark.parametrize("compression", ALL)
+def test_what_is_large_is_sent_as_it_is(compression: Compression) -> None:
+    """Eight megabytes are compressed; one byte more is not."""
+    most, more = bytes(MAX_INFLATED_BYTES), bytes(MAX_INFLATED_BYTES + 1)
+    compressor = Compressor(compression, 1)
+    assert inflate(compressor.shrink(most), 16 * MiB) == most
+    assert compressor.shrink(more) is more
+
+
+@every_writer
+def test_no_more_is_inflated_than_publishers_compress(write: Callable[[bytes], bytes]) -> None:
+    """Eight megabytes are inflated, whatever the limit for an event is; of a byte more nothing is taken."""
+    assert len(inflate(write(bytes(MAX_INFLATED_BYTES)), 1 << 40)) == MAX_INFLATED_BYTES
+    with pytest.raises(PayloadTooLarge, match="more than 8388608 bytes"):
+        inflate(write(bytes(MAX_INFLATED_BYTES + 1)), 1 << 40)
 
 
 # Missing libraries

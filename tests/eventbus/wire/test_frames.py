@@ -17,6 +17,7 @@ from eventbus.wire.frames import (
     PAYLOAD_STARTS,
     Prefixes,
     any_header,
+    head_of_run,
     is_text,
     messages,
     pack,
@@ -282,3 +283,23 @@ def test_what_is_packed_can_be_unpacked(events: list[dict[str, object]], limit: 
         assert len(found) == count
         unpacked += found
     assert unpacked == events
+
+
+@given(
+    st.lists(st.binary(max_size=4).map(b"t\0publishr".__add__), min_size=1, max_size=5)
+    | st.lists(st.binary(max_size=12), min_size=1, max_size=4)
+)
+def test_the_head_of_a_run_is_that_of_all(frames: list[bytes]) -> None:
+    """If frames stand in ascending order, and the first and the last begin alike, so do all between them."""
+    for order in (frames, sorted(frames), sorted(set(frames))):
+        head = head_of_run(order)
+        assert head is None or (all(frame.startswith(head) for frame in order) and order == sorted(set(order)))
+
+
+def test_what_is_a_run() -> None:
+    """Numbered frames of one publisher on one topic, in their order."""
+    one, two, three = (b"t\0publishr" + number.to_bytes(8) for number in range(1, 4))
+    assert head_of_run([one, two, three]) == head_of_run([one, three]) == head_of_run([one]) == b"t\0publishr"
+    assert head_of_run([two, one]) is None
+    assert head_of_run([one, one]) is None
+    assert head_of_run([one, b"u\0publishr" + bytes(8)]) is None

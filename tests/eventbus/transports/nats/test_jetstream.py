@@ -458,6 +458,21 @@ def test_workers_with_other_topics_are_refused(nats: NatsOptions) -> None:
             fewer.recv_event(None)
 
 
+def test_the_only_worker_subscribes_later(nats: NatsOptions) -> None:
+    """It may, also while the server has two of its requests for messages: the rest of one, and the next."""
+    with client(JetStreamTransport(nats, QUICK)) as sender, worker(nats, TOPIC) as bus:
+        values = Values(bus)
+        eventually(lambda: ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_waiting"] == 1)
+        for value in range(140):  # each in a message of its own
+            emit(sender, value)
+            eventually(lambda value=value: value in values.all)  # type: ignore[misc] # mypy cannot infer a lambda's default
+        eventually(lambda: ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_waiting"] == 2)
+        bus.subscribe(OTHER)
+        emit(sender, 140, topic=OTHER)
+        eventually(lambda: 140 in values.all)
+        assert sorted(values.all) == list(range(141))
+
+
 # The server's side
 
 

@@ -1,0 +1,137 @@
+"""Who reads a connection: the receiver while it waits, the reader's thread while nobody does or the receiver is busy."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from threading import Event, Thread, current_thread
+
+import pytest
+
+from eventbus.transports.nats.inbox import Inbox
+from eventbus.transports.nats.reading import Reading
+from tests.support import PATIENCE, eventually
+
+
+class Line:
+    """A connection whose bytes go to an inbox, one message each, with the thread that has read them."""
+
+    def __init__(self) -> None:
+        self.near, self.far = socket.socketpair()
+        self.inbox = Inbox(100_000)
+        self.failures: list[Exception] = []
+        self.readers: list[Thread] = []
+        self.reading = Reading(self._read, self.near.fileno(), self._fail)
+        self.thread = Thread(target=self.reading.run)
+        self.thread.start()
+
+    def _read(self) -> None:
+        data = self.near.recv(1, socket.MSG_DONTWAIT)
+        if not data:
+            raise ConnectionResetError
+        self.readers.append(current_thread())
+        self.inbox.put([b"t"], [data])
+
+    def _fail(self, error: Exception) -> None:
+        self.failures.append(error)
+        self.reading.end()
+
+    def receive(self) -> list[bytes]:
+        self.reading.await_(self.inbox)
+        batch = self.inbox.get()
+        return [] if batch is None else batch[1]
+
+    def close(self) -> None:
+        self.reading.end()
+        self.near.shutdown(socket.SHUT_RDWR)
+        self.thread.join(PATIENCE)
+        assert not self.thread.is_alive()
+        self.reading.close()
+        self.near.close()
+        self.far.close()
+
+
+@pytest.fixture
+def line() -> Iterator[Line]:
+    with closing(Line()) as line:
+        yield line
+
+
+def test_nobody_receives(line: Line) -> None:
+    """The reader's thread reads."""
+    line.far.send(b"ab")
+    eventually(lambda: len(line.inbox) == 2)
+    assert line.readers == [line.thread] * 2
+
+
+def test_the_receiver_reads_while_it_waits(line: Line) -> None:
+    """And the reader's thread does from when the receiver is busy; then the receiver again, in order."""
+    received: list[bytes] = []
+    busy, go_on = Event(), Event()
+
+    def work() -> None:
+        while b"z" not in received:
+            received.extend(line.receive())
+            if received[-1:] == [b"b"]:
+                busy.set()
+                assert go_on.wait(PATIENCE)
+
+    receiver = Thread(target=work)
+    receiver.start()
+    line.far.send(b"a")  # may still be read by the other thread, which has begun to wait
+    eventually(lambda: received == [b"a"])
+    line.far.send(b"b")
+    assert busy.wait(PATIENCE)
+    assert line.readers[1] is receiver
+    line.far.send(b"cd")
+    eventually(lambda: len(line.inbox) == 2)
+    assert line.readers[2:] == [line.thread] * 2
+    go_on.set()
+    eventually(lambda: received == [b"a", b"b", b"c", b"d"])
+    line.far.send(b"z")
+    receiver.join(PATIENCE)
+    assert received == [b"a", b"b", b"c", b"d", b"z"]
+
+
+def test_an_answer_is_needed(line: Line) -> None:
+    """The thread that waits for it may be the receiver: then the reader's thread reads."""
+    line.far.send(b"a")
+    answered = Event()
+
+    def work() -> None:
+        line.receive()
+        line.far.send(b"b")
+        while not answered.wait(0.01):
+            line.reading.need()
+
+    receiver = Thread(target=work)
+    receiver.start()
+    eventually(lambda: len(line.inbox) == 1)
+    answered.set()
+    receiver.join(PATIENCE)
+    assert line.readers[-1] is line.thread
+
+
+@pytest.mark.parametrize("how", ["wake", "close", "end", "the other side"])
+def test_what_ends_the_wait(line: Line, how: str) -> None:
+    """Somebody wakes or closes the inbox, or the connection ends."""
+    returned = Event()
+
+    def work() -> None:
+        line.reading.await_(line.inbox)
+        returned.set()
+
+    receiver = Thread(target=work)
+    receiver.start()
+    eventually(lambda: line.inbox.interrupt is not None)
+    match how:
+        case "wake":
+            line.inbox.wake()
+        case "close":
+            line.inbox.close()
+        case "end":
+            line.reading.end()
+        case _:
+            line.far.close()
+    assert returned.wait(PATIENCE)
+    receiver.join(PATIENCE)
+    assert len(line.failures) == (how == "the other side")
