@@ -24,7 +24,15 @@ from eventbus.policies import Compression, LogFormat, Metrics, Packing, ReceiveP
 from eventbus.settings.security import SecuritySettings
 from eventbus.settings.transport import DEFAULT_STORE, Group, NatsUrl, StoreText, SubjectPrefix, misplaced, read_password
 from eventbus.settings.values import Beginning, Host, OptionalPath, Seconds, Topics, UiToken, masked_arguments
-from eventbus.settings.variables import NESTED, PREFIX, SECRETS_DIR, SecretFiles, explain, unknown_variables
+from eventbus.settings.variables import (
+    NESTED,
+    PREFIX,
+    SECRETS_DIR,
+    SecretFiles,
+    explain,
+    lines_without_value,
+    unknown_variables,
+)
 
 if TYPE_CHECKING:
     from eventbus.nats_options import NatsOptions
@@ -227,6 +235,9 @@ class EventBusSettings(BaseSettings):
         known = {cls.variable(*path) for path, _ in cls.fields()} | _own_variables(cls)
         own = tuple(cls.variable(name) + NESTED for name in cls.model_fields.keys() - EventBusSettings.model_fields.keys())
         try:
+            lines = [*lines_without_value(_files(env_file), cls.model_config.get("env_file_encoding"))]
+            if lines:  # before python-dotenv, which warns about some of them and passes over all
+                raise InvalidSettings("; ".join([*complaints, *lines]))
             of_env_file = DotEnvSettingsSource(cls, env_file=env_file).env_vars
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"

@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 
 from pydantic import ValidationError
@@ -26,6 +26,10 @@ _SIMILARITY, _SIMILARITY_OF_FILES = 0.75, 0.85
 # EVENTBUS_…_PORT, to a URL.
 _KUBERNETES = re.compile(r"EVENTBUS_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
 _KUBERNETES_PORT = re.compile(r"EVENTBUS_((?P<service>\w+)_)?PORT=(tcp|udp|sctp)://")
+
+
+# How a line of a .env file begins that is meant for us.
+_OURS = re.compile(rf"\s*(?:export\s+)?({PREFIX}\w+)")
 
 
 class SecretFiles(EnvSettingsSource):
@@ -69,6 +73,27 @@ def unknown_variables(
                 else "`eventbus settings` lists the known ones"
             )
             yield f"{name}{f' (a file in {masked(str(_secrets_directory()))})' if is_file else ''} is unknown: {remedy}"
+
+
+def lines_without_value(files: Iterable[str | Path], encoding: str | None) -> Iterator[str]:
+    """Yield a complaint for each line of ``.env`` files that begins with our prefix and gives no value, as ``NAME: value``.
+
+    Args:
+        files: their paths; those that are not there are left out.
+        encoding: theirs; None: UTF-8.
+    """
+    for path in files:
+        if not Path(path).expanduser().is_file():
+            continue
+        from dotenv.parser import parse_stream  # late, because most services have no such file
+
+        with Path(path).expanduser().open(encoding=encoding or "utf-8") as stream:
+            for read in parse_stream(stream):
+                text = read.original.string
+                found = _OURS.match(text)
+                if found and read.value is None:
+                    line = read.original.line + text[: found.start(1)].count("\n")
+                    yield f"line {line} of {masked(str(path))} gives {found[1]} no value: write {found[1]}=…"
 
 
 def explain(variable: Callable[..., str], error: ValidationError) -> Iterator[str]:

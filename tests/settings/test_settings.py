@@ -470,6 +470,13 @@ def test_another_file_that_is_not_there() -> None:
     assert refusal(_env_file="nowhere.env") == "cannot read nowhere.env: there is no such file"
 
 
+@pytest.mark.parametrize("line", ["EVENTBUS_PUB_PORT: 6000", "EVENTBUS_PUB_PORT 6000", "export EVENTBUS_PUB_PORT"])
+def test_a_line_without_value(tmp_path: Path, line: str) -> None:
+    """A line that is meant for us is not passed over, as python-dotenv would; lines of others are their own affair."""
+    (tmp_path / ".env").write_text(f"# other: 1\nother: 2\n\nEVENTBUS_HOST=plant-1\n\n{line}\n")
+    assert refusal() == "line 6 of .env gives EVENTBUS_PUB_PORT no value: write EVENTBUS_PUB_PORT=…"
+
+
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     """A file in another encoding, as some editors write it, is named."""
     (tmp_path / ".env").write_text("EVENTBUS_HOST=plant-1\n", "utf-16")
