@@ -102,7 +102,8 @@ def resolve(host: str) -> str:
     try:
         found = getaddrinfo(host, None, type=SOCK_STREAM)
     except gaierror as error:
-        raise OSError(error.errno, f"cannot bind {host}: {error.strerror}") from None
+        text = f"cannot bind {host}: this machine cannot find an address of it ({error.strerror}): name one of its own"
+        raise OSError(error.errno, text) from None
     return str(min(found, key=lambda info: info[0] != AF_INET)[4][0])
 
 
