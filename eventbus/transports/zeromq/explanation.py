@@ -9,7 +9,10 @@ from eventbus._base.deadline import Deadline
 if TYPE_CHECKING:
     from eventbus.transports.zeromq.reachability import CheckFailed
 
-_EXPLANATION_S, _MIN_EXPLANATION_S = 1.0, 0.2
+# The longest explanation is that of a program that accepts connections and is silent: it is greeted, and then asked as a web
+# server would be, each for a second.
+_EXPLANATION_S, _MIN_EXPLANATION_S = 2.5, 0.2
+_CHECK_TIMEOUT_S = 1.0
 
 
 class Explanation:
@@ -30,7 +33,7 @@ class Explanation:
         """Begin if the deadline comes soon. Returns True, for conditions that are checked again and again."""
         if not self._begun and deadline.left() < min(_EXPLANATION_S, deadline.timeout / 2):
             self._begun = True
-            self._timeout = max(_MIN_EXPLANATION_S, deadline.left())
+            self._timeout = max(_MIN_EXPLANATION_S, min(_CHECK_TIMEOUT_S, deadline.left()))
             self._thread.start()
         return True
 

@@ -101,6 +101,14 @@ def test_a_host_that_nobody_knows() -> None:
     assert f"cannot find an address of '{UNKNOWN}'" in caught.value.hint
 
 
+def test_something_listens_and_is_silent() -> None:
+    """A proxy that hangs is told from one that is not there, also by a client with the usual timeout."""
+    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as other:
+        client = bus("127.0.0.1", (one.getsockname()[1], other.getsockname()[1]))
+        with pytest.raises(ProxyUnreachable, match=r"accepts the connection, but does not answer within 1 s\): .* it hangs"):
+            client.connect()
+
+
 def test_something_else_listens(web_port: int) -> None:
     """An answer that is no ZeroMQ is quoted."""
     with pytest.raises(ProxyUnreachable, match="does not speak ZeroMQ"):
