@@ -19,8 +19,9 @@ SUB_PORT = 5560
 PROCESS_MAX_MEMORY = 512 * 1_048_576
 """The default of `ProxyOptions.max_memory` where the proxy has a process of its own, as with `eventbus proxy`; in bytes."""
 
-_MAX_EVENT_BYTES = 16_777_216
-"""A client's and a proxy's are the same, because a proxy disconnects clients that send more."""
+_MAX_EVENT_BYTES = 8_388_608
+"""A client's and a proxy's are the same, because a proxy disconnects clients that send more. Decoding so many bytes takes
+tens of milliseconds, whatever they hold."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

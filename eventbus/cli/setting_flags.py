@@ -120,7 +120,7 @@ SETTINGS: tuple[Flag, ...] = (
         name="--max-event-bytes",
         meaning="the largest payload of a message; a larger one is refused",
         takes="BYTES",
-        default="16777216",
+        default="8388608",
         setting=True,
     ),
     Flag(

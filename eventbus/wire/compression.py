@@ -37,8 +37,8 @@ MAX_COMPRESSED_BYTES = 2_097_152
 also of a stream that was made to be slow."""
 
 MAX_INFLATED_BYTES = 8_388_608
-"""No publisher compresses a larger payload, and no receiver inflates more, whatever the limit for an event is: inflating and
-decoding as much takes no longer than decoding the largest event that comes uncompressed, with the default limit."""
+"""No publisher compresses a larger payload, and no receiver inflates more, whatever the limit for an event is. It is the
+default of that limit."""
 
 
 class Compressor:

@@ -64,7 +64,7 @@ def test_it_tells_the_configuration(url: str, bus_ports: tuple[int, int]) -> Non
         "host": "127.0.0.1",
         "pub_port": bus_ports[0],
         "sub_port": bus_ports[1],
-        "max_event_bytes": 16_777_216,
+        "max_event_bytes": 8_388_608,
         "encrypted": False,
     }
 

@@ -77,7 +77,7 @@ def test_an_event_that_the_proxy_refuses(small_proxy: EventBusProxy, numbered: b
         recorder = recorder_of(client)
         with pytest.raises(EventTooLarge, match="EVENTBUS_MAX_EVENT_BYTES") as caught:
             client.emit_event(sized(2 * LIMIT), TOPIC)
-        assert (caught.value.limit, caught.value.proxy_limit) == (16_777_216, LIMIT)
+        assert (caught.value.limit, caught.value.proxy_limit) == (8_388_608, LIMIT)
         assert caught.value.size > 2 * LIMIT
         with pytest.raises(EventTooLarge):
             client.emit_events([event(1), sized(2 * LIMIT)], TOPIC)
