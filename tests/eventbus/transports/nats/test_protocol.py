@@ -155,6 +155,8 @@ def test_damage_is_refused_or_read_as_something_else(found: list[protocol.Other]
         b"MSG a 1 999999999999\r\n",
         "MSG a 1 ²\r\n".encode(),
         b"HMSG a 1 20 10\r\n",
+        b"HMSG a 1 b 20 10\r\n",
+        b"HMSG a 1 b x 10\r\n",
         b"MSG a 1 1\r\nxyz\r\n",
         b"INFO nothing\r\n",
         b"INFO []\r\n",
