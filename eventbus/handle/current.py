@@ -1,6 +1,6 @@
 """Questions that a handler can ask about the event that it is called with."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -77,9 +77,9 @@ def current_topic() -> str | None:
     return names[len(names) - length_hint(events) - 1].decode(errors="replace")
 
 
-def set_topics(topics: list[bytes], events: Iterator[Any]) -> None:
-    """Make these the topics of the events that this thread handles, in the order of the iterator, until `clear_topics`."""
-    _topics.set((topics, events))
+set_topics: Callable[[tuple[list[bytes], Iterator[Any]]], object] = _topics.set
+"""Takes topics and an iterator: makes these the topics of the events that this thread handles, in its order, until
+`clear_topics`. A function in C, because it is called for each batch."""
 
 
 def clear_topics() -> None:

@@ -157,6 +157,7 @@ class Hooks:
         self.all = hooks
         self.emitted = self._calls("emitted")
         self.received = self._calls("received")
+        self.receives = bool(self.received)  # asked for each batch: the truth of the other is a call in Python
         self.handled = self._calls("handled")
         self.handler_failed = self._calls("handler_failed")
         self.periodic_failed = self._calls("periodic_failed")

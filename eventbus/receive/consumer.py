@@ -307,10 +307,10 @@ class Consumer[EventClass: BaseEvent[Any]]:
             except Exception:
                 # One is compressed, or no event; a service's own validator may raise anything. Those before it are decoded.
                 good = len(events)
-                if self._hooks.received:
+                if self._hooks.receives:
                     self._hooks.received_batch(topics, events, payloads)
             else:
-                if self._hooks.received:
+                if self._hooks.receives:
                     self._hooks.received_batch(topics, events, payloads)
                 self._dispatcher.dispatch(routes, events, topics, headers=headers)
                 return

@@ -239,7 +239,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self.buffer.extend(events)
         if self._streams:
             self._feed(events, topics)
-        set_topics(topics, running)
+        set_topics((topics, running))
         handled = handler_errors = 0
         if abandoned is None:
             abandoned = self.abandoned
