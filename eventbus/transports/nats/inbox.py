@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from threading import Condition
+from threading import Condition, RLock
 
 # Messages. The objects of so many events, three or more each, are fewer than those after which Python's garbage collector
 # looks at them all: it takes up to a third of a subscriber's time otherwise.
@@ -38,7 +38,11 @@ class Inbox:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._changed = Condition()  # its lock is reentrant: a signal handler may wake the thread that it interrupts
+        # Reentrant, because a signal handler may wake the thread that it interrupts. Not entered as a Condition: its methods
+        # are functions in Python, which take long if they run once in a millisecond.
+        self._lock = RLock()
+        self._changed = Condition(self._lock)
+        self._waits = False  # whether `get` waits
         self._batches: deque[Delivery] = deque()
         self._messages = 0
         self._woken = False
@@ -54,7 +58,7 @@ class Inbox:
 
     def put(self, firsts: list[bytes], payloads: list[bytes], acks: Sequence[bytes] = ()) -> int:
         """Put messages in; return how many of them there was no room for."""
-        with self._changed:
+        with self._lock:
             dropped = max(0, self._messages + len(firsts) - self._limit)
             if dropped:
                 kept = len(firsts) - dropped
@@ -74,9 +78,11 @@ class Inbox:
 
     def get(self) -> Delivery | None:
         """Wait for messages; an empty batch after `wake`, None once closed."""
-        with self._changed:
+        with self._lock:
             while not (self._batches or self._woken or self._closed):
+                self._waits = True
                 self._changed.wait()
+            self._waits = False
             if self._closed:
                 return None
             self._woken = False
@@ -88,7 +94,7 @@ class Inbox:
 
     def take_back(self) -> list[bytes]:
         """Take out all that waits; return what would confirm it."""
-        with self._changed:
+        with self._lock:
             acks = [ack for batch in self._batches for ack in batch.acks]
             self._batches.clear()
             self._messages = 0
@@ -96,19 +102,20 @@ class Inbox:
 
     def wake(self) -> None:
         """Make a `get` that waits, or else the next one, return."""
-        with self._changed:
+        with self._lock:
             self._woken = True
             self._notify()
 
     def close(self) -> None:
         """Drop what waits; every `get` returns None from now on."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             self._batches.clear()
             self._messages = 0
             self._notify()
 
     def _notify(self) -> None:
-        self._changed.notify_all()
+        if self._waits:
+            self._changed.notify_all()
         if (interrupt := self.interrupt) is not None:
             interrupt()

@@ -213,16 +213,16 @@ class JetStreamTransport(NatsTransport):
         stored: list[Message] = []
         for other in arrived.others:
             assert isinstance(other, Message)  # the link takes everything else
-            if self._stored.take(other):
-                continue
             if other.sid == PULL_SID:
                 if other.subject.startswith(self._start_of_subjects):
                     stored.append(other)
                 else:
                     self._consumer.told(other)
-            elif (token := other.subject.rpartition(b".")[2])[:1] == _ACK and token[1:].isdigit():
-                self._acks.append((int(token[1:]), other))
+                continue
+            token = other.subject.rpartition(b".")[2]
+            if not self._stored.take(other) and token[:1] == _ACK and token[1:].isdigit():
                 acknowledged = int(token[1:])
+                self._acks.append((acknowledged, other))
         if stored:
             self._consumer.take(stored, self._inbox)
         buffer, link = self._buffer, self._link
