@@ -74,7 +74,9 @@ class StreamConsumer:
     @property
     def is_low(self) -> bool:
         """Whether more messages are to be asked for."""
-        return self.receiving and bool(self._name) and self._credit + self._waiting < self.most // 2
+        # First what is nearly always enough to know, because it is asked for each batch.
+        half = self.most // 2
+        return self._credit < half and self.receiving and bool(self._name) and self._credit + self._waiting < half
 
     @property
     def _open_pulls(self) -> int:

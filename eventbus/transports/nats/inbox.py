@@ -73,7 +73,8 @@ class Inbox:
                 for start in range(0, len(firsts), _MAX_BATCH):
                     part = slice(start, start + _MAX_BATCH)
                     self._batches.append(Delivery(firsts[part], payloads[part], list(acks[part])))
-            self._notify()
+            if self._waits or self.interrupt is not None:
+                self._notify()
             return dropped
 
     def get(self) -> Delivery | None:

@@ -162,7 +162,8 @@ class JetStreamTransport(NatsTransport):
 
     def take(self) -> bytes:
         now = monotonic()
-        self._take_acks(now)
+        if self._acks or self._refused_subjects:
+            self._take_acks(now)
         window, buffer = self._window, self._buffer
         if again := window.resend(now):
             return again
@@ -300,8 +301,12 @@ class JetStreamTransport(NatsTransport):
 
     def _waits_for_more(self, now: float) -> bool:
         """Whether few messages wait while others are under way: more of them may share a message in a moment."""
-        waiting = 0 if self._buffer is None else len(self._buffer)
-        if self._packing and len(self._window) and 0 < waiting < _WORTH_A_MESSAGE and not self._encoded:
+        if (
+            self._packing
+            and self._window.items
+            and not self._encoded
+            and 0 < (0 if self._buffer is None else len(self._buffer)) < _WORTH_A_MESSAGE
+        ):
             self._waits_until = self._waits_until or now + self._options.packing_max_wait
             if now < self._waits_until:
                 return True
