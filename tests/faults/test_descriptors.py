@@ -147,14 +147,14 @@ def running(code: str, *arguments: object) -> Iterator[Script]:
 def wait_until_greeted(port: int, newcomer: socket.socket) -> None:
     """A proxy may end a newcomer while few descriptors are free: it comes once more then, as sockets of ZeroMQ do."""
     waiting = [newcomer]
-    eventually(lambda: _is_greeted(waiting.pop() if waiting else zmtp.connect(port)), 30)
 
+    def is_greeted() -> bool:
+        with suppress(ConnectionError), waiting.pop() if waiting else zmtp.connect(port) as connection:
+            connection.settimeout(20)
+            return len(connection.recv(len(zmtp.SIGNATURE), socket.MSG_WAITALL)) == len(zmtp.SIGNATURE)
+        return False
 
-def _is_greeted(connection: socket.socket) -> bool:
-    connection.settimeout(20)
-    with connection, suppress(ConnectionError):
-        return len(connection.recv(len(zmtp.SIGNATURE), socket.MSG_WAITALL)) == len(zmtp.SIGNATURE)
-    return False
+    eventually(is_greeted, 30)
 
 
 def test_a_proxy_starts_or_says_why_not() -> None:

@@ -499,7 +499,8 @@ def test_silent_strangers_leave_room(tmp_path: Path) -> None:
         with proxy.undisturbed(strange=None):
             for _ in range(150):
                 for port in (proxy.pub_port, proxy.sub_port):
-                    stack.enter_context(zmtp.connect(port))
+                    with suppress(ConnectionError):  # it is ended already, to make room
+                        stack.enter_context(zmtp.connect(port))
             before = cpu_seconds(proxy.process.pid)
             with Bus(MyEvent, "127.0.0.1", proxy.pub_port, proxy.sub_port) as newcomer:
                 newcomer.connect(PATIENCE)

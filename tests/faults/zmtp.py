@@ -41,7 +41,11 @@ def connect(port: int, receive_buffer: int = 0) -> socket.socket:
     if receive_buffer:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
     made.settimeout(PATIENCE)
-    made.connect(("127.0.0.1", port))
+    try:
+        made.connect(("127.0.0.1", port))
+    except BaseException:
+        made.close()
+        raise
     return made
 
 
