@@ -229,7 +229,7 @@ class JetStreamTransport(NatsTransport):
         buffer, link = self._buffer, self._link
         if acknowledged and link is not None:
             # At low rates this is done before the next message comes, which leaves the earlier.
-            link.while_waiting(self._note_acks)
+            link.while_idle(self._note_acks)
         if buffer is not None and (
             (acknowledged and not self._can_wait(buffer, acknowledged))
             or (stored and (self._consumer.is_low or not self._consumer.receiving))
