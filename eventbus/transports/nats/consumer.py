@@ -13,6 +13,7 @@ from eventbus.errors import EventBusError, HandshakeFailed, JetStreamMissing, Na
 from eventbus.nats_options import NatsOptions
 from eventbus.transports.nats import streams
 from eventbus.transports.nats.connection import ConnectionLost
+from eventbus.transports.nats.delivered import FromStream
 from eventbus.transports.nats.first_frames import Carried
 from eventbus.transports.nats.inbox import Inbox
 from eventbus.transports.nats.link import NatsLink
@@ -191,7 +192,7 @@ class StreamConsumer:
     # Messages
 
     @abstractmethod
-    def take(self, messages: list[Message], inbox: Inbox) -> None:
+    def take(self, messages: list[FromStream], inbox: Inbox) -> None:
         """Take messages of the stream."""
 
     def confirm(self, link: NatsLink, acks: list[bytes]) -> None:

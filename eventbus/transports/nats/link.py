@@ -549,7 +549,7 @@ class NatsLink:
         arrived = connection.parser.feed(data)
         if arrived.others:
             self._take_others(connection, arrived)
-        if arrived.firsts or arrived.others:
+        if arrived.firsts or arrived.stored or arrived.others:
             self._carrier.arrived(arrived)
 
     def _note_end(self, connection: Connection, error: Exception) -> None:
