@@ -149,7 +149,7 @@ class NatsLink:
         self.inbox = b"_INBOX." + os.urandom(11).hex().encode()
         self._were_down = False
         self._proof_due = 0.0
-        self._writing = Writing(carrier.take, outgoing, lambda: bool(self._control), self._mark_lost, self._check_write)
+        self._writing = Writing(carrier.take, outgoing, self._control, self._mark_lost, self._check_write)
         self._proved = 0  # the mark of the last PING
         self._closing: Deadline | None = None
         self._reporting = True

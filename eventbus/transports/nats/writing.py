@@ -4,10 +4,10 @@ A message that a sending thread writes itself leaves one change of threads earli
 link's thread writes, because many together cost less.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from select import POLLOUT, poll
-from threading import Lock, Thread, current_thread
+from threading import Lock, get_ident
 from time import monotonic
 
 from eventbus.transports.nats.connection import Connection, ConnectionLost, reason_of
@@ -25,7 +25,7 @@ class Writing:
     Args:
         take: returns some of what waits; see `Carrier.take`.
         outgoing: the send buffer; the link's thread waits there.
-        is_urgent: whether something goes before messages, which the link's thread has to write.
+        urgent: what goes before messages, and the link's thread writes.
         fail: called with a connection that is no good any more, and why.
         stalled: called, while the server reads nothing, with the connection and the time; raises ConnectionLost to give up.
 
@@ -38,7 +38,7 @@ class Writing:
         self,
         take: Callable[[], bytes],
         outgoing: Outgoing,
-        is_urgent: Callable[[], bool],
+        urgent: Sized,
         fail: Callable[[Connection, str], object],
         stalled: Callable[[Connection, float], object],
     ) -> None:
@@ -46,11 +46,11 @@ class Writing:
         self.stalled_since: float | None = None
         self._take = take
         self._outgoing = outgoing
-        self._is_urgent = is_urgent
+        self._urgent = urgent
         self._fail = fail
         self._stalled = stalled
         self._lock = Lock()  # held by the thread that writes: the link's except while that waits
-        self._writer: Thread | None = None  # another one than the link's
+        self._writer = 0  # the identifier of the thread, if it is another one than the link's
         self._lent: Connection | None = None  # to others, now
         self._written_at = 0.0
         self._due = 0.0  # when the link's thread ends to wait by itself
@@ -60,7 +60,7 @@ class Writing:
     @property
     def is_interrupted(self) -> bool:
         """Whether this is a signal handler in the midst of `write_here`: nothing is written until it returns."""
-        return self._writer is current_thread()
+        return self._writer == get_ident()
 
     def write_here(self) -> None:
         """Write the message that has just come to wait, in the thread that sends it, or have the link's thread do so."""
@@ -68,12 +68,12 @@ class Writing:
         if now < self._written_at + _OWN_INTERVAL_S or not self._lock.acquire(blocking=False):
             self._outgoing.wake()
             return
-        self._writer = current_thread()
+        self._writer = get_ident()
         connection = self._lent
         try:
-            done = connection is not None and not self._is_urgent() and self._write_some(connection, now)
+            done = connection is not None and not self._urgent and self._write_some(connection, now)
         finally:
-            self._writer = None
+            self._writer = 0
             self._lock.release()
         if not done:
             self._outgoing.wake()
