@@ -78,7 +78,6 @@ class JetStreamTransport(NatsTransport):
         self._waits_until = 0.0  # 0: nothing waits for more
         self._encoded_items = 0
         self._current: NatsLink | None = None  # also while it is closed
-        self._start_of_subjects = self._carried.prefix + b"."
         self._consumer = self._new_consumer()
 
     def sibling(self) -> "JetStreamTransport":
@@ -210,15 +209,11 @@ class JetStreamTransport(NatsTransport):
         return due if link is None else min(due, self._consumer.look(link, now))
 
     def arrived(self, arrived: Arrived) -> None:
-        acknowledged = 0
-        stored: list[Message] = []
+        acknowledged, stored = 0, arrived.stored
         for other in arrived.others:
             assert isinstance(other, Message)  # the link takes everything else
             if other.sid == PULL_SID:
-                if other.subject.startswith(self._start_of_subjects):
-                    stored.append(other)
-                else:
-                    self._consumer.told(other)
+                self._consumer.told(other)
                 continue
             token = other.subject.rpartition(b".")[2]
             if not self._stored.take(other) and token[:1] == _ACK and token[1:].isdigit():
@@ -229,7 +224,7 @@ class JetStreamTransport(NatsTransport):
         buffer, link = self._buffer, self._link
         if acknowledged and link is not None:
             # At low rates this is done before the next message comes, which leaves the earlier.
-            link.while_waiting(self._note_acks)
+            link.while_idle(self._note_acks)
         if buffer is not None and (
             (acknowledged and not self._can_wait(buffer, acknowledged))
             or (stored and (self._consumer.is_low or not self._consumer.receiving))
@@ -249,7 +244,7 @@ class JetStreamTransport(NatsTransport):
                 self._buffer.wake()
 
     def _parser(self) -> Parser:
-        return Parser()
+        return Parser(from_stream=PULL_SID)
 
     def _forget(self) -> None:
         self._numbering = Numbering() if self._options.numbered else None
