@@ -95,6 +95,23 @@ class ReceiveBuffer[EventClass]:
         if dropped:
             self._drops.add(DropReason.RECEIVE_BUFFER, dropped)
 
+    def append(self, event: EventClass) -> None:
+        """Append one event, as `extend` does."""
+        with self._lock:
+            if self._policy is not _DROP_OLDEST:
+                dropped = self._append_by_policy([event])
+            else:
+                kept = self._events
+                pushed_out = len(kept) == kept.maxlen
+                kept.append(event)
+                self.received += 1
+                if self._waiting:
+                    self._tell(1)
+                dropped = int(pushed_out and self._expected)
+                self.unread += pushed_out - dropped
+        if dropped:
+            self._drops.add(DropReason.RECEIVE_BUFFER, dropped)
+
     def make_room(self, size: int) -> None:
         """Hold no more events than make 64 MiB if each is so large, until a reader is expected. Call it before a large one.
 
@@ -152,6 +169,12 @@ class ReceiveBuffer[EventClass]:
                 if wake in self._wakers:
                     self._wakers.remove(wake)
 
+    def _tell(self, count: int) -> None:
+        """Wake so many readers that wait."""
+        self._arrived.notify(count)
+        if self._wakers:
+            self._wake()
+
     def _wake(self) -> None:
         wakers, self._wakers = self._wakers, []
         for wake in wakers:
@@ -165,9 +188,7 @@ class ReceiveBuffer[EventClass]:
         pushed_out -= len(self._events)
         self.received += count
         if self._waiting:
-            self._arrived.notify(count)
-            if self._wakers:
-                self._wake()
+            self._tell(count)
         if self._expected:
             return pushed_out
         self.unread += pushed_out

@@ -189,11 +189,12 @@ class Consumer[EventClass: BaseEvent[Any]]:
             return False
         if self._beginnings is not None:
             batch = self._begin(self._beginnings, batch)
-        if batch[0]:
+        topics, payloads = batch
+        if topics:
             self._busy = monotonic(), self._dispatcher.buffer.received
             if self._transport.confirms:
                 self._take_and_confirm(batch)
-            else:
+            elif len(topics) > 1 or not self._take_lone(topics, payloads[0]):
                 self._take(batch)
         malformed = self._transport.malformed - self._malformed
         if malformed:
@@ -283,6 +284,26 @@ class Consumer[EventClass: BaseEvent[Any]]:
         finally:
             dispatcher.confirmation = None
         confirmation.end(handled=dispatcher.abandoned == abandoned)
+
+    def _take_lone(self, topics: list[bytes], payload: bytes) -> bool:
+        """Do as `_take` with the usual message that comes alone, and return True; see `Dispatcher.dispatch_one`."""
+        dispatcher = self._dispatcher
+        route = dispatcher.routes.get(topics[0])
+        if (
+            route is None
+            or payload[:1] in NOT_ONE_EVENT
+            or len(payload) > self._max_bytes_at_once
+            or self._hooks.receives
+            or MARK in topics[0]
+        ):
+            return False
+        try:
+            event = self._codec.decode_one(payload)
+        except Exception:  # as in `_take`
+            self._take_each(topics, [payload], None, dispatcher.abandoned)
+        else:
+            dispatcher.dispatch_one(route, event, topics)
+        return True
 
     def _take(self, batch: Batch) -> None:
         """Decode the messages of subscribed topics and dispatch the events in them."""

@@ -35,6 +35,8 @@ LINES_TO_NUMBER = 8
 LINES_OF_NATS = 150  # for all that waits, or has come, together
 CALLS_TO_EMIT_COUNTED = 4  # those two, and two that count
 CALLS_TO_HANDLE_TIMED = 2  # around the handler, and what adds up
+LONE_EVENTS = 50
+CALLS_TO_HANDLE_A_LONE_ONE = {"_handle", "_take_lone", "dispatch_one", "append"}  # from when it was read to its handler
 
 
 class Cost:
@@ -193,6 +195,26 @@ def test_receiving_costs_calls_per_batch(proxy: EventBusProxy, connected: Callab
     for_each = {name: count for name, count in cost.calls.items() if count >= COUNT / 10}
     assert len(for_each) == (CALLS_TO_HANDLE_TIMED if observe else 0), for_each
     assert max(for_each.values(), default=0) <= COUNT + 1  # the call that was going on ends here
+
+
+def test_a_lone_event_takes_four_calls_to_its_handler(connected: Callable[..., Bus]) -> None:
+    """Each runs cold, so what is made for many events is not entered."""
+    client = connected(topics=[TOPIC])
+    handled = 0
+
+    def handle(_: MyEvent) -> None:
+        nonlocal handled
+        handled += 1
+
+    client.attach_callback(UPDATED, handle)
+    client.start_consumer()
+    with counting() as cost:
+        for number in range(LONE_EVENTS):
+            client.emit_event(event(), TOPIC)
+            eventually(lambda: handled == number + 1)  # noqa: B023 # it is called within the round
+    on_the_way = ("Consumer._handle", "Consumer._take", "Dispatcher.", "ReceiveBuffer.")
+    called = {name.partition(".")[2] for name in cost.calls if name.startswith(on_the_way)}
+    assert called == CALLS_TO_HANDLE_A_LONE_ONE
 
 
 def test_nats_costs_no_loop_of_ours() -> None:

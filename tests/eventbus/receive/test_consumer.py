@@ -400,7 +400,7 @@ def test_a_topic_that_is_too_long_is_not_remembered() -> None:
             sender.send(topic, json_of(number))
         assert recorder.wait_for(2) == [1, 3]
         assert client.stats().rejects == {RejectReason.TOPIC: 2}
-        assert max(map(len, client._parts.dispatcher._routes)) == MAX_TOPIC_BYTES
+        assert max(map(len, client._parts.dispatcher.routes)) == MAX_TOPIC_BYTES
 
 
 def test_a_topic_that_is_not_subscribed_is_not_measured(benches: Callable[..., Bench]) -> None:

@@ -71,7 +71,7 @@ def test_learned_topics_are_bounded(bench: Bench) -> None:
     bench.dispatcher.subscribe(b"")
     for number in range(12_000):
         bench.dispatcher.route_of(b"%d" % number)
-    assert len(bench.dispatcher._routes) <= 10_001
+    assert len(bench.dispatcher.routes) <= 10_001
 
 
 def test_callbacks_run_in_the_order_of_attaching(bench: Bench) -> None:
