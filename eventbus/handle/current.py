@@ -131,6 +131,10 @@ class _WithHeaders[Event](Iterator[Event]):
         return length_hint(self._events)
 
 
+set_headers: Callable[[bytes], object] = _encoded_headers.set
+"""Takes encoded headers: makes these the current ones of this thread, until `clear_headers`."""
+
+
 def clear_headers() -> None:
     """Leave this thread without current headers."""
     _encoded_headers.set(b"")

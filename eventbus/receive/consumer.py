@@ -26,6 +26,7 @@ from eventbus.receive.stall_detector import Progress, StallDetector
 from eventbus.receive.unpacking import Unpacker
 from eventbus.transports.contract import SharesMessages, Transport
 from eventbus.wire.codec import Codec
+from eventbus.wire.first_frame import split_headers
 from eventbus.wire.frames import MARK, MAX_PACKED_BYTES, NOT_ONE_EVENT, Batch, any_header
 from eventbus.wire.history import Stored
 from eventbus.wire.rejects import Reject
@@ -287,22 +288,21 @@ class Consumer[EventClass: BaseEvent[Any]]:
 
     def _take_lone(self, topics: list[bytes], payload: bytes) -> bool:
         """Do as `_take` with the usual message that comes alone, and return True; see `Dispatcher.dispatch_one`."""
-        dispatcher = self._dispatcher
+        dispatcher, headers = self._dispatcher, b""
+        if MARK in topics[0]:
+            topic, headers = split_headers(topics[0])
+            if MARK in topic:  # it is numbered
+                return False
+            topics = [topic]
         route = dispatcher.routes.get(topics[0])
-        if (
-            route is None
-            or payload[:1] in NOT_ONE_EVENT
-            or len(payload) > self._max_bytes_at_once
-            or self._hooks.receives
-            or MARK in topics[0]
-        ):
+        if route is None or payload[:1] in NOT_ONE_EVENT or len(payload) > self._max_bytes_at_once or self._hooks.receives:
             return False
         try:
             event = self._codec.decode_one(payload)
         except Exception:  # as in `_take`
-            self._take_each(topics, [payload], None, dispatcher.abandoned)
+            self._take_each(topics, [payload], [headers], dispatcher.abandoned)
         else:
-            dispatcher.dispatch_one(route, event, topics)
+            dispatcher.dispatch_one(route, event, topics, headers)
         return True
 
     def _take(self, batch: Batch) -> None:

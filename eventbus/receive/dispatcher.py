@@ -14,7 +14,7 @@ from eventbus._base.printable import printable
 from eventbus.events import BaseEvent, BaseEventType
 from eventbus.handle.concurrent import CallsInThreads, CallsOnLoop, ConcurrentCalls
 from eventbus.handle.coroutines import ClientClosing, CoroutineRunner
-from eventbus.handle.current import clear_headers, clear_topics, keeping_topic, set_topics, with_headers_of
+from eventbus.handle.current import clear_headers, clear_topics, keeping_topic, set_headers, set_topics, with_headers_of
 from eventbus.handle.guarded import NOT_WANTED, GuardedHandler, Later
 from eventbus.handle.handler_options import PLAIN, HandlerOptions
 from eventbus.handle.marks import callback_name, is_async
@@ -269,8 +269,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         if headers is not None:
             clear_headers()
 
-    def dispatch_one(self, route: Route[EventClass], event: EventClass, topics: list[bytes]) -> None:
-        """Do as `dispatch` does with one event without headers, in few steps.
+    def dispatch_one(self, route: Route[EventClass], event: EventClass, topics: list[bytes], headers: bytes = b"") -> None:
+        """Do as `dispatch` does, with one event and in few steps.
 
         At low rates each of them finds nothing of what it needs in the processor's cache, and takes up to a microsecond.
         """
@@ -279,6 +279,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         if self._streams:
             self._feed([event], topics)
         set_topics((topics, _NONE_LEFT))
+        if headers:
+            set_headers(headers)
         handled = handler_errors = 0
         for callback in route.get(event.type, ()):
             try:
@@ -291,6 +293,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
                     handled += 1
         self._counters.add(handled=handled, handler_errors=handler_errors)
         clear_topics()
+        if headers:
+            clear_headers()
 
     def position(self) -> tuple[int, int]:
         """The number of events that came in, and of those of the last `dispatch` still to be handled. Any thread may ask.
