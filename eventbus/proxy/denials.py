@@ -4,7 +4,7 @@ from collections import deque
 from threading import Lock
 
 from eventbus._base.log import Log
-from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.log_throttle import LogThrottle, more
 from eventbus._base.printable import printable
 from eventbus.wire.frames import MAX_TOPIC_BYTES
 from eventbus.wire.notices import OTHER_TOPICS, Action, DenialNotice
@@ -38,7 +38,7 @@ class Denials:
     def add(self, name: str, action: Action, topic: bytes) -> None:
         """Count one more denial, and log it if its turn has come."""
         self._add(
-            "denied client %s to %s on topic %r: the allow-list does not permit it; %d more since the last such line",
+            "denied client %s to %s on topic %r: the allow-list does not permit it%s",
             name,
             action,
             topic,
@@ -48,7 +48,7 @@ class Denials:
     def add_malformed(self, name: str, topic: bytes) -> None:
         """Count one more message that does not have exactly two frames, and log it if its turn has come."""
         self._add(
-            "denied client %s to %s on topic %r: the message does not have two frames; %d more since the last such line",
+            "denied client %s to %s on topic %r: the message does not have two frames%s",
             name,
             Action.PUBLISH,
             topic,
@@ -65,7 +65,7 @@ class Denials:
                 name,
                 action,
                 topic,
-                held_back,
+                more(held_back),
                 client=name,
                 action=str(action),
                 topic=printable(topic.decode(errors="backslashreplace"), MAX_TOPIC_BYTES),

@@ -18,7 +18,7 @@ from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
 from eventbus._base.forks import register_fork, unregister_fork
 from eventbus._base.log import Log
-from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.log_throttle import LogThrottle, more
 from eventbus._base.native_threads import require_usable_threads
 from eventbus._base.printable import printable
 from eventbus._base.zmq_sockets import Context
@@ -306,10 +306,11 @@ class ZeroMQTransport:
         held_back = self._denied.admit(denial.action, denial.count)
         if held_back is not None:
             self._log.warning(
-                "the proxy's allow-list does not permit this client to %s on topic %r: %d denied since the last such line",
+                "the proxy's allow-list does not permit this client to %s on topic %r: %d denied%s",
                 denial.action,
                 denial.topic,
-                held_back + denial.count,
+                denial.count,
+                more(held_back),
                 action=str(denial.action),
                 topic=printable(denial.topic.decode(errors="backslashreplace"), MAX_TOPIC_BYTES),
                 count=held_back + denial.count,
