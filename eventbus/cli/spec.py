@@ -452,8 +452,8 @@ COMMANDS: tuple[Command, ...] = (
 BY_NAME = {command.name: command for command in COMMANDS}
 
 EXIT_STATUSES = (
-    (0, "done"),
+    (0, "done, or stopped by a signal, if it runs until then: proxy, historian, run, bridge, ui, record"),
     (1, "the bus failed, for example no proxy answers"),
     (2, "bad arguments or settings"),
-    (130, "interrupted"),
+    (130, "interrupted: any other command, or before it ran"),
 )

@@ -347,7 +347,8 @@ def test_a_container_runs_as_a_program(start: Start, run: Run, app: Path, proxy:
 
 
 @pytest.mark.process
-def test_a_container_that_is_reloaded(start: Start, app: Path, proxy: EventBusProxy) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_container_that_is_reloaded(start: Start, app: Path, proxy: EventBusProxy, number: signal.Signals) -> None:
     """With --reload it starts again when a file changes, also after an error, and ends with what it has started."""
     where = {"EVENTBUS_PUB_PORT": str(proxy.pub_port), "EVENTBUS_SUB_PORT": str(proxy.sub_port)}
     with start("run", "--reload", "app:App", **where) as process:
@@ -356,7 +357,7 @@ def test_a_container_that_is_reloaded(start: Start, app: Path, proxy: EventBusPr
         app.write_text("this is no Python\n")
         app.write_text(APP.replace('"running"', '"running again"'))
         lines("running again")
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         assert process.wait(PATIENCE) == 0
         assert "app.py has changed: starting app:App again" in said(process)
 
