@@ -22,7 +22,8 @@ def historian(settings: EventBusSettings) -> None:
     """Keep what passes and answer queries until SIGTERM or Ctrl-C.
 
     Raises:
-        InvalidSettings: the keys do not go together; keys without an allow-list; or JetStream, which stores events itself.
+        InvalidSettings: the keys do not go together; keys without an allow-list; JetStream, which stores events itself; or a
+            historian that is to keep nothing.
         ProbePortInUse: the port for metrics and probes is taken.
         ProxyUnreachable, HandshakeFailed, ReconnectFailed: there is no connection to the proxy.
     """
@@ -30,7 +31,12 @@ def historian(settings: EventBusSettings) -> None:
         variable = settings.variable("transport")
         raise InvalidSettings(f"{variable}=jetstream stores events itself: leave the historian out, or set {variable}=nats")
     permits = _permits(settings)
-    count = settings.history or _DEFAULT_COUNT
+    count = settings.history if "history" in settings.model_fields_set else _DEFAULT_COUNT
+    if not count:
+        raise InvalidSettings(
+            f"{settings.variable('history')} is 0, and a historian that keeps nothing is of no use: "
+            f"set it above 0, or leave it out to keep {_DEFAULT_COUNT} messages of each topic"
+        )
     server = HistoryServer(
         Bounds(count, settings.history_bytes, settings.history_age), permits, archive_at(settings.history_file)
     )

@@ -136,6 +136,15 @@ def test_a_historian_with_a_file(start: Start, proxy: EventBusProxy) -> None:
             assert said(process) == ""
 
 
+def test_a_historian_that_is_to_keep_nothing(run: Run, dead_ports: tuple[int, int]) -> None:
+    """It is refused with the remedy, rather than keep what it does without a number."""
+    flags = (f"--pub-port={dead_ports[0]}", f"--sub-port={dead_ports[1]}", "--connect-timeout=0.2")
+    for done in (run("historian", "--history=0", *flags), run("historian", *flags, EVENTBUS_HISTORY="0")):
+        text = complaint(done, 2)
+        assert text.startswith("EVENTBUS_HISTORY is 0, ")
+        assert "leave it out to keep 1000" in text
+
+
 @pytest.mark.process
 def test_a_historian_serves_metrics_and_probes(start: Start, proxy: EventBusProxy) -> None:
     """What it keeps, and whether it answers over the bus; it is well, but not ready, while there is no proxy."""
