@@ -58,7 +58,7 @@ def bridge(settings: EventBusSettings, one: TransportKind, other: TransportKind,
 @contextmanager
 def _end(settings: EventBusSettings, kind: TransportKind, topics: set[bytes]) -> Iterator[Transport]:
     made = _transport(settings, kind)
-    if b"" in topics and isinstance(made, KnowsWatchers) and settings.security.client_keys() is None:
+    if b"" in topics and isinstance(made, KnowsWatchers):
         made.subscribe(EVERYTHING_TOPIC)  # requests may be answered on the other side
     for topic in topics:
         made.subscribe(topic)

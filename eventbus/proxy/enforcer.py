@@ -16,6 +16,7 @@ from eventbus.proxy.subscribers import Subscribers
 from eventbus.proxy.tcp import Connection
 from eventbus.wire.frames import MARK, PRIVATE, topic_of
 from eventbus.wire.notices import Action
+from eventbus.wire.private_topics import EVERYTHING_TOPIC
 
 if TYPE_CHECKING:
     from eventbus.proxy.recording import Recording
@@ -71,9 +72,10 @@ class SubscriptionCounter:
 class Enforcer:
     """Does what `zmq.proxy_steerable` does, except for what the allow-list denies.
 
-    It subscribes to everything at publishers. Subscriptions of subscribers do not go upstream, because libzmq reports the
-    end of a denied subscription like the end of any other: passed on, it would end the subscription of another client. Only
-    the tokens with which clients prove that the path is live go upstream.
+    It subscribes to everything at publishers, also as one who may answer: they cannot know who subscribes. Subscriptions
+    of subscribers do not go upstream, because libzmq reports the end of a denied subscription like the end of any other:
+    passed on, it would end the subscription of another client. Only the tokens with which clients prove that the path is
+    live go upstream.
 
     If a subscriber sends a message instead of a subscription, libzmq assigns the next subscription to the wrong subscriber.
     Unnoticed, that would give the sender topics that only others may have. So `run` ends after such a message.
@@ -138,6 +140,7 @@ class Enforcer:
 
     def run(self) -> None:
         """Pass messages on until TERMINATE, or until a client must be expelled."""
+        self._frontend.send(_SUBSCRIBE + EVERYTHING_TOPIC)  # first, or publishers would take it for one that only watches
         self._frontend.send(_SUBSCRIBE)
         poller = zmq.Poller()
         for socket in (self._commands, self._backend, self._frontend):

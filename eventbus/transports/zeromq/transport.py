@@ -206,8 +206,7 @@ class ZeroMQTransport:
 
     def has_answerer(self, topic: bytes, timeout: float = 0.0) -> bool | None:
         link = self._link
-        # A client with keys does not say that it subscribes to everything, because rules might deny it that.
-        return None if link is None else link.has_subscriber(topic, timeout, watchers=self._options.keys is not None)
+        return None if link is None else link.has_subscriber(topic, timeout, watchers=False)
 
     def close(self, timeout: float) -> None:
         self._closings += 1
