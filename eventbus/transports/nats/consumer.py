@@ -12,9 +12,11 @@ from eventbus._base.log import Log
 from eventbus.errors import EventBusError, HandshakeFailed, JetStreamMissing, NatsRefused, StreamDiffers
 from eventbus.nats_options import NatsOptions
 from eventbus.transports.nats import streams
+from eventbus.transports.nats.connection import ConnectionLost
+from eventbus.transports.nats.delivered import FromStream
 from eventbus.transports.nats.first_frames import Carried
 from eventbus.transports.nats.inbox import Inbox
-from eventbus.transports.nats.link import ConnectionLost, NatsLink
+from eventbus.transports.nats.link import NatsLink
 from eventbus.transports.nats.protocol import NO_RESPONDERS, Message, parse_headers, publish
 
 PULL_SID = b"2"  # of the inbox to which pulls are answered
@@ -190,7 +192,7 @@ class StreamConsumer:
     # Messages
 
     @abstractmethod
-    def take(self, messages: list[Message], inbox: Inbox) -> None:
+    def take(self, messages: list[FromStream], inbox: Inbox) -> None:
         """Take messages of the stream."""
 
     def confirm(self, link: NatsLink, acks: list[bytes]) -> None:

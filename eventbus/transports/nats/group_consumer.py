@@ -7,9 +7,10 @@ from eventbus._base.deadline import Deadline
 from eventbus.errors import GroupDiffers
 from eventbus.transports.nats import streams
 from eventbus.transports.nats.consumer import PULL_SID, StreamConsumer, _endpoint, pull_inbox
+from eventbus.transports.nats.delivered import FromStream, delivered
 from eventbus.transports.nats.inbox import Inbox
 from eventbus.transports.nats.link import NatsLink
-from eventbus.transports.nats.protocol import Message, publish, subscribe, unsubscribe
+from eventbus.transports.nats.protocol import publish, subscribe, unsubscribe
 
 _REMEMBERED = 50_000  # messages of which it is known that this worker has confirmed them
 _CONFIRMED_AGAIN = 2_000  # of those, after a reconnection
@@ -41,37 +42,34 @@ class GroupConsumer(StreamConsumer):
                 self._ensure(link, deadline)
         link.wake()
 
-    def take(self, messages: list[Message], inbox: Inbox) -> None:
+    def take(self, messages: list[FromStream], inbox: Inbox) -> None:
         firsts: list[bytes] = []
         payloads: list[bytes] = []
         acks: list[bytes] = []
         repeated = 0
         with self._taking:
             now = monotonic()
-            for message in messages:
-                known = streams.delivered(message.reply)
-                if known is None or known.consumer != self._options.group:
+            group = (self._options.group or "").encode()
+            for subject, consumer, number, reply, headers, payload in messages:
+                if consumer != group:
                     continue
                 self._credit = max(0, self._credit - 1)
                 if not self.receiving:  # it was under way when nobody wanted it any more
-                    self._returned.append(message.reply)
-                    continue
-                number = known.stream_seq
-                if number in self._handling:
-                    self._handling[number] = message.reply
+                    self._returned.append(reply)
+                elif number in self._handling:
+                    self._handling[number] = reply
                     repeated += 1
                 elif number in self._done:
-                    self._again.append(message.reply)
+                    self._again.append(reply)
                     repeated += 1
                 else:
                     if not self._handling:
                         self._progress_due = now + self._options.ack_wait / 2
-                    self._handling[number] = message.reply
-                    firsts.append(self._carried.inward(message.subject, message.headers))
-                    payloads.append(message.payload)
-                    acks.append(message.reply)
-            if messages:
-                self._note_sign()
+                    self._handling[number] = reply
+                    firsts.append(self._carried.inward(subject, headers))
+                    payloads.append(payload)
+                    acks.append(reply)
+            self._note_sign()
             if firsts:  # under the lock, so that nothing comes after a pause
                 inbox.put(firsts, payloads, acks)
         if repeated:
@@ -87,7 +85,7 @@ class GroupConsumer(StreamConsumer):
         returned = []
         with self._taking:
             for ack in acks:
-                known = streams.delivered(ack)
+                known = delivered(ack)
                 latest = None if known is None else self._handling.pop(known.stream_seq, None)
                 if latest is not None:
                     returned.append(latest)
@@ -97,9 +95,7 @@ class GroupConsumer(StreamConsumer):
     def pause(self, link: NatsLink, inbox: Inbox) -> None:
         with self._taking:
             self.receiving, self._credit = False, 0
-            waiting = [
-                self._handling.pop(found.stream_seq, ack) for ack in inbox.take_back() if (found := streams.delivered(ack))
-            ]
+            waiting = [self._handling.pop(found.stream_seq, ack) for ack in inbox.take_back() if (found := delivered(ack))]
         # First the inbox is left: what was asked for would come here again at once.
         link.post(unsubscribe(PULL_SID) + _answers(waiting, b"-NAK"))
 
@@ -107,7 +103,7 @@ class GroupConsumer(StreamConsumer):
         confirmed = []
         with self._taking:
             for ack in acks:
-                known = streams.delivered(ack)
+                known = delivered(ack)
                 latest = None if known is None else self._handling.pop(known.stream_seq, None)
                 if known is not None and latest is not None:
                     self._done[known.stream_seq] = latest

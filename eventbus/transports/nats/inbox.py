@@ -69,6 +69,8 @@ class Inbox:
                 last[0].extend(firsts)
                 last[1].extend(payloads)
                 last.acks.extend(acks)
+            elif len(firsts) <= _MAX_BATCH:
+                self._batches.append(Delivery(firsts, payloads, list(acks)))
             else:
                 for start in range(0, len(firsts), _MAX_BATCH):
                     part = slice(start, start + _MAX_BATCH)

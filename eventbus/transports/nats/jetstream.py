@@ -19,7 +19,7 @@ from eventbus.transports.nats.first_frames import Carried, block_of
 from eventbus.transports.nats.group_consumer import GroupConsumer
 from eventbus.transports.nats.inbox import Delivery
 from eventbus.transports.nats.link import INBOX_SID, NatsLink
-from eventbus.transports.nats.outgoing import Outgoing
+from eventbus.transports.nats.outgoing import Outgoing, Waiting
 from eventbus.transports.nats.own_consumer import OwnConsumer
 from eventbus.transports.nats.packing import Packed, packed
 from eventbus.transports.nats.protocol import (
@@ -78,7 +78,6 @@ class JetStreamTransport(NatsTransport):
         self._waits_until = 0.0  # 0: nothing waits for more
         self._encoded_items = 0
         self._current: NatsLink | None = None  # also while it is closed
-        self._start_of_subjects = self._carried.prefix + b"."
         self._consumer = self._new_consumer()
 
     def sibling(self) -> "JetStreamTransport":
@@ -167,6 +166,8 @@ class JetStreamTransport(NatsTransport):
         window, buffer = self._window, self._buffer
         if again := window.resend(now):
             return again
+        if not (window or self._encoded) and buffer is not None and len(buffer) == 1:
+            return self._take_only(buffer, now)  # nearly always, at low rates
         if self._waits_for_more(now):
             return b""
         parts = []
@@ -210,15 +211,11 @@ class JetStreamTransport(NatsTransport):
         return due if link is None else min(due, self._consumer.look(link, now))
 
     def arrived(self, arrived: Arrived) -> None:
-        acknowledged = 0
-        stored: list[Message] = []
+        acknowledged, stored = 0, arrived.stored
         for other in arrived.others:
             assert isinstance(other, Message)  # the link takes everything else
             if other.sid == PULL_SID:
-                if other.subject.startswith(self._start_of_subjects):
-                    stored.append(other)
-                else:
-                    self._consumer.told(other)
+                self._consumer.told(other)
                 continue
             token = other.subject.rpartition(b".")[2]
             if not self._stored.take(other) and token[:1] == _ACK and token[1:].isdigit():
@@ -229,7 +226,7 @@ class JetStreamTransport(NatsTransport):
         buffer, link = self._buffer, self._link
         if acknowledged and link is not None:
             # At low rates this is done before the next message comes, which leaves the earlier.
-            link.while_waiting(self._note_acks)
+            link.while_idle(self._note_acks)
         if buffer is not None and (
             (acknowledged and not self._can_wait(buffer, acknowledged))
             or (stored and (self._consumer.is_low or not self._consumer.receiving))
@@ -249,7 +246,7 @@ class JetStreamTransport(NatsTransport):
                 self._buffer.wake()
 
     def _parser(self) -> Parser:
-        return Parser()
+        return Parser(from_stream=PULL_SID)
 
     def _forget(self) -> None:
         self._numbering = Numbering() if self._options.numbered else None
@@ -313,30 +310,44 @@ class JetStreamTransport(NatsTransport):
         self._waits_until = 0.0
         return False
 
-    def _encode(self, waiting: list[tuple[bytes, bytes, int]]) -> None:
+    def _take_only(self, buffer: Outgoing, now: float) -> bytes:
+        """Return the only message that waits, while nothing is under way; others may have come in the meantime."""
+        self._waits_until = 0.0
+        taken = buffer.take(1)
+        if not taken:  # it was too large for the server that was just reached
+            return b""
+        ((first, payload, events),) = taken
+        message = self._publication(first, payload, events, 1, self._window.next())
+        self._window.add(message, now)
+        self._events += events
+        self._limit_room()
+        return message.data
+
+    def _encode(self, waiting: list[Waiting]) -> None:
         limit = MAX_PACKED_BYTES
         if self._buffer is not None and self._buffer.limits is not None:
             limit = min(limit, self._buffer.limits.payload)
-        inbox = b"" if self._current is None else self._current.inbox
         number = self._window.next() + len(self._encoded)
         packs = self._packing and len(waiting) > 1
         for message in packed(waiting, limit) if packs else (Packed(*one, 1) for one in waiting):
-            subject, block = self._outward(message, b"%b-%d" % (self._publisher, number))
-            reply = b"%b.%b%d" % (inbox, _ACK, number)
-            data = publish(subject, message.payload, reply=reply, headers=block)
-            self._encoded.append(UnderWay(data, subject, message.events, message.items))
+            self._encoded.append(self._publication(*message, number))
             self._encoded_items += message.items
             number += 1
 
-    def _outward(self, message: Packed, identifier: bytes) -> tuple[bytes, bytes]:
+    def _publication(self, first: bytes, payload: bytes, events: int, items: int, number: int) -> UnderWay:
+        """Return a message as it is written, which has the next number."""
+        subject, block = self._outward(first, events, b"%b-%d" % (self._publisher, number))
+        reply = b"%b.%b%d" % (b"" if self._current is None else self._current.inbox, _ACK, number)
+        return UnderWay(publish(subject, payload, reply=reply, headers=block), subject, events, items)
+
+    def _outward(self, first: bytes, events: int, identifier: bytes) -> tuple[bytes, bytes]:
         """Return the subject and the block of headers of a message."""
-        first = message.first
         if self._numbering is None and MARK not in first:
             return self._carried.subject(first), _IDENTIFIER_ONLY % identifier
         if self._numbering is not None:
             topic = topic_of(first)
-            numbered = self._numbering.next(topic, message.events)
-            self._numbering.taken(topic, message.events)
+            numbered = self._numbering.next(topic, events)
+            self._numbering.taken(topic, events)
             if first != topic:
                 numbered = with_headers(numbered, first[len(topic) + 2 :].partition(MARK)[0])
             first = numbered

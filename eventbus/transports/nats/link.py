@@ -1,16 +1,12 @@
-"""The link to a NATS server: dialled, proven, followed and dialled again in a thread of its own; others read."""
+"""The link to a NATS server: dialled, proven, followed and dialled again in a thread of its own; others read and write."""
 
 import os
-import socket
-import ssl
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
-from select import POLLOUT, poll
-from threading import Event, Lock, Thread, current_thread, main_thread
+from threading import Event, Thread, current_thread, main_thread
 from time import monotonic
 from typing import Any, Protocol
 
@@ -22,15 +18,12 @@ from eventbus.errors import (
     EventBusError,
     HandshakeFailed,
     NatsRefused,
-    ServerTooOld,
-    TlsFailed,
-    WrongCredentials,
 )
 from eventbus.nats_options import NatsOptions, NatsServer
 from eventbus.observe.state import ClientState, Status
 from eventbus.options import ZeroMQOptions
-from eventbus.transports.nats.channel import Channel, TlsChannel
-from eventbus.transports.nats.credentials import login, tls_context, user_of
+from eventbus.transports.nats.connection import Connection, ConnectionLost, Proof, reason_of
+from eventbus.transports.nats.dialling import dial
 from eventbus.transports.nats.inbox import Inbox
 from eventbus.transports.nats.outgoing import Outgoing
 from eventbus.transports.nats.protocol import (
@@ -43,39 +36,27 @@ from eventbus.transports.nats.protocol import (
     Ping,
     Pong,
     ProtocolError,
-    ServerError,
-    connect,
-    parse_info,
     publish,
 )
-from eventbus.transports.nats.reading import Reading
+from eventbus.transports.nats.writing import Writing
 
-REQUIRED_VERSION = (2, 10)
 INBOX_SID = b"1"
 
-_MAX_DIAL_S = 5.0  # for one server
+_MIN_DIAL_S, _MAX_DIAL_S = 0.5, 5.0  # for one server
 # From READY to sending what has waited, if the connection was down: so were those of other subscribers, who need this time.
 _SETTLE_S = 0.25
 _PROOF_INTERVAL_S = 0.1  # between two PINGs that show how much of what was sent has arrived
 _MIN_SILENCE_S = 2.0  # without an answer, after which a connection is given up
 _SILENT_ECHOES = 2  # and echo intervals
-_MAX_INFO_BYTES = 65_536
 _CLOSE_POLL_S = 0.01
-# From one write to the next that a thread does which sends: if they come faster, the link's thread writes many at once.
-_OWN_WRITE_INTERVAL_S = 0.0002
 _NEED_S = 0.005  # after which somebody has to read an answer that has not come
 # How long `close` waits for the thread: it may be dialling a host that does not answer, or has just lost its connection.
 _CLOSE_JOIN_S, _CLOSED_JOIN_S = 0.2, 1.0
 
 
-class ConnectionLost(OSError):
-    """The connection is no good any more."""
-
-
 class Carrier(Protocol):
-    """What uses a link. All methods but `proven`, `arrived` and `complained` are called on the link's thread, those
-    on the thread that reads: one at a time. A thread that sends may call `take` and
-    `written` while the link's thread waits.
+    """What uses a link. All methods but `proven`, `arrived` and `complained` are called on the link's thread, those three on
+    the thread that reads. A thread that sends may call `take` and `written` while the link's thread waits.
     """
 
     def restore(self) -> None:
@@ -110,70 +91,11 @@ class Carrier(Protocol):
 
 
 @dataclass
-class Proof:
-    """A PING under way.
-
-    Attributes:
-        done: set when its PONG has come, or will not come.
-        mark: what had been written before it.
-        began: when.
-        good: whether the PONG has come.
-    """
-
-    done: Event | None = None
-    mark: int = 0
-    began: float = 0.0
-    good: bool = False
-
-
-@dataclass
 class _Request:
     """A request that waits for its answer."""
 
     done: Event = field(default_factory=Event)
     answer: Message | None = None
-
-
-class Connection:
-    """One connection to one server, from the end of the handshake.
-
-    Args:
-        server: the server.
-        channel: to it.
-        info: what it has said of itself.
-        parser: reads what it sends.
-        read: see `Reading`, as for `fail`.
-
-    Attributes:
-        info: what the server has said of itself last.
-        lost: why it is no good any more; None as long as it is.
-    """
-
-    def __init__(
-        self,
-        server: NatsServer,
-        channel: Channel,
-        info: Info,
-        parser: Parser,
-        read: "Callable[[Connection], object]",
-        fail: "Callable[[Connection, Exception], object]",
-    ) -> None:
-        self.server = server
-        self.channel = channel
-        self.info = info
-        self.parser = parser
-        self.reading = Reading(partial(read, self), channel.fileno(), partial(fail, self))
-        self.lost: str | None = None
-        self.proofs: deque[Proof] = deque()  # in the order of their PINGs
-
-    def shut(self) -> None:
-        """End the connection, also for threads that use it."""
-        self.channel.shut()
-
-    def close(self) -> None:
-        """Close the descriptors, once nobody uses them."""
-        self.reading.close()
-        self.channel.close()
 
 
 class NatsLink:
@@ -226,21 +148,14 @@ class NatsLink:
         self._tokens = count(1)
         self.inbox = b"_INBOX." + os.urandom(11).hex().encode()
         self._were_down = False
-        self._silent_since: float | None = None  # a write that does not go on
         self._proof_due = 0.0
-        # Held by the thread that writes, which is the link's except while that waits.
-        self._writing = Lock()
-        self._writer: Thread | None = None  # another one than the link's
-        self._writable: Connection | None = None  # by another one, now
-        self._written_at = 0.0
-        self._due = 0.0  # when the link's thread ends to wait by itself
-        self._rest = b""  # of what another one has written in part
+        self._writing = Writing(carrier.take, outgoing, self._control, self._mark_lost, self._check_write)
         self._proved = 0  # the mark of the last PING
         self._closing: Deadline | None = None
         self._reporting = True
         self._logged: type[EventBusError] | None = None
         self._log = Log(endpoints=status.endpoints)
-        outgoing.begin = self._write_here
+        outgoing.begin = self._writing.write_here
         self._thread = Thread(target=self._run, name="eventbus-nats", daemon=True)
 
     # Any thread
@@ -289,7 +204,7 @@ class NatsLink:
         assert proof.done is not None
         while not proof.done.wait(min(deadline.left(), _NEED_S)):
             self._need_answer()
-            if deadline.passed() or not while_() or self._closing is not None or self._interrupts_write():
+            if deadline.passed() or not while_() or self._closing is not None or self._writing.is_interrupted:
                 return False
         return proof.good
 
@@ -309,7 +224,7 @@ class NatsLink:
                 self._need_answer()
                 if connection is None or connection.lost is not None or self._closing is not None:
                     raise ConnectionLost("the connection was lost")
-                if deadline.passed() or self._interrupts_write():
+                if deadline.passed() or self._writing.is_interrupted:
                     raise TimeoutError(f"no answer to {subject.decode(errors='replace')}")
             if waiting.answer is None:
                 raise ConnectionLost("the connection was lost, or the request was denied")
@@ -327,52 +242,9 @@ class NatsLink:
         """Let the link's thread look for what is due."""
         self._outgoing.wake()
 
-    def _interrupts_write(self) -> bool:
-        """Whether this is a signal handler in the midst of `_write_here`: nothing is written until it returns."""
-        return self._writer is current_thread()
-
-    def _write_here(self) -> None:
-        """Write a message that has just come to wait, in the thread that sends it: it leaves one change of threads earlier.
-
-        If others have come just before, the link's thread does it, because many together cost less.
-        """
-        now = monotonic()
-        if now < self._written_at + _OWN_WRITE_INTERVAL_S or not self._writing.acquire(blocking=False):
-            self._outgoing.wake()
-            return
-        self._writer = current_thread()
-        connection = self._writable
-        try:
-            done = connection is not None and not self._control and self._write_some(connection, now)
-        finally:
-            self._writer = None
-            self._writing.release()
-        if not done:
-            self._outgoing.wake()
-
-    def _write_some(self, connection: Connection, now: float) -> bool:
-        """Write what waits; return whether nothing is left to do for the link's thread."""
-        data = self._carrier.take()
-        self._written_at = now
-        try:
-            self._rest = data[connection.channel.write(data) :] if data else b""
-        except BlockingIOError:
-            self._rest = data
-        except OSError as error:
-            self._mark_lost(connection, _reason(error))
-        return bool(data) and not self._rest and self._due <= now + _PROOF_INTERVAL_S
-
-    def while_waiting(self, action: Callable[[], object]) -> bool:
-        """Do something that concerns what is written, if nobody writes now and nothing waits; return whether it was done."""
-        if not self._writing.acquire(blocking=False):
-            return False
-        try:
-            if self._writable is None or not self._outgoing.idle:
-                return False
-            action()
-            return True
-        finally:
-            self._writing.release()
+    def while_idle(self, action: Callable[[], object]) -> bool:
+        """See `Writing.while_idle`."""
+        return self._writing.while_idle(action)
 
     def _need_answer(self) -> None:
         """Somebody waits for an answer, perhaps the thread that would read it while it receives."""
@@ -388,7 +260,7 @@ class NatsLink:
         """Write what waits, for up to `linger` seconds, and end the connection and both threads."""
         if linger > 0 and self._connection is not None:
             self._control.append((b"", Proof()))  # so that the server has read everything before the connection ends
-        if self._interrupts_write():
+        if self._writing.is_interrupted:
             linger = 0.0
         self._closing = deadline = Deadline(linger)
         self._outgoing.close()
@@ -427,7 +299,7 @@ class NatsLink:
                     self._mark_lost(connection, str(error))
                     self._note_failure(error, connection.server)
                 except (OSError, ProtocolError, EventBusError) as error:
-                    self._mark_lost(connection, _reason(error))
+                    self._mark_lost(connection, reason_of(error))
                 finally:
                     self._leave(connection)
                 if self.failures and self._gives_up_or_pauses():
@@ -461,88 +333,18 @@ class NatsLink:
         """Try one server; None if it cannot be used now."""
         server = self._servers[self._next % len(self._servers)]
         try:
-            return self._dial(server)
+            channel, info = dial(server, self._nats, min(_MAX_DIAL_S, max(_MIN_DIAL_S, self._options.connect_timeout)))
+            return Connection(server, channel, info, self._parser(), self._read, self._note_end)
         except HandshakeFailed as error:
             self._note_failure(error, server)
         except (OSError, ProtocolError) as error:
-            self.hint = f"{server}: {_reason(error)}" if len(self._servers) > 1 else _reason(error)
+            self.hint = f"{server}: {reason_of(error)}" if len(self._servers) > 1 else reason_of(error)
             self.failures += 1
             self._were_down = True
         except EventBusError as error:  # a file of the settings
             self._note_failure(NatsRefused(str(server), str(error)), server)
         self._next += 1
         return None
-
-    def _dial(self, server: NatsServer) -> Connection:
-        deadline = Deadline(min(_MAX_DIAL_S, max(0.5, self._options.connect_timeout)))
-        plain = socket.create_connection((server.host, server.port), deadline.left())
-        channel = Channel(plain)
-        try:
-            info, begun = self._read_info(channel, server)
-            version = _version_of(info)
-            if version < REQUIRED_VERSION:
-                raise ServerTooOld(str(server), info.version, ".".join(map(str, REQUIRED_VERSION)))
-            if server.tls or info.tls_required or self._nats.ca_file is not None:
-                context = tls_context(self._nats)
-                if not info.tls_available:
-                    raise TlsFailed(str(server), "the server does not offer it")
-                try:
-                    channel = TlsChannel(channel, context, server.host, begun)
-                except ssl.SSLError as error:
-                    raise TlsFailed(str(server), _reason(error)) from None
-                begun = b""
-            self._introduce(channel, server, info, begun)
-            channel.set_timeout(None)
-            return Connection(server, channel, info, self._parser(), self._read, self._note_end)
-        except BaseException:
-            channel.close()
-            raise
-
-    def _read_info(self, channel: Channel, server: NatsServer) -> tuple[Info, bytes]:
-        data = b""
-        while b"\r\n" not in data:
-            more = channel.read()
-            data += more
-            if not more or not b"INFO ".startswith(data[:5].upper()[:5]) or len(data) > _MAX_INFO_BYTES:
-                raise ProtocolError(f"what answers at {server} is no NATS server")
-        line, _, begun = data.partition(b"\r\n")
-        return parse_info(line[5:]), begun
-
-    def _introduce(self, channel: Channel, server: NatsServer, info: Info, begun: bytes) -> None:
-        """Say who the client is, and wait until the server lets it in."""
-        fields: dict[str, object] = {
-            "verbose": False,
-            "pedantic": False,
-            "lang": "python",
-            "version": "1",
-            "name": "eventbus",
-            "protocol": 1,
-            "headers": True,
-            "no_responders": True,
-            "echo": True,
-            "tls_required": isinstance(channel, TlsChannel),
-        }
-        _write_all(channel, connect(fields | login(self._nats, server, info.nonce)) + PING)
-        parser = Parser()
-        while True:
-            for other in parser.feed(begun).others:
-                if isinstance(other, Pong):
-                    return
-                if isinstance(other, ServerError):
-                    raise self._refused(server, other.text)
-                if isinstance(other, Ping):
-                    _write_all(channel, PONG)
-            begun = channel.read()
-            if not begun:
-                raise ConnectionLost("the server has ended the connection")
-
-    def _refused(self, server: NatsServer, text: str) -> HandshakeFailed:
-        lowered = text.lower()
-        if "authorization" in lowered or "authentication" in lowered or "expired" in lowered or "revoked" in lowered:
-            return WrongCredentials(str(server), user_of(self._nats, server), text)
-        if "tls" in lowered:
-            return TlsFailed(str(server), text)
-        return NatsRefused(str(server), text)
 
     def _note_failure(self, error: HandshakeFailed, server: NatsServer) -> None:
         """Note that a server does not let the client in: `open` raises it, and it is logged once."""
@@ -565,7 +367,7 @@ class NatsLink:
         reader = Thread(target=connection.reading.run, name="eventbus-nats-reader", daemon=True)
         self._learn_servers(connection.info)
         self._forget_control()  # it meant the last connection; `restore` knows what is wanted
-        self._silent_since = None
+        self._writing.stalled_since = None
         self._connection = connection
         reader.start()
         try:
@@ -577,8 +379,7 @@ class NatsLink:
                 raise ConnectionLost(connection.lost or "the server does not answer")
             self._status.proven(monotonic() - began)
             self._change(ClientState.READY, f"{connection.server} answers")
-            with self._writing:
-                self._rest = b""
+            with self._writing.owned():
                 self._work(connection, flush_at)
         finally:
             self._mark_lost(connection, "closed")
@@ -608,7 +409,7 @@ class NatsLink:
                 self._proof_due, self._proved = now + _PROOF_INTERVAL_S, mark
                 chunk += PING
                 proofs.append(Proof(mark=mark))
-            if data or chunk or self._rest:
+            if data or chunk or self._writing.rest:
                 self._write(connection, data + chunk, proofs, with_pings=False)
                 continue
             due = min(
@@ -619,29 +420,19 @@ class NatsLink:
                 self._overdue_at(connection),
                 now + _CLOSE_POLL_S if self._closing is not None else float("inf"),
             )
-            self._wait(connection, due, for_messages=flushing and self._carrier.accepts())
+            self._writing.wait(connection, due, self._must_look, for_messages=flushing and self._carrier.accepts())
 
-    def _wait(self, connection: Connection, due: float, *, for_messages: bool) -> None:
-        """Wait until there is something to do, at the latest until `due`; meanwhile others may write."""
-        self._due = due
-        self._writable = None if connection.channel.keeps or not for_messages else connection
-        self._writing.release()
-        try:
-            self._outgoing.wait(
-                None if due == float("inf") else due - monotonic(),
-                for_messages=for_messages,
-                unless=lambda: bool(self._control or connection.lost) or self._closing is not None,
-            )
-        finally:
-            self._writing.acquire()
-            self._writable = None
+    def _must_look(self) -> bool:
+        """Whether there is something to do but messages."""
+        connection = self._connection
+        return bool(self._control) or self._closing is not None or connection is None or connection.lost is not None
 
     def _is_done(self, connection: Connection) -> bool:
         """Whether the link may be closed now: all is sent and has arrived, or the time is up."""
         assert self._closing is not None
         if self._closing.passed():
             return True
-        waiting = self._control or self._rest or connection.proofs or self._carrier.written() != self._proved
+        waiting = self._control or self._writing.rest or connection.proofs or self._carrier.written() != self._proved
         return self._carrier.is_flushed() and not waiting
 
     def _take_control(self) -> tuple[bytes, list[Proof]]:
@@ -674,8 +465,8 @@ class NatsLink:
         try:
             oldest = connection.proofs[0].began
         except IndexError:
-            return self._silent_since
-        return oldest if self._silent_since is None else min(oldest, self._silent_since)
+            return self._writing.stalled_since
+        return oldest if self._writing.stalled_since is None else min(oldest, self._writing.stalled_since)
 
     def _overdue_at(self, connection: Connection) -> float:
         since = self._waiting_since(connection)
@@ -693,31 +484,13 @@ class NatsLink:
             if with_pings:
                 data += PING
         connection.proofs.extend(proofs)
-        self._written_at = now
-        data, self._rest = self._rest + data, b""
-        view, done = memoryview(data), 0
-        while done < len(view) or not connection.channel.flush():
-            try:
-                done += connection.channel.write(view[done:]) if done < len(view) else 0
-                if done == len(view) and connection.channel.flush():
-                    break
-                self._silent_since = None
-            except BlockingIOError:
-                pass
-            self._await_room(connection)
-        self._silent_since = None
+        self._writing.write(connection, data)
 
-    def _await_room(self, connection: Connection) -> None:
-        writable = poll()
-        writable.register(connection.channel.fileno(), POLLOUT)
-        if not writable.poll(50):
-            now = monotonic()
-            self._silent_since = self._silent_since or now
-            self._check(connection, now)
-            if self._closing is not None and self._closing.passed():
-                raise ConnectionLost("closed before everything was sent")
-        elif connection.lost is not None:
-            raise ConnectionLost(connection.lost)
+    def _check_write(self, connection: Connection, now: float) -> None:
+        """The server reads nothing at the moment: raise if it is not to be waited for."""
+        self._check(connection, now)
+        if self._closing is not None and self._closing.passed():
+            raise ConnectionLost("closed before everything was sent")
 
     def _leave(self, connection: Connection) -> None:
         """The connection is no more: say so, and prepare for the next one."""
@@ -776,14 +549,14 @@ class NatsLink:
         arrived = connection.parser.feed(data)
         if arrived.others:
             self._take_others(connection, arrived)
-        if arrived.firsts or arrived.others:
+        if arrived.firsts or arrived.stored or arrived.others:
             self._carrier.arrived(arrived)
 
     def _note_end(self, connection: Connection, error: Exception) -> None:
         """Reading has failed."""
         if not isinstance(error, OSError | ValueError):  # a defect of ours
             self._log.exception("reading from %s has failed", connection.server, error=type(error).__name__)
-        self._mark_lost(connection, _reason(error))
+        self._mark_lost(connection, reason_of(error))
 
     def _take_others(self, connection: Connection, arrived: Arrived) -> None:
         """Do what concerns the link itself, and leave the messages to the carrier."""
@@ -827,25 +600,3 @@ class NatsLink:
                 self._end_requests()
         else:
             connection.lost = connection.lost or f"the server says: {printable(text, 200)}"
-
-
-def _write_all(channel: Channel, data: bytes) -> None:
-    """Write during the handshake, when there is room for these few bytes."""
-    view = memoryview(data)
-    while view:
-        view = view[channel.write(view) :]
-    while not channel.flush():
-        pass
-
-
-def _version_of(info: Info) -> tuple[int, ...]:
-    numbers: Iterator[str] = iter(info.version.split("-")[0].split("."))
-    return tuple(int(number) for number in numbers if number.isdigit())
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, ssl.SSLError):
-        return error.verify_message if isinstance(error, ssl.SSLCertVerificationError) else (error.reason or str(error))
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__

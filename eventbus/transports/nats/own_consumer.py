@@ -8,9 +8,10 @@ from eventbus._base.deadline import Deadline
 from eventbus.policies import Start
 from eventbus.transports.nats import streams
 from eventbus.transports.nats.consumer import StreamConsumer
+from eventbus.transports.nats.delivered import FromStream
 from eventbus.transports.nats.inbox import Inbox
 from eventbus.transports.nats.link import NatsLink
-from eventbus.transports.nats.protocol import Message, publish
+from eventbus.transports.nats.protocol import publish
 
 
 class OwnConsumer(StreamConsumer):
@@ -48,28 +49,29 @@ class OwnConsumer(StreamConsumer):
         if name:
             link.post(self._deletion(link, name))
 
-    def take(self, messages: list[Message], inbox: Inbox) -> None:
+    def take(self, messages: list[FromStream], inbox: Inbox) -> None:
         firsts: list[bytes] = []
         payloads: list[bytes] = []
         lost = 0
         with self._taking:
             counts_gaps = self._filters == {self._everything} and self._options.start != Start.LAST
-            for message in messages:
-                known = streams.delivered(message.reply)
-                if known is None or known.consumer != self._name:
+            name = self._name.encode()
+            for subject, consumer, number, _, headers, payload in messages:
+                if consumer != name:
                     continue  # of a consumer that was replaced: it comes again
-                self._credit = max(0, self._credit - 1)
-                number, before = known.stream_seq, self._position or 0
-                self._position = max(before, number)
-                if self._skips and number <= self._skips.get(message.subject.decode(errors="replace"), self._skip_others):
+                if self._credit:
+                    self._credit -= 1
+                before = self._position or 0
+                if number > before:
+                    self._position = number
+                if self._skips and number <= self._skips.get(subject.decode(errors="replace"), self._skip_others):
                     continue  # no news for this topic
                 if counts_gaps and self._continues and number > before + 1:
                     lost += number - before - 1
                 self._continues = True
-                firsts.append(self._carried.inward(message.subject, message.headers))
-                payloads.append(message.payload)
-            if messages:
-                self._note_sign()
+                firsts.append(self._carried.inward(subject, headers))
+                payloads.append(payload)
+            self._note_sign()
         if firsts:
             inbox.put(firsts, payloads)
         if lost:

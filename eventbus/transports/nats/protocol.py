@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
 
+from eventbus.transports.nats.delivered import FromStream, from_stream, line_finder
+
 CRLF = b"\r\n"
 PING, PONG = b"PING\r\n", b"PONG\r\n"
 
@@ -126,11 +128,13 @@ class Arrived(NamedTuple):
     Attributes:
         firsts: the first frames of messages of direct subscriptions.
         payloads: as many.
+        stored: messages from a stream.
         others: everything else, in order.
     """
 
     firsts: list[bytes]
     payloads: list[bytes]
+    stored: list[FromStream]
     others: list[Other]
 
 
@@ -151,15 +155,19 @@ class Parser:
         direct: the identifiers of subscriptions whose messages are collected as two lists, which costs least; a set that the
             caller may change.
         first_frame: makes the first frame of such a message of its subject and its headers; an empty one: it is skipped.
+        from_stream: the identifier of the subscription to which streams deliver; None: there is none.
     """
 
     def __init__(
         self,
         direct: set[bytes] | None = None,
         first_frame: Callable[[bytes, bytes], bytes] = lambda subject, headers: subject,
+        from_stream: bytes | None = None,
     ) -> None:
         self._direct = set() if direct is None else direct
         self._first_frame = first_frame
+        self._from_stream = from_stream
+        self._find_stored = None if from_stream is None else line_finder(from_stream)
         self._lines: dict[bytes, tuple[bytes, bytes, int]] = {}  # of direct messages, which repeat: sid, first frame, size
         self._pieces: list[bytes] = []  # of a line or message that has not come whole
         self._have = 0  # bytes in them
@@ -171,17 +179,27 @@ class Parser:
         Raises:
             ProtocolError: they are not the protocol of NATS.
         """
-        arrived = Arrived([], [], [])
-        firsts, payloads, _ = arrived
+        arrived = Arrived([], [], [], [])
+        firsts, payloads, stored, _ = arrived
         if self._pieces:
             self._pieces.append(data)
             self._have += len(data)
             if self._have < self._wanted:
                 return arrived
             data = b"".join(self._pieces)
-        at, wanted, length, known = 0, 0, len(data), self._lines.get
+        at, wanted, length, known, find_stored = 0, 0, len(data), self._lines.get, self._find_stored
         last, run = b"", 0  # the line of the last message
-        while (end := data.find(CRLF, at)) >= 0:
+        while True:
+            if find_stored is not None and (line_found := find_stored(data, at)) is not None:
+                subject, reply, consumer, number, header_bytes, size = line_found.groups()
+                start = line_found.end()
+                body, stop = start + int(header_bytes), start + int(size)
+                if stop + 2 <= length and body <= stop and data[stop : stop + 2] == CRLF:
+                    stored.append((subject, consumer, int(number), reply, data[start:body], data[body:stop]))
+                    at = stop + 2
+                    continue
+            if (end := data.find(CRLF, at)) < 0:
+                break
             line = data[at:end]
             start = end + 2
             found = known(line)
@@ -227,7 +245,11 @@ class Parser:
     def _take(self, line: bytes, read: _Announced, body: bytes, arrived: Arrived) -> None:
         headers, payload = body[: read.header_bytes], body[read.header_bytes :]
         if read.sid not in self._direct:
-            arrived.others.append(Message(read.subject, read.sid, read.reply, headers, payload))
+            stored = from_stream(read.subject, read.reply, headers, payload) if read.sid == self._from_stream else None
+            if stored is None:
+                arrived.others.append(Message(read.subject, read.sid, read.reply, headers, payload))
+            else:
+                arrived.stored.append(stored)
             return
         first = self._first_frame(read.subject, headers)
         if not first:
@@ -339,7 +361,11 @@ def publish_start(subject: bytes, size: int, *, reply: bytes = b"", headers: byt
 
 def publish(subject: bytes, payload: bytes, *, reply: bytes = b"", headers: bytes = b"") -> bytes:
     """PUB, or HPUB if there is a block of headers."""
-    return publish_start(subject, len(payload), reply=reply, headers=headers) + payload + CRLF
+    words = subject + b" " + reply if reply else subject
+    size = len(payload)
+    if not headers:
+        return b"PUB %b %d\r\n%b\r\n" % (words, size, payload)
+    return b"HPUB %b %d %d\r\n%b%b\r\n" % (words, len(headers), len(headers) + size, headers, payload)
 
 
 # Headers

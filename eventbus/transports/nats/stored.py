@@ -10,6 +10,7 @@ from queue import Empty, SimpleQueue
 from eventbus._base.deadline import Deadline
 from eventbus.errors import NatsRefused, NoAnswer
 from eventbus.transports.nats import streams
+from eventbus.transports.nats.delivered import delivered
 from eventbus.transports.nats.first_frames import Carried
 from eventbus.transports.nats.link import NatsLink
 from eventbus.transports.nats.protocol import Message, parse_headers, publish, subscribe, unsubscribe
@@ -92,7 +93,7 @@ class StoredMessages:
                         continue
                     if message is None:
                         raise NoAnswer(self._stream, "history", timeout)
-                    known = streams.delivered(message.reply)
+                    known = delivered(message.reply)
                     if known is None:
                         status = parse_headers(message.headers).status if message.headers else 0
                         if status in _NO_MORE:

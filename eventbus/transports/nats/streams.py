@@ -170,34 +170,3 @@ def pull(batch: int, expires: float, heartbeat: float) -> bytes:
 def last_on(subject: str) -> bytes:
     """The request for the newest message on a subject."""
     return to_json({"last_by_subj": subject})
-
-
-class Delivered(NamedTuple):
-    """What the reply subject of a message from a stream says.
-
-    Attributes:
-        consumer: the consumer that it came for.
-        times: how often it was delivered, this time included.
-        stream_seq: its number in the stream.
-        time: when it was stored, in seconds since 1970.
-    """
-
-    consumer: str
-    times: int
-    stream_seq: int
-    time: float = 0.0
-
-
-def delivered(reply: bytes) -> Delivered | None:
-    """Read a reply subject; None if it is of no message from a stream."""
-    if not reply.startswith(b"$JS.ACK."):
-        return None
-    parts = reply.split(b".")
-    at = 5 if len(parts) >= 11 else 3  # behind the domain and the account, if there are any
-    if len(parts) < at + 6:
-        return None
-    consumer, times, number, _, time, *_ = parts[at:]
-    if not (times.isdigit() and number.isdigit()):
-        return None
-    stored = int(time) / _NANOSECONDS if time.isdigit() else 0.0
-    return Delivered(consumer.decode(errors="replace"), int(times), int(number), stored)

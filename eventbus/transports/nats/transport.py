@@ -26,10 +26,11 @@ from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog, DropReason
 from eventbus.options import ZeroMQOptions
 from eventbus.transports.contract import Remedies
+from eventbus.transports.nats.connection import Connection
 from eventbus.transports.nats.credentials import user_of
 from eventbus.transports.nats.first_frames import Carried, block_of
 from eventbus.transports.nats.inbox import Inbox
-from eventbus.transports.nats.link import Connection, NatsLink
+from eventbus.transports.nats.link import NatsLink
 from eventbus.transports.nats.outgoing import Limits, Outgoing
 from eventbus.transports.nats.protocol import Arrived, Parser
 from eventbus.wire.frames import MARK, Batch

@@ -1,13 +1,14 @@
 """The protocol of NATS, without a socket: what is written is read again, in any pieces; anything else is refused."""
 
 from contextlib import suppress
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eventbus.transports.nats import protocol
+from eventbus.transports.nats.delivered import from_stream
 from eventbus.transports.nats.protocol import (
     Arrived,
     Headers,
@@ -58,13 +59,14 @@ def sent(other: protocol.Other) -> bytes:
 
 def fed(parser: Parser, data: bytes, cuts: list[int]) -> Arrived:
     """Feed the bytes in pieces."""
-    whole = Arrived([], [], [])
+    whole = Arrived([], [], [], [])
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, end in pairwise(edges):
-        firsts, payloads, others = parser.feed(data[start:end])
-        whole.firsts.extend(firsts)
-        whole.payloads.extend(payloads)
-        whole.others.extend(others)
+        arrived = parser.feed(data[start:end])
+        whole.firsts.extend(arrived.firsts)
+        whole.payloads.extend(arrived.payloads)
+        whole.stored.extend(arrived.stored)
+        whole.others.extend(arrived.others)
     return whole
 
 
@@ -85,6 +87,45 @@ def test_direct_messages_are_collected(expected: list[Message], cuts: list[int])
     assert arrived.firsts == [message.subject + b"|" + message.headers for message in expected + expected]
     assert arrived.payloads == [message.payload for message in expected + expected]
     assert not arrived.others
+
+
+numbers = st.integers(1, 10**19 - 1)
+replies = st.builds(
+    lambda form, number: form % number,
+    st.sampled_from([b"$JS.ACK.s.worker.1.%d.5.1700000000.3", b"$JS.ACK.hub.HASH.s.worker.1.%d.5.1700000000.3.x"]),
+    numbers,
+)
+
+
+@FEWER
+@given(
+    st.lists(st.builds(Message, words, st.just(b"2"), replies, blocks, st.binary(max_size=60)), max_size=10),
+    st.lists(messages().filter(lambda message: message.sid != b"2"), max_size=10),
+    st.lists(st.integers(0, 10_000), max_size=10),
+)
+def test_messages_from_a_stream_are_collected(stored: list[Message], others: list[Message], cuts: list[int]) -> None:
+    """In order, with and without headers or a domain, and whatever comes between them."""
+    pairs = zip_longest(stored, others)
+    data = b"".join(sent(message) for pair in pairs for message in pair if message is not None)
+    arrived = fed(Parser(from_stream=b"2"), data, cuts)
+    assert arrived.stored == [from_stream(one.subject, one.reply, one.headers, one.payload) for one in stored]
+    assert arrived.others == others
+
+
+def test_what_is_no_message_of_a_stream_stays_a_message() -> None:
+    """An answer to a pull comes to the same subscription; another one's messages may look the same."""
+    status = Message(b"inbox.1", b"2", b"", b"NATS/1.0 100 Idle Heartbeat\r\n\r\n", b"")
+    other = Message(b"a", b"22", b"$JS.ACK.s.worker.1.7.5.1700000000.3", b"NATS/1.0\r\n\r\n", b"x")
+    arrived = Parser(from_stream=b"2").feed(sent(status) + sent(other))
+    assert (arrived.stored, arrived.others) == ([], [status, other])
+
+
+@pytest.mark.parametrize("sizes", [b"20 10", b"10 999999999999", b"10 99999999999"])
+def test_sizes_of_a_message_from_a_stream_are_checked(sizes: bytes) -> None:
+    """As those of any other message."""
+    line = b"HMSG a 2 $JS.ACK.s.worker.1.7.5.1700000000.3 %b\r\n" % sizes
+    with pytest.raises(ProtocolError):
+        Parser(from_stream=b"2").feed(line + b"NATS/1.0\r\n\r\n" + b"x" * 20)
 
 
 # The line of these messages is the same; some payloads contain it, so that the message could be split there.
@@ -113,7 +154,7 @@ def test_a_known_line_may_come_before_its_payload() -> None:
 
 def test_messages_without_a_first_frame_are_skipped() -> None:
     """Probes, for example."""
-    assert Parser({b"1"}, lambda subject, headers: b"").feed(b"MSG a 1 1\r\nx\r\n") == ([], [], [])
+    assert Parser({b"1"}, lambda subject, headers: b"").feed(b"MSG a 1 1\r\nx\r\n") == ([], [], [], [])
 
 
 def test_messages_of_a_subscription_that_has_ended_are_dropped() -> None:

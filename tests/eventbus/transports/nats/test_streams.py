@@ -3,12 +3,11 @@
 import json
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import settings
 
 from eventbus.nats_options import NatsOptions, Store, parse_store
 from eventbus.transports.nats import streams
-from eventbus.transports.nats.streams import ApiError, Delivered
+from eventbus.transports.nats.streams import ApiError
 
 FEWER = settings(max_examples=100)
 
@@ -21,30 +20,6 @@ def test_answers() -> None:
     assert streams.answer_of(b'{"error": {"code": 500}}')[1] == ApiError(500, "")
     for strange in (b"", b"[]", b"x"):
         assert streams.answer_of(strange)[1] == ApiError(0, "the answer cannot be read")
-
-
-@pytest.mark.parametrize(
-    ("reply", "found"),
-    [
-        (b"$JS.ACK.eb.workers.2.17.5.1700000000.3", Delivered("workers", 2, 17, 1.7)),
-        (b"$JS.ACK.hub.HASH.eb.workers.1.17.5.1700000000.3.x", Delivered("workers", 1, 17, 1.7)),
-        (b"$JS.ACK.eb.workers.2.17", None),
-        (b"$JS.ACK.eb.workers.x.17.5.1700000000.3", None),
-        (b"_INBOX.a.b", None),
-        (b"", None),
-    ],
-)
-def test_reply_subjects(reply: bytes, found: Delivered | None) -> None:
-    """The number in the stream, and how often the message came; with a domain, too."""
-    assert streams.delivered(reply) == found
-
-
-@FEWER
-@given(st.binary(max_size=60))
-def test_reply_subjects_may_be_anything(reply: bytes) -> None:
-    """Nothing is raised."""
-    streams.delivered(reply)
-    streams.delivered(b"$JS.ACK." + reply)
 
 
 def test_where_a_consumer_begins() -> None:

@@ -1,0 +1,157 @@
+"""Who writes to a NATS server: the link's thread; while that waits, a thread that sends.
+
+A message that a sending thread writes itself leaves one change of threads earlier. If others have come just before, the
+link's thread writes, because many together cost less.
+"""
+
+from collections.abc import Callable, Iterator, Sized
+from contextlib import contextmanager
+from select import POLLOUT, poll
+from threading import Lock, get_ident
+from time import monotonic
+
+from eventbus.transports.nats.connection import Connection, ConnectionLost, reason_of
+from eventbus.transports.nats.outgoing import Outgoing
+
+# From one write to the next that a sending thread does: if messages come faster, the link's thread writes many at once.
+_OWN_INTERVAL_S = 0.0002
+_SOON_S = 0.1  # the link's thread needs no waking if it ends to wait by itself until then: it sees what is due
+_ROOM_POLL_MS = 50
+
+
+class Writing:
+    """What is written to the connection of a link, by one thread at a time.
+
+    Args:
+        take: returns some of what waits; see `Carrier.take`.
+        outgoing: the send buffer; the link's thread waits there.
+        urgent: what goes before messages, and the link's thread writes.
+        fail: called with a connection that is no good any more, and why.
+        stalled: called, while the server reads nothing, with the connection and the time; raises ConnectionLost to give up.
+
+    Attributes:
+        rest: what has been written in part goes on with this.
+        stalled_since: since when a write does not go on; None: none waits.
+    """
+
+    def __init__(
+        self,
+        take: Callable[[], bytes],
+        outgoing: Outgoing,
+        urgent: Sized,
+        fail: Callable[[Connection, str], object],
+        stalled: Callable[[Connection, float], object],
+    ) -> None:
+        self.rest = b""
+        self.stalled_since: float | None = None
+        self._take = take
+        self._outgoing = outgoing
+        self._urgent = urgent
+        self._fail = fail
+        self._stalled = stalled
+        self._lock = Lock()  # held by the thread that writes: the link's except while that waits
+        self._writer = 0  # the identifier of the thread, if it is another one than the link's
+        self._lent: Connection | None = None  # to others, now
+        self._written_at = 0.0
+        self._due = 0.0  # when the link's thread ends to wait by itself
+
+    # Any thread
+
+    @property
+    def is_interrupted(self) -> bool:
+        """Whether this is a signal handler in the midst of `write_here`: nothing is written until it returns."""
+        return self._writer == get_ident()
+
+    def write_here(self) -> None:
+        """Write the message that has just come to wait, in the thread that sends it, or have the link's thread do so."""
+        now = monotonic()
+        if now < self._written_at + _OWN_INTERVAL_S or not self._lock.acquire(blocking=False):
+            self._outgoing.wake()
+            return
+        self._writer = get_ident()
+        connection = self._lent
+        try:
+            done = connection is not None and not self._urgent and self._write_some(connection, now)
+        finally:
+            self._writer = 0
+            self._lock.release()
+        if not done:
+            self._outgoing.wake()
+
+    def while_idle(self, action: Callable[[], object]) -> bool:
+        """Do something that concerns what is written, if nobody writes now and nothing waits; return whether it was done."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        try:
+            if self._lent is None or not self._outgoing.idle:
+                return False
+            action()
+            return True
+        finally:
+            self._lock.release()
+
+    # The link's thread
+
+    @contextmanager
+    def owned(self) -> Iterator[None]:
+        """Let nobody else write, except while this thread is in `wait`."""
+        with self._lock:
+            self.rest = b""
+            yield
+
+    def wait(self, connection: Connection, due: float, unless: Callable[[], bool], *, for_messages: bool) -> None:
+        """Wait until there is something to do, at the latest until `due`; meanwhile others may write. Within `owned`."""
+        self._due = due
+        self._lent = None if connection.channel.keeps or not for_messages else connection
+        self._lock.release()
+        try:
+            self._outgoing.wait(None if due == float("inf") else due - monotonic(), for_messages=for_messages, unless=unless)
+        finally:
+            self._lock.acquire()
+            self._lent = None
+
+    def write(self, connection: Connection, data: bytes) -> None:
+        """Write all of this; waits as long as the server reads on.
+
+        Raises:
+            ConnectionLost: the connection is no good any more.
+            OSError: the same.
+        """
+        self._written_at = monotonic()
+        data, self.rest = self.rest + data, b""
+        channel = connection.channel
+        view, done = memoryview(data), 0
+        while done < len(view) or not channel.flush():
+            try:
+                done += channel.write(view[done:]) if done < len(view) else 0
+                if done == len(view) and channel.flush():
+                    break
+                self.stalled_since = None
+            except BlockingIOError:
+                pass
+            self._await_room(connection)
+        self.stalled_since = None
+
+    def _await_room(self, connection: Connection) -> None:
+        writable = poll()
+        writable.register(connection.channel.fileno(), POLLOUT)
+        if not writable.poll(_ROOM_POLL_MS):
+            now = monotonic()
+            self.stalled_since = self.stalled_since or now
+            self._stalled(connection, now)
+        elif connection.lost is not None:
+            raise ConnectionLost(connection.lost)
+
+    # A thread that sends
+
+    def _write_some(self, connection: Connection, now: float) -> bool:
+        """Write what waits; return whether nothing is left to do for the link's thread."""
+        data = self._take()
+        self._written_at = now
+        try:
+            self.rest = data[connection.channel.write(data) :] if data else b""
+        except BlockingIOError:
+            self.rest = data
+        except OSError as error:
+            self._fail(connection, reason_of(error))
+        return bool(data) and not self.rest and self._due <= now + _SOON_S
