@@ -311,6 +311,8 @@ def test_nothing_is_frozen_yet(run: Run, app: Path) -> None:
     [
         ("app", "'app' names no container: write module:name, such as app:App"),
         ("nowhere.app:App", "there is no module 'nowhere.app' in "),
+        ("../app:App", "there is no module '../app' in "),
+        (".nowhere:App", "there is no module '.nowhere' in "),
         (
             "eventbus.container.demo:App",
             "there is no eventbus.container.demo:App: did you mean eventbus.container.demo:SensorApp?",
@@ -327,6 +329,12 @@ def test_what_is_no_container(run: Run, name: str, text: str) -> None:
     """A name that leads nowhere is told in one line, with one that would be right if there is one."""
     for command in ("graph", "run"):
         assert complaint(run(command, name), 2).startswith(text)
+
+
+@pytest.mark.parametrize("name", ["nowhere/app.py:App", "./nowhere/app.py:App", "nowhere/app:App", "nowhere.app.py:App"])
+def test_a_file_is_no_module(run: Run, name: str) -> None:
+    """Who names a file is told the name of its module."""
+    assert complaint(run("graph", name), 2).endswith(": did you mean nowhere.app:App?")
 
 
 # A container as a program
