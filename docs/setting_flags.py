@@ -80,9 +80,9 @@ def schema_of(schema: Schema, path: tuple[str, ...]) -> Schema:
 
 
 def _resolved(part: Schema, schema: Schema) -> Schema:
-    """A part with what it refers to, and without null as one of the things that it may be."""
+    """A part with what it refers to, and without null or a word as one of the things that it may be."""
     if "anyOf" in part:
-        choices = [each for each in part["anyOf"] if each.get("type") != "null"]
+        choices = [each for each in part["anyOf"] if each.get("type") != "null" and "const" not in each]
         if len(choices) > 1:  # a ByteSize: a text with a unit, or a number
             return {"format": "size"}
         (part,) = choices

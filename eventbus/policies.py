@@ -1,6 +1,7 @@
 """Choices that settings offer: transport, full buffers, compression, telemetry, log format."""
 
 from enum import StrEnum
+from typing import Literal
 
 from eventbus.exports import public
 
@@ -98,6 +99,10 @@ class Metrics(StrEnum):
     """The default registry of prometheus-client. Needs ``eventbus[prometheus]``."""
     OTEL = "otel"
     """OpenTelemetry's meter provider. Needs ``eventbus[otel]``."""
+
+
+type Timed = float | Literal["auto"]
+"""Which of the calls that succeed OpenTelemetry times: a part of them, from 0 to 1, or as many as cost little (``auto``)."""
 
 
 class Traces(StrEnum):

@@ -23,7 +23,7 @@ from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, Clien
 from eventbus.policies import Compression, LogFormat, Metrics, Packing, ReceivePolicy, SendPolicy, Traces, TransportKind
 from eventbus.settings.security import SecuritySettings
 from eventbus.settings.transport import DEFAULT_STORE, Group, NatsUrl, StoreText, SubjectPrefix, misplaced, read_password
-from eventbus.settings.values import Beginning, Host, OptionalPath, Seconds, Topics, UiToken, masked_arguments
+from eventbus.settings.values import Beginning, Host, OptionalPath, Seconds, TimedCalls, Topics, UiToken, masked_arguments
 from eventbus.settings.variables import (
     NESTED,
     PREFIX,
@@ -143,11 +143,9 @@ class EventBusSettings(BaseSettings):
     metrics: Metrics = Field(
         default=Metrics.NONE, description="none, prometheus or otel: where events are counted and timed"
     )
-    metrics_timed: float = Field(
-        default=1.0,
-        ge=0,
-        le=1,
-        description="otel: the share of the calls that succeed whose durations are recorded, such as 0.01",
+    metrics_timed: TimedCalls = Field(
+        default="auto",
+        description="otel: which durations are recorded: auto (about 1,000 per second and topic), or a share, such as 0.01",
     )
     traces: Traces = Field(
         default=Traces.NONE,

@@ -3,17 +3,18 @@
 import json
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, Field, SecretStr
+from pydantic import BaseModel, BeforeValidator, Field, PlainValidator, SecretStr
 from pydantic_settings import NoDecode
 
 from eventbus._base.addresses import bare_host
 from eventbus._base.moments import moment_of
 from eventbus.errors import InvalidSettings
 from eventbus.keys import bare, masked
-from eventbus.policies import Start
+from eventbus.policies import Start, Timed
 
 _MIN_TOKEN_CHARACTERS = 16
 
@@ -96,6 +97,22 @@ def parse_token(value: object) -> object:
     return token
 
 
+def parse_timed(value: object) -> Timed:
+    """Return which calls are timed.
+
+    Raises:
+        InvalidSettings: it is neither `auto` nor a number from 0 to 1.
+    """
+    text = bare(value) if isinstance(value, str) else value
+    if text == "auto":
+        return "auto"
+    if isinstance(text, str | float | int):
+        with suppress(ValueError):
+            if 0 <= (share := float(text)) <= 1:
+                return share
+    raise InvalidSettings("it is neither `auto` nor a number from 0 to 1")
+
+
 def masked_arguments(arguments: Iterable[tuple[str | None, object]]) -> Iterator[tuple[str | None, object]]:
     """Yield what a `repr` shows, without keys that were given where another value belongs."""
     for name, value in arguments:
@@ -108,5 +125,9 @@ type Seconds = Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)]
 UiToken = Annotated[SecretStr | None, BeforeValidator(parse_token)]
 Host = Annotated[str, BeforeValidator(parse_host)]
 Beginning = Annotated[str, BeforeValidator(parse_start)]
+TimedCalls = Annotated[
+    Timed,
+    PlainValidator(parse_timed, json_schema_input_type=Annotated[float, Field(ge=0, le=1)] | Literal["auto"]),
+]
 # No `type`: pydantic-settings looks for NoDecode in the annotation itself.
 Topics = Annotated[tuple[str, ...], NoDecode, BeforeValidator(parse_topics)]

@@ -187,9 +187,9 @@ SETTINGS: tuple[Flag, ...] = (
     ),
     Flag(
         name="--metrics-timed",
-        meaning="otel: the share of the calls that succeed whose durations are recorded, such as 0.01",
+        meaning="otel: which durations are recorded: auto (about 1,000 per second and topic), or a share, such as 0.01",
         takes="SHARE",
-        default="1",
+        default="auto",
         setting=True,
     ),
     Flag(

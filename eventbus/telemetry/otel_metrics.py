@@ -6,7 +6,6 @@ bus takes for an event.
 
 from collections.abc import Callable, Iterable
 from functools import partial
-from random import random
 from threading import Lock
 from time import perf_counter
 from typing import Any
@@ -19,6 +18,7 @@ from eventbus.handle.middleware import Measuring
 from eventbus.observe.hooks import AddDuration, AddVolume, CountingHook
 from eventbus.observe.state import StateChange
 from eventbus.observe.stats import DropReason
+from eventbus.policies import Timed
 from eventbus.telemetry.aggregation import Volume
 from eventbus.telemetry.clients import HasHealth, OpenClients, WatchedClients
 from eventbus.telemetry.labels import Bounded, error_type
@@ -44,6 +44,7 @@ from eventbus.telemetry.names import (
     SENT_MESSAGES,
 )
 from eventbus.telemetry.otel_attributes import PROCESS, RECEIVE, SCOPE, SEND, ZEROMQ, Attributes, operation, server
+from eventbus.telemetry.thinning import Choose, chooser
 from eventbus.wire.rejects import RejectReason
 
 TRANSMITTED, RECEIVED = "transmit", "receive"  # directions
@@ -63,8 +64,9 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
         pub_port: the port for publishers.
         sub_port: the port for subscribers.
         meter_provider: None for OpenTelemetry's global one.
-        timed: which part of the calls that succeed is in the two histograms, between 0 and 1; these are chosen at random.
-            Calls that fail are all in them, and events are all counted.
+        timed: which of the calls that succeed are in the two histograms. ``auto``: all of a series that has at most a
+            thousand per second; of more a random part, a thousand per second on average. A number from 0 to 1: such a part
+            of all calls, chosen at random. Calls that fail are all in them, and events are all counted.
         name: of the client, an attribute of the number of clients; empty: none.
         messaging_system: what carries the events, by the conventions: ``zeromq`` or ``nats``.
 
@@ -79,14 +81,14 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
         sub_port: int | None = None,
         *,
         meter_provider: MeterProvider | None = None,
-        timed: float = 1.0,
+        timed: Timed = "auto",
         name: str = "",
         messaging_system: str = ZEROMQ,
     ) -> None:
         meter = get_meter(SCOPE, meter_provider=meter_provider)
         exported = _exported_of(meter_provider)
         exported.create_instruments(meter)
-        self._bus = exported.bus(meter, (host, pub_port, sub_port, messaging_system))
+        self._bus = exported.bus(meter, (host, pub_port, sub_port, messaging_system), timed)
         self._watched = exported.watched
         self.timed = timed
         self._client = server(
@@ -127,9 +129,9 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
             add(0, count)
             record(perf_counter() - started)
             raise
-        add, record = self._bus.sent[topic]
+        add, record, chooses = self._bus.sent[topic]
         add(0, count)
-        if self.timed >= 1 or random() < self.timed:
+        if chooses(started):
             record(perf_counter() - started)
 
     def emitting(self, topic: str) -> AddVolume:
@@ -141,16 +143,8 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
         return self._bus.received[topic]
 
     def handling(self, topic: str, handler: str) -> AddDuration:
-        """Return what records durations of a topic's handlers."""
-        record, timed = self._bus.processed[topic], self.timed
-        if timed >= 1:
-            return record
-
-        def record_some(duration: float) -> None:
-            if random() < timed:
-                record(duration)
-
-        return record_some
+        """Return what records the durations of a topic's handlers, or of some of their calls."""
+        return self._bus.processed[topic]
 
     # BaseEvent[Any]: as in `EventBusHook`.
     def handler_failed(self, topic: str, event: BaseEvent[Any], handler: str, duration: float, error: BaseException) -> None:
@@ -212,7 +206,7 @@ class _Exported:
     def __init__(self) -> None:
         self.sent, self.consumed, self.io = _Sums(), _Sums(), _Sums()
         self.watched: WatchedClients[_Group] = WatchedClients()
-        self._buses: dict[_Endpoints, _Bus] = {}
+        self._buses: dict[tuple[_Endpoints, Timed], _Bus] = {}
         self._adding = Lock()
 
     def create_instruments(self, meter: Meter) -> None:
@@ -233,12 +227,13 @@ class _Exported:
             CONSUMER_BUSY, [self._busy], "s", "How long ago the consumer last made progress; 0 while it waits."
         )
 
-    def bus(self, meter: Meter, endpoints: _Endpoints) -> "_Bus":
-        """Return what counts and times the events of one bus, always the same."""
+    def bus(self, meter: Meter, endpoints: _Endpoints, timed: Timed) -> "_Bus":
+        """Return what counts and times the events of one bus, always the same for clients that time alike."""
         with self._adding:
-            if endpoints not in self._buses:
-                self._buses[endpoints] = _Bus(meter, self, endpoints)
-            return self._buses[endpoints]
+            key = endpoints, timed
+            if key not in self._buses:
+                self._buses[key] = _Bus(meter, self, endpoints, timed)
+            return self._buses[key]
 
     def _round_trips(self, _: CallbackOptions) -> Iterable[Observation]:
         for group, worst in self.watched.worst().items():
@@ -269,7 +264,7 @@ class _ByError[Value]:
 class _Bus:
     """Counts and times the events of one bus, by topic; made once, because attributes cost more than counting."""
 
-    def __init__(self, meter: Meter, exported: _Exported, endpoints: _Endpoints) -> None:
+    def __init__(self, meter: Meter, exported: _Exported, endpoints: _Endpoints, timed: Timed) -> None:
         host, pub_port, sub_port, messaging_system = endpoints
         client = server(host, pub_port, messaging_system)
         send, receive = (
@@ -290,8 +285,11 @@ class _Bus:
         def io(topic: str, direction: str) -> AddVolume:
             return exported.io.of(client | {DESTINATION_NAME: topic, IO_DIRECTION: direction}).add
 
-        def sent(attributes: Attributes) -> tuple[AddVolume, AddDuration]:
+        def not_sent(attributes: Attributes) -> tuple[AddVolume, AddDuration]:
             return exported.sent.of(attributes).add, partial(sending.record, attributes=attributes)
+
+        def sent(attributes: Attributes) -> tuple[AddVolume, AddDuration, Choose]:
+            return *not_sent(attributes), chooser(timed)
 
         def received(topic: str) -> AddVolume:
             add_events, add_bytes = exported.consumed.of(receive | {DESTINATION_NAME: topic}).add, io(topic, RECEIVED)
@@ -302,15 +300,24 @@ class _Bus:
 
             return add
 
-        def processed(attributes: Attributes) -> AddDuration:
+        def not_processed(attributes: Attributes) -> AddDuration:
             return partial(processing.record, attributes=attributes)
+
+        def processed(attributes: Attributes) -> AddDuration:
+            record, chooses = not_processed(attributes), chooser(timed)
+
+            def record_some(duration: float) -> None:
+                if chooses(perf_counter() - duration):
+                    record(duration)
+
+            return record_some
 
         self.emitted = Bounded(lambda topic: io(topic, TRANSMITTED))
         self.received = Bounded(received)
         self.sent = Bounded(lambda topic: sent(send | {DESTINATION_NAME: topic}))
-        self.not_sent = _ByError(send, sent)
+        self.not_sent = _ByError(send, not_sent)
         self.processed = Bounded(lambda topic: processed(process | {DESTINATION_NAME: topic}))
-        self.not_processed = _ByError(process, processed)
+        self.not_processed = _ByError(process, not_processed)
 
 
 _exported_by: WeakKeyDictionary[MeterProvider, _Exported] = WeakKeyDictionary()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from eventbus.errors import ExtraMissing
 from eventbus.handle.middleware import Middleware
 from eventbus.observe.hooks import EventBusHook
-from eventbus.policies import Metrics, Traces
+from eventbus.policies import Metrics, Timed, Traces
 from eventbus.telemetry.clients import HasHealth
 
 
@@ -36,7 +36,7 @@ def telemetry(
     host: str | None = None,
     pub_port: int | None = None,
     sub_port: int | None = None,
-    timed: float = 1.0,
+    timed: Timed = "auto",
     sampled: float = 1.0,
     name: str = "",
     messaging_system: str = "zeromq",
@@ -51,7 +51,7 @@ def telemetry(
         sub_port: the port for subscribers, an attribute of receiving and handling.
         name: of the client; empty: none is told.
         messaging_system: what carries the events, by OpenTelemetry's conventions: ``zeromq`` or ``nats``.
-        timed: which part of the calls that succeed OpenTelemetry times; see `OpenTelemetryMetrics`. Prometheus times all.
+        timed: which of the calls that succeed OpenTelemetry times; see `OpenTelemetryMetrics`. Prometheus times all.
         sampled: which part of the emissions begin a trace; see `OpenTelemetryTraces`.
 
     Raises:

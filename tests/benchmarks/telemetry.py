@@ -17,7 +17,7 @@ from functools import partial
 from eventbus import EventBusClient
 from eventbus.cli import bench
 from eventbus.cli.bench import HWM, BenchEvent, BenchTopic, BenchType, Callback, Client, Contender, Send
-from eventbus.policies import Metrics, Traces
+from eventbus.policies import Metrics, Timed, Traces
 from eventbus.telemetry.switch import telemetry
 from tests.benchmarks.cpu import CpuMeter
 
@@ -32,14 +32,14 @@ class Kind:
         metrics: which library counts.
         traces: whether there are spans.
         sampled: which part of all traces is recorded; None: there is no SDK of OpenTelemetry.
-        timed: which part of the durations OpenTelemetry records.
+        timed: which durations OpenTelemetry records.
         begun: which part of the traces begins at all.
     """
 
     metrics: Metrics = Metrics.NONE
     traces: Traces = Traces.NONE
     sampled: float | None = None
-    timed: float = 1.0
+    timed: Timed = "auto"
     begun: float = 1.0
 
 
@@ -48,6 +48,7 @@ KINDS = {
     "Prometheus": Kind(Metrics.PROMETHEUS),
     "OpenTelemetry without an SDK": Kind(Metrics.OTEL, Traces.OTEL),
     "OpenTelemetry's metrics": Kind(Metrics.OTEL, sampled=1.0),
+    "the same, all timed": Kind(Metrics.OTEL, sampled=1.0, timed=1.0),
     "the same, 1 % timed": Kind(Metrics.OTEL, sampled=1.0, timed=0.01),
     "its traces, 1 % sampled": Kind(traces=Traces.OTEL, sampled=1.0, begun=0.01),
     "the same, by the SDK": Kind(traces=Traces.OTEL, sampled=0.01),

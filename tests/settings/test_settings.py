@@ -227,6 +227,15 @@ def test_packing_was_a_switch(text: str, packing: Packing, monkeypatch: pytest.M
     assert EventBusSettings(packing=False).client_options().packing is Packing.NONE
 
 
+@pytest.mark.parametrize("text", ["1.5", "-0.1", "nan", "some", ""])
+def test_what_is_timed_is_auto_or_a_share(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """EVENTBUS_METRICS_TIMED takes nothing but `auto` and a number from 0 to 1; so does the argument."""
+    monkeypatch.setenv("EVENTBUS_METRICS_TIMED", text)
+    assert refusal() == f"EVENTBUS_METRICS_TIMED={text!r}: it is neither `auto` nor a number from 0 to 1"
+    assert EventBusSettings(metrics_timed="auto").metrics_timed == "auto"
+    assert EventBusSettings(metrics_timed=1).metrics_timed == 1.0
+
+
 @pytest.mark.parametrize("field", ["close_timeout", "linger"])
 @pytest.mark.parametrize("text", ["inf", "1e300"])
 def test_seconds_are_finite(field: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -319,6 +319,24 @@ def test_a_part_of_the_calls_is_timed(meters: Meters, sent: Sent, timed: float, 
     assert counted_events == {("my_service", None): 1_000, ("my_service", "ValueError"): 10}
 
 
+def test_a_fast_series_is_timed_in_part(meters: Meters, sent: Sent) -> None:
+    """By default the first calls of a burst are all in the histograms, and few of the others; failures are all there."""
+    metrics = OpenTelemetryMetrics(meter_provider=meters.provider)
+    add_duration = metrics.handling("my_service", "app.Tank.fill")
+    for _ in range(20_000):
+        metrics.emit(emission(), sent)
+        add_duration(0.0)
+    for _ in range(10):
+        metrics.handler_failed("my_service", event(), "app.Tank.fill", 0.25, ValueError("no"))
+        with pytest.raises(ValueError, match="no"):
+            metrics.emit(emission(), failing(ValueError("no")))
+    for name in ("messaging.client.operation.duration", "messaging.process.duration"):
+        points = timed_points(meters, name)
+        assert 1_024 <= points["my_service", None] < 20_000
+        assert points["my_service", "ValueError"] == 10
+    assert counted(meters, "messaging.client.sent.messages")["my_service", None] == 20_000
+
+
 def timed_points(meters: Meters, name: str) -> dict[tuple[str, str | None], int]:
     """The number of values that a histogram has, by topic and error."""
     return {key: point.count for key, point in timed(meters, name).items()}
