@@ -14,7 +14,7 @@ from eventbus._base.log import Log
 from eventbus.container.classes import NOTHING, existing_object, many_objects, objects_in, possible_classes, source_of
 from eventbus.container.resources import AnyProvider, declared, in_force, is_async, last_resources, name_of, root_of, walk
 from eventbus.errors import InvalidHandler
-from eventbus.handle.marks import Handler, callback_name, marked_functions, marked_methods
+from eventbus.handle.marks import Handler, callback_name, is_marked, marked_functions, marked_methods
 from eventbus.observe.hooks import EventBusHook
 
 _log = Log()
@@ -115,6 +115,8 @@ def collect_handlers(container: containers.Container, discovery: Discovery, *, w
         warn: whether to log a WARNING for each provider whose handlers, if it has any, cannot be found.
     """
     handlers = list(wired_handlers(container))
+    if warn:
+        _warn_of_attributes(container, {id(undecorated(handler.callback)) for handler in handlers})
     names = declared(container)
     of_bus = _providers_of_buses(container)
     provided = list(discovery.provided)
@@ -211,6 +213,31 @@ def _is_handed_on(provider: AnyProvider, marked: list[type]) -> bool:
         return False
     others = [one for one in walk([provider]) if one is not provider]
     return any(issubclass(cls, tuple(marked)) for one in others for cls in possible_classes(one))
+
+
+def _warn_of_attributes(container: containers.Container, wired: set[int]) -> None:
+    """Log what container classes of the tree have with handlers and without a provider: nobody calls those."""
+    tree = [(root_of(container), "")]
+    for provider, name in declared(container).items():
+        if isinstance(provider, providers.Container):
+            tree.append((provider.container, f"{name}."))
+    for inside, prefix in tree:
+        cls = inside.declarative_parent
+        if not isinstance(cls, type):
+            continue
+        for name, member in [item for base in reversed(cls.__mro__) for item in vars(base).items()]:
+            if isinstance(member, type | providers.Provider):  # to look closer at some providers is to call them
+                continue
+            is_object = bool(marked_methods(type(member)))
+            if is_object or (is_marked(member) and id(member) not in wired):
+                _log.warning(
+                    "handlers of `%s%s` are not found, because %s: a container calls what its providers provide: write "
+                    "providers.Singleton with the class that has the handlers",
+                    prefix,
+                    name,
+                    f"it is an object of {type(member).__name__}" if is_object else "it is a function",
+                    provider=f"`{prefix}{name}`",
+                )
 
 
 def _refuse(provider: AnyProvider, cls: type, container: containers.Container) -> Never:

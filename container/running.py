@@ -15,7 +15,7 @@ from eventbus.container.classes import many_objects, objects_in, possible_classe
 from eventbus.container.default_log import DefaultLog, default_log
 from eventbus.container.lifecycle import Lifecycle
 from eventbus.container.lifespans import lifespan
-from eventbus.container.resources import AnyProvider, declared, name_of, stopping_order, walk
+from eventbus.container.resources import AnyProvider, declared, last_resources, name_of, stopping_order, walk
 from eventbus.container.service import AsyncService, Service
 from eventbus.container.signals import on_interrupt, waking_loop
 from eventbus.errors import EventBusError
@@ -102,6 +102,8 @@ async def _run(container: containers.Container, interruption: _Interruption, log
             providing = list(stopping_order(_service_providers(container)))
             for provider in reversed(providing):
                 services += [service for service in await _provided(provider) if service not in services]
+            if not services and not last_resources(container):
+                _log.warning("the container has neither a bus nor a service: it does nothing until a signal ends it")
             # From here on a signal does not interrupt: it is noticed when all services have started.
             interruption.end = interrupt
             for service in services:

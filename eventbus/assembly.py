@@ -101,7 +101,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         self.codec = Codec(event_class)
         self._options = options
         self._name = name
-        self._tells_watchers = isinstance(transport, KnowsWatchers) and options.keys is None
+        self._tells_watchers = isinstance(transport, KnowsWatchers)
         transport.status.name_client(name)
         transport.drops.name_client(name)
         # A disabled client emits and handles nothing, so there is nothing to observe.

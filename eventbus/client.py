@@ -97,7 +97,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
     Raises:
         InvalidEvent: the event class has no `type`.
-        InvalidSettings: `host` is not the name or the address of a host, or a port is no port.
+        InvalidSettings: `host` is not the name or the address of a host, a port is no port, or an option is wrong.
         CompressionMissing: the library for that compression is not installed.
     """
 

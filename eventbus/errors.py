@@ -666,19 +666,21 @@ class NoAnswer(EventBusError, TimeoutError):
         topic: the topic of the request.
         event_type: the type of the event.
         timeout: how many seconds the request has waited.
+        option: how to let it wait longer, if not by an argument of the call.
     """
 
-    def __init__(self, topic: str, event_type: str, timeout: float) -> None:
+    def __init__(self, topic: str, event_type: str, timeout: float, option: str | None = None) -> None:
         super().__init__()
-        self.args = topic, event_type, timeout
+        self.args = topic, event_type, timeout, option
         self.topic = topic
         self.event_type = event_type
         self.timeout = timeout
+        self.option = option
 
     def __str__(self) -> str:
         return (
             f"no answer to {self.event_type} on {self.topic} within {self.timeout:g} s: either no subscriber of the topic "
-            "has a handler marked with @answers for this type, or it takes longer (timeout=…)"
+            f"has a handler marked with @answers for this type, or it takes longer ({self.option or 'timeout=…'})"
         )
 
 

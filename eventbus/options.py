@@ -6,9 +6,10 @@ takes single options as keyword arguments as well. `eventbus.settings` reads opt
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypedDict
 
+from eventbus.errors import InvalidSettings
 from eventbus.exports import public
 from eventbus.keys import ClientKeys, Secret
 from eventbus.policies import Compression, Packing, ReceivePolicy, SendPolicy, Start
@@ -69,6 +70,7 @@ class ZeroMQOptions:
     packing_max_wait: float = 0.001
 
     def __post_init__(self) -> None:
+        _check_numbers(self)
         object.__setattr__(self, "send_policy", SendPolicy(self.send_policy))  # which takes the value of a member, too
         object.__setattr__(self, "packing", Packing(self.packing))
 
@@ -115,6 +117,8 @@ class ClientOptions(ZeroMQOptions):
 
     def __post_init__(self) -> None:
         ZeroMQOptions.__post_init__(self)  # super() does not work in a dataclass with slots before Python 3.14
+        if isinstance(self.topics, str):  # which is an iterable of its letters
+            raise InvalidSettings(f"topics={self.topics!r} is one text, not a list of topics such as [{self.topics!r}]")
         object.__setattr__(self, "topics", tuple(self.topics))
         object.__setattr__(self, "receive_policy", ReceivePolicy(self.receive_policy))
         object.__setattr__(self, "compression", Compression(self.compression))
@@ -207,6 +211,7 @@ class ProxyOptions:
     history_file: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
+        _check_numbers(self)
         if self.secret_key is not None:
             object.__setattr__(self, "secret_key", Secret(self.secret_key))
 
@@ -226,3 +231,11 @@ class ProxyArguments(TypedDict, total=False):
     history_bytes: int
     history_age: float
     history_file: str | os.PathLike[str] | None
+
+
+def _check_numbers(options: ZeroMQOptions | ProxyOptions) -> None:
+    """Refuse negative sizes and times here, because what uses them would fail with a wrong reason, or in silence."""
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if isinstance(value, int | float) and not value >= 0 and field.name != "reconnect_attempts":  # -1: no end
+            raise InvalidSettings(f"{field.name}={value!r}: it must be 0 or more")

@@ -20,7 +20,7 @@ KNOWS: dict[str, set[str]] = {
     "stamped_event": {"events", "exports"},
     "_base": {"errors"},
     "keys": {"errors", "exports", "_base"},
-    "options": {"_base", "exports", "keys", "policies"},
+    "options": {"_base", "errors", "exports", "keys", "policies"},
     "nats_options": {"_base", "errors", "policies"},
     "wire": WORDS | {"_base"},
     "observe": WORDS | {"_base", "wire"},

@@ -8,6 +8,16 @@ from time import monotonic
 from eventbus._base.forks import register_fork
 
 
+def more(held_back: int, what: str = "more") -> str:
+    """Return the end of a line, as in "; 3 more since the last such line"; empty if nothing was held back.
+
+    Args:
+        held_back: what `LogThrottle.admit` has returned.
+        what: the words behind the number.
+    """
+    return f"; {held_back} {what} since the last such line" if held_back else ""
+
+
 class LogThrottle:
     """Counts things by kind, and admits one log line of each kind per interval. Any thread may use it.
 

@@ -24,6 +24,8 @@ def load(name: str) -> "Container":
     module_name, colon, attribute = name.partition(":")
     if not colon or not module_name or not attribute:
         raise InvalidSettings(f"{name!r} names no container: write module:name, such as app:App")
+    if "" in module_name.split("."):  # a relative name, or a path such as ../app
+        raise InvalidSettings(_no_module(module_name, attribute))
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
@@ -31,7 +33,7 @@ def load(name: str) -> "Container":
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # the module is there, and imports something that is not
-        raise InvalidSettings(f"there is no module {module_name!r} in {os.getcwd()}, nor on Python's path") from None
+        raise InvalidSettings(_no_module(module_name, attribute)) from None
     for step in attribute.split("."):
         try:
             found = getattr(found, step)
@@ -61,6 +63,14 @@ def _needs_nothing(function: Callable[..., object], name: str) -> bool:
     except TypeError as error:
         raise InvalidSettings(f"{name} is no container, and cannot be called without arguments: {error}") from None
     return True
+
+
+def _no_module(module_name: str, attribute: str) -> str:
+    path = module_name.removeprefix("./").removesuffix(".py").strip("/.")
+    dotted = path.replace("/", ".")
+    is_path = dotted != module_name and all(part.isidentifier() for part in dotted.split("."))
+    meant = f": did you mean {dotted}:{attribute}?" if is_path and not module_name.startswith(("/", "..")) else ""
+    return f"there is no module {module_name!r} in {os.getcwd()}, nor on Python's path{meant}"
 
 
 def _no_name(name: str, module_name: str, module: object) -> str:

@@ -9,6 +9,7 @@ type Settings = dict[str, str | list[str] | dict[str, str]]
 type Value = str | int | float | bool | list[str]
 
 _SHORT = {"-h": "--help"}
+_NEVER_EMPTY = {"FILE", "DIRECTORY", "ADDRESS"}  # for pathlib, an empty path is the current folder
 
 
 class Given(NamedTuple):
@@ -145,6 +146,8 @@ def _place(command: Command, placed: Sequence[str], values: dict[str, Value]) ->
 
 
 def _chosen(what: Argument | Flag, text: str) -> str:
+    if not text and (what.name if isinstance(what, Argument) else what.value) in _NEVER_EMPTY:
+        _fail(f"{what.name} is empty")
     if what.choices and text not in what.choices:
         known = ", ".join(what.choices[:-1]) + f" or {what.choices[-1]}"
         _fail(f"{what.name}={text!r}: it must be {known}")
@@ -208,8 +211,11 @@ def _unknown(name: str, known: Iterable[str], command: Command) -> str:
 def _did_you_mean(name: str, known: Iterable[str], otherwise: str) -> str:
     import difflib  # late, because few people mistype
 
-    close = difflib.get_close_matches(name, list(known), n=1)
-    return f"did you mean {close[0]}?" if close else otherwise
+    bare = {each.removeprefix("--"): each for each in known}  # in which dashes are nothing alike
+    name = name.removeprefix("--")
+    nested = [each for each in bare if each.rpartition(".")[2] == name]  # allow-list for security.allow-list
+    close = nested or difflib.get_close_matches(name, bare, n=1)
+    return f"did you mean {bare[close[0]]}?" if close else otherwise
 
 
 def _fail(text: str) -> NoReturn:

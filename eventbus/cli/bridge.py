@@ -1,14 +1,15 @@
 """``eventbus bridge``: copy the events of two transports to each other, so that services can move one by one."""
 
-import signal
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from threading import Event, Thread
+from time import sleep
 
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
 from eventbus.cli.connection import wanted_topics
+from eventbus.cli.stopping import until_stopped
 from eventbus.errors import EventBusError, InvalidSettings, SendBufferFull
 from eventbus.policies import TransportKind
 from eventbus.settings import EventBusSettings
@@ -46,11 +47,10 @@ def bridge(settings: EventBusSettings, one: TransportKind, other: TransportKind,
         ways = [Way(ends[0], ends[1]), Way(ends[1], ends[0])]
         for way in ways:
             stack.enter_context(way)
-        stopping = Event()
-        signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-        print(f"bridge between {ends[0].endpoints} and {ends[1].endpoints}", flush=True)
-        while not stopping.wait(_POLL_INTERVAL_S) and not any(way.ended.is_set() for way in ways):
-            pass
+        with until_stopped():
+            print(f"bridge between {ends[0].endpoints} and {ends[1].endpoints}", flush=True)
+            while not any(way.ended.is_set() for way in ways):
+                sleep(_POLL_INTERVAL_S)
         for end in ends:
             end.status.raise_failure()
 
@@ -58,7 +58,7 @@ def bridge(settings: EventBusSettings, one: TransportKind, other: TransportKind,
 @contextmanager
 def _end(settings: EventBusSettings, kind: TransportKind, topics: set[bytes]) -> Iterator[Transport]:
     made = _transport(settings, kind)
-    if b"" in topics and isinstance(made, KnowsWatchers) and settings.security.client_keys() is None:
+    if b"" in topics and isinstance(made, KnowsWatchers):
         made.subscribe(EVERYTHING_TOPIC)  # requests may be answered on the other side
     for topic in topics:
         made.subscribe(topic)

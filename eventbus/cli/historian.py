@@ -1,11 +1,10 @@
 """``eventbus historian``: a historian as a process of its own, beside any proxy."""
 
-import signal
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from threading import Event
+from collections.abc import Callable
+from contextlib import ExitStack
 
 from eventbus.cli.connection import transport_for
+from eventbus.cli.stopping import until_stopped
 from eventbus.errors import InvalidSettings
 from eventbus.history.historian import EventBusHistorian
 from eventbus.history.server import HistoryServer, Permits, archive_at, everything
@@ -23,7 +22,8 @@ def historian(settings: EventBusSettings) -> None:
     """Keep what passes and answer queries until SIGTERM or Ctrl-C.
 
     Raises:
-        InvalidSettings: the keys do not go together; keys without an allow-list; or JetStream, which stores events itself.
+        InvalidSettings: the keys do not go together; keys without an allow-list; JetStream, which stores events itself; or a
+            historian that is to keep nothing.
         ProbePortInUse: the port for metrics and probes is taken.
         ProxyUnreachable, HandshakeFailed, ReconnectFailed: there is no connection to the proxy.
     """
@@ -31,13 +31,16 @@ def historian(settings: EventBusSettings) -> None:
         variable = settings.variable("transport")
         raise InvalidSettings(f"{variable}=jetstream stores events itself: leave the historian out, or set {variable}=nats")
     permits = _permits(settings)
-    count = settings.history or _DEFAULT_COUNT
+    count = settings.history if "history" in settings.model_fields_set else _DEFAULT_COUNT
+    if not count:
+        raise InvalidSettings(
+            f"{settings.variable('history')} is 0, and a historian that keeps nothing is of no use: "
+            f"set it above 0, or leave it out to keep {_DEFAULT_COUNT} messages of each topic"
+        )
     server = HistoryServer(
         Bounds(count, settings.history_bytes, settings.history_age), permits, archive_at(settings.history_file)
     )
-    ended = Event()
     with ExitStack() as stack:
-        stack.enter_context(_terminated(ended))
         transport = stack.enter_context(transport_for(settings))
         runs = EventBusHistorian(transport, server)
         runs.start(settings.connect_timeout)
@@ -51,9 +54,10 @@ def historian(settings: EventBusSettings) -> None:
                 runs, transport, None if keys is None else keys.public_key, settings.http_port, settings.http_host
             )
             serves = f"; metrics and probes on {stack.enter_context(probes).url}"
-        print(f"historian of {transport.endpoints}: keeps {count} messages of each topic{serves}", flush=True)
-        while not ended.wait(_CHECK_INTERVAL_S):
-            runs.wait(0.0)
+        with until_stopped():
+            print(f"historian of {transport.endpoints}: keeps {count} messages of each topic{serves}", flush=True)
+            while True:
+                runs.wait(_CHECK_INTERVAL_S)
 
 
 def _permits(settings: EventBusSettings) -> Callable[[bytes], Permits]:
@@ -76,13 +80,3 @@ def _permits(settings: EventBusSettings) -> Callable[[bytes], Permits]:
         return allow_list.current
 
     return permissions(current)
-
-
-@contextmanager
-def _terminated(ended: Event) -> Iterator[None]:
-    """Set the event on SIGTERM, within the block."""
-    before = signal.signal(signal.SIGTERM, lambda *_: ended.set())
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

@@ -4,7 +4,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 from time import monotonic, sleep
@@ -14,6 +14,7 @@ from pydantic_core import from_json
 from eventbus._base.log import Log
 from eventbus._base.moments import moment_of
 from eventbus.cli.connection import transport_for, wanted_topics
+from eventbus.cli.stopping import until_stopped
 from eventbus.cli.tail_lines import SHOW_ALL, Received, TextLines
 from eventbus.cli.terminal import Paint, wants_colours
 from eventbus.errors import InvalidSettings
@@ -98,11 +99,11 @@ def record(settings: EventBusSettings, names: Sequence[str], path: Path, *, sinc
             transport.begin_live()
         transport.open(settings.connect_timeout)
         stream = stack.enter_context(path.open("w"))  # not before, so that nothing is lost if there is no proxy
-        print(f"recording to {path}; Ctrl-C ends it", file=sys.stderr, flush=True)
         events = _live(transport, wanted, unpacking)
         if moment is not None:
             events = _from(transport, wanted, moment, settings, unpacking)
-        with suppress(KeyboardInterrupt):
+        with until_stopped():
+            print(f"recording to {path}; Ctrl-C ends it", file=sys.stderr, flush=True)
             for portion in events:
                 for event in portion:
                     print(event.line(), file=stream)

@@ -2,7 +2,8 @@
 
 Arguments are read, and help and completion are printed, with the standard library alone; a command imports what it needs.
 
-Exit statuses: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arguments or settings; 130 interrupted.
+Exit statuses: 0 done; 1 the bus failed, for example no proxy answers; 2 bad arguments or settings; 130 interrupted. A
+command that runs until it is stopped ends with 0 when a signal stops it (`eventbus.cli.stopping`).
 """
 
 import gc

@@ -60,6 +60,7 @@ class PublisherNames:
     def _ask(self) -> None:
         try:
             with transport_for(self._settings) as transport:
+                transport.drops.is_quiet = True  # the user has sent nothing; the view shows that the proxy is away
                 transport.open(self._settings.connect_timeout)
                 link = RequestLink(transport)
                 try:

@@ -9,7 +9,7 @@ from eventbus.ask.replies import Limits, json_of
 from eventbus.ask.waiting import Answer
 from eventbus.cli.connection import transport_for
 from eventbus.cli.emit import message_of
-from eventbus.errors import RequestFailed
+from eventbus.errors import NoAnswer, RequestFailed
 from eventbus.settings import EventBusSettings
 from eventbus.wire.compression import Compressor
 
@@ -52,5 +52,7 @@ def request(settings: EventBusSettings, topic: str, text: str, *, timeout: float
                     failures.append(error)
             if failures:
                 raise failures[0]
+        except NoAnswer as error:
+            raise NoAnswer(error.topic, error.event_type, error.timeout, "--timeout") from None
         finally:
             link.close()

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Event
+from time import sleep
 
 from eventbus.cli.app import load
 
@@ -30,15 +30,23 @@ def run(name: str) -> None:
 def run_reloading(name: str) -> None:
     """Run the container in a process of its own, and start that again whenever a Python file in this folder changes.
 
-    It returns at SIGTERM, and raises KeyboardInterrupt at Ctrl-C.
+    It returns at SIGTERM or Ctrl-C.
     """
-    stopping = Event()
-    signal.signal(signal.SIGTERM, lambda *_: stopping.set())
+    stopping = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopping
+        stopping = True
+
+    for number in (signal.SIGINT, signal.SIGTERM):  # not as an exception, because that could lose a process just started
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in a background process of a shell
+            signal.signal(number, stop)
     folder = Path.cwd()
     seen = dict(_times(folder))
     process = _start(name)
     try:
-        while not stopping.wait(_POLL_INTERVAL_S):
+        while not stopping:
+            sleep(_POLL_INTERVAL_S)
             found = dict(_times(folder))
             if found == seen:
                 continue

@@ -132,8 +132,7 @@ COMMANDS: tuple[Command, ...] = (
         "Run",
         "keep events for those who come late",
         "Keep the newest events of each topic and give them to clients that ask, beside any proxy, until SIGTERM or Ctrl-C. "
-        "`eventbus proxy --history 1000` does the same within the proxy's process. Unless --history is above 0, it keeps "
-        "1000 of each.",
+        "`eventbus proxy --history 1000` does the same within the proxy's process. Without --history it keeps 1000 of each.",
         has_settings=True,
         usual=(
             "--history",
@@ -452,8 +451,8 @@ COMMANDS: tuple[Command, ...] = (
 BY_NAME = {command.name: command for command in COMMANDS}
 
 EXIT_STATUSES = (
-    (0, "done"),
+    (0, "done, or stopped by a signal, if it runs until then: proxy, historian, run, bridge, ui, record"),
     (1, "the bus failed, for example no proxy answers"),
     (2, "bad arguments or settings"),
-    (130, "interrupted"),
+    (130, "interrupted: any other command, or before it ran"),
 )

@@ -8,7 +8,7 @@ from time import monotonic
 from pydantic_core import from_json
 
 from eventbus._base.log import Log
-from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.log_throttle import LogThrottle, more
 from eventbus._base.printable import printable
 from eventbus.cli.connection import Outage, transport_for, wanted_topics
 from eventbus.cli.tail_filter import EventFilter
@@ -117,10 +117,10 @@ class _Report:
         if held_back is not None:
             name = _printable_name(topic)
             self._log.warning(
-                "%d events on %s are missing: the bus was away, or the reader of this output is too slow; %d more before",
+                "%d events on %s are missing: the bus was away, or the reader of this output is too slow%s",
                 count,
                 name,
-                held_back,
+                more(held_back),
                 topic=name,
                 count=count,
                 held_back=held_back,

@@ -7,6 +7,7 @@ from contextlib import closing
 
 from eventbus._base.addresses import ANY, host_and_port, is_loopback
 from eventbus.cli.connection import transport_for, wanted_topics
+from eventbus.cli.stopping import until_stopped
 from eventbus.errors import ExtraMissing
 from eventbus.policies import TransportKind
 from eventbus.settings import EventBusSettings
@@ -23,7 +24,7 @@ def ui(
     listen: str = "127.0.0.1",
     probes: Sequence[str] = (),
 ) -> None:
-    """Serve the page, until Ctrl-C or until the client gives up reconnecting.
+    """Serve the page, until SIGTERM or Ctrl-C, or until the client gives up reconnecting.
 
     Args:
         settings: the settings of the command.
@@ -67,6 +68,7 @@ def ui(
             Watcher(transport, wanted, settings.connect_timeout) as watcher,
             closing(ListedClients(transport, None if keys is None else keys.public_key)) as listed,
             Prober(urls, None if transport.confirms else listed, watcher.note),
+            until_stopped(),
         ):
             serve(watcher, listening, Access(token or made, port, listen), on_ready)
         transport.status.raise_failure()

@@ -338,6 +338,11 @@ def marked_methods(cls: type) -> dict[str, tuple[Mark, ...]]:
     return found
 
 
+def is_marked(member: object) -> bool:
+    """Whether a member of a class is a marked method; runs no code of it."""
+    return bool(_marks(_carrier(member)))
+
+
 def marked_functions(module: ModuleType) -> Iterator[tuple[Callable[..., Any], tuple[Mark, ...]]]:
     """Yield the marked functions and callable objects of this module, not those that it imports, each with its marks."""
     found = {id(member): member for member in vars(module).values()}

@@ -9,7 +9,7 @@ from threading import Condition, Thread
 from typing import NamedTuple
 
 from eventbus._base.log import Log
-from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.log_throttle import LogThrottle, more
 from eventbus.errors import InvalidSettings
 from eventbus.history.store import MemoryStore
 from eventbus.wire.frames import topic_of
@@ -169,11 +169,11 @@ class SqliteArchive:
         held_back = self._throttle.admit("failed", count)
         if held_back is not None:
             self._log.error(
-                "%d messages could not be written to the history file %s: %s; they are kept in memory; %d more before",
+                "%d messages could not be written to the history file %s: %s; they are kept in memory%s",
                 count,
                 self._path,
                 reason,
-                held_back,
+                more(held_back),
                 reason=reason,
                 count=count,
                 held_back=held_back,

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeGuard
 
 from eventbus._base.log import Log
-from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.log_throttle import LogThrottle, more
 from eventbus.events import BaseEvent, BaseEventType
 from eventbus.exports import public
 from eventbus.observe.state import StateChange
@@ -218,8 +218,8 @@ class _Failures:
             raise error  # it is for the program
         held_back = self._throttle.admit(name)
         if held_back is not None:
-            text = "hook %s failed; %d more failures since the last such line"
-            log.error(text, name, held_back, exc_info=error, hook=name)
+            text = "hook %s failed%s"
+            log.error(text, name, more(held_back, "more failures"), exc_info=error, hook=name)
 
 
 def _calling(hook: EventBusHook, name: str, failures: _Failures) -> HookCall:

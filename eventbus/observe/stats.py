@@ -100,6 +100,7 @@ class DropLog:
 
     Attributes:
         listener: called with the reason and the count each time, in the thread that drops the events; None: no call.
+        is_quiet: whether nothing is logged, because what is sent is nobody's events.
     """
 
     def __init__(self, throttle: LogThrottle | None = None, *, endpoints: str | None = None) -> None:
@@ -107,6 +108,7 @@ class DropLog:
         self._endpoints = endpoints
         self._log = Log(endpoints=endpoints)
         self.listener: Callable[[DropReason, int], object] | None = None
+        self.is_quiet = False
 
     def name_client(self, name: str) -> None:
         """Write the client's name into the lines of the log from now on."""
@@ -131,7 +133,7 @@ class DropLog:
             self._warn(DropReason(key), count)
 
     def _warn(self, reason: DropReason, count: int) -> None:
-        if text := _TEXTS.get(reason):
+        if (text := _TEXTS.get(reason)) and not self.is_quiet:
             self._log.warning("dropped %d %s", count, text, reason=str(reason), count=count)
 
 

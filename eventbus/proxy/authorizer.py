@@ -6,7 +6,7 @@ from eventbus.proxy.publisher_ids import PublisherIds
 from eventbus.wire.first_frame import parse_head
 from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of, topic_frame, topic_of
 from eventbus.wire.history import is_history_topic_of
-from eventbus.wire.private_topics import HISTORY_PREFIX, PRESENCE_TOPIC, PRIVATE_PREFIXES, REPLY_PREFIX
+from eventbus.wire.private_topics import EVERYTHING_TOPIC, HISTORY_PREFIX, PRESENCE_TOPIC, PRIVATE_PREFIXES, REPLY_PREFIX
 from eventbus.wire.requests import is_answer, is_reply_topic_of, owner_of
 
 _TOKEN_BYTES = 17  # `PRIVATE` and a random UUID
@@ -119,7 +119,7 @@ class Authorizer:
             return None
         if prefix.startswith(REPLY_PREFIX):
             return prefix if is_reply_topic_of(prefix, owner_of(key)) else None
-        if prefix == PRESENCE_TOPIC:
+        if prefix in (PRESENCE_TOPIC, EVERYTHING_TOPIC):
             return prefix
         if prefix.startswith(HISTORY_PREFIX):
             return prefix if is_history_topic_of(prefix, owner_of(key)) else None

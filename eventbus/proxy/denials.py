@@ -1,17 +1,19 @@
-"""The denials of a proxy: counted and logged by client, and kept until the notice to the client is sent."""
+"""The denials of a proxy: counted and logged by client, and kept until the client can know of them."""
 
+from collections import deque
 from threading import Lock
 
 from eventbus._base.log import Log
-from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.log_throttle import LogThrottle, more
 from eventbus._base.printable import printable
 from eventbus.wire.frames import MAX_TOPIC_BYTES
-from eventbus.wire.notices import Action, DenialNotice
+from eventbus.wire.notices import OTHER_TOPICS, Action, DenialNotice
 
 log = Log()
 
 _MAX_PENDING_PER_CLIENT = 100  # different denials; a client can invent any number of topics
-_OTHER_TOPICS = "…".encode()  # stands for the topics beyond that
+_MAX_LASTING_PER_CLIENT = 100  # subscriptions upstream; only clients on the allow-list have any
+_LASTING_S = 60.0  # many times what a client needs until its publishing connection is up, too
 
 
 class Denials:
@@ -36,7 +38,7 @@ class Denials:
     def add(self, name: str, action: Action, topic: bytes) -> None:
         """Count one more denial, and log it if its turn has come."""
         self._add(
-            "denied client %s to %s on topic %r: the allow-list does not permit it; %d more since the last such line",
+            "denied client %s to %s on topic %r: the allow-list does not permit it%s",
             name,
             action,
             topic,
@@ -46,7 +48,7 @@ class Denials:
     def add_malformed(self, name: str, topic: bytes) -> None:
         """Count one more message that does not have exactly two frames, and log it if its turn has come."""
         self._add(
-            "denied client %s to %s on topic %r: the message does not have two frames; %d more since the last such line",
+            "denied client %s to %s on topic %r: the message does not have two frames%s",
             name,
             Action.PUBLISH,
             topic,
@@ -63,7 +65,7 @@ class Denials:
                 name,
                 action,
                 topic,
-                held_back,
+                more(held_back),
                 client=name,
                 action=str(action),
                 topic=printable(topic.decode(errors="backslashreplace"), MAX_TOPIC_BYTES),
@@ -87,10 +89,43 @@ class PendingNotices:
         of_client = self._pending.setdefault(key, {})
         what = action, topic[:MAX_TOPIC_BYTES]
         if what not in of_client and len(of_client) >= _MAX_PENDING_PER_CLIENT:
-            what = action, _OTHER_TOPICS
+            what = action, OTHER_TOPICS
         of_client[what] = of_client.get(what, 0) + 1
 
     def take(self) -> list[DenialNotice]:
         """Return all notices, and forget them."""
         pending, self._pending = self._pending, {}
         return [DenialNotice(key, *what, count) for key, of_client in pending.items() for what, count in of_client.items()]
+
+
+class LastingNotices:
+    """The notices that the publishing socket repeats to publishers that connect. One thread at a time.
+
+    A client's subscribing connection can be up before its publishing one, and only the latter receives notices. The proxy
+    cannot know which clients have one: it learns the key behind a publishing connection from the first message there.
+
+    Two things bound them: each ends after a minute, and each client has the newest 100 at most, so that no client uses up
+    the room of another.
+    """
+
+    def __init__(self) -> None:
+        self._by_client: dict[str, deque[tuple[float, bytes]]] = {}  # when each ends, and its frame; the oldest first
+
+    def __bool__(self) -> bool:
+        return bool(self._by_client)
+
+    def add(self, key: str, frame: bytes, now: float) -> bytes | None:
+        """Note a notice of the client with this public key that begins now; return the frame of one that must end for it."""
+        of_client = self._by_client.setdefault(key, deque())
+        of_client.append((now + _LASTING_S, frame))
+        return of_client.popleft()[1] if len(of_client) > _MAX_LASTING_PER_CLIENT else None
+
+    def take_ended(self, now: float) -> list[bytes]:
+        """Return the frames of those whose time is over, and forget them."""
+        ended = []
+        for key, of_client in list(self._by_client.items()):
+            while of_client and of_client[0][0] <= now:
+                ended.append(of_client.popleft()[1])
+            if not of_client:
+                del self._by_client[key]
+        return ended

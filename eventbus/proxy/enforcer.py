@@ -1,6 +1,7 @@
 """Passes messages on under the rules of the allow-list, and counts and logs what it denies."""
 
 import struct
+import uuid
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, cast
@@ -9,12 +10,13 @@ import zmq
 
 from eventbus.proxy.allow_list import AllowList, AllowListFile
 from eventbus.proxy.authorizer import Authorizer, is_token
-from eventbus.proxy.denials import Denials, PendingNotices
+from eventbus.proxy.denials import Denials, LastingNotices, PendingNotices
 from eventbus.proxy.publisher_ids import PublisherIds
 from eventbus.proxy.subscribers import Subscribers
 from eventbus.proxy.tcp import Connection
 from eventbus.wire.frames import MARK, PRIVATE, topic_of
 from eventbus.wire.notices import Action
+from eventbus.wire.private_topics import EVERYTHING_TOPIC
 
 if TYPE_CHECKING:
     from eventbus.proxy.recording import Recording
@@ -70,9 +72,10 @@ class SubscriptionCounter:
 class Enforcer:
     """Does what `zmq.proxy_steerable` does, except for what the allow-list denies.
 
-    It subscribes to everything at publishers. Subscriptions of subscribers do not go upstream, because libzmq reports the
-    end of a denied subscription like the end of any other: passed on, it would end the subscription of another client. Only
-    the tokens with which clients prove that the path is live go upstream.
+    It subscribes to everything at publishers, also as one who may answer: they cannot know who subscribes. Subscriptions
+    of subscribers do not go upstream, because libzmq reports the end of a denied subscription like the end of any other:
+    passed on, it would end the subscription of another client. Only the tokens with which clients prove that the path is
+    live go upstream.
 
     If a subscriber sends a message instead of a subscription, libzmq assigns the next subscription to the wrong subscriber.
     Unnoticed, that would give the sender topics that only others may have. So `run` ends after such a message.
@@ -121,6 +124,7 @@ class Enforcer:
         self._rules = allow_list.current
         self._authorizer = self._authorizer_of(self._rules)
         self._notices = PendingNotices()
+        self._lasting = LastingNotices()
         self._subscriptions = SubscriptionCounter()
         self._skipping = False  # whether the next frame belongs to a message that was dropped
         self.traffic = [0] * 8
@@ -136,6 +140,7 @@ class Enforcer:
 
     def run(self) -> None:
         """Pass messages on until TERMINATE, or until a client must be expelled."""
+        self._frontend.send(_SUBSCRIBE + EVERYTHING_TOPIC)  # first, or publishers would take it for one that only watches
         self._frontend.send(_SUBSCRIBE)
         poller = zmq.Poller()
         for socket in (self._commands, self._backend, self._frontend):
@@ -144,7 +149,7 @@ class Enforcer:
             poller.register(self._answers, zmq.POLLIN)
         notices_due = monotonic()
         while True:
-            ready = dict(poller.poll(round(1000 * _NOTICE_INTERVAL_S) if self._notices else None))
+            ready = dict(poller.poll(round(1000 * _NOTICE_INTERVAL_S) if self._notices or self._lasting else None))
             self._follow_rules()
             if self._commands in ready:
                 if self._commands.recv() == b"TERMINATE":
@@ -159,10 +164,23 @@ class Enforcer:
                 self._pass_on()
             if self._answers is not None and self._answers in ready:
                 self._pass_answers_on(self._answers)
-            if self._notices and monotonic() >= notices_due:
-                notices_due = monotonic() + _NOTICE_INTERVAL_S
-                for notice in self._notices.take():
-                    self._frontend.send(notice.frame())
+            if (self._notices or self._lasting) and (now := monotonic()) >= notices_due:
+                notices_due = now + _NOTICE_INTERVAL_S
+                self._send_notices(now)
+
+    def _send_notices(self, now: float) -> None:
+        ended = self._lasting.take_ended(now)
+        for notice in self._notices.take():
+            if notice.action is Action.PUBLISH:  # on a publishing connection, so its client gets the notice
+                self._frontend.send(notice.frame())
+                continue
+            frame = notice.lasting_frame(uuid.uuid4().bytes)
+            self._frontend.send(frame)
+            oldest = self._lasting.add(notice.key, frame, now)
+            if oldest is not None:
+                ended.append(oldest)
+        for frame in ended:
+            self._frontend.send(_UNSUBSCRIBE + frame[len(_SUBSCRIBE) :])
 
     def _follow_rules(self) -> None:
         rules = self._allow_list.current

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from eventbus._base.log import Log
-from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.log_throttle import LogThrottle, more
 from eventbus._base.zmq_sockets import HANDSHAKE_TIMEOUT_S
 from eventbus.options import ProxyOptions
 from eventbus.proxy import memory, tcp
@@ -182,12 +182,12 @@ class ConnectionGuard:
         held_back = self._throttle.admit(reason)
         if held_back is not None:
             self._log.warning(
-                "disconnected %s%s%s: %s; %d more since the last such line",
+                "disconnected %s%s%s: %s%s",
                 f"client {name} at " if name else "",
                 connection,
                 f", which holds about {size / _MIB:.0f} MiB of memory" if size else "",
                 _TEXTS[reason],
-                held_back,
+                more(held_back),
                 client=name or None,
                 address=str(connection),
                 reason=reason,

@@ -135,7 +135,7 @@ class EventBusProxy:
                     raise
                 finally:
                     self._starting = False
-                self._warn_if_open()
+                self._warn()
 
     def stop(self) -> None:
         """Stop passing events on; returns when both ports are free. Idempotent."""
@@ -281,7 +281,13 @@ class EventBusProxy:
                     raise
             sleep(_TAKEN_S / 20)
 
-    def _warn_if_open(self) -> None:
+    def _warn(self) -> None:
+        if self._options.history_file is not None and not self._options.history:
+            self._log.warning(
+                "the history file %s has no effect, because nothing is kept: set EVENTBUS_HISTORY to a number of messages, "
+                "or leave EVENTBUS_HISTORY_FILE out",
+                self._options.history_file,
+            )
         if self._options.secret_key is None and not is_loopback(self.host):
             self._log.warning(
                 "ANYBODY WHO REACHES %s CAN READ AND SEND EVERY EVENT: the proxy listens beyond this machine without keys. "

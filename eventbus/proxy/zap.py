@@ -10,7 +10,7 @@ import zmq
 from zmq.utils import z85
 
 from eventbus._base.log import Log
-from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.log_throttle import LogThrottle, more
 from eventbus._base.waker import Waker
 from eventbus._base.zmq_sockets import ZAP_DOMAIN
 from eventbus.proxy.allow_list import AllowListFile
@@ -114,10 +114,10 @@ class Authenticator:
         held_back = self._throttle.admit("refused")
         if held_back is not None:
             log.warning(
-                "refused a client at %s: public key %s is not on the allow-list; %d more refused since the last such line",
+                "refused a client at %s: public key %s is not on the allow-list%s",
                 address.decode(errors="replace"),
                 key.decode(),
-                held_back,
+                more(held_back, "more refused"),
                 key=key.decode(),
                 address=address.decode(errors="replace"),
                 held_back=held_back,

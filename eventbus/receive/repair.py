@@ -7,7 +7,7 @@ from time import monotonic, sleep
 
 from eventbus._base.deadline import Deadline
 from eventbus._base.log import Log
-from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.log_throttle import LogThrottle, more
 from eventbus.errors import EventBusError, ProxyUnreachable
 from eventbus.wire.first_frame import parse
 from eventbus.wire.history import Query, Span, Stored
@@ -112,9 +112,9 @@ class Repairer:
                     continue
                 if (held_back := self._throttle.admit("missing")) is not None and self._was_there:
                     self._log.warning(
-                        "events are missing and could not be had from the historian: %s; %d more times since the last line",
+                        "events are missing and could not be had from the historian: %s%s",
                         error,
-                        held_back,
+                        more(held_back, "more times"),
                         error=type(error).__name__,
                         held_back=held_back,
                     )

@@ -1,7 +1,7 @@
 """Reports messages that become no event: counted, passed to hooks, logged no more often than a person can read."""
 
 from eventbus._base.log import Log
-from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.log_throttle import LogThrottle, more
 from eventbus._base.printable import printable
 from eventbus.observe.hooks import Hooks
 from eventbus.observe.stats import Counters
@@ -51,10 +51,10 @@ class ConsumerReport:
             name = printable(topic.decode(errors="replace"), MAX_TOPIC_BYTES)
             self._log.warning(
                 "lost %d events on '%s' between their publisher and here: the proxy was restarted, or this subscriber's "
-                "queue there was full; %d more lost since the last such line",
+                "queue there was full%s",
                 count,
                 name,
-                held_back,
+                more(held_back, "more lost"),
                 topic=name,
                 count=count,
                 held_back=held_back,
@@ -67,10 +67,10 @@ class ConsumerReport:
             name = printable(topic.decode(errors="replace"), MAX_TOPIC_BYTES)
             self._log.warning(
                 "numbers of a publisher on '%s' cannot be its own, %d times: another one sends in its name; all events were "
-                "taken, counts of lost ones may be wrong; %d more times since the last such line",
+                "taken, counts of lost ones may be wrong%s",
                 name,
                 count,
-                held_back,
+                more(held_back, "more times"),
                 topic=name,
                 count=count,
                 held_back=held_back,
@@ -89,10 +89,10 @@ class ConsumerReport:
         if held_back is not None:
             name = printable(name, MAX_TOPIC_BYTES)
             self._log.info(
-                "%d events on '%s' were missing, and a historian had them; %d more since the last such line",
+                "%d events on '%s' were missing, and a historian had them%s",
                 count,
                 name,
-                held_back,
+                more(held_back),
                 topic=name,
                 count=count,
                 held_back=held_back,
@@ -116,11 +116,11 @@ class ConsumerReport:
         held_back = self._throttle.admit(reason, count, at_once=at_once)
         if held_back is not None:
             self._log.warning(
-                "rejected what is no event of %s (%s): %s; %d more like it since the last such line",
+                "rejected what is no event of %s (%s): %s%s",
                 self._event_class,
                 reason,
                 printable(detail, _MAX_DETAIL_CHARACTERS),
-                held_back,
+                more(held_back, "more like it"),
                 reason=str(reason),
                 type=unknown_type,
                 event_class=self._event_class,

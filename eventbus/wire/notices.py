@@ -2,6 +2,9 @@
 
 A notice goes upstream, as subscriptions do, and to all publishers, as every upstream frame does. Publishers that do not know
 it ignore it. Without an allow-list with rules any client can forge notices, as it can forge events.
+
+A notice that must also reach publishers that connect later travels as a subscription that matches no topic: an XSUB socket
+repeats its subscriptions to each publisher that connects, until they end.
 """
 
 import json
@@ -14,8 +17,13 @@ from eventbus.wire.frames import MAX_TOPIC_BYTES, PRIVATE
 MIN_PAYLOAD_LIMIT = 1_024
 """No proxy of ours has a smaller limit, in bytes: that would refuse topics, and even the handshake."""
 
+OTHER_TOPICS = "…".encode()
+"""Stands in a notice for all topics that have no notice of their own."""
+
 _START = b"\x02"  # a subscription begins with 1, its end with 0
+_LASTING_START = b"\x01" + PRIVATE + _START
 _LIMIT_START = b"\x01" + PRIVATE + b"\0"
+_SERIAL_BYTES = 16
 
 
 class Action(StrEnum):
@@ -42,17 +50,34 @@ class DenialNotice:
     count: int
 
     def frame(self) -> bytes:
-        """Return the frame that carries this notice."""
+        """Return the frame that carries this notice to the publishers that are connected."""
+        return _START + self._content()
+
+    def lasting_frame(self, serial: bytes) -> bytes:
+        """Return the subscription that carries this notice, also to publishers that connect before it ends.
+
+        It is longer than a token, so an enforcer does not pass on what a client forges.
+
+        Args:
+            serial: 16 bytes, other ones for each notice: libzmq does not repeat to an application what it has told it.
+        """
+        return _LASTING_START + serial + self._content()
+
+    def _content(self) -> bytes:
         topic = self.topic[:MAX_TOPIC_BYTES].decode(errors="backslashreplace")
-        return _START + json.dumps([self.key, self.action, topic, self.count]).encode()
+        return json.dumps([self.key, self.action, topic, self.count]).encode()
 
     @classmethod
     def of(cls, frame: bytes) -> Self | None:
-        """Return the notice that a frame carries; None if it carries none. The frame may hold any bytes."""
-        if frame[:1] != _START:
+        """Return the notice that a frame carries, lasting or not; None if it carries none. The frame may hold any bytes."""
+        if frame.startswith(_LASTING_START):
+            content = frame[len(_LASTING_START) + _SERIAL_BYTES :]
+        elif frame.startswith(_START):
+            content = frame[len(_START) :]
+        else:
             return None
         try:
-            key, action, topic, count = json.loads(frame[1:])
+            key, action, topic, count = json.loads(content)
             if not isinstance(key, str) or not isinstance(topic, str) or type(count) is not int or count < 1:
                 return None
             return cls(key, Action(action), topic.encode(errors="backslashreplace")[:MAX_TOPIC_BYTES], count)

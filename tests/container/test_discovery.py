@@ -345,6 +345,31 @@ def test_a_class_that_cannot_be_told(
     assert warning.startswith("handlers of `service` are not found, if there are any, because the provider")
 
 
+def test_what_has_no_provider(at_proxy: EventBusProxy, caplog: pytest.LogCaptureFixture) -> None:
+    """An object or a function with handlers that stands in a container without a provider is named in a warning."""
+
+    class Inner(containers.DeclarativeContainer):
+        service = Service()
+
+    class Base(containers.DeclarativeContainer):
+        bus = providers.Container(EventBusContainer, event_class=MyEvent)
+
+        @on(UPDATED)
+        def handle(self, event: MyEvent) -> None: ...
+
+    class App(Base):
+        inner = providers.Container(Inner)
+        other = Service  # the class is for a provider
+        right = providers.Singleton(Service)
+
+    with lifespan(App()):
+        pass
+    assert [warning.partition(": a container")[0] for warning in warnings_of(caplog)] == [
+        "handlers of `handle` are not found, because it is a function",
+        "handlers of `inner.service` are not found, because it is an object of Service",
+    ]
+
+
 def test_the_warning_names_who_depends_on_it(at_proxy: EventBusProxy, caplog: pytest.LogCaptureFixture) -> None:
     """A singleton without a name is named by what it is injected into; other kinds without one are plain values."""
     hidden = [

@@ -132,6 +132,26 @@ def test_without_services_until_a_signal() -> None:
     assert log == ["started", "stopped"]
 
 
+@pytest.mark.parametrize("has_bus", [False, True])
+def test_a_container_that_does_nothing(caplog: pytest.LogCaptureFixture, has_bus: bool) -> None:
+    """Without a bus and without services it says so, rather than wait in silence for a signal."""
+    log: list[str] = []
+
+    def resource() -> Iterator[None]:
+        log.append("started")
+        yield
+
+    started = providers.Resource(resource)
+    app = (
+        container_of(started=started)
+        if has_bus
+        else type("Nothing", (containers.DeclarativeContainer,), {"started": started})()
+    )
+    with leaving_nothing(), interrupting(lambda: log and (has_bus or "does nothing" in caplog.text)):
+        run(app)
+    assert ("neither a bus nor a service" in caplog.text) is not has_bus
+
+
 def test_a_signal_that_does_not_wake_the_loop() -> None:
     """A signal is handled although it does not end the loop's waiting, as when it comes just before that."""
     looping: list[int] = []

@@ -302,6 +302,12 @@ EXAMPLES = [
         {"topic": "plant", "event_type": "wanted", "timeout": 2.0},
     ),
     Example(
+        NoAnswer(topic="plant", event_type="wanted", timeout=2.0, option="--timeout"),
+        "no answer to wanted on plant within 2 s: either no subscriber of the topic has a handler marked with @answers for "
+        "this type, or it takes longer (--timeout)",
+        {"topic": "plant", "event_type": "wanted", "timeout": 2.0, "option": "--timeout"},
+    ),
+    Example(
         RequestFailed(topic="plant", event_type="wanted", error_type="KeyError", error_text="'x'"),
         "the handler of wanted on plant has failed with KeyError: 'x' (the log of the answering service has the traceback)",
         {"topic": "plant", "event_type": "wanted", "error_type": "KeyError", "error_text": "'x'"},

@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeAliasType, get_args, get_origin, get_type
 import pytest
 from pydantic import SecretStr
 
-from eventbus import ClientKeys, Compression, EventBusClient, Packing, ReceivePolicy, SendPolicy
+from eventbus import ClientKeys, Compression, EventBusClient, InvalidSettings, Packing, ReceivePolicy, SendPolicy
 from eventbus.keys import Secret
 from eventbus.options import (
     PROCESS_MAX_MEMORY,
@@ -186,6 +186,29 @@ def test_choices_by_value() -> None:
     )
     with pytest.raises(ValueError, match="never"):
         replace(options, receive_policy="never")  # type: ignore[arg-type] # mypy knows it, too
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        (ClientOptions, "send_hwm", -1),
+        (ClientOptions, "receive_buffer", -1),
+        (ClientOptions, "connect_timeout", -0.1),
+        (ZeroMQOptions, "echo_timeout", float("nan")),
+        (ProxyOptions, "history", -1),
+        (ProxyOptions, "max_event_bytes", -1),
+    ],
+)
+def test_no_size_and_no_time_is_negative(kind: Any, name: str, value: float) -> None:
+    """It is refused with the name of the option; what uses it would have another explanation, or none."""
+    with pytest.raises(InvalidSettings, match=f"^{name}={value}: it must be 0 or more$"):
+        kind(**{name: value})
+
+
+def test_a_text_is_no_list_of_topics() -> None:
+    """A text is not taken for the topics that its letters are."""
+    with pytest.raises(InvalidSettings, match=r"topics='plant' is one text, not a list of topics such as \['plant'\]"):
+        ClientOptions(topics="plant")
 
 
 def test_options_of_a_client_are_options_of_its_transport() -> None:

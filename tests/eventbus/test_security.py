@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 import zmq
 
-from eventbus import ClientState, DropReason, EventBusProxy
+from eventbus import ClientState, DropReason, EventBusHistorian, EventBusProxy
 from eventbus.cli.main import main
 from eventbus.errors import (
     EncryptionRequired,
     HandshakeFailed,
+    NoAnswer,
+    NobodyAnswers,
     NotEncrypted,
     ProxyUnreachable,
     UnknownClient,
@@ -580,6 +582,25 @@ def test_the_list_loses_its_rules(directory: Path) -> None:
         denied = record(other)
         passes(client, denied, 3)
         assert recorder.wait_for(2) == [2, 3]
+
+
+@pytest.mark.parametrize("rules", [False, True], ids=["without rules", "rules"])
+def test_who_only_watches_is_no_answerer(directory: Path, rules: bool) -> None:
+    """With keys a historian does not answer requests, a client that subscribes to all topics may, and without rules both are
+    told apart. Under rules nobody is denied anything for that."""
+    guarded = Guarded(directory)
+    if rules:
+        guarded.admit("bound", publish=[], subscribe=["my_service"])
+    with guarded:
+        client, watching = guarded.connected(guarded.admit()), guarded.client(guarded.admit())
+        with EventBusHistorian(watching._transport):
+            with pytest.raises(NoAnswer if rules else NobodyAnswers):
+                client.request(event(1), SCHEDULER, MyEvent, timeout=0.2)
+            listener = guarded.connected(guarded.admit("all"))
+            listener.subscribe(None)
+            with pytest.raises(NoAnswer):
+                client.request(event(1), SCHEDULER, MyEvent, timeout=0.2)
+        assert guarded.proxy.health().denied == {}
 
 
 @pytest.mark.parametrize("numbered", [False, True], ids=["plain", "numbered"])

@@ -9,7 +9,7 @@ from typing import NoReturn, Protocol
 from eventbus._base.deadline import Deadline
 from eventbus._base.forks import register_fork, unregister_fork
 from eventbus._base.log import Log
-from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.log_throttle import LogThrottle, more
 from eventbus._base.native_threads import require_usable_threads
 from eventbus._base.printable import printable
 from eventbus.errors import (
@@ -240,10 +240,10 @@ class NatsTransport:
         if held_back is not None:
             shown = printable(self._carried.topic(subject.encode()).decode(errors="backslashreplace"), 255)
             self._log.warning(
-                "the NATS server does not permit this client to %s on topic %r: %d denied since the last such line",
+                "the NATS server does not permit this client to %s on topic %r%s",
                 action,
                 shown,
-                held_back + 1,
+                more(held_back, "more denied"),
                 action=action,
                 topic=shown,
                 count=held_back + 1,

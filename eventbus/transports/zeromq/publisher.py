@@ -52,7 +52,7 @@ class Publisher:
         options: how large the send buffer is, and what happens when it is full.
         drops: where dropped events are counted.
         refusal: makes the error that `send` raises on a closed publisher; None: NotConnected.
-        on_notice: called with each frame from upstream that is no subscription.
+        on_notice: called with each frame from upstream that may be the notice of a denial.
 
     Attributes:
         ipv6: whether the next socket resolves the proxy's name to IPv6 addresses.
@@ -320,7 +320,9 @@ class Publisher:
                     self._subscribed.add(change[1:])
                     continue
                 limit = LimitNotice.of(change)
-                if limit is not None:
+                if limit is None:
+                    self._on_notice(change)
+                else:
                     self._told_limit = limit.max_payload_bytes
                     self._limit_payloads(self._told_limit)
             elif change[:1] == _UNSUBSCRIBED:

@@ -18,7 +18,7 @@ from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
 from eventbus._base.forks import register_fork, unregister_fork
 from eventbus._base.log import Log
-from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.log_throttle import LogThrottle, more
 from eventbus._base.native_threads import require_usable_threads
 from eventbus._base.printable import printable
 from eventbus._base.zmq_sockets import Context
@@ -42,8 +42,8 @@ from eventbus.transports.zeromq.link import ProxyLink
 from eventbus.transports.zeromq.policy import ConnectionStatuses
 from eventbus.transports.zeromq.publisher import Publisher
 from eventbus.transports.zeromq.subscriber import Subscriber
-from eventbus.wire.frames import MAX_TOPIC_BYTES, Batch
-from eventbus.wire.notices import Action, DenialNotice
+from eventbus.wire.frames import MAX_TOPIC_BYTES, PRIVATE, Batch
+from eventbus.wire.notices import OTHER_TOPICS, Action, DenialNotice
 
 if TYPE_CHECKING:  # imported when a connection fails, because most clients never need it
     from eventbus.transports.zeromq.reachability import CheckFailed, Reachability
@@ -51,6 +51,7 @@ if TYPE_CHECKING:  # imported when a connection fails, because most clients neve
 
 __all__ = ["ZeroMQArguments", "ZeroMQOptions", "ZeroMQTransport"]
 
+_ESCAPED_PRIVATE = PRIVATE.decode(errors="backslashreplace").encode()
 _CHECK_TIMEOUT_S = 1.0  # of each check of `Reachability`
 
 # Descriptors that opening takes at most: four sockets, two wakers of two, two connections; and those of a new context.
@@ -205,8 +206,7 @@ class ZeroMQTransport:
 
     def has_answerer(self, topic: bytes, timeout: float = 0.0) -> bool | None:
         link = self._link
-        # A client with keys does not say that it subscribes to everything, because rules might deny it that.
-        return None if link is None else link.has_subscriber(topic, timeout, watchers=self._options.keys is not None)
+        return None if link is None else link.has_subscriber(topic, timeout, watchers=False)
 
     def close(self, timeout: float) -> None:
         self._closings += 1
@@ -300,17 +300,25 @@ class ZeroMQTransport:
             return
         if denial.action is Action.PUBLISH:
             self.drops.add(DropReason.DENIED, denial.count)
+        elif not self._may_have_subscribed(denial.topic):
+            return
         held_back = self._denied.admit(denial.action, denial.count)
         if held_back is not None:
             self._log.warning(
-                "the proxy's allow-list does not permit this client to %s on topic %r: %d denied since the last such line",
+                "the proxy's allow-list does not permit this client to %s on topic %r: %d denied%s",
                 denial.action,
                 denial.topic,
-                held_back + denial.count,
+                denial.count,
+                more(held_back),
                 action=str(denial.action),
                 topic=printable(denial.topic.decode(errors="backslashreplace"), MAX_TOPIC_BYTES),
                 count=held_back + denial.count,
             )
+
+    def _may_have_subscribed(self, topic: bytes) -> bool:
+        """Whether the topic in a notice can be one of this client, not of another one with the same keys."""
+        # Tokens are denied to clients that the allow-list no longer has; a notice has them escaped.
+        return topic in self._topics or topic == OTHER_TOPICS or topic.startswith(_ESCAPED_PRIVATE)
 
     def _give_up(self, link: ProxyLink) -> None:
         """Close for good, on the supervisor's thread."""

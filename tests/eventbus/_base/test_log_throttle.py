@@ -7,7 +7,7 @@ from threading import Event, Thread
 
 import pytest
 
-from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.log_throttle import LogThrottle, more
 from tests.support import PATIENCE, run_threads
 
 
@@ -31,6 +31,12 @@ def test_it_lets_one_through_per_interval() -> None:
     clock.now = 120.0
     assert throttle.admit("a") == 0
     assert throttle.counts() == {"a": 18}
+
+
+def test_a_line_tells_what_was_held_back_if_anything_was() -> None:
+    """The end of a line counts what was held back; where nothing was, as in a first line, it says nothing."""
+    assert more(0) == more(0, "more refused") == ""
+    assert more(3, "more refused") == "; 3 more refused since the last such line"
 
 
 def test_it_counts_from_the_last_that_passed() -> None:

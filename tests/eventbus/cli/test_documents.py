@@ -311,6 +311,8 @@ def test_nothing_is_frozen_yet(run: Run, app: Path) -> None:
     [
         ("app", "'app' names no container: write module:name, such as app:App"),
         ("nowhere.app:App", "there is no module 'nowhere.app' in "),
+        ("../app:App", "there is no module '../app' in "),
+        (".nowhere:App", "there is no module '.nowhere' in "),
         (
             "eventbus.container.demo:App",
             "there is no eventbus.container.demo:App: did you mean eventbus.container.demo:SensorApp?",
@@ -327,6 +329,12 @@ def test_what_is_no_container(run: Run, name: str, text: str) -> None:
     """A name that leads nowhere is told in one line, with one that would be right if there is one."""
     for command in ("graph", "run"):
         assert complaint(run(command, name), 2).startswith(text)
+
+
+@pytest.mark.parametrize("name", ["nowhere/app.py:App", "./nowhere/app.py:App", "nowhere/app:App", "nowhere.app.py:App"])
+def test_a_file_is_no_module(run: Run, name: str) -> None:
+    """Who names a file is told the name of its module."""
+    assert complaint(run("graph", name), 2).endswith(": did you mean nowhere.app:App?")
 
 
 # A container as a program
@@ -347,7 +355,8 @@ def test_a_container_runs_as_a_program(start: Start, run: Run, app: Path, proxy:
 
 
 @pytest.mark.process
-def test_a_container_that_is_reloaded(start: Start, app: Path, proxy: EventBusProxy) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_container_that_is_reloaded(start: Start, app: Path, proxy: EventBusProxy, number: signal.Signals) -> None:
     """With --reload it starts again when a file changes, also after an error, and ends with what it has started."""
     where = {"EVENTBUS_PUB_PORT": str(proxy.pub_port), "EVENTBUS_SUB_PORT": str(proxy.sub_port)}
     with start("run", "--reload", "app:App", **where) as process:
@@ -356,7 +365,7 @@ def test_a_container_that_is_reloaded(start: Start, app: Path, proxy: EventBusPr
         app.write_text("this is no Python\n")
         app.write_text(APP.replace('"running"', '"running again"'))
         lines("running again")
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         assert process.wait(PATIENCE) == 0
         assert "app.py has changed: starting app:App again" in said(process)
 

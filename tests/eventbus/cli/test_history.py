@@ -16,7 +16,7 @@ from eventbus.history.store import Bounds
 from eventbus.keys import reveal
 from eventbus.transports.memory import MemoryHub, MemoryTransport
 from eventbus.wire.history import Kept
-from tests.commands import Run, Start, complaint, output, ports
+from tests.commands import Run, Start, complaint, output, ports, said
 from tests.container.support import free_ports
 from tests.security import Guarded
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, client_of, event, eventually
@@ -106,29 +106,43 @@ def test_a_recording_survives_a_failed_command(run: Run, dead_ports: tuple[int, 
 
 
 @pytest.mark.process
-def test_a_recording_is_ended_by_ctrl_c(start: Start, bus: Bus, keeping: EventBusProxy, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_recording_is_ended_by_a_signal(
+    start: Start, bus: Bus, keeping: EventBusProxy, tmp_path: Path, number: signal.Signals
+) -> None:
     """What has come is in the file."""
     with start("record", "--to", "all.jsonl", *ports(keeping)) as process:
         assert process.stderr is not None
         process.stderr.readline()
         bus.emit_event(event(8), OTHER)
         eventually(lambda: (tmp_path / "all.jsonl").read_text().endswith("\n"), PATIENCE)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.wait(PATIENCE) == 0
+        assert said(process) == ""
     assert values((tmp_path / "all.jsonl").read_text()) == [8]
 
 
 @pytest.mark.process
 def test_a_historian_with_a_file(start: Start, proxy: EventBusProxy) -> None:
-    """It says what it keeps, answers, ends on SIGTERM, and another one goes on with the file."""
-    for value in (1, 2):
+    """It says what it keeps, answers, ends on a signal, and another one goes on with the file."""
+    for value, number in ((1, signal.SIGTERM), (2, signal.SIGINT)):
         with start("historian", "--history=50", "--history-file=bus.db", *ports(proxy)) as process:
             assert "keeps 50 messages of each topic" in output(process).readline()
             with client_of(proxy) as client:
                 client.emit_event(event(value), TOPIC)
                 assert [found.value for found in client.history(TOPIC, timeout=PATIENCE)] == list(range(1, value + 1))
-            process.send_signal(signal.SIGTERM)
+            process.send_signal(number)
             assert process.wait(PATIENCE) == 0
+            assert said(process) == ""
+
+
+def test_a_historian_that_is_to_keep_nothing(run: Run, dead_ports: tuple[int, int]) -> None:
+    """It is refused with the remedy, rather than keep what it does without a number."""
+    flags = (f"--pub-port={dead_ports[0]}", f"--sub-port={dead_ports[1]}", "--connect-timeout=0.2")
+    for done in (run("historian", "--history=0", *flags), run("historian", *flags, EVENTBUS_HISTORY="0")):
+        text = complaint(done, 2)
+        assert text.startswith("EVENTBUS_HISTORY is 0, ")
+        assert "leave it out to keep 1000" in text
 
 
 @pytest.mark.process

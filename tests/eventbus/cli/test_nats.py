@@ -1,6 +1,7 @@
 """The commands over NATS: check, emit, tail, top, request, and the bridge."""
 
 import json
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -176,7 +177,7 @@ def test_a_proxy_is_not_needed(run: Run) -> None:
 
 
 def test_a_bridge_carries_both_ways_without_loops(start: Start, server: Server, proxy: EventBusProxy) -> None:
-    """Events of services at the proxy reach those over NATS, and the other way, once each; answers, too."""
+    """Events of services at the proxy reach those over NATS, and the other way, once each; answers, too. Ctrl-C ends it."""
     options = NatsOptions(url=server.url, prefix="bridge")
     with ExitStack() as stack:
         process = stack.enter_context(
@@ -213,6 +214,8 @@ def test_a_bridge_carries_both_ways_without_loops(start: Start, server: Server, 
         assert at_proxy.request(asked, scheduled, MyEvent, timeout=PATIENCE) == asked
         assert sorted(of_proxy.all) == sorted(of_nats.all) == expected
         assert at_proxy.stats().lost == over_nats.stats().lost == 0
+        process.send_signal(signal.SIGINT)
+        assert process.wait(PATIENCE) == 0
         process.terminate()
         assert process.wait(PATIENCE) == 0
 

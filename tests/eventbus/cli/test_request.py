@@ -59,6 +59,7 @@ def test_all_answers_are_printed(run: Run, proxy: EventBusProxy, connected: Call
     [
         ("nobody", "updated", "nobody subscribes to nobody, so nobody answers updated"),
         ("my_service", "started", "no answer to started on my_service within 0.1 s"),
+        ("my_service", "started", "or it takes longer (--timeout)"),
         ("my_service", "stopped", "the handler of stopped on my_service has failed with LookupError: no such sku"),
     ],
 )

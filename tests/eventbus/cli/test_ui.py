@@ -49,7 +49,7 @@ def test_a_bus_in_a_browser(start: Start, proxy: EventBusProxy, raw: RawPeers) -
             wait_for(messages, "events", "['value', '7.0']")
             wait_for(messages, "figures", "'publishers connected': ")
             process.send_signal(signal.SIGINT)
-            assert process.wait(PATIENCE) == 130
+            assert process.wait(PATIENCE) == 0
             assert said(process) == ""
 
 
@@ -63,7 +63,7 @@ def test_other_machines_need_a_token(start: Start, proxy: EventBusProxy) -> None
         assert page.get("/events").status == 401
         assert page.get(f"/?token={token}").status == 303
         process.send_signal(signal.SIGTERM)
-        assert process.wait(PATIENCE) == -signal.SIGTERM
+        assert process.wait(PATIENCE) == 0
     with start("ui", "--port=0", *ports(proxy), EVENTBUS_UI_TOKEN="nobody-guesses-this") as process:
         page, token = page_of(process)
         assert token is None

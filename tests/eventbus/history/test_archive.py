@@ -169,3 +169,13 @@ def test_of_a_proxy_and_of_a_historian_beside_it(file: Path, beside: bool) -> No
             client.emit_event(event(value), TOPIC)
             assert [found.value for found in client.history(TOPIC)] == list(range(1, value + 1))
             historian.stop()
+
+
+@pytest.mark.parametrize(("history", "expected"), [(0, 1), (5, 0)])
+def test_a_history_file_without_a_history(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path, history: int, expected: int
+) -> None:
+    """A proxy that keeps nothing says that the file has no effect."""
+    with EventBusProxy("127.0.0.1", 0, 0, history=history, history_file=tmp_path / "bus.db"):
+        pass
+    assert sum("EVENTBUS_HISTORY_FILE" in entry.getMessage() for entry in caplog.records) == expected

@@ -136,6 +136,19 @@ def test_the_rest_is_said_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     assert [line.split(":")[0] for line in caplog.messages] == ["dropped 41 emitted events"]
 
 
+def test_what_nobody_has_sent_is_counted_but_not_said(caplog: pytest.LogCaptureFixture) -> None:
+    """A quiet log counts and tells its listener, but writes no line: `eventbus top` asks for names by itself."""
+    drops, heard = DropLog(LogThrottle(60.0, Clock())), []
+    drops.is_quiet = True
+    drops.listener = lambda reason, count: heard.append((reason, count))
+    drops.add(DropReason.CLOSED)
+    drops.add(DropReason.CLOSED, 2)
+    drops.flush()
+    assert heard == [(DropReason.CLOSED, 1), (DropReason.CLOSED, 2)]
+    assert drops.counts == {DropReason.CLOSED: 3}
+    assert caplog.messages == []
+
+
 @pytest.mark.parametrize(
     "reason", sorted(set(DropReason) - {DropReason.UNREAD, DropReason.DENIED, DropReason.UNWANTED_ANSWER})
 )

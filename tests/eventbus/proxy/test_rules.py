@@ -17,8 +17,9 @@ from eventbus.errors import UnknownClient
 from eventbus.keys import ClientKeys
 from eventbus.proxy.allow_list import AllowedClient, AllowList, TopicRule
 from eventbus.proxy.authorizer import Authorizer
+from eventbus.proxy.denials import LastingNotices
 from eventbus.wire.first_frame import FirstFrame, Head, parse
-from eventbus.wire.notices import MIN_PAYLOAD_LIMIT, LimitNotice
+from eventbus.wire.notices import MIN_PAYLOAD_LIMIT, Action, DenialNotice, LimitNotice
 from tests.security import Guarded, logged, wait_for_line
 from tests.support import (
     PATIENCE,
@@ -235,6 +236,57 @@ def test_a_client_learns_what_it_is_denied(
     assert other.stats().dropped == 0
     client.close()
     other.close()
+
+
+def next_frame(publisher: Socket) -> bytes:
+    """The next frame from upstream."""
+    assert publisher.poll(round(1000 * PATIENCE))
+    return publisher.recv()
+
+
+def notices_until_now(guarded: Guarded, boss: ClientKeys, publisher: Socket) -> list[DenialNotice]:
+    """The notices of denials that wait at a publisher."""
+    token = b"\xff" + uuid.uuid4().bytes
+    subscriber = guarded.raw(boss).subscriber()
+    subscriber.subscribe(token)
+    frames = list(iter(lambda: next_frame(publisher), b"\x01" + token))
+    return [notice for notice in map(DenialNotice.of, frames) if notice is not None]
+
+
+def test_a_notice_reaches_a_publishing_connection_that_comes_late(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each publishing connection gets the notice of a denied subscription once: one that is there, and one that comes after
+    it was sent. A client with the same keys logs nothing of a topic to which it has not subscribed."""
+    with started(tmp_path) as guarded:
+        boss, bound = guarded.admit(), guarded.admit(name, subscribe=["my_service"])
+        bystander = guarded.connected(bound, topics=["my_service"])
+        there = guarded.raw(boss).publisher(b"")
+        guarded.raw(bound).subscriber(b"other")
+        expected = DenialNotice(bound.public_key, Action.SUBSCRIBE, b"other", 1)
+        while DenialNotice.of(next_frame(there)) != expected:
+            pass
+        late = guarded.raw(bound).publisher(b"")
+        assert notices_until_now(guarded, boss, late) == [expected]
+        assert notices_until_now(guarded, boss, there) == []
+        bystander.connect(PATIENCE)  # and has read what has come upstream
+        assert logged(caplog.records, "this client") == []
+        client = guarded.connected(bound, topics=["other"])
+        [line] = logged(caplog.records, "this client")
+        assert "subscribe on topic b'other'" in line
+        for made in (client, bystander):
+            made.close()
+
+
+def test_lasting_notices_are_bounded() -> None:
+    """A notice ends after a minute, and sooner only for the hundredth after it of the same client."""
+    notices = LastingNotices()
+    assert notices.add("other", b"other", 0.0) is None
+    assert [notices.add("client", b"%d" % number, 1.0) for number in range(102)] == [None] * 100 + [b"0", b"1"]
+    assert notices.take_ended(59.9) == []
+    assert notices.take_ended(60.0) == [b"other"]
+    assert notices.take_ended(61.0) == [b"%d" % number for number in range(2, 102)]
+    assert not notices
 
 
 # A hostile client of plain pyzmq, with a valid key of its own

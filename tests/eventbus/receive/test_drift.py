@@ -172,6 +172,6 @@ def test_each_unknown_type_is_said_at_once(caplog: pytest.LogCaptureFixture) -> 
         stats = receiver.stats()
     lines = [line for line in caplog.records if line.levelno == logging.WARNING]
     assert [vars(line)["eventbus_type"] for line in lines] == [f"type {number}" for number in range(100)]
-    assert all(f"on b'my_service': unknown type 'type {n}'; 0 more" in line.getMessage() for n, line in enumerate(lines))
+    assert all(f"on b'my_service': unknown type 'type {n}'" in line.getMessage() for n, line in enumerate(lines))
     assert stats.unknown_types == {f"type {number}": 3 for number in range(100)}
     assert stats.rejects == {RejectReason.TYPE: 450}

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from eventbus.wire.frames import PRIVATE
 from eventbus.wire.notices import MIN_PAYLOAD_LIMIT, Action, DenialNotice, LimitNotice
 
+SERIAL = bytes(range(16))
 KEY = "Yne@$w-vo<fVvi]a<NY6T1ed:M$fCG*[IaLV{hID"
 
 
@@ -16,6 +17,11 @@ def test_a_frame_says_what_was_denied(topic: bytes, count: int, action: Action) 
     read = DenialNotice.of(DenialNotice(KEY, action, topic, count).frame())
     expected = topic[:255].decode(errors="backslashreplace").encode()[:255]
     assert read == DenialNotice(KEY, action, expected, count)
+    lasting = DenialNotice(KEY, action, topic, count).lasting_frame(SERIAL)
+    assert DenialNotice.of(lasting) == read
+    assert LimitNotice.of(lasting) is None
+    assert lasting.startswith(b"\x01" + PRIVATE)
+    assert len(lasting) > 1 + len(PRIVATE) + 16, "under rules, clients may send tokens of this length upstream"
 
 
 @given(frame=st.binary(max_size=100))
@@ -23,6 +29,7 @@ def test_other_frames_say_nothing(frame: bytes) -> None:
     """Any other frame is no notice."""
     assert DenialNotice.of(frame) is None
     assert DenialNotice.of(b"\x02" + frame) is None
+    assert DenialNotice.of(b"\x01\xff\x02" + frame) is None
 
 
 @pytest.mark.parametrize(
@@ -44,6 +51,7 @@ def test_other_frames_say_nothing(frame: bytes) -> None:
 def test_half_a_frame_says_nothing(text: str) -> None:
     """A frame in which something is missing or wrong is no notice: any client may send such frames."""
     assert DenialNotice.of(b"\x02" + text.encode()) is None
+    assert DenialNotice.of(b"\x01\xff\x02" + SERIAL + text.encode()) is None
 
 
 @given(limit=st.integers(MIN_PAYLOAD_LIMIT, 2**70), run=st.text(max_size=20))
