@@ -103,7 +103,10 @@ async def _run(container: containers.Container, interruption: _Interruption, log
             for provider in reversed(providing):
                 services += [service for service in await _provided(provider) if service not in services]
             if not services and not last_resources(container):
-                _log.warning("the container has neither a bus nor a service: it does nothing until a signal ends it")
+                _log.warning(
+                    "the container has neither a bus nor a service: it does nothing until a signal ends it",
+                    reason="nothing to run",
+                )
             # From here on a signal does not interrupt: it is noticed when all services have started.
             interruption.end = interrupt
             for service in services:

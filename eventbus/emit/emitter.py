@@ -1,13 +1,13 @@
 """Emitting, except for a single event of a client without observers: `EventBusClient.emit_event` sends that itself."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from eventbus.emit.topics import Topics
 from eventbus.errors import EventTooLarge, SendBufferFull, TooManyValues
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
-from eventbus.handle.middleware import Emission, EmitNext, Measuring, Middleware, around, overrides
+from eventbus.handle.middleware import Choosing, Emission, EmitNext, Measuring, Middleware, around, overrides
 from eventbus.observe.hooks import Hooks
 from eventbus.policies import Packing
 from eventbus.transports.contract import Transport
@@ -73,7 +73,7 @@ class Emitter:
         self._transport = transport
         self._topics = topics
         self._middleware = [one for one in middleware if overrides(one, "emit")]
-        self._measure = _measure_of(self._middleware)
+        self._choosing, self._measuring, self._others = _told_apart(self._middleware)
         self._hooks = hooks
         self._compressor = compressor
         self._max_event_bytes = max_event_bytes
@@ -103,10 +103,13 @@ class Emitter:
 
     def emit_one(self, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic) -> None:
         """Send one event through all middleware, and tell hooks of it."""
-        if self._measure is not None:
-            self._measure(topic, 1, self.send_one, event, topic)
-        elif self._middleware:
+        if self._others:
             self.emit(Emission((event,), topic))
+        elif self._choosing is not None and self._choosing.chooses_emission():
+            emit = self._emit_now if self._measuring is None else around(self._measuring.emit, self._emit_now)
+            self._choosing.emit_chosen(Emission((event,), topic), emit)
+        elif self._measuring is not None:
+            self._measuring.measure(topic, 1, self.send_one, event, topic)
         else:
             self.send_one(event, topic)
 
@@ -221,10 +224,15 @@ class Emitter:
             raise TooManyValues(topic_of(frame).decode(), self._max_event_values)
 
 
-def _measure_of(middleware: Sequence[Middleware]) -> Callable[..., None] | None:
-    """Return what measures, if nothing else is called around emitting."""
-    match middleware:
-        case [Measuring() as only] if type(only).emit is Measuring.emit:
-            return only.measure
-        case _:
-            return None
+def _told_apart(middleware: Sequence[Middleware]) -> tuple[Choosing | None, Measuring | None, bool]:
+    """Return what chooses, what measures within it, and whether there is any other; then neither is returned."""
+    choosing: Choosing | None = None
+    measuring: Measuring | None = None
+    for one in middleware:
+        if isinstance(one, Choosing) and type(one).emit is Choosing.emit and not (choosing or measuring):
+            choosing = one
+        elif isinstance(one, Measuring) and type(one).emit is Measuring.emit and measuring is None:
+            measuring = one
+        else:
+            return None, None, True
+    return choosing, measuring, False

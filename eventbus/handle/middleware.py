@@ -111,6 +111,40 @@ class Measuring(Middleware):
         self.measure(emission.topic, len(emission.events), call_next, emission)
 
 
+class Choosing(Middleware):
+    """A middleware that has nothing to do with most events, and knows it before an emission or a delivery is made for one.
+
+    None is made then if it is the only middleware, or if measuring is all that is within it. Where others are, it is called
+    with everything, as they are; so is a class that overrides `emit`, `handle` or `handle_async` of one that chooses.
+    """
+
+    def chooses_emission(self) -> bool:
+        """Whether `emit_chosen` is to wrap the call of `emit_event` or `emit_events` that has just begun. Asked once."""
+        return True
+
+    def chooses_delivery(self, encoded_headers: bytes) -> bool:
+        """Whether `handle` and `handle_async` have anything to do with an event that has these headers."""
+        return True
+
+    def emit_chosen(self, emission: Emission, call_next: EmitNext) -> None:
+        """Wrap emitting."""
+        call_next(emission)
+
+    def emit(self, emission: Emission, call_next: EmitNext) -> None:
+        """Wrap emitting, if it is chosen."""
+        if self.chooses_emission():
+            self.emit_chosen(emission, call_next)
+        else:
+            call_next(emission)
+
+
+def speaks_for(middleware: Choosing, chooses: str, *names: str) -> bool:
+    """Whether what a middleware says by the method `chooses` holds for these: no class derived later overrides them."""
+    cls = type(middleware)
+    said_by = next(one for one in cls.__mro__ if chooses in vars(one))
+    return all(getattr(cls, name) is getattr(said_by, name) for name in names)
+
+
 def overrides(middleware: Middleware, name: str) -> bool:
     """Whether the middleware overrides this method."""
     return getattr(type(middleware), name) is not getattr(Middleware, name)

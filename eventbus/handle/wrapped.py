@@ -7,9 +7,19 @@ from typing import Any
 
 from eventbus.errors import InvalidHandler
 from eventbus.events import BaseEvent
-from eventbus.handle.current import current_headers
+from eventbus.handle.current import current_encoded_headers, current_headers
 from eventbus.handle.marks import callback_name, is_async
-from eventbus.handle.middleware import Delivery, Emission, HandleNext, HandleNextAsync, Middleware, around, overrides
+from eventbus.handle.middleware import (
+    Choosing,
+    Delivery,
+    Emission,
+    HandleNext,
+    HandleNextAsync,
+    Middleware,
+    around,
+    overrides,
+    speaks_for,
+)
 from eventbus.observe.hooks import Hooks
 
 
@@ -50,6 +60,10 @@ class WrappedHandler:
         if middleware:
             self._handle = self._chain_async(middleware) if self.is_async else self._chain(middleware)
             self._run: Callable[[BaseEvent[Any]], object] = self._deliver
+            match middleware:
+                case [Choosing() as only] if speaks_for(only, "chooses_delivery", "handle", "handle_async"):
+                    self._chooses = only.chooses_delivery
+                    self._run = self._deliver_if_chosen
         else:
             self._run = callback
 
@@ -79,6 +93,15 @@ class WrappedHandler:
 
     def _deliver(self, event: BaseEvent[Any]) -> object:
         return self._handle(Delivery(event, self._topic, current_headers(), self.name, self._emit))
+
+    def _deliver_if_chosen(self, event: BaseEvent[Any]) -> object:
+        if self._chooses(current_encoded_headers()):
+            return self._deliver(event)
+        result = self._callback(event)
+        if not self.is_async and iscoroutine(result):
+            result.close()
+            raise undeclared_coroutine(self.name)
+        return result
 
     def _chain(self, middleware: tuple[Middleware, ...]) -> HandleNext:
         callback, name = self._callback, self.name

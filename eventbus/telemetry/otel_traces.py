@@ -12,7 +12,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 
 from eventbus._base.printable import printable
 from eventbus.errors import InvalidHeaders
-from eventbus.handle.middleware import Delivery, Emission, EmitNext, HandleNext, HandleNextAsync, Middleware
+from eventbus.handle.middleware import Choosing, Delivery, Emission, EmitNext, HandleNext, HandleNextAsync
 from eventbus.telemetry.labels import Bounded, error_type
 from eventbus.telemetry.names import (
     BATCH_MESSAGE_COUNT,
@@ -31,7 +31,7 @@ BAGGAGE = "baggage"  # the header of W3C Baggage
 _NO_SPAN: AbstractContextManager[None] = nullcontext()
 
 
-class OpenTelemetryTraces(Middleware):
+class OpenTelemetryTraces(Choosing):
     """Makes a span of each call that emits, of each call of a handler and of each request; the context travels with events.
 
     The span of a handler is a child of the span of the emitting call, so a trace shows everything that an event leads to,
@@ -84,14 +84,19 @@ class OpenTelemetryTraces(Middleware):
         self._process_names = Bounded(lambda topic: f"{PROCESS} {topic}")
         self._request_names = Bounded(lambda topic: f"{REQUEST} {topic}")
 
-    def emit(self, emission: Emission, call_next: EmitNext) -> None:
+    def chooses_emission(self) -> bool:
+        """Whether it makes a span: one around it goes on, or chance has it begin."""
+        return not (self.sampled < 1 and self._is_left_out())
+
+    def chooses_delivery(self, encoded_headers: bytes) -> bool:
+        """Whether handling may have a span: if not all traces begin, an event without a context has none."""
+        return bool(encoded_headers) or self.sampled >= 1
+
+    def emit_chosen(self, emission: Emission, call_next: EmitNext) -> None:
         """Make a span, and send its context with the events.
 
         An emission that has a context of its own keeps it, and the span links to that.
         """
-        if self.sampled < 1 and self._is_left_out():
-            call_next(emission)
-            return
         topic = emission.topic.value
         attributes: Attributes = {**self._send, DESTINATION_NAME: topic}
         if emission.packed:

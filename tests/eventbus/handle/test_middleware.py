@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from eventbus import Delivery, Emission, EventTooLarge, InvalidHandler, InvalidTopic, Middleware, current_headers
-from eventbus.handle.middleware import EmitNext, HandleNext, HandleNextAsync, Measuring
+from eventbus.handle.middleware import Choosing, EmitNext, HandleNext, HandleNextAsync, Measuring
 from eventbus.transports.memory import MemoryTransport
 from tests.support import Bus, MyEvent, MyEventTopic, MyEventType, Recorder, event, eventually
 
@@ -322,3 +322,95 @@ def test_detaching_what_middleware_is_around(connected: Callable[..., Bus]) -> N
     client.emit_event(event(1), TOPIC)
     assert second.wait_for(1) == [2]
     assert first.values == []
+
+
+class Some(Choosing):
+    """Has to do with events of a value above zero, and with what comes with headers."""
+
+    def __init__(self) -> None:
+        self.next_value = 0.0
+        self.emitted: list[float] = []
+        self.handled: list[float] = []
+
+    def chooses_emission(self) -> bool:
+        return self.next_value > 0
+
+    def chooses_delivery(self, encoded_headers: bytes) -> bool:
+        return bool(encoded_headers)
+
+    def emit_chosen(self, emission: Emission, call_next: EmitNext) -> None:
+        self.emitted.append(value_of(emission.events[0]))
+        call_next(replace(emission, headers={"chosen": "yes"}))
+
+    def handle(self, delivery: Delivery, call_next: HandleNext) -> object:
+        if delivery.headers:
+            self.handled.append(value_of(delivery.event))
+        return call_next(delivery)
+
+    async def handle_async(self, delivery: Delivery, call_next: HandleNextAsync) -> object:
+        if delivery.headers:
+            self.handled.append(value_of(delivery.event))
+        return await call_next(delivery)
+
+
+class SomeThatLooks(Some):
+    """Overrides what is left out for events that are not chosen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.looked: list[float] = []
+
+    def emit(self, emission: Emission, call_next: EmitNext) -> None:
+        self.looked.append(value_of(emission.events[0]))
+        super().emit(emission, call_next)
+
+    def handle(self, delivery: Delivery, call_next: HandleNext) -> object:
+        self.looked.append(value_of(delivery.event))
+        return super().handle(delivery, call_next)
+
+
+def value_of(what: object) -> float:
+    assert isinstance(what, MyEvent)
+    return what.value
+
+
+@pytest.mark.parametrize("others", ["alone", "measured", "with others"])
+@pytest.mark.parametrize("make", [Some, SomeThatLooks])
+@pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
+def test_choosing(connected: Callable[..., Bus], make: Callable[[], Some], others: str, is_async: bool) -> None:
+    """Whoever else is there: it is called around what it chooses, and everything is sent, measured and handled."""
+    some, clock = make(), Clock()
+    all_of_them: dict[str, list[Middleware]] = {
+        "alone": [],
+        "measured": [clock],
+        "with others": [Noting("other", []), clock],
+    }
+    client = connected(middleware=[some, *all_of_them[others]], topics=[TOPIC])
+    handled: list[float] = []
+
+    async def handle_later(event: MyEvent) -> None:
+        handled.append(event.value)
+
+    client.attach_callback(UPDATED, handle_later if is_async else lambda event: handled.append(event.value))
+    client.start_consumer()
+    for value in (-1.0, 1.0, -2.0, 2.0):
+        some.next_value = value
+        client.emit_event(event(value), TOPIC)
+        eventually(lambda: client.stats().handled == len(handled) and handled[-1:] == [value])  # noqa: B023 # within the round
+    assert handled == [-1, 1, -2, 2]
+    assert (some.emitted, some.handled) == ([1, 2], [1, 2])
+    assert len(clock.measured) == (0 if others == "alone" else 4)
+    if isinstance(some, SomeThatLooks):
+        assert sorted(some.looked) == sorted(handled * (1 if is_async else 2))
+
+
+def test_a_handler_that_is_not_declared_async_is_refused_where_nothing_is_chosen(
+    connected: Callable[..., Bus], caplog: pytest.LogCaptureFixture
+) -> None:
+    """As where a middleware is called around it."""
+    client = connected(middleware=[Some()], topics=[TOPIC])
+    client.attach_callback(UPDATED, lambda event: handle_async(event))
+    client.start_consumer()
+    client.emit_event(event(1), TOPIC)
+    eventually(lambda: client.stats().handler_errors == 1)
+    assert "inspect.markcoroutinefunction" in caplog.text
