@@ -42,8 +42,8 @@ class DropReason(StrEnum):
 
 
 # What the log calls one of them, and why it was dropped, with the settings to change. UNREAD has none, because a service
-# with callbacks only does nothing wrong. DENIED has none, because the transport logs each denial with its topic. UNWANTED_ANSWER
-# has none, because several services may answer the same request.
+# with callbacks only does nothing wrong. DENIED has none, because the transport logs each denial with its topic.
+# UNWANTED_ANSWER has none, because several services may answer the same request.
 _RECEIVED, _EMITTED = "received event", "emitted event"
 _TEXTS = {
     DropReason.RECEIVE_BUFFER: (
