@@ -225,7 +225,8 @@ def _warn_of_attributes(container: containers.Container, wired: set[int]) -> Non
         cls = inside.declarative_parent
         if not isinstance(cls, type):
             continue
-        for name, member in [item for base in reversed(cls.__mro__) for item in vars(base).items()]:
+        members = {name: member for base in reversed(cls.__mro__) for name, member in vars(base).items()}
+        for name, member in members.items():
             if isinstance(member, type | providers.Provider):  # to look closer at some providers is to call them
                 continue
             is_object = bool(marked_methods(type(member)))

@@ -354,10 +354,15 @@ def test_what_has_no_provider(at_proxy: EventBusProxy, caplog: pytest.LogCapture
     class Base(containers.DeclarativeContainer):
         bus = providers.Container(EventBusContainer, event_class=MyEvent)
 
+        replaced = Service()
+        again = Service()
+
         @on(UPDATED)
         def handle(self, event: MyEvent) -> None: ...
 
     class App(Base):
+        replaced = providers.Singleton(Service)  # type: ignore[assignment] # mypy takes members of containers for attributes
+        again = Service()
         inner = providers.Container(Inner)
         other = Service  # the class is for a provider
         right = providers.Singleton(Service)
@@ -365,6 +370,7 @@ def test_what_has_no_provider(at_proxy: EventBusProxy, caplog: pytest.LogCapture
     with lifespan(App()):
         pass
     assert [warning.partition(": a container")[0] for warning in warnings_of(caplog)] == [
+        "handlers of `again` are not found, because it is an object of Service",
         "handlers of `handle` are not found, because it is a function",
         "handlers of `inner.service` are not found, because it is an object of Service",
     ]

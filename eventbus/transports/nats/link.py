@@ -334,7 +334,11 @@ class NatsLink:
         server = self._servers[self._next % len(self._servers)]
         try:
             channel, info = dial(server, self._nats, min(_MAX_DIAL_S, max(_MIN_DIAL_S, self._options.connect_timeout)))
-            return Connection(server, channel, info, self._parser(), self._read, self._note_end)
+            try:
+                return Connection(server, channel, info, self._parser(), self._read, self._note_end)
+            except BaseException:
+                channel.close()
+                raise
         except HandshakeFailed as error:
             self._note_failure(error, server)
         except (OSError, ProtocolError) as error:

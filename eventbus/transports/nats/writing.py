@@ -71,7 +71,8 @@ class Writing:
         self._writer = get_ident()
         connection = self._lent
         try:
-            done = connection is not None and not self._urgent and self._write_some(connection, now)
+            # After a rest, too: the link's thread, which is to write it, may not have come to do so yet.
+            done = connection is not None and not (self._urgent or self.rest) and self._write_some(connection, now)
         finally:
             self._writer = 0
             self._lock.release()
@@ -94,10 +95,12 @@ class Writing:
 
     @contextmanager
     def owned(self) -> Iterator[None]:
-        """Let nobody else write, except while this thread is in `wait`."""
+        """Let nobody else write, except while this thread is in `wait`. The rest is lost with its connection."""
         with self._lock:
-            self.rest = b""
-            yield
+            try:
+                yield
+            finally:
+                self.rest = b""
 
     def wait(self, connection: Connection, due: float, unless: Callable[[], bool], *, for_messages: bool) -> None:
         """Wait until there is something to do, at the latest until `due`; meanwhile others may write. Within `owned`."""
