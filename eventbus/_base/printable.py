@@ -1,4 +1,4 @@
-"""Escaping text from other processes before a person reads it, in a log or on a terminal."""
+"""Texts for people, in a log or on a terminal: what other processes have sent is escaped, and counts have their noun."""
 
 
 def printable(text: str, limit: int = 200) -> str:
@@ -14,3 +14,14 @@ def printable(text: str, limit: int = 200) -> str:
     if not text.isprintable():
         text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def counted(count: int, noun: str, plural: str = "") -> str:
+    """Return a count with its noun: "1 event", "2 events".
+
+    Args:
+        count: how many.
+        noun: what, for one.
+        plural: for any other count; empty: the noun with an ``s``.
+    """
+    return f"{count} {noun if count == 1 else plural or noun + 's'}"

@@ -3,6 +3,7 @@
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from eventbus._base.printable import counted
 from eventbus.errors import HistorianMissing
 from eventbus.history.lookup import may_have_historian
 from eventbus.transports.contract import Transport
@@ -45,20 +46,16 @@ def described(kept: "Kept", taken: float) -> str:
         taken: seconds until it came: so far it is behind at most, because it takes messages one after the other.
     """
     parts = [
-        f"a historian keeps {_counted(kept.messages, 'message')} of {_counted(kept.topics, 'topic')} in {_size(kept.bytes)}",
+        f"a historian keeps {counted(kept.messages, 'message')} of {counted(kept.topics, 'topic')} in {_size(kept.bytes)}",
         f"is {taken * 1000:.1f} ms behind at most",
     ]
     if kept.behind:
-        parts.append(f"has not got {_counted(kept.behind, 'message')} that passed: yet, or for good")
+        parts.append(f"has not got {counted(kept.behind, 'message')} that passed: yet, or for good")
     if kept.dropped:
-        parts.append(f"dropped {_counted(kept.dropped, 'message')} because memory was full (EVENTBUS_HISTORY_BYTES)")
+        parts.append(f"dropped {counted(kept.dropped, 'message')} because memory was full (EVENTBUS_HISTORY_BYTES)")
     if kept.unwritten:
-        parts.append(f"could not write {_counted(kept.unwritten, 'message')} to its file")
+        parts.append(f"could not write {counted(kept.unwritten, 'message')} to its file")
     return ", ".join(parts)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _size(count: int) -> str:

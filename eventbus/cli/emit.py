@@ -17,7 +17,7 @@ from eventbus.settings import EventBusSettings
 from eventbus.transports.contract import KnowsSubscribers, Transport
 from eventbus.wire.complexity import has_more_values
 from eventbus.wire.compression import Compressor
-from eventbus.wire.frames import topic_frame
+from eventbus.wire.private_topics import event_topic_frame
 
 _ANSWER_TIMEOUT_S = 0.3  # as long as a person does not notice
 _POLL_INTERVAL_S = 0.01
@@ -76,7 +76,7 @@ def message_of(settings: EventBusSettings, command: str, topic: str, text: str) 
         raise InvalidSettings("the topic is empty")
     if topic.startswith("{"):
         raise InvalidSettings(f"the topic comes before the event: eventbus {command} TOPIC EVENT")
-    frame = topic_frame(topic)
+    frame = event_topic_frame(topic)
     payload = _json_of(sys.stdin.read() if text == "-" else text)
     if len(payload) > settings.max_event_bytes:
         raise EventTooLarge(topic, len(payload), settings.max_event_bytes)

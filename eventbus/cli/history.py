@@ -13,6 +13,7 @@ from pydantic_core import from_json
 
 from eventbus._base.log import Log
 from eventbus._base.moments import moment_of
+from eventbus._base.printable import counted
 from eventbus.cli.connection import transport_for, wanted_topics
 from eventbus.cli.stopping import until_stopped
 from eventbus.cli.tail_lines import SHOW_ALL, Received, TextLines
@@ -183,7 +184,7 @@ class _Unpacking:
 
     def lost(self, topic: bytes, count: int) -> None:
         if count > 0:
-            self._log.warning("%d events on %r are missing", count, topic, count=count)
+            self._log.warning("missing: %s on %r", counted(count, "event"), topic, count=count)
 
     def forged(self, topic: bytes, count: int) -> None:
         pass

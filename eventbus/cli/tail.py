@@ -9,7 +9,7 @@ from pydantic_core import from_json
 
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle, more
-from eventbus._base.printable import printable
+from eventbus._base.printable import counted, printable
 from eventbus.cli.connection import Outage, transport_for, wanted_topics
 from eventbus.cli.tail_filter import EventFilter
 from eventbus.cli.tail_lines import SHOW_ALL, Hidden, Received, TextLines, json_line
@@ -117,8 +117,8 @@ class _Report:
         if held_back is not None:
             name = _printable_name(topic)
             self._log.warning(
-                "%d events on %s are missing: the bus was away, or the reader of this output is too slow%s",
-                count,
+                "missing: %s on %s; the bus was away, or the reader of this output is too slow%s",
+                counted(count, "event"),
                 name,
                 more(held_back),
                 topic=name,

@@ -6,7 +6,7 @@ from types import get_original_bases
 
 from eventbus.errors import InvalidTopic
 from eventbus.events import BaseEventTopic
-from eventbus.wire.frames import topic_frame
+from eventbus.wire.private_topics import event_topic_frame
 
 
 class Topics:
@@ -44,7 +44,7 @@ class Topics:
             raise InvalidTopic(
                 f"{type(topic).__name__}.{topic.name} is no topic of this client: use a member of {declared.__name__}"
             )
-        return topic_frame(topic)
+        return event_topic_frame(topic)
 
     def admit(self, topic: BaseEventTopic) -> bytes:
         """Do the same for a topic to emit on, and remember it.

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle, more
+from eventbus._base.printable import counted
 from eventbus.errors import InvalidSettings
 from eventbus.history.store import MemoryStore
 from eventbus.wire.frames import topic_of
@@ -86,12 +87,12 @@ class SqliteArchive:
         self._thread = Thread(target=self._run, args=(connection,), name="eventbus-history-file", daemon=True)
         self._thread.start()
         if found.clean:
-            self._log.info("history file %s: %d messages", self._path, found.messages, count=found.messages)
+            self._log.info("history file %s: %s", self._path, counted(found.messages, "message"), count=found.messages)
         else:
             self._log.warning(
-                "history file %s: %d messages; it was not closed, so those of the last %g s before the crash may be missing",
+                "history file %s: %s; it was not closed, so those of the last %g s before the crash may be missing",
                 self._path,
-                found.messages,
+                counted(found.messages, "message"),
                 BATCH_INTERVAL_S,
                 count=found.messages,
                 seconds=BATCH_INTERVAL_S,
@@ -169,8 +170,8 @@ class SqliteArchive:
         held_back = self._throttle.admit("failed", count)
         if held_back is not None:
             self._log.error(
-                "%d messages could not be written to the history file %s: %s; they are kept in memory%s",
-                count,
+                "%s could not be written to the history file %s: %s; kept in memory%s",
+                counted(count, "message"),
                 self._path,
                 reason,
                 more(held_back),

@@ -8,6 +8,7 @@ from types import MappingProxyType
 
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.printable import counted
 from eventbus.exports import public
 from eventbus.wire.rejects import RejectReason
 
@@ -40,17 +41,24 @@ class DropReason(StrEnum):
     """An answer for which nobody waits: another answerer was faster, the request's time was up, or the asker has gone."""
 
 
-# The log's text, with the settings to change. UNREAD has none, because a service with callbacks only does nothing wrong.
-# DENIED has none, because the transport logs each denial with its topic. UNWANTED_ANSWER has none, because several services
-# may answer the same request.
+# What the log calls one of them, and why it was dropped, with the settings to change. UNREAD has none, because a service
+# with callbacks only does nothing wrong. DENIED has none, because the transport logs each denial with its topic.
+# UNWANTED_ANSWER has none, because several services may answer the same request.
+_RECEIVED, _EMITTED = "received event", "emitted event"
 _TEXTS = {
-    DropReason.RECEIVE_BUFFER: "received events: receive buffer full (EVENTBUS_RECEIVE_BUFFER, EVENTBUS_RECEIVE_POLICY)",
-    DropReason.STOPPED: "received events: consumer stopped before their callbacks were called (EVENTBUS_CLOSE_TIMEOUT)",
-    DropReason.SEND_BUFFER: "emitted events: send buffer full (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)",
-    DropReason.UNPROVEN: "emitted events, at most: connection given up (EVENTBUS_NUMBERED sends them again)",
-    DropReason.TOO_LARGE: "emitted events: larger than a proxy (EVENTBUS_MAX_EVENT_BYTES) or NATS (max_payload) accepts",
-    DropReason.RECEIVE_QUEUE: "received events: the consumer is too slow (EVENTBUS_RECEIVE_HWM)",
-    DropReason.CLOSED: "emitted events: client closed before the connection was back (EVENTBUS_LINGER)",
+    DropReason.RECEIVE_BUFFER: (
+        "received event",
+        ": receive buffer full (EVENTBUS_RECEIVE_BUFFER, EVENTBUS_RECEIVE_POLICY)",
+    ),
+    DropReason.STOPPED: (_RECEIVED, ": consumer stopped before their callbacks were called (EVENTBUS_CLOSE_TIMEOUT)"),
+    DropReason.SEND_BUFFER: (_EMITTED, ": send buffer full (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)"),
+    DropReason.UNPROVEN: (_EMITTED, ", at most: connection given up (EVENTBUS_NUMBERED sends them again)"),
+    DropReason.TOO_LARGE: (
+        "emitted event",
+        ": larger than a proxy (EVENTBUS_MAX_EVENT_BYTES) or NATS (max_payload) accepts",
+    ),
+    DropReason.RECEIVE_QUEUE: (_RECEIVED, ": the consumer is too slow (EVENTBUS_RECEIVE_HWM)"),
+    DropReason.CLOSED: (_EMITTED, ": client closed before the connection was back (EVENTBUS_LINGER)"),
 }
 
 
@@ -134,7 +142,8 @@ class DropLog:
 
     def _warn(self, reason: DropReason, count: int) -> None:
         if (text := _TEXTS.get(reason)) and not self.is_quiet:
-            self._log.warning("dropped %d %s", count, text, reason=str(reason), count=count)
+            what, why = text
+            self._log.warning("dropped %s%s", counted(count, what), why, reason=str(reason), count=count)
 
 
 class Counters:

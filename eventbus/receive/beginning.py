@@ -11,6 +11,7 @@ from threading import RLock
 from pydantic_core import from_json, to_json
 
 from eventbus._base.log import Log
+from eventbus._base.printable import counted
 from eventbus.errors import CompressionMissing, EventBusError, PayloadDamaged, PayloadTooLarge
 from eventbus.wire.compression import inflate, is_compressed
 from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, Batch, topic_of
@@ -141,9 +142,9 @@ class Beginnings(ABC):
     def _warn(self, topics: frozenset[bytes], what: str, error: EventBusError) -> None:
         """Say that these topics begin without what is stored, or without the rest of it."""
         self._log.warning(
-            "%s, so %d topics begin with what is emitted from now on: %s",
+            "%s, so %s with what is emitted from now on: %s",
             what,
-            len(topics),
+            counted(len(topics), "topic begins", "topics begin"),
             error,
             count=len(topics),
             error=type(error).__name__,

@@ -11,6 +11,7 @@ from weakref import ref
 from eventbus._base.deadline import Deadline
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
+from eventbus._base.printable import counted
 from eventbus.errors import NotConnected
 from eventbus.events import BaseEvent
 from eventbus.handle.current import replaying
@@ -151,9 +152,9 @@ class Consumer[EventClass: BaseEvent[Any]]:
                     "handlers are still running after %.1f s, not waiting any longer", timeout, seconds=timeout
                 )
         if left := self._dispatcher.stop_calls(deadline):
-            self._log.warning("%d calls of handlers still run when the consumer stopped", left, count=left)
+            self._log.warning("%s of handlers had not returned when the consumer stopped", counted(left, "call"), count=left)
         if left := self._dispatcher.coroutines.close(deadline):
-            self._log.warning("%d async handlers had not finished when the consumer stopped", left, count=left)
+            self._log.warning("%s had not finished when the consumer stopped", counted(left, "async handler"), count=left)
         if for_good:
             self._counters.drops.flush()
             return

@@ -2,7 +2,7 @@
 
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle, more
-from eventbus._base.printable import printable
+from eventbus._base.printable import counted, printable
 from eventbus.observe.hooks import Hooks
 from eventbus.observe.stats import Counters
 from eventbus.wire.frames import MAX_TOPIC_BYTES
@@ -50,9 +50,9 @@ class ConsumerReport:
         if held_back is not None:
             name = printable(topic.decode(errors="replace"), MAX_TOPIC_BYTES)
             self._log.warning(
-                "lost %d events on '%s' between their publisher and here: the proxy was restarted, or this subscriber's "
+                "lost %s on '%s' between their publisher and here: the proxy was restarted, or this subscriber's "
                 "queue there was full%s",
-                count,
+                counted(count, "event"),
                 name,
                 more(held_back, "more lost"),
                 topic=name,
@@ -89,8 +89,8 @@ class ConsumerReport:
         if held_back is not None:
             name = printable(name, MAX_TOPIC_BYTES)
             self._log.info(
-                "%d events on '%s' were missing, and a historian had them%s",
-                count,
+                "a historian had %s on '%s' that were missing%s",
+                counted(count, "event"),
                 name,
                 more(held_back),
                 topic=name,

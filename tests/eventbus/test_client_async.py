@@ -171,7 +171,7 @@ def test_close_cancels_after_its_timeout(bus: Bus, caplog: pytest.LogCaptureFixt
     assert began.wait(PATIENCE)
     bus.close(0.05)
     eventually(lambda: own_threads() == [])
-    assert "1 async handlers had not finished" in caplog.text
+    assert "1 async handler had not finished" in caplog.text
     assert bus.stats().handler_errors == 1
 
 

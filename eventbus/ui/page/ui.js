@@ -287,7 +287,8 @@ function refilter() {
   const kept = paused ? events.slice(0, events.length - waiting) : events;
   showEvents(kept);
   for (const [name, shown] of rows) shown.button.setAttribute("aria-pressed", String($("f-topic").value === name));
-  say($("events-said"), `${$("list").children.length} events match`);
+  const count = $("list").children.length;
+  say($("events-said"), count === 1 ? "1 event matches" : `${count} events match`);
 }
 
 function onlyTopic(topic) {

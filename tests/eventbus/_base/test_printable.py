@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus._base.printable import printable
+from eventbus._base.printable import counted, printable
 
 ANY_TEXT = st.text(st.characters() | st.sampled_from("\ud800\udfff\x1b\n\r\x07\x7f\x9b\u2028\u202e\u200b\ufeff\U000e0001"))
 
@@ -35,3 +35,12 @@ def test_any_text(text: str, limit: int) -> None:
     assert shown.encode().decode() == shown
     assert len(shown) <= limit
     assert printable(shown, limit) == shown
+
+
+def test_counts_have_their_noun() -> None:
+    """One of them is not several."""
+    assert [counted(count, "event") for count in (0, 1, 2)] == ["0 events", "1 event", "2 events"]
+    assert (counted(1, "topic begins", "topics begin"), counted(3, "topic begins", "topics begin")) == (
+        "1 topic begins",
+        "3 topics begin",
+    )

@@ -69,7 +69,7 @@ def test_what_is_missing_is_said(publisher: Callable[[], Publisher], tailing: St
         assert values(process, 2) == [{"type": "a", "n": 0}, {"type": "a", "n": 3}]
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 130
-        assert said(process).startswith("eventbus: 2 events on plant are missing: ")
+        assert said(process).startswith("eventbus: missing: 2 events on plant; ")
 
 
 @pytest.mark.process

@@ -216,7 +216,7 @@ def test_a_loss_on_a_hostile_topic(bench: Bench, caplog: pytest.LogCaptureFixtur
     bench.send(2, topic=topic, arrives=False)
     bench.send(3, topic=topic)
     [line] = caplog.records
-    assert line.getMessage().startswith(r"lost 1 events on 'my_service\x1b[2J\n\x1b")
+    assert line.getMessage().startswith(r"lost 1 event on 'my_service\x1b[2J\n\x1b")
     assert line.getMessage().isprintable()
     assert len(line.getMessage()) < 500
     assert len(vars(line)["eventbus_topic"]) == 255

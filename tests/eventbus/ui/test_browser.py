@@ -140,7 +140,7 @@ def test_filters(visitor: Visitor) -> None:
     visitor.page.send("plant", type="measured", sensor={"id": 3}, value=21.5)
     visitor.waits_for("#list li", "21.5")
     assert len(shown()) == 2
-    assert visitor.texts("#events-said") == ["1 events match"]
+    assert visitor.texts("#events-said") == ["1 event matches"]
 
 
 def test_pause(visitor: Visitor) -> None:
