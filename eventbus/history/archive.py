@@ -21,6 +21,7 @@ BATCH_INTERVAL_S = 0.25
 _MAX_WAITING_BYTES = 134_217_728  # of payloads, while the disk is slow or full
 _VERSION = 1
 _NEVER = 2**62  # a position that is never reached
+_UNKNOWN = -1  # no position
 _POSITION = attrgetter("position")
 # One row for the messages of a topic in a batch, as `wire.history` packs them: a row for each would cost far more.
 _SCHEMA = """
@@ -130,8 +131,10 @@ class SqliteArchive:
         connection.execute(f"PRAGMA user_version={_VERSION}")
         clean = connection.execute("SELECT value FROM facts WHERE name='clean'").fetchone()
         connection.execute("INSERT OR REPLACE INTO facts VALUES ('clean', 0)")
-        rows = connection.execute("SELECT messages FROM parts").fetchall()
-        store.restore(sorted((message for (part,) in rows for message in unpack(part)), key=_POSITION))
+        rows = connection.execute("SELECT topic, messages FROM parts").fetchall()
+        store.restore(sorted((message for _, part in rows for message in unpack(part)), key=_POSITION))
+        # The store may have dropped some of it, or drops it with the first batch: then it is deleted with that one.
+        self._written = {topic: _UNKNOWN for topic, _ in rows}
         return Found(len(store), clean is None or clean[0] == 1)
 
     def _run(self, connection: sqlite3.Connection) -> None:

@@ -5,6 +5,7 @@ import sqlite3
 import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 from pathlib import Path
 from subprocess import PIPE, Popen
 
@@ -98,6 +99,20 @@ def test_the_file_has_little_more_than_is_kept(file: Path) -> None:
         server.take([b"c"] * 10, [b"%d" % number for number in range(10)])
     with served(file, Bounds(count=3)) as server:
         assert payloads_in(server) == [b"7", b"8", b"9"]
+
+
+def test_what_is_dropped_after_a_restart_is_deleted(file: Path) -> None:
+    """What became too old while nobody ran, and topics for which there is no memory any more."""
+    for now in (0.0, 2_000.0, 4_000.0):
+        server = HistoryServer(Bounds(age=1_000.0), archive=archive_at(file), clock=partial(float, now))
+        server.open()
+        server.take([b"at %d" % now], [b"{}"])
+        server.close()
+        assert rows(file) == 1
+    with served(file, Bounds(bytes=10_000)) as server:
+        server.take([b"x", b"y", b"z"], [b"{}"] * 3)
+        assert len(server.store.topics) < 4
+    assert rows(file) < 4
 
 
 @pytest.mark.process
