@@ -28,6 +28,7 @@ class _Waiter:
         over: whether the clock has reached `due`.
         limits: whether this is a time limit: what is waited for may come before, for example an answer.
         lock: what the thread waits for up to the limit, if it is a lock.
+        outlasts: whether it goes on by the system's clock when the test is over.
     """
 
     due: float
@@ -37,6 +38,7 @@ class _Waiter:
     over: bool = False
     limits: bool = False
     lock: "Lock | None" = None
+    outlasts: bool = False
     number: int = field(default_factory=itertools.count().__next__)
 
 
@@ -72,15 +74,21 @@ class ManualClock:
         self._leave(waiter)
 
     def wait(self, event: Event, seconds: float) -> bool:
-        """Block this thread until the event is set or the clock has moved on by `seconds`; return whether it is set."""
+        """Block this thread until the event is set or the clock has moved on by `seconds`; return whether it is set.
+
+        When the test is over, it goes on by the system's clock: the event is what stops the thread, and is set soon. If such
+        a wait ended instead, what is done between two of them would be done again and again until then.
+        """
 
         def wake() -> None:
             with event._cond:  # type: ignore[attr-defined] # private, but nothing else ends the wait and leaves it unset
                 event._cond.notify_all()  # type: ignore[attr-defined] # see above
 
-        waiter = self._enter(_Waiter(self._now + seconds, wake, current_thread()))
-        while not (waiter.over or event.is_set()):
+        waiter = self._enter(_Waiter(self._now + seconds, wake, current_thread(), outlasts=True))
+        while not (waiter.over or event.is_set() or self._ended):
             event.wait(_LOOK_S)
+        if not waiter.over and self._ended:
+            event.wait(seconds)
         self._leave(waiter)
         return event.is_set()
 
@@ -216,10 +224,10 @@ class ManualClock:
             self._now = max(self._now, now)
 
     def end(self) -> None:
-        """End all waits, also those that begin from now on: the test is over."""
+        """End all waits, also those that begin from now on, but for those in `wait`: the test is over."""
         with self._lock:
             self._ended = True
-            waiters = self._waiters.copy()
+            waiters = [waiter for waiter in self._waiters if not waiter.outlasts]
             for waiter in waiters:
                 self._end(waiter)
         for waiter in waiters:
@@ -229,7 +237,7 @@ class ManualClock:
         with self._lock:
             if waiter.thread is not None:
                 self._awake.pop(waiter.thread, None)
-            if not self._ended:
+            if not self._ended or waiter.outlasts:
                 self._waiters.append(waiter)
                 return waiter
             waiter.over = True

@@ -25,6 +25,7 @@ from eventbus import (
     Retry,
     TimeLimit,
     current_headers,
+    every,
     on,
 )
 from eventbus.container import AsyncService, RestartPolicy, Service, event_bus, lifespan
@@ -417,6 +418,42 @@ def test_nothing_is_left() -> None:
         t.container.mailer().failures = 100
         t.emit(receipt(0), ShopTopic.mail)
     assert {thread.name for thread in threads()} <= before
+
+
+class Counting(Service[ShopEvent, ShopType, ShopTopic]):
+    """Counts its rounds, and those of a method that is called periodically."""
+
+    rounds = calls = 0
+
+    def run(self) -> None:
+        while not self.pause(60):
+            self.rounds += 1
+
+    @every(60)
+    def call(self) -> None:
+        self.calls += 1
+
+
+def counting(bus: Bus) -> Iterator[Counting]:
+    with Counting(bus) as service:
+        yield service
+
+
+class CountingApp(containers.DeclarativeContainer):
+    bus = event_bus(Bus)
+    # Stopped after a while: the clock has ended by then.
+    counting = providers.Resource(counting, bus=bus.client)
+
+
+def test_the_end_of_the_block_repeats_nothing() -> None:
+    """What is done again and again, with pauses, is not done without pauses until it is stopped."""
+    with bus_test(CountingApp()) as t:
+        service = t.container.counting()
+        t.advance(150)
+        t.clock.end()  # as the end of the block does; the stop may take any time
+        eventually(lambda: all(is_waiting(thread) for thread in threads() if "ounting" in thread.name))
+        assert (service.rounds, service.calls) == (2, 3)
+    assert (service.rounds, service.calls) == (2, 3)
 
 
 def threads() -> Iterator[Thread]:
