@@ -132,7 +132,10 @@ class SqliteArchive:
         clean = connection.execute("SELECT value FROM facts WHERE name='clean'").fetchone()
         connection.execute("INSERT OR REPLACE INTO facts VALUES ('clean', 0)")
         rows = connection.execute("SELECT topic, messages FROM parts").fetchall()
-        store.restore(sorted((message for _, part in rows for message in unpack(part)), key=_POSITION))
+        messages = sorted((message for _, part in rows for message in unpack(part)), key=_POSITION)
+        if messages and messages[-1].position >= _NEVER:
+            raise ValueError(f"it is damaged: a message has position {messages[-1].position}")
+        store.restore(messages)
         # The store may have dropped some of it, or drops it with the first batch: then it is deleted with that one.
         self._written = {topic: _UNKNOWN for topic, _ in rows}
         return Found(len(store), clean is None or clean[0] == 1)
@@ -163,7 +166,7 @@ class SqliteArchive:
             connection.executemany("DELETE FROM parts WHERE topic=? AND last<?", gone)
             connection.execute("COMMIT")
             self._written = oldest
-        except sqlite3.Error as error:
+        except Exception as error:  # not only sqlite3.Error: the thread must go on with the next batch
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
             self._note_failure(sum(len(frames) for _, _, frames, _ in waiting), str(error))

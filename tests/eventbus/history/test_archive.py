@@ -14,9 +14,9 @@ import pytest
 from eventbus import EventBusHistorian, EventBusProxy, InvalidSettings
 from eventbus.history.archive import SqliteArchive
 from eventbus.history.server import HistoryServer, archive_at
-from eventbus.history.store import Bounds
+from eventbus.history.store import Bounds, MemoryStore
 from eventbus.transports.zeromq import ZeroMQTransport
-from eventbus.wire.history import Query, unpack
+from eventbus.wire.history import Query, Stored, pack, unpack
 from tests.support import PATIENCE, MyEventTopic, client_of, event, eventually
 
 TOPIC = MyEventTopic.my_service
@@ -24,7 +24,7 @@ TOPIC = MyEventTopic.my_service
 CRASHING = """
 import sys
 from eventbus.history.server import HistoryServer, archive_at
-from eventbus.history.store import Bounds
+from eventbus.history.store import Bounds, MemoryStore
 
 server = HistoryServer(Bounds(), archive=archive_at(sys.argv[1]))
 server.open()
@@ -164,6 +164,26 @@ def test_a_disk_that_fails_costs_nothing_in_memory(file: Path, caplog: pytest.Lo
     finally:
         server.close()
     assert "2 messages could not be written to the history file" in caplog.text
+
+
+def test_an_impossible_position(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A clock that is far off, or a damaged file: what cannot be written is told, and such a file is refused."""
+    seconds = 1e13
+    archive = SqliteArchive(file)
+    server = HistoryServer(Bounds(), archive=archive, clock=lambda: seconds)
+    server.open()
+    try:
+        server.take([b"a"], [b"1"])
+        eventually(lambda: archive.failed == 1, PATIENCE)
+    finally:
+        server.close()
+    assert "1 message could not be written to the history file" in caplog.text
+    assert rows(file) == 0
+    with closing(sqlite3.connect(file)) as connection, connection:
+        part = pack([Stored(2**63, 0.0, b"a", b"1")])
+        connection.execute("INSERT INTO parts VALUES (?, 1, ?)", (b"a", part))
+    with pytest.raises(InvalidSettings, match="damaged"):
+        archive.open(MemoryStore(Bounds()))
 
 
 @pytest.mark.parametrize("beside", [False, True])
