@@ -1,6 +1,6 @@
 """A historian at a transport: a thread that keeps what passes and answers queries."""
 
-from threading import Thread
+from threading import Lock, Thread
 from types import TracebackType
 from typing import Self
 
@@ -31,27 +31,31 @@ class EventBusHistorian:
     def __init__(self, transport: Transport, server: HistoryServer | None = None) -> None:
         self.server = server or HistoryServer(Bounds())
         self._transport = transport
+        self._starting = Lock()
         self._thread: Thread | None = None
         self._failure: Exception | None = None
         self._log = Log(endpoints=transport.endpoints)
 
     def start(self, timeout: float = 5.0) -> None:
-        """Connect; returns when everything that is emitted from now on is kept.
+        """Connect; returns when everything that is emitted from now on is kept. Idempotent.
 
         Raises:
             ProxyUnreachable, HandshakeFailed, DescriptorsExhausted: as `Transport.open`.
             InvalidSettings: the file of the server's archive cannot be used.
         """
-        self.server.open()
-        try:
-            self._transport.subscribe(b"")
-            self._transport.open(timeout)
-        except BaseException:
-            self.server.close()
-            raise
-        self._failure = None
-        self._thread = Thread(target=self._run, name="eventbus-historian", daemon=True)
-        self._thread.start()
+        with self._starting:
+            if self.is_running:
+                return
+            self.server.open()
+            try:
+                self._transport.subscribe(b"")
+                self._transport.open(timeout)
+            except BaseException:
+                self.server.close()
+                raise
+            self._failure = None
+            self._thread = Thread(target=self._run, name="eventbus-historian", daemon=True)
+            self._thread.start()
 
     def stop(self) -> None:
         """Stop, and close the transport. Idempotent."""

@@ -206,6 +206,21 @@ def test_of_a_proxy_and_of_a_historian_beside_it(file: Path, beside: bool) -> No
             historian.stop()
 
 
+def test_a_historian_that_is_started_twice(file: Path) -> None:
+    """It goes on with what it keeps."""
+    with (
+        EventBusProxy(pub_port=0, sub_port=0) as proxy,
+        client_of(proxy) as client,
+        EventBusHistorian(
+            ZeroMQTransport("127.0.0.1", proxy.pub_port, proxy.sub_port), HistoryServer(Bounds(), archive=archive_at(file))
+        ) as historian,
+    ):
+        client.emit_event(event(1), TOPIC)
+        assert [found.value for found in client.history(TOPIC)] == [1]
+        historian.start()
+        assert [found.value for found in client.history(TOPIC)] == [1]
+
+
 @pytest.mark.parametrize(("history", "expected"), [(0, 1), (5, 0)])
 def test_a_history_file_without_a_history(
     caplog: pytest.LogCaptureFixture, tmp_path: Path, history: int, expected: int
