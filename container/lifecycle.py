@@ -168,6 +168,7 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
 
         Raises:
             Exception: `lifecycle_event` returned something that is not an event of this bus, or raised.
+            RuntimeError: the system refuses a thread for the heartbeat.
         """
         self._asked_to_stop = Event()  # a new one, because earlier requests to stop meant the earlier run
         self._restarts = Restarts(self._policy)
@@ -179,8 +180,13 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
             self._change(ServiceState.STOPPED)
             raise
         if self._heartbeat is not None:
-            self._beating = Periodic(f"heartbeat of {self.name}", self._heartbeat, self._beat, delay=self._heartbeat)
-            self._beating.start()
+            beating = Periodic(f"heartbeat of {self.name}", self._heartbeat, self._beat, delay=self._heartbeat)
+            try:
+                beating.start()
+            except RuntimeError:  # the system refuses another thread
+                self._end()
+                raise
+            self._beating = beating
 
     def _beat(self) -> None:
         if self._state is ServiceState.RUNNING:

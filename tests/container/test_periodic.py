@@ -259,6 +259,26 @@ def test_a_heartbeat() -> None:
         assert t.emitted(LifeType.service_heartbeat) == []
 
 
+def test_a_heartbeat_for_which_there_is_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service has not started, and can be started again; nobody waits for its end."""
+
+    def start(thread: threading.Thread) -> None:
+        if "heartbeat" in thread.name:
+            raise RuntimeError("can't start new thread")
+        start_thread(thread)
+
+    start_thread = threading.Thread.start
+    with Bus(LifeEvent, transport=MemoryTransport()) as bus:
+        beating = Beating(bus)
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            with pytest.raises(RuntimeError):
+                beating.start()
+        assert not beating.is_alive
+        with beating:
+            assert beating.is_alive
+
+
 def test_a_heartbeat_needs_what_it_emits() -> None:
     """Without a topic, a positive period and its type there is none."""
 
