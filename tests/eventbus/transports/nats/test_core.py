@@ -11,6 +11,7 @@ import pytest
 
 from eventbus import DropReason, EventTooLarge, InvalidHeaders, NotConnected, ProxyUnreachable, ReconnectFailed
 from eventbus._base.deadline import Deadline
+from eventbus.ask.answering import Answerer
 from eventbus.errors import EventBusError, PermissionDenied, ServerTooOld, WrongCredentials
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.state import ClientState
@@ -18,6 +19,7 @@ from eventbus.policies import Packing, SendPolicy
 from eventbus.transports.nats.core import CoreTransport
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.headers import encode_headers
+from eventbus.wire.requests import Request, new_reply_topic, owner_of
 from tests.container.support import free_ports
 from tests.eventbus.transports.nats.support import QUICK, TOPIC, Values, client, emitting, with_options
 from tests.faults.programs import run_program
@@ -137,6 +139,18 @@ def test_another_server_of_the_list_is_used(server: Server, shared: Server) -> N
         eventually(lambda: states == [ClientState.DEGRADED, ClientState.READY])
         bus.emit_event(event(1.0), TOPIC)
         assert values.wait_for(1) == [1]
+
+
+def test_an_asker_that_comes_back_gets_answers(nats: NatsOptions) -> None:
+    """An answerer that has found its reply topic without a subscriber, while its connection was down, asks again later."""
+    request = Request(new_reply_topic(owner_of(None)), "1")
+    answering, asking = CoreTransport(nats, QUICK), CoreTransport(nats, QUICK)
+    with client(answering), client(asking):
+        answerer = Answerer(answering)
+        answerer.answer(request, b"{}")
+        assert answering.drops.counts[DropReason.UNWANTED_ANSWER] == 1
+        asking.subscribe(request.reply_to)
+        eventually(lambda: answerer.answer(request, b"{}") or answering.sent > 0)
 
 
 def test_events_that_wait_share_a_message(nats: NatsOptions) -> None:
