@@ -47,14 +47,14 @@ class DropReason(StrEnum):
 _RECEIVED, _EMITTED = "received event", "emitted event"
 _TEXTS = {
     DropReason.RECEIVE_BUFFER: (
-        "received event",
+        _RECEIVED,
         ": receive buffer full (EVENTBUS_RECEIVE_BUFFER, EVENTBUS_RECEIVE_POLICY)",
     ),
     DropReason.STOPPED: (_RECEIVED, ": consumer stopped before their callbacks were called (EVENTBUS_CLOSE_TIMEOUT)"),
     DropReason.SEND_BUFFER: (_EMITTED, ": send buffer full (EVENTBUS_SEND_HWM, EVENTBUS_SEND_POLICY)"),
     DropReason.UNPROVEN: (_EMITTED, ", at most: connection given up (EVENTBUS_NUMBERED sends them again)"),
     DropReason.TOO_LARGE: (
-        "emitted event",
+        _EMITTED,
         ": larger than a proxy (EVENTBUS_MAX_EVENT_BYTES) or NATS (max_payload) accepts",
     ),
     DropReason.RECEIVE_QUEUE: (_RECEIVED, ": the consumer is too slow (EVENTBUS_RECEIVE_HWM)"),

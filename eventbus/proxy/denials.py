@@ -1,6 +1,7 @@
 """The denials of a proxy: counted and logged by client, and kept until the client can know of them."""
 
 from collections import deque
+from collections.abc import Callable
 from threading import Lock
 
 from eventbus._base.log import Log
@@ -104,28 +105,45 @@ class LastingNotices:
     A client's subscribing connection can be up before its publishing one, and only the latter receives notices. The proxy
     cannot know which clients have one: it learns the key behind a publishing connection from the first message there.
 
-    Two things bound them: each ends after a minute, and each client has the newest 100 at most, so that no client uses up
-    the room of another.
+    Each ends after a minute, or when a rule permits what was denied: else a client that starts again would be told of an
+    earlier denial. Each client has the newest 100 at most, so that no client uses up the room of another.
     """
 
     def __init__(self) -> None:
-        self._by_client: dict[str, deque[tuple[float, bytes]]] = {}  # when each ends, and its frame; the oldest first
+        # By the client's public key: when each ends, its topic and its frame; the oldest first.
+        self._by_client: dict[str, deque[tuple[float, bytes, bytes]]] = {}
 
     def __bool__(self) -> bool:
         return bool(self._by_client)
 
-    def add(self, key: str, frame: bytes, now: float) -> bytes | None:
-        """Note a notice of the client with this public key that begins now; return the frame of one that must end for it."""
-        of_client = self._by_client.setdefault(key, deque())
-        of_client.append((now + _LASTING_S, frame))
-        return of_client.popleft()[1] if len(of_client) > _MAX_LASTING_PER_CLIENT else None
+    def add(self, notice: DenialNotice, frame: bytes, now: float) -> bytes | None:
+        """Note a notice that begins now in this frame; return the frame of one that must end for it."""
+        of_client = self._by_client.setdefault(notice.key, deque())
+        of_client.append((now + _LASTING_S, notice.topic, frame))
+        return of_client.popleft()[-1] if len(of_client) > _MAX_LASTING_PER_CLIENT else None
 
     def take_ended(self, now: float) -> list[bytes]:
         """Return the frames of those whose time is over, and forget them."""
         ended = []
         for key, of_client in list(self._by_client.items()):
             while of_client and of_client[0][0] <= now:
-                ended.append(of_client.popleft()[1])
+                ended.append(of_client.popleft()[-1])
             if not of_client:
+                del self._by_client[key]
+        return ended
+
+    def take_permitted(self, permits: Callable[[str, bytes], bool]) -> list[bytes]:
+        """Return the frames of those that new rules permit, and forget them.
+
+        Args:
+            permits: whether the client with this public key may subscribe to this topic now.
+        """
+        ended = []
+        for key, of_client in list(self._by_client.items()):
+            left = deque(one for one in of_client if not permits(key, one[1]))
+            ended += [one[-1] for one in of_client if one not in left]
+            if left:
+                self._by_client[key] = left
+            else:
                 del self._by_client[key]
         return ended

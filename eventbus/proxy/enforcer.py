@@ -176,16 +176,23 @@ class Enforcer:
                 continue
             frame = notice.lasting_frame(uuid.uuid4().bytes)
             self._frontend.send(frame)
-            oldest = self._lasting.add(notice.key, frame, now)
+            oldest = self._lasting.add(notice, frame, now)
             if oldest is not None:
                 ended.append(oldest)
-        for frame in ended:
+        self._end_notices(ended)
+
+    def _end_notices(self, frames: list[bytes]) -> None:
+        for frame in frames:
             self._frontend.send(_UNSUBSCRIBE + frame[len(_SUBSCRIBE) :])
 
     def _follow_rules(self) -> None:
         rules = self._allow_list.current
         if rules is not self._rules:
             self._rules, self._authorizer = rules, self._authorizer_of(rules, self._authorizer.marked)
+            self._end_notices(self._lasting.take_permitted(self._may_subscribe))
+
+    def _may_subscribe(self, key: str, topic: bytes) -> bool:
+        return self._authorizer.subscription(key, topic) is not None
 
     def _authorizer_of(self, rules: AllowList, marked: frozenset[bytes] = frozenset()) -> Authorizer:
         return Authorizer(rules, marked=marked, publisher_ids=self._publisher_ids, readiness_key=self._readiness_key)

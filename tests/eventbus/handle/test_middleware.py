@@ -378,7 +378,7 @@ def value_of(what: object) -> float:
 @pytest.mark.parametrize("make", [Some, SomeThatLooks])
 @pytest.mark.parametrize("is_async", [False, True], ids=["sync", "async"])
 def test_choosing(connected: Callable[..., Bus], make: Callable[[], Some], others: str, is_async: bool) -> None:
-    """Whoever else is there: it is called around what it chooses, and everything is sent, measured and handled."""
+    """Alone and among others, it is called around what it chooses, and everything is sent, measured and handled."""
     some, clock = make(), Clock()
     all_of_them: dict[str, list[Middleware]] = {
         "alone": [],

@@ -278,14 +278,38 @@ def test_a_notice_reaches_a_publishing_connection_that_comes_late(
             made.close()
 
 
+def test_a_notice_ends_with_the_rule(tmp_path: Path, name: str) -> None:
+    """Once a rule permits a subscription, a client that starts again is not told that it was denied; others still are."""
+    with started(tmp_path) as guarded:
+        boss, bound = guarded.admit(), guarded.admit(name, subscribe=["my_service"])
+        there = guarded.raw(boss).publisher(b"")
+        guarded.raw(bound).subscriber(b"other")
+        lifted, kept = (DenialNotice(bound.public_key, Action.SUBSCRIBE, topic, 1) for topic in (b"other", b"zz"))
+        while DenialNotice.of(begin := next_frame(there)) != lifted:
+            pass
+        guarded.raw(bound).subscriber(b"zz")
+        while DenialNotice.of(next_frame(there)) != kept:
+            pass
+        guarded.set(name, bound.public_key, subscribe=["my_service", "other"])
+        guarded.reload()
+        while next_frame(there) != b"\0" + begin[1:]:
+            pass
+        assert notices_until_now(guarded, boss, guarded.raw(bound).publisher(b"")) == [kept]
+
+
 def test_lasting_notices_are_bounded() -> None:
-    """A notice ends after a minute, and sooner only for the hundredth after it of the same client."""
+    """A notice ends after a minute, and sooner only for the hundredth after it of the same client, or for a new rule."""
     notices = LastingNotices()
-    assert notices.add("other", b"other", 0.0) is None
-    assert [notices.add("client", b"%d" % number, 1.0) for number in range(102)] == [None] * 100 + [b"0", b"1"]
+
+    def add(key: str, number: int, now: float) -> bytes | None:
+        return notices.add(DenialNotice(key, Action.SUBSCRIBE, b"%d" % (number // 2), 1), b"%d" % number, now)
+
+    assert add("other", 7, 0.0) is None
+    assert [add("client", number, 1.0) for number in range(102)] == [None] * 100 + [b"0", b"1"]
+    assert notices.take_permitted(lambda key, topic: (key, topic) == ("client", b"1")) == [b"2", b"3"]
     assert notices.take_ended(59.9) == []
-    assert notices.take_ended(60.0) == [b"other"]
-    assert notices.take_ended(61.0) == [b"%d" % number for number in range(2, 102)]
+    assert notices.take_ended(60.0) == [b"7"]
+    assert notices.take_ended(61.0) == [b"%d" % number for number in range(4, 102)]
     assert not notices
 
 
