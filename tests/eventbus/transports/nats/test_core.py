@@ -5,7 +5,8 @@ import signal
 import socket
 from pathlib import Path
 from threading import Event, Thread
-from time import monotonic
+from time import monotonic, process_time
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,7 @@ from eventbus.wire.first_frame import with_headers
 from eventbus.wire.headers import encode_headers
 from eventbus.wire.requests import Request, new_reply_topic, owner_of
 from tests.container.support import free_ports
-from tests.eventbus.transports.nats.support import QUICK, TOPIC, Values, client, emitting, with_options
+from tests.eventbus.transports.nats.support import QUICK, TOPIC, Values, client, emitting, transport_of, with_options
 from tests.faults.programs import run_program
 from tests.faults.relay import Relay
 from tests.nats import Server, running
@@ -102,6 +103,26 @@ def test_a_suspended_server_is_noticed_and_nothing_is_lost(server: Server) -> No
 
 
 @pytest.mark.patience
+@pytest.mark.parametrize("kind", ["core", "jetstream"])
+def test_waiting_for_an_answer_takes_no_processor_time(server: Server, kind: str) -> None:
+    """More was sent after a PING that the server, which is suspended, does not answer."""
+    transport = transport_of(kind, server.options(), with_options(echo_interval=PATIENCE, echo_timeout=PATIENCE))
+    transport.open(PATIENCE)
+    link: Any = transport._link
+    try:
+        server.signal(signal.SIGSTOP)
+        transport.send(b"t", b"{}")
+        eventually(lambda: len(link._connection.proofs) > 0)
+        transport.send(b"t", b"{}")
+        eventually(lambda: link._proved < transport.written() and monotonic() > link._proof_due)
+        before, began = process_time(), monotonic()
+        Event().wait(0.5)
+        assert process_time() - before < (monotonic() - began) / 2
+    finally:
+        server.signal(signal.SIGCONT)
+        transport.close(PATIENCE)
+
+
 def test_a_connection_that_leads_nowhere_is_given_up(server: Server) -> None:
     """A partition that nobody tells of: the client dials again, and goes on."""
     relay = Relay(free_ports()[0], server.port)
@@ -150,7 +171,12 @@ def test_an_asker_that_comes_back_gets_answers(nats: NatsOptions) -> None:
         answerer.answer(request, b"{}")
         assert answering.drops.counts[DropReason.UNWANTED_ANSWER] == 1
         asking.subscribe(request.reply_to)
-        eventually(lambda: answerer.answer(request, b"{}") or answering.sent > 0)
+
+        def is_answered() -> bool:
+            answerer.answer(request, b"{}")
+            return answering.sent > 0
+
+        eventually(is_answered)
 
 
 def test_events_that_wait_share_a_message(nats: NatsOptions) -> None:
