@@ -247,8 +247,9 @@ class StreamConsumer:
                 if self._credit:
                     silent_at = self._heard + _SILENT_HEARTBEATS * self.heartbeat
                     if now >= silent_at:
-                        self._renew_at = min(self._renew_at, now)
-                    due = min(due, max(now, silent_at))
+                        self._renew_at = min(self._renew_at, now)  # if it is being renewed, the end of that wakes the link
+                    else:
+                        due = min(due, silent_at)
             renew = now >= self._renew_at and not self._renewing
             if renew:
                 self._renewing, self._renew_at = True, float("inf")

@@ -17,6 +17,7 @@ from eventbus.errors import EventBusError, PermissionDenied, ServerTooOld, Wrong
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.state import ClientState
 from eventbus.policies import Packing, SendPolicy
+from eventbus.transports.nats import window
 from eventbus.transports.nats.core import CoreTransport
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.headers import encode_headers
@@ -102,19 +103,23 @@ def test_a_suspended_server_is_noticed_and_nothing_is_lost(server: Server) -> No
         eventually(lambda: sender.state is ClientState.READY)
 
 
-@pytest.mark.patience
-@pytest.mark.parametrize("kind", ["core", "jetstream"])
-def test_waiting_for_an_answer_takes_no_processor_time(server: Server, kind: str) -> None:
-    """More was sent after a PING that the server, which is suspended, does not answer."""
-    transport = transport_of(kind, server.options(), with_options(echo_interval=PATIENCE, echo_timeout=PATIENCE))
+@pytest.mark.parametrize(("kind", "echo_timeout"), [("core", PATIENCE), ("jetstream", PATIENCE), ("jetstream", 0.1)])
+def test_waiting_for_an_answer_takes_no_processor_time(
+    server: Server, monkeypatch: pytest.MonkeyPatch, kind: str, echo_timeout: float
+) -> None:
+    """More was sent after a PING that the server, which is suspended, does not answer; or something is to be sent again."""
+    monkeypatch.setattr(window, "_FIRST_WAIT_S", 0.1)
+    options = with_options(echo_interval=PATIENCE, echo_timeout=echo_timeout)
+    transport: Any = transport_of(kind, server.options(), options)
     transport.open(PATIENCE)
-    link: Any = transport._link
+    link = transport._link
     try:
         server.signal(signal.SIGSTOP)
         transport.send(b"t", b"{}")
         eventually(lambda: len(link._connection.proofs) > 0)
         transport.send(b"t", b"{}")
         eventually(lambda: link._proved < transport.written() and monotonic() > link._proof_due)
+        eventually(lambda: echo_timeout == PATIENCE or transport._window._again)
         before, began = process_time(), monotonic()
         Event().wait(0.5)
         assert process_time() - before < (monotonic() - began) / 2
@@ -123,6 +128,7 @@ def test_waiting_for_an_answer_takes_no_processor_time(server: Server, kind: str
         transport.close(PATIENCE)
 
 
+@pytest.mark.patience
 def test_a_connection_that_leads_nowhere_is_given_up(server: Server) -> None:
     """A partition that nobody tells of: the client dials again, and goes on."""
     relay = Relay(free_ports()[0], server.port)

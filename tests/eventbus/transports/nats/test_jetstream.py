@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -56,6 +57,19 @@ def worker(options: NatsOptions, *topics: MyEventTopic, group: str = "workers", 
 
 
 # Interruptions
+
+
+def test_a_consumer_that_is_being_renewed_leaves_the_link_alone(nats: NatsOptions) -> None:
+    """It has been silent for too long; until the server has answered, there is nothing to look for."""
+    with client(JetStreamTransport(nats, QUICK), TOPIC) as bus:
+        Values(bus)
+        transport: Any = bus._transport
+        consumer = transport._consumer
+        eventually(lambda: consumer._credit > 0)
+        consumer._renewing = True
+        consumer._heard -= 100.0
+        assert consumer.look(transport._link, now := monotonic()) > now
+        consumer._renewing = False
 
 
 @pytest.mark.parametrize("numbered", [False, True])
