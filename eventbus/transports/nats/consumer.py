@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from threading import Lock, RLock, Thread
+from threading import RLock, Thread
 from time import monotonic
 from typing import Any
 
@@ -59,7 +59,7 @@ class StreamConsumer:
         self._count = count
         self._changing = RLock()
         self._wanted: set[str] = set()  # subjects
-        self._taking = Lock()
+        self._taking = RLock()  # reentrant, because a signal handler may close the transport whose method it has interrupted
         self._name = ""  # of the consumer; empty: there is none
         self._filters: set[str] = set()  # what it has been told
         self._created = ""  # when the stream was made: another one has other numbers

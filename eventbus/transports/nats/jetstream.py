@@ -237,7 +237,8 @@ class JetStreamTransport(NatsTransport):
 
     def _can_wait(self, buffer: Outgoing, acknowledged: int) -> bool:
         """Whether acknowledgements can wait for the next message: nothing waits, and nothing else is under way."""
-        return not (buffer or buffer.closed) and acknowledged == self._window.last and len(self._acks) == len(self._window)
+        waits = buffer or self._encoded or buffer.closed
+        return not waits and acknowledged == self._window.last and len(self._acks) == len(self._window)
 
     def _note_denied(self, action: str, subject: str) -> None:
         if action == "publish":

@@ -20,7 +20,10 @@ from eventbus.errors import GroupDiffers, JetStreamMissing, PermissionDenied, St
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.state import ClientState
 from eventbus.policies import Packing
+from eventbus.transports.nats.inbox import Delivery
 from eventbus.transports.nats.jetstream import JetStreamTransport
+from eventbus.transports.nats.protocol import Message
+from eventbus.transports.nats.window import UnderWay
 from tests.container.support import free_ports
 from tests.eventbus.transports.nats.support import QUICK, TOPIC, Values, client, emitting, with_options
 from tests.faults.relay import Relay
@@ -386,6 +389,32 @@ def test_what_a_worker_has_dropped_comes_again(nats: NatsOptions) -> None:
         eventually(lambda: ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_ack_pending"] == 0)
 
 
+class _Interrupting(bytes):
+    """What confirms a message; reading it raises a signal in this thread."""
+
+    def startswith(self, *arguments: Any) -> bool:
+        signal.raise_signal(signal.SIGUSR1)
+        return super().startswith(*arguments)
+
+
+def test_a_signal_handler_may_close_what_its_thread_confirms(nats: NatsOptions) -> None:
+    """As the thread of an event loop does, for handlers that are coroutines."""
+    transport = JetStreamTransport(replace(nats, group="workers"), QUICK)
+    transport.subscribe(b"t")
+    transport.open(PATIENCE)
+    transport.send(b"t", b"{}")
+    while not (batch := transport.receive()) or not batch[0]:
+        pass
+    assert isinstance(batch, Delivery)
+    batch.acks[:] = map(_Interrupting, batch.acks)
+    before = signal.signal(signal.SIGUSR1, lambda *_: transport.close(0.1))
+    try:
+        transport.confirm(batch)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert not transport.is_connected()
+
+
 @pytest.mark.patience
 def test_a_handler_may_take_longer_than_the_server_waits(nats: NatsOptions) -> None:
     """The worker asks for more time: nobody else gets the event meanwhile."""
@@ -559,6 +588,17 @@ def test_the_send_buffer_holds_what_is_not_stored(server: Server) -> None:
 def send_without_end(transport: JetStreamTransport) -> None:
     while True:
         transport.send(b"t", b"{}")
+
+
+def test_what_had_no_room_follows_at_once() -> None:
+    """All that is under way is acknowledged: the link is woken if more is encoded, though the send buffer is empty."""
+    transport = JetStreamTransport(NatsOptions(), QUICK)
+    buffer, one = transport._new_outgoing(), UnderWay(b"", b"", 1, 1)
+    transport._window.add(one, 0.0)
+    transport._acks.append((1, Message(b"", b"", b"", b"", b"")))
+    assert transport._can_wait(buffer, 1)
+    transport._encoded.append(one)
+    assert not transport._can_wait(buffer, 1)
 
 
 def test_events_that_wait_share_a_message(nats: NatsOptions) -> None:
