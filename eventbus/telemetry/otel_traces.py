@@ -1,6 +1,8 @@
 """OpenTelemetry's spans of emitting, handling and asking, and the context that travels with an event."""
 
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextvars import ContextVar
 from dataclasses import replace
 from random import random
 from types import TracebackType
@@ -29,6 +31,9 @@ from eventbus.wire.headers import Headers, encode_headers
 BAGGAGE = "baggage"  # the header of W3C Baggage
 
 _NO_SPAN: AbstractContextManager[None] = nullcontext()
+
+# Whether this is within a request that begins no trace: then its emission begins none either.
+_request_left_out: ContextVar[bool] = ContextVar("eventbus_request_left_out", default=False)
 
 
 class OpenTelemetryTraces(Choosing):
@@ -116,7 +121,7 @@ class OpenTelemetryTraces(Choosing):
     def request(self, topic: str) -> AbstractContextManager[None]:
         """Make a span from the request to its answer, around that of emitting: the answering handler's span is within it."""
         if self.sampled < 1 and self._is_left_out():
-            return _NO_SPAN
+            return _leaving_out()
         attributes: Attributes = {**self._request, DESTINATION_NAME: topic}
         span = self._tracer.start_span(self._request_names[topic], kind=SpanKind.CLIENT, attributes=attributes)
         return _Inside(span, trace.set_span_in_context(span))
@@ -135,7 +140,8 @@ class OpenTelemetryTraces(Choosing):
 
     def _is_left_out(self) -> bool:
         """Whether a call makes no span: there is none around it, and chance has it so."""
-        return random() >= self.sampled and not trace.get_current_span().get_span_context().is_valid
+        left_out = random() >= self.sampled or _request_left_out.get()
+        return left_out and not trace.get_current_span().get_span_context().is_valid
 
     def _span_of(self, delivery: Delivery) -> AbstractContextManager[None]:
         came = self._extract(delivery.headers)
@@ -181,6 +187,15 @@ class OpenTelemetryTraces(Choosing):
             if _fits(more):  # else the event travels without it
                 headers = more
         return headers
+
+
+@contextmanager
+def _leaving_out() -> Iterator[None]:
+    token = _request_left_out.set(True)
+    try:
+        yield
+    finally:
+        _request_left_out.reset(token)
 
 
 class _Inside:

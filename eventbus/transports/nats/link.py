@@ -297,10 +297,9 @@ class NatsLink:
                 try:
                     self._serve(connection)
                 except HandshakeFailed as error:
-                    self._mark_lost(connection, str(error))
                     self._note_failure(error, connection.server)
-                except (OSError, ProtocolError, EventBusError) as error:
-                    self._mark_lost(connection, reason_of(error))
+                except (OSError, ProtocolError, EventBusError):
+                    pass  # the connection has the reason
                 finally:
                     self._leave(connection)
                 if self.failures and self._gives_up_or_pauses():
@@ -386,6 +385,9 @@ class NatsLink:
             self._change(ClientState.READY, f"{connection.server} answers")
             with self._writing.owned():
                 self._work(connection, flush_at)
+        except (OSError, ProtocolError, EventBusError) as error:
+            self._mark_lost(connection, reason_of(error))
+            raise
         finally:
             self._mark_lost(connection, "closed")
             connection.shut()

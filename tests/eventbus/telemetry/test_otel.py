@@ -511,6 +511,22 @@ def test_a_request_may_begin_no_trace(spans: Spans) -> None:
     assert not spans.exporter.get_finished_spans()
 
 
+def test_chance_decides_once_about_a_request(spans: Spans, sent: Sent) -> None:
+    """What a request emits belongs to its trace, or to none."""
+    traces = OpenTelemetryTraces(tracer_provider=spans.provider, sampled=0.5)
+    for _ in range(300):
+        with traces.request("my_service"):
+            traces.emit(emission(), sent)
+    finished = spans.exporter.get_finished_spans()
+    asked = {span.context.span_id for span in finished if span.kind is SpanKind.CLIENT and span.context}
+    parents = [span.parent and span.parent.span_id for span in finished if span.kind is SpanKind.PRODUCER]
+    assert set(parents) == asked
+    assert 50 < len(asked) < 250
+    with traces.request("my_service"):
+        pass
+    assert 50 < sum(traces.chooses_emission() for _ in range(300)) < 250  # it holds for a request only
+
+
 # Spans of handling
 
 

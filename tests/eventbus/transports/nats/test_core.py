@@ -3,6 +3,7 @@
 import logging
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
 from time import monotonic, process_time
@@ -431,6 +432,35 @@ def test_who_else_may_answer(greeting: bytes, error: type[EventBusError], text: 
             CoreTransport(NatsOptions(url=f"nats://127.0.0.1:{listener.getsockname()[1]}"), QUICK).open(1)
         listener.shutdown(socket.SHUT_RDWR)
         thread.join(PATIENCE)
+
+
+def test_a_server_that_falls_silent() -> None:
+    """The reason is told why a connection is given up that was made and is of no use."""
+    peers: list[socket.socket] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def greet() -> None:
+            with suppress(OSError):
+                while True:
+                    peers.append(listener.accept()[0])
+                    peers[-1].sendall(b'INFO {"version": "2.10.0", "max_payload": 1048576}\r\nPONG\r\n')
+
+        thread = Thread(target=greet, daemon=True)
+        thread.start()
+        url = f"nats://127.0.0.1:{listener.getsockname()[1]}"
+        transport = CoreTransport(NatsOptions(url=url), with_options(connect_required=False, connect_timeout=0.1))
+        try:
+            transport.open(0)
+            link = transport._link
+            assert link is not None
+            eventually(lambda: link.hint)
+            assert link.hint == "the server does not answer"
+        finally:
+            transport.close(0)
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(PATIENCE)
+            for peer in peers:
+                peer.close()
 
 
 def test_a_server_that_is_not_required_may_come_later(tmp_path: Path) -> None:
