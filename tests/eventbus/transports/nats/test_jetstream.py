@@ -501,6 +501,17 @@ def test_workers_with_other_topics_are_refused(nats: NatsOptions) -> None:
             fewer.recv_event(None)
 
 
+def test_a_worker_that_is_not_alone_cannot_subscribe_later(nats: NatsOptions) -> None:
+    """It is told so, and goes on with the topics that it has."""
+    with client(JetStreamTransport(nats, QUICK)) as sender, worker(nats) as bus, worker(nats) as other:
+        values, others = Values(bus), Values(other)
+        eventually(lambda: ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_waiting"] == 2)
+        with pytest.raises(GroupDiffers):
+            bus.subscribe(OTHER)
+        emit(sender, 1)
+        eventually(lambda: values.all + others.all == [1])
+
+
 def test_the_only_worker_subscribes_later(nats: NatsOptions) -> None:
     """It may, also while the server has two of its requests for messages: the rest of one, and the next."""
     with client(JetStreamTransport(nats, QUICK)) as sender, worker(nats, TOPIC) as bus:
@@ -514,6 +525,31 @@ def test_the_only_worker_subscribes_later(nats: NatsOptions) -> None:
         emit(sender, 140, topic=OTHER)
         eventually(lambda: 140 in values.all)
         assert sorted(values.all) == list(range(141))
+
+
+@pytest.mark.parametrize("pauses", [False, True])
+def test_the_only_worker_changes_its_topics_often(nats: NatsOptions, pauses: bool) -> None:
+    """What it asked for before is not taken for another worker's, and each topic is subscribed to."""
+    topics = (MyEventTopic.my_service_scheduler, OTHER)
+    with client(JetStreamTransport(nats, QUICK)) as sender, worker(nats) as bus:
+        values = Values(bus)
+        transport: Any = bus._transport
+        for value, topic in enumerate((*topics, *topics)):
+            eventually(lambda: transport._consumer._credit > 0)  # it has asked for messages
+            if pauses:
+                bus.stop_consumer(PATIENCE)
+                bus.start_consumer()
+                eventually(lambda: transport._consumer._credit > 0)
+            bus.subscribe(topic)
+            emit(sender, value, topic=topic)
+            values.wait_for(value + 1)
+            if value % 2:
+                for one in topics:
+                    bus.unsubscribe(one)
+        bus.unsubscribe(TOPIC)
+        bus.subscribe(TOPIC)
+        emit(sender, 4)
+        assert values.wait_for(5) == [0, 1, 2, 3, 4]
 
 
 # The server's side
