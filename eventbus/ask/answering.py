@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import ContextVar
 from inspect import iscoroutine
+from time import monotonic
 from typing import Any
 
 from eventbus._base.log import Log
@@ -23,6 +24,7 @@ from eventbus.wire.requests import CORRELATION_ID, MORE, Request, answer_headers
 _NULL = b" null"  # the payload of an answer that is an error
 _CHECK_S = 1.0  # at most, to make sure that the asker has gone
 _MAX_GONE = 1_000  # that are remembered
+_GONE_S = 0.1  # for which that is believed: it may have lost its connection only
 
 
 class Answerer:
@@ -39,7 +41,7 @@ class Answerer:
         self._transport = transport
         self._subscribers = transport if isinstance(transport, KnowsSubscribers) else None
         self._shrink = shrink
-        self._gone: set[bytes] = set()  # reply topics of askers that have gone
+        self._gone: dict[bytes, float] = {}  # reply topics of askers that have gone, and until when that is believed
 
     def answer(
         self, request: Request, payload: bytes, headers: Mapping[str, str] | None = None, *, more: bool = False
@@ -71,21 +73,25 @@ class Answerer:
     def knows(self, reply_to: bytes) -> bool:
         """Whether it is known at once whether the asker listens. Does not block; `answer` may, if it is not."""
         subscribers = self._subscribers
-        return subscribers is None or reply_to in self._gone or subscribers.has_subscriber(reply_to) is not False
+        return subscribers is None or self._is_known_gone(reply_to) or subscribers.has_subscriber(reply_to) is not False
 
     def _has_gone(self, reply_to: bytes) -> bool:
         """Whether the asker surely does not listen any more."""
         if self._subscribers is None or self._subscribers.has_subscriber(reply_to) is not False:
             return False
-        if reply_to not in self._gone:
+        if not self._is_known_gone(reply_to):
             # The proxy has passed the asker's subscription on before it got the request. But that came over another
             # connection: our socket may not have been told yet, and would drop the answer.
             if self._subscribers.has_subscriber(reply_to, _CHECK_S) is not False:
                 return False
             if len(self._gone) >= _MAX_GONE:
                 self._gone.clear()
-            self._gone.add(reply_to)  # it may have asked for thousands of answers, and making sure takes a round trip
+            # It may have asked for thousands of answers, and making sure takes a round trip.
+            self._gone[reply_to] = monotonic() + _GONE_S
         return True
+
+    def _is_known_gone(self, reply_to: bytes) -> bool:
+        return monotonic() < self._gone.get(reply_to, 0.0)
 
     def fail(self, request: Request, error: BaseException) -> None:
         """Answer that the handler has failed. Raises as `answer`."""

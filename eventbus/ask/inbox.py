@@ -92,7 +92,7 @@ class Inbox:
         loops: dict[asyncio.AbstractEventLoop, list[Waiting]] = {}  # waking a loop costs more than an answer
         reading = self._gaps.read(frames, self.topic.__eq__)
         for index, (topic, encoded) in enumerate(zip(reading.topics, reading.headers or (), strict=False)):
-            if encoded.startswith(ID_ALONE) and encoded.count(b'"') == 4:  # nearly always
+            if encoded.startswith(ID_ALONE) and encoded.count(b'"') == 4 and encoded[-2:] == b'"}':  # nearly always
                 headers, correlation_id = NO_HEADERS, encoded[len(ID_ALONE) : -2].decode(errors="replace")
             else:
                 headers = decode_headers(encoded)

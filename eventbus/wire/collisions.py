@@ -8,7 +8,7 @@ that takes beyond a multiple of hashing them is added up: nothing but collisions
 
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from functools import partial
 from itertools import repeat
 from time import thread_time
@@ -43,15 +43,17 @@ def guarded(schema: Any) -> Any:
     """Return the schema of a set or dictionary, which is to read JSON, such that elements which collide are an error."""
     adapted = dict(schema)
     reference = adapted.pop("ref", None)
+    # Counted when equal ones are one.
+    limits = adapted.pop("min_length", None) or 0, adapted.pop("max_length", None)
     if schema["type"] == "dict":
         # The keys have hashes of their own, by identity, until they are put in.
         adapted["keys_schema"] = core_schema.no_info_after_validator_function(repeat, schema["keys_schema"])
-        return core_schema.no_info_after_validator_function(_dictionary, adapted, ref=reference)
-    elements = core_schema.list_schema(schema.get("items_schema"), fail_fast=schema.get("fail_fast"))
-    least, most = schema.get("min_length"), schema.get("max_length")
-    return core_schema.no_info_after_validator_function(
-        partial(_set, schema["type"] == "frozenset", least or 0, most), elements, ref=reference
-    )
+        return core_schema.no_info_after_validator_function(partial(_dictionary, *limits), adapted, ref=reference)
+    # Not a list: of a set and a list in a union, pydantic takes JSON's array for the list.
+    items = [schema.get("items_schema") or core_schema.any_schema()]
+    elements = core_schema.tuple_schema(items, variadic_item_index=0, fail_fast=schema.get("fail_fast"))
+    make = partial(_set, schema["type"] == "frozenset", *limits)
+    return core_schema.no_info_after_validator_function(make, elements, ref=reference)
 
 
 def _careless_bytes_of(elements: Any) -> int:
@@ -72,22 +74,27 @@ def _careless_bytes_of(elements: Any) -> int:
             return _MAX_CARELESS_BYTES_IN_PYTHON
 
 
-def _set(frozen: bool, least: int, most: int | None, elements: list[Any]) -> set[Any] | frozenset[Any]:
+def _set(frozen: bool, least: int, most: int | None, elements: tuple[Any, ...]) -> set[Any] | frozenset[Any]:
     made: set[Any] = _filled(set, elements, None)
-    what = {"field_type": "Frozenset" if frozen else "Set", "actual_length": len(made)}
+    _check_length(made, "Frozenset" if frozen else "Set", least, most)
+    return frozenset(made) if frozen else made
+
+
+def _dictionary(least: int, most: int | None, members: dict["repeat[Any]", Any]) -> dict[Any, Any]:
+    made: dict[Any, Any] = _filled(dict, tuple(map(next, members)), tuple(members.values()))
+    _check_length(made, "Dictionary", least, most)
+    return made
+
+
+def _check_length(made: Sized, kind: str, least: int, most: int | None) -> None:
+    what = {"field_type": kind, "actual_length": len(made)}
     if len(made) < least:
         raise PydanticKnownError("too_short", {**what, "min_length": least})
     if most is not None and len(made) > most:
         raise PydanticKnownError("too_long", {**what, "max_length": most})
-    return frozenset(made) if frozen else made
 
 
-def _dictionary(members: dict["repeat[Any]", Any]) -> dict[Any, Any]:
-    made: dict[Any, Any] = _filled(dict, list(map(next, members)), list(members.values()))
-    return made
-
-
-def _filled(make: Callable[[], Any], keys: list[Any], values: list[Any] | None) -> Any:
+def _filled(make: Callable[[], Any], keys: tuple[Any, ...], values: tuple[Any, ...] | None) -> Any:
     made = make()
     excess = 0.0
     for begin in range(0, len(keys), _ELEMENTS_AT_ONCE):
@@ -103,7 +110,7 @@ def _filled(make: Callable[[], Any], keys: list[Any], values: list[Any] | None) 
     return made
 
 
-def _excess_of(made: Any, keys: list[Any], values: list[Any] | None, begin: int) -> float:
+def _excess_of(made: Any, keys: tuple[Any, ...], values: tuple[Any, ...] | None, begin: int) -> float:
     """Put some in; return the seconds that this has taken too long."""
     end = begin + _ELEMENTS_AT_ONCE
     some = keys[begin:end]

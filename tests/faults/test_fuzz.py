@@ -199,6 +199,7 @@ def test_consuming(soak_seconds: float | None) -> None:
                 sender.send(fuzz.frame(), fuzz.payload())
             sender.send(SUBSCRIBED, json_of(round_ + 1_000.0))
             eventually(lambda r=round_: recorder.values[-1:] == [r + 1_000.0], PATIENCE)  # type: ignore[misc]
+            eventually(lambda: client.stats().handled == len(recorder.events))  # it is counted when the handler has returned
             stats = client.stats()
             assert stats.received == stats.handled == len(recorder.events) > before
             assert stats.rejected == sum(stats.rejects.values())

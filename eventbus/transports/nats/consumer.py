@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from threading import Lock, RLock, Thread
+from threading import RLock, Thread
 from time import monotonic
 from typing import Any
 
@@ -17,7 +17,7 @@ from eventbus.transports.nats.delivered import FromStream
 from eventbus.transports.nats.first_frames import Carried
 from eventbus.transports.nats.inbox import Inbox
 from eventbus.transports.nats.link import NatsLink
-from eventbus.transports.nats.protocol import NO_RESPONDERS, Message, parse_headers, publish
+from eventbus.transports.nats.protocol import NO_RESPONDERS, Message, parse_headers, publish, subscribe
 
 PULL_SID = b"2"  # of the inbox to which pulls are answered
 _EXPIRES_S = 30.0  # of a pull
@@ -59,7 +59,7 @@ class StreamConsumer:
         self._count = count
         self._changing = RLock()
         self._wanted: set[str] = set()  # subjects
-        self._taking = Lock()
+        self._taking = RLock()  # reentrant, because a signal handler may close the transport whose method it has interrupted
         self._name = ""  # of the consumer; empty: there is none
         self._filters: set[str] = set()  # what it has been told
         self._created = ""  # when the stream was made: another one has other numbers
@@ -68,6 +68,7 @@ class StreamConsumer:
         self._last_batch = 0  # how many of them by the last pull
         self._heard = 0.0  # when the consumer gave its last sign
         self._pulls = 0
+        self._pauses = 0
         self._first_pull = 1  # of the consumer as it is now
         self._renewing = False
         self._renew_at = float("inf")
@@ -158,10 +159,17 @@ class StreamConsumer:
             self._created = created
             self._note_end(last)
 
-    def _made(self, name: str, filters: set[str]) -> None:
-        """The consumer is there, as it should be. The caller holds the lock."""
+    def _made(self, name: str, filters: set[str], *, goes_on: bool = False) -> None:
+        """The consumer is there, as it should be. The caller holds the lock.
+
+        Args:
+            name: its name.
+            filters: the subjects that it has been told.
+            goes_on: it is the one that there was, and answers what it was asked for.
+        """
         self._name, self._filters = name, set(filters)
-        self._credit, self._first_pull = 0, self._pulls + 1
+        if not goes_on:
+            self._credit, self._first_pull = 0, self._pulls + 1
         self._heard = monotonic()
         self._renew_at = float("inf")
 
@@ -247,8 +255,9 @@ class StreamConsumer:
                 if self._credit:
                     silent_at = self._heard + _SILENT_HEARTBEATS * self.heartbeat
                     if now >= silent_at:
-                        self._renew_at = min(self._renew_at, now)
-                    due = min(due, max(now, silent_at))
+                        self._renew_at = min(self._renew_at, now)  # if it is being renewed, the end of that wakes the link
+                    else:
+                        due = min(due, silent_at)
             renew = now >= self._renew_at and not self._renewing
             if renew:
                 self._renewing, self._renew_at = True, float("inf")
@@ -264,12 +273,23 @@ class StreamConsumer:
         """Add what is due to `data`; return when to look again. The caller holds the lock."""
         return float("inf")
 
+    def subscription(self, link: NatsLink) -> bytes:
+        """What subscribes to the answers to pulls."""
+        return subscribe(self._pull_inbox(link) + b".*", PULL_SID)
+
+    def _pull_inbox(self, link: NatsLink) -> bytes:
+        """The beginning of the subjects to which pulls are answered: a worker that ends leaves this inbox first.
+
+        After a pause it is another one, or the server would go on with the pulls from before.
+        """
+        return b"%bp%d" % (link.inbox, self._pauses)
+
     def _pull(self, link: NatsLink, batch: int) -> bytes:
         self._pulls += 1
         self._credit += batch
         self._last_batch = batch
         subject = streams.API + f"CONSUMER.MSG.NEXT.{self._options.stream}.{self._name}".encode()
-        reply = b"%b.%d" % (pull_inbox(link), self._pulls)
+        reply = b"%b.%d" % (self._pull_inbox(link), self._pulls)
         return publish(subject, streams.pull(batch, _EXPIRES_S, self.heartbeat), reply=reply)
 
     def _renew_in_thread(self, link: NatsLink) -> None:
@@ -285,11 +305,6 @@ class StreamConsumer:
         finally:
             self._renewing = False
             link.wake()
-
-
-def pull_inbox(link: NatsLink) -> bytes:
-    """The beginning of the subjects to which pulls are answered: a worker that ends leaves this inbox first."""
-    return link.inbox + b"p"
 
 
 def _endpoint(link: NatsLink) -> str:

@@ -6,11 +6,11 @@ from time import monotonic
 from eventbus._base.deadline import Deadline
 from eventbus.errors import GroupDiffers
 from eventbus.transports.nats import streams
-from eventbus.transports.nats.consumer import PULL_SID, StreamConsumer, _endpoint, pull_inbox
+from eventbus.transports.nats.consumer import PULL_SID, StreamConsumer, _endpoint
 from eventbus.transports.nats.delivered import FromStream, delivered
 from eventbus.transports.nats.inbox import Inbox
 from eventbus.transports.nats.link import NatsLink
-from eventbus.transports.nats.protocol import publish, subscribe, unsubscribe
+from eventbus.transports.nats.protocol import publish, unsubscribe
 
 _REMEMBERED = 50_000  # messages of which it is known that this worker has confirmed them
 _CONFIRMED_AGAIN = 2_000  # of those, after a reconnection
@@ -37,7 +37,7 @@ class GroupConsumer(StreamConsumer):
             with self._taking:
                 self._name = ""  # a pull that is not sent yet would pass for that of another worker, or hide one
                 self.receiving = True
-            link.post(subscribe(pull_inbox(link) + b".*", PULL_SID))  # again after a pause
+            link.post(self.subscription(link))  # again after a pause
             if self._wanted and link.connection is not None:
                 self._ensure(link, deadline)
         link.wake()
@@ -95,6 +95,7 @@ class GroupConsumer(StreamConsumer):
     def pause(self, link: NatsLink, inbox: Inbox) -> None:
         with self._taking:
             self.receiving, self._credit = False, 0
+            self._pauses += 1
             waiting = [self._handling.pop(found.stream_seq, ack) for ack in inbox.take_back() if (found := delivered(ack))]
         # First the inbox is left: what was asked for would come here again at once.
         link.post(unsubscribe(PULL_SID) + _answers(waiting, b"-NAK"))
@@ -141,9 +142,13 @@ class GroupConsumer(StreamConsumer):
         if not subjects:
             with self._taking:
                 self._name, self._filters, self._credit = "", set(), 0
+                self._pauses += 1
+            link.post(unsubscribe(PULL_SID) + self.subscription(link))
             return
+        goes_on = bool(self._name) and not self._renewing
         info, error = self._ask(link, f"CONSUMER.INFO.{stream}.{group}", b"", deadline)
         if error is not None and error.code == streams.CONSUMER_NOT_FOUND:
+            goes_on = False
             config = streams.group_config(self._options, subjects, self._policy())
             request = streams.create_consumer(stream, config, "create")
             info, error = self._ask(link, f"CONSUMER.CREATE.{stream}.{group}", request, deadline)
@@ -169,7 +174,7 @@ class GroupConsumer(StreamConsumer):
             self._known = True
             if self._done:  # the last confirmations may have been lost with the connection
                 self._again += list(self._done.values())[-_CONFIRMED_AGAIN:]
-            self._made(group, subjects)
+            self._made(group, subjects, goes_on=goes_on)
         link.wake()
 
     def _policy(self) -> streams.Json:

@@ -13,7 +13,7 @@ from eventbus.observe.stats import DropReason
 from eventbus.options import ZeroMQOptions
 from eventbus.policies import Packing, Start
 from eventbus.transports.nats import streams
-from eventbus.transports.nats.consumer import PULL_SID, StreamConsumer, pull_inbox
+from eventbus.transports.nats.consumer import PULL_SID, StreamConsumer
 from eventbus.transports.nats.credentials import user_of
 from eventbus.transports.nats.first_frames import Carried, block_of
 from eventbus.transports.nats.group_consumer import GroupConsumer
@@ -151,7 +151,7 @@ class JetStreamTransport(NatsTransport):
             return
         self._current = link
         self._take_info(connection)
-        link.post(subscribe(link.inbox + b".*", INBOX_SID) + subscribe(pull_inbox(link) + b".*", PULL_SID))
+        link.post(subscribe(link.inbox + b".*", INBOX_SID) + self._consumer.subscription(link))
         deadline = Deadline(self._options.connect_timeout)
         try:
             self._consumer.restore(link, self._inbox, self._subjects(), deadline)
@@ -237,7 +237,8 @@ class JetStreamTransport(NatsTransport):
 
     def _can_wait(self, buffer: Outgoing, acknowledged: int) -> bool:
         """Whether acknowledgements can wait for the next message: nothing waits, and nothing else is under way."""
-        return not (buffer or buffer.closed) and acknowledged == self._window.last and len(self._acks) == len(self._window)
+        waits = buffer or self._encoded or buffer.closed
+        return not waits and acknowledged == self._window.last and len(self._acks) == len(self._window)
 
     def _note_denied(self, action: str, subject: str) -> None:
         if action == "publish":
@@ -273,6 +274,12 @@ class JetStreamTransport(NatsTransport):
             return  # `restore` will do it
         try:
             self._consumer.change(link, self._subjects(), Deadline(self._options.connect_timeout))
+        except HandshakeFailed:
+            if added is None:
+                return
+            with self._changing:
+                self._topics.discard(added)
+            raise
         except OSError:
             return  # it is done when the server is back
         if added is not None:

@@ -46,6 +46,7 @@ _MIN_DIAL_S, _MAX_DIAL_S = 0.5, 5.0  # for one server
 # From READY to sending what has waited, if the connection was down: so were those of other subscribers, who need this time.
 _SETTLE_S = 0.25
 _PROOF_INTERVAL_S = 0.1  # between two PINGs that show how much of what was sent has arrived
+_POLL_S = 0.02  # while the server does not answer
 _MIN_SILENCE_S = 2.0  # without an answer, after which a connection is given up
 _SILENT_ECHOES = 2  # and echo intervals
 _CLOSE_POLL_S = 0.01
@@ -420,9 +421,9 @@ class NatsLink:
                 continue
             due = min(
                 echo_due,
-                look_due,
+                look_due if flushing else max(look_due, now + _POLL_S),  # what is due may have to be sent
                 flush_at if ready and now < flush_at else float("inf"),
-                self._proof_due if mark != self._proved else float("inf"),
+                self._next_proof_at(connection, now) if mark != self._proved else float("inf"),
                 self._overdue_at(connection),
                 now + _CLOSE_POLL_S if self._closing is not None else float("inf"),
             )
@@ -473,6 +474,10 @@ class NatsLink:
         except IndexError:
             return self._writing.stalled_since
         return oldest if self._writing.stalled_since is None else min(oldest, self._writing.stalled_since)
+
+    def _next_proof_at(self, connection: Connection, now: float) -> float:
+        """When to look whether a PING may be sent: not before the last one is answered, which may take long."""
+        return max(self._proof_due, now + _POLL_S) if connection.proofs else self._proof_due
 
     def _overdue_at(self, connection: Connection) -> float:
         since = self._waiting_since(connection)

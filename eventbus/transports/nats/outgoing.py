@@ -2,7 +2,7 @@
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 from operator import itemgetter
 from threading import Lock, RLock
@@ -100,13 +100,15 @@ class Outgoing:
     @property
     def events(self) -> int:
         """How many events wait."""
-        return sum(count for _, _, count in self._waiting.copy())
+        return _events_of(self._waiting.copy())
 
     @property
     def sent(self) -> int:
         """How many events were put in."""
+        # Held no longer than that takes: a signal handler that interrupts it may wait for the link's thread.
         with self._taking:
-            return self._taken + self.events
+            taken, waiting = self._taken, self._waiting.copy()
+        return taken + _events_of(waiting)
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
         """Put a message in; see `Transport.send`. Waits up to 1 ms for the link's thread if very many wait."""
@@ -163,7 +165,7 @@ class Outgoing:
                     fitting = max(1, bisect_right(sizes, _MAX_BYTES_AT_ONCE))
                     self._waiting.extendleft(reversed(taken[fitting:]))
                     del taken[fitting:]
-                self._taken += sum(map(_EVENTS, taken))
+                self._taken += _events_of(taken)
         if taken:
             if not self._takes_soon:
                 self._takes_soon = True
@@ -190,7 +192,7 @@ class Outgoing:
     def clear(self) -> int:
         """Take out all that waits; return how many events that were."""
         with self._taking:
-            left = sum(count for _, _, count in self._waiting)
+            left = _events_of(self._waiting)
             self._taken += left
             self._waiting.clear()
             return left
@@ -228,3 +230,8 @@ class Outgoing:
             self._takes_soon = False  # the path is down, or the server is slow
             self.limit_room(self.room)
         return True
+
+
+def _events_of(messages: Iterable[Waiting]) -> int:
+    events: Iterable[int] = map(_EVENTS, messages)
+    return sum(events)

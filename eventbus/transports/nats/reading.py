@@ -143,10 +143,12 @@ class Reading:
             self._sleeps = looks >= _LOOKS_BEFORE_SLEEP
             # Looked at again, because the receiver looks at `_sleeps` when it has waited.
             if self._sleeps and self._is_waiting and seen == self._waits:
-                self._calls.acquire()
+                called = self._calls.acquire()
             else:
-                self._calls.acquire(timeout=_LOOK_S)
+                called = self._calls.acquire(timeout=_LOOK_S)
             self._sleeps = False
+            if called:  # perhaps the receiver has just stopped waiting: that is no absence yet
+                seen = -1
         with self._reading:
             self._needed = False
             self._lent = False

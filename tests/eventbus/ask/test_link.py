@@ -8,6 +8,7 @@ import pytest
 from eventbus._base.deadline import Deadline
 from eventbus.ask.answering import Answerer
 from eventbus.ask.link import RequestLink
+from eventbus.ask.waiting import Waiting
 from eventbus.errors import NoAnswer, NobodyAnswers, RequestFailed
 from eventbus.observe.stats import DropReason
 from eventbus.transports.memory import MemoryHub, MemoryTransport
@@ -119,6 +120,17 @@ def test_strangers_answers_are_counted(transport: MemoryTransport, link: Request
     ):
         transport.send(frame, b"{}")
     eventually(lambda: transport.drops.counts.get(DropReason.UNWANTED_ANSWER, 0) == 5)
+
+
+@pytest.mark.parametrize(
+    "written", [b'{"correlation-id":"%b"}\n', b'{"correlation-id":"%b" }', b'{ "correlation-id": "%b"}']
+)
+def test_headers_of_other_implementations(transport: MemoryTransport, link: RequestLink, written: bytes) -> None:
+    """JSON may have white space anywhere."""
+    inbox, waiting = link.inbox(Deadline(PATIENCE)), Waiting()
+    transport.send(with_headers(inbox.topic, written % inbox.expect(waiting).encode()), b"{}")
+    waiting.wait(Deadline(PATIENCE))
+    assert len(waiting.answers) == 1
 
 
 def test_an_asker_that_has_gone(transport: MemoryTransport, link: RequestLink) -> None:

@@ -51,6 +51,9 @@ class Fields(BaseModel):
     by_int: dict[int, str] = {}
     by_uuid: dict[UUID, dict[float, int]] = {}
     by_text: dict[str, set[str]] = {}
+    in_order: set[int] | list[int] = []
+    pair: tuple[int, ...] | set[float] = ()
+    few_by_int: Annotated[dict[int, str], Field(min_length=2, max_length=2)] = {1: "a", 2: "b"}
 
 
 class Event(Fields, BaseEvent[PlantEventType]):
@@ -146,6 +149,11 @@ def test_large_sets_are_read_as_ever(event: Event) -> None:
         ("anything", "[1,[2]]", "set_item_not_hashable"),
         ("by_int", '{"1":"a","01":"b","x":"c"}', "int_parsing"),
         ("by_int", '{"1":"a","1":"b","01":"c"}', None),
+        ("few_by_int", '{"1":"a","01":"b"}', "too_short"),
+        ("few_by_int", '{"1":"a","01":"b","2":"c"}', None),
+        ("few_by_int", '{"1":"a","2":"b","3":"c"}', "too_long"),
+        ("in_order", "[2,1,1]", None),
+        ("pair", "[2,1]", None),
     ],
 )
 def test_careful_decoders_refuse_the_same(field: str, value: str, error: str | None) -> None:

@@ -248,3 +248,42 @@ def test_members_of_enums_travel_as_pydantic_writes_them(fields: dict[str, Any])
     assert payload == event.model_dump_json().encode()
     assert b'"stamped":"one"' in payload
     assert b'"written":"metre"' in payload
+
+
+Marked = Annotated[str, PlainSerializer(lambda text: f"marked {text}")]
+
+
+class Plain(TypedDict):
+    kind: Literal["plain"]
+    text: str
+
+
+class WithMark(TypedDict):
+    kind: Literal["marked"]
+    text: Marked
+
+
+class Unions(BaseEvent[MyEventType]):
+    type: Literal[MyEventType.updated] = MyEventType.updated
+    either: Unit | Marked = ""
+    of_literals: Literal["text"] | Marked = ""
+    lists: list[Literal["text"]] | list[Marked] = Field(default_factory=list)
+    some: list[Plain | WithMark] = Field(default_factory=list)
+    unit: Unit = Unit.metre  # these are used twice
+    plain: Plain | None = None
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"either": "text"},
+        {"either": Unit.quoted},
+        {"of_literals": "another text"},
+        {"lists": ["another text"]},
+        {"some": [{"kind": "marked", "text": "text"}, {"kind": "plain", "text": "text"}]},
+    ],
+)
+def test_members_and_literals_tell_which_type_of_a_union_a_value_has(fields: dict[str, Any]) -> None:
+    """Also if their schema is a definition, because the class uses it twice."""
+    event = Unions(**fields)
+    assert encoder_of(Unions)(event) == event.model_dump_json().encode()

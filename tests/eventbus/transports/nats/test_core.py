@@ -6,21 +6,25 @@ import socket
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
-from time import monotonic
+from time import monotonic, process_time
+from typing import Any
 
 import pytest
 
 from eventbus import DropReason, EventTooLarge, InvalidHeaders, NotConnected, ProxyUnreachable, ReconnectFailed
 from eventbus._base.deadline import Deadline
+from eventbus.ask.answering import Answerer
 from eventbus.errors import EventBusError, PermissionDenied, ServerTooOld, WrongCredentials
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.state import ClientState
 from eventbus.policies import Packing, SendPolicy
+from eventbus.transports.nats import window
 from eventbus.transports.nats.core import CoreTransport
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.headers import encode_headers
+from eventbus.wire.requests import Request, new_reply_topic, owner_of
 from tests.container.support import free_ports
-from tests.eventbus.transports.nats.support import QUICK, TOPIC, Values, client, emitting, with_options
+from tests.eventbus.transports.nats.support import QUICK, TOPIC, Values, client, emitting, transport_of, with_options
 from tests.faults.programs import run_program
 from tests.faults.relay import Relay
 from tests.nats import Server, running
@@ -100,6 +104,31 @@ def test_a_suspended_server_is_noticed_and_nothing_is_lost(server: Server) -> No
         eventually(lambda: sender.state is ClientState.READY)
 
 
+@pytest.mark.parametrize(("kind", "echo_timeout"), [("core", PATIENCE), ("jetstream", PATIENCE), ("jetstream", 0.1)])
+def test_waiting_for_an_answer_takes_no_processor_time(
+    server: Server, monkeypatch: pytest.MonkeyPatch, kind: str, echo_timeout: float
+) -> None:
+    """More was sent after a PING that the server, which is suspended, does not answer; or something is to be sent again."""
+    monkeypatch.setattr(window, "_FIRST_WAIT_S", 0.1)
+    options = with_options(echo_interval=PATIENCE, echo_timeout=echo_timeout)
+    transport: Any = transport_of(kind, server.options(), options)
+    transport.open(PATIENCE)
+    link = transport._link
+    try:
+        server.signal(signal.SIGSTOP)
+        transport.send(b"t", b"{}")
+        eventually(lambda: len(link._connection.proofs) > 0)
+        transport.send(b"t", b"{}")
+        eventually(lambda: link._proved < transport.written() and monotonic() > link._proof_due)
+        eventually(lambda: echo_timeout == PATIENCE or transport._window._again)
+        before, began = process_time(), monotonic()
+        Event().wait(0.5)
+        assert process_time() - before < (monotonic() - began) / 2
+    finally:
+        server.signal(signal.SIGCONT)
+        transport.close(PATIENCE)
+
+
 @pytest.mark.patience
 def test_a_connection_that_leads_nowhere_is_given_up(server: Server) -> None:
     """A partition that nobody tells of: the client dials again, and goes on."""
@@ -138,6 +167,23 @@ def test_another_server_of_the_list_is_used(server: Server, shared: Server) -> N
         eventually(lambda: states == [ClientState.DEGRADED, ClientState.READY])
         bus.emit_event(event(1.0), TOPIC)
         assert values.wait_for(1) == [1]
+
+
+def test_an_asker_that_comes_back_gets_answers(nats: NatsOptions) -> None:
+    """An answerer that has found its reply topic without a subscriber, while its connection was down, asks again later."""
+    request = Request(new_reply_topic(owner_of(None)), "1")
+    answering, asking = CoreTransport(nats, QUICK), CoreTransport(nats, QUICK)
+    with client(answering), client(asking):
+        answerer = Answerer(answering)
+        answerer.answer(request, b"{}")
+        assert answering.drops.counts[DropReason.UNWANTED_ANSWER] == 1
+        asking.subscribe(request.reply_to)
+
+        def is_answered() -> bool:
+            answerer.answer(request, b"{}")
+            return answering.sent > 0
+
+        eventually(is_answered)
 
 
 def test_events_that_wait_share_a_message(nats: NatsOptions) -> None:

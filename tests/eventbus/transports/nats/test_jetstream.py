@@ -9,6 +9,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Event
+from time import monotonic
 from typing import Any
 
 import pytest
@@ -19,7 +20,10 @@ from eventbus.errors import GroupDiffers, JetStreamMissing, PermissionDenied, St
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.state import ClientState
 from eventbus.policies import Packing
+from eventbus.transports.nats.inbox import Delivery
 from eventbus.transports.nats.jetstream import JetStreamTransport
+from eventbus.transports.nats.protocol import Message
+from eventbus.transports.nats.window import UnderWay
 from tests.container.support import free_ports
 from tests.eventbus.transports.nats.support import QUICK, TOPIC, Values, client, emitting, with_options
 from tests.faults.relay import Relay
@@ -56,6 +60,19 @@ def worker(options: NatsOptions, *topics: MyEventTopic, group: str = "workers", 
 
 
 # Interruptions
+
+
+def test_a_consumer_that_is_being_renewed_leaves_the_link_alone(nats: NatsOptions) -> None:
+    """It has been silent for too long; until the server has answered, there is nothing to look for."""
+    with client(JetStreamTransport(nats, QUICK), TOPIC) as bus:
+        Values(bus)
+        transport: Any = bus._transport
+        consumer = transport._consumer
+        eventually(lambda: consumer._credit > 0)
+        consumer._renewing = True
+        consumer._heard -= 100.0
+        assert consumer.look(transport._link, now := monotonic()) > now
+        consumer._renewing = False
 
 
 @pytest.mark.parametrize("numbered", [False, True])
@@ -372,6 +389,32 @@ def test_what_a_worker_has_dropped_comes_again(nats: NatsOptions) -> None:
         eventually(lambda: ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_ack_pending"] == 0)
 
 
+class _Interrupting(bytes):
+    """What confirms a message; reading it raises a signal in this thread."""
+
+    def startswith(self, *arguments: Any) -> bool:
+        signal.raise_signal(signal.SIGUSR1)
+        return super().startswith(*arguments)
+
+
+def test_a_signal_handler_may_close_what_its_thread_confirms(nats: NatsOptions) -> None:
+    """As the thread of an event loop does, for handlers that are coroutines."""
+    transport = JetStreamTransport(replace(nats, group="workers"), QUICK)
+    transport.subscribe(b"t")
+    transport.open(PATIENCE)
+    transport.send(b"t", b"{}")
+    while not (batch := transport.receive()) or not batch[0]:
+        pass
+    assert isinstance(batch, Delivery)
+    batch.acks[:] = map(_Interrupting, batch.acks)
+    before = signal.signal(signal.SIGUSR1, lambda *_: transport.close(0.1))
+    try:
+        transport.confirm(batch)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert not transport.is_connected()
+
+
 @pytest.mark.patience
 def test_a_handler_may_take_longer_than_the_server_waits(nats: NatsOptions) -> None:
     """The worker asks for more time: nobody else gets the event meanwhile."""
@@ -458,6 +501,17 @@ def test_workers_with_other_topics_are_refused(nats: NatsOptions) -> None:
             fewer.recv_event(None)
 
 
+def test_a_worker_that_is_not_alone_cannot_subscribe_later(nats: NatsOptions) -> None:
+    """It is told so, and goes on with the topics that it has."""
+    with client(JetStreamTransport(nats, QUICK)) as sender, worker(nats) as bus, worker(nats) as other:
+        values, others = Values(bus), Values(other)
+        eventually(lambda: ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_waiting"] == 2)
+        with pytest.raises(GroupDiffers):
+            bus.subscribe(OTHER)
+        emit(sender, 1)
+        eventually(lambda: values.all + others.all == [1])
+
+
 def test_the_only_worker_subscribes_later(nats: NatsOptions) -> None:
     """It may, also while the server has two of its requests for messages: the rest of one, and the next."""
     with client(JetStreamTransport(nats, QUICK)) as sender, worker(nats, TOPIC) as bus:
@@ -471,6 +525,31 @@ def test_the_only_worker_subscribes_later(nats: NatsOptions) -> None:
         emit(sender, 140, topic=OTHER)
         eventually(lambda: 140 in values.all)
         assert sorted(values.all) == list(range(141))
+
+
+@pytest.mark.parametrize("pauses", [False, True])
+def test_the_only_worker_changes_its_topics_often(nats: NatsOptions, pauses: bool) -> None:
+    """What it asked for before is not taken for another worker's, and each topic is subscribed to."""
+    topics = (MyEventTopic.my_service_scheduler, OTHER)
+    with client(JetStreamTransport(nats, QUICK)) as sender, worker(nats) as bus:
+        values = Values(bus)
+        transport: Any = bus._transport
+        for value, topic in enumerate((*topics, *topics)):
+            eventually(lambda: transport._consumer._credit > 0)  # it has asked for messages
+            if pauses:
+                bus.stop_consumer(PATIENCE)
+                bus.start_consumer()
+                eventually(lambda: transport._consumer._credit > 0)
+            bus.subscribe(topic)
+            emit(sender, value, topic=topic)
+            values.wait_for(value + 1)
+            if value % 2:
+                for one in topics:
+                    bus.unsubscribe(one)
+        bus.unsubscribe(TOPIC)
+        bus.subscribe(TOPIC)
+        emit(sender, 4)
+        assert values.wait_for(5) == [0, 1, 2, 3, 4]
 
 
 # The server's side
@@ -545,6 +624,17 @@ def test_the_send_buffer_holds_what_is_not_stored(server: Server) -> None:
 def send_without_end(transport: JetStreamTransport) -> None:
     while True:
         transport.send(b"t", b"{}")
+
+
+def test_what_had_no_room_follows_at_once() -> None:
+    """All that is under way is acknowledged: the link is woken if more is encoded, though the send buffer is empty."""
+    transport = JetStreamTransport(NatsOptions(), QUICK)
+    buffer, one = transport._new_outgoing(), UnderWay(b"", b"", 1, 1)
+    transport._window.add(one, 0.0)
+    transport._acks.append((1, Message(b"", b"", b"", b"", b"")))
+    assert transport._can_wait(buffer, 1)
+    transport._encoded.append(one)
+    assert not transport._can_wait(buffer, 1)
 
 
 def test_events_that_wait_share_a_message(nats: NatsOptions) -> None:

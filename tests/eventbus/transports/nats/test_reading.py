@@ -7,6 +7,7 @@ from threading import Event, Thread, current_thread
 
 import pytest
 
+from eventbus.transports.nats import reading
 from eventbus.transports.nats.inbox import Inbox
 from eventbus.transports.nats.reading import Reading
 from tests.support import PATIENCE, eventually
@@ -109,6 +110,27 @@ def test_an_answer_is_needed(line: Line) -> None:
     answered.set()
     receiver.join(PATIENCE)
     assert line.readers[-1] is line.thread
+
+
+def test_the_receiver_goes_on_reading_after_a_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader's thread, which is called at the end of the rest, does not take it for busy at once."""
+    monkeypatch.setattr(reading, "_LOOKS_BEFORE_SLEEP", 0)
+    monkeypatch.setattr(reading, "_LOOK_S", PATIENCE)
+
+    def receive(line: Line) -> None:
+        while len(line.readers) < 3:
+            line.receive()
+
+    for _ in range(30):  # it depends on which thread runs first
+        with closing(Line()) as line:
+            receiver = Thread(target=receive, args=(line,))
+            receiver.start()
+            for sent in range(3):
+                eventually(lambda: line.inbox.interrupt is not None or line.inbox._waits)
+                line.far.send(b"a")
+                eventually(lambda sent=sent: len(line.readers) > sent)  # type: ignore[misc] # this loop's
+            receiver.join(PATIENCE)
+            assert line.readers[1:] == [receiver] * 2
 
 
 @pytest.mark.parametrize("how", ["wake", "close", "end", "the other side"])
