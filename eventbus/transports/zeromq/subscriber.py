@@ -29,6 +29,7 @@ _MORE_FRAMES = int(zmq.RCVMORE)
 _SUBSCRIBE, _UNSUBSCRIBE = b"\x01", b"\x00"  # how a message begins by which an XSUB says so upstream
 
 _FLAGS = [_NOWAIT] * 2 * 512  # one for each frame of the longest batch
+_MAX_LEFT = 1_000  # unsubscribed topics of which messages may still be there
 _CAREFUL_MESSAGES = 1_000  # are read one by one after a malformed one
 _ENTRY_POLL_S = 0.02
 _UNACKNOWLEDGED_S = 10  # a subscriber sends only subscriptions, for which every proxy has room
@@ -65,7 +66,9 @@ class Subscriber:
         self._closed = False
         self._woken = False
         self._topics = set(topics)
-        self._prefixes: Prefixes | None = None  # of the topics, made when needed
+        # Unsubscribed topics, the latest last: what has arrived is not taken back, and tells where messages begin all the same.
+        self._left: dict[bytes, None] = {}
+        self._prefixes: Prefixes | None = None  # of both, made when needed
         self._unread: list[bytes] = []  # frames of whole messages that an earlier socket had received
         self._monitor = Monitor(context)
         self._waker = MessageWaker(context)
@@ -144,6 +147,7 @@ class Subscriber:
 
         def subscribe() -> None:
             self._topics.add(topic)
+            self._left.pop(topic, None)
             self._prefixes = None
             if not self._socket.closed:
                 self._socket.send(_SUBSCRIBE + topic)
@@ -155,6 +159,9 @@ class Subscriber:
 
         def unsubscribe() -> None:
             self._topics.discard(topic)
+            self._left[topic] = None
+            if len(self._left) > _MAX_LEFT:
+                del self._left[next(iter(self._left))]
             self._prefixes = None
             if not self._socket.closed:
                 self._socket.send(_UNSUBSCRIBE + topic)
@@ -264,7 +271,7 @@ class Subscriber:
         batch = frames[0::2], frames[1::2]
         if split:
             if self._prefixes is None:
-                self._prefixes = Prefixes(self._topics)
+                self._prefixes = Prefixes(self._topics | self._left.keys())
             batch, wrong = messages(frames, self._prefixes)
             malformed += wrong
         if malformed:

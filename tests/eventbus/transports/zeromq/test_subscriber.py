@@ -210,6 +210,28 @@ def test_malformed_messages_cost_no_neighbours(
     assert set(got) == {GOOD[1]}
 
 
+def test_what_is_unsubscribed_costs_no_neighbours(subscriber: Subscriber, peer: Peer) -> None:
+    """Messages that were sent before come all the same, and are well formed; so do those between them."""
+    subscriber.subscribe(b"u")
+    peer.await_change(b"\x01u")
+    for _ in range(100):
+        peer.socket.send_multipart(GOOD)
+        peer.socket.send_multipart([b"u", GOOD[1]])
+    subscriber.unsubscribe(b"u")
+    eventually(lambda: is_readable(subscriber))
+    got: list[bytes] = []
+
+    def receive() -> bool:
+        batch = subscriber.receive()
+        assert batch is not None
+        got.extend(batch[0])
+        return len(got) + 2 * subscriber.malformed >= 199
+
+    eventually(receive)
+    assert subscriber.malformed == 0
+    assert got.count(b"t") == 100
+
+
 def test_closed_is_closed(subscriber: Subscriber) -> None:
     """After close() receiving is None, and everything else is harmless."""
     with in_thread(lambda: receive_to_the_end(subscriber)):
