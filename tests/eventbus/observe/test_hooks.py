@@ -317,6 +317,7 @@ def test_a_hook_that_is_added_later(connected: Callable[..., Bus]) -> None:
     client.start_consumer()
     client.emit_event(event(1), TOPIC)
     first.wait_for(1, "handled")
+    first.wait_for(2, "state_changed")  # hooks hear of it a little later than `connect` returns
     for _ in range(2):
         client.add_hook(second)
     client.emit_event(event(2), TOPIC)
