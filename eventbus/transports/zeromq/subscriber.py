@@ -66,7 +66,7 @@ class Subscriber:
         self._closed = False
         self._woken = False
         self._topics = set(topics)
-        # Unsubscribed topics, the latest last: what has arrived is not taken back, and tells where messages begin all the same.
+        # Unsubscribed topics, the latest last: their messages that are under way come all the same, between those of others.
         self._left: dict[bytes, None] = {}
         self._prefixes: Prefixes | None = None  # of both, made when needed
         self._unread: list[bytes] = []  # frames of whole messages that an earlier socket had received
