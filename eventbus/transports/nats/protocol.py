@@ -361,11 +361,7 @@ def publish_start(subject: bytes, size: int, *, reply: bytes = b"", headers: byt
 
 def publish(subject: bytes, payload: bytes, *, reply: bytes = b"", headers: bytes = b"") -> bytes:
     """PUB, or HPUB if there is a block of headers."""
-    words = subject + b" " + reply if reply else subject
-    size = len(payload)
-    if not headers:
-        return b"PUB %b %d\r\n%b\r\n" % (words, size, payload)
-    return b"HPUB %b %d %d\r\n%b%b\r\n" % (words, len(headers), len(headers) + size, headers, payload)
+    return publish_start(subject, len(payload), reply=reply, headers=headers) + payload + CRLF
 
 
 # Headers

@@ -261,11 +261,3 @@ def test_headers_may_be_anything(block: bytes) -> None:
     """Nothing is raised."""
     parse_headers(block)
     parse_headers(b"NATS/1.0" + block)
-
-
-@pytest.mark.parametrize("reply", [b"", b"inbox.1"])
-@pytest.mark.parametrize("headers", [b"", b"NATS/1.0\r\n\r\n"])
-def test_a_publication_may_be_written_in_parts(reply: bytes, headers: bytes) -> None:
-    """Its beginning stays the same as long as its payload is as long."""
-    start = protocol.publish_start(b"a.b", 3, reply=reply, headers=headers)
-    assert protocol.publish(b"a.b", b"xyz", reply=reply, headers=headers) == start + b"xyz\r\n"
