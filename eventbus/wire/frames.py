@@ -7,7 +7,7 @@ are prefixes, so they match anyway.
 """
 
 from bisect import bisect_right
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import itemgetter, lt
 
@@ -89,7 +89,7 @@ def is_text(frame: bytes) -> bool:
     return True
 
 
-def pack(payloads: list[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
+def pack(payloads: Sequence[bytes], limit: int) -> Iterator[tuple[bytes, int]]:
     """Join the payloads of single events into JSON arrays of at most `limit` bytes, in order.
 
     Yields each payload with the number of events in it. An event that is alone, or larger than the limit by itself,

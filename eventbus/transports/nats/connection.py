@@ -42,7 +42,7 @@ class Connection:
         channel: to it.
         info: what it has said of itself.
         parser: reads what it sends.
-        read: see `Reading`, as for `fail`.
+        read: see `Reading`, as for `fail` and `gathers`.
 
     Attributes:
         info: what the server has said of itself last.
@@ -57,12 +57,13 @@ class Connection:
         parser: Parser,
         read: "Callable[[Connection], object]",
         fail: "Callable[[Connection, Exception], object]",
+        gathers: Callable[[], bool] = lambda: False,
     ) -> None:
         self.server = server
         self.channel = channel
         self.info = info
         self.parser = parser
-        self.reading = Reading(partial(read, self), channel.fileno(), partial(fail, self))
+        self.reading = Reading(partial(read, self), channel.fileno(), partial(fail, self), gathers)
         self.lost: str | None = None
         self.proofs: deque[Proof] = deque()  # in the order of their PINGs
 

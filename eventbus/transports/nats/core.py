@@ -15,6 +15,7 @@ from eventbus.policies import Packing
 from eventbus.transports.nats import streams
 from eventbus.transports.nats.first_frames import PROBE, block_of
 from eventbus.transports.nats.link import INBOX_SID, NatsLink
+from eventbus.transports.nats.outgoing import Taken
 from eventbus.transports.nats.packing import packed
 from eventbus.transports.nats.protocol import (
     CRLF,
@@ -185,14 +186,14 @@ class CoreTransport(NatsTransport):
             self._keep(data, events)
             return data
         buffer = self._buffer
-        waiting = [] if buffer is None else buffer.take()
-        if not waiting:
+        waiting = None if buffer is None else buffer.take()
+        if waiting is None or not waiting.firsts:
             return b""
         if self._packs:
-            waiting = [message[:3] for message in packed(waiting, self._largest_array())]
-        firsts, payloads, counts = zip(*waiting, strict=True)
-        data = self._joined(firsts, payloads, counts)
-        self._keep(data, sum(counts))
+            joined = (message[:3] for message in packed(waiting, self._largest_array()))
+            waiting = Taken(*zip(*joined, strict=True))
+        data = self._joined(*waiting)
+        self._keep(data, sum(waiting.events))
         return data
 
     def _joined(self, firsts: tuple[bytes, ...], payloads: tuple[bytes, ...], counts: tuple[int, ...]) -> bytes:

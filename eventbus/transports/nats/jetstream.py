@@ -19,7 +19,7 @@ from eventbus.transports.nats.first_frames import Carried, block_of
 from eventbus.transports.nats.group_consumer import GroupConsumer
 from eventbus.transports.nats.inbox import Delivery
 from eventbus.transports.nats.link import INBOX_SID, NatsLink
-from eventbus.transports.nats.outgoing import Outgoing, Waiting
+from eventbus.transports.nats.outgoing import Outgoing, Taken
 from eventbus.transports.nats.own_consumer import OwnConsumer
 from eventbus.transports.nats.packing import Packed, packed
 from eventbus.transports.nats.protocol import (
@@ -45,6 +45,7 @@ _IDENTIFIER = "Nats-Msg-Id"
 _IDENTIFIER_ONLY = header_block([(_IDENTIFIER, "%b")])
 _AT_ONCE = 4_096  # messages that are taken from the send buffer
 _WORTH_A_MESSAGE = 256  # events that are sent without waiting for more
+_MANY = 1_024  # messages of the send buffer under way: somebody sends as fast as possible
 
 
 class JetStreamTransport(NatsTransport):
@@ -173,8 +174,8 @@ class JetStreamTransport(NatsTransport):
         parts = []
         while window.has_room:
             if not self._encoded:
-                waiting = [] if buffer is None else buffer.take(_AT_ONCE)
-                if not waiting:
+                waiting = None if buffer is None else buffer.take(_AT_ONCE)
+                if waiting is None or not waiting.firsts:
                     break
                 self._encode(waiting)
             message = self._encoded.popleft()
@@ -187,6 +188,11 @@ class JetStreamTransport(NatsTransport):
 
     def accepts(self) -> bool:
         return self._window.has_room and not self._encoded and not self._waits_until
+
+    def gathers(self) -> bool:
+        items = self._window.items  # acknowledgements of these come, and nothing else
+        roomy = _MANY <= items <= self._options.send_hwm // 2 and self._window.is_roomy
+        return roomy and not self._consumer.receiving
 
     def written(self) -> int:
         return self._events
@@ -320,23 +326,23 @@ class JetStreamTransport(NatsTransport):
     def _take_only(self, buffer: Outgoing, now: float) -> bytes:
         """Return the only message that waits, while nothing is under way; others may have come in the meantime."""
         self._waits_until = 0.0
-        taken = buffer.take(1)
-        if not taken:  # it was too large for the server that was just reached
+        taken = buffer.take_one()
+        if taken is None:  # it was too large for the server that was just reached
             return b""
-        ((first, payload, events),) = taken
+        first, payload, events = taken
         message = self._publication(first, payload, events, 1, self._window.next())
         self._window.add(message, now)
         self._events += events
         self._limit_room()
         return message.data
 
-    def _encode(self, waiting: list[Waiting]) -> None:
+    def _encode(self, waiting: Taken) -> None:
         limit = MAX_PACKED_BYTES
         if self._buffer is not None and self._buffer.limits is not None:
             limit = min(limit, self._buffer.limits.payload)
         number = self._window.next() + len(self._encoded)
-        packs = self._packing and len(waiting) > 1
-        for message in packed(waiting, limit) if packs else (Packed(*one, 1) for one in waiting):
+        packs = self._packing and len(waiting.firsts) > 1
+        for message in packed(waiting, limit) if packs else (Packed(*one, 1) for one in zip(*waiting, strict=True)):
             self._encoded.append(self._publication(*message, number))
             self._encoded_items += message.items
             number += 1

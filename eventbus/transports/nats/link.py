@@ -56,8 +56,8 @@ _CLOSE_JOIN_S, _CLOSED_JOIN_S = 0.2, 1.0
 
 
 class Carrier(Protocol):
-    """What uses a link. All methods but `proven`, `arrived` and `complained` are called on the link's thread, those three on
-    the thread that reads. A thread that sends may call `take` and `written` while the link's thread waits.
+    """What uses a link. `proven`, `arrived`, `gathers` and `complained` are called on the thread that reads, all others on
+    the link's thread. A thread that sends may call `take` and `written` while that waits.
     """
 
     def restore(self) -> None:
@@ -86,6 +86,9 @@ class Carrier(Protocol):
 
     def arrived(self, arrived: Arrived) -> None:
         """Messages have come."""
+
+    def gathers(self) -> bool:
+        """Whether what comes now may wait for a moment, so that more is read at once: nobody is kept waiting by that."""
 
     def complained(self, text: str) -> None:
         """The server has complained about something that the client has asked for."""
@@ -156,7 +159,7 @@ class NatsLink:
         self._reporting = True
         self._logged: type[EventBusError] | None = None
         self._log = Log(endpoints=status.endpoints)
-        outgoing.begin = self._writing.write_here
+        outgoing.begin, outgoing.write_many = self._writing.write_here, self._writing.write_many
         self._thread = Thread(target=self._run, name="eventbus-nats", daemon=True)
 
     # Any thread
@@ -335,7 +338,8 @@ class NatsLink:
         try:
             channel, info = dial(server, self._nats, min(_MAX_DIAL_S, max(_MIN_DIAL_S, self._options.connect_timeout)))
             try:
-                return Connection(server, channel, info, self._parser(), self._read, self._note_end)
+                parser, gathers = self._parser(), self._carrier.gathers
+                return Connection(server, channel, info, parser, self._read, self._note_end, gathers)
             except BaseException:
                 channel.close()
                 raise

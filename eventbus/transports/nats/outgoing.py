@@ -21,14 +21,31 @@ from eventbus.wire.frames import MARK, topic_of
 _RETRY_S = 0.001
 # Messages. A thread that emits without a pause keeps the interpreter for 5 ms. In this time more come to wait than fit into
 # the processor's cache, and than Python's garbage collector ignores: each of both would cost a tenth of its time. So that
-# thread lets the link's thread take these.
+# thread writes these itself, or lets the link's thread take them.
 _MANY = 1_024
-_PAYLOAD, _EVENTS = itemgetter(1), itemgetter(2)  # of a message
+_EVENTS = itemgetter(2)  # of a message
 _MARK = MARK[0]  # bytes find a number ten times as fast as other bytes
 _MAX_BYTES_AT_ONCE = 1_048_576
 
 # A message: the first frame, the payload, and how many events are in it. A plain tuple, because one is made for each.
 type Waiting = tuple[bytes, bytes, int]
+
+
+class Taken(NamedTuple):
+    """Messages that were taken out, in three columns: then loops over them are in C.
+
+    Attributes:
+        firsts: the first frames.
+        payloads: as many payloads.
+        events: how many events are in each.
+    """
+
+    firsts: tuple[bytes, ...]
+    payloads: tuple[bytes, ...]
+    events: tuple[int, ...]
+
+
+_NOTHING = Taken((), (), ())
 
 
 class Limits(NamedTuple):
@@ -58,6 +75,7 @@ class Outgoing:
     Attributes:
         idle: whether the link's thread waits for messages. Set by that thread.
         begin: called by `send` when it does: has the message written.
+        write_many: called by `send` when very many wait: writes them, and returns True; else the link's thread is to.
         room: how many messages may wait: less than the send buffer holds while sent ones are not acknowledged.
         closed: whether a `send` that waits for room has to give up.
     """
@@ -73,6 +91,7 @@ class Outgoing:
     ) -> None:
         self.idle = False
         self.begin: Callable[[], object] = self.wake
+        self.write_many: Callable[[], bool] = self._leave_many
         self.room = options.send_hwm
         self.closed = False
         self.limits: Limits | None = None
@@ -111,7 +130,7 @@ class Outgoing:
         return taken + _events_of(waiting)
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
-        """Put a message in; see `Transport.send`. Waits up to 1 ms for the link's thread if very many wait."""
+        """Put a message in; see `Transport.send`. Writes if very many wait, or waits up to 1 ms for the link's thread."""
         if len(self._waiting) >= self._many or len(payload) > self._largest or _MARK in topic:
             return self._send_carefully(topic, payload, count)
         self._waiting.append((topic, payload, count))
@@ -151,28 +170,34 @@ class Outgoing:
             self._wakes.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
         self.idle = False
 
-    def take(self, most: int = 4_096) -> list[Waiting]:
-        """Take out some messages, the oldest first. On the link's thread."""
+    def take(self, most: int = 4_096) -> Taken:
+        """Take out some messages, the oldest first. One thread at a time."""
         oldest = self._waiting.popleft
         with self._taking:
-            taken = [oldest() for _ in range(min(len(self._waiting), most))]
-            if len(taken) == 1:  # nearly always, at low rates
-                self._taken += taken[0][2]
-            else:
-                # The loops over all messages are in C.
-                if sum(map(len, map(_PAYLOAD, taken))) > _MAX_BYTES_AT_ONCE:
-                    sizes = list(accumulate(map(len, map(_PAYLOAD, taken))))
-                    fitting = max(1, bisect_right(sizes, _MAX_BYTES_AT_ONCE))
-                    self._waiting.extendleft(reversed(taken[fitting:]))
-                    del taken[fitting:]
-                self._taken += _events_of(taken)
-        if taken:
-            if not self._takes_soon:
-                self._takes_soon = True
-                self.limit_room(self.room)
-            if self._takes.locked():  # else nobody waits for it, or has waited since the last time
-                self._takes.release()
-        return taken
+            messages = [oldest() for _ in range(min(len(self._waiting), most))]
+            if not messages:
+                return _NOTHING
+            firsts, payloads, events = zip(*messages, strict=True)
+            if sum(map(len, payloads)) > _MAX_BYTES_AT_ONCE:
+                fitting = max(1, bisect_right(list(accumulate(map(len, payloads))), _MAX_BYTES_AT_ONCE))
+                self._waiting.extendleft(reversed(messages[fitting:]))
+                firsts, payloads, events = firsts[:fitting], payloads[:fitting], events[:fitting]
+            self._taken += sum(events)
+        if not self._takes_soon:
+            self._takes_soon = True
+            self.limit_room(self.room)
+        if self._takes.locked():  # else nobody waits for it, or has waited since the last time
+            self._takes.release()
+        return Taken(firsts, payloads, events)
+
+    def take_one(self) -> Waiting | None:
+        """Take out the oldest message; None if there is none. One thread at a time, while no `send` waits for room."""
+        with self._taking:
+            if not self._waiting:
+                return None
+            message = self._waiting.popleft()
+            self._taken += message[2]
+            return message
 
     def limit(self, limits: Limits) -> None:
         """Note what the server takes, and drop what waits and is larger."""
@@ -224,12 +249,17 @@ class Outgoing:
         if self.closed:
             raise self._refusal()
         self._waiting.append((topic, payload, count))
-        if self.idle:
+        if self._takes_soon and len(self._waiting) >= _MANY and may_wait():
+            if not (self.write_many() or self._takes.acquire(timeout=_RETRY_S)):
+                self._takes_soon = False  # the path is down, or the server is slow
+                self.limit_room(self.room)
+        elif self.idle:
             self.wake()
-        if self._takes_soon and len(self._waiting) >= _MANY and may_wait() and not self._takes.acquire(timeout=_RETRY_S):
-            self._takes_soon = False  # the path is down, or the server is slow
-            self.limit_room(self.room)
         return True
+
+    def _leave_many(self) -> bool:
+        self.wake()
+        return False
 
 
 def _events_of(messages: Iterable[Waiting]) -> int:

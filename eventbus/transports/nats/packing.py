@@ -1,15 +1,15 @@
 """Events that wait anyway share a message: a JSON array of those of one topic that follow each other. Pure."""
 
-from collections.abc import Iterator, Sequence
-from operator import itemgetter, methodcaller
+from collections.abc import Iterator
+from operator import itemgetter
 from typing import NamedTuple
 
-from eventbus.transports.nats.outgoing import Waiting
+from eventbus.transports.nats.outgoing import Taken
 from eventbus.wire.frames import MARK, MAX_PACKED_BYTES, pack
 
 _EVENT = b"{"
-_FIRST, _PAYLOAD, _EVENTS = itemgetter(0), itemgetter(1), itemgetter(2)  # of a waiting message
-_is_event = methodcaller("startswith", _EVENT)
+_STARTS_OF_EVENTS = set(_EVENT)
+_start = itemgetter(0)  # of a payload
 
 
 class Packed(NamedTuple):
@@ -28,20 +28,19 @@ class Packed(NamedTuple):
     items: int
 
 
-def packed(waiting: Sequence[Waiting], limit: int = MAX_PACKED_BYTES) -> Iterator[Packed]:
+def packed(waiting: Taken, limit: int = MAX_PACKED_BYTES) -> Iterator[Packed]:
     """Join single events of a topic that follow each other, in order.
 
     Args:
         waiting: messages, oldest first. Those with headers, with several events or with a compressed payload stay alone.
         limit: the largest array, in bytes.
     """
-    if (only := _only_topic(waiting)) is not None:
-        # Nearly always, when many wait. The loops are in C.
-        for payload, events in pack(list(map(_PAYLOAD, waiting)), limit):
-            yield Packed(only, payload, events, events)
+    if _is_one_topic(waiting):  # nearly always, when many wait
+        for payload, events in pack(waiting.payloads, limit):
+            yield Packed(waiting.firsts[0], payload, events, events)
         return
     topic, joined, size = b"", list[bytes](), 0
-    for first, payload, events in waiting:
+    for first, payload, events in zip(*waiting, strict=True):
         alone = events != 1 or payload[:1] != _EVENT or MARK in first
         if joined and (alone or first != topic or size + len(payload) + 2 > limit):
             yield _join(topic, joined)
@@ -56,15 +55,15 @@ def packed(waiting: Sequence[Waiting], limit: int = MAX_PACKED_BYTES) -> Iterato
         yield _join(topic, joined)
 
 
-def _only_topic(waiting: Sequence[Waiting]) -> bytes | None:
-    """The topic, if all of these are single events of one topic that may share messages."""
-    firsts: set[bytes] = set(map(_FIRST, waiting))
-    if len(firsts) != 1 or set(map(_EVENTS, waiting)) != {1}:
-        return None
-    (first,) = firsts
-    if MARK in first or not all(map(_is_event, map(_PAYLOAD, waiting))):
-        return None
-    return first
+def _is_one_topic(waiting: Taken) -> bool:
+    """Whether all of these are single events of one topic that may share messages. The loops are in C."""
+    firsts, payloads, events = waiting
+    if not firsts or firsts.count(firsts[0]) != len(firsts) or events.count(1) != len(events) or MARK in firsts[0]:
+        return False
+    try:
+        return set(map(_start, payloads)) == _STARTS_OF_EVENTS
+    except IndexError:  # one is empty
+        return False
 
 
 def _join(topic: bytes, payloads: list[bytes]) -> Packed:

@@ -190,6 +190,10 @@ class NatsTransport:
         """See `Carrier`."""
         return True
 
+    def gathers(self) -> bool:
+        """See `Carrier`."""
+        return False
+
     @abstractmethod
     def written(self) -> int:
         """See `Carrier`."""
@@ -431,4 +435,5 @@ class _Carrier:
         self.is_flushed = transport.is_flushed
         self.look = transport.look
         self.arrived = transport.arrived
+        self.gathers = transport.gathers
         self.complained = transport.complained

@@ -67,6 +67,11 @@ class Window:
         return len(self._messages) < self._limit and self._bytes < self._max_bytes and not (self._again or self._trying)
 
     @property
+    def is_roomy(self) -> bool:
+        """Whether as many may be sent again as are under way."""
+        return self.has_room and 2 * len(self._messages) < self._limit and 2 * self._bytes < self._max_bytes
+
+    @property
     def last(self) -> int:
         """The number of the newest message."""
         return self._last

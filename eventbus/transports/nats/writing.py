@@ -1,7 +1,8 @@
 """Who writes to a NATS server: the link's thread; while that waits, a thread that sends.
 
 A message that a sending thread writes itself leaves one change of threads earlier. If others have come just before, the
-link's thread writes, because many together cost less.
+link's thread writes, because many together cost less. If very many wait already, the sending thread writes them: then the
+two need not take turns.
 """
 
 from collections.abc import Callable, Iterator, Sized
@@ -65,19 +66,15 @@ class Writing:
     def write_here(self) -> None:
         """Write the message that has just come to wait, in the thread that sends it, or have the link's thread do so."""
         now = monotonic()
-        if now < self._written_at + _OWN_INTERVAL_S or not self._lock.acquire(blocking=False):
+        if now < self._written_at + _OWN_INTERVAL_S or not self._write_some(now):
             self._outgoing.wake()
-            return
-        self._writer = get_ident()
-        connection = self._lent
-        try:
-            # After a rest, too: the link's thread, which is to write it, may not have come to do so yet.
-            done = connection is not None and not (self._urgent or self.rest) and self._write_some(connection, now)
-        finally:
-            self._writer = 0
-            self._lock.release()
-        if not done:
-            self._outgoing.wake()
+
+    def write_many(self) -> bool:
+        """Write what waits in the thread that sends. Returns False if the link's thread is to do so, or to go on."""
+        if self._write_some(monotonic()):
+            return True
+        self._outgoing.wake()
+        return False
 
     def while_idle(self, action: Callable[[], object]) -> bool:
         """Do something that concerns what is written, if nobody writes now and nothing waits; return whether it was done."""
@@ -147,14 +144,25 @@ class Writing:
 
     # A thread that sends
 
-    def _write_some(self, connection: Connection, now: float) -> bool:
-        """Write what waits; return whether nothing is left to do for the link's thread."""
-        data = self._take()
-        self._written_at = now
+    def _write_some(self, now: float) -> bool:
+        """Write what waits, if nobody else writes; return whether nothing is left to do for the link's thread."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        self._writer = get_ident()
+        connection = self._lent
         try:
-            self.rest = data[connection.channel.write(data) :] if data else b""
-        except BlockingIOError:
-            self.rest = data
-        except OSError as error:
-            self._fail(connection, reason_of(error))
-        return bool(data) and not self.rest and self._due <= now + _SOON_S
+            # After a rest, too: the link's thread, which is to write it, may not have come to do so yet.
+            if connection is None or self._urgent or self.rest:
+                return False
+            data = self._take()
+            self._written_at = now
+            try:
+                self.rest = data[connection.channel.write(data) :] if data else b""
+            except BlockingIOError:
+                self.rest = data
+            except OSError as error:
+                self._fail(connection, reason_of(error))
+            return bool(data) and not self.rest and self._due <= now + _SOON_S
+        finally:
+            self._writer = 0
+            self._lock.release()

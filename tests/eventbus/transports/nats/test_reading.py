@@ -1,7 +1,7 @@
 """Who reads a connection: the receiver while it waits, the reader's thread while nobody does or the receiver is busy."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from threading import Event, Thread, current_thread
 
@@ -16,12 +16,12 @@ from tests.support import PATIENCE, eventually
 class Line:
     """A connection whose bytes go to an inbox, one message each, with the thread that has read them."""
 
-    def __init__(self) -> None:
+    def __init__(self, gathers: Callable[[], bool] = lambda: False) -> None:
         self.near, self.far = socket.socketpair()
         self.inbox = Inbox(100_000)
         self.failures: list[Exception] = []
         self.readers: list[Thread] = []
-        self.reading = Reading(self._read, self.near.fileno(), self._fail)
+        self.reading = Reading(self._read, self.near.fileno(), self._fail, gathers)
         self.thread = Thread(target=self.reading.run)
         self.thread.start()
 
@@ -131,6 +131,33 @@ def test_the_receiver_goes_on_reading_after_a_rest(monkeypatch: pytest.MonkeyPat
                 eventually(lambda sent=sent: len(line.readers) > sent)  # type: ignore[misc] # this loop's
             receiver.join(PATIENCE)
             assert line.readers[1:] == [receiver] * 2
+
+
+def test_more_is_gathered_before_the_reader_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits when something has come, and reads all that has come then; the end of the connection ends that at once."""
+    monkeypatch.setattr(reading, "_GATHER_S", 2 * PATIENCE)
+    asked = Event()
+
+    def gathers() -> bool:
+        asked.set()
+        return True
+
+    with closing(Line(gathers)) as line:
+
+        def send() -> bool:
+            """Send one more; returns whether it has found the reader waiting, so that it stays unread."""
+            line.far.send(b"a")
+            return asked.wait(0.1)
+
+        eventually(send)
+        read = len(line.readers)
+        line.far.send(b"b")
+        line.reading._call()
+        eventually(lambda: len(line.inbox) == read + 2)
+        asked.clear()
+        eventually(send)
+        read = len(line.readers)
+    assert len(line.readers) == read
 
 
 @pytest.mark.parametrize("how", ["wake", "close", "end", "the other side"])

@@ -31,6 +31,20 @@ def test_acknowledged_messages_leave() -> None:
     assert window.resend(100.0) == b""
 
 
+def test_it_is_roomy_while_half_of_it_is_free() -> None:
+    """In messages and in bytes, and while nothing is to be sent again."""
+    assert filled(3, limit=8).is_roomy
+    assert not filled(4, limit=8).is_roomy
+    large = Window(max_bytes=8)
+    large.add(UnderWay(b"abc", b"eb.t", 1, 1), 0.0)
+    assert large.is_roomy
+    large.add(UnderWay(b"d", b"eb.t", 1, 1), 0.0)
+    assert not large.is_roomy
+    late = filled(1)
+    late.connection_lost()
+    assert not late.is_roomy
+
+
 def test_a_missing_acknowledgement_sends_all_after_it_again() -> None:
     """In an election some of several messages may be lost: go back N, with the same numbers; the first one alone."""
     window = filled(5)

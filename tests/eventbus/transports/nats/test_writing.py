@@ -3,7 +3,7 @@
 import socket
 from collections.abc import Iterator
 from contextlib import closing
-from threading import Thread, current_thread
+from threading import Thread, current_thread, main_thread
 from time import monotonic
 
 import pytest
@@ -54,6 +54,39 @@ def test_a_lone_event_is_written_by_the_thread_that_emits_it(
             eventually(emit_some)
             assert len(writers) > 1
             assert values.wait_for(emitted) == list(range(emitted))
+            assert sending.stats().drops == {}
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("kind", ["core", "jetstream"])
+def test_very_many_are_written_by_the_thread_that_emits_them(
+    shared: Server, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It need not wait for the link's thread; all arrive in order."""
+    own = []
+    write = Channel.write
+
+    def noting(channel: Channel, data: "bytes | memoryview[int]") -> int:
+        if current_thread() is main_thread():
+            own.append(len(data))
+        return write(channel, data)
+
+    with shared.stream() as options:
+        receiver, sender = transport_of(kind, options), transport_of(kind, options)
+        with client(receiver, TOPIC) as receiving, client(sender) as sending:
+            values = Values(receiving)
+            emitted = 0
+
+            def emit_many() -> bool:
+                nonlocal emitted
+                for _ in range(5_000):
+                    sending.emit_event(event(float(emitted)), TOPIC)
+                    emitted += 1
+                assert values.wait_for(emitted) == list(range(emitted))
+                return max(own, default=0) > 1_000 * len(b'{"type":"x"}')
+
+            monkeypatch.setattr(Channel, "write", noting)
+            eventually(emit_many)
             assert sending.stats().drops == {}
 
 
