@@ -45,8 +45,8 @@ class Outbox:
         """Let a message wait behind the others; return False if the outbox is full."""
         if len(self._messages) + (self._more if self._in_events else 0) >= self._limit:
             return False
+        self._more += count - 1  # first, because a signal handler may raise as soon as the message is there
         self._messages.append((topic, payload, count))
-        self._more += count - 1
         return True
 
     def oldest(self, most: int = 1) -> list[WaitingMessage]:
@@ -64,15 +64,12 @@ class Outbox:
             oldest: the first of them: it tells whether they are still there.
             messages: how many they are. If more than one, each carries one event.
         """
-        if self._messages and self._messages[0] is oldest:
-            # In C, so that no signal handler can interrupt it half-way.
-            try:
-                deque(starmap(self._messages.popleft, repeat((), messages)), maxlen=0)
-            except IndexError:  # one has cleared the outbox just before
-                return False
-            self._more -= oldest[2] - 1
-            return True
-        return False
+        removing = starmap(self._messages.popleft, repeat((), messages))
+        if not self._messages or self._messages[0] is not oldest:
+            return False
+        self._more -= oldest[2] - 1
+        deque(removing, maxlen=0)  # in C, so that no signal handler can interrupt it half-way, nor just before
+        return True
 
     def clear(self) -> None:
         """Remove all messages."""
