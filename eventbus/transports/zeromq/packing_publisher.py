@@ -26,6 +26,8 @@ from eventbus.wire.joining import MAX_JOINED, Joined, Joiner, Waiting
 _SPACING = 0.1
 # After a message with so many events, because those that follow it as fast are to fill messages well.
 _FULL, _SPACING_WHEN_FULL = 16, 0.3
+# No thread emits events faster than one in this time. So they do not wait longer than this for each event that may wait.
+_FASTEST_EVENT_S = 0.000_000_1
 _MIN_QUEUE = 256  # messages: so many the socket's queue takes at least, however few events each of them may carry then
 _AT_ONCE = float("-inf")
 _COUNT_PATIENCE_S = 0.01
@@ -62,7 +64,9 @@ class PackingPublisher(Publisher):
         self._joiner = joiner or Joiner()
         self._joined: tuple[Waiting, Joined] | None = None  # the last message made, by the first one whose place it takes
         self._max_wait = options.packing_max_wait
-        self._spacing, self._spacing_when_full = self._max_wait * _SPACING, self._max_wait * _SPACING_WHEN_FULL
+        longest = options.send_hwm * _FASTEST_EVENT_S
+        self._spacing = min(self._max_wait * _SPACING, longest)
+        self._spacing_when_full = min(self._max_wait * _SPACING_WHEN_FULL, longest)
         self._due = _AT_ONCE  # from when on the thread that emits sends what waits; a number of `monotonic`
         self._moving = False  # guarded by the lock: only a signal handler can find it set
         self._bell: SimpleQueue[None] = SimpleQueue()
