@@ -300,7 +300,8 @@ class ProxyLink:
             self._flush_due = None
             if self._flushed:
                 self._flushed = False
-                self.publisher.hold(0.0 if not statuses.are_up else self._status.echo_age or 0.0)
+                # Also if a connection has just ended: the proxy may have hung before.
+                self.publisher.hold(self._status.echo_age or 0.0)
         if self._ready_on is not None and not self._publishing_lost:
             before, now = self._ready_on.publishing, statuses.publishing
             if not now.up or now.handshakes != before.handshakes:
