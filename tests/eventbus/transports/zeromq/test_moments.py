@@ -119,3 +119,30 @@ def expect_to_go_on(transport: ZeroMQTransport, handler: Callable[[], None], mom
             transport.send(b"t", b"{}")
             eventually(lambda: received == [b"{}"], PATIENCE)
             transport.close(0)
+
+
+# While it closes
+
+
+def test_closing(proxy: EventBusProxy) -> None:
+    """A handler that raises while its thread closes: if it is still open it can be closed, and a receiver hears of it."""
+    for moment in count():
+        transport = ZeroMQTransport("127.0.0.1", proxy.pub_port, proxy.sub_port, ZeroMQOptions(connect_timeout=PATIENCE))
+        transport.open(PATIENCE)
+        link = transport._link
+        assert link is not None
+
+        def receive(transport: ZeroMQTransport = transport) -> None:
+            while transport.receive() is not None:
+                pass
+
+        with in_thread(receive):
+            try:
+                with suppress(KeyboardInterrupt):
+                    interrupted(lambda: transport.close(0), lambda: interrupt(transport), moment)  # noqa: B023 # within
+            except NoSuchMoment:
+                assert moment > MANY
+                return
+            finally:
+                transport.close(0)
+                assert link.closed
