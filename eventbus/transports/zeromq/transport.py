@@ -390,7 +390,7 @@ class ZeroMQTransport:
                 left = True
                 self.send = self._refuse
                 unregister_fork(self)
-                # Inside the lock: a listener that opens the transport again, or a thread that is refused, finds all this done.
+                # In the lock: a listener that opens the transport again, or a thread that is refused, finds all this done.
                 link.stop_reporting()
                 if failure is None:
                     self.status.change(ClientState.CLOSED, reason)
