@@ -116,6 +116,7 @@ class ResendBuffer:
         self.recent_bytes = 0
         self._fresh: list[tuple[bytes, bytes]] = []  # what was kept since the last call of `date`
         self.keep: Callable[[tuple[bytes, bytes]], None] = self._fresh.append
+        self._dating = False
         self._max_bytes = max_bytes
         self._recent: deque[_Block] = deque()
         self._again: deque[SentMessage] = deque()
@@ -136,28 +137,37 @@ class ResendBuffer:
 
     def date(self, now: float) -> None:
         """Note that what has no date was sent by now; forget the oldest messages if there are too many bytes."""
-        if not self._fresh:
-            return
+        if self._fresh and not self._dating:  # a signal handler that sends meanwhile must not get before what it interrupts
+            self._dating = True
+            try:
+                self._date(now)
+            finally:
+                self._dating = False
+
+    def _date(self, now: float) -> None:
         messages = self._fresh[:]
-        self._fresh.clear()
         sizes = [len(payload) for _, payload in messages]
-        size = sum(sizes) + _MESSAGE_BYTES * len(messages)
-        self._recent.append(_Block(now, size, max(sizes), messages))
-        self.recent_bytes += size
+        block = _Block(now, sum(sizes) + _MESSAGE_BYTES * len(messages), max(sizes), messages)
+        # Here and below signal handlers find all done, or nothing: none is called before that of `deque` has returned.
+        self.recent_bytes += block.size
+        del self._fresh[: len(messages)]
+        self._recent.append(block)
         while self.recent_bytes > self._max_bytes:
-            oldest = self._recent.popleft()
-            self.recent_bytes -= oldest.size
+            self.recent_bytes -= self._recent[0].size
+            self._recent.popleft()
             if not self._recent:  # the block itself has too many
                 del messages[: 1 + len(messages) // 2]
-                self._fresh += messages
-                self.date(now)
+                self._fresh[:0] = messages
+                if messages:
+                    self._date(now)
 
     def forget_before(self, time: float) -> None:
         """Forget the recent messages that were sent before that time: they have passed the proxy."""
         recent = self._recent
         while recent and recent[0].time < time:
-            passed = recent.popleft()
+            passed = recent[0]
             self.recent_bytes -= passed.size
+            recent.popleft()
             self._largest_passed = max(self._largest_passed, passed.largest)
 
     def connection_lost(self) -> None:

@@ -20,7 +20,8 @@ from tests.eventbus.transports.zeromq.moments import NoSuchMoment, interrupted
 from tests.eventbus.transports.zeromq.upstream import QUICK, TOPIC, Peer, flush, settle
 from tests.support import PATIENCE, eventually, in_thread
 
-MANY = 20  # there are at least so many moments
+MANY = 10  # there are at least so many moments
+LARGE = b" " * 5_000  # is noted at once
 
 
 @pytest.fixture
@@ -67,6 +68,31 @@ def test_flushing(context: Context, kind: type[Publisher], handler: Callable[[Pu
                     found.append(peer.socket.recv_multipart()[-1])
                 assert found == [b"0", b"1", b"2", *[b"more"] * (b"more" in found), b"last"]
                 assert (publisher.sent, publisher.held) == (len(found), 0)
+        except NoSuchMoment:
+            assert moment > MANY
+            return
+        finally:
+            publisher.close(0)
+
+
+# While it keeps what it may have to send again
+
+
+def test_keeping(context: Context) -> None:
+    """A handler that emits while its thread notes what was sent: all is sent again in the order of its numbers."""
+    peer = Peer(context)
+    for moment in count():
+        publisher = NumberedPublisher(context, f"tcp://127.0.0.1:{peer.port}", ZeroMQOptions(**QUICK), DropLog())
+        try:
+            settle(publisher, peer)
+            flush(publisher)
+            publisher.send(TOPIC, b"first")
+            interrupted(lambda: publisher.send(TOPIC, LARGE), lambda: emit(publisher), moment)  # noqa: B023 # within
+            sent = [peer.socket.recv_multipart() for _ in range(publisher.sent)]
+            publisher.connection_lost()
+            settle(publisher, peer)
+            flush(publisher)
+            assert [peer.socket.recv_multipart() for _ in range(publisher.sent)] == sorted(sent)
         except NoSuchMoment:
             assert moment > MANY
             return
