@@ -42,9 +42,9 @@ def interrupt(handled: object) -> None:
 # While it flushes
 
 
-def emit(publisher: Publisher) -> None:
+def emit(publisher: Publisher, payload: bytes = b"more") -> None:
     with suppress(EventBusError):  # the handler may not emit while the code that it interrupts gives the socket a message
-        publisher.send(TOPIC, b"more")
+        publisher.send(TOPIC, payload)
 
 
 @pytest.mark.parametrize("handler", [emit, interrupt, lambda publisher: publisher.close(0)], ids=["emit", "raise", "close"])
@@ -87,7 +87,7 @@ def test_keeping(context: Context) -> None:
             settle(publisher, peer)
             flush(publisher)
             publisher.send(TOPIC, b"first")
-            interrupted(lambda: publisher.send(TOPIC, LARGE), lambda: emit(publisher), moment)  # noqa: B023 # within
+            interrupted(lambda: publisher.send(TOPIC, LARGE), lambda: emit(publisher, LARGE), moment)  # noqa: B023 # within
             sent = [peer.socket.recv_multipart() for _ in range(publisher.sent)]
             publisher.connection_lost()
             settle(publisher, peer)
