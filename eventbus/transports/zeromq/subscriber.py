@@ -118,6 +118,10 @@ class Subscriber:
                 return unread[0::2], unread[1::2]
             if not self._socket.closed:
                 return self._read()
+        except zmq.ZMQError:
+            if self._closed:  # by a signal handler of this thread
+                return None
+            raise
         finally:
             self._socket_lock.release()
         sleep(_ENTRY_POLL_S)  # until a new socket can be made

@@ -147,6 +147,26 @@ def expect_to_go_on(transport: ZeroMQTransport, handler: Callable[[], None], mom
             transport.close(0)
 
 
+# While it receives
+
+
+def test_receiving(proxy: EventBusProxy) -> None:
+    """A handler that closes while its thread receives: receive() returns what it has, or None."""
+    for moment in count():
+        transport = ZeroMQTransport("127.0.0.1", proxy.pub_port, proxy.sub_port, ZeroMQOptions(connect_timeout=PATIENCE))
+        transport.subscribe(b"t")
+        transport.open(PATIENCE)
+        try:
+            transport.send(b"t", b"{}")
+            interrupted(transport.receive, lambda: transport.close(0), moment)  # noqa: B023 # called within
+            assert transport.receive() is None
+        except NoSuchMoment:
+            assert moment > 1
+            return
+        finally:
+            transport.close(0)
+
+
 # While it closes
 
 
