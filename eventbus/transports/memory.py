@@ -3,6 +3,7 @@
 from collections import deque
 from threading import Condition, RLock
 
+from eventbus._base.deadline import LONGEST_S
 from eventbus._base.forks import register_fork, unregister_fork
 from eventbus.errors import ForkedClient, NotConnected, SendBufferFull, SendTimeout
 from eventbus.observe.state import ClientState, Status
@@ -49,7 +50,7 @@ class MemoryHub:
 
         with self._changed:
             settled = self._changed.wait_for(
-                lambda: has_left() or all(member.has_room() for member in interested()), timeout
+                lambda: has_left() or all(member.has_room() for member in interested()), min(timeout, LONGEST_S)
             )
             if not settled or has_left():
                 return False

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import zmq
 
+from eventbus._base.deadline import LONGEST_S
 from eventbus._base.zmq_sockets import Context
 from eventbus.errors import EventBusError
 from eventbus.observe.stats import DropLog, DropReason
@@ -63,7 +64,7 @@ class PackingPublisher(Publisher):
     ) -> None:
         self._joiner = joiner or Joiner()
         self._joined: tuple[Waiting, Joined] | None = None  # the last message made, by the first one whose place it takes
-        self._max_wait = options.packing_max_wait
+        self._max_wait = min(options.packing_max_wait, LONGEST_S)
         longest = options.send_hwm * _FASTEST_EVENT_S
         self._spacing = min(self._max_wait * _SPACING, longest)
         self._spacing_when_full = min(self._max_wait * _SPACING_WHEN_FULL, longest)
