@@ -206,11 +206,11 @@ class JetStreamTransport(NatsTransport):
         self._consumer.lost()
 
     def is_flushed(self) -> bool:
-        return not self._buffer and not self._encoded and not self._window
+        return not (self._buffer or self._encoded or self._window or self._consumer.owes)
 
     def look(self, now: float) -> float:
         self._take_acks(now)
-        link = self._link
+        link = self._current  # also while it is being closed
         due = self._window.look(now)
         if self._waits_until:
             due = min(due, max(now, self._waits_until))

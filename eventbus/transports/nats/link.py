@@ -436,7 +436,7 @@ class NatsLink:
     def _must_look(self) -> bool:
         """Whether there is something to do but messages."""
         connection = self._connection
-        return bool(self._control) or self._closing is not None or connection is None or connection.lost is not None
+        return bool(self._control) or connection is None or connection.lost is not None
 
     def _is_done(self, connection: Connection) -> bool:
         """Whether the link may be closed now: all is sent and has arrived, or the time is up."""
@@ -562,10 +562,11 @@ class NatsLink:
         if not data:
             raise ConnectionLost("the server has ended the connection")
         arrived = connection.parser.feed(data)
-        if arrived.others:
-            self._take_others(connection, arrived)
+        pongs = self._take_others(connection, arrived) if arrived.others else 0
         if arrived.firsts or arrived.stored or arrived.others:
             self._carrier.arrived(arrived)
+        for _ in range(pongs):  # who waits for one finds all done that came before it
+            self._note_pong(connection)
 
     def _note_end(self, connection: Connection, error: Exception) -> None:
         """Reading has failed."""
@@ -573,9 +574,10 @@ class NatsLink:
             self._log.exception("reading from %s has failed", connection.server, error=type(error).__name__)
         self._mark_lost(connection, reason_of(error))
 
-    def _take_others(self, connection: Connection, arrived: Arrived) -> None:
-        """Do what concerns the link itself, and leave the messages to the carrier."""
+    def _take_others(self, connection: Connection, arrived: Arrived) -> int:
+        """Do what concerns the link itself, and leave the messages to the carrier. Returns how many PONGs there are."""
         messages: list[Any] = []
+        pongs = 0
         for other in arrived.others:
             if isinstance(other, Message):
                 if other.sid == INBOX_SID and (request := self._requests.get(other.subject.rpartition(b".")[2])) is not None:
@@ -584,7 +586,7 @@ class NatsLink:
                 else:
                     messages.append(other)
             elif isinstance(other, Pong):
-                self._note_pong(connection)
+                pongs += 1
             elif isinstance(other, Ping):
                 self._control.append((PONG, None))
                 self._outgoing.wake()
@@ -593,6 +595,7 @@ class NatsLink:
             else:
                 self._note_complaint(connection, other.text)
         arrived.others[:] = messages
+        return pongs
 
     def _note_pong(self, connection: Connection) -> None:
         try:

@@ -19,7 +19,7 @@ from eventbus._base.deadline import Deadline
 from eventbus.errors import GroupDiffers, JetStreamMissing, PermissionDenied, StreamDiffers
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.state import ClientState
-from eventbus.policies import Packing
+from eventbus.policies import Packing, Start
 from eventbus.transports.nats.inbox import Delivery
 from eventbus.transports.nats.jetstream import JetStreamTransport
 from eventbus.transports.nats.protocol import Message
@@ -368,6 +368,25 @@ def test_a_worker_that_is_stopped_gives_back_what_waits(nats: NatsOptions) -> No
         emit(sender, 100)
         eventually(lambda: handled[-1] == 100)
         eventually(lambda: ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_ack_pending"] == 0)
+
+
+def test_workers_that_leave_in_a_flood_give_back_what_is_under_way_to_them(nats: NatsOptions) -> None:
+    """A rolling update: others get at once what the server has just sent to a worker that is closed or stopped."""
+    options = replace(nats, start=Start.ALL, ack_wait=10 * PATIENCE)
+    with client(JetStreamTransport(nats, with_options(packing=Packing.NONE))) as sender:
+        emit(sender, *range(4_000))
+    handled: list[int] = []
+    for number in range(6):
+        with worker(options) as leaving:
+            values = Values(leaving)
+            eventually(lambda values=values: values.all)  # type: ignore[misc] # this worker's
+            if number % 2:
+                leaving.stop_consumer(PATIENCE)
+        handled += values.all
+    with worker(options) as last:
+        rest = Values(last)
+        eventually(lambda: len(handled) + len(rest.all) >= 4_000)
+    assert sorted(handled + rest.all) == list(range(4_000))
 
 
 def test_what_a_worker_has_dropped_comes_again(nats: NatsOptions) -> None:
