@@ -237,7 +237,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         from eventbus.receive.from_historian import FromHistorian
 
         return FromHistorian(
-            lambda query, topic: history.read(query, topic, timeout=_HISTORY_TIMEOUT_S),
+            lambda query, topic: history.portions(query, topic, _HISTORY_TIMEOUT_S),
             transport.subscribe,
             transport.unsubscribe,
             history.new_topic,
