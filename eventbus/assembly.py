@@ -126,11 +126,11 @@ class Assembly[EventClass: BaseEvent[Any]]:
     def unsubscribe(self, frame: bytes) -> None:
         """Undo `subscribe`. Idempotent."""
         with self.changing:
+            self.transport.unsubscribe(frame)  # first: what it refuses has changed nothing
             if self.dispatcher.unsubscribe(frame):
                 self.consumer.forget(frame)
             if self._beginnings is not None:
                 self._beginnings.forget(frame)
-            self.transport.unsubscribe(frame)
             if not frame and self._tells_watchers:
                 self.transport.unsubscribe(EVERYTHING_TOPIC)
 

@@ -107,6 +107,19 @@ class Server:
         shutil.rmtree(self._directory / "store")
 
     @contextmanager
+    def losing_what_follows(self) -> Iterator[None]:
+        """Kill it at the end of the block, and start it with the store that it has now: as after lost power."""
+        copy = self._directory / "copy"
+        self.signal(signal.SIGSTOP)
+        shutil.copytree(self._directory / "store", copy)
+        self.signal(signal.SIGCONT)
+        yield
+        self.kill()
+        self.empty_store()
+        copy.rename(self._directory / "store")
+        self.start()
+
+    @contextmanager
     def stream(self, **more: object) -> Iterator[NatsOptions]:
         """Options of a bus of its own: other subjects, another stream."""
         yield self.options(**{"prefix": f"eb{next(_prefixes)}", "store": "file,32MiB,1h,1", **more})

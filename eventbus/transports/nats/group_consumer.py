@@ -39,7 +39,7 @@ class GroupConsumer(StreamConsumer):
                 self.receiving = True
             link.post(self.subscription(link))  # again after a pause
             if self._wanted and link.connection is not None:
-                self._ensure(link, deadline)
+                self._ensure_in_time(link, deadline)
         link.wake()
 
     def take(self, messages: list[FromStream], inbox: Inbox) -> None:
@@ -56,10 +56,10 @@ class GroupConsumer(StreamConsumer):
                 self._credit = max(0, self._credit - 1)
                 if not self.receiving:  # it was under way when nobody wanted it any more
                     self._returned.append(reply)
-                elif number in self._handling:
+                elif _is_same(reply, self._handling.get(number)):
                     self._handling[number] = reply
                     repeated += 1
-                elif number in self._done:
+                elif _is_same(reply, self._done.get(number)):
                     self._again.append(reply)
                     repeated += 1
                 else:
@@ -190,6 +190,14 @@ class GroupConsumer(StreamConsumer):
             for one in subjects
         )
         return tuple(sorted(names))
+
+
+def _is_same(reply: bytes, known: bytes | None) -> bool:
+    """Whether two reply subjects for one number are of one message: a stream that has lost its end gives numbers again."""
+    if known is None:
+        return False
+    one, other = delivered(reply), delivered(known)
+    return one is not None and other is not None and one.nanoseconds == other.nanoseconds
 
 
 def _answers(acks: list[bytes], answer: bytes) -> bytes:

@@ -121,7 +121,7 @@ class JetStreamTransport(NatsTransport):
                 kind, arguments = type(error), error.args
                 self._leave(link, 0.0, str(error), lambda: kind(*arguments))
             except OSError:
-                pass  # the next connection does it
+                pass  # it is done when the server is back
         if link is not None and self._consumer.is_low:
             link.wake()
         return super().receive()
@@ -281,10 +281,9 @@ class JetStreamTransport(NatsTransport):
         try:
             self._consumer.change(link, self._subjects(), Deadline(self._options.connect_timeout))
         except HandshakeFailed:
-            if added is None:
-                return
-            with self._changing:
-                self._topics.discard(added)
+            if added is not None:
+                with self._changing:
+                    self._topics.discard(added)
             raise
         except OSError:
             return  # it is done when the server is back
@@ -379,6 +378,7 @@ class JetStreamTransport(NatsTransport):
                 continue
             if message.headers and parse_headers(message.headers).status == NO_RESPONDERS:
                 window.not_stored(number, now)  # no stream, or no leader at the moment
+                self._consumer.stream_is_missing()
                 continue
             _, error = streams.answer_of(message.payload)
             if error is None:
@@ -406,4 +406,4 @@ class JetStreamTransport(NatsTransport):
 
     def _new_consumer(self) -> StreamConsumer:
         kind = OwnConsumer if self._nats.group is None else GroupConsumer
-        return kind(self._nats, self._carried, self._log, self._count)
+        return kind(self._nats, self._carried, self._log, self._count, self._options.receive_hwm)

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
+from sys import maxsize
 from threading import RLock
 from typing import NoReturn, Protocol
 
@@ -16,6 +17,7 @@ from eventbus.errors import (
     DescriptorsExhausted,
     EventBusError,
     ForkedClient,
+    HandshakeFailed,
     NotConnected,
     PermissionDenied,
     ProxyUnreachable,
@@ -75,7 +77,7 @@ class NatsTransport:
         self._opening = RLock()  # one open() at a time
         self._link: NatsLink | None = None
         self._buffer: Outgoing | None = None  # of the link
-        self._inbox = Inbox(self._options.receive_hwm)
+        self._inbox = self._new_inbox()
         self._inbox.close()
         self._closings = 0
         self._forked = False
@@ -144,7 +146,12 @@ class NatsTransport:
             self._topics.remove(topic)
             link = self._link
         if link is not None:
-            self._changed(link, None)
+            try:
+                self._changed(link, None)
+            except HandshakeFailed:
+                with self._changing:
+                    self._topics.add(topic)
+                raise
 
     def receive(self) -> Batch | None:
         inbox, link = self._inbox, self._link
@@ -337,7 +344,7 @@ class NatsTransport:
             self._parser,
             stored=self.is_stored,
         )
-        self._buffer, self._inbox = buffer, Inbox(self._options.receive_hwm)
+        self._buffer, self._inbox = buffer, self._new_inbox()
         self._denials.clear()
         self._forget()
         self.status.change(ClientState.CONNECTING, "opened")
@@ -352,6 +359,10 @@ class NatsTransport:
 
     def _new_outgoing(self) -> Outgoing:
         return Outgoing(self.endpoints, self._options, self.drops, self.remedies, self._refusal, self._header_bytes)
+
+    def _new_inbox(self) -> Inbox:
+        # A stream is asked for no more than there is room for. What is under way beyond that must not be dropped.
+        return Inbox(maxsize if self.is_stored else self._options.receive_hwm)
 
     def _give_up(self, buffer: Outgoing) -> None:
         """Close for good, on the link's thread."""
@@ -417,7 +428,7 @@ class NatsTransport:
         self._changing, self._opening = RLock(), RLock()
         self.status = Status(self.endpoints, lambda: ForkedClient(self.endpoints))
         self.drops = DropLog(endpoints=self.endpoints)
-        self._inbox = Inbox(self._options.receive_hwm)
+        self._inbox = self._new_inbox()
         self._inbox.close()
         self._link = self._buffer = None
 
