@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from heapq import merge
+from heapq import heapify, heappop, heappush, merge
 from itertools import islice, repeat
 from operator import attrgetter, call
 from typing import NamedTuple
@@ -266,26 +266,38 @@ class MemoryStore:
         return topic
 
     def _make_room(self) -> None:
+        """There may be very many topics, which anybody makes: look at all of them once, not once for each that has to go."""
         limit = self.bounds.bytes - self.bounds.bytes // _SPARE
-        while self.bytes > limit and self._topics:
-            largest = max(self._topics.values(), key=lambda topic: topic.bytes)
-            if len(largest.payloads) <= 1:  # no topic has more than one: the one that was silent longest goes
-                self._forget(min(self._topics.values(), key=lambda topic: topic.positions[-1]))
+        largest = [(-topic.bytes, name, topic) for name, topic in self._topics.items() if len(topic.payloads) > 1]
+        heapify(largest)
+        while self.bytes > limit and largest:
+            _, name, topic = heappop(largest)
+            goal = max(limit, self.bytes - topic.bytes // 2)
+            while self.bytes > goal and len(topic.payloads) > 1:
+                self.bytes -= topic.drop_oldest()
                 self.dropped += 1
-                continue
-            goal = max(limit, self.bytes - largest.bytes // 2)
-            while self.bytes > goal and len(largest.payloads) > 1:
-                self.bytes -= largest.drop_oldest()
-                self.dropped += 1
+            if len(topic.payloads) > 1:
+                heappush(largest, (-topic.bytes, name, topic))
+        if self.bytes > limit:  # no topic has more than one: those that were silent longest go
+            gone: list[_Topic] = []
+            excess = self.bytes - limit
+            for topic in sorted(self._topics.values(), key=lambda topic: topic.positions[-1]):
+                if excess <= 0:
+                    break
+                excess -= topic.bytes
+                gone.append(topic)
+            self.dropped += len(gone)
+            self._forget(gone)
 
     def _expire(self, before: float) -> None:
-        for topic in list(self._topics.values()):
+        for topic in self._topics.values():
             while topic.times and topic.times[0] < before:
                 self.bytes -= topic.drop_oldest()
-            if not topic.times:
-                self._forget(topic)
+        self._forget([topic for topic in self._topics.values() if not topic.times])
 
-    def _forget(self, topic: _Topic) -> None:
-        del self._topics[topic.name]
-        self.bytes -= topic.bytes
-        self._known = {key: known for key, known in self._known.items() if known is not topic}
+    def _forget(self, gone: list[_Topic]) -> None:
+        for topic in gone:
+            del self._topics[topic.name]
+            self.bytes -= topic.bytes
+        if gone:
+            self._known = {key: topic for key, topic in self._known.items() if topic.name in self._topics}

@@ -68,12 +68,23 @@ def test_a_busy_topic_does_not_push_out_the_last_value_of_a_quiet_one() -> None:
 
 
 def test_topics_that_anybody_invents_take_no_more_than_the_bound() -> None:
-    """With one message on each of many topics, those that were silent longest go."""
-    store = MemoryStore(Bounds(bytes=100_000))
-    for number in range(1_000):
-        store.add([b"topic-%d" % number], [b"{}"], float(number))
-    assert store.bytes <= 100_000
-    assert store.topics == [b"topic-%d" % number for number in range(1_000 - len(store.topics), 1_000)]
+    """With one message on each of many topics, those that were silent longest go, in little time for each."""
+    store = MemoryStore(Bounds(bytes=64_000_000, age=100_000.0))
+    for number in range(50_000):
+        store.add([b"topic-%d" % number], [b"{}"], number / 1_000)
+    assert store.bytes <= 64_000_000
+    assert store.topics == [b"topic-%d" % number for number in range(50_000 - len(store.topics), 50_000)]
+    store.add([b"last"], [b"{}"], 1_000_000.0)
+    assert store.topics == [b"last"]
+
+
+def test_a_large_message_does_not_push_out_last_values() -> None:
+    """It may be the largest of all topics, but has nothing to give: a busy topic has."""
+    store = filled(Bounds(count=10**6, bytes=1_000_000), (b"quiet", b"{}"), (b"large", b"x" * 500_000))
+    for number in range(2_000):
+        store.add([b"busy"], [b"%0500d" % number], 1.0)
+    assert store.bytes <= 1_000_000
+    assert {b"quiet", b"large"} <= set(store.topics)
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.integers(0, 3_000)), max_size=60), st.integers(1, 20_000))
