@@ -30,6 +30,7 @@ class GroupConsumer(StreamConsumer):
         self._again: list[bytes] = []  # confirmations of messages that have come again
         self._returned: list[bytes] = []  # messages for others
         self._progress_due = float("inf")
+        self._ack_wait = self._options.ack_wait  # as the server says, once it has
         self._known = False  # whether the group was there before
 
     def begin(self, link: NatsLink, deadline: Deadline) -> None:
@@ -64,7 +65,7 @@ class GroupConsumer(StreamConsumer):
                     repeated += 1
                 else:
                     if not self._handling:
-                        self._progress_due = now + self._options.ack_wait / 2
+                        self._progress_due = now + self._ack_wait / 2
                     self._handling[number] = reply
                     firsts.append(self._carried.inward(subject, headers))
                     payloads.append(payload)
@@ -121,12 +122,10 @@ class GroupConsumer(StreamConsumer):
         if self._again:
             data.append(_answers(self._again, b"+ACK"))
             self._again = []
-        if not self._handling:
-            return float("inf")
-        if now >= self._progress_due:
-            self._progress_due = now + self._options.ack_wait / 2
+        if self._handling and now >= self._progress_due:
+            self._progress_due = now + self._ack_wait / 2
             data.append(_answers(list(self._handling.values()), b"+WPI"))
-        return self._progress_due
+        return now + self._ack_wait / 4  # what comes meanwhile does not wake the link
 
     def _note_other_stream(self) -> None:
         self._handling.clear()
@@ -172,6 +171,7 @@ class GroupConsumer(StreamConsumer):
                 raise self._failure(link, error)
         with self._taking:
             self._known = True
+            self._ack_wait = streams.ack_wait_of(info.get("config", {})) or self._options.ack_wait
             if self._done:  # the last confirmations may have been lost with the connection
                 self._again += list(self._done.values())[-_CONFIRMED_AGAIN:]
             self._made(group, subjects, goes_on=goes_on)

@@ -168,6 +168,12 @@ def filters_of(config: Json) -> set[str]:
     return {str(one)} if one else set()
 
 
+def ack_wait_of(config: Json) -> float:
+    """The seconds that a consumer waits for a confirmation; 0: that is not said."""
+    found = config.get("ack_wait")
+    return found / _NANOSECONDS if isinstance(found, int) else 0.0
+
+
 def pull(batch: int, expires: float, heartbeat: float) -> bytes:
     """The request for up to `batch` messages; the times are in seconds. No heartbeat: no signs while there are none."""
     request = {"batch": batch, "expires": round(expires * _NANOSECONDS)}

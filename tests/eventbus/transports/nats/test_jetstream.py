@@ -493,11 +493,15 @@ def test_a_signal_handler_may_close_what_its_thread_confirms(nats: NatsOptions) 
 
 @pytest.mark.patience
 def test_a_handler_may_take_longer_than_the_server_waits(nats: NatsOptions) -> None:
-    """The worker asks for more time: nobody else gets the event meanwhile."""
+    """The worker asks for more time, as the group's consumer says: nobody else gets the event meanwhile."""
     entered, go_on = Event(), Event()
+    with worker(nats, ack_wait=1.5):
+        pass
+    idle = ZeroMQOptions(connect_timeout=PATIENCE, echo_interval=PATIENCE)  # nothing else wakes the link
+    of_group = replace(nats, group="workers")
     with (
-        worker(nats, ack_wait=1.5) as slow,
-        worker(nats, ack_wait=1.5) as other,
+        client(JetStreamTransport(of_group, idle), TOPIC) as slow,
+        client(JetStreamTransport(of_group, idle), TOPIC) as other,
         client(JetStreamTransport(nats, QUICK)) as sender,
     ):
         handled: list[float] = []

@@ -60,6 +60,7 @@ def test_consumers() -> None:
     group = streams.group_config(NatsOptions(group="g", ack_wait=2.5), {"eb.a"}, {"deliver_policy": "all"})
     assert (group["durable_name"], group["ack_policy"], group["ack_wait"]) == ("g", "explicit", 2_500_000_000)
     assert "inactive_threshold" not in group
+    assert (streams.ack_wait_of(group), streams.ack_wait_of({})) == (2.5, 0.0)
     assert streams.filters_of(group) == {"eb.a"}
     assert streams.filters_of({"filter_subject": "eb.>"}) == {"eb.>"}
     assert streams.filters_of({}) == set()
