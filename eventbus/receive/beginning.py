@@ -64,7 +64,7 @@ class Beginnings(ABC):
         self._ready: set[bytes] = set()  # of them, those whose subscription is in force
         self._known: frozenset[bytes] = frozenset()  # topics that had begun when all topics were registered
         self._interrupted: dict[bytes, Reached] = {}  # topics that have begun in part
-        self._current: set[bytes] = set()  # those that begin now, without any that were unsubscribed meanwhile
+        self._current: set[bytes] = set()  # those that begin now; who is unsubscribed and registered anew begins once more
         self._held: list[tuple[bytes, bytes]] = []
 
     def register(self, topic: bytes, start: From, known: Iterable[bytes] = ()) -> None:
@@ -112,9 +112,8 @@ class Beginnings(ABC):
         batch = self._split(batch)
         while not is_stopped() and (ready := self._take_ready()):
             for (start, after), topics in ready.items():
-                with self._changing:
-                    self._current = topics & self._registered.keys()
-                self._run(start, frozenset(topics), is_stopped, after)
+                if wanted := frozenset(topics & self._current):
+                    self._run(start, wanted, is_stopped, after)
         return batch
 
     def _take_ready(self) -> dict[tuple[From, Reached], set[bytes]]:
@@ -122,10 +121,10 @@ class Beginnings(ABC):
         beginnings: dict[tuple[From, Reached], set[bytes]] = {}
         with self._changing:
             if self._can_begin():
-                for topic in self._ready:
+                for topic in self._ready & self._registered.keys():
                     after = self._interrupted.pop(topic, Reached())
                     beginnings.setdefault((self._registered[topic], after), set()).add(topic)
-                self._ready.clear()
+                self._current, self._ready = self._ready, set()
         return beginnings
 
     def _can_begin(self) -> bool:
@@ -147,15 +146,15 @@ class Beginnings(ABC):
     def _done(self, topics: frozenset[bytes]) -> None:
         """These topics have begun."""
         with self._changing:
-            for topic in self._current:  # another one that was unsubscribed may be registered anew
+            for topic in topics & self._current:
                 self._registered.pop(topic, None)
             if EVERYTHING in self._registered:
                 self._known |= topics
 
-    def _go_on_later(self, reached: Reached) -> None:
-        """The connection is lost, or the consumer is stopped: the topics at hand have begun as far as this."""
+    def _go_on_later(self, topics: frozenset[bytes], reached: Reached) -> None:
+        """The connection is lost, or the consumer is stopped: these topics have begun as far as this."""
         with self._changing:
-            for topic in self._current:
+            for topic in topics & self._current:
                 self._interrupted[topic] = reached
                 self._ready.add(topic)
 

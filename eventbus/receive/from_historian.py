@@ -96,7 +96,7 @@ class FromHistorian(Beginnings):
                         self._drop_held(topics)
                         mark = None
                     if is_stopped():
-                        self._go_on_later(Reached(position, until))
+                        self._go_on_later(topics, Reached(position, until))
                         return
                     if portion:
                         wanted = (
@@ -110,7 +110,7 @@ class FromHistorian(Beginnings):
                 if mark is not None:
                     self._unsubscribe(mark)
                 if is_stopped() or not self._is_ready():  # ask again when the proxy is back
-                    self._go_on_later(Reached(position, until))
+                    self._go_on_later(topics, Reached(position, until))
                     return
                 if until is None or patience.passed() or not isinstance(error, HistorianMissing | ProxyUnreachable):
                     break

@@ -99,7 +99,7 @@ class FromTransport(Beginnings):
                 else:
                     sleep(_RETRY_INTERVAL_S)
             if not complete and (is_stopped() or not self._is_ready()):
-                self._go_on_later(Reached(position))
+                self._go_on_later(topics, Reached(position))
                 return
         if failure is not None:
             self._warn(topics, "what is stored could not be read", failure)
