@@ -157,10 +157,14 @@ class StreamConsumer:
         try:
             self._ensure(link, deadline)
         except OSError:  # perhaps there is no leader, and the connection lasts
-            with self._taking:
-                self._renew_at = min(self._renew_at, monotonic() + _FIRST_PAUSE_S)
+            self.renew_soon()
             link.wake()
             raise
+
+    def renew_soon(self) -> None:
+        """Find or make the consumer again, in a thread; the link is to be woken then."""
+        with self._taking:
+            self._renew_at = min(self._renew_at, monotonic() + _FIRST_PAUSE_S)
 
     def stream_is_missing(self) -> None:
         """Nobody has taken a message for the stream. A client that receives is told of that by its consumer."""

@@ -152,7 +152,7 @@ class JetStreamTransport(NatsTransport):
             return
         self._current = link
         self._take_info(connection)
-        link.post(subscribe(link.inbox + b".*", INBOX_SID) + self._consumer.subscription(link))
+        link.post(self._subscriptions(link))
         deadline = Deadline(self._options.connect_timeout)
         try:
             self._consumer.restore(link, self._inbox, self._subjects(), deadline)
@@ -211,7 +211,7 @@ class JetStreamTransport(NatsTransport):
     def look(self, now: float) -> float:
         self._take_acks(now)
         link = self._link
-        due = self._window.look(now)
+        due = min(self._window.look(now), self._look_after_subscriptions(now))
         if self._waits_until:
             due = min(due, max(now, self._waits_until))
         return due if link is None else min(due, self._consumer.look(link, now))
@@ -254,6 +254,12 @@ class JetStreamTransport(NatsTransport):
 
     def _parser(self) -> Parser:
         return Parser(from_stream=PULL_SID)
+
+    def _resubscribed(self) -> None:
+        self._consumer.renew_soon()  # its answers may have come to nobody
+
+    def _subscriptions(self, link: NatsLink) -> bytes:
+        return subscribe(link.inbox + b".*", INBOX_SID) + self._consumer.subscription(link)
 
     def _forget(self) -> None:
         self._numbering = Numbering() if self._options.numbered else None

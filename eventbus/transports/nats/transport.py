@@ -5,6 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from sys import maxsize
 from threading import RLock
+from time import monotonic
 from typing import NoReturn, Protocol
 
 from eventbus._base.deadline import Deadline
@@ -39,6 +40,7 @@ from eventbus.wire.frames import MARK, Batch
 
 _HEADER_RESERVE_BYTES = 256  # for the headers that most messages have: a number, an identifier, a trace
 _POLL_S = 0.05
+_RESUBSCRIBE_S = 5.0
 
 _REMEDIES = Remedies(
     peer="NATS server",
@@ -84,6 +86,7 @@ class NatsTransport:
         self._sent_before = 0
         self._denials: dict[str, str] = {}  # subjects, and what was denied there
         self._denied = LogThrottle()
+        self._resubscribe_at = float("inf")
         self.lost = 0
         self.repeated = 0
         self.status = Status(self.endpoints)
@@ -247,12 +250,18 @@ class NatsTransport:
         subject = text.split('"')[1] if text.count('"') >= 2 else ""
         self._denials[subject] = action
         self._note_denied(action, subject)
+        if action == "subscribe" and self._buffer is not None:
+            self._resubscribe_at = min(self._resubscribe_at, monotonic() + _RESUBSCRIBE_S)
+            self._buffer.wake()
         held_back = self._denied.admit(action, 1)
         if held_back is not None:
-            shown = printable(self._carried.topic(subject.encode()).decode(errors="backslashreplace"), 255)
+            is_topic = subject.startswith(self._nats.prefix + ".")
+            topic = self._carried.topic(subject.encode()) if is_topic else subject.encode()
+            shown = printable(topic.decode(errors="backslashreplace"), 255)
             self._log.warning(
-                "the NATS server does not permit this client to %s on topic %r%s",
+                "the NATS server does not permit this client to %s on %s %r%s",
                 action,
+                "topic" if is_topic else "subject",
                 shown,
                 more(held_back, "more denied"),
                 action=action,
@@ -264,6 +273,22 @@ class NatsTransport:
         if action == "publish":
             self.drops.add(DropReason.DENIED, 1)
 
+    @abstractmethod
+    def _subscriptions(self, link: NatsLink) -> bytes:
+        """What makes all subscriptions of the connection again."""
+
+    def _look_after_subscriptions(self, now: float) -> float:
+        """Make again what the server has denied: its permissions may have changed. Returns when to look again."""
+        link = self._link
+        if link is not None and now >= self._resubscribe_at:
+            self._resubscribe_at = float("inf")
+            link.post(self._subscriptions(link))
+            self._resubscribed()
+        return self._resubscribe_at
+
+    def _resubscribed(self) -> None:
+        """All subscriptions are made again."""
+
     def _check_denied(self, connection: Connection, subject: str) -> None:
         """Raise if the server has said that this subject must not be subscribed to."""
         if self._denials.get(subject) == "subscribe":
@@ -274,8 +299,10 @@ class NatsTransport:
         return 0 if MARK not in first else len(block_of(self._carried.outward(first)[1]))
 
     def _take_info(self, connection: Connection) -> None:
-        """Note what the server that has let the client in takes."""
+        """Note what the server that has let the client in takes; what another one has denied does not matter any more."""
         assert self._buffer is not None
+        self._denials.clear()
+        self._resubscribe_at = float("inf")
         most = connection.info.max_payload
         self._buffer.limit(Limits(most, max(most - _HEADER_RESERVE_BYTES, most // 2)))
         wanted = self._nats.max_event_bytes
