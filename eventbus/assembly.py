@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from eventbus.emit.emitter import CountingSender, Emitter
 from eventbus.emit.topics import Topics
+from eventbus.errors import HandshakeFailed
 from eventbus.events import BaseEvent
 from eventbus.handle.handler_options import HandlerOptions
 from eventbus.handle.middleware import Middleware, overrides
@@ -115,8 +116,13 @@ class Assembly[EventClass: BaseEvent[Any]]:
     def subscribe(self, frame: bytes) -> None:
         """Subscribe to a topic, which is given as its frame; an empty one stands for every topic. Idempotent."""
         with self.changing:
-            self.dispatcher.subscribe(frame)
-            self._subscribe_transport(frame)
+            is_new = self.dispatcher.subscribe(frame)
+            try:
+                self._subscribe_transport(frame)
+            except HandshakeFailed:  # the server refuses the topic
+                if is_new:
+                    self.dispatcher.unsubscribe(frame)
+                raise
 
     def _subscribe_transport(self, frame: bytes) -> None:
         if not frame and self._tells_watchers:
@@ -211,8 +217,11 @@ class Assembly[EventClass: BaseEvent[Any]]:
                 self.transport.status.listen(lambda change: self.transport.wake(), kept_by=self.listeners)
             beginnings.register(frame, start, known=topics if is_receiving else ())
             self.consumer.begin_with(beginnings)
-            self.dispatcher.subscribe(frame)
-            self._subscribe_transport(frame)
+            try:
+                self.subscribe(frame)
+            except HandshakeFailed:
+                beginnings.forget(frame)
+                raise
             beginnings.begin(frame)
             self.transport.wake()
 

@@ -156,6 +156,8 @@ class StreamConsumer:
     def _ensure_in_time(self, link: NatsLink, deadline: Deadline) -> None:
         try:
             self._ensure(link, deadline)
+        except HandshakeFailed:
+            raise
         except OSError:  # perhaps there is no leader, and the connection lasts
             self.renew_soon()
             link.wake()

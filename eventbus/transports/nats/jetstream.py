@@ -286,17 +286,10 @@ class JetStreamTransport(NatsTransport):
             return  # `restore` will do it
         try:
             self._consumer.change(link, self._subjects(), Deadline(self._options.connect_timeout))
-        except HandshakeFailed:
-            if added is not None:
-                with self._changing:
-                    self._topics.discard(added)
+        except HandshakeFailed:  # an OSError, too
             raise
         except OSError:
-            return  # it is done when the server is back
-        if added is not None:
-            connection = link.connection
-            if connection is not None:
-                self._check_denied(connection, self._carried.subject(added).decode(errors="replace"))
+            pass  # it is done when the server is back
 
     def _subjects(self) -> set[str]:
         with self._changing:

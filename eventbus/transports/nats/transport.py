@@ -139,7 +139,12 @@ class NatsTransport:
             self._topics.add(topic)
             link = self._link
         if link is not None:
-            self._changed(link, topic)
+            try:
+                self._changed(link, topic)
+            except HandshakeFailed:
+                with self._changing:
+                    self._topics.discard(topic)
+                raise
 
     def unsubscribe(self, topic: bytes) -> None:
         self._check_process()

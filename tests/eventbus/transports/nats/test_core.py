@@ -360,6 +360,7 @@ def test_what_is_not_permitted_is_said(tmp_path: Path, caplog: pytest.LogCapture
         with client(CoreTransport(options, QUICK), MyEventTopic.other) as bus:
             with pytest.raises(PermissionDenied):
                 bus.subscribe(TOPIC)
+            assert bus.topics == {MyEventTopic.other.value}
             bus.emit_event(event(), TOPIC)
             eventually(lambda: bus.stats().drops.get(DropReason.DENIED) == 1)
             eventually(lambda: "does not permit this client to publish on topic 'my_service'" in caplog.text)

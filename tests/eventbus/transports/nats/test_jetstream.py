@@ -591,6 +591,7 @@ def test_a_worker_that_is_not_alone_cannot_change_its_topics(nats: NatsOptions) 
             bus.subscribe(MyEventTopic.my_service_scheduler)
         with pytest.raises(GroupDiffers):
             bus.unsubscribe(OTHER)
+        assert bus.topics == {topic.value for topic in topics}
         emit(sender, 1)
         eventually(lambda: values.all + others.all == [1])
         assert ask(sender, f"CONSUMER.DELETE.{nats.stream}.workers")["success"]
