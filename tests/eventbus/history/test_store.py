@@ -140,6 +140,32 @@ def test_events_by_their_numbers() -> None:
     assert found(store, Query(spans=(Span(b"a", PUBLISHER, 0, 9),)), permits=b"b".__eq__) == []
 
 
+@given(st.lists(st.integers(1, 4), max_size=20), st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), max_size=6))
+def test_all_messages_that_have_a_wanted_number(counts: list[int], spans: list[tuple[int, int]]) -> None:
+    """Whatever is asked for, each comes once."""
+    numbering, store = Numbering(PUBLISHER), MemoryStore(Bounds())
+    expected, number = [], 0
+    for count in counts:
+        store.add([numbering.next(b"a", count)], [b"%d" % number], 0.0)
+        numbering.taken(b"a", count)
+        numbers = range(number + 1, number + count + 1)
+        if any(after < one <= after + length for after, length in spans for one in numbers):
+            expected.append(b"%d" % number)
+        number += count
+    query = Query(spans=tuple(Span(b"a", PUBLISHER, after, after + length) for after, length in spans))
+    assert not spans or found(store, query) == expected
+
+
+def test_thousands_of_spans_take_one_look() -> None:
+    """As a subscriber asks for that has lost every tenth event for long; others wait for their answers meanwhile."""
+    numbering, store = Numbering(PUBLISHER), MemoryStore(Bounds(count=10**6))
+    for _ in range(50_000):
+        store.add([numbering.next(b"a")], [b""], 0.0)
+        numbering.taken(b"a")
+    spans = tuple(Span(b"a", PUBLISHER, number, number + 1) for number in range(0, 20_000, 10))
+    assert len(found(store, Query(spans=spans))) == len(spans)
+
+
 def test_it_goes_on_from_an_earlier_run() -> None:
     """Restored messages keep their positions, and new ones follow."""
     store = MemoryStore(Bounds())
