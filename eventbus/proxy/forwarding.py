@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from operator import add, lt
 from threading import Lock, Thread
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import zmq
 from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
 from eventbus._base.log import Log
+from eventbus._base.log_throttle import LogThrottle, more
 from eventbus._base.secret import reveal
 from eventbus._base.zmq_sockets import Context, Socket
 from eventbus.options import ProxyOptions
@@ -99,6 +101,7 @@ class Forwarding:
         self._enforces = allow_list is not None and allow_list.current.has_rules  # for the whole run: the sockets differ
         self._lock = Lock()  # guards the control socket; its holder checks first that the thread lives
         self._traffic = (Traffic(), Traffic(), Traffic(), Traffic())
+        self._counts, self._counts_before = [0] * 8, [0] * 8  # the thread's last ones, and those from before it began anew
         self._ended: float | None = None
         self._is_controlled = False  # whether the thread runs and can be asked for its counts
         self._subscribers = Subscribers(options.max_subscriptions)
@@ -299,7 +302,11 @@ class Forwarding:
 
     def _keep_counts(self, counts: list[int]) -> None:
         """Keep the counts: frames and bytes by turns, in the order of libzmq."""
-        front_in, front_out, back_in, back_out = (Traffic(*counts[index : index + 2]) for index in range(0, 8, 2))
+        if any(map(lt, counts, self._counts)):  # see `_forward`
+            self._counts_before = list(map(add, self._counts_before, self._counts))
+        self._counts = counts
+        totals = list(map(add, self._counts_before, counts))
+        front_in, front_out, back_in, back_out = (Traffic(*totals[index : index + 2]) for index in range(0, 8, 2))
         self._traffic = front_in, back_out, back_in, front_out
 
     # Rules
@@ -360,7 +367,7 @@ class Forwarding:
             if self._enforcer is not None:
                 self._enforcer.run()
             else:
-                zmq.proxy_steerable(self._frontend, self._backend, None, self._commands)
+                self._forward()
         except Exception as error:
             self._log.exception(
                 "the proxy on ports %d and %d has failed: no events pass any more",
@@ -376,3 +383,24 @@ class Forwarding:
             # The thread that used a socket closes it.
             for socket in (self._frontend, self._backend, self._commands):
                 socket.close()
+
+    def _forward(self) -> None:
+        """Pass messages on natively until TERMINATE.
+
+        A peer at the subscribers' port may send a message of several frames, of which libzmq takes the last for a
+        subscription. If that is not new, libzmq leaves it out, and its proxy, which waits for no frame, ends. Nothing is
+        lost but the counts since they were asked for last.
+        """
+        throttle = LogThrottle()
+        while True:
+            try:
+                return zmq.proxy_steerable(self._frontend, self._backend, None, self._commands)
+            except zmq.Again:
+                self._frontend.send(b"")  # ends the message, or a publisher that connects now would miss what comes next
+                held_back = throttle.admit("cut off")
+                if held_back is not None:
+                    self._log.warning(
+                        "a peer at the port for subscribers has sent what no subscriber sends%s",
+                        more(held_back),
+                        held_back=held_back,
+                    )
