@@ -394,7 +394,8 @@ class Forwarding:
         throttle = LogThrottle()
         while True:
             try:
-                return zmq.proxy_steerable(self._frontend, self._backend, None, self._commands)
+                zmq.proxy_steerable(self._frontend, self._backend, None, self._commands)
+                return
             except zmq.Again:
                 self._frontend.send(b"")  # ends the message, or a publisher that connects now would miss what comes next
                 held_back = throttle.admit("cut off")
