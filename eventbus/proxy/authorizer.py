@@ -4,18 +4,17 @@ from eventbus.errors import InvalidTopic
 from eventbus.proxy.allow_list import AllowList
 from eventbus.proxy.publisher_ids import PublisherIds
 from eventbus.wire.first_frame import parse_head
-from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of, topic_frame, topic_of
+from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, TOKEN_BYTES, head_of, topic_frame, topic_of
 from eventbus.wire.history import is_history_topic_of
 from eventbus.wire.private_topics import EVERYTHING_TOPIC, HISTORY_PREFIX, PRESENCE_TOPIC, PRIVATE_PREFIXES, REPLY_PREFIX
 from eventbus.wire.requests import is_answer, is_reply_topic_of, owner_of
 
-_TOKEN_BYTES = 17  # `PRIVATE` and a random UUID
 _MAX_CACHED_DECISIONS = 10_000  # decisions; a client can invent any number of topics
 
 
 def is_token(topic: bytes) -> bool:
     """Whether this can be a token, to which each client may subscribe to prove that its path is live."""
-    return topic.startswith(PRIVATE) and len(topic) == _TOKEN_BYTES
+    return topic.startswith(PRIVATE) and len(topic) == TOKEN_BYTES
 
 
 def is_topic(topic: bytes) -> bool:

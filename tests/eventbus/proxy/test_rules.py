@@ -563,8 +563,9 @@ def test_nobody_forges_notices(guarded: Guarded, boss: ClientKeys, hostile: Clie
     publisher = guarded.raw(boss).publisher(b"")
     while publisher.poll(0):
         publisher.recv()
-    forged = LimitNotice(MIN_PAYLOAD_LIMIT, "run").frame()
-    subscriber = raw.subscriber(forged[1:])
+    subscriber = raw.subscriber(b"mine")
+    for length in range(20):
+        subscriber.subscribe(LimitNotice(MIN_PAYLOAD_LIMIT, length * "x").frame()[1:])
     token = b"\xff" + uuid.uuid4().bytes
     subscriber.subscribe(token)
     told: list[bytes] = []
