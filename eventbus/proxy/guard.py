@@ -55,7 +55,7 @@ _SILENCE_S = 0.25  # connections that have been silent for this long make room f
 _MAX_ENDED_FOR_ONE = 8  # silent connections that make room for a new one
 _FLOOD_CONNECTIONS = 8  # with this many silent connections left, a new one is ended instead
 _MIN_FREE_DESCRIPTORS = 2  # with fewer, libzmq would try without end to accept a connection
-_SUBSCRIPTION_BYTES = 16  # a short one, with what ZeroMQ adds
+_SUBSCRIPTION_BYTES = 300  # the longest topic, encrypted, with what ZeroMQ adds
 _SAMPLE_INTERVAL_S, _SAMPLE_SUBSCRIPTIONS = 5.0, 1_000  # the time, or the new ones, after which connections are sampled
 
 _SAMPLES_OF_QUEUE = 4  # samples of a backlog while as much is passed on as a queue may hold
@@ -218,7 +218,7 @@ class ConnectionGuard:
         (_, to_subscribers, _, _), answers = self._traffic()
         if not answers:
             self._end_floods(ports[1])
-        elif self._made >= _SAMPLE_SUBSCRIPTIONS or (self._live and now - self._sampled >= _SAMPLE_INTERVAL_S):
+        elif self._made >= _SAMPLE_SUBSCRIPTIONS or now - self._sampled >= _SAMPLE_INTERVAL_S:
             self._check_subscriptions(ports[1], now)
         if self._ended >= _TRIM_SUBSCRIPTIONS:
             self._ended = 0
@@ -297,7 +297,8 @@ class ConnectionGuard:
     def _end_floods(self, opened: Opened) -> None:
         """End connections that send subscriptions so fast that the proxy does nothing but take them in.
 
-        libzmq passes no message on before it has taken in all subscriptions that are there.
+        libzmq passes no message on before it has taken in all subscriptions that are there. Those of a fleet that comes back
+        take a while, too, but no client of it has more than it may.
         """
         fresh = {connection for connection, _, since in self._states(1, opened) if since >= self._sampled}
         received = {connection: state.received for connection, state, _ in self._states(1, opened)}

@@ -1,0 +1,92 @@
+"""The connections that a guard ends, and those that it leaves."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from eventbus.options import ProxyOptions
+from eventbus.proxy.guard import ConnectionGuard
+from eventbus.proxy.health import Traffic
+from tests.support import PATIENCE
+
+_LIMIT = 10  # subscriptions
+_SUBSCRIPTION = bytes(255)
+
+
+class Subscribers:
+    """A guard of real connections, and a proxy of which the test says whether it answers."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        self._listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self._opened: dict[int, float] = {}
+        self.answers = True
+        self.guard = ConnectionGuard(
+            ProxyOptions(max_subscriptions=_LIMIT),
+            lambda: ((Traffic(), Traffic(), Traffic(), Traffic()), self.answers),
+            lambda reason: pytest.fail(reason),
+            lambda connection: "",
+        )
+
+    def connect(self, now: float) -> "Subscriber":
+        theirs = self._stack.enter_context(socket.create_connection(self._listening.getsockname()))
+        ours = self._stack.enter_context(self._listening.accept()[0])
+        self._opened[ours.fileno()] = now
+        return Subscriber(theirs, ours)
+
+    def check(self, now: float) -> None:
+        self.guard.check(({}, self._opened), now)
+
+
+class Subscriber:
+    """Both ends of a connection."""
+
+    def __init__(self, theirs: socket.socket, ours: socket.socket) -> None:
+        self._theirs = theirs
+        self._ours = ours
+
+    def sends(self, count: int) -> None:
+        self._theirs.settimeout(PATIENCE)
+        self._theirs.sendall(_SUBSCRIPTION * count)
+        while count:
+            self._ours.recv(len(_SUBSCRIPTION), socket.MSG_WAITALL)
+            count -= 1
+
+    def is_open(self) -> bool:
+        self._theirs.setblocking(False)
+        try:
+            return bool(self._theirs.recv(1))
+        except BlockingIOError:
+            return True
+
+
+@pytest.fixture
+def subscribers() -> Iterator[Subscribers]:
+    with ExitStack() as stack:
+        yield Subscribers(stack)
+
+
+def test_a_flood_of_subscriptions_ends(subscribers: Subscribers) -> None:
+    """While the proxy does nothing but take in subscriptions, it ends those who send more than they may have."""
+    modest, hostile = subscribers.connect(now=100.0), subscribers.connect(now=100.0)
+    modest.sends(_LIMIT)
+    hostile.sends(2 * _LIMIT)
+    subscribers.answers = False
+    subscribers.check(now=101.0)
+    assert modest.is_open()
+    assert not hostile.is_open()
+    assert subscribers.guard.disconnected["subscriptions"] == 1
+
+
+def test_what_was_sent_long_ago_is_no_flood(subscribers: Subscribers) -> None:
+    """The echoes of hours do not count when another client floods the proxy, also under rules, where nobody counts."""
+    old = subscribers.connect(now=100.0)
+    for minute in range(10):
+        old.sends(_LIMIT // 2)
+        subscribers.check(now=100.0 + 60.0 * minute)
+    subscribers.answers = False
+    subscribers.check(now=1_000.0)
+    assert old.is_open()
+    assert subscribers.guard.disconnected["subscriptions"] == 0
