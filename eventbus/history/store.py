@@ -2,7 +2,7 @@
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from heapq import merge
@@ -87,6 +87,32 @@ class _Topic:
         """The messages with these indexes."""
         columns = (self.positions, self.times, self.firsts, self.payloads)
         return map(Stored, *(islice(column, start, stop) for column in columns))
+
+
+class _Ranges:
+    """The numbers in spans of one publisher; a query may have thousands of them.
+
+    Attributes:
+        after: the number before the lowest.
+    """
+
+    __slots__ = ("_starts", "_stops", "after")
+
+    def __init__(self, spans: Iterable[Span]) -> None:
+        self._starts: list[int] = []
+        self._stops: list[int] = []
+        for after, until in sorted((span.after, span.until) for span in spans):
+            if self._stops and after <= self._stops[-1]:
+                self._stops[-1] = max(until, self._stops[-1])
+            else:
+                self._starts.append(after)
+                self._stops.append(until)
+        self.after = self._starts[0]
+
+    def have(self, after: int, until: int) -> bool:
+        """Whether any of the numbers after one up to another is in them."""
+        index = bisect_left(self._starts, until) - 1
+        return index >= 0 and after < self._stops[index]
 
 
 class MemoryStore:
@@ -208,7 +234,12 @@ class MemoryStore:
             now: the time, in seconds since 1970.
         """
         if query.spans:
-            return merge(*(self._span(span, query.after) for span in query.spans if permits(span.topic)), key=_POSITION)
+            wanted: dict[bytes, dict[bytes, list[Span]]] = {}
+            for span in query.spans:
+                if span.topic in self._topics and permits(span.topic):
+                    wanted.setdefault(span.topic, {}).setdefault(span.publisher, []).append(span)
+            found_in = (self._spans(self._topics[name], of_topic, query.after) for name, of_topic in wanted.items())
+            return merge(*found_in, key=_POSITION)
         names = self._topics if query.topics is None else query.topics
         found = [self._topics[name] for name in names if name in self._topics and permits(name)]
         since = query.since
@@ -227,25 +258,24 @@ class MemoryStore:
             start = max(start, bisect_left(topic.times, since))
         return topic.read(start, stop)
 
-    def _span(self, span: Span, after: int) -> Iterator[Stored]:
-        """The messages with events of one publisher by their numbers. The newest are looked at first, and no more."""
-        topic = self._topics.get(span.topic)
+    def _spans(self, topic: _Topic, wanted: Mapping[bytes, list[Span]], after: int) -> Iterator[Stored]:
+        """The messages with events of these spans of each publisher; all are looked for together, the newest first."""
         found: list[Stored] = []
-        if topic is not None:
-            start = topic.name + MARK
-            rows = zip(*(reversed(c) for c in (topic.positions, topic.times, topic.firsts, topic.payloads)), strict=True)
-            for position, time, first, payload in rows:
-                if position <= after:
-                    break
-                if not first.startswith(start):
-                    continue
-                head, number = (parsed := parse(first)).head, parsed.number
-                if head is None or head.publisher != span.publisher:
-                    continue
-                if number <= span.after:
-                    break
-                if number - head.events < span.until:
-                    found.append(Stored(position, time, first, payload))
+        left = {publisher: _Ranges(spans) for publisher, spans in wanted.items()}
+        start = topic.name + MARK
+        rows = zip(*(reversed(c) for c in (topic.positions, topic.times, topic.firsts, topic.payloads)), strict=True)
+        for position, time, first, payload in rows:
+            if position <= after or not left:
+                break
+            if not first.startswith(start):
+                continue
+            head, number = (parsed := parse(first)).head, parsed.number
+            if head is None or (ranges := left.get(head.publisher)) is None:
+                continue
+            if number <= ranges.after:
+                del left[head.publisher]
+            elif ranges.have(number - head.events, number):
+                found.append(Stored(position, time, first, payload))
         return reversed(found)
 
     def _find(self, first: bytes) -> _Topic | None:

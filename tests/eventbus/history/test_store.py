@@ -129,6 +129,23 @@ def test_events_by_their_numbers() -> None:
     assert found(store, Query(spans=(Span(b"a", PUBLISHER, 0, 9),)), permits=b"b".__eq__) == []
 
 
+def test_many_spans_are_looked_for_together() -> None:
+    """Each message is looked at once, however many spans a query has; one that belongs to several comes once."""
+    store, numbering = MemoryStore(Bounds()), Numbering(PUBLISHER)
+    for _ in range(100):
+        store.add([numbering.next(b"a", 2)], [b"%d" % store.position], 0.0)
+        numbering.taken(b"a", 2)
+    strangers = [Span(b"a", b"\x03" + number.to_bytes(7), 0, 9) for number in range(5_000)]
+    ours = [
+        Span(b"a", PUBLISHER, after, after + length)
+        for after, length in ((7, 1), (3, 2), (4, 3), (90, 5), (90, 1), (199, 9))
+    ]
+    expected = [
+        number for number in range(100) if any(2 * number < one.until and 2 * number + 2 > one.after for one in ours)
+    ]
+    assert found(store, Query(spans=(*strangers, *ours))) == [b"%d" % number for number in expected]
+
+
 def test_it_goes_on_from_an_earlier_run() -> None:
     """Restored messages keep their positions, and new ones follow."""
     store = MemoryStore(Bounds())
@@ -191,6 +208,8 @@ def test_queries_are_read_as_they_were_written(query: Query) -> None:
         b'{"type":"history","last":true}',
         b'{"type":"history","since":"now"}',
         b'{"type":"history","since":NaN}',
+        b'{"type":"history","since":Infinity}',
+        b'{"type":"history","since":-1%b}' % (b"0" * 400),
         b'{"type":"history","until":1e99}',
         b'{"type":"history","spans":[["a","zz",1,2]]}',
         b'{"type":"history","spans":{}}',
