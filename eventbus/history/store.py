@@ -299,23 +299,36 @@ class MemoryStore:
         limit = self.bounds.bytes - self.bounds.bytes // _SPARE
         while self.bytes > limit and self._topics:
             largest = max(self._topics.values(), key=lambda topic: topic.bytes)
-            if len(largest.payloads) <= 1:  # no topic has more than one: the one that was silent longest goes
-                self._forget(min(self._topics.values(), key=lambda topic: topic.positions[-1]))
-                self.dropped += 1
+            if len(largest.payloads) <= 1:  # those that were silent longest go, perhaps thousands
+                self._forget(self._silent_until(limit, largest))
                 continue
             goal = max(limit, self.bytes - largest.bytes // 2)
             while self.bytes > goal and len(largest.payloads) > 1:
                 self.bytes -= largest.drop_oldest()
                 self.dropped += 1
 
+    def _silent_until(self, limit: int, last: _Topic) -> list[_Topic]:
+        """The topics that were silent longest, up to this last one, as many as must go to come down to a limit of bytes."""
+        found: list[_Topic] = []
+        size = self.bytes
+        for topic in sorted(self._topics.values(), key=lambda topic: topic.positions[-1]):
+            found.append(topic)
+            size -= topic.bytes
+            self.dropped += len(topic.payloads)
+            if size <= limit or topic is last:
+                break
+        return found
+
     def _expire(self, before: float) -> None:
-        for topic in list(self._topics.values()):
+        for topic in self._topics.values():
             while topic.times and topic.times[0] < before:
                 self.bytes -= topic.drop_oldest()
-            if not topic.times:
-                self._forget(topic)
+        self._forget([topic for topic in self._topics.values() if not topic.times])
 
-    def _forget(self, topic: _Topic) -> None:
-        del self._topics[topic.name]
-        self.bytes -= topic.bytes
-        self._known = {key: known for key, known in self._known.items() if known is not topic}
+    def _forget(self, topics: list[_Topic]) -> None:
+        if not topics:
+            return
+        for topic in topics:
+            del self._topics[topic.name]
+            self.bytes -= topic.bytes
+        self._known = {key: topic for key, topic in self._known.items() if topic.name in self._topics}

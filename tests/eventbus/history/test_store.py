@@ -67,6 +67,18 @@ def test_a_busy_topic_does_not_push_out_the_last_value_of_a_quiet_one() -> None:
     assert bounds.bytes * 0.9 < store.bytes
 
 
+def test_every_message_that_goes_is_counted() -> None:
+    """Also those of a topic with several that goes as a whole, because a single large message needs its place."""
+    store = MemoryStore(Bounds(bytes=100_000))
+    for number in range(5):
+        store.add([b"silent"], [b"%d" % number], 0.0)
+    for number in range(3):
+        store.add([b"large-%d" % number], [bytes(60_000)], 1.0)
+    assert store.bytes <= 100_000
+    assert store.topics == [b"large-2"]
+    assert store.dropped == 5 + 3 - len(store)
+
+
 def test_topics_that_anybody_invents_take_no_more_than_the_bound() -> None:
     """With one message on each of many topics, those that were silent longest go."""
     store = MemoryStore(Bounds(bytes=100_000))
