@@ -117,7 +117,13 @@ class Forwarding:
                     undo.callback(self._authenticator.stop)
                 self._frontend, self._backend = self._data_sockets()
                 # Under rules publishers get no subscriptions, so there are none to count on their side.
-                self._guard = ConnectionGuard(options, self._current_traffic, self._restart_once, self._name_at)
+                self._guard = ConnectionGuard(
+                    options,
+                    self._current_traffic,
+                    self._restart_once,
+                    self._name_at,
+                    lambda: history.store.bytes if history else 0,
+                )
                 self._counter = ConnectionCounter(
                     self._context,
                     self._frontend,

@@ -82,6 +82,7 @@ class ConnectionGuard:
             the proxy answers. It must not wait for another thread that waits for this one.
         restart: called with the reason when the memory is above its limit and stays there.
         name: returns the client's name at an authenticated connection, if it is known; empty: it is not.
+        kept_bytes: returns the memory that a history has, which counts for no limit.
     """
 
     interval_s = 0.25
@@ -93,11 +94,13 @@ class ConnectionGuard:
         traffic: Callable[[], tuple[tuple[Traffic, Traffic, Traffic, Traffic], bool]],
         restart: Callable[[str], None],
         name: Callable[[Connection], str],
+        kept_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
         self._options = options
         self._traffic = traffic
         self._restart = restart
         self._name = name
+        self._kept_bytes = kept_bytes
         self._log = Log()
         self._throttle = LogThrottle()
         self._lock = Lock()  # guards the next two
@@ -111,7 +114,8 @@ class ConnectionGuard:
         self._shares = SubscriptionShares()
         self._sampled = self._trimmed = 0.0  # when that was done last
         self._freeing_until = 0.0  # by then libzmq has freed what it held for connections that were ended
-        self._baseline: int | None = None  # resident bytes at the first check
+        self._baseline: int | None = None  # what `_resident` was at the first check
+        self._kept = 0  # bytes that the history has had at most
         self._above = 0  # checks in a row above the limit
         self._restarting = False
         self._live = self._made = self._ended = 0  # subscriptions
@@ -392,13 +396,19 @@ class ConnectionGuard:
 
     def _resident_growth(self) -> int:
         """Return how many bytes the process has grown by since its first check; 0 if the system does not tell."""
-        resident = memory.resident_bytes()
+        resident = self._resident()
         return 0 if resident is None or self._baseline is None else resident - self._baseline
+
+    def _resident(self) -> int | None:
+        """Return the resident memory of this process without that of a history; None if the system does not tell."""
+        resident = memory.resident_bytes()
+        self._kept = max(self._kept, self._kept_bytes())  # what it has no more, the process may still have
+        return None if resident is None else resident - self._kept
 
     def _growth(self) -> tuple[int, int]:
         """Return how many bytes the process has grown by, and by how many it may; 0 and 0 if there is no limit."""
         if self._baseline is None:
-            self._baseline = memory.resident_bytes()
+            self._baseline = self._resident()
         if self._baseline is None or not self._options.max_memory:
             return 0, 0
         return self._resident_growth(), max(self._options.max_memory - self._baseline, _MIN_GROWTH_BYTES)
