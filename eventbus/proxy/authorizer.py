@@ -1,7 +1,7 @@
 """Applies the rules of the allow-list to messages and subscriptions. Pure."""
 
 from eventbus.errors import InvalidTopic
-from eventbus.proxy.allow_list import AllowList
+from eventbus.proxy.allow_list import ALL_TOPICS, AllowList
 from eventbus.proxy.publisher_ids import PublisherIds
 from eventbus.wire.first_frame import parse_head
 from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, TOKEN_BYTES, head_of, topic_frame, topic_of
@@ -9,6 +9,8 @@ from eventbus.wire.history import is_history_topic_of
 from eventbus.wire.private_topics import EVERYTHING_TOPIC, HISTORY_PREFIX, PRESENCE_TOPIC, PRIVATE_PREFIXES, REPLY_PREFIX
 from eventbus.wire.requests import is_answer, is_reply_topic_of, owner_of
 
+# The topics with which private ones begin. As a prefix, each would show the answers to all clients.
+_BEGINNINGS = frozenset(prefix[:length] for prefix in PRIVATE_PREFIXES for length in range(1, len(prefix)))
 _MAX_CACHED_DECISIONS = 10_000  # decisions; a client can invent any number of topics
 
 
@@ -58,7 +60,7 @@ class Authorizer:
         self._publisher_ids = publisher_ids
         self._readiness_key = readiness_key
         self._clients = allow_list.clients
-        self.marked = allow_list.exact | marked
+        self.marked = allow_list.exact | marked | _BEGINNINGS
         """Topics whose messages pass with a mark."""
         # What passes by key and first frame, or by key and head of a numbered frame without headers.
         self._passed: dict[tuple[str, bytes], bytes] = {}
@@ -122,7 +124,7 @@ class Authorizer:
             return prefix
         if prefix.startswith(HISTORY_PREFIX):
             return prefix if is_history_topic_of(prefix, owner_of(key)) else None
-        if client.subscribe.permits_all(prefix):
+        if client.subscribe.permits_all(prefix) and (prefix not in _BEGINNINGS or client.subscribe == ALL_TOPICS):
             return prefix
         topic, mark, rest = prefix.partition(MARK)
         if client.subscribe.permits(topic):

@@ -8,7 +8,7 @@ from eventbus.errors import NoAnswer, RequestFailed
 from eventbus.proxy.allow_list import AllowedClient, AllowList, TopicRule
 from eventbus.proxy.authorizer import Authorizer
 from eventbus.wire.first_frame import with_headers
-from eventbus.wire.frames import topic_of
+from eventbus.wire.frames import MARK, topic_of
 from eventbus.wire.headers import encode_headers
 from eventbus.wire.requests import CORRELATION_ID, new_reply_topic, owner_of
 from tests.security import Guarded
@@ -40,6 +40,20 @@ def test_a_client_subscribes_to_its_own_reply_topics_only(two: Authorizer, key: 
     for denied in (foreign, own[:-1], own + b"0", b"_reply/", b"_reply/" + owner_of(key), new_reply_topic(owner_of(None))):
         assert two.subscription(key, denied) is None
     assert two.subscription("m" * 40, own) is None
+
+
+def test_a_rule_for_a_prefix_shows_no_answers() -> None:
+    """Who may subscribe to topics that begin as reply topics do hears no answers; that topic itself passes all the same."""
+    some = authorizer(
+        AllowedClient("one", ONE, subscribe=TopicRule(frozenset(), (b"_", b"plant"))), AllowedClient("two", TWO)
+    )
+    for topic in (b"_", b"_re", b"_reply", b"_history", b"_clients"):
+        granted = some.subscription(ONE, topic)
+        assert granted == topic + MARK
+        assert some.message(TWO, topic) == granted
+        assert some.subscription(TWO, topic) == topic
+    assert some.subscription(ONE, b"_replies") == b"_replies"
+    assert some.subscription(ONE, b"plant") == b"plant"
 
 
 @pytest.mark.parametrize("key", [ONE, TWO])
