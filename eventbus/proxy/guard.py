@@ -331,9 +331,10 @@ class ConnectionGuard:
 
     def _report_dropped(self, connection: Connection, count: int) -> None:
         self._dropped += count
-        held_back = self._throttle.admit(f"dropped {connection}")
+        name = self._name(connection)
+        # Not by connection: a client that is disconnected and comes back would fill the log, and the throttle for good.
+        held_back = self._throttle.admit(f"dropped {name or connection.peer[0]}")
         if held_back is not None:
-            name = self._name(connection)
             self._log.warning(
                 "%s%s reads too slowly: its queue of %d messages is full (EVENTBUS_PROXY_HWM), about %d were dropped",
                 f"client {name} at " if name else "subscriber ",

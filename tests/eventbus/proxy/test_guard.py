@@ -9,6 +9,7 @@ import pytest
 from eventbus.options import ProxyOptions
 from eventbus.proxy.guard import ConnectionGuard
 from eventbus.proxy.health import Traffic
+from eventbus.proxy.tcp import Connection
 from tests.support import PATIENCE
 
 _LIMIT = 10  # subscriptions
@@ -78,6 +79,18 @@ def test_a_flood_of_subscriptions_ends(subscribers: Subscribers) -> None:
     assert modest.is_open()
     assert not hostile.is_open()
     assert subscribers.guard.disconnected["subscriptions"] == 1
+
+
+def test_a_slow_client_that_comes_back_fills_no_log(subscribers: Subscribers, caplog: pytest.LogCaptureFixture) -> None:
+    """What queues have dropped is told once a minute for each client or address, however often it connects."""
+    for port in range(50_000, 50_010):
+        subscribers.guard._report_dropped(Connection(1_000, ("192.0.2.1", port)), 1)
+    subscribers.guard._report_dropped(Connection(1_000, ("192.0.2.2", 50_000)), 1)
+    assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
+        "subscriber 192.0.2.1",
+        "subscriber 192.0.2.2",
+    ]
+    assert subscribers.guard.dropped == 11
 
 
 def test_what_was_sent_long_ago_is_no_flood(subscribers: Subscribers) -> None:
