@@ -86,7 +86,7 @@ class Authorizer:
         if mark:  # with a header, each frame is another one
             if not self.message(key, topic):
                 return b""
-            passed = frame if self._publisher_ids is None else self._publisher_ids.replace(key, frame)
+            passed = self._with_own_id(key, frame)
             if parse_head(head) is not None:  # which repeats from message to message
                 if len(self._heads) >= _MAX_CACHED_DECISIONS:
                     self._heads.clear()
@@ -141,12 +141,11 @@ class Authorizer:
         if frame.startswith(REPLY_PREFIX):
             return self._answer(key, frame)
         topic = topic_of(frame)
-        if topic == PRESENCE_TOPIC:
-            client = self._clients.get(key)
-            return frame if client is not None and client.publish.permits(topic) else b""
-        if key not in self._clients or not is_history_topic_of(topic, owner_of(key)):
+        client = self._clients.get(key)
+        if client is None:
             return b""
-        return frame if self._publisher_ids is None else self._publisher_ids.replace(key, frame)
+        passes = client.publish.permits(topic) if topic == PRESENCE_TOPIC else is_history_topic_of(topic, owner_of(key))
+        return self._with_own_id(key, frame) if passes else b""
 
     def _answer(self, key: str, frame: bytes) -> bytes:
         """Return the first frame with which an answer passes, empty if it is denied.
@@ -154,6 +153,7 @@ class Authorizer:
         Each client may answer: it knows a reply topic only if it may subscribe to the topic of the request. On a reply topic
         nothing else passes, whatever its sender may publish.
         """
-        if key not in self._clients or not is_answer(frame):
-            return b""
+        return self._with_own_id(key, frame) if key in self._clients and is_answer(frame) else b""
+
+    def _with_own_id(self, key: str, frame: bytes) -> bytes:
         return frame if self._publisher_ids is None else self._publisher_ids.replace(key, frame)
