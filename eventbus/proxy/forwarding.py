@@ -27,8 +27,8 @@ from eventbus.proxy.denials import Denials
 from eventbus.proxy.enforcer import Enforcer
 from eventbus.proxy.guard import CURVE_BYTES, ConnectionGuard
 from eventbus.proxy.health import ProxyHealth, Traffic
-from eventbus.proxy.subscribers import Subscribers
-from eventbus.proxy.tcp import Connection
+from eventbus.proxy.subscribers import Subscribers, descriptor_of
+from eventbus.proxy.tcp import Connection, connection_to
 from eventbus.proxy.zap import Authenticator
 from eventbus.wire.notices import MIN_PAYLOAD_LIMIT, LimitNotice
 
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 # whatever waits here is lost if the process is killed.
 _RECEIVE_HWM = 10_000
 _GUARD_TIMEOUT_S = 0.1
+_MISUSE_TIMEOUT_MS, _MISUSE_FRAMES = 5, 1_000  # for which, and how many, a look at what subscribers send may take
 _ANSWER_TIMEOUT_S = 1.0  # a healthy proxy answers with its counts within a millisecond
 # The context has five, its four sockets one each, the two ports one each, the counter's two sockets five together, and the
 # two connections of a client one each. With keys: another thread of the context has two, the authenticator a socket and a
@@ -403,11 +404,33 @@ class Forwarding:
                 zmq.proxy_steerable(self._frontend, self._backend, None, self._commands)
                 return
             except zmq.Again:
-                self._frontend.send(b"")  # ends the message, or a publisher that connects now would miss what comes next
-                held_back = throttle.admit("cut off")
+                ended = self._end_misuse()
+                held_back = None if ended else throttle.admit("misuse")
                 if held_back is not None:
                     self._log.warning(
                         "a peer at the port for subscribers has sent what no subscriber sends%s",
                         more(held_back),
                         held_back=held_back,
                     )
+
+    def _end_misuse(self) -> int:
+        """End a message that was cut off, pass on what subscribers send next, and end the connections of those who go on.
+
+        Returns how many. A frame tells its connection, but libzmq's proxy has the frames before to itself.
+        """
+        is_cut_off, ended = True, 0
+        self._backend.poll(_MISUSE_TIMEOUT_MS)
+        with suppress(zmq.Again):
+            for _ in range(_MISUSE_FRAMES):
+                frame = self._backend.recv(zmq.DONTWAIT, copy=False)
+                if is_cut_off:  # else a publisher that connects now would miss what comes next
+                    self._frontend.send(b"")
+                is_cut_off = frame.more
+                self._frontend.send(frame, zmq.SNDMORE if is_cut_off else 0, copy=False)
+                if is_cut_off:
+                    descriptor = descriptor_of(frame)
+                    connection = None if descriptor is None else connection_to(self.sub_port, descriptor)
+                    ended += connection is not None and self._guard.end(connection, "misuse")
+        if is_cut_off:
+            self._frontend.send(b"")
+        return ended

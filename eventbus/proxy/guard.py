@@ -19,11 +19,11 @@ from eventbus.proxy.health import Traffic
 from eventbus.proxy.ledger import Ledger, SubscriptionShares
 from eventbus.proxy.tcp import Connection, TcpState
 
-type Reason = Literal["slow", "unfinished", "too_large", "handshake", "subscriptions", "descriptors"]
+type Reason = Literal["slow", "unfinished", "too_large", "handshake", "subscriptions", "misuse", "descriptors"]
 type Opened = dict[int, float]
 """The time at which each connection of a port was opened, by descriptor, the newest last."""
 
-REASONS: tuple[Reason, ...] = ("slow", "unfinished", "too_large", "handshake", "subscriptions", "descriptors")
+REASONS: tuple[Reason, ...] = ("slow", "unfinished", "too_large", "handshake", "subscriptions", "misuse", "descriptors")
 _OF_STRANGERS: tuple[Reason, ...] = ("handshake", "descriptors")  # who has not been authenticated
 _TEXTS: Mapping[Reason, str] = MappingProxyType(
     {
@@ -32,6 +32,7 @@ _TEXTS: Mapping[Reason, str] = MappingProxyType(
         "too_large": "it has sent a message above EVENTBUS_MAX_EVENT_BYTES, which was refused, or bytes that are none",
         "handshake": "it sends too much before it is authenticated",
         "subscriptions": "it has too many subscriptions (EVENTBUS_PROXY_MAX_SUBSCRIPTIONS)",
+        "misuse": "it has sent what no subscriber sends",
         "descriptors": "descriptors run out (raise `ulimit -n`, LimitNOFILE= of a systemd unit)",
     }
 )

@@ -73,8 +73,8 @@ class ProxyHealth:
             100,000 topics.
         disconnected: connections that the proxy has ended to stay within its limits, by reason: a `slow` subscriber,
             a publisher's `unfinished` messages, a message that was `too_large`, a long `handshake`, many `subscriptions`,
-            too few `descriptors`. `too_large` is counted on Linux, and for as many publishers at once as a quarter of the
-            process's descriptors allows.
+            `misuse` of the port for subscribers (under rules that is a denial), too few `descriptors`. `too_large` is
+            counted on Linux, and for as many publishers at once as a quarter of the process's descriptors allows.
         dropped: how many messages were dropped because the queues of slow subscribers were full, those of each subscriber
             added up. An estimate on Linux only: too low by up to half a queue until the subscriber has read what waits, then
             right to some per cent; too high for a subscriber of a part of the traffic that has never kept up.

@@ -10,6 +10,14 @@ _SRCFD = int(zmq.SRCFD)
 _FEW_CONNECTIONS = 16  # that may be remembered without a look whether they have ended
 
 
+def descriptor_of(frame: zmq.Frame) -> int | None:
+    """Return the descriptor of the connection from which a frame came, perhaps closed by now; None if there was none."""
+    try:
+        return int(frame.get(_SRCFD))
+    except zmq.ZMQError:
+        return None
+
+
 class _Subscriber(NamedTuple):
     connection: Connection
     key: str
@@ -72,10 +80,8 @@ class Subscribers:
         return known.key if known is not None and known.connection == connection else None
 
     def _subscriber_of(self, frame: zmq.Frame, key: str) -> _Subscriber | None:
-        try:
-            connection = connection_at(int(frame.get(_SRCFD)))
-        except zmq.ZMQError:
-            return None
+        descriptor = descriptor_of(frame)
+        connection = None if descriptor is None else connection_at(descriptor)
         if connection is None:
             return None
         known = self._by_descriptor.get(connection.descriptor)

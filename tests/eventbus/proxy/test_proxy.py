@@ -284,7 +284,8 @@ def test_a_signal_does_not_reset_the_counts(proxy: EventBusProxy, raw: RawPeers)
 
 
 def test_what_no_subscriber_sends(proxy: EventBusProxy, raw: RawPeers, caplog: pytest.LogCaptureFixture) -> None:
-    """A message of which libzmq takes the last frame for a subscription costs the proxy no message and no count."""
+    """A message of which libzmq takes the last frame for a subscription costs the proxy no message and no count; who goes on
+    is disconnected."""
     subscriber, publisher = raw.subscriber(b"t"), raw.publisher(b"t")
     for number in range(10):
         publisher.send_multipart([b"t", b"%d" % number])
@@ -301,6 +302,14 @@ def test_what_no_subscriber_sends(proxy: EventBusProxy, raw: RawPeers, caplog: p
     health = proxy.health()
     assert health.running
     assert health.from_publishers == health.to_subscribers == Traffic(frames=22, bytes=22)
+
+    def is_ended() -> bool:
+        hostile.send_multipart([b"x", b"\x01t"])
+        return proxy.health().disconnected["misuse"] > 0
+
+    eventually(is_ended)
+    publisher.send_multipart([b"t", b"!"])
+    assert subscriber.recv_multipart() == [b"t", b"!"]
 
 
 @pytest.mark.patience
