@@ -104,6 +104,7 @@ class ConnectionGuard:
         self._kept_bytes = kept_bytes
         self._log = Log()
         self._throttle = LogThrottle()
+        self._listening: set[int] = set()  # the proxy's ports
         self._lock = Lock()  # guards the next two
         self._ending: set[Connection] = set()  # those that libzmq has perhaps not closed yet
         self._counts: Counter[str] = Counter()
@@ -131,6 +132,12 @@ class ConnectionGuard:
     def dropped(self) -> int:
         """The number of messages that full queues of subscribers have dropped; an estimate, see `Backlogs`."""
         return self._dropped
+
+    def listens(self, descriptor: int) -> None:
+        """Learn a port of the proxy from the descriptor that listens at it."""
+        port = tcp.port_of(descriptor)
+        if port is not None:
+            self._listening.add(port)
 
     def subscribed(self) -> None:
         """Count a subscription that no other connection had."""
@@ -168,6 +175,8 @@ class ConnectionGuard:
             reason: why.
             size: the bytes that it holds, about; 0: they do not matter.
         """
+        if self._listening and tcp.port_of(connection.descriptor) not in self._listening:
+            return False  # a connection of the program around the proxy, which has got this descriptor since
         with self._lock:
             if connection in self._ending or not tcp.disconnect(connection):
                 return False

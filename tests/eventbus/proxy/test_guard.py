@@ -21,7 +21,7 @@ class Subscribers:
 
     def __init__(self, stack: ExitStack) -> None:
         self._stack = stack
-        self._listening = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        self._listening, self.other = (stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(2))
         self._opened: dict[int, float] = {}
         self.answers = True
         self.guard = ConnectionGuard(
@@ -31,9 +31,12 @@ class Subscribers:
             lambda connection: "",
         )
 
-    def connect(self, now: float) -> "Subscriber":
-        theirs = self._stack.enter_context(socket.create_connection(self._listening.getsockname()))
-        ours = self._stack.enter_context(self._listening.accept()[0])
+        self.guard.listens(self._listening.fileno())
+
+    def connect(self, now: float, listening: socket.socket | None = None) -> "Subscriber":
+        listening = listening or self._listening
+        theirs = self._stack.enter_context(socket.create_connection(listening.getsockname()))
+        ours = self._stack.enter_context(listening.accept()[0])
         self._opened[ours.fileno()] = now
         return Subscriber(theirs, ours)
 
@@ -79,6 +82,16 @@ def test_a_flood_of_subscriptions_ends(subscribers: Subscribers) -> None:
     assert modest.is_open()
     assert not hostile.is_open()
     assert subscribers.guard.disconnected["subscriptions"] == 1
+
+
+def test_a_connection_of_the_program_does_not_end(subscribers: Subscribers) -> None:
+    """A descriptor may have become another connection of the program around the proxy since libzmq told of it."""
+    foreign = subscribers.connect(now=100.0, listening=subscribers.other)
+    foreign.sends(2 * _LIMIT)
+    subscribers.answers = False
+    subscribers.check(now=101.0)
+    assert foreign.is_open()
+    assert subscribers.guard.disconnected["subscriptions"] == 0
 
 
 def test_a_slow_client_that_comes_back_fills_no_log(subscribers: Subscribers, caplog: pytest.LogCaptureFixture) -> None:
