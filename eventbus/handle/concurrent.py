@@ -23,8 +23,8 @@ MAX_WAITING = 1_000
 class Outcome(Protocol):
     """Is told how one call has ended. Any thread may call it."""
 
-    def done(self, error: BaseException | None, duration: float, returned: object) -> None:
-        """The call has returned this, or raised, and how many seconds that took."""
+    def done(self, error: BaseException | None, duration: float, returned: object, *, told: bool = False) -> None:
+        """The call has returned this, or raised, and how many seconds that took; `told`: what was called has told hooks."""
 
     def dropped(self) -> None:
         """The handler was not called, because the client stops."""
@@ -243,30 +243,31 @@ class CallsOnLoop(ConcurrentCalls):
         return self._coroutines.is_inside()
 
     def _start(self, key: Hashable, call: _Call) -> None:
-        def done(error: BaseException | None, duration: float, returned: object) -> None:
-            call.outcome.done(error, duration, returned)
+        def done(error: BaseException | None, duration: float, returned: object, *, told: bool = False) -> None:
+            call.outcome.done(error, duration, returned, told=told)
             self._end(key)
 
         try:
             coroutine = call.context.run(call.call, call.event)
         except BaseException as error:  # as in the dispatcher
-            done(error, 0.0, None)
+            done(error, 0.0, None, told=True)
             return
         if iscoroutine(coroutine):
             call.context.run(self._coroutines.submit, coroutine, done, wait=False)
         else:
-            done(None, 0.0, coroutine)
+            done(None, 0.0, coroutine, told=True)
 
 
 def _make(call: _Call) -> None:
     began = perf_counter()
     error: BaseException | None = None
     returned: object = None
+    told = True
     try:
         returned = call.context.run(call.call, call.event)
         if iscoroutine(returned):
             returned.close()
-            error = InvalidHandler("it has returned a coroutine in a pool of threads: declare it `async`")
+            error, told = InvalidHandler("it has returned a coroutine in a pool of threads: declare it `async`"), False
     except BaseException as raised:  # SystemExit too: it must not end the thread
         error = raised
-    call.outcome.done(error, perf_counter() - began, None if error else returned)
+    call.outcome.done(error, perf_counter() - began, None if error else returned, told=told)

@@ -6,6 +6,7 @@ asyncio is imported only where a loop runs or is needed: importing it takes as l
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from threading import Condition, Event, Thread, current_thread
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -212,8 +213,13 @@ class _LoopThread:
 
             require_descriptors(_LOOP_DESCRIPTORS)  # a loop that is made in part is never closed
             with asyncio.Runner() as runner:
-                runner.get_loop()  # if this fails, no coroutine exists yet that would never be awaited
-                runner.run(self._main())
+                loop = runner.get_loop()  # if this fails, no coroutine exists yet that would never be awaited
+                main = loop.create_task(self._main())
+                while not main.done():
+                    # What a handler, or a task that it has started, raises must not end the loop for all others. The task
+                    # itself has it, and asyncio logs it if nobody asks.
+                    with suppress(SystemExit, KeyboardInterrupt):
+                        loop.run_until_complete(main)
         except Exception as error:
             if self._ready.is_set():
                 raise

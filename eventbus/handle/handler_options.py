@@ -56,7 +56,7 @@ class HandlerOptions:
     @property
     def is_plain(self) -> bool:
         """Whether the handler can be called as it is."""
-        return not (self.answers or self.concurrency or self.where or self.middleware)
+        return not (self.answers or self.concurrency or self.middleware) and self.where is None
 
 
 PLAIN = HandlerOptions()

@@ -321,14 +321,14 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
     def _goes_on(self, result: object, callback: Callback[EventClass], event: EventClass) -> bool:
         """Take care of what a callback has returned; return whether the event is not handled by now, or not wanted."""
         if inspect.iscoroutine(result):
-            outcome = _Outcome(self, callback, event, tells=True)
+            outcome = _Outcome(self, callback, event)
             with keeping_topic():
                 self.coroutines.submit(result, outcome.done)
             return True
         if isinstance(result, Later):
             wrapped = wrapper_of(callback)
             assert wrapped is not None, "only wrapped handlers have options"
-            outcome = _Outcome(self, callback, event, tells=wrapped.is_async)
+            outcome = _Outcome(self, callback, event)
             result.calls.submit(result.key, wrapped.call, event, result.context, outcome)
             return True
         if result is NOT_WANTED:
@@ -422,26 +422,25 @@ class _Outcome:
         dispatcher: has made the call.
         callback: what was called.
         event: its argument.
-        tells: whether hooks are still to be told.
     """
 
     __slots__ = ("_callback", "_confirmation", "_dispatcher", "_event", "_wrapped")
 
-    def __init__(self, dispatcher: Dispatcher[Any], callback: Callback[Any], event: BaseEvent[Any], *, tells: bool) -> None:
+    def __init__(self, dispatcher: Dispatcher[Any], callback: Callback[Any], event: BaseEvent[Any]) -> None:
         self._dispatcher = dispatcher
         self._callback = callback
         self._event = event
-        self._wrapped = wrapper_of(callback) if tells else None
+        self._wrapped = wrapper_of(callback)
         self._confirmation = dispatcher.confirmation
         if self._confirmation is not None:
             self._confirmation.begin()
 
-    def done(self, error: BaseException | None, duration: float, returned: object) -> None:
-        """It has returned or raised."""
+    def done(self, error: BaseException | None, duration: float, returned: object, *, told: bool = False) -> None:
+        """It has returned or raised; `told`: hooks know it."""
         dispatcher = self._dispatcher
         if returned is not None:
             dispatcher.check_result(self._callback, returned)
-        if self._wrapped is not None:
+        if self._wrapped is not None and not told:
             self._wrapped.tell(self._event, duration, error)
         if error is None:
             dispatcher._counters.add(handled=1)

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from enum import auto
+from inspect import markcoroutinefunction
 from threading import Event, RLock
 from typing import Any, Literal, assert_type
 
@@ -302,6 +303,40 @@ def test_errors_are_those_of_the_handler(make_bus: Callable[..., Bus], kind: str
     eventually(lambda: caplog.text.count(f"{callback.__qualname__} failed on ShopEvent(") == 2)
 
 
+def test_each_call_is_told_once(make_bus: Callable[..., Bus]) -> None:
+    """Hooks are told of each call once, also if a wrapper that is marked as async raises or returns without a coroutine."""
+    told: list[tuple[str, int]] = []
+
+    class Hook(EventBusHook):
+        def handled(self, topic: str, event: Any, handler: str, duration: float) -> None:
+            told.append(("handled", event.order))
+
+        def handler_failed(self, topic: str, event: Any, handler: str, duration: float, error: BaseException) -> None:
+            told.append((type(error).__name__, event.order))
+
+    async def handle(event: ShopEvent) -> None: ...
+
+    def wrapped(event: ShopEvent) -> object:
+        if event.order == 1:
+            raise ValueError("no")
+        return handle(event) if event.order == 2 else None
+
+    def undeclared(event: ShopEvent) -> object:
+        return handle(event) if event.order == 0 else None
+
+    bus = make_bus(hooks=[Hook()])
+    bus.attach_callback(ShopType.closed, markcoroutinefunction(wrapped), concurrency=2)
+    emit(bus, 0, 1, 2)
+    bus.stop_consumer()
+    assert sorted(told) == [("ValueError", 1), ("handled", 0), ("handled", 2)]
+    told.clear()
+    bus.detach_callback(ShopType.closed, wrapped)
+    bus.attach_callback(ShopType.closed, undeclared, concurrency=2)
+    emit(bus, 0, 1)
+    bus.stop_consumer()
+    assert sorted(told) == [("InvalidHandler", 0), ("handled", 1)]
+
+
 def test_headers_come_along(make_bus: Callable[..., Bus], kind: str) -> None:
     """A call in another thread, or in a task, knows the headers of its event."""
 
@@ -386,6 +421,22 @@ def test_a_handler_is_called_where_it_is_wanted(bus: Bus, kind: str) -> None:
     emit(bus, *range(6))
     eventually(lambda: bus.stats().handled == 4)
     assert sorted(meter.ended) == [1, 2, 3, 5]
+
+
+def test_a_filter_that_is_false_itself(bus: Bus) -> None:
+    """A filter is asked also if it is an object that counts as false, such as a set that is empty still."""
+
+    class Orders(set[int]):
+        def __call__(self, event: ShopEvent) -> bool:
+            return event.order in self
+
+    meter, orders = Meter(), Orders()
+    meter.may_end.set()
+    bus.attach_callback(ShopType.closed, meter.handle, where=orders)
+    orders.add(1)
+    emit(bus, 0, 1)
+    bus.stop_consumer()
+    assert meter.ended == [1]
 
 
 def test_a_filter_that_fails(bus: Bus) -> None:

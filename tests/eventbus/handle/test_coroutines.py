@@ -110,6 +110,29 @@ def test_errors_come_back(runner: CoroutineRunner) -> None:
     runner.close(Deadline(PATIENCE))
 
 
+@pytest.mark.parametrize("ends", [SystemExit(3), KeyboardInterrupt()])
+def test_the_own_loop_survives(runner: CoroutineRunner, ends: BaseException) -> None:
+    """What would end a program, raised by a coroutine or by a task that it has started, ends no other coroutine."""
+    done, may_end = Outcomes(), threading.Event()
+
+    async def fail() -> None:
+        raise ends
+
+    async def start_task() -> None:
+        await asyncio.wait([asyncio.create_task(fail())])
+
+    runner.submit(waits_for(may_end)(), done)
+    for count, coroutine in enumerate((start_task, fail, nothing), 1):
+        runner.submit(coroutine(), done)
+        eventually(lambda count=count: len(done.all) == count)  # type: ignore[misc] # mypy cannot infer a lambda's default
+    assert (done.all[0], done.all[2]) == (None, None)
+    assert isinstance(done.all[1], KeyboardInterrupt if isinstance(ends, KeyboardInterrupt) else RuntimeError)
+    may_end.set()
+    assert runner.close(Deadline(PATIENCE)) == 0
+    assert len(done.all) == 4
+    assert not own_threads()
+
+
 def test_close_waits_for_those_in_flight(runner: CoroutineRunner) -> None:
     """close() returns when what is in flight has finished."""
     go, done = threading.Event(), Outcomes()
