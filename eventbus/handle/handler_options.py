@@ -47,6 +47,8 @@ class HandlerOptions:
         for name, function in (("key", key), ("where", where)):
             if function is not None and not callable(function):
                 raise InvalidHandler(f"{name}={function!r}: it is a function of the event")
+        if isinstance(middleware, Middleware):
+            raise InvalidHandler(f"middleware={middleware!r}: it is a list: middleware=[…]")
         around = tuple(middleware)
         for one in around:
             if not isinstance(one, Middleware):

@@ -162,8 +162,8 @@ def on(
     """Mark a function or method as the handler of events of these types.
 
     The handler is called with the event as its only argument; it may be ``async``. Decorators may be stacked in any order
-    and repeated; a method that overrides a marked one is a handler too. It works on methods, static and class methods, and
-    on functions, partials and callable objects of wired modules.
+    and repeated; a method that overrides a marked one is a handler too, and None in its place is none. It works on methods,
+    static and class methods, and on functions, partials and callable objects of wired modules.
 
     Without `concurrency` a handler that is not ``async`` is called on the consumer's thread, one event after the other, and
     up to a thousand calls of an ``async`` one run at once.
@@ -335,6 +335,8 @@ def marked_methods(cls: type) -> dict[str, tuple[Mark, ...]]:
         for name, member in vars(base).items():
             if marks := _marks(_carrier(member)):
                 found[name] = marks
+            elif member is None:  # by which a class says, as with `__hash__`, that it has no such method
+                found.pop(name, None)
     return found
 
 
@@ -430,7 +432,7 @@ def callback_name(callback: object) -> str:
     """The callback's qualified name with its module, for messages."""
     if isinstance(callback, partial):
         return callback_name(callback.func)
-    if bound := getattr(callback, "__self__", None):
+    if (bound := getattr(callback, "__self__", None)) is not None:
         cls = bound if isinstance(bound, type) else type(bound)
         return f"{cls.__module__}.{cls.__qualname__}.{getattr(callback, '__name__', '?')}"
     if name := getattr(callback, "__qualname__", None):

@@ -3,7 +3,7 @@
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from threading import Condition, RLock, Thread, current_thread
+from threading import TIMEOUT_MAX, Condition, RLock, Thread, current_thread
 
 from eventbus.observe.stats import DropLog, DropReason
 from eventbus.policies import ReceivePolicy
@@ -134,9 +134,8 @@ class ReceiveBuffer[EventClass]:
             self._waiting += 1
             try:
                 # If a signal handler closes it in this thread just before the wait, nothing wakes this thread.
-                while (
-                    not self._arrived.wait_for(is_over, _POLL_INTERVAL_S if timeout is None else timeout) and timeout is None
-                ):
+                longest = _POLL_INTERVAL_S if timeout is None else min(timeout, TIMEOUT_MAX)
+                while not self._arrived.wait_for(is_over, longest) and timeout is None:
                     pass
             finally:
                 self._waiting -= 1

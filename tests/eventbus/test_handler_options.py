@@ -503,6 +503,7 @@ def test_middleware_is_checked(bus: Bus) -> None:
     "options",
     [
         {"concurrency": 0},
+        {"middleware": Middleware()},
         {"concurrency": "8"},
         {"key": len},
         {"key": "order", "concurrency": 2},
