@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import suppress
+from inspect import CORO_CREATED, getcoroutinestate
 from threading import Condition, Event, Thread, current_thread
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -47,6 +48,18 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+class _Run:
+    """A coroutine that is in flight: handed to a loop, and not ended yet as far as is known."""
+
+    __slots__ = ("coroutine", "done", "loop", "task")
+
+    def __init__(self, coroutine: Coroutine[object, object, object], done: Done, loop: asyncio.AbstractEventLoop) -> None:
+        self.coroutine = coroutine
+        self.done = done
+        self.loop = loop
+        self.task: asyncio.Task[object] | None = None  # until the loop begins with it
+
+
 class CoroutineRunner:
     """Runs coroutines on a given event loop, or on its own loop if none was given.
 
@@ -56,9 +69,8 @@ class CoroutineRunner:
 
     def __init__(self) -> None:
         self._changed = Condition()
-        self._in_flight = 0
+        self._runs: set[_Run] = set()  # with their tasks, to which asyncio itself keeps only weak references
         self._refusing = False
-        self._tasks: set[asyncio.Task[object]] = set()  # asyncio itself keeps only weak references to them
         self._given: asyncio.AbstractEventLoop | None = None
         self._own: _LoopThread | None = None
 
@@ -83,29 +95,31 @@ class CoroutineRunner:
         """
         with self._changed:
             refusal: Exception
-            self._changed.wait_for(lambda: not wait or self._in_flight < MAX_IN_FLIGHT or self._refusing)
+            self._changed.wait_for(lambda: not wait or len(self._runs) < MAX_IN_FLIGHT or self._refusing)
             if not self._refusing:
                 try:
                     loop = self._given or (self._own or self._start_own()).loop
-                    loop.call_soon_threadsafe(self._start, loop, coroutine, done)
+                    run = _Run(coroutine, done, loop)
+                    loop.call_soon_threadsafe(self._start, run)
                 except (RuntimeError, OSError) as error:  # the given loop is closed, or no own loop can be made
                     refusal = error
                 else:
-                    self._in_flight += 1
+                    self._runs.add(run)
                     return
             else:
                 refusal = ClientClosing()
         coroutine.close()
         done(refusal, 0.0, None)
+        self._give_up()
 
     def idle(self) -> bool:
         """Whether nothing is in flight."""
-        return self._in_flight == 0
+        return not self._runs
 
     def under_way(self, resting: Collection[asyncio.Task[Any]]) -> int:
         """The number in flight, without those whose task is among these."""
         with self._changed:
-            return self._in_flight - len(self._tasks.intersection(resting))
+            return sum(run.task not in resting for run in self._runs)
 
     def close(self, deadline: Deadline) -> int:
         """Refuse new coroutines, wait for those in flight, end the own loop. Returns how many were still in flight.
@@ -113,6 +127,7 @@ class CoroutineRunner:
         Those are cancelled if they run on the own loop, and go on if they run on a given one. On the thread of the loop this
         does not wait, because no coroutine could finish in the meantime.
         """
+        self._give_up()
         with self._changed:
             self._refusing = True
             self._changed.notify_all()
@@ -121,7 +136,7 @@ class CoroutineRunner:
             if not inside:
                 to_clean_up = min(_CLEAN_UP_S, deadline.left() / 4) if own is not None else 0.0
                 self._changed.wait_for(self.idle, deadline.left() - to_clean_up)
-            left = self._in_flight
+            left = len(self._runs)
         if own is not None:
             own.end(cancel=not inside)
             if not inside:
@@ -147,27 +162,40 @@ class CoroutineRunner:
         self._own = _LoopThread()
         return self._own
 
-    def _start(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[object, object, object], done: Done) -> None:
+    def _give_up(self) -> None:
+        """Let the coroutines fail whose loop has ended: it forgets what it had not begun, or not ended, without a word."""
+        with self._changed:
+            gone = [run for run in self._runs if run.loop.is_closed()]
+            self._runs.difference_update(gone)
+            self._changed.notify_all()
+        for run in gone:
+            if run.task is not None and run.task.done():
+                error = _outcome(run.task)
+                run.done(error, 0.0, run.task.result() if error is None else None)
+                continue
+            if getcoroutinestate(run.coroutine) == CORO_CREATED:  # else whoever waits for it shall let it clean up
+                run.coroutine.close()
+            run.done(RuntimeError("its event loop has ended"), 0.0, None)
+
+    def _start(self, run: _Run) -> None:
         began = perf_counter()
 
         async def guarded() -> object:
             try:
-                return await coroutine
+                return await run.coroutine
             except SystemExit as error:  # asyncio would end the loop, and all other handlers with it
                 raise RuntimeError("a handler called sys.exit()") from error
 
         def finished(task: asyncio.Task[object]) -> None:
-            self._tasks.discard(task)
-            coroutine.close()  # has an effect only if it was cancelled before its first step
+            run.coroutine.close()  # has an effect only if it was cancelled before its first step
             error = _outcome(task)
-            done(error, perf_counter() - began, task.result() if error is None else None)
+            run.done(error, perf_counter() - began, task.result() if error is None else None)
             with self._changed:
-                self._in_flight -= 1
+                self._runs.discard(run)
                 self._changed.notify_all()
 
-        task = loop.create_task(guarded())
-        self._tasks.add(task)
-        task.add_done_callback(finished)
+        run.task = run.loop.create_task(guarded())
+        run.task.add_done_callback(finished)
 
 
 def _outcome(task: asyncio.Task[object]) -> BaseException | None:

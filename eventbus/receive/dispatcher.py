@@ -437,6 +437,9 @@ class _Outcome:
 
     def done(self, error: BaseException | None, duration: float, returned: object, *, told: bool = False) -> None:
         """It has returned or raised; `told`: hooks know it."""
+        if isinstance(error, ClientClosing):
+            self.dropped()
+            return
         dispatcher = self._dispatcher
         if returned is not None:
             dispatcher.check_result(self._callback, returned)
@@ -449,8 +452,7 @@ class _Outcome:
             dispatcher._counters.add(handler_errors=1)
         if self._confirmation is not None:
             # What was cancelled is no Exception.
-            handled = error is None or (isinstance(error, Exception) and not isinstance(error, ClientClosing))
-            self._confirmation.end(handled=handled)
+            self._confirmation.end(handled=error is None or isinstance(error, Exception))
 
     def dropped(self) -> None:
         """It was not made, because the consumer stops."""

@@ -11,6 +11,8 @@ from eventbus.handle import coroutines
 from eventbus.handle.coroutines import CoroutineRunner, running_loop
 from tests.support import PATIENCE, eventually, in_thread
 
+ENDED = "its event loop has ended"
+
 
 class Outcomes:
     """Gets what came of each coroutine."""
@@ -186,6 +188,29 @@ def test_a_loop_that_has_ended_refuses() -> None:
     assert runner.close(Deadline(PATIENCE)) == 0
 
 
+@pytest.mark.parametrize("begins", [False, True])
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_loop_that_ends_too_early(runner: CoroutineRunner, begins: bool, refuses: bool) -> None:
+    """A coroutine fails whose loop ends before it has begun, or ended. One that has ended has not, if nobody was told yet.
+
+    That is told when the next coroutine is refused, or at close, which waits for none of them.
+    """
+    done, loop = Outcomes(), asyncio.new_event_loop()
+    runner.open(loop)
+    for coroutine in (nothing(), asyncio.Event().wait()):
+        runner.submit(coroutine, done)
+    if begins:
+        loop.call_soon(loop.call_soon, loop.stop)  # one pass begins with them, and one takes their first steps
+        loop.run_forever()
+    loop.close()
+    if refuses:
+        runner.submit(nothing(), done)
+        assert str(done.all.pop(0)) == "Event loop is closed"
+    else:
+        assert runner.close(Deadline(PATIENCE)) == 0
+    assert sorted(map(str, done.all)) == sorted(["None" if begins else ENDED, ENDED])
+
+
 def test_retire_ends_the_thread_after_its_tasks(runner: CoroutineRunner) -> None:
     """retire() lets what is in flight finish, then the thread goes; the next coroutine gets a new one."""
     go, done = threading.Event(), Outcomes()
@@ -223,7 +248,7 @@ def test_so_many_in_flight_and_no_more(runner: CoroutineRunner) -> None:
 
     with in_thread(one_more):
         assert not submitted
-        assert runner._in_flight == coroutines.MAX_IN_FLIGHT
+        assert len(runner._runs) == coroutines.MAX_IN_FLIGHT
         go.set()
     eventually(lambda: len(done.all) == coroutines.MAX_IN_FLIGHT + 1)
     assert set(done.all) == {None}
