@@ -26,6 +26,9 @@ _MAX_EVENT_BYTES = 8_388_608
 """A client's and a proxy's are the same, because a proxy disconnects clients that send more. Decoding so many bytes takes
 tens of milliseconds, whatever they hold."""
 
+_TOO_MANY_MESSAGES = 2**31
+"""libzmq takes no larger high-water mark."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZeroMQOptions:
@@ -251,7 +254,11 @@ def _check_numbers(options: ZeroMQOptions | ProxyOptions) -> None:
     """Refuse sizes and times that make no sense, because what uses them would fail with a wrong reason, or in silence."""
     for field in fields(options):
         value = getattr(options, field.name)
-        if isinstance(value, int | float) and not value >= 0 and field.name != "reconnect_attempts":  # -1: no end
+        if not isinstance(value, int | float):
+            continue
+        if not value >= 0 and field.name != "reconnect_attempts":  # -1: no end
             raise InvalidSettings(f"{field.name}={value!r}: it must be 0 or more")
         if value == inf:
             raise InvalidSettings(f"{field.name}=inf: it must be finite")
+        if field.name.endswith("hwm") and value >= _TOO_MANY_MESSAGES:
+            raise InvalidSettings(f"{field.name}={value!r}: it must be less than {_TOO_MANY_MESSAGES}")

@@ -213,6 +213,16 @@ def test_nothing_is_infinite() -> None:
         ClientOptions(connect_timeout=float("inf"))
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"), [(ClientOptions, "send_hwm"), (ClientOptions, "receive_hwm"), (ProxyOptions, "hwm")]
+)
+def test_what_libzmq_does_not_take(kind: Any, name: str) -> None:
+    """A high-water mark that libzmq does not take is refused with the name of the option."""
+    kind(**{name: 2**31 - 1})
+    with pytest.raises(InvalidSettings, match=rf"^{name}=2147483648: it must be less than 2147483648$"):
+        kind(**{name: 2**31})
+
+
 def test_a_text_is_no_list_of_topics() -> None:
     """A text is not taken for the topics that its letters are."""
     with pytest.raises(InvalidSettings, match=r"topics='plant' is one text, not a list of topics such as \['plant'\]"):
