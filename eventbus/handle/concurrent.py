@@ -83,6 +83,11 @@ class ConcurrentCalls(ABC):
         else:
             self._start_all()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call runs or waits."""
+        return not (self._lanes.running or self._lanes.waiting)
+
     def resume(self) -> None:
         """Accept calls again, after `stop`."""
         with self._changed:
@@ -95,7 +100,7 @@ class ConcurrentCalls(ABC):
         """
         with self._changed:
             if not self._is_inside():
-                self._changed.wait_for(lambda: not (self._lanes.running or self._lanes.waiting), deadline.left())
+                self._changed.wait_for(lambda: self.is_idle, deadline.left())
             self._refusing = True
             dropped = self._lanes.clear()
             running = self._lanes.running

@@ -80,6 +80,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self._log = Log(client_name=name)
         self._changing = RLock()  # a signal handler may interrupt a change in the same thread with another
         self._attached: list[_Attached[EventClass]] = []
+        self._detached: set[ConcurrentCalls] = set()  # of handlers that were detached, of which calls may be under way
         self._topics: set[bytes] = set()
         # The callbacks of each topic. Events of other topics are left out: ZeroMQ matches prefixes, so `corerl_scheduler`
         # arrives where `corerl` was subscribed.
@@ -148,6 +149,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             self._rebuild()
             keeps_loop = any(is_async(attached.callback) for attached in self._attached)
             unused = before - self._calls()
+            self._detached = {calls for calls in self._detached if not calls.is_idle} | unused
         for calls in unused:
             calls.retire()
         if not keeps_loop:
@@ -173,11 +175,11 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
 
     def stop_calls(self, deadline: Deadline) -> int:
         """Wait for the calls of handlers with `concurrency`, and drop what has not begun. Returns how many still run."""
-        return sum(calls.stop(deadline) for calls in self._calls())
+        return sum(calls.stop(deadline) for calls in self._calls() | self._detached)
 
     def calls_under_way(self, resting: Collection[Thread]) -> int:
         """How many calls of handlers with `concurrency` run in threads, without those in these threads."""
-        return sum(calls.under_way(resting) for calls in self._calls())
+        return sum(calls.under_way(resting) for calls in self._calls() | self._detached)
 
     def abandon(self) -> None:
         """Let a running `dispatch` drop all events after the one that is being handled."""

@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-from eventbus import BaseEventType, InvalidHandler, Middleware, current_topic, on
+from eventbus import BaseEventType, HandshakeFailed, InvalidHandler, Middleware, current_topic, on
 from eventbus.handle.middleware import Delivery, HandleNext, HandleNextAsync
 from eventbus.transports.memory import MemoryTransport
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually
@@ -120,6 +120,32 @@ def test_what_cannot_be_attached(target: object, reason: str) -> None:
         client.attach_handlers(target)
     assert client.topics == set()
     client.detach_handlers(target)
+
+
+def test_a_topic_that_is_refused() -> None:
+    """Then nothing of the object is attached, and the next attempt does all of it."""
+
+    class Refusing(MemoryTransport):
+        refuses = True
+
+        def subscribe(self, topic: bytes) -> None:
+            if self.refuses and topic == b"other":
+                raise HandshakeFailed("nats")
+            super().subscribe(topic)
+
+    transport, thermostat = Refusing(), Thermostat()
+    with Bus(MyEvent, transport=transport) as client:
+        for _ in range(2):
+            with pytest.raises(HandshakeFailed):
+                client.attach_handlers(thermostat)
+        transport.refuses = False
+        client.attach_handlers(thermostat)
+        client.start_consumer()
+        client.emit_event(event(1), TOPIC)
+        client.emit_event(event(1), OTHER)
+        eventually(lambda: client.stats().handled == 3)
+        client.stop_consumer()
+        assert sorted(thermostat.got) == ["part", "start", "update"]
 
 
 def test_a_callback_of_another_class() -> None:

@@ -28,7 +28,7 @@ from eventbus import (
 from eventbus.handle.dead_letter import DeadLetter
 from eventbus.handle.middleware import Delivery, Emission, EmitNext, HandleNext, HandleNextAsync
 from eventbus.testing import RecordingTransport
-from tests.support import PATIENCE, eventually
+from tests.support import PATIENCE, eventually, in_thread, is_waiting
 
 
 class ShopType(BaseEventType):
@@ -367,6 +367,22 @@ def test_stopping_waits_for_all(bus: Bus, kind: str) -> None:
         assert sorted(meter.ended) == list(range(start + 20))
         meter.may_end.clear()
     eventually(lambda: "eventbus-handler" not in [thread.name for thread in threading.enumerate()])
+
+
+def test_stopping_waits_for_what_was_detached(bus: Bus, kind: str) -> None:
+    """Calls that wait when their handler is detached are made, and stop_consumer() waits for them, too."""
+    meter = Meter()
+    handler = getattr(meter, kind)
+    bus.attach_callback(ShopType.closed, handler, concurrency=1)
+    emit(bus, *range(5))
+    eventually(lambda: bus.stats().received == 5 and meter.begun)
+    bus.detach_callback(ShopType.closed, handler)
+    with in_thread(lambda: bus.stop_consumer(PATIENCE)) as stopping:
+        eventually(lambda: is_waiting(stopping))
+        meter.may_end.set()
+    assert meter.ended == [0, 1, 2, 3, 4]
+    assert bus.stats().handled == 5
+    bus.stop_consumer()
 
 
 def test_what_does_not_end_in_time_is_dropped(bus: Bus, kind: str) -> None:
