@@ -174,8 +174,7 @@ class AnsweringHandler(WrappedHandler):
 
     def call(self, event: BaseEvent[Any]) -> object:
         """Call the handler, and answer. Returns a coroutine, which has to be awaited, if the handler is ``async``."""
-        encoded = current_encoded_headers()
-        request = Request.alone_in(encoded) or Request.of(decode_headers(encoded))
+        request = _request_at_hand()
         if request is None:
             return super().call(event)
         if self.is_async:
@@ -185,6 +184,12 @@ class AnsweringHandler(WrappedHandler):
         else:
             self._call_alone(event, request)
         return None
+
+    def fail(self, event: BaseEvent[Any], error: BaseException) -> None:
+        """See `WrappedHandler.fail`: the asker is told, too."""
+        super().fail(event, error)
+        if (request := _request_at_hand()) is not None:
+            self._fail(request, error)
 
     def _call_alone(self, event: BaseEvent[Any], request: Request) -> None:
         try:
@@ -258,3 +263,9 @@ class AnsweringHandler(WrappedHandler):
                 handler=self.name,
                 error=type(refusal).__name__,
             )
+
+
+def _request_at_hand() -> Request | None:
+    """The request that the event at hand is; None: it is none."""
+    encoded = current_encoded_headers()
+    return Request.alone_in(encoded) or Request.of(decode_headers(encoded))

@@ -21,6 +21,7 @@ from eventbus import (
     InvalidHandler,
     InvalidTopic,
     Middleware,
+    RequestFailed,
     current_headers,
     current_topic,
     on,
@@ -463,6 +464,18 @@ def test_a_filter_that_fails(bus: Bus) -> None:
     bus.attach_callback(ShopType.closed, meter.handle, concurrency=2, key=lambda event: [event])  # cannot be hashed
     emit(bus, 0, 1)
     eventually(lambda: (bus.stats().handled, bus.stats().handler_errors) == (1, 3))
+
+
+@pytest.mark.parametrize("option", ["where", "key"])
+def test_a_filter_that_fails_fails_the_request(bus: Bus, option: str) -> None:
+    """What it raises is told to who has asked, as the error of the handler would be."""
+    options: dict[str, Any] = {option: lambda event: 1 / event.order}
+    bus.attach_callback(ShopType.closed, lambda event: event.order, answers=True, concurrency=2, **options)
+    bus.start_consumer()
+    assert bus.request(closed(1), ShopTopic.shop, int, PATIENCE) == 1
+    with pytest.raises(RequestFailed, match="ZeroDivisionError"):
+        bus.request(closed(0), ShopTopic.shop, int, PATIENCE)
+    eventually(lambda: (bus.stats().handled, bus.stats().handler_errors) == (1, 1))
 
 
 class Noting(Middleware):
