@@ -56,6 +56,7 @@ class ConcurrentCalls(ABC):
         self._lanes: Lanes[_Call] = Lanes(limit)
         self._limit = limit
         self._refusing = False
+        self._hurried = False
         self._starting = False
 
     def submit(
@@ -74,10 +75,10 @@ class ConcurrentCalls(ABC):
             TypeError: the key cannot be hashed.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._refusing or self._lanes.waiting < MAX_WAITING)
-            if not self._refusing:
+            self._changed.wait_for(lambda: self._refusing or self._hurried or self._lanes.waiting < MAX_WAITING)
+            refused = self._refusing or self._lanes.waiting >= MAX_WAITING
+            if not refused:
                 self._lanes.add(key, _Call(call, event, context, outcome))
-            refused = self._refusing
         if refused:
             outcome.dropped()
         else:
@@ -91,7 +92,14 @@ class ConcurrentCalls(ABC):
     def resume(self) -> None:
         """Accept calls again, after `stop`."""
         with self._changed:
-            self._refusing = False
+            self._refusing = self._hurried = False
+
+    def hurry(self) -> None:
+        """If one of the calls is what stops them, refuse from now on those for which there is no room: none may come."""
+        if self._is_inside():
+            with self._changed:
+                self._hurried = True
+                self._changed.notify_all()
 
     def stop(self, deadline: Deadline) -> int:
         """Wait until all calls have ended, then drop those that have not begun. Returns how many still run.

@@ -71,19 +71,27 @@ class CoroutineRunner:
         self._changed = Condition()
         self._runs: set[_Run] = set()  # with their tasks, to which asyncio itself keeps only weak references
         self._refusing = False
+        self._hurried = False
         self._given: asyncio.AbstractEventLoop | None = None
         self._own: _LoopThread | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Accept coroutines, and run them on this loop from now on; None for the own loop."""
         with self._changed:
-            self._refusing = False
+            self._refusing = self._hurried = False
             self._given = loop
 
     def resume(self) -> None:
         """Accept coroutines again after `close`, on the same loop as before."""
         with self._changed:
-            self._refusing = False
+            self._refusing = self._hurried = False
+
+    def hurry(self) -> None:
+        """On the thread of the loop: refuse from now on those for which there is no room, because none comes meanwhile."""
+        if self.is_inside():
+            with self._changed:
+                self._hurried = True
+                self._changed.notify_all()
 
     def submit(self, coroutine: Coroutine[object, object, object], done: Done, *, wait: bool = True) -> None:
         """Start the coroutine. `done` is called with its exception or None and its duration, on the loop's thread.
@@ -95,8 +103,8 @@ class CoroutineRunner:
         """
         with self._changed:
             refusal: Exception
-            self._changed.wait_for(lambda: not wait or len(self._runs) < MAX_IN_FLIGHT or self._refusing)
-            if not self._refusing:
+            self._changed.wait_for(lambda: not wait or len(self._runs) < MAX_IN_FLIGHT or self._refusing or self._hurried)
+            if not (self._refusing or (wait and len(self._runs) >= MAX_IN_FLIGHT)):
                 try:
                     loop = self._given or (self._own or self._start_own()).loop
                     run = _Run(coroutine, done, loop)

@@ -173,6 +173,12 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         for calls in self._calls():
             calls.resume()
 
+    def hurry(self) -> None:
+        """Let nobody wait for room among the calls of handlers if it is one of these that stops the consumer."""
+        for calls in self._calls() | self._detached:
+            calls.hurry()
+        self.coroutines.hurry()
+
     def stop_calls(self, deadline: Deadline) -> int:
         """Wait for the calls of handlers with `concurrency`, and drop what has not begun. Returns how many still run."""
         return sum(calls.stop(deadline) for calls in self._calls() | self._detached)

@@ -1,6 +1,7 @@
 """Handlers that fit: event classes, several calls at once, filters, middleware of their own."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -26,6 +27,7 @@ from eventbus import (
     current_topic,
     on,
 )
+from eventbus.handle import concurrent, coroutines
 from eventbus.handle.dead_letter import DeadLetter
 from eventbus.handle.middleware import Delivery, Emission, EmitNext, HandleNext, HandleNextAsync
 from eventbus.testing import RecordingTransport
@@ -412,6 +414,47 @@ def test_closing_from_inside(bus: Bus, kind: str) -> None:
     bus.attach_callback(ShopType.closed, close if kind == "handle" else close_async, concurrency=2)
     emit(bus, 1)
     assert ended.wait(PATIENCE / 2)
+
+
+@pytest.mark.parametrize(
+    ("is_async", "options"),
+    [(False, {"concurrency": 1}), (True, {"concurrency": 1}), (True, {})],
+    ids=["threads", "tasks", "tasks without options"],
+)
+def test_stopping_from_inside_while_others_wait(
+    bus: Bus, is_async: bool, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that stops the consumer does not wait for it, although it waits for room that only the call can make."""
+    monkeypatch.setattr(concurrent, "MAX_WAITING", 2)
+    monkeypatch.setattr(coroutines, "MAX_IN_FLIGHT", 2)
+    may_stop, stopped = Event(), Event()
+
+    def stop(event: ShopEvent) -> None:
+        if event.order == 0:
+            assert may_stop.wait(PATIENCE)
+            bus.stop_consumer(PATIENCE)
+            stopped.set()
+
+    async def stop_async(event: ShopEvent) -> None:
+        stop(event)
+
+    bus.attach_callback(ShopType.closed, stop_async if is_async else stop, **options)
+    emit(bus, *range(10))
+    eventually(lambda: any(thread.name == "eventbus-consumer" and is_in_submit(thread) for thread in threading.enumerate()))
+    may_stop.set()
+    assert stopped.wait(PATIENCE / 2)
+    eventually(lambda: bus.stats().handled + bus.stats().drops.get(DropReason.STOPPED, 0) == 10)
+    assert bus.stats().handler_errors == 0
+
+
+def is_in_submit(thread: threading.Thread) -> bool:
+    """Whether a thread waits for room."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    names = set()
+    while frame is not None:
+        names.add(frame.f_code.co_name)
+        frame = frame.f_back
+    return {"wait", "submit"} <= names
 
 
 def test_too_many_wait_and_hold_the_consumer() -> None:
