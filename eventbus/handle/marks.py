@@ -329,15 +329,21 @@ def handlers_of(target: object) -> list[Handler]:
 
 
 def marked_methods(cls: type) -> dict[str, tuple[Mark, ...]]:
-    """Return the names of the class's marked methods, those of base classes first, with their marks; runs no code of it."""
-    found: dict[str, tuple[Mark, ...]] = {}
+    """Return the names of the class's marked methods, those of base classes first, with their marks; runs no code of it.
+
+    A method that has two names is there once.
+    """
+    found: dict[str, tuple[object, tuple[Mark, ...]]] = {}
     for base in reversed(cls.__mro__):
         for name, member in vars(base).items():
             if marks := _marks(_carrier(member)):
-                found[name] = marks
+                found[name] = member, marks
             elif member is None:  # by which a class says, as with `__hash__`, that it has no such method
                 found.pop(name, None)
-    return found
+            elif name in found:
+                found[name] = member, found[name][1]
+    first = {(id(member), id(marks)): name for name, (member, marks) in reversed(found.items())}
+    return {name: marks for name, (member, marks) in found.items() if first[id(member), id(marks)] == name}
 
 
 def is_marked(member: object) -> bool:

@@ -99,6 +99,22 @@ def test_none_in_its_place_is_no_handler() -> None:
     assert len(handlers_of(Without())) == len(handlers_of(Again())) - 1
 
 
+def test_another_name_is_no_other_handler() -> None:
+    """A method with two names is called once, but one that overrides two handlers is both."""
+
+    class Renamed(Service):
+        also_plain = Service.plain
+        static_again = vars(Service)["static_inside"]
+
+    class Both(Service):
+        def plain(self, event: MyEvent) -> None: ...
+
+        stacked = plain
+
+    assert marked_methods(Renamed) == marked_methods(Service)
+    assert marked_methods(Both) == marked_methods(Service)
+
+
 def test_marking_changes_nothing_else() -> None:
     """The decorator returns the function itself."""
 
