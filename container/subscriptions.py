@@ -13,10 +13,11 @@ from dependency_injector import containers
 from eventbus._base.clock import clock
 from eventbus._base.deadline import Deadline
 from eventbus._base.log import Log
+from eventbus._base.printable import printable
 from eventbus.container.discovery import Discovery, check_injections, collect_handlers, discover, undecorated
 from eventbus.container.periodic import Periodic
 from eventbus.container.resources import AnyClient, last_resources, others
-from eventbus.errors import InvalidHandler
+from eventbus.errors import InvalidHandler, reason_of
 from eventbus.events import BaseEventTopic, BaseEventType
 from eventbus.handle.coroutines import ClientClosing, CoroutineRunner, running_loop
 from eventbus.handle.handler_options import HandlerOptions
@@ -24,6 +25,8 @@ from eventbus.handle.marks import Handler, Mark, callback_name, check_event_clas
 from eventbus.observe.hooks import EventBusHook
 
 _log = Log()
+
+_MAX_REASON_CHARACTERS = 500  # of an error, in the log
 
 type Wanted = tuple[BaseEventType, Handler, BaseEventTopic | None, HandlerOptions]
 
@@ -109,7 +112,8 @@ class Subscriptions:
         hooks = self._client._parts.hooks
 
         def failed(error: BaseException, duration: float) -> None:
-            _log.error("%s has failed: %s", name, error, exc_info=error, handler=name, error=type(error).__name__)
+            reason = printable(reason_of(error), _MAX_REASON_CHARACTERS)
+            _log.error("%s has failed: %s", name, reason, exc_info=error, handler=name, error=type(error).__name__)
             hooks.periodic_failed(name, duration, error)
 
         def call() -> None:

@@ -141,7 +141,7 @@ def test_what_it_raises(caplog: pytest.LogCaptureFixture) -> None:
         t.advance(10)
     assert failures == [("tick", "tick")]
     (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert line.getMessage().endswith("Clockwork.tick has failed: tick")
+    assert line.getMessage().endswith("Clockwork.tick has failed: ArithmeticError: tick")
 
 
 def test_calls_do_not_overlap_and_are_waited_for() -> None:
