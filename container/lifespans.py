@@ -111,11 +111,11 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
         _running[root] = os.getpid()
 
     def _end(self) -> None:
+        _running.pop(root_of(self._container), None)
         for singleton in self._container.traverse(types=[providers.BaseSingleton]):
             # As reset_singletons() does, which fails for an abstract one that nothing overrides.
             if not isinstance(singleton, providers.AbstractSingleton) or singleton.last_overriding is not None:
                 singleton.reset()
-        _running.pop(root_of(self._container), None)
 
     async def _settle(self) -> None:
         """Wait after a failed start for resources that are still starting: only a started one can be stopped."""

@@ -200,6 +200,7 @@ class CoroutineRunner:
             run.done(error, perf_counter() - began, task.result() if error is None else None)
             with self._changed:
                 self._runs.discard(run)
+                run.task = None  # whose error refers to its frames, and they to the run
                 self._changed.notify_all()
 
         run.task = run.loop.create_task(guarded())

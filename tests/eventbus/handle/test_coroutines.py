@@ -1,7 +1,9 @@
 """Running coroutines for a thread that has no event loop."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 
 import pytest
@@ -109,6 +111,27 @@ def test_errors_come_back(runner: CoroutineRunner) -> None:
     assert done.all[0] is failure
     assert "sys.exit" in str(done.all[1])
     assert done.all[2] is None
+    runner.close(Deadline(PATIENCE))
+
+
+def test_a_failure_leaves_no_circle(runner: CoroutineRunner) -> None:
+    """What a failed coroutine refers to is free as soon as its error is, and needs no garbage collector."""
+    done = Outcomes()
+
+    async def fails(held: Outcomes) -> None:
+        raise ValueError("no")
+
+    held = Outcomes()
+    reference = weakref.ref(held)
+    gc.disable()
+    try:
+        runner.submit(fails(held), done)
+        del held
+        eventually(lambda: done.all and runner.idle())
+        done.all.clear()
+        eventually(lambda: reference() is None)
+    finally:
+        gc.enable()
     runner.close(Deadline(PATIENCE))
 
 
