@@ -56,6 +56,7 @@ class ConcurrentCalls(ABC):
         self._lanes: Lanes[_Call] = Lanes(limit)
         self._limit = limit
         self._refusing = False
+        self._stops = 0  # how often it was stopped: what waits for room then is refused, also if it wakes after `resume`
         self._hurried = False
         self._starting = False
 
@@ -75,8 +76,11 @@ class ConcurrentCalls(ABC):
             TypeError: the key cannot be hashed.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._refusing or self._hurried or self._lanes.waiting < MAX_WAITING)
-            refused = self._refusing or self._lanes.waiting >= MAX_WAITING
+            stops = self._stops
+            self._changed.wait_for(
+                lambda: self._refusing or self._stops != stops or self._hurried or self._lanes.waiting < MAX_WAITING
+            )
+            refused = self._refusing or self._stops != stops or self._lanes.waiting >= MAX_WAITING
             if not refused:
                 self._lanes.add(key, _Call(call, event, context, outcome))
         if refused:
@@ -110,6 +114,7 @@ class ConcurrentCalls(ABC):
             if not self._is_inside():
                 self._changed.wait_for(lambda: self.is_idle, deadline.left())
             self._refusing = True
+            self._stops += 1
             dropped = self._lanes.clear()
             running = self._lanes.running
             self._changed.notify_all()

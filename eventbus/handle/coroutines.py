@@ -71,6 +71,7 @@ class CoroutineRunner:
         self._changed = Condition()
         self._runs: set[_Run] = set()  # with their tasks, to which asyncio itself keeps only weak references
         self._refusing = False
+        self._closings = 0  # how often: what waits for room then is refused, also if it wakes after `resume`
         self._hurried = False
         self._given: asyncio.AbstractEventLoop | None = None
         self._own: _LoopThread | None = None
@@ -103,8 +104,16 @@ class CoroutineRunner:
         """
         with self._changed:
             refusal: Exception
-            self._changed.wait_for(lambda: not wait or len(self._runs) < MAX_IN_FLIGHT or self._refusing or self._hurried)
-            if not (self._refusing or (wait and len(self._runs) >= MAX_IN_FLIGHT)):
+            closings = self._closings
+
+            def is_refused() -> bool:
+                return self._refusing or self._closings != closings
+
+            def has_room() -> bool:
+                return not wait or len(self._runs) < MAX_IN_FLIGHT
+
+            self._changed.wait_for(lambda: has_room() or is_refused() or self._hurried)
+            if has_room() and not is_refused():
                 try:
                     loop = self._given or (self._own or self._start_own()).loop
                     run = _Run(coroutine, done, loop)
@@ -138,6 +147,7 @@ class CoroutineRunner:
         self._give_up()
         with self._changed:
             self._refusing = True
+            self._closings += 1
             self._changed.notify_all()
             own, self._own = self._own, None
             inside = (own is not None and own.is_current()) or self._is_on_given_loop()

@@ -5,6 +5,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from contextvars import copy_context
 from enum import auto
 from inspect import markcoroutinefunction
 from threading import Event, RLock
@@ -27,7 +28,9 @@ from eventbus import (
     current_topic,
     on,
 )
+from eventbus._base.deadline import Deadline
 from eventbus.handle import concurrent, coroutines
+from eventbus.handle.concurrent import CallsInThreads
 from eventbus.handle.dead_letter import DeadLetter
 from eventbus.handle.middleware import Delivery, Emission, EmitNext, HandleNext, HandleNextAsync
 from eventbus.testing import RecordingTransport
@@ -414,6 +417,30 @@ def test_closing_from_inside(bus: Bus, kind: str) -> None:
     bus.attach_callback(ShopType.closed, close if kind == "handle" else close_async, concurrency=2)
     emit(bus, 1)
     assert ended.wait(PATIENCE / 2)
+
+
+def test_what_waits_for_room_does_not_outlast_a_stop() -> None:
+    """A call that waits for room when they are stopped is dropped, also if they are resumed before it could notice."""
+
+    class Told:
+        drops = 0
+
+        def done(self, error: BaseException | None, duration: float, returned: object, *, told: bool = False) -> None: ...
+
+        def dropped(self) -> None:
+            self.drops += 1
+
+    calls, go, told = CallsInThreads(1), Event(), Told()
+    for _ in range(concurrent.MAX_WAITING + 1):
+        calls.submit(None, lambda _: go.wait(PATIENCE), None, copy_context(), told)
+    with in_thread(lambda: calls.submit(None, lambda _: None, None, copy_context(), told)) as waiting:
+        eventually(lambda: is_waiting(waiting))
+        with calls._changed:  # which the thread needs to go on
+            calls.stop(Deadline(0))
+            calls.resume()
+    assert told.drops == concurrent.MAX_WAITING + 1
+    go.set()
+    calls.stop(Deadline(PATIENCE))
 
 
 @pytest.mark.parametrize(
