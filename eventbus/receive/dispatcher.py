@@ -14,7 +14,7 @@ from eventbus._base.printable import printable
 from eventbus.events import BaseEvent, BaseEventType
 from eventbus.handle.concurrent import CallsInThreads, CallsOnLoop, ConcurrentCalls
 from eventbus.handle.coroutines import ClientClosing, CoroutineRunner
-from eventbus.handle.current import clear_headers, clear_topics, keeping_topic, set_headers, set_topics, with_headers_of
+from eventbus.handle.current import clear_headers, handling, keeping_topic, set_headers, with_headers_of
 from eventbus.handle.guarded import NOT_WANTED, GuardedHandler, Later
 from eventbus.handle.handler_options import PLAIN, HandlerOptions
 from eventbus.handle.marks import callback_name, is_async
@@ -251,7 +251,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self.buffer.extend(events)
         if self._streams:
             self._feed(events, topics)
-        set_topics((topics, running))
+        handling.topics = topics, running
         handled = handler_errors = 0
         if abandoned is None:
             abandoned = self.abandoned
@@ -273,7 +273,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
                     if result is None or not self._goes_on(result, callback, event):
                         handled += 1
         self._counters.add(handled=handled, handler_errors=handler_errors)
-        clear_topics()
+        handling.topics = None
         if headers is not None:
             clear_headers()
 
@@ -286,7 +286,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self.buffer.append(event)
         if self._streams:
             self._feed([event], topics)
-        set_topics((topics, _NONE_LEFT))
+        handling.topics = topics, _NONE_LEFT
         if headers:
             set_headers(headers)
         handled = handler_errors = 0
@@ -300,7 +300,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
                 if result is None or not self._goes_on(result, callback, event):
                     handled += 1
         self._counters.add(handled=handled, handler_errors=handler_errors)
-        clear_topics()
+        handling.topics = None
         if headers:
             clear_headers()
 
