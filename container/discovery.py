@@ -108,6 +108,8 @@ def early_hooks(container: containers.Container) -> list[AnyProvider]:
 
 def awaited(container: containers.Container) -> list[AnyProvider]:
     """The providers of objects with handlers, and of hooks, in the whole tree that have to be awaited."""
+    if not last_resources(container):  # no bus calls any of these
+        return []
     return [
         provider
         for provider in walk(declared(container), selected_only=True)

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from threading import Event, current_thread
 from time import perf_counter
@@ -80,11 +80,15 @@ class Subscriptions:
         for one in periodic:
             one.request_stop()
         deadline = Deadline(self._client._options.close_timeout)
-        for one in periodic:
-            # On the thread of the loop that runs it, waiting would keep it from ending.
-            if not one.stop(0.0 if self._coroutines.is_inside() else deadline.left()):
-                _log.warning("%s is still running, not waiting any longer", one.name, handler=one.name)
-        self._client.stop_consumer()
+        with ExitStack() as stack:  # Ctrl-C ends the waiting: whoever owns the client goes on without these handlers
+            stack.callback(self._detach_all)
+            stack.callback(self._client.stop_consumer)
+            for one in periodic:
+                # On the thread of the loop that runs it, waiting would keep it from ending.
+                if not one.stop(0.0 if self._coroutines.is_inside() else deadline.left()):
+                    _log.warning("%s is still running, not waiting any longer", one.name, handler=one.name)
+
+    def _detach_all(self) -> None:
         while self._attached:
             event_type, handler, topic, _ = self._attached.pop()
             self._client.detach_callback(event_type, handler.callback, topic=topic)
