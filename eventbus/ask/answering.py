@@ -171,12 +171,14 @@ class AnsweringHandler(WrappedHandler):
         self._keeps_outcome = bool(middleware)
         self._answerer = answerer
         self._log = Log()
+        # Answering is a part of what is called, so that hooks are told of an answer that cannot be sent.
+        self._handle_only, self._run = self._run, self._answer_with_it
 
-    def call(self, event: BaseEvent[Any]) -> object:
+    def _answer_with_it(self, event: BaseEvent[Any]) -> object:
         """Call the handler, and answer. Returns a coroutine, which has to be awaited, if the handler is ``async``."""
         request = _request_at_hand()
         if request is None:
-            return super().call(event)
+            return self._handle_only(event)
         if self.is_async:
             return self._call_async(event, request)
         if self._keeps_outcome:
@@ -193,7 +195,7 @@ class AnsweringHandler(WrappedHandler):
 
     def _call_alone(self, event: BaseEvent[Any], request: Request) -> None:
         try:
-            value = super().call(event)
+            value = self._handle_only(event)
             if iscoroutine(value):
                 value.close()
                 raise undeclared_coroutine(self.name)
@@ -206,7 +208,7 @@ class AnsweringHandler(WrappedHandler):
         outcome = _Outcome()
         token = _outcome.set(outcome)
         try:
-            super().call(event)
+            self._handle_only(event)
         except BaseException as error:
             self._fail(request, error)
             raise
@@ -218,7 +220,7 @@ class AnsweringHandler(WrappedHandler):
         outcome = _Outcome()
         token = _outcome.set(outcome)
         try:
-            await super().call(event)  # type: ignore[misc] # a coroutine, because the handler is async
+            await self._handle_only(event)  # type: ignore[misc] # a coroutine, because the handler is async
         except BaseException as error:
             self._fail(request, error)
             raise

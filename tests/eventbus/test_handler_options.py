@@ -343,6 +343,53 @@ def test_each_call_is_told_once(make_bus: Callable[..., Bus]) -> None:
     assert sorted(told) == [("InvalidHandler", 0), ("handled", 1)]
 
 
+def test_an_answer_that_is_a_coroutine_is_told(make_bus: Callable[..., Bus]) -> None:
+    """Hooks are told that a handler has failed which answers with a coroutine that nobody awaits, as the asker is."""
+    failures: list[str] = []
+
+    class Hook(EventBusHook):
+        def handler_failed(self, topic: str, event: object, handler: str, duration: float, error: BaseException) -> None:
+            failures.append(type(error).__name__)
+
+    async def price(event: ShopEvent) -> int:
+        return event.order
+
+    bus = make_bus(hooks=[Hook()])
+    bus.attach_callback(ShopType.closed, lambda event: price(event), answers=True)
+    bus.start_consumer()
+    with pytest.raises(RequestFailed, match="not declared `async`"):
+        bus.request(closed(1), ShopTopic.shop, int, PATIENCE)
+    eventually(lambda: bus.stats().handler_errors == 1)
+    assert failures == ["InvalidHandler"]
+
+
+def test_an_answer_that_cannot_be_sent_is_told(make_bus: Callable[..., Bus], kind: str) -> None:
+    """Hooks count an answer that is too large as the statistics do: the call has failed."""
+    told: list[str] = []
+
+    class Hook(EventBusHook):
+        def handled(self, topic: str, event: object, handler: str, duration: float) -> None:
+            told.append("handled")
+
+        def handler_failed(self, topic: str, event: object, handler: str, duration: float, error: BaseException) -> None:
+            told.append(type(error).__name__)
+
+    def answer(event: ShopEvent) -> str:
+        return "x" * event.order
+
+    async def answer_async(event: ShopEvent) -> str:
+        return answer(event)
+
+    bus = make_bus(hooks=[Hook()], max_event_bytes=1_000)
+    bus.attach_callback(ShopType.closed, answer if kind == "handle" else answer_async, answers=True)
+    bus.start_consumer()
+    assert bus.request(closed(1), ShopTopic.shop, str, PATIENCE) == "x"
+    with pytest.raises(RequestFailed, match="EventTooLarge"):
+        bus.request(closed(2_000), ShopTopic.shop, str, PATIENCE)
+    eventually(lambda: (bus.stats().handled, bus.stats().handler_errors) == (1, 1))
+    assert told == ["handled", "EventTooLarge"]
+
+
 def test_headers_come_along(make_bus: Callable[..., Bus], kind: str) -> None:
     """A call in another thread, or in a task, knows the headers of its event."""
 
