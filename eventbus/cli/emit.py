@@ -77,7 +77,7 @@ def message_of(settings: EventBusSettings, command: str, topic: str, text: str) 
     if topic.startswith("{"):
         raise InvalidSettings(f"the topic comes before the event: eventbus {command} TOPIC EVENT")
     frame = event_topic_frame(topic)
-    payload = _json_of(sys.stdin.read() if text == "-" else text)
+    payload = _json_of(text)
     if len(payload) > settings.max_event_bytes:
         raise EventTooLarge(topic, len(payload), settings.max_event_bytes)
     if has_more_values(payload, settings.max_event_values):
@@ -97,6 +97,7 @@ def _is_denied(transport: Transport, timeout: float) -> bool:
 
 def _json_of(text: str) -> bytes:
     try:
+        text = sys.stdin.read() if text == "-" else text  # which may be no text, too
         # Bytes that are not UTF-8 are lone surrogates in an argument; encoded back they are no JSON.
         event = from_json(text.encode(errors="surrogateescape"))
         payload = json.dumps(event, allow_nan=False).encode()

@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from time import monotonic, sleep
 
 from pydantic_core import from_json
 
 from eventbus._base.log import Log
 from eventbus._base.moments import moment_of
-from eventbus._base.printable import counted
+from eventbus._base.printable import counted, printable_json
 from eventbus.cli.connection import transport_for, wanted_topics
 from eventbus.cli.stopping import until_stopped
 from eventbus.cli.tail_lines import SHOW_ALL, Received, TextLines
 from eventbus.cli.terminal import Paint, wants_colours
-from eventbus.errors import InvalidSettings
+from eventbus.errors import InvalidSettings, InvalidTopic
 from eventbus.history.reader import HistoryReader
 from eventbus.history.recording import Recorded, delays, marked, read_recording
 from eventbus.receive.unpacking import Unpacker
@@ -106,7 +107,7 @@ def record(settings: EventBusSettings, names: Sequence[str], path: Path, *, sinc
         with until_stopped():
             print(f"recording to {path}; Ctrl-C ends it", file=sys.stderr, flush=True)
             for portion in events:
-                for event in portion:
+                for event in filter(unpacking.has_topic, portion):
                     print(event.line(), file=stream)
                     written += 1
                     if written == count:
@@ -138,7 +139,7 @@ def replay(settings: EventBusSettings, path: Path, rate: str) -> None:
         transport.open(settings.connect_timeout)
         began = monotonic()
         for delay, recorded in delays(read_recording(path), factor):
-            sleep(max(0.0, began + delay - monotonic()))
+            sleep(min(TIMEOUT_MAX, max(0.0, began + delay - monotonic())))
             one = marked(recorded)
             first = with_headers(topic_frame(one.topic), encode_headers(one.headers))
             transport.send(first, compressor.shrink(one.json))
@@ -181,6 +182,15 @@ class _Unpacking:
         events = read if isinstance(read, list) else [read]
         decoded = decode_headers(headers)
         return [Recorded(when, topic.decode(), event, decoded) for event in events if isinstance(event, dict)]
+
+    def has_topic(self, event: Recorded) -> bool:
+        """Whether its topic can be emitted to; if not, that is logged, because no recording with it could be replayed."""
+        try:
+            topic_frame(event.topic)
+        except InvalidTopic as error:
+            self._log.warning("not recorded: %s", error, reason=str(error))
+            return False
+        return True
 
     def lost(self, topic: bytes, count: int) -> None:
         if count > 0:
@@ -279,7 +289,7 @@ def _public_key(settings: EventBusSettings) -> str | None:
 
 
 def _json_line(recorded: Recorded) -> str:
-    return recorded.line()
+    return printable_json(recorded.line(strict=True))
 
 
 def _for_people(lines: TextLines) -> Callable[[Recorded], str]:

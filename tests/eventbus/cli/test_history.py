@@ -19,7 +19,7 @@ from eventbus.wire.history import Kept
 from tests.commands import Run, Start, complaint, output, ports, said
 from tests.container.support import free_ports
 from tests.security import Guarded
-from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, client_of, event, eventually
+from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, client_of, event, eventually
 from tests.web import ask, scrape
 
 TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
@@ -64,6 +64,25 @@ def test_stored_events_are_printed(run: Run, keeping: EventBusProxy, bus: Bus) -
     assert "is no time" in complaint(run("history", "--since=yesterday", *ports(keeping)), 2)
 
 
+def test_stored_text_controls_no_terminal(run: Run, keeping: EventBusProxy, bus: Bus) -> None:
+    """What is stored is escaped, for programs, too, and numbers that JSON does not have are null."""
+    peers = RawPeers(keeping.pub_port, keeping.sub_port)
+    try:
+        publisher = peers.publisher(b"")  # the historian is subscribed to all topics
+        publisher.send_multipart([b"plant", '{"type": "\u202e\x7f\x9b31m", "value": NaN, "text": "ü"}'.encode()])
+    finally:
+        peers.close()
+    found: list[str] = []
+
+    def printed() -> bool:
+        found[:] = run("history", "plant", *ports(keeping)).stdout.splitlines()
+        return bool(found)
+
+    eventually(printed, PATIENCE)
+    assert found[0].isprintable()
+    assert json.loads(found[0])["event"] == {"type": "\u202e\x7f\x9b31m", "value": None, "text": "ü"}
+
+
 def test_without_a_historian(run: Run, proxy: EventBusProxy) -> None:
     """The command says what to do."""
     assert "run the proxy with EVENTBUS_HISTORY" in complaint(run("history", *ports(proxy)), 1)
@@ -103,6 +122,20 @@ def test_a_recording_survives_a_failed_command(run: Run, dead_ports: tuple[int, 
     flags = (f"--pub-port={dead_ports[0]}", f"--sub-port={dead_ports[1]}", "--connect-timeout=0.2")
     complaint(run("record", "--to=plant.jsonl", "--host=127.0.0.1", *flags), 1)
     assert (tmp_path / "plant.jsonl").read_text() == "earlier"
+
+
+@pytest.mark.process
+def test_what_could_not_be_replayed_is_not_recorded(
+    start: Start, run: Run, proxy: EventBusProxy, raw: RawPeers, tmp_path: Path
+) -> None:
+    """A peer that is no client may send on what is no topic: that is logged, and what others send can be replayed."""
+    with start("record", "--to=all.jsonl", "--count=1", *ports(proxy)) as process:
+        publisher = raw.publisher(b"")
+        for topic in (b"", b"[x", b"plant"):
+            publisher.send_multipart([topic, b'{"type": "started"}'])
+        assert process.wait(PATIENCE) == 0
+        assert said(process).count("not recorded: ") == 2
+    assert "1 events in" in run("replay", "all.jsonl", "--rate=max", *ports(proxy)).stderr
 
 
 @pytest.mark.process

@@ -131,6 +131,19 @@ def test_what_is_no_event(run: Run, text: str) -> None:
     complaint(run("emit", "plant", text), 2)
 
 
+@pytest.mark.process
+def test_standard_input_that_is_no_text(proxy: EventBusProxy) -> None:
+    """Bytes that are not UTF-8 are no JSON either, whatever the locale makes of them."""
+    for errors in ("strict", "surrogateescape"):
+        environment = os.environ | {"PYTHONIOENCODING": f"utf-8:{errors}"}
+        done = subprocess.run(
+            command("emit", "plant", "-", *ports(proxy)), input=b"\xff", capture_output=True, env=environment
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith(b"eventbus: the event is not JSON")
+        assert done.stderr.count(b"\n") == 1
+
+
 def test_what_is_no_topic(run: Run) -> None:
     """An empty topic would stand for all of them, and cannot be emitted to: one line, status 2."""
     assert "topic" in complaint(run("emit", "", '{"type": "started"}'), 2)
