@@ -42,6 +42,13 @@ class Page:
             answer = connection.getresponse()
             return Answer(answer.status, answer.headers, answer.read().decode())
 
+    def status(self) -> int | None:
+        """The status of the page itself; None: the connection was ended without an answer."""
+        try:
+            return self.get("/").status
+        except (ConnectionError, http.client.HTTPException):
+            return None
+
     @contextmanager
     def events(self, **headers: str) -> Iterator[Iterator[tuple[str, Any]]]:
         """Open the stream of events: pairs of a name and its content."""

@@ -5,12 +5,15 @@ import http.client
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from importlib.resources import files
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eventbus.ui import server
 from eventbus.ui.access import Access
 from eventbus.ui.feeds import MAX_FEEDS, Feed, message
 from tests.eventbus.ui.serving import Served, served
@@ -178,6 +181,30 @@ def test_no_more_browsers_than_there_is_room_for() -> None:
             connection.close()
         with eventually_events(page) as messages:
             assert next(messages)[0] == "everything"
+
+
+BEGUN = (
+    b"",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\n",
+    b"POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\ntoken=",
+)
+
+
+def test_connections_that_ask_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They lock nobody out for long: each is ended after a while, and beyond a limit at once; a stream goes on."""
+    monkeypatch.setattr(server, "_REQUEST_TIMEOUT_S", 0.5)
+    with served() as page, page.events() as messages, ExitStack() as stack:
+        held = [stack.enter_context(page.connect()) for _ in range(server._MAX_OPEN_CONNECTIONS + 20)]
+        for connection, begun in zip(held, cycle(BEGUN), strict=False):
+            with suppress(OSError):  # it is one too many
+                connection.sendall(begun)
+        eventually(lambda: page.status() == 200)
+        for connection in held:
+            with suppress(ConnectionError):
+                while connection.recv(65_536):
+                    pass
+        wait_for(messages, "figures")
 
 
 def eventually_events(page: Served) -> Any:
