@@ -12,6 +12,8 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from eventbus.ui.clients import KnownClient
+from eventbus.ui.notices import Level
+from eventbus.ui.overview import Overview
 from tests.eventbus.ui.chromium import chromium, run, show
 from tests.eventbus.ui.serving import Served, served
 from tests.support import PATIENCE, eventually
@@ -19,6 +21,7 @@ from tests.support import PATIENCE, eventually
 pytestmark = pytest.mark.browser
 
 TOKEN = "a-token-that-nobody-guesses"
+MOST_ROWS = 200  # that the page shows of each list
 HOSTILE = '<img src=x onerror="window.broken=1"><script>window.broken=1</script>&lt;b&gt; \u202e {{7*7}} ${7*7} \'";'
 
 
@@ -162,6 +165,26 @@ def test_many_events(visitor: Visitor) -> None:
     visitor.waits_for("#list li", "look here")
     visitor.waits_for("#topics tr", "5,000")
     assert len(visitor.texts("#list li")) <= 200
+
+
+def test_many_notices(visitor: Visitor) -> None:
+    """The list has a limit, and the page forgets what has left it: it may be open for weeks."""
+
+    def tell(overview: Overview, batch: int) -> None:
+        for number in range(MOST_ROWS):
+            overview.notices.add(Level.INFO, "log", f"notice {batch}.{number}", 1.0)
+
+    def nodes() -> int:
+        visitor.driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
+        return int(visitor.driver.execute_cdp_cmd("Memory.getDOMCounters", {})["nodes"])
+
+    counts = []
+    for batch in range(5):
+        visitor.page.watcher.note(partial(tell, batch=batch))
+        visitor.waits_for("#notices li", f"notice {batch}.{MOST_ROWS - 1}")
+        counts.append(nodes())
+    assert len(visitor.texts("#notices li")) == MOST_ROWS
+    assert counts[-1] < counts[0] + 5 * MOST_ROWS, "nodes of notices that are shown no more"
 
 
 def test_with_the_keyboard(visitor: Visitor) -> None:
