@@ -196,6 +196,15 @@ def test_printed_settings_can_be_the_file(run: Run, tmp_path: Path, topics: str)
     assert run("settings").stdout == first.stdout
 
 
+@pytest.mark.parametrize("name", ["pump #3", " pump ", '"pump"', "'pump'", "pump's #3 \\'", "pump\n#3", "#3", "`3`", "\\n"])
+def test_a_printed_name_stays_the_same(run: Run, tmp_path: Path, name: str) -> None:
+    """Whatever signs are in it."""
+    first = run("settings", f"--name={name}")
+    (tmp_path / ".env").write_text(first.stdout)
+    assert EventBusSettings(_env_file=tmp_path / ".env").name == name
+    assert run("settings").stdout == first.stdout
+
+
 # proxy
 
 
