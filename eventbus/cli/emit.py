@@ -26,7 +26,7 @@ _EXAMPLE = '{"type": "started"}'
 
 
 def emit(settings: EventBusSettings, topic: str, text: str) -> bool:
-    """Check the event, connect and send it. Return False if the proxy's allow-list does not permit it.
+    """Check the event, connect and send it. Return False if it was dropped: the proxy went away, or does not permit it.
 
     A person at a terminal is told what a program would not wait for: that nobody was subscribed, and that it was denied.
 
@@ -60,6 +60,8 @@ def emit(settings: EventBusSettings, topic: str, text: str) -> bool:
             and _is_denied(transport, _ANSWER_TIMEOUT_S)
         ):
             return False  # the transport has logged it
+    if transport.drops.counts:  # the transport has logged why
+        return False
     if not is_heard:
         paint = Paint(wants_colours(sys.stderr))
         print(paint(f"nobody is subscribed to {printable(topic)}: the event went to no one", Style.YELLOW), file=sys.stderr)

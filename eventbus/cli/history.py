@@ -116,8 +116,8 @@ def record(settings: EventBusSettings, names: Sequence[str], path: Path, *, sinc
         transport.status.raise_failure()
 
 
-def replay(settings: EventBusSettings, path: Path, rate: str) -> None:
-    """Emit the events of a file, with a header that tells handlers that they are replayed.
+def replay(settings: EventBusSettings, path: Path, rate: str) -> bool:
+    """Emit the events of a file, with a header that tells handlers that they are replayed. Return whether none was dropped.
 
     Args:
         settings: the settings of the command.
@@ -145,7 +145,9 @@ def replay(settings: EventBusSettings, path: Path, rate: str) -> None:
             transport.send(first, compressor.shrink(one.json))
             emitted += 1
         took = monotonic() - began
-    print(f"{emitted} events in {took:.1f} s", file=sys.stderr)
+    dropped = sum(transport.drops.counts.values())  # which the transport has logged
+    print(f"{counted(emitted - dropped, 'event')} in {took:.1f} s", file=sys.stderr)
+    return not dropped
 
 
 class _Unpacking:

@@ -1,8 +1,10 @@
 """`eventbus history`, `record`, `replay` and `historian`, as their users meet them."""
 
 import json
+import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from eventbus import EventBusHistorian, EventBusProxy, current_delivery
 from eventbus.cli.check_history import described
 from eventbus.cli.historian_http import serving_historian
+from eventbus.history.recording import Recorded
 from eventbus.history.server import HistoryServer, Permits
 from eventbus.history.store import Bounds
 from eventbus.keys import reveal
@@ -116,6 +119,38 @@ def test_record_and_replay(run: Run, start: Start, keeping: EventBusProxy, bus: 
     assert "line 1 of bad.jsonl" in complaint(run("replay", "bad.jsonl", *ports(keeping)), 1)
 
 
+def open_files(process: int) -> set[str]:
+    """The names of the files that a process has open."""
+    found = set()
+    for link in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it has just been closed
+            found.add(link.readlink().name)
+    return found
+
+
+@pytest.mark.process
+def test_a_replay_whose_proxy_goes_away(start: Start, raw: RawPeers, proxy: EventBusProxy, tmp_path: Path) -> None:
+    """What was dropped is no success: status 1, and the number of those that were emitted."""
+    lines = [f"{Recorded(1, 'plant', {'type': 'started'}).line()}\n" for _ in range(3)]
+    os.mkfifo(tmp_path / "plant.jsonl")  # so that it waits for the rest of it
+    arrived = raw.subscriber(b"plant")
+    with start("replay", "plant.jsonl", "--rate=max", "--linger=0.1", *ports(proxy)) as process:
+        (tmp_path / "plant.jsonl").write_text("".join(lines))  # which it reads to find mistakes
+        eventually(lambda: "plant.jsonl" not in open_files(process.pid))  # or it would read on in what follows
+        with (tmp_path / "plant.jsonl").open("w") as file:
+            file.write(lines[0])
+            file.flush()
+            arrived.recv_multipart()
+            proxy.stop()
+            assert process.stderr is not None
+            assert "degraded" in process.stderr.readline()
+            file.writelines(lines[1:])
+        assert process.wait(PATIENCE) == 1
+        text = said(process)
+    assert "dropped 2 emitted events" in text
+    assert text.splitlines()[-1].startswith("1 event in ")
+
+
 def test_a_recording_survives_a_failed_command(run: Run, dead_ports: tuple[int, int], tmp_path: Path) -> None:
     """Without a proxy nothing is recorded, and what an earlier command has recorded is still there."""
     (tmp_path / "plant.jsonl").write_text("earlier")
@@ -135,7 +170,7 @@ def test_what_could_not_be_replayed_is_not_recorded(
             publisher.send_multipart([topic, b'{"type": "started"}'])
         assert process.wait(PATIENCE) == 0
         assert said(process).count("not recorded: ") == 2
-    assert "1 events in" in run("replay", "all.jsonl", "--rate=max", *ports(proxy)).stderr
+    assert "1 event in" in run("replay", "all.jsonl", "--rate=max", *ports(proxy)).stderr
 
 
 @pytest.mark.process
