@@ -39,6 +39,14 @@ def test_help_lists_the_commands(run: Run, arguments: tuple[str, ...]) -> None:
     assert listed == [*BY_NAME, "--help", "--version"]
 
 
+@pytest.mark.parametrize("columns", [36, 59, 60, 80])
+def test_help_fits_the_terminal(run: Run, columns: int) -> None:
+    """No meaning of a command or a flag is wider than the terminal."""
+    for arguments in ((), ("tail", "--help-all")):
+        lines = run(*arguments, COLUMNS=str(columns)).stdout.splitlines()
+        assert max(len(line) for line in lines if line.startswith("    ")) <= columns
+
+
 def test_version(run: Run) -> None:
     """`eventbus --version` prints the version of the package, which programs find as `__version__`."""
     done = run("--version")
