@@ -337,7 +337,7 @@ def test_no_progress_bar_without_a_terminal() -> None:
 
 
 def test_bench_shows_a_bar(tmp_path: Path) -> None:
-    """While `bench` measures, a bar shows how far it is, in a narrow terminal, too; at the end only the figures are there."""
+    """While `bench` measures, a bar shows how far it is, in a narrow terminal, too; then only figures are there."""
     with terminal("bench", "--events=2000", "--rate=200", cwd=tmp_path, columns=50) as screen:
         screen.wait_for(lambda: re.search(r"^latency at 200/s +█+░+ +\d+ %$", screen.text, re.MULTILINE))
         assert screen.wait() == 0
