@@ -174,7 +174,7 @@ def test_what_could_not_be_replayed_is_not_recorded(
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_recording_is_ended_by_a_signal(
     start: Start, bus: Bus, keeping: EventBusProxy, tmp_path: Path, number: signal.Signals
 ) -> None:
