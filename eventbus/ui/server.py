@@ -162,9 +162,10 @@ def application(
 
 
 class _ImpatientProtocol(H11Protocol):
-    """Ends connections that ask for nothing: each has a place, and whoever holds all of them would lock others out."""
+    """Ends connections that ask for nothing, or take nothing: whoever holds the places of all would lock others out."""
 
     _asks: asyncio.TimerHandle | None = None
+    _takes: asyncio.TimerHandle | None = None  # while nothing more can be written
     _last: object = None  # the request that had been answered at the last look
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the class itself
@@ -178,8 +179,20 @@ class _ImpatientProtocol(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget it."""
         super().connection_lost(exc)
-        if self._asks is not None:
-            self._asks.cancel()
+        for timer in (self._asks, self._takes):
+            if timer is not None:
+                timer.cancel()
+
+    def pause_writing(self) -> None:
+        """Give the browser some time to take what waits for it."""
+        super().pause_writing()
+        self._takes = self.loop.call_later(_SEND_TIMEOUT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: it has taken that."""
+        super().resume_writing()
+        if self._takes is not None:
+            self._takes.cancel()
 
     def _look(self) -> None:
         """End the connection if it has not asked for anything since the last look."""
@@ -228,7 +241,7 @@ class _Guard:
 
 
 class _EventStream(Response):
-    """Server-sent events, until the browser leaves or does not take them."""
+    """Server-sent events, until the browser leaves."""
 
     def __init__(self, feeds: Feeds) -> None:
         super().__init__(media_type="text/event-stream", headers={"cache-control": "no-store", "x-accel-buffering": "no"})
@@ -243,12 +256,9 @@ class _EventStream(Response):
             async for new in messages:
                 if gone.done():
                     break
-                async with asyncio.timeout(_SEND_TIMEOUT_S):
-                    await send({"type": "http.response.body", "body": new, "more_body": True})
+                await send({"type": "http.response.body", "body": new, "more_body": True})
             await messages.aclose()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except TimeoutError:
-            pass  # the server ends the connection of an answer that is not complete
         finally:
             gone.cancel()
 

@@ -1,5 +1,6 @@
 """The server of the page: who is answered, what is sent, and that no browser can make it grow."""
 
+import asyncio
 import gc
 import http.client
 import re
@@ -12,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from eventbus.ui import server
 from eventbus.ui.access import Access
 from eventbus.ui.feeds import MAX_FEEDS, Feed, message
 from tests.eventbus.ui.serving import Served, served
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 TOKEN = "a-token-that-nobody-guesses"
 PAGE = files("eventbus.ui") / "page"
@@ -149,8 +151,6 @@ def test_a_slow_browser_gets_a_fresh_start() -> None:
         feed.offer(message("events", 4))
         assert await feed.next() == b"event: events\ndata: 4\n\n"
 
-    import asyncio
-
     asyncio.run(follow())
 
 
@@ -164,6 +164,28 @@ def test_a_browser_that_never_reads(page: Served) -> None:
             wait_for(messages, "events")
             wait_for(messages, "figures")
     eventually(lambda: page.get("/").status == 200)
+
+
+def test_a_browser_that_falls_asleep(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Its connection is ended after a while, and that is nobody's error."""
+    monkeypatch.setattr(server, "_SEND_TIMEOUT_S", 0.2)
+    with served(send_buffer=4_096) as page, page.connect() as asleep:
+        asleep.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert asleep.recv(12) == b"HTTP/1.1 200"
+        protocols = [each for each in gc.get_objects() if isinstance(each, H11Protocol)]
+        [connection] = [each for each in protocols if each.client == asleep.getsockname()]
+
+        def is_full() -> bool:
+            for number in range(100):
+                page.send(f"topic-{number}", type="measured", text="x" * 300, number=number)
+            return bool(connection.flow.write_paused)
+
+        eventually(is_full, 2 * PATIENCE)
+        eventually(connection.transport.is_closing)
+        with suppress(ConnectionResetError):
+            while asleep.recv(65_536):
+                pass
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
 def test_no_more_browsers_than_there_is_room_for() -> None:
