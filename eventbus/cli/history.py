@@ -64,7 +64,7 @@ def history(
     render = _for_people(TextLines(Paint(wants_colours(sys.stdout)), SHOW_ALL)) if as_text else _json_line
     last = count if len(wanted) == 1 else None
     query = Query(tuple(sorted(wanted)) or None, last=last, since=moment)
-    unpacking = _Unpacking(settings)
+    unpacking = _Unpacking(settings, wanted)
     with transport_for(settings) as transport:
         transport.open(settings.connect_timeout)
         reader = HistoryReader(transport, _public_key(settings))
@@ -92,7 +92,7 @@ def record(settings: EventBusSettings, names: Sequence[str], path: Path, *, sinc
     """
     wanted = wanted_topics(settings, names)
     moment = None if since is None else moment_of(since, time.time())
-    unpacking = _Unpacking(settings)
+    unpacking = _Unpacking(settings, wanted)
     written = 0
     with transport_for(settings) as transport, ExitStack() as stack:
         for topic in wanted or {b""}:
@@ -101,7 +101,7 @@ def record(settings: EventBusSettings, names: Sequence[str], path: Path, *, sinc
             transport.begin_live()
         transport.open(settings.connect_timeout)
         stream = stack.enter_context(path.open("w"))  # not before, so that nothing is lost if there is no proxy
-        events = _live(transport, wanted, unpacking)
+        events = _live(transport, unpacking)
         if moment is not None:
             events = _from(transport, wanted, moment, settings, unpacking)
         with until_stopped():
@@ -151,11 +151,12 @@ def replay(settings: EventBusSettings, path: Path, rate: str) -> bool:
 
 
 class _Unpacking:
-    """Makes recorded events of messages; says which are none."""
+    """Makes recorded events of messages on the wanted topics, or on all if there are none; says which are none."""
 
-    def __init__(self, settings: EventBusSettings) -> None:
+    def __init__(self, settings: EventBusSettings, wanted: set[bytes]) -> None:
         self._log = Log(logs.COMMAND)
-        self._unpacker = Unpacker(lambda topic: True, self, settings.max_event_bytes, settings.max_event_values)
+        self._wanted = wanted
+        self._unpacker = Unpacker(self._takes, self, settings.max_event_bytes, settings.max_event_values)
 
     def stored(self, portion: list[Stored]) -> list[Recorded]:
         """The events in stored messages."""
@@ -166,22 +167,26 @@ class _Unpacking:
                 found += self._events(message.time, content.topic, content.json, content.headers)
         return found
 
-    def live(self, batch: Batch, wanted: set[bytes]) -> list[Recorded]:
-        """The events in a batch, on these topics, or on all if there are none."""
+    def live(self, batch: Batch) -> list[Recorded]:
+        """The events in a batch."""
         now = time.time()
-        contents = self._unpacker.contents(*self._unpacker.read_numbers(*batch))
         found: list[Recorded] = []
-        for content in contents:
-            if content.topic in wanted or (not wanted and not content.topic.startswith(PRIVATE_PREFIXES)):
-                found += self._events(now, content.topic, content.json, content.headers)
+        for content in self._unpacker.contents(*self._unpacker.read_numbers(*batch)):
+            found += self._events(now, content.topic, content.json, content.headers)
         return found
+
+    def _takes(self, topic: bytes) -> bool:
+        return topic in self._wanted if self._wanted else not topic.startswith(PRIVATE_PREFIXES)
 
     def _events(self, when: float, topic: bytes, json: bytes, headers: bytes) -> list[Recorded]:
         try:
             read = from_json(json)
-        except ValueError:
+        except ValueError as error:
+            self._no_event(topic, f"no JSON: {error}")
             return []
         events = read if isinstance(read, list) else [read]
+        if not all(isinstance(event, dict) for event in events):
+            self._no_event(topic, "no JSON object")
         decoded = decode_headers(headers)
         return [Recorded(when, topic.decode(), event, decoded) for event in events if isinstance(event, dict)]
 
@@ -205,12 +210,15 @@ class _Unpacking:
         pass
 
     def rejected(self, topic: bytes, reject: Reject) -> None:
-        self._log.warning("not an event, on %r: %s", topic, reject.detail, reason=reject.detail)
+        self._no_event(topic, reject.detail)
+
+    def _no_event(self, topic: bytes, reason: str) -> None:
+        self._log.warning("not an event, on %r: %s", topic, reason, reason=reason)
 
 
-def _live(transport: Transport, wanted: set[bytes], unpacking: _Unpacking) -> Iterator[list[Recorded]]:
+def _live(transport: Transport, unpacking: _Unpacking) -> Iterator[list[Recorded]]:
     while (batch := transport.receive()) is not None:
-        yield unpacking.live(batch, wanted)
+        yield unpacking.live(batch)
 
 
 def _from(
@@ -225,7 +233,7 @@ def _from(
     found: list[list[Recorded]] = []
 
     def keep(batch: Batch) -> None:
-        found.append(unpacking.live(batch, wanted))
+        found.append(unpacking.live(batch))
 
     reader = HistoryReader(transport, _public_key(settings))
     owner = owner_of(_public_key(settings))
@@ -262,7 +270,7 @@ def _from(
             batch = beginnings.take(batch, lambda: False)
             yield from found
             found.clear()
-            yield unpacking.live(batch, wanted)
+            yield unpacking.live(batch)
     finally:
         reader.close()
 

@@ -119,6 +119,21 @@ def test_record_and_replay(run: Run, start: Start, keeping: EventBusProxy, bus: 
     assert "line 1 of bad.jsonl" in complaint(run("replay", "bad.jsonl", *ports(keeping)), 1)
 
 
+@pytest.mark.process
+def test_a_recording_of_one_topic(start: Start, proxy: EventBusProxy, raw: RawPeers, tmp_path: Path) -> None:
+    """It tells what is no event there, and nothing of topics that only begin like it."""
+    with start("record", "plant", "--to=plant.jsonl", "--count=1", *ports(proxy)) as process:
+        publisher = raw.publisher(b"plant")
+        for topic in (b"plant-2", b"plant"):
+            for payload in (b"no JSON", b"\x78\x9cdamaged", b"[1, 2]", b'{"value": 2}'):
+                publisher.send_multipart([topic, payload])
+        assert process.wait(PATIENCE) == 0
+        first, *lines = said(process).splitlines()
+        assert first == "recording to plant.jsonl; Ctrl-C ends it"
+        assert [line.partition(": ")[2].partition(": ")[0] for line in lines] == 3 * ["not an event, on b'plant'"]
+    assert values((tmp_path / "plant.jsonl").read_text()) == [2]
+
+
 def open_files(process: int) -> set[str]:
     """The names of the files that a process has open."""
     found = set()
