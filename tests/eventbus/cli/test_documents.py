@@ -20,8 +20,10 @@ from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, E
 from eventbus.cli.asyncapi import as_json, as_yaml, document
 from eventbus.cli.graph import edges, mermaid, svg
 from eventbus.cli.schema_changes import refusals
+from eventbus.cli.schemas import schemas_of
 from eventbus.container import event_bus
 from eventbus.container.description import Flow, describe
+from eventbus.errors import InvalidSettings
 from tests.commands import Run, Start, complaint, ports, said
 from tests.support import PATIENCE, eventually
 
@@ -201,6 +203,42 @@ def test_the_asyncapi_document() -> None:
     ]
     assert operations["Heater.answer.receive.plant"]["reply"] == {"address": {"location": "$message.header#/reply-to"}}
     assert operations["Heater.heat.receive.control"]["action"] == "receive"
+
+
+def second_bus() -> Any:
+    """The client of another bus, whose classes have the names of the first one's."""
+
+    class PlantEventType(BaseEventType):
+        measured = auto()
+
+    class PlantTopic(BaseEventTopic):
+        plant = auto()
+        other = auto()
+
+    class Measured(BaseEvent[PlantEventType]):
+        pressure: float
+
+    return EventBusClient[Measured, PlantEventType, PlantTopic]
+
+
+class TwoBuses(App):
+    other_bus = event_bus(second_bus())
+
+
+def test_two_buses_with_the_same_names() -> None:
+    """Types, topics and classes of one do not take the place of the other's, in AsyncAPI; files would have the same name."""
+    content = document(describe(TwoBuses()))
+    validate(content)
+    components, text = content["components"], as_json(content)
+    assert isinstance(components, dict)
+    for kind, name in re.findall(r'"#/components/(\w+)/([^"]+)"', text):
+        assert name in components[kind]
+    of_measured = [message for message in components["messages"].values() if message["name"] == "measured"]
+    schemas = [components["schemas"][each["payload"]["allOf"][0]["$ref"].rpartition("/")[2]] for each in of_measured]
+    assert sum("pressure" in schema["properties"] for schema in schemas) == 1
+    assert len(schemas) >= 2
+    with pytest.raises(InvalidSettings, match="two event classes have the same name"):
+        schemas_of(describe(TwoBuses()))
 
 
 def test_the_schema_would_notice() -> None:
