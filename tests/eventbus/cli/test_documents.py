@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 import yaml  # type: ignore[import-untyped] # its types are a distribution of their own
 from dependency_injector import containers, providers
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy, answers, on
 from eventbus.cli.asyncapi import as_json, as_yaml, document
@@ -303,6 +303,24 @@ def test_what_a_change_breaks(now: dict[str, Any], readers: list[str], writers: 
     """Older readers refuse what a new writer writes, new readers what older writers write: the fields are named."""
     assert [change.path for change in refusals(now, SCHEMA)] == readers
     assert [change.path for change in refusals(SCHEMA, now)] == writers
+
+
+@pytest.mark.parametrize(
+    ("writer", "reader", "paths"),
+    [
+        (Any, int, ["value"]),
+        (list[Any], list[int], ["value[]"]),
+        (dict[str, Any], dict[str, int], ["value.*"]),
+        (dict[str, int | None], dict[str, int], ["value.*"]),
+        (dict[str, int], dict[str, Any], []),
+        (Hall, dict[str, int], ["value.kind"]),
+        (dict[str, str], dict[str, str], []),
+    ],
+)
+def test_what_becomes_narrower_breaks(writer: Any, reader: Any, paths: list[str]) -> None:
+    """A reader that accepted anything and now wants something is refused, also within lists and dictionaries."""
+    schemas = [create_model("Event", value=(kind, ...)).model_json_schema() for kind in (writer, reader)]
+    assert [change.path for change in refusals(*schemas)] == paths
 
 
 def test_recursive_schemas_end() -> None:
