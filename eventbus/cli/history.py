@@ -100,7 +100,9 @@ def record(settings: EventBusSettings, names: Sequence[str], path: Path, *, sinc
         if isinstance(transport, KeepsHistory) and moment is not None:
             transport.begin_live()
         transport.open(settings.connect_timeout)
-        stream = stack.enter_context(path.open("w"))  # not before, so that nothing is lost if there is no proxy
+        stream = stack.enter_context(
+            path.open("w", encoding="utf-8")
+        )  # not before, so that nothing is lost if there is no proxy
         events = _live(transport, unpacking)
         if moment is not None:
             events = _from(transport, wanted, moment, settings, unpacking)
