@@ -145,14 +145,15 @@ class JetStreamTransport(NatsTransport):
 
     # As `Carrier`
 
-    def restore(self) -> None:
-        link = self._link
-        connection = None if link is None else link.connection
-        if link is None or connection is None:
-            return
+    def restore(self, link: NatsLink) -> None:
+        connection = link.connection
+        assert connection is not None
         self._current = link
         self._take_info(connection)
-        link.post(subscribe(link.inbox + b".*", INBOX_SID) + self._consumer.subscription(link))
+        link.post(subscribe(link.inbox + b".*", INBOX_SID))
+        if self._link is not link:
+            return
+        link.post(self._consumer.subscription(link))
         deadline = Deadline(self._options.connect_timeout)
         try:
             self._consumer.restore(link, self._inbox, self._subjects(), deadline)
@@ -206,11 +207,11 @@ class JetStreamTransport(NatsTransport):
         self._consumer.lost()
 
     def is_flushed(self) -> bool:
-        return not self._buffer and not self._encoded and not self._window
+        return not (self._buffer or self._encoded or self._window or self._consumer.owes)
 
     def look(self, now: float) -> float:
         self._take_acks(now)
-        link = self._link
+        link = self._current  # also while it is being closed
         due = self._window.look(now)
         if self._waits_until:
             due = min(due, max(now, self._waits_until))
