@@ -14,6 +14,7 @@ from selenium.webdriver.support.ui import Select
 from eventbus.ui.clients import KnownClient
 from eventbus.ui.notices import Level
 from eventbus.ui.overview import Overview
+from eventbus.ui.probe_facts import ProbeFacts
 from tests.eventbus.ui.chromium import chromium, run, show
 from tests.eventbus.ui.serving import Served, served
 from tests.support import PATIENCE, eventually
@@ -251,7 +252,17 @@ return pairs;
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_narrow_and_wide(visitor: Visitor, scheme: str) -> None:
-    """In both colour schemes texts have contrast (WCAG 2.2: 4.5); nothing sticks out of a narrow window."""
+    """In both colour schemes texts have contrast (WCAG 2.2: 4.5); nothing long sticks out of a narrow window."""
+    client = KnownClient("c" * 200, topics=("",), state="ready", facts={"out/s": "9,999.5", "process": f"1 on {'h' * 200}"})
+    probe = ProbeFacts("proxy", False, "r" * 200, {})
+    visitor.page.watcher.note(lambda overview: overview.note_clients([client]))
+    visitor.page.watcher.note(lambda overview: overview.note_probes({f"http://{'h' * 200}:9464": probe}))
+    visitor.page.watcher.note(lambda overview: overview.notices.add(Level.ERROR, "log", "n" * 200, 1.0))
+    visitor.page.send("t" * 200, type="x" * 200, **{"k" * 100: "v" * 200})
+    visitor.one("#graph-details summary").click()
+    visitor.waits_for("#graph-list li", "c" * 200)
+    visitor.waits_for("#health h3", "h" * 200)
+    visitor.waits_for("#list li", "v" * 200)
     for width in (320, 390, 768, 1400, 2000):
         show(visitor.driver, width, 844, scheme=scheme, mobile=width < 500)
         eventually(partial(is_wide, visitor, width))
