@@ -20,6 +20,9 @@ SUB_PORT = 5560
 PROCESS_MAX_MEMORY = 512 * 1_048_576
 """The default of `ProxyOptions.max_memory` where the proxy has a process of its own, as with `eventbus proxy`; in bytes."""
 
+MIN_HISTORY_BYTES = 65_536
+"""The least `ProxyOptions.history_bytes`: a topic takes four kilobytes before its first message, so less keeps nothing."""
+
 _MAX_EVENT_BYTES = 8_388_608
 """A client's and a proxy's are the same, because a proxy disconnects clients that send more. Decoding so many bytes takes
 tens of milliseconds, whatever they hold."""
@@ -192,7 +195,7 @@ class ProxyOptions:
             What `history_bytes` allows comes on top.
         history: how many messages of each topic the proxy keeps and gives to clients that ask; 0: none, and it is no
             historian.
-        history_bytes: how much memory they may take, all topics together.
+        history_bytes: how much memory they may take, all topics together; 64 KiB at least.
         history_age: how long each is kept, in seconds; 0: no limit.
         history_file: the path of a file that has them after a restart, too; None: none.
     """
@@ -212,6 +215,8 @@ class ProxyOptions:
 
     def __post_init__(self) -> None:
         _check_numbers(self)
+        if self.history and self.history_bytes < MIN_HISTORY_BYTES:
+            raise InvalidSettings(f"history_bytes={self.history_bytes} is too little: {MIN_HISTORY_BYTES} at least")
         if self.secret_key is not None:
             object.__setattr__(self, "secret_key", Secret(self.secret_key))
 

@@ -2,13 +2,13 @@
 
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from heapq import merge
+from heapq import heapify, heappop, heappush, merge
 from itertools import islice, repeat
 from operator import attrgetter, call
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from eventbus.wire.first_frame import parse
 from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, NUMBER_BYTES, PRIVATE, is_text, topic_of
@@ -89,30 +89,30 @@ class _Topic:
         return map(Stored, *(islice(column, start, stop) for column in columns))
 
 
-class _Ranges:
-    """The numbers in spans of one publisher; a query may have thousands of them.
+class _Wanted(NamedTuple):
+    """The numbers that are wanted of one publisher. Spans may overlap, because anything may be asked for.
 
     Attributes:
-        after: the number before the lowest.
+        afters: the number before each span, the lowest first.
+        untils: the highest last number of it and of all spans before it.
     """
 
-    __slots__ = ("_starts", "_stops", "after")
+    afters: list[int]
+    untils: list[int]
 
-    def __init__(self, spans: Iterable[Span]) -> None:
-        self._starts: list[int] = []
-        self._stops: list[int] = []
-        for after, until in sorted((span.after, span.until) for span in spans):
-            if self._stops and after <= self._stops[-1]:
-                self._stops[-1] = max(until, self._stops[-1])
-            else:
-                self._starts.append(after)
-                self._stops.append(until)
-        self.after = self._starts[0]
+    @classmethod
+    def of(cls, spans: Iterable[Span]) -> dict[bytes, Self]:
+        """By publisher."""
+        wanted: dict[bytes, Self] = {}
+        for span in sorted(spans, key=lambda span: span.after):
+            afters, untils = wanted.setdefault(span.publisher, cls([], []))
+            afters.append(span.after)
+            untils.append(max(span.until, untils[-1] if untils else 0))
+        return wanted
 
-    def have(self, after: int, until: int) -> bool:
-        """Whether any of the numbers after one up to another is in them."""
-        index = bisect_left(self._starts, until) - 1
-        return index >= 0 and after < self._stops[index]
+    def has(self, after: int, until: int) -> bool:
+        """Whether one of the numbers after one and up to another is wanted."""
+        return (place := bisect_left(self.afters, until)) > 0 and self.untils[place - 1] > after
 
 
 class MemoryStore:
@@ -234,12 +234,11 @@ class MemoryStore:
             now: the time, in seconds since 1970.
         """
         if query.spans:
-            wanted: dict[bytes, dict[bytes, list[Span]]] = {}
+            by_topic: dict[bytes, list[Span]] = {}
             for span in query.spans:
-                if span.topic in self._topics and permits(span.topic):
-                    wanted.setdefault(span.topic, {}).setdefault(span.publisher, []).append(span)
-            found_in = (self._spans(self._topics[name], of_topic, query.after) for name, of_topic in wanted.items())
-            return merge(*found_in, key=_POSITION)
+                by_topic.setdefault(span.topic, []).append(span)
+            found_by_topic = (self._spans(name, spans, query.after) for name, spans in by_topic.items() if permits(name))
+            return merge(*found_by_topic, key=_POSITION)
         names = self._topics if query.topics is None else query.topics
         found = [self._topics[name] for name in names if name in self._topics and permits(name)]
         since = query.since
@@ -258,24 +257,29 @@ class MemoryStore:
             start = max(start, bisect_left(topic.times, since))
         return topic.read(start, stop)
 
-    def _spans(self, topic: _Topic, wanted: Mapping[bytes, list[Span]], after: int) -> Iterator[Stored]:
-        """The messages with events of these spans of each publisher; all are looked for together, the newest first."""
+    def _spans(self, name: bytes, spans: list[Span], after: int) -> Iterator[Stored]:
+        """The messages of a topic with events of its publishers by their numbers.
+
+        The newest are looked at first, and no more than are needed; once for all spans, because there may be thousands.
+        """
+        topic = self._topics.get(name)
         found: list[Stored] = []
-        left = {publisher: _Ranges(spans) for publisher, spans in wanted.items()}
-        start = topic.name + MARK
-        rows = zip(*(reversed(c) for c in (topic.positions, topic.times, topic.firsts, topic.payloads)), strict=True)
-        for position, time, first, payload in rows:
-            if position <= after or not left:
-                break
-            if not first.startswith(start):
-                continue
-            head, number = (parsed := parse(first)).head, parsed.number
-            if head is None or (ranges := left.get(head.publisher)) is None:
-                continue
-            if number <= ranges.after:
-                del left[head.publisher]
-            elif ranges.have(number - head.events, number):
-                found.append(Stored(position, time, first, payload))
+        if topic is not None:
+            start = topic.name + MARK
+            wanted = _Wanted.of(spans)
+            rows = zip(*(reversed(c) for c in (topic.positions, topic.times, topic.firsts, topic.payloads)), strict=True)
+            for position, time, first, payload in rows:
+                if position <= after or not wanted:
+                    break
+                if not first.startswith(start):
+                    continue
+                head, number = (parsed := parse(first)).head, parsed.number
+                if head is None or (of_publisher := wanted.get(head.publisher)) is None:
+                    continue
+                if number <= of_publisher.afters[0]:
+                    del wanted[head.publisher]
+                elif of_publisher.has(number - head.events, number):
+                    found.append(Stored(position, time, first, payload))
         return reversed(found)
 
     def _find(self, first: bytes) -> _Topic | None:
@@ -296,28 +300,28 @@ class MemoryStore:
         return topic
 
     def _make_room(self) -> None:
+        """There may be very many topics, which anybody makes: look at all of them once, not once for each that has to go."""
         limit = self.bounds.bytes - self.bounds.bytes // _SPARE
-        while self.bytes > limit and self._topics:
-            largest = max(self._topics.values(), key=lambda topic: topic.bytes)
-            if len(largest.payloads) <= 1:  # those that were silent longest go, perhaps thousands
-                self._forget(self._silent_until(limit, largest))
-                continue
-            goal = max(limit, self.bytes - largest.bytes // 2)
-            while self.bytes > goal and len(largest.payloads) > 1:
-                self.bytes -= largest.drop_oldest()
+        largest = [(-topic.bytes, name, topic) for name, topic in self._topics.items() if len(topic.payloads) > 1]
+        heapify(largest)
+        while self.bytes > limit and largest:
+            _, name, topic = heappop(largest)
+            goal = max(limit, self.bytes - topic.bytes // 2)
+            while self.bytes > goal and len(topic.payloads) > 1:
+                self.bytes -= topic.drop_oldest()
                 self.dropped += 1
-
-    def _silent_until(self, limit: int, last: _Topic) -> list[_Topic]:
-        """The topics that were silent longest, up to this last one, as many as must go to come down to a limit of bytes."""
-        found: list[_Topic] = []
-        size = self.bytes
-        for topic in sorted(self._topics.values(), key=lambda topic: topic.positions[-1]):
-            found.append(topic)
-            size -= topic.bytes
-            self.dropped += len(topic.payloads)
-            if size <= limit or topic is last:
-                break
-        return found
+            if len(topic.payloads) > 1:
+                heappush(largest, (-topic.bytes, name, topic))
+        if self.bytes > limit:  # no topic has more than one: those that were silent longest go
+            gone: list[_Topic] = []
+            excess = self.bytes - limit
+            for topic in sorted(self._topics.values(), key=lambda topic: topic.positions[-1]):
+                if excess <= 0:
+                    break
+                excess -= topic.bytes
+                gone.append(topic)
+            self.dropped += len(gone)
+            self._forget(gone)
 
     def _expire(self, before: float) -> None:
         for topic in self._topics.values():
@@ -325,10 +329,9 @@ class MemoryStore:
                 self.bytes -= topic.drop_oldest()
         self._forget([topic for topic in self._topics.values() if not topic.times])
 
-    def _forget(self, topics: list[_Topic]) -> None:
-        if not topics:
-            return
-        for topic in topics:
+    def _forget(self, gone: list[_Topic]) -> None:
+        for topic in gone:
             del self._topics[topic.name]
             self.bytes -= topic.bytes
-        self._known = {key: topic for key, topic in self._known.items() if topic.name in self._topics}
+        if gone:
+            self._known = {key: topic for key, topic in self._known.items() if topic.name in self._topics}

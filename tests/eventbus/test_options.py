@@ -158,6 +158,10 @@ def test_from_settings_to_the_options_of_a_proxy() -> None:
     assert (options.max_event_bytes, options.settle, str(options.allow_list)) == (1_000, 2.5, "allow.toml")
     assert options.secret_key == Secret(PROXY.secret)
     assert EventBusSettings().proxy_options() == ProxyOptions(max_memory=PROCESS_MAX_MEMORY)
+    with pytest.raises(InvalidSettings, match="history_bytes=1 is too little"):
+        ProxyOptions(history=1, history_bytes=1)
+    with pytest.raises(InvalidSettings, match="greater than or equal to 65536"):
+        EventBusSettings(history_bytes="63KiB")
     limits = {"proxy_hwm": 10, "proxy_max_subscriptions": 20, "proxy_max_memory": "200MiB", "proxy_max_backlog": "64MiB"}
     assert EventBusSettings(**limits).proxy_options() == ProxyOptions(
         hwm=10, max_backlog=64 * 1_048_576, max_subscriptions=20, max_memory=200 * 1_048_576
