@@ -13,7 +13,7 @@ from eventbus._base.log_throttle import LogThrottle, more
 from eventbus.errors import EventBusError, HandshakeFailed, JetStreamMissing, NatsRefused, StreamDiffers
 from eventbus.nats_options import NatsOptions
 from eventbus.transports.nats import streams
-from eventbus.transports.nats.connection import ConnectionLost
+from eventbus.transports.nats.connection import ConnectionLost, Proof
 from eventbus.transports.nats.delivered import FromStream
 from eventbus.transports.nats.first_frames import Carried
 from eventbus.transports.nats.inbox import Inbox
@@ -76,6 +76,7 @@ class StreamConsumer:
         self._pulls = 0
         self._pauses = 0
         self._first_pull = 1  # of the consumer as it is now
+        self._leaving = False  # whether the transport is being closed
         self._renewing = False
         self._renew_at = float("inf")
         self._failures = 0
@@ -87,6 +88,11 @@ class StreamConsumer:
         # First what is nearly always enough to know, because it is asked for each batch.
         half = self._half
         return self._credit < half and self.receiving and bool(self._name) and self._credit + self._waiting < half
+
+    @property
+    def owes(self) -> bool:
+        """Whether the server is still to be told what becomes of a message."""
+        return False
 
     @property
     def _half(self) -> int:
@@ -313,7 +319,7 @@ class StreamConsumer:
             elif not self._renewing:
                 due = min(due, self._renew_at)
         if data:
-            link.post(b"".join(data))
+            link.post(b"".join(data), Proof() if self._leaving else None)
         if renew:
             Thread(target=self._renew_in_thread, args=(link,), name="eventbus-nats-consumer", daemon=True).start()
         return due

@@ -155,12 +155,12 @@ class CoreTransport(NatsTransport):
 
     # As `Carrier`
 
-    def restore(self) -> None:
-        link = self._link
-        connection = None if link is None else link.connection
-        if link is None or connection is None:
-            return
+    def restore(self, link: NatsLink) -> None:
+        connection = link.connection
+        assert connection is not None
         self._take_info(connection)
+        if self._link is not link:
+            return
         if connection.info.cluster and not self._warned_cluster:
             self._warned_cluster = True
             self._log.warning(

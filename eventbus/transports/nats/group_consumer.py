@@ -43,6 +43,10 @@ class GroupConsumer(StreamConsumer):
                 self._ensure_in_time(link, deadline)
         link.wake()
 
+    @property
+    def owes(self) -> bool:
+        return bool(self._returned)
+
     def take(self, messages: list[FromStream], inbox: Inbox) -> None:
         firsts: list[bytes] = []
         payloads: list[bytes] = []
@@ -78,6 +82,7 @@ class GroupConsumer(StreamConsumer):
 
     def farewell(self, link: NatsLink) -> None:
         with self._taking:
+            self.receiving, self._leaving = False, True
             left, self._handling = list(self._handling.values()), {}
         # To other workers at once, rather than after `ack_wait`; first nothing more to this one.
         link.post(unsubscribe(PULL_SID) + _answers(left, b"-NAK"))

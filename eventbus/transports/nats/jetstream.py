@@ -145,13 +145,14 @@ class JetStreamTransport(NatsTransport):
 
     # As `Carrier`
 
-    def restore(self) -> None:
-        link = self._link
-        connection = None if link is None else link.connection
-        if link is None or connection is None:
-            return
+    def restore(self, link: NatsLink) -> None:
+        connection = link.connection
+        assert connection is not None
         self._current = link
         self._take_info(connection)
+        if self._link is not link:
+            link.post(subscribe(link.inbox + b".*", INBOX_SID))
+            return
         link.post(self._subscriptions(link))
         deadline = Deadline(self._options.connect_timeout)
         try:
@@ -206,11 +207,11 @@ class JetStreamTransport(NatsTransport):
         self._consumer.lost()
 
     def is_flushed(self) -> bool:
-        return not self._buffer and not self._encoded and not self._window
+        return not (self._buffer or self._encoded or self._window or self._consumer.owes)
 
     def look(self, now: float) -> float:
         self._take_acks(now)
-        link = self._link
+        link = self._current  # also while it is being closed
         due = min(self._window.look(now), self._look_after_subscriptions(now))
         if self._waits_until:
             due = min(due, max(now, self._waits_until))

@@ -194,7 +194,7 @@ class NatsTransport:
         """
 
     @abstractmethod
-    def restore(self) -> None:
+    def restore(self, link: NatsLink) -> None:
         """See `Carrier`."""
 
     @abstractmethod
@@ -305,11 +305,13 @@ class NatsTransport:
 
     def _take_info(self, connection: Connection) -> None:
         """Note what the server that has let the client in takes; what another one has denied does not matter any more."""
-        assert self._buffer is not None
+        buffer = self._buffer
+        if buffer is None:  # the transport is closed, and the time of the link is up
+            return
         self._denials.clear()
         self._resubscribe_at = float("inf")
         most = connection.info.max_payload
-        self._buffer.limit(Limits(most, max(most - _HEADER_RESERVE_BYTES, most // 2)))
+        buffer.limit(Limits(most, max(most - _HEADER_RESERVE_BYTES, most // 2)))
         wanted = self._nats.max_event_bytes
         if wanted is not None and wanted > most:
             self._log.warning(

@@ -342,6 +342,21 @@ def test_a_full_send_buffer_follows_the_policy(server: Server) -> None:
     assert transport.sent == 10
 
 
+def test_closing_waits_for_the_server_as_long_as_it_may(server: Server) -> None:
+    """The server is away, and messages wait: `close` sends them if it comes back in time. Else they count as dropped."""
+    for comes_back in (True, False):
+        transport = CoreTransport(server.options(), with_options(reconnect_interval=0.02))
+        transport.open(PATIENCE)
+        server.kill()
+        eventually(lambda: transport.status.state is ClientState.DEGRADED)  # noqa: B023 # this loop's
+        transport.send(b"t", b"{}")
+        with in_thread(lambda: transport.close(PATIENCE if comes_back else 0.3)):  # noqa: B023
+            eventually(lambda: transport.status.state is ClientState.CLOSED)  # noqa: B023
+            if comes_back:
+                server.start()
+        assert transport.drops.counts == ({} if comes_back else {DropReason.CLOSED: 1})
+
+
 # Who may do what
 
 PERMISSIONS = """

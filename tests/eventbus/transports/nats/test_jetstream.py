@@ -20,7 +20,7 @@ from eventbus.errors import GroupDiffers, JetStreamMissing, PermissionDenied, St
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.state import ClientState
 from eventbus.options import ZeroMQOptions
-from eventbus.policies import Packing
+from eventbus.policies import Packing, Start
 from eventbus.transports.nats.inbox import Delivery
 from eventbus.transports.nats.jetstream import JetStreamTransport
 from eventbus.transports.nats.protocol import Message
@@ -444,6 +444,49 @@ def test_a_worker_that_is_stopped_gives_back_what_waits(nats: NatsOptions) -> No
         emit(sender, 100)
         eventually(lambda: handled[-1] == 100)
         eventually(lambda: ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_ack_pending"] == 0)
+
+
+@pytest.mark.parametrize("was_open", [True, False])
+def test_closing_waits_for_the_server_as_long_as_it_may(server: Server, was_open: bool) -> None:
+    """The server is away, and events wait: `close` sends them if it comes back in time, and drops nothing."""
+    options = server.options()
+    with client(JetStreamTransport(options, QUICK)):
+        pass  # there is a stream
+    sending = JetStreamTransport(options, with_options(connect_required=False, reconnect_interval=0.02))
+    if was_open:
+        sending.open(PATIENCE)
+    server.kill()
+    if was_open:
+        eventually(lambda: sending.status.state is ClientState.DEGRADED)
+    else:
+        sending.open(0.2)
+    for value in range(10):
+        sending.send(TOPIC.encode(), event(float(value)).model_dump_json().encode())
+    with in_thread(lambda: sending.close(PATIENCE)):
+        eventually(lambda: sending.status.state is ClientState.CLOSED)
+        server.start()
+    assert sending.drops.counts == {}
+    with client(JetStreamTransport(replace(options, start=Start.ALL), QUICK), TOPIC) as reading:
+        assert Values(reading).wait_for(10) == list(range(10))
+
+
+def test_workers_that_leave_in_a_flood_give_back_what_is_under_way_to_them(nats: NatsOptions) -> None:
+    """A rolling update: others get at once what the server has just sent to a worker that is closed or stopped."""
+    options = replace(nats, start=Start.ALL, ack_wait=10 * PATIENCE)
+    with client(JetStreamTransport(nats, with_options(packing=Packing.NONE))) as sender:
+        emit(sender, *range(4_000))
+    handled: list[int] = []
+    for number in range(6):
+        with worker(options) as leaving:
+            values = Values(leaving)
+            eventually(lambda values=values: values.all)  # type: ignore[misc] # this worker's
+            if number % 2:
+                leaving.stop_consumer(PATIENCE)
+        handled += values.all
+    with worker(options) as last:
+        rest = Values(last)
+        eventually(lambda: len(handled) + len(rest.all) >= 4_000)
+    assert sorted(handled + rest.all) == list(range(4_000))
 
 
 def test_what_a_worker_has_dropped_comes_again(nats: NatsOptions) -> None:
