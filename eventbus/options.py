@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from math import inf
 from typing import TypedDict
 
 from eventbus.errors import InvalidSettings
@@ -21,6 +20,9 @@ PUB_PORT = 5559
 SUB_PORT = 5560
 PROCESS_MAX_MEMORY = 512 * 1_048_576
 """The default of `ProxyOptions.max_memory` where the proxy has a process of its own, as with `eventbus proxy`; in bytes."""
+
+MIN_HISTORY_BYTES = 65_536
+"""The least `ProxyOptions.history_bytes`: a topic takes four kilobytes before its first message, so less keeps nothing."""
 
 _MAX_EVENT_BYTES = 8_388_608
 """A client's and a proxy's are the same, because a proxy disconnects clients that send more. Decoding so many bytes takes
@@ -195,7 +197,7 @@ class ProxyOptions:
             What `history_bytes` allows comes on top.
         history: how many messages of each topic the proxy keeps and gives to clients that ask; 0: none, and it is no
             historian.
-        history_bytes: how much memory they may take, all topics together.
+        history_bytes: how much memory they may take, all topics together; 64 KiB at least.
         history_age: how long each is kept, in seconds; 0: no limit.
         history_file: the path of a file that has them after a restart, too; None: none.
     """
@@ -215,6 +217,8 @@ class ProxyOptions:
 
     def __post_init__(self) -> None:
         _check_numbers(self)
+        if self.history and self.history_bytes < MIN_HISTORY_BYTES:
+            raise InvalidSettings(f"history_bytes={self.history_bytes} is too little: {MIN_HISTORY_BYTES} at least")
         if self.secret_key is not None:
             object.__setattr__(self, "secret_key", Secret(self.secret_key))
 
@@ -258,7 +262,5 @@ def _check_numbers(options: ZeroMQOptions | ProxyOptions) -> None:
             continue
         if not value >= 0 and field.name != "reconnect_attempts":  # -1: no end
             raise InvalidSettings(f"{field.name}={value!r}: it must be 0 or more")
-        if value == inf:
-            raise InvalidSettings(f"{field.name}=inf: it must be finite")
         if field.name.endswith("hwm") and value >= _TOO_MANY_MESSAGES:
             raise InvalidSettings(f"{field.name}={value!r}: it must be less than {_TOO_MANY_MESSAGES}")

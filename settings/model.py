@@ -19,7 +19,7 @@ from eventbus._base.addresses import check_ports
 from eventbus._base.secret import Secret
 from eventbus.errors import InvalidSettings
 from eventbus.keys import masked
-from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
+from eventbus.options import HOST, MIN_HISTORY_BYTES, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
 from eventbus.policies import Compression, LogFormat, Metrics, Packing, ReceivePolicy, SendPolicy, Traces, TransportKind
 from eventbus.settings.security import SecuritySettings
 from eventbus.settings.transport import DEFAULT_STORE, Group, NatsUrl, StoreText, SubjectPrefix, misplaced, read_password
@@ -188,7 +188,9 @@ class EventBusSettings(BaseSettings):
         default=_PROXY.history, description="messages of each topic that the proxy keeps for those who come late; 0: none"
     )
     history_bytes: ByteSize = Field(
-        default=ByteSize(_PROXY.history_bytes), description="memory for those of all topics, such as 200MiB"
+        default=ByteSize(_PROXY.history_bytes),
+        ge=MIN_HISTORY_BYTES,
+        description="memory for those of all topics, such as 200MiB",
     )
     history_age: float = Field(
         default=_PROXY.history_age, ge=0, allow_inf_nan=False, description="seconds that each is kept; 0: no limit"

@@ -233,7 +233,7 @@ def _from(
         )
     else:
         beginnings = FromHistorian(
-            lambda query, topic: reader.read(query, _TIMEOUT_S, topic),
+            lambda query, topic: reader.portions(query, _TIMEOUT_S, topic),
             transport.subscribe,
             transport.unsubscribe,
             lambda: new_history_topic(owner),

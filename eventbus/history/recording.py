@@ -24,6 +24,10 @@ from eventbus.wire.requests import CORRELATION_ID, MORE, REPLY_TO
 
 _NOT_RECORDED = {REPLY_TO, CORRELATION_ID, MORE, REPLAYED}  # an event that is replayed is no request
 
+_LAST_TIME = 7_258_118_400.0
+
+_MAX_DELAY_S = 1e9  # nothing waits longer
+
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
@@ -79,7 +83,7 @@ def delays(recorded: Iterable[Recorded], rate: float | None) -> Iterator[tuple[f
     for one in recorded:
         began = one.time if began is None else began
         latest = one.time if latest is None else max(latest, one.time)
-        yield (0.0 if rate is None else (latest - began) / rate), one
+        yield (0.0 if rate is None else min(_MAX_DELAY_S, (latest - began) / rate)), one
 
 
 def marked(recorded: Recorded) -> Recorded:
@@ -97,6 +101,8 @@ def _parsed(line: bytes, path: str, number: int) -> Recorded:
     time, topic, headers = content.get("time"), content.get("topic"), content.get("headers", {})
     if isinstance(time, bool) or not isinstance(time, int | float):
         raise InvalidRecording(path, number, "its time is no number")
+    if not 0 <= time <= _LAST_TIME:  # infinity is a number in JSON of Python
+        raise InvalidRecording(path, number, "its time is none between 1970 and 2200")
     if not isinstance(content.get("event"), dict):
         raise InvalidRecording(path, number, "its event is no JSON object")
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):

@@ -83,6 +83,19 @@ class Stored(NamedTuple):
     payload: bytes
 
 
+class Portion(NamedTuple):
+    """A part of the answer to a query.
+
+    Attributes:
+        messages: oldest first.
+        until: up to which position the whole answer goes: that of the last message, on any topic, that the historian had
+            kept when it got the query, unless the query says another one.
+    """
+
+    messages: list[Stored]
+    until: int
+
+
 class Kept(NamedTuple):
     """The state of a historian.
 

@@ -107,6 +107,10 @@ def test_when_events_are_due() -> None:
     ("line", "detail"),
     [
         ("{", "no JSON"),
+        *(
+            (f'{{"time":{time},"topic":"plant","event":{{}}}}', "its time is none")
+            for time in ("NaN", "1e999", "-1", "1e12")
+        ),
         ("[]", "no JSON object"),
         ('{"topic": "a", "event": {}}', "time"),
         ('{"time": true, "topic": "a", "event": {}}', "time"),
