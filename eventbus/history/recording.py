@@ -22,6 +22,8 @@ from eventbus.wire.headers import NO_HEADERS, Headers
 from eventbus.wire.history import REPLAYED
 from eventbus.wire.requests import CORRELATION_ID, MORE, REPLY_TO
 
+_LATEST_S = 253_402_300_800  # since 1970: the end of the last year that calendars of computers have
+_MAX_DELAY_S = 1e9  # nothing waits longer
 _NOT_RECORDED = {REPLY_TO, CORRELATION_ID, MORE, REPLAYED}  # an event that is replayed is no request
 
 
@@ -46,13 +48,17 @@ class Recorded:
         """The event as JSON."""
         return to_json(self.event, inf_nan_mode="constants")
 
-    def line(self) -> str:
-        """The line for it in a file, without its end."""
+    def line(self, *, strict: bool = False) -> str:
+        """The line for it in a file, without its end.
+
+        Args:
+            strict: numbers that JSON does not have, such as NaN, become null; False: they stay.
+        """
         content: dict[str, object] = {"time": round(self.time, 6), "topic": self.topic, "event": self.event}
         headers = {name: value for name, value in self.headers.items() if name not in _NOT_RECORDED}
         if headers:
             content["headers"] = headers
-        return to_json(content, inf_nan_mode="constants").decode()
+        return to_json(content, inf_nan_mode="null" if strict else "constants").decode()
 
 
 def read_recording(path: str | Path) -> Iterator[Recorded]:
@@ -79,7 +85,7 @@ def delays(recorded: Iterable[Recorded], rate: float | None) -> Iterator[tuple[f
     for one in recorded:
         began = one.time if began is None else began
         latest = one.time if latest is None else max(latest, one.time)
-        yield (0.0 if rate is None else (latest - began) / rate), one
+        yield (0.0 if rate is None else min(_MAX_DELAY_S, (latest - began) / rate)), one
 
 
 def marked(recorded: Recorded) -> Recorded:
@@ -95,8 +101,8 @@ def _parsed(line: bytes, path: str, number: int) -> Recorded:
     if not isinstance(content, dict):
         raise InvalidRecording(path, number, "it is no JSON object")
     time, topic, headers = content.get("time"), content.get("topic"), content.get("headers", {})
-    if isinstance(time, bool) or not isinstance(time, int | float):
-        raise InvalidRecording(path, number, "its time is no number")
+    if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time < _LATEST_S:  # NaN is not
+        raise InvalidRecording(path, number, "its time is no number of seconds since 1970")
     if not isinstance(content.get("event"), dict):
         raise InvalidRecording(path, number, "its event is no JSON object")
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):

@@ -60,8 +60,11 @@ class Carrier(Protocol):
     the link's thread. A thread that sends may call `take` and `written` while that waits.
     """
 
-    def restore(self) -> None:
-        """A server has let the client in: subscribe as before. May wait for answers, and raise HandshakeFailed."""
+    def restore(self, link: "NatsLink") -> None:
+        """A server has let the client in: subscribe as before. May wait for answers, and raise HandshakeFailed.
+
+        If the transport has left the link, only what waits is still to be sent.
+        """
 
     def take(self) -> bytes:
         """Return some of what is to be written next; none if nothing waits, or if no more may be under way."""
@@ -208,7 +211,7 @@ class NatsLink:
         assert proof.done is not None
         while not proof.done.wait(min(deadline.left(), _NEED_S)):
             self._need_answer()
-            if deadline.passed() or not while_() or self._closing is not None or self._writing.is_interrupted:
+            if deadline.passed() or not while_() or self._is_left or self._writing.is_interrupted:
                 return False
         return proof.good
 
@@ -226,7 +229,7 @@ class NatsLink:
             connection = self._connection
             while not waiting.done.wait(min(deadline.left(), _NEED_S)):
                 self._need_answer()
-                if connection is None or connection.lost is not None or self._closing is not None:
+                if connection is None or connection.lost is not None or self._is_left:
                     raise ConnectionLost("the connection was lost")
                 if deadline.passed() or self._writing.is_interrupted:
                     raise TimeoutError(f"no answer to {subject.decode(errors='replace')}")
@@ -260,8 +263,17 @@ class NatsLink:
         """Report no more changes of the state."""
         self._reporting = False
 
+    @property
+    def _is_left(self) -> bool:
+        """Whether nobody is to wait for an answer: the link is closed. Its own thread does, as long as it may."""
+        closing = self._closing
+        return closing is not None and (current_thread() is not self._thread or closing.passed())
+
     def close(self, linger: float) -> None:
-        """Write what waits, for up to `linger` seconds, and end the connection and both threads."""
+        """Write what waits, for up to `linger` seconds, and end the connection and both threads.
+
+        If the connection is down, a new one is made as long as something waits.
+        """
         if linger > 0 and self._connection is not None:
             self._control.append((b"", Proof()))  # so that the server has read everything before the connection ends
         if self._writing.is_interrupted:
@@ -291,7 +303,7 @@ class NatsLink:
 
     def _run(self) -> None:
         try:
-            while self._closing is None:
+            while not self._is_over():
                 connection = self._dial_next()
                 if connection is None:
                     if self._gives_up_or_pauses():
@@ -327,10 +339,16 @@ class NatsLink:
         rounds = (self.failures - 1) // max(1, len(self._servers))
         if self.failures and self.failures % len(self._servers) == 0:
             pause = jittered(backoff(max(0, rounds), self._options.reconnect_interval, self._options.reconnect_max_interval))
-            end = Deadline(pause)
-            while self._closing is None and not end.passed():
-                self._outgoing.wait(end.left(), for_messages=False, unless=lambda: self._closing is not None)
+            end, closing = Deadline(pause), self._closing
+            while self._closing is closing and not (end.passed() or self._is_over()):
+                left = end.left() if closing is None else min(end.left(), closing.left())
+                self._outgoing.wait(left, for_messages=False, unless=lambda: self._closing is not closing)
         return False
+
+    def _is_over(self) -> bool:
+        """Whether no connection is needed any more: the link is closed, and nothing waits or the time is up."""
+        closing = self._closing
+        return closing is not None and (closing.passed() or self._carrier.is_flushed())
 
     def _dial_next(self) -> Connection | None:
         """Try one server; None if it cannot be used now."""
@@ -379,7 +397,7 @@ class NatsLink:
         self._connection = connection
         reader.start()
         try:
-            self._carrier.restore()
+            self._carrier.restore(self)
             flush_at = monotonic() + (self._settle if self._were_down else 0.0)
             self.failures, self._were_down, self._logged = 0, False, None
             began = monotonic()
@@ -411,7 +429,7 @@ class NatsLink:
                 return
             look_due = self._carrier.look(now)
             data, proofs = self._take_control()
-            flushing = ready and (now >= flush_at or self._closing is not None)
+            flushing = ready and (now >= flush_at or (self._closing is not None and self._closing.left() < _SETTLE_S))
             chunk = self._carrier.take() if flushing else b""
             mark = self._carrier.written()
             is_due = now >= self._proof_due or self._closing is not None
@@ -436,7 +454,7 @@ class NatsLink:
     def _must_look(self) -> bool:
         """Whether there is something to do but messages."""
         connection = self._connection
-        return bool(self._control) or self._closing is not None or connection is None or connection.lost is not None
+        return bool(self._control) or connection is None or connection.lost is not None
 
     def _is_done(self, connection: Connection) -> bool:
         """Whether the link may be closed now: all is sent and has arrived, or the time is up."""
@@ -516,8 +534,8 @@ class NatsLink:
             reason = connection.lost or "closed"
             self.hint = self.hint or reason
             self._change(ClientState.DEGRADED, f"the connection to {connection.server} is down: {reason}")
-            if len(self._servers) > 1:
-                self._next += 1
+        if len(self._servers) > 1:
+            self._next += 1
 
     def _mark_lost(self, connection: Connection, reason: str) -> None:
         """Let everybody know who waits for an answer on this connection."""
@@ -562,10 +580,11 @@ class NatsLink:
         if not data:
             raise ConnectionLost("the server has ended the connection")
         arrived = connection.parser.feed(data)
-        if arrived.others:
-            self._take_others(connection, arrived)
+        pongs = self._take_others(connection, arrived) if arrived.others else 0
         if arrived.firsts or arrived.stored or arrived.others:
             self._carrier.arrived(arrived)
+        for _ in range(pongs):  # who waits for one finds all done that came before it
+            self._note_pong(connection)
 
     def _note_end(self, connection: Connection, error: Exception) -> None:
         """Reading has failed."""
@@ -573,9 +592,10 @@ class NatsLink:
             self._log.exception("reading from %s has failed", connection.server, error=type(error).__name__)
         self._mark_lost(connection, reason_of(error))
 
-    def _take_others(self, connection: Connection, arrived: Arrived) -> None:
-        """Do what concerns the link itself, and leave the messages to the carrier."""
+    def _take_others(self, connection: Connection, arrived: Arrived) -> int:
+        """Do what concerns the link itself, and leave the messages to the carrier. Returns how many PONGs there are."""
         messages: list[Any] = []
+        pongs = 0
         for other in arrived.others:
             if isinstance(other, Message):
                 if other.sid == INBOX_SID and (request := self._requests.get(other.subject.rpartition(b".")[2])) is not None:
@@ -584,7 +604,7 @@ class NatsLink:
                 else:
                     messages.append(other)
             elif isinstance(other, Pong):
-                self._note_pong(connection)
+                pongs += 1
             elif isinstance(other, Ping):
                 self._control.append((PONG, None))
                 self._outgoing.wake()
@@ -593,6 +613,7 @@ class NatsLink:
             else:
                 self._note_complaint(connection, other.text)
         arrived.others[:] = messages
+        return pongs
 
     def _note_pong(self, connection: Connection) -> None:
         try:
