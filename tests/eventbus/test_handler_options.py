@@ -656,7 +656,7 @@ def test_middleware_is_checked(bus: Bus) -> None:
         {"where": True},
         {"middleware": [Middleware]},
     ],
-    ids=str,
+    ids=" ".join,
 )
 def test_options_that_make_no_sense(options: dict[str, Any]) -> None:
     """They are refused where they stand."""
