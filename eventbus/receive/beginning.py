@@ -111,6 +111,7 @@ class Beginnings(ABC):
         """Return those messages of a batch that are to be handled now. Delivers stored ones before."""
         batch = self._split(batch)
         while not is_stopped() and (ready := self._take_ready()):
+            batch = self._split(batch)  # topics may be new, and have messages here: another topic is a prefix of theirs
             for (start, after), topics in ready.items():
                 if wanted := frozenset(topics & self._current):
                     self._run(start, wanted, is_stopped, after)
