@@ -228,6 +228,8 @@ def test_queries_are_read_as_they_were_written(query: Query) -> None:
         b'{"type":"history","last":true}',
         b'{"type":"history","since":"now"}',
         b'{"type":"history","since":NaN}',
+        b'{"type":"history","since":Infinity}',
+        b'{"type":"history","since":-1%b}' % (b"0" * 400),
         b'{"type":"history","until":1e99}',
         b'{"type":"history","spans":[["a","zz",1,2]]}',
         b'{"type":"history","spans":{}}',
