@@ -113,10 +113,15 @@ class Assembly[EventClass: BaseEvent[Any]]:
         self._respondent: Callable[[Transport], Callable[[bytes], object]] | None = None
         self._assemble()
 
-    def subscribe(self, frame: bytes) -> None:
-        """Subscribe to a topic, which is given as its frame; an empty one stands for every topic. Idempotent."""
+    def subscribe(self, frame: bytes, *, later: bool = False) -> None:
+        """Subscribe to a topic, which is given as its frame; an empty one stands for every topic. Idempotent.
+
+        Args:
+            frame: the frame.
+            later: its events are not taken before `Dispatcher.put_in_force`.
+        """
         with self.changing:
-            is_new = self.dispatcher.subscribe(frame)
+            is_new = self.dispatcher.subscribe(frame, later=later)
             try:
                 self._subscribe_transport(frame)
             except HandshakeFailed:  # the server refuses the topic
@@ -223,7 +228,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             beginnings.register(frame, start, known=topics if is_receiving else ())
             self.consumer.begin_with(beginnings)
             try:
-                self.subscribe(frame)
+                self.subscribe(frame, later=True)
             except HandshakeFailed:
                 beginnings.forget(frame)
                 raise
@@ -247,6 +252,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
                 replay,
                 endpoints,
                 is_ready,
+                self.dispatcher.put_in_force,
             )
         from eventbus.receive.from_historian import FromHistorian
 
@@ -259,6 +265,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             replay,
             endpoints,
             is_ready,
+            self.dispatcher.put_in_force,
         )
 
     def after_fork(self) -> None:

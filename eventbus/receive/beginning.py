@@ -46,6 +46,7 @@ class Beginnings(ABC):
         endpoints: for the log.
         is_ready: whether stored messages can be asked for now. As long as they cannot, because the other side is not there,
             nobody is asked; the consumer is to be woken when that changes.
+        put_in_force: called with topics before the first event of them is handled.
     """
 
     def __init__(
@@ -54,7 +55,9 @@ class Beginnings(ABC):
         replay: Callable[[list[Stored]], None],
         endpoints: str,
         is_ready: Callable[[], bool] = lambda: True,
+        put_in_force: Callable[[frozenset[bytes]], object] = lambda topics: None,
     ) -> None:
+        self._put_in_force = put_in_force
         self._deliver = deliver
         self._replay = replay
         self._is_ready = is_ready
@@ -111,8 +114,10 @@ class Beginnings(ABC):
         """Return those messages of a batch that are to be handled now. Delivers stored ones before."""
         batch = self._split(batch)
         while not is_stopped() and (ready := self._take_ready()):
+            batch = self._split(batch)  # topics may be new, and have messages here: another topic is a prefix of theirs
             for (start, after), topics in ready.items():
                 if wanted := frozenset(topics & self._current):
+                    self._put_in_force(wanted)
                     self._run(start, wanted, is_stopped, after)
         return batch
 

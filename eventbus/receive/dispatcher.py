@@ -82,6 +82,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self._attached: list[_Attached[EventClass]] = []
         self._detached: set[ConcurrentCalls] = set()  # of handlers that were detached, of which calls may be under way
         self._topics: set[bytes] = set()
+        self._later: set[bytes] = set()  # those of them that are not in force yet
         # The callbacks of each topic. Events of other topics are left out: ZeroMQ matches prefixes, so `corerl_scheduler`
         # arrives where `corerl` was subscribed.
         self.routes: dict[bytes, Route[EventClass]] = {}
@@ -99,17 +100,31 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         """The subscribed topics; an empty one stands for all."""
         return frozenset(self._topics)
 
-    def subscribe(self, topic: bytes) -> bool:
-        """Take the events of exactly this topic (an empty one: of every topic). False if it was subscribed already."""
+    def subscribe(self, topic: bytes, *, later: bool = False) -> bool:
+        """Take the events of exactly this topic (an empty one: of every topic). False if it was subscribed already.
+
+        Args:
+            topic: the topic.
+            later: not before `put_in_force`. The batch at hand may have messages of it.
+        """
         with self._changing:
             if topic in self._topics:
                 return False
             self._topics.add(topic)
-            if topic:
-                self.routes[topic] = self._route(topic)
-            else:
-                self._everything = True
+            self._later.add(topic)
+            if not later:
+                self.put_in_force({topic})
             return True
+
+    def put_in_force(self, topics: Collection[bytes]) -> None:
+        """Take the events of these topics, as far as they are subscribed, from now on."""
+        with self._changing:
+            for topic in self._later.intersection(topics):
+                self._later.remove(topic)
+                if topic:
+                    self.routes[topic] = self._route(topic)
+                else:
+                    self._everything = True
 
     def unsubscribe(self, topic: bytes) -> bool:
         """Undo `subscribe`. False if it was not subscribed."""
@@ -117,6 +132,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             if topic not in self._topics:
                 return False
             self._topics.remove(topic)
+            self._later.discard(topic)
             self._rebuild()  # also forgets what was learned
             return True
 
@@ -389,8 +405,9 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         )
 
     def _rebuild(self) -> None:
-        self.routes = {topic: self._route(topic) for topic in self._topics if topic}
-        self._everything = b"" in self._topics
+        in_force = self._topics - self._later
+        self.routes = {topic: self._route(topic) for topic in in_force if topic}
+        self._everything = b"" in in_force
 
     def _route(self, topic: bytes) -> Route[EventClass]:
         route: Route[EventClass] = {}

@@ -47,8 +47,9 @@ class FromHistorian(Beginnings):
         replay: Callable[[list[Stored]], None],
         endpoints: str,
         is_ready: Callable[[], bool] = lambda: True,
+        put_in_force: Callable[[frozenset[bytes]], object] = lambda topics: None,
     ) -> None:
-        super().__init__(deliver, replay, endpoints, is_ready)
+        super().__init__(deliver, replay, endpoints, is_ready, put_in_force)
         self._read = read
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe

@@ -41,8 +41,9 @@ class FromTransport(Beginnings):
         replay: Callable[[list[Stored]], None],
         endpoints: str,
         is_ready: Callable[[], bool] = lambda: True,
+        put_in_force: Callable[[frozenset[bytes]], object] = lambda topics: None,
     ) -> None:
-        super().__init__(deliver, replay, endpoints, is_ready)
+        super().__init__(deliver, replay, endpoints, is_ready, put_in_force)
         self._read = read
         self._begun_after = begun_after
         self._ends: dict[bytes, int] = {}  # of topics that have not begun: the last position before the live messages

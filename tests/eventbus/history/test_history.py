@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -257,6 +257,36 @@ def test_live_events_while_pages_are_read(connect: Connect) -> None:
     emit(emitting, 602)
     handled.wait_for([float(value) for value in range(603)])
     assert handled.replayed == list(range(600))
+
+
+def test_a_handler_begins_a_topic_whose_messages_are_at_hand(connect: Connect) -> None:
+    """They came because another topic is a prefix of it. They are stored, too, and are handled once."""
+    client, emitting = connect(), connect()
+    scheduler = MyEventTopic.my_service_scheduler
+    handled, entered, go_on = Handled(), Event(), Event()
+
+    def handle(event: MyEvent) -> None:
+        if event.value == 0:
+            entered.set()
+            assert go_on.wait(PATIENCE)
+        elif event.value == 1:
+            client.subscribe(scheduler, start="all")
+        elif event.value >= 1_000:
+            handled(event)
+
+    client.attach_callback(UPDATED, handle)
+    client.subscribe(TOPIC)
+    client.start_consumer()
+    emit(emitting, 0)
+    assert entered.wait(PATIENCE)
+    emitting.emit_events([event(value) for value in range(1, 400)], TOPIC)  # more than are decoded at once
+    emit(emitting, 1_000, topic=scheduler)
+    assert emitting.last(scheduler) is not None
+    go_on.set()
+    handled.wait_for([1_000])
+    emit(emitting, 1_001, topic=scheduler)
+    handled.wait_for([1_000, 1_001])
+    assert handled.replayed == [1_000]
 
 
 def test_a_topic_begins_anew_while_it_begins(connect: Connect) -> None:
