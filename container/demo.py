@@ -18,6 +18,7 @@ from pydantic import Field
 
 from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, now_iso, on
 from eventbus.container import event_bus, lifespan
+from eventbus.settings import EventBusSettings
 
 INTERVAL_S = 0.25  # between readings
 TIMEOUT_S = 30.0  # until a service that does not answer counts as failed
@@ -50,6 +51,8 @@ class HostEvent(BaseEvent[HostEventType]):
 
 
 HostBus = EventBusClient[HostEvent, HostEventType, HostTopic]
+# Those of the environment, which `eventbus demo` makes: a file .env is that of another bus.
+SETTINGS = providers.Singleton(EventBusSettings, _env_file=None)
 
 
 class Sensor:
@@ -126,14 +129,14 @@ class Watcher:
 class SensorApp(containers.DeclarativeContainer):
     """The service that emits."""
 
-    bus = event_bus(HostBus)
+    bus = event_bus(HostBus, settings=SETTINGS)
     sensor = providers.Singleton(Sensor, bus=bus.client)
 
 
 class WatcherApp(containers.DeclarativeContainer):
     """The service that listens."""
 
-    bus = event_bus(HostBus)
+    bus = event_bus(HostBus, settings=SETTINGS)
     watcher = providers.Singleton(Watcher, bus=bus.client)
 
 

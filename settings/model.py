@@ -84,10 +84,10 @@ class EventBusSettings(BaseSettings):
         default=_CLIENT.send_policy,
         description="when the send buffer is full: block up to that timeout, raise, or drop the event",
     )
-    send_hwm: PositiveInt = Field(default=_CLIENT.send_hwm, description="messages in the send buffer")
-    receive_hwm: PositiveInt = Field(default=_CLIENT.receive_hwm, description="messages that wait to be decoded")
+    send_hwm: PositiveInt = Field(default=_CLIENT.send_hwm, lt=2**31, description="messages in the send buffer")
+    receive_hwm: PositiveInt = Field(default=_CLIENT.receive_hwm, lt=2**31, description="messages that wait to be decoded")
     receive_buffer: PositiveInt = Field(
-        default=_CLIENT.receive_buffer, description="events that wait for recv_event(); 1000 until its first call"
+        default=_CLIENT.receive_buffer, lt=2**31, description="events that wait for recv_event(); 1000 until its first call"
     )
     receive_policy: ReceivePolicy = Field(
         default=_CLIENT.receive_policy, description="when that many wait: drop_oldest, drop_newest or block"
@@ -158,6 +158,7 @@ class EventBusSettings(BaseSettings):
     log_format: LogFormat = Field(default=LogFormat.TEXT, description="text or json: how the commands write their log")
     proxy_hwm: PositiveInt = Field(
         default=_PROXY.hwm,
+        lt=2**31,
         description="messages in the proxy's queue for each subscriber; when it is full, more are dropped",
     )
     proxy_max_backlog: ByteSize = Field(

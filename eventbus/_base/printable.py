@@ -1,5 +1,7 @@
 """Texts for people, in a log or on a terminal: what other processes have sent is escaped, and counts have their noun."""
 
+import json
+
 
 def printable(text: str, limit: int = 200) -> str:
     """Return the text on one line, with an escape for each unprintable character (``\\x1b``, ``\\n``, ``\\u202e``).
@@ -14,6 +16,11 @@ def printable(text: str, limit: int = 200) -> str:
     if not text.isprintable():
         text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def printable_json(text: str) -> str:
+    """Return JSON on one line, with JSON's escape for each unprintable character: outside of its strings there are none."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def counted(count: int, noun: str, plural: str = "") -> str:

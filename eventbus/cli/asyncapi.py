@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import chain, count
 
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from eventbus.container.description import Bus, Description, Flow
+from eventbus.container.description import Description, Flow
 from eventbus.wire.requests import REPLY_TO
 
 _REFERENCE = "#/components/schemas/{model}"
@@ -26,17 +27,20 @@ def document(description: Description, *, title: str = "", version: str = "1.0.0
         version: of the document.
     """
     channels: dict[str, Json] = {}
-    messages: dict[str, object] = {}
-    schemas: dict[str, object] = {}
+    messages: dict[str, Json] = {}
+    references, schemas = _schemas(description)
     for bus in description.buses:
-        schemas |= _schemas(bus)
-        of_bus = {key: message for name in bus.types for key, message in _messages(bus, name)}
-        messages |= of_bus
+        of_bus: dict[str, object] = {}
+        for name, classes in bus.types.items():
+            for cls in classes:
+                message = _message(name, cls, references[cls])
+                key = _free_key(messages, message, name if len(classes) == 1 else f"{name}-{cls.__name__}")
+                messages[key] = message
+                of_bus[key] = {"$ref": f"#/components/messages/{key}"}
         for topic in bus.topics:
-            channels[_key(topic)] = {
-                "address": topic,
-                "messages": {key: {"$ref": f"#/components/messages/{key}"} for key in of_bus},
-            }
+            known = channels.setdefault(_key(topic), {"address": topic, "messages": {}})["messages"]
+            assert isinstance(known, dict)
+            known |= of_bus
     return {
         "asyncapi": "3.0.0",
         "info": {
@@ -46,14 +50,17 @@ def document(description: Description, *, title: str = "", version: str = "1.0.0
         },
         "defaultContentType": "application/json",
         "channels": channels,
-        "operations": _operations(description, channels),
+        "operations": _operations(description, channels, messages),
         "components": {"messages": messages, "schemas": schemas},
     }
 
 
-def _schemas(bus: Bus) -> dict[str, object]:
-    _, definitions = models_json_schema([(cls, "validation") for cls in bus.classes], ref_template=_REFERENCE)
-    return {name: _plain(schema) for name, schema in definitions.get("$defs", {}).items()}
+def _schemas(description: Description) -> tuple[dict[type[BaseModel], object], dict[str, object]]:
+    """The reference to each event class, and the schemas; those of classes with the same name have longer names."""
+    classes = dict.fromkeys(cls for bus in description.buses for cls in bus.classes)
+    found, definitions = models_json_schema([(cls, "validation") for cls in classes], ref_template=_REFERENCE)
+    schemas = {name: _plain(schema) for name, schema in definitions.get("$defs", {}).items()}
+    return {cls: found[cls, "validation"] for cls in classes}, schemas
 
 
 def _plain(schema: object) -> object:
@@ -68,33 +75,26 @@ def _plain(schema: object) -> object:
     return plain
 
 
-def _messages(bus: Bus, name: str) -> Iterator[tuple[str, Json]]:
-    """The messages of one type: one for each class that its events may have."""
-    classes = bus.types[name]
-    for cls in classes:
-        key = _key(name if len(classes) == 1 else f"{name}-{cls.__name__}")
-        message: Json = {
-            "name": name,
-            "title": cls.__name__,
-            "contentType": "application/json",
-            "payload": {
-                "allOf": [
-                    {"$ref": _REFERENCE.format(model=_schema_name(cls))},
-                    {"type": "object", "properties": {"type": {"const": name}}},
-                ]
-            },
-        }
-        if cls.__doc__ and cls.__doc__ != BaseModel.__doc__:
-            message["description"] = cls.__doc__.strip()
-        yield key, message
+def _message(name: str, cls: type[BaseModel], reference: object) -> Json:
+    """The message of one type and one of the classes that its events may have."""
+    message: Json = {
+        "name": name,
+        "title": cls.__name__,
+        "contentType": "application/json",
+        "payload": {"allOf": [reference, {"type": "object", "properties": {"type": {"const": name}}}]},
+    }
+    if cls.__doc__ and cls.__doc__ != BaseModel.__doc__:
+        message["description"] = cls.__doc__.strip()
+    return message
 
 
-def _schema_name(cls: type[BaseModel]) -> str:
-    """The name that pydantic gives the schema of a class; parts of generic ones are written differently."""
-    return re.sub(r"[^a-zA-Z0-9.\-_]", "_", cls.__name__)
+def _free_key(messages: Mapping[str, Json], message: Json, name: str) -> str:
+    """The key of a message: its name, unless a message of another bus has that."""
+    names = chain((name, f"{name}-{message['title']}"), (f"{name}-{number}" for number in count(2)))
+    return next(key for key in map(_key, names) if messages.get(key, message) == message)
 
 
-def _operations(description: Description, channels: Mapping[str, Json]) -> dict[str, Json]:
+def _operations(description: Description, channels: Mapping[str, Json], messages: Mapping[str, Json]) -> dict[str, Json]:
     """One operation for each method, direction and topic; on any topic if that is computed."""
     operations: dict[str, Json] = {}
     for component in description.components:
@@ -111,19 +111,20 @@ def _operations(description: Description, channels: Mapping[str, Json]) -> dict[
                             operation["reply"] = {"address": {"location": f"$message.header#/{REPLY_TO}"}}
                         known = operation["messages"]
                         assert isinstance(known, list)
-                        known += [one for one in _references(channel, flow, channels[channel]) if one not in known]
+                        found = _references(channel, flow, channels[channel], messages)
+                        known += [one for one in found if one not in known]
     for operation in operations.values():
         if not operation["messages"]:  # of any type
             del operation["messages"]
     return operations
 
 
-def _references(channel: str, flow: Flow, of_channel: Json) -> list[Json]:
+def _references(channel: str, flow: Flow, of_channel: Json, messages: Mapping[str, Json]) -> list[Json]:
     """References to the messages of these types on a channel."""
     known = of_channel["messages"]
     assert isinstance(known, dict)
-    keys = [key for key in known for name in flow.types if key == _key(name) or key.startswith(_key(f"{name}-"))]
-    return [{"$ref": f"#/channels/{channel}/messages/{key}"} for key in dict.fromkeys(keys)]
+    keys = [key for key in known if messages[key]["name"] in flow.types]
+    return [{"$ref": f"#/channels/{channel}/messages/{key}"} for key in keys]
 
 
 def _key(text: str) -> str:

@@ -6,6 +6,7 @@ One publisher, one proxy and one subscriber run in three processes. A contender 
 
 import ctypes
 import multiprocessing
+import os
 import signal
 import sys
 import threading
@@ -19,6 +20,7 @@ from multiprocessing.sharedctypes import Synchronized
 from typing import Any, Unpack
 
 from eventbus._base.deadline import Deadline
+from eventbus.cli.stopping import exit_when_stopped
 from eventbus.cli.terminal import ProgressBar
 from eventbus.client import EventBusClient
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
@@ -134,6 +136,15 @@ def subscribe_client(
     bus.subscribe(BenchTopic.plant)
     bus.start_consumer()
     ready()
+    wait_for_parent()
+
+
+def wait_for_parent() -> None:
+    """Wait as long as the measuring process is there: if it is killed, nobody else ends this one."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
     threading.Event().wait()
 
 
@@ -149,11 +160,8 @@ def bench(events: int, rate: int, seconds: float | None = None) -> None:
         rate: events per second while latencies are measured.
         seconds: for how long each figure is measured, regardless of `events`; None: as long as that many take.
     """
-    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that the processes are ended, too
-    try:
+    with exit_when_stopped():
         _bench(events, rate, seconds)
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _bench(events: int, rate: int, seconds: float | None) -> None:
@@ -228,7 +236,7 @@ def _process(target: Callable[..., None], *arguments: object) -> Iterator[None]:
     process = _PROCESSES.Process(target=target, args=arguments, daemon=True, name=target.__name__)
     with ExitStack() as stack:
         # The child inherits blocked signals: they reach the measuring process only, which then kills the child.
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM])
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
         try:
             process.start()
             stack.callback(process.join)
@@ -292,7 +300,7 @@ def _subscribe_others(contender: Contender, ports: Ports, are_ready: "list[multi
 
     for ready in are_ready:
         threading.Thread(target=contender.subscribe, args=(*ports, ignore, ready.set), daemon=True).start()
-    threading.Event().wait()
+    wait_for_parent()
 
 
 def _publish_fast(contender: Contender, ports: Ports, events: int, arrived: "Synchronized[int]") -> None:

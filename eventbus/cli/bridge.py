@@ -1,6 +1,6 @@
 """``eventbus bridge``: copy the events of two transports to each other, so that services can move one by one."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from threading import Event, Thread
@@ -44,7 +44,7 @@ def bridge(settings: EventBusSettings, one: TransportKind, other: TransportKind,
     topics = wanted_topics(settings, names) or {b""}
     with ExitStack() as stack:
         ends = [stack.enter_context(_end(settings, kind, topics)) for kind in (one, other)]
-        ways = [Way(ends[0], ends[1]), Way(ends[1], ends[0])]
+        ways = [Way(ends[0], ends[1], topics), Way(ends[1], ends[0], topics)]
         for way in ways:
             stack.enter_context(way)
         with until_stopped():
@@ -90,14 +90,20 @@ def _transport(settings: EventBusSettings, kind: TransportKind) -> Transport:
 class Way:
     """Copies from one transport to another, in a thread of its own, inside a `with` block.
 
+    Args:
+        source: where events come from; it may bring those of longer topics, too.
+        target: where they go.
+        topics: of what is copied; an empty one among them: everything.
+
     Attributes:
         ended: set when nothing more comes.
     """
 
-    def __init__(self, source: Transport, target: Transport) -> None:
+    def __init__(self, source: Transport, target: Transport, topics: Set[bytes]) -> None:
         self.ended = Event()
         self._source = source
         self._target = target
+        self._topics = frozenset() if b"" in topics else topics
         self._stopping = False
         self._log = Log(logs.COMMAND, endpoints=target.endpoints)
         self._throttle = LogThrottle()
@@ -116,7 +122,7 @@ class Way:
         try:
             while not self._stopping and (batch := self._source.receive()) is not None:
                 for first, payload in zip(*batch, strict=True):
-                    if (marked := mark(first)) is not None:
+                    if (marked := mark(first, self._topics)) is not None:
                         self._send(marked, payload)
                 if not self._stopping:
                     self._source.confirm(batch)
@@ -136,9 +142,16 @@ class Way:
                 return
 
 
-def mark(first: bytes) -> bytes | None:
-    """Return a first frame with the header of a bridge; None if it has that, or is of no event."""
+def mark(first: bytes, topics: Set[bytes] = frozenset()) -> bytes | None:
+    """Return a first frame with the header of a bridge; None if it has that, or is of no event, or of no topic of these.
+
+    Args:
+        first: the frame.
+        topics: the topics that are wanted; empty: all.
+    """
     read = parse(first)
+    if topics and read.topic not in topics:
+        return None
     headers = decode_headers(read.headers)
     if not read.topic or any(name.lower() == HEADER for name in headers):
         return None

@@ -136,10 +136,10 @@ def _record(given: Given) -> None:
     record(settings_of(given), _topics(given), Path(given.text("--to")), since=since, count=count)
 
 
-def _replay(given: Given) -> None:
+def _replay(given: Given) -> bool:
     from eventbus.cli.history import replay
 
-    replay(settings_of(given), Path(given.text("FILE")), given.text("--rate"))
+    return replay(settings_of(given), Path(given.text("FILE")), given.text("--rate"))
 
 
 def _top(given: Given) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from eventbus.cli.arguments import flags_of
 from eventbus.cli.spec import COMMANDS, HELP, SWITCH, VERSION, Argument, Command, Flag
 
-_FILES, _DIRECTORIES = "FILE", "DIRECTORY"  # what flags take
+_FILES, _DIRECTORIES = "FILE", "DIRECTORY"  # what flags take, and what arguments are called
 
 
 def script(shell: str) -> str:
@@ -24,7 +24,7 @@ def _bash() -> str:
 # For all:  eventbus completion bash > ~/.local/share/bash-completion/completions/eventbus
 
 _eventbus() {{
-    local current=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} flags= words=
+    local current=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} flags= words= files=
     # Bash splits --flag=value at the sign, into three words.
     if [[ $current == = ]]; then current=; elif [[ $before == = ]]; then before=${{COMP_WORDS[COMP_CWORD-2]}}; fi
     COMPREPLY=()
@@ -35,8 +35,8 @@ _eventbus() {{
     case ${{COMP_WORDS[1]}} in
 {cases}
     esac
-    if [[ $current == -* ]]; then words=$flags; fi
-    COMPREPLY=($(compgen -W "$words" -- "$current"))
+    if [[ $current == -* ]]; then words=$flags files=; fi
+    COMPREPLY=($(compgen $files -W "$words" -- "$current"))
 }}
 complete -F _eventbus eventbus
 """
@@ -48,6 +48,8 @@ def _bash_case(command: Command) -> str:
     choices = [f"{choice}" for argument in command.arguments for choice in argument.choices]
     if choices:
         lines.append(f"            words='{' '.join(choices)}'")
+    if any(argument.name == _FILES for argument in command.arguments):
+        lines.append("            files=-f")
     values = [_bash_value(flag.name, f"-W '{' '.join(flag.choices)}'") for flag in flags if flag.choices]
     for kind, option in ((_FILES, "-f"), (_DIRECTORIES, "-d")):
         if named := [flag.name for flag in flags if flag.takes == kind]:
@@ -108,7 +110,7 @@ def _zsh_flag(flag: Flag) -> str:
 
 def _zsh_argument(argument: Argument) -> str:
     star = "*" if argument.many else ""
-    values = f"({' '.join(argument.choices)})" if argument.choices else " "
+    values = f"({' '.join(argument.choices)})" if argument.choices else "_files" if argument.name == _FILES else " "
     return _quoted(f"{star}:{argument.name.lower()}:{values}")
 
 
@@ -140,6 +142,8 @@ def _fish_lines(command: Command) -> Iterator[str]:
             chosen = f"not __fish_seen_subcommand_from {' '.join(argument.choices)}"
             condition = f"__fish_seen_subcommand_from {command.name}; and {chosen}"
             yield f"complete -c eventbus -n '{condition}' -a '{' '.join(argument.choices)}'"
+        elif argument.name == _FILES:
+            yield f"{start} -F"
     for flag in _flags(command):
         line = f"{start} -l {flag.name[2:]} -d {_fish_quoted(flag.meaning)}"
         if flag.choices:

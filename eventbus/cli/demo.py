@@ -10,6 +10,7 @@ from selectors import EVENT_READ, DefaultSelector
 from typing import IO
 
 from eventbus._base.deadline import Deadline
+from eventbus.cli.stopping import exit_when_stopped
 from eventbus.cli.terminal import Paint, Style, understands_codes, wants_colours
 
 _TIMEOUT_S = 30.0  # until a service that does not end counts as failed
@@ -35,8 +36,11 @@ def demo(seconds: float) -> bool:
     """
     paint = Paint(wants_colours(sys.stdout))
     print(f"demo: starting a proxy and two services, for {seconds:g} s", flush=True)  # before anything is imported
-    # So that everything is cleaned up.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with exit_when_stopped():
+        return _demo(seconds, paint)
+
+
+def _demo(seconds: float, paint: Paint) -> bool:
     from eventbus.proxy import EventBusProxy
 
     with EventBusProxy(pub_port=0, sub_port=0) as proxy, ExitStack() as stack:

@@ -26,7 +26,7 @@ _EXAMPLE = '{"type": "started"}'
 
 
 def emit(settings: EventBusSettings, topic: str, text: str) -> bool:
-    """Check the event, connect and send it. Return False if the proxy's allow-list does not permit it.
+    """Check the event, connect and send it. Return False if it was dropped: the proxy went away, or does not permit it.
 
     A person at a terminal is told what a program would not wait for: that nobody was subscribed, and that it was denied.
 
@@ -60,6 +60,8 @@ def emit(settings: EventBusSettings, topic: str, text: str) -> bool:
             and _is_denied(transport, _ANSWER_TIMEOUT_S)
         ):
             return False  # the transport has logged it
+    if transport.drops.counts:  # the transport has logged why
+        return False
     if not is_heard:
         paint = Paint(wants_colours(sys.stderr))
         print(paint(f"nobody is subscribed to {printable(topic)}: the event went to no one", Style.YELLOW), file=sys.stderr)
@@ -77,7 +79,7 @@ def message_of(settings: EventBusSettings, command: str, topic: str, text: str) 
     if topic.startswith("{"):
         raise InvalidSettings(f"the topic comes before the event: eventbus {command} TOPIC EVENT")
     frame = event_topic_frame(topic)
-    payload = _json_of(sys.stdin.read() if text == "-" else text)
+    payload = _json_of(text)
     if len(payload) > settings.max_event_bytes:
         raise EventTooLarge(topic, len(payload), settings.max_event_bytes)
     if has_more_values(payload, settings.max_event_values):
@@ -97,6 +99,7 @@ def _is_denied(transport: Transport, timeout: float) -> bool:
 
 def _json_of(text: str) -> bytes:
     try:
+        text = sys.stdin.read() if text == "-" else text  # which may be no text, too
         # Bytes that are not UTF-8 are lone surrogates in an argument; encoded back they are no JSON.
         event = from_json(text.encode(errors="surrogateescape"))
         payload = json.dumps(event, allow_nan=False).encode()

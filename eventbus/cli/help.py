@@ -13,7 +13,8 @@ SETTINGS_ARE_VARIABLES = (
     "A flag takes precedence."
 )
 
-_NARROWEST, _WIDEST = 60, 100
+_NARROWEST, _WIDEST = 20, 100
+_TWO_COLUMNS = 60  # from this width on, meanings stand beside names, not below them
 _INDENT = "  "
 _MEANING_COLUMN = 30
 
@@ -97,6 +98,8 @@ def _table(
     title: str, rows: Iterable[tuple[str, str]], paint: Paint, columns: int, meaning_column: int = _MEANING_COLUMN
 ) -> str:
     lines = [paint(title, Style.BOLD)]
+    if columns < _TWO_COLUMNS:
+        meaning_column = 2 * len(_INDENT)
     for name, meaning in rows:
         shown = _INDENT + paint(name, Style.CYAN)
         wrapped = _wrapped(meaning, columns - meaning_column)

@@ -7,18 +7,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from time import monotonic, sleep
 
 from pydantic_core import from_json
 
 from eventbus._base.log import Log
 from eventbus._base.moments import moment_of
-from eventbus._base.printable import counted
+from eventbus._base.printable import counted, printable_json
 from eventbus.cli.connection import transport_for, wanted_topics
 from eventbus.cli.stopping import until_stopped
 from eventbus.cli.tail_lines import SHOW_ALL, Received, TextLines
 from eventbus.cli.terminal import Paint, wants_colours
-from eventbus.errors import InvalidSettings
+from eventbus.errors import InvalidSettings, InvalidTopic
 from eventbus.history.reader import HistoryReader
 from eventbus.history.recording import Recorded, delays, marked, read_recording
 from eventbus.receive.unpacking import Unpacker
@@ -63,7 +64,7 @@ def history(
     render = _for_people(TextLines(Paint(wants_colours(sys.stdout)), SHOW_ALL)) if as_text else _json_line
     last = count if len(wanted) == 1 else None
     query = Query(tuple(sorted(wanted)) or None, last=last, since=moment)
-    unpacking = _Unpacking(settings)
+    unpacking = _Unpacking(settings, wanted)
     with transport_for(settings) as transport:
         transport.open(settings.connect_timeout)
         reader = HistoryReader(transport, _public_key(settings))
@@ -91,7 +92,7 @@ def record(settings: EventBusSettings, names: Sequence[str], path: Path, *, sinc
     """
     wanted = wanted_topics(settings, names)
     moment = None if since is None else moment_of(since, time.time())
-    unpacking = _Unpacking(settings)
+    unpacking = _Unpacking(settings, wanted)
     written = 0
     with transport_for(settings) as transport, ExitStack() as stack:
         for topic in wanted or {b""}:
@@ -99,14 +100,16 @@ def record(settings: EventBusSettings, names: Sequence[str], path: Path, *, sinc
         if isinstance(transport, KeepsHistory) and moment is not None:
             transport.begin_live()
         transport.open(settings.connect_timeout)
-        stream = stack.enter_context(path.open("w"))  # not before, so that nothing is lost if there is no proxy
-        events = _live(transport, wanted, unpacking)
+        stream = stack.enter_context(
+            path.open("w", encoding="utf-8")
+        )  # not before, so that nothing is lost if there is no proxy
+        events = _live(transport, unpacking)
         if moment is not None:
             events = _from(transport, wanted, moment, settings, unpacking)
         with until_stopped():
             print(f"recording to {path}; Ctrl-C ends it", file=sys.stderr, flush=True)
             for portion in events:
-                for event in portion:
+                for event in filter(unpacking.has_topic, portion):
                     print(event.line(), file=stream)
                     written += 1
                     if written == count:
@@ -115,8 +118,8 @@ def record(settings: EventBusSettings, names: Sequence[str], path: Path, *, sinc
         transport.status.raise_failure()
 
 
-def replay(settings: EventBusSettings, path: Path, rate: str) -> None:
-    """Emit the events of a file, with a header that tells handlers that they are replayed.
+def replay(settings: EventBusSettings, path: Path, rate: str) -> bool:
+    """Emit the events of a file, with a header that tells handlers that they are replayed. Return whether none was dropped.
 
     Args:
         settings: the settings of the command.
@@ -138,21 +141,24 @@ def replay(settings: EventBusSettings, path: Path, rate: str) -> None:
         transport.open(settings.connect_timeout)
         began = monotonic()
         for delay, recorded in delays(read_recording(path), factor):
-            sleep(max(0.0, began + delay - monotonic()))
+            sleep(min(TIMEOUT_MAX, max(0.0, began + delay - monotonic())))
             one = marked(recorded)
             first = with_headers(topic_frame(one.topic), encode_headers(one.headers))
             transport.send(first, compressor.shrink(one.json))
             emitted += 1
         took = monotonic() - began
-    print(f"{emitted} events in {took:.1f} s", file=sys.stderr)
+    dropped = sum(transport.drops.counts.values())  # which the transport has logged
+    print(f"{counted(emitted - dropped, 'event')} in {took:.1f} s", file=sys.stderr)
+    return not dropped
 
 
 class _Unpacking:
-    """Makes recorded events of messages; says which are none."""
+    """Makes recorded events of messages on the wanted topics, or on all if there are none; says which are none."""
 
-    def __init__(self, settings: EventBusSettings) -> None:
+    def __init__(self, settings: EventBusSettings, wanted: set[bytes]) -> None:
         self._log = Log(logs.COMMAND)
-        self._unpacker = Unpacker(lambda topic: True, self, settings.max_event_bytes, settings.max_event_values)
+        self._wanted = wanted
+        self._unpacker = Unpacker(self._takes, self, settings.max_event_bytes, settings.max_event_values)
 
     def stored(self, portion: list[Stored]) -> list[Recorded]:
         """The events in stored messages."""
@@ -163,24 +169,37 @@ class _Unpacking:
                 found += self._events(message.time, content.topic, content.json, content.headers)
         return found
 
-    def live(self, batch: Batch, wanted: set[bytes]) -> list[Recorded]:
-        """The events in a batch, on these topics, or on all if there are none."""
+    def live(self, batch: Batch) -> list[Recorded]:
+        """The events in a batch."""
         now = time.time()
-        contents = self._unpacker.contents(*self._unpacker.read_numbers(*batch))
         found: list[Recorded] = []
-        for content in contents:
-            if content.topic in wanted or (not wanted and not content.topic.startswith(PRIVATE_PREFIXES)):
-                found += self._events(now, content.topic, content.json, content.headers)
+        for content in self._unpacker.contents(*self._unpacker.read_numbers(*batch)):
+            found += self._events(now, content.topic, content.json, content.headers)
         return found
+
+    def _takes(self, topic: bytes) -> bool:
+        return topic in self._wanted if self._wanted else not topic.startswith(PRIVATE_PREFIXES)
 
     def _events(self, when: float, topic: bytes, json: bytes, headers: bytes) -> list[Recorded]:
         try:
             read = from_json(json)
-        except ValueError:
+        except ValueError as error:
+            self._no_event(topic, f"no JSON: {error}")
             return []
         events = read if isinstance(read, list) else [read]
+        if not all(isinstance(event, dict) for event in events):
+            self._no_event(topic, "no JSON object")
         decoded = decode_headers(headers)
         return [Recorded(when, topic.decode(), event, decoded) for event in events if isinstance(event, dict)]
+
+    def has_topic(self, event: Recorded) -> bool:
+        """Whether its topic can be emitted to; if not, that is logged, because no recording with it could be replayed."""
+        try:
+            topic_frame(event.topic)
+        except InvalidTopic as error:
+            self._log.warning("not recorded: %s", error, reason=str(error))
+            return False
+        return True
 
     def lost(self, topic: bytes, count: int) -> None:
         if count > 0:
@@ -193,12 +212,15 @@ class _Unpacking:
         pass
 
     def rejected(self, topic: bytes, reject: Reject) -> None:
-        self._log.warning("not an event, on %r: %s", topic, reject.detail, reason=reject.detail)
+        self._no_event(topic, reject.detail)
+
+    def _no_event(self, topic: bytes, reason: str) -> None:
+        self._log.warning("not an event, on %r: %s", topic, reason, reason=reason)
 
 
-def _live(transport: Transport, wanted: set[bytes], unpacking: _Unpacking) -> Iterator[list[Recorded]]:
+def _live(transport: Transport, unpacking: _Unpacking) -> Iterator[list[Recorded]]:
     while (batch := transport.receive()) is not None:
-        yield unpacking.live(batch, wanted)
+        yield unpacking.live(batch)
 
 
 def _from(
@@ -213,7 +235,7 @@ def _from(
     found: list[list[Recorded]] = []
 
     def keep(batch: Batch) -> None:
-        found.append(unpacking.live(batch, wanted))
+        found.append(unpacking.live(batch))
 
     reader = HistoryReader(transport, _public_key(settings))
     owner = owner_of(_public_key(settings))
@@ -250,7 +272,7 @@ def _from(
             batch = beginnings.take(batch, lambda: False)
             yield from found
             found.clear()
-            yield unpacking.live(batch, wanted)
+            yield unpacking.live(batch)
     finally:
         reader.close()
 
@@ -279,7 +301,7 @@ def _public_key(settings: EventBusSettings) -> str | None:
 
 
 def _json_line(recorded: Recorded) -> str:
-    return recorded.line()
+    return printable_json(recorded.line(strict=True))
 
 
 def _for_people(lines: TextLines) -> Callable[[Recorded], str]:

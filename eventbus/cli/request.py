@@ -4,12 +4,13 @@ import json
 
 from pydantic_core import from_json
 
+from eventbus._base.printable import printable_json
 from eventbus.ask.link import RequestLink
 from eventbus.ask.replies import Limits, json_of
 from eventbus.ask.waiting import Answer
 from eventbus.cli.connection import transport_for
 from eventbus.cli.emit import message_of
-from eventbus.errors import NoAnswer, RequestFailed
+from eventbus.errors import InvalidAnswer, NoAnswer, RequestFailed
 from eventbus.settings import EventBusSettings
 from eventbus.wire.compression import Compressor
 
@@ -35,7 +36,12 @@ def request(settings: EventBusSettings, topic: str, text: str, *, timeout: float
     limits = Limits(settings.max_event_bytes, settings.max_event_values)
 
     def show(answer: Answer) -> None:
-        print(json.dumps(from_json(json_of(answer, topic, event_type, limits)), ensure_ascii=False))
+        found = json_of(answer, topic, event_type, limits)
+        try:
+            content = from_json(found)
+        except ValueError as error:
+            raise InvalidAnswer(topic, event_type, "JSON", str(error)) from None
+        print(printable_json(json.dumps(content, ensure_ascii=False)))
 
     with transport_for(settings) as transport:
         transport.open(settings.connect_timeout)
@@ -44,11 +50,11 @@ def request(settings: EventBusSettings, topic: str, text: str, *, timeout: float
             if not everybody:
                 show(link.ask(frame, event_type, payload, timeout))
                 return
-            failures: list[RequestFailed] = []
+            failures: list[RequestFailed | InvalidAnswer] = []
             for answer in link.ask_all(frame, event_type, payload, timeout):
                 try:
                     show(answer)
-                except RequestFailed as error:
+                except (RequestFailed, InvalidAnswer) as error:
                     failures.append(error)
             if failures:
                 raise failures[0]

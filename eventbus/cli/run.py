@@ -30,7 +30,7 @@ def run(name: str) -> None:
 def run_reloading(name: str) -> None:
     """Run the container in a process of its own, and start that again whenever a Python file in this folder changes.
 
-    It returns at SIGTERM or Ctrl-C.
+    It returns at SIGTERM, SIGHUP or Ctrl-C.
     """
     stopping = False
 
@@ -38,8 +38,9 @@ def run_reloading(name: str) -> None:
         nonlocal stopping
         stopping = True
 
-    for number in (signal.SIGINT, signal.SIGTERM):  # not as an exception, because that could lose a process just started
-        if signal.getsignal(number) is not signal.SIG_IGN:  # as in a background process of a shell
+    # Not as an exception, because that could lose a process just started.
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as in a background process of a shell, or under nohup
             signal.signal(number, stop)
     folder = Path.cwd()
     seen = dict(_times(folder))

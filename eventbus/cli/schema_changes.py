@@ -69,7 +69,7 @@ class _Comparison:
                 yield Change(path, f"{_listed(new)} may be written, and is not read", skipped=path == "type")
             return
         kinds, known = _types(writer), _types(reader)
-        if known and not kinds <= known | ({"integer"} if "number" in known else set()):
+        if known and not (kinds and kinds <= known | ({"integer"} if "number" in known else set())):
             yield Change(path, f"{_kinds(kinds)} may be written, and {_kinds(known)} is read")
             return
         yield from _bounds(writer, reader, path)
@@ -82,14 +82,17 @@ class _Comparison:
         for name in reader.get("required", ()):
             if name not in written:
                 yield Change(_inner(path, name), "it is required, and not written")
+        accepted = reader.get("additionalProperties")
         for name in written:
             if name in read:
                 yield from self.compare(written[name], read[name], _inner(path, name))
-            elif reader.get("additionalProperties") is False:
+            elif accepted is False:
                 yield Change(_inner(path, name), "it is written, and unknown fields are forbidden")
-        values, accepted = writer.get("additionalProperties"), reader.get("additionalProperties")
-        if isinstance(values, Mapping) and isinstance(accepted, Mapping):
-            yield from self.compare(values, accepted, f"{path}.*")
+            elif isinstance(accepted, Mapping):
+                yield from self.compare(written[name], accepted, _inner(path, name))
+        values = writer.get("additionalProperties")
+        if isinstance(accepted, Mapping) and values not in (None, False):
+            yield from self.compare({} if values is True else values, accepted, f"{path}.*")
 
     def _arrays(self, writer: Schema, reader: Schema, path: str) -> Iterator[Change]:
         if isinstance(writer.get("items"), Mapping) and isinstance(reader.get("items"), Mapping):

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import BaseModel
+
 from eventbus.cli.schema_changes import Change, refusals
 from eventbus.container.description import Description
 from eventbus.errors import InvalidSettings
@@ -13,26 +15,33 @@ type Schema = dict[str, Any]  # a JSON schema
 
 
 def schemas_of(description: Description) -> dict[str, Schema]:
-    """The schema of each event class of a container, by its name."""
-    found: dict[str, Schema] = {}
-    for bus in description.buses:
-        for cls in bus.classes:
-            found[cls.__name__] = cls.model_json_schema()
-    return found
+    """The schema of each event class of a container, by its name.
+
+    Raises:
+        InvalidSettings: two classes have the same name.
+    """
+    classes: dict[str, type[BaseModel]] = {}
+    for cls in (cls for bus in description.buses for cls in bus.classes):
+        if classes.setdefault(cls.__name__, cls) is not cls:
+            places = " and ".join(f"{one.__module__}.{one.__qualname__}" for one in (classes[cls.__name__], cls))
+            raise InvalidSettings(
+                f"two event classes have the same name, {places}: rename one, because files have these names"
+            )
+    return {name: cls.model_json_schema() for name, cls in classes.items()}
 
 
 def freeze(description: Description, directory: Path) -> list[Path]:
     """Write one file for each event class. Return the files. Files of other classes stay.
 
     Raises:
-        InvalidSettings: a file cannot be written.
+        InvalidSettings: a file cannot be written, or two classes have the same name.
     """
     written = []
     for name, schema in schemas_of(description).items():
         path = _file(directory, name)
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
+            path.write_text(json.dumps(schema, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
         except OSError as error:
             raise InvalidSettings(f"cannot write {path}: {error.strerror}") from None
         written.append(path)
@@ -48,7 +57,7 @@ def frozen(directory: Path) -> dict[str, Schema]:
     found: dict[str, Schema] = {}
     for path in sorted(directory.glob("*.json")):
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InvalidSettings(f"cannot read {path}: {error}") from None
         if not isinstance(content, dict):

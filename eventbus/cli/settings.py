@@ -9,6 +9,8 @@ from eventbus.cli.terminal import Paint, Style, wants_colours
 from eventbus.keys import masked
 from eventbus.settings import EventBusSettings
 
+_QUOTES = {"'", '"', "`"}
+_COMMENT = re.compile(r"\s#")
 _SIMPLE = re.compile(r"[\w.,/-]*", re.ASCII)  # no sign that means something else in a list, or in a .env file
 
 
@@ -17,8 +19,15 @@ def print_settings(settings: EventBusSettings) -> None:
     paint = Paint(wants_colours(sys.stdout))
     for path, field in EventBusSettings.fields():
         print(paint(f"# {field.description}", Style.DIM))
-        value = _as_text(functools.reduce(getattr, path, settings))
-        print(f"{settings.variable(*path)}={masked(value)}")
+        value = masked(_as_text(functools.reduce(getattr, path, settings)))
+        print(f"{settings.variable(*path)}={_as_line(value)}")
+
+
+def _as_line(value: str) -> str:
+    """A value as it stands in a file: in quotes if it would be read as something else without them."""
+    if value == value.strip() and value[:1] not in _QUOTES and not _COMMENT.search(value) and value.isprintable():
+        return value
+    return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def _as_text(value: object) -> str:

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle, more
 from eventbus._base.printable import counted, printable
-from eventbus.cli.connection import Outage, transport_for, wanted_topics
+from eventbus.cli.connection import transport_for, wanted_topics
 from eventbus.cli.tail_filter import EventFilter
 from eventbus.cli.tail_lines import SHOW_ALL, Hidden, Received, TextLines, json_line
 from eventbus.cli.terminal import Paint, wants_colours
@@ -60,7 +60,6 @@ def tail(
     with transport_for(settings) as transport:
         for topic in wanted or {b""}:
             transport.subscribe(topic)
-        transport.status.listen(Outage(transport.remedies.peer))
         transport.open(settings.connect_timeout)
         for received in _received(transport, wanted, settings.max_event_bytes, since_start):
             if event_filter.matches(received.event):

@@ -6,7 +6,7 @@ from enum import StrEnum
 from io import TextIOWrapper
 from typing import IO, Self
 
-_BAR_COLUMNS = 30
+_NAME_COLUMNS, _BAR_COLUMNS, _PERCENT_COLUMNS = 24, 30, 6
 _CLEAR_LINE = "\r\x1b[K"
 
 
@@ -41,6 +41,11 @@ def understands_codes(stream: IO[str], environment: Mapping[str, str] = os.envir
     return stream.isatty() and environment.get("TERM", "dumb") != "dumb"
 
 
+def width_of(stream: IO[str]) -> int:
+    """The columns of the terminal that the stream is; 80 if it does not tell."""
+    return os.get_terminal_size(stream.fileno()).columns or 80
+
+
 def wants_colours(stream: IO[str], environment: Mapping[str, str] = os.environ) -> bool:
     """Whether to write colours to the stream: it is a terminal that has them, and `NO_COLOR` is not set (https://no-color.org)."""
     return understands_codes(stream, environment) and not environment.get("NO_COLOR")
@@ -70,7 +75,9 @@ class ProgressBar:
     def __call__(self, done: int) -> None:
         """Show that this amount of the work is done."""
         if self._shown:
-            self._stream.write(_CLEAR_LINE + bar(self._name, done / self._total))
+            # A longer one would begin another line each time.
+            columns = width_of(self._stream) - 1
+            self._stream.write(_CLEAR_LINE + bar(self._name, done / self._total, columns))
             self._stream.flush()
 
     def __enter__(self) -> Self:
@@ -82,8 +89,9 @@ class ProgressBar:
             self._stream.flush()
 
 
-def bar(name: str, fraction: float) -> str:
-    """The bar as text, when this fraction of the work is done."""
+def bar(name: str, fraction: float, columns: int = _NAME_COLUMNS + _BAR_COLUMNS + _PERCENT_COLUMNS) -> str:
+    """The bar as text, when this fraction of the work is done, in this many columns at most."""
     fraction = min(1.0, max(0.0, fraction))
-    full = int(_BAR_COLUMNS * fraction)
-    return f"{name:24}{'█' * full}{'░' * (_BAR_COLUMNS - full)} {100 * fraction:3.0f} %"
+    length = min(_BAR_COLUMNS, max(0, columns - _NAME_COLUMNS - _PERCENT_COLUMNS))
+    full = int(length * fraction)
+    return f"{name:{_NAME_COLUMNS}}{'█' * full}{'░' * (length - full)} {100 * fraction:3.0f} %"[-max(1, columns) :]

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from eventbus._base.printable import printable
-from eventbus.cli.terminal import understands_codes, wants_colours
+from eventbus.cli.terminal import understands_codes, wants_colours, width_of
 from eventbus.cli.top import View, Written
 from eventbus.observe.state import ClientState
 from eventbus.receive.meter import HISTORY, Line, Snapshot
@@ -51,7 +51,7 @@ def tables(
         heading: the proxy and the state of the connection.
         trouble: what is wrong now; empty: nothing.
         logged: the last line of the log; empty: none.
-        width: columns of the terminal; the trends get the columns that names and figures leave.
+        width: columns of the terminal; the trends get the columns that names and figures leave, if there are enough.
         height: lines of the terminal, into which the tables must fit; None: show all rows.
     """
     total = snapshot.total
@@ -96,14 +96,16 @@ def _figures(line: Line) -> tuple[str, str, str, str]:
 
 
 def _columns(rows: Sequence[_Row], width: int) -> _Columns:
-    """The widths for both tables. Figures are never cut off; names and trends share the rest."""
+    """The widths for both tables. Names and trends share what the figures leave; where it is too little, the trends go."""
     figures = [max(map(len, texts)) for texts in zip(_FIGURES, *(_figures(line) for _, line in rows), strict=True)]
     longest = max(
         [_MIN_NAME_COLUMNS, *(min(_MAX_NAME_CHARACTERS, len(printable(name, _MAX_NAME_CHARACTERS))) for name, _ in rows)]
     )
     room = width - sum(figures) - _GAP_COLUMNS * (len(figures) + 1)
+    if room < _MIN_NAME_COLUMNS + _MIN_TREND_COLUMNS:
+        return min(longest, max(_MIN_NAME_COLUMNS // 2, room + _GAP_COLUMNS)), figures, 0
     bars = min(HISTORY, max(_MIN_TREND_COLUMNS, room - longest))
-    return min(longest, max(_MIN_NAME_COLUMNS, room - bars)), figures, bars
+    return min(longest, room - bars), figures, bars
 
 
 def _table(heading: str, rows: Sequence[_Row], columns: _Columns) -> Table:
@@ -112,12 +114,13 @@ def _table(heading: str, rows: Sequence[_Row], columns: _Columns) -> Table:
     table.add_column(heading, no_wrap=True, overflow="ellipsis", width=name_width)
     for name, width in zip(_FIGURES, figure_widths, strict=True):
         table.add_column(name, no_wrap=True, justify="right", width=width)
-    table.add_column("TREND", no_wrap=True, overflow="crop", width=bars, style="green")
+    if bars:
+        table.add_column("TREND", no_wrap=True, overflow="crop", width=bars, style="green")
     for name, line in rows:
         table.add_row(
             Text(printable(name, _MAX_NAME_CHARACTERS), style="cyan"),
             *_figures(line),
-            sparkline(line.history, bars),
+            *([sparkline(line.history, bars)] if bars else ()),
             style="" if line.events_per_second else "dim",
         )
     return table
@@ -210,7 +213,8 @@ def view(*, live: bool) -> View:
     if understands_codes(sys.stdout):
         console = Console(highlight=False, no_color=not wants_colours(sys.stdout))
         return _Screen(console) if live else _Printed(console)
-    return _Printed(Console(highlight=False, color_system=None, width=_PIPE_COLUMNS))
+    columns = width_of(sys.stdout) if sys.stdout.isatty() else _PIPE_COLUMNS
+    return _Printed(Console(highlight=False, color_system=None, width=columns))
 
 
 def _end(number: int, frame: FrameType | None) -> NoReturn:

@@ -29,7 +29,11 @@ def checked_url(url: str) -> str:
     Raises:
         InvalidSettings: it is not such a URL.
     """
-    parts = urlsplit(url if "//" in url else f"http://{url}")
+    try:
+        parts = urlsplit(url if "//" in url else f"http://{url}")
+        parts.port  # noqa: B018 # raises ValueError if it is none
+    except ValueError:
+        parts = urlsplit("")
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise InvalidSettings(f"--probe {url!r} is no address of probes: write it as http://host:port")
     return f"{parts.scheme}://{parts.netloc}"

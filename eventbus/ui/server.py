@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from eventbus._base.addresses import ANY, host_and_port, is_ipv6, resolve
 from eventbus.ui.access import Access
@@ -39,9 +40,14 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
 }
 _MAX_FORM_BYTES = 4_096
+_CLOSE = {"connection": "close"}  # nobody reads the rest of the request
 _SEND_TIMEOUT_S = 30.0  # of a browser that takes nothing any more
 _GRACE_S = 2  # for browsers at the end
-_MAX_CONNECTIONS = 128
+_REQUEST_TIMEOUT_S = (
+    10.0  # for a browser to send a whole request, from its connection or its last answer on; up to twice that
+)
+_MAX_CONNECTIONS = 128  # beyond which each is answered that there are too many
+_MAX_OPEN_CONNECTIONS = 2 * _MAX_CONNECTIONS  # beyond which they are ended without an answer
 _BACKLOG = 128
 
 
@@ -78,9 +84,11 @@ def serve(watcher: Watcher, listening: socket.socket, access: Access, on_ready: 
         application(watcher, access, is_closing=lambda: server.should_exit, on_ready=on_ready, on_end=lambda: server.stop()),
         access_log=False,
         h11_max_incomplete_event_size=16_384,
+        http=_ImpatientProtocol,
         lifespan="on",
         limit_concurrency=_MAX_CONNECTIONS,
         log_config=None,
+        log_level="error",  # whoever sends no HTTP is told so, and nobody else
         proxy_headers=False,
         server_header=False,
         timeout_graceful_shutdown=_GRACE_S,
@@ -137,16 +145,63 @@ def application(
 
     async def token(request: Request) -> Response:
         body = b""
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _MAX_FORM_BYTES:
-                return PlainTextResponse("too long", 413)
+        try:
+            async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+                async for chunk in request.stream():
+                    body += chunk
+                    if len(body) > _MAX_FORM_BYTES:
+                        return PlainTextResponse("too long", 413, _CLOSE)
+        except TimeoutError:
+            return PlainTextResponse("too slow", 408, _CLOSE)
         given = parse_qs(body.decode(errors="replace")).get("token", [""])[0]
         return _let_in(request, access) if access.is_token(given) else _ask_for_token("That is not the token.")
 
     routes = [Route(path, _file(*of_file)) for path, of_file in _PAGE_FILES.items()]
     routes += [Route("/events", events), Route("/token", token, methods=["POST"])]
     return _Guard(Starlette(routes=routes, lifespan=lifespan), access)
+
+
+class _ImpatientProtocol(H11Protocol):
+    """Ends connections that ask for nothing, or take nothing: whoever holds the places of all would lock others out."""
+
+    _asks: asyncio.TimerHandle | None = None
+    _takes: asyncio.TimerHandle | None = None  # while nothing more can be written
+    _last: object = None  # the request that had been answered at the last look
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as in the class itself
+        """Take a connection, if there are not far too many."""
+        super().connection_made(transport)
+        if len(self.connections) > _MAX_OPEN_CONNECTIONS:
+            transport.abort()
+        else:
+            self._asks = self.loop.call_later(_REQUEST_TIMEOUT_S, self._look)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget it."""
+        super().connection_lost(exc)
+        for timer in (self._asks, self._takes):
+            if timer is not None:
+                timer.cancel()
+
+    def pause_writing(self) -> None:
+        """Give the browser some time to take what waits for it."""
+        super().pause_writing()
+        self._takes = self.loop.call_later(_SEND_TIMEOUT_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: it has taken that."""
+        super().resume_writing()
+        if self._takes is not None:
+            self._takes.cancel()
+
+    def _look(self) -> None:
+        """End the connection if it has not asked for anything since the last look."""
+        is_idle = self.cycle is None or self.cycle.response_complete
+        if is_idle and self.cycle is self._last:
+            self.transport.abort()
+        else:
+            self._last = self.cycle
+            self._asks = self.loop.call_later(_REQUEST_TIMEOUT_S, self._look)
 
 
 class _Guard:
@@ -186,7 +241,7 @@ class _Guard:
 
 
 class _EventStream(Response):
-    """Server-sent events, until the browser leaves or does not take them."""
+    """Server-sent events, until the browser leaves."""
 
     def __init__(self, feeds: Feeds) -> None:
         super().__init__(media_type="text/event-stream", headers={"cache-control": "no-store", "x-accel-buffering": "no"})
@@ -201,12 +256,9 @@ class _EventStream(Response):
             async for new in messages:
                 if gone.done():
                     break
-                async with asyncio.timeout(_SEND_TIMEOUT_S):
-                    await send({"type": "http.response.body", "body": new, "more_body": True})
+                await send({"type": "http.response.body", "body": new, "more_body": True})
             await messages.aclose()
             await send({"type": "http.response.body", "body": b"", "more_body": False})
-        except TimeoutError:
-            pass  # the server ends the connection of an answer that is not complete
         finally:
             gone.cancel()
 

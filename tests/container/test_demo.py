@@ -64,11 +64,13 @@ def said(process: "subprocess.Popen[str]") -> str:
     return process.stderr.read()
 
 
-def test_all_readings_arrive(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_readings_arrive(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It ends with status 0: all readings were received, alarms were heard, nothing is left; however the real bus of this
     machine is set up, because it brings its own proxy."""
     monkeypatch.setenv("EVENTBUS_PUB_PORT", "1")
     monkeypatch.setenv("EVENTBUS_HOST", "nowhere.invalid")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / ".env").write_text("EVENTBUS_TRANSPORT=nats\n")
     with demo("--seconds", "1") as process:
         out, err = process.communicate(timeout=2 * PATIENCE)
         assert (process.returncode, err) == (0, "")

@@ -188,7 +188,9 @@ def test_choices_by_value() -> None:
         ReceivePolicy.BLOCK,
         Compression.ZLIB,
     )
-    with pytest.raises(ValueError, match="never"):
+    with pytest.raises(
+        InvalidSettings, match=r"^receive_policy='never': it must be one of drop_oldest, drop_newest, block$"
+    ):
         replace(options, receive_policy="never")  # type: ignore[arg-type] # mypy knows it, too
 
 
@@ -207,6 +209,16 @@ def test_no_size_and_no_time_is_negative(kind: Any, name: str, value: float) -> 
     """It is refused with the name of the option; what uses it would have another explanation, or none."""
     with pytest.raises(InvalidSettings, match=f"^{name}={value}: it must be 0 or more$"):
         kind(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(ClientOptions, "send_hwm"), (ClientOptions, "receive_hwm"), (ProxyOptions, "hwm")]
+)
+def test_what_libzmq_does_not_take(kind: Any, name: str) -> None:
+    """A high-water mark that libzmq does not take is refused with the name of the option."""
+    kind(**{name: 2**31 - 1})
+    with pytest.raises(InvalidSettings, match=rf"^{name}=2147483648: it must be less than 2147483648$"):
+        kind(**{name: 2**31})
 
 
 def test_a_text_is_no_list_of_topics() -> None:

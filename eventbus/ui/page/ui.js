@@ -122,7 +122,7 @@ function showNotice(notice) {
     const item = make("li"), [sign, word] = MARKS[notice.level] || MARKS.warning;
     const mark = make("span", "mark"), what = make("span", "what");
     mark.append(Object.assign(make("span", "", sign), { ariaHidden: "true" }), make("span", "unseen", `${word}: `));
-    item.dataset.level = notice.level;
+    Object.assign(item.dataset, { level: notice.level, number: notice.number });
     shown = { item, times: make("span", "times"), when: make("time", "when") };
     what.append(shown.times, document.createTextNode(notice.text));
     item.append(mark, what, shown.when);
@@ -132,7 +132,10 @@ function showNotice(notice) {
   say(shown.when, clockText(notice.last));
   shown.when.title = notice.count > 1 ? `first at ${clockText(notice.first)}` : "";
   if ($("notices").firstChild !== shown.item) $("notices").prepend(shown.item);
-  while ($("notices").children.length > MOST_ROWS) $("notices").lastChild.remove();
+  while ($("notices").children.length > MOST_ROWS) {
+    noticeRows.delete(Number($("notices").lastChild.dataset.number));
+    $("notices").lastChild.remove();
+  }
   $("notices-note").textContent = "";
 }
 

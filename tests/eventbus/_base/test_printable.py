@@ -1,9 +1,11 @@
 """Text of others for people to read."""
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus._base.printable import counted, printable
+from eventbus._base.printable import counted, printable, printable_json
 
 ANY_TEXT = st.text(st.characters() | st.sampled_from("\ud800\udfff\x1b\n\r\x07\x7f\x9b\u2028\u202e\u200b\ufeff\U000e0001"))
 
@@ -35,6 +37,15 @@ def test_any_text(text: str, limit: int) -> None:
     assert shown.encode().decode() == shown
     assert len(shown) <= limit
     assert printable(shown, limit) == shown
+
+
+@given(ANY_TEXT)
+def test_any_json(text: str) -> None:
+    """It prints, and means the same; what prints stays."""
+    shown = printable_json(json.dumps([text], ensure_ascii=False))
+    assert shown.isprintable()
+    assert json.loads(shown) == [text]
+    assert printable_json('["größer 事件"]') == '["größer 事件"]'
 
 
 def test_counts_have_their_noun() -> None:

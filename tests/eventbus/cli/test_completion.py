@@ -94,6 +94,8 @@ def test_completion(shell: str, tmp_path: Path) -> None:
     assert complete("check", "--send-policy", "") >= {"block", "raise", "drop"}
     assert complete("proxy", "--security.allow-list", "a-f") >= {"a-file", "a-folder"}
     assert "a-file" not in complete("keygen", "--directory", "a-")
+    assert complete("replay", "a-f") >= {"a-file", "a-folder"}
+    assert "a-file" not in complete("replay", "--")
 
 
 def test_choices_behind_a_sign_of_equality(tmp_path: Path) -> None:

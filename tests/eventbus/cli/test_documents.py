@@ -14,14 +14,17 @@ import jsonschema
 import pytest
 import yaml  # type: ignore[import-untyped] # its types are a distribution of their own
 from dependency_injector import containers, providers
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, create_model
 
 from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, EventBusProxy, answers, on
 from eventbus.cli.asyncapi import as_json, as_yaml, document
 from eventbus.cli.graph import edges, mermaid, svg
 from eventbus.cli.schema_changes import refusals
+from eventbus.cli.schemas import schemas_of
 from eventbus.container import event_bus
 from eventbus.container.description import Flow, describe
+from eventbus.container.emissions import emissions_of
+from eventbus.errors import InvalidSettings
 from tests.commands import Run, Start, complaint, ports, said
 from tests.support import PATIENCE, eventually
 
@@ -124,6 +127,19 @@ class Heater:
         pass
 
 
+class Alarm:
+    bus: Any
+
+    async def tell(self) -> None:
+        await self.bus.aemit_event(Heating(), PlantTopic.control)
+
+    def later(self) -> Callable[[], None]:
+        def act() -> None:
+            self.bus.emit_event(PlantEventType.wanted, PlantTopic.plant)
+
+        return act
+
+
 class App(containers.DeclarativeContainer):
     bus = event_bus(PlantBus)
     sensor = providers.Singleton(Sensor, bus=bus.client)
@@ -161,6 +177,14 @@ def test_a_container_describes_itself() -> None:
             ),
         ),
     }
+
+
+def test_what_a_class_emits() -> None:
+    """Calls on an event loop count, and those in a function inside of a method are the method's."""
+    assert emissions_of(Alarm) == [
+        ("control", ("heating",), "tell", False),
+        ("plant", ("wanted",), "later", False),
+    ]
 
 
 def test_the_graph_in_both_formats() -> None:
@@ -201,6 +225,42 @@ def test_the_asyncapi_document() -> None:
     ]
     assert operations["Heater.answer.receive.plant"]["reply"] == {"address": {"location": "$message.header#/reply-to"}}
     assert operations["Heater.heat.receive.control"]["action"] == "receive"
+
+
+def second_bus() -> Any:
+    """The client of another bus, whose classes have the names of the first one's."""
+
+    class PlantEventType(BaseEventType):
+        measured = auto()
+
+    class PlantTopic(BaseEventTopic):
+        plant = auto()
+        other = auto()
+
+    class Measured(BaseEvent[PlantEventType]):
+        pressure: float
+
+    return EventBusClient[Measured, PlantEventType, PlantTopic]
+
+
+class TwoBuses(App):
+    other_bus = event_bus(second_bus())
+
+
+def test_two_buses_with_the_same_names() -> None:
+    """Types, topics and classes of one do not take the place of the other's, in AsyncAPI; files would have the same name."""
+    content = document(describe(TwoBuses()))
+    validate(content)
+    components, text = content["components"], as_json(content)
+    assert isinstance(components, dict)
+    for kind, name in re.findall(r'"#/components/(\w+)/([^"]+)"', text):
+        assert name in components[kind]
+    of_measured = [message for message in components["messages"].values() if message["name"] == "measured"]
+    schemas = [components["schemas"][each["payload"]["allOf"][0]["$ref"].rpartition("/")[2]] for each in of_measured]
+    assert sum("pressure" in schema["properties"] for schema in schemas) == 1
+    assert len(schemas) >= 2
+    with pytest.raises(InvalidSettings, match="two event classes have the same name"):
+        schemas_of(describe(TwoBuses()))
 
 
 def test_the_schema_would_notice() -> None:
@@ -265,6 +325,24 @@ def test_what_a_change_breaks(now: dict[str, Any], readers: list[str], writers: 
     """Older readers refuse what a new writer writes, new readers what older writers write: the fields are named."""
     assert [change.path for change in refusals(now, SCHEMA)] == readers
     assert [change.path for change in refusals(SCHEMA, now)] == writers
+
+
+@pytest.mark.parametrize(
+    ("writer", "reader", "paths"),
+    [
+        (Any, int, ["value"]),
+        (list[Any], list[int], ["value[]"]),
+        (dict[str, Any], dict[str, int], ["value.*"]),
+        (dict[str, int | None], dict[str, int], ["value.*"]),
+        (dict[str, int], dict[str, Any], []),
+        (Hall, dict[str, int], ["value.kind"]),
+        (dict[str, str], dict[str, str], []),
+    ],
+)
+def test_what_becomes_narrower_breaks(writer: Any, reader: Any, paths: list[str]) -> None:
+    """A reader that accepted anything and now wants something is refused, also within lists and dictionaries."""
+    schemas = [create_model("Event", value=(kind, ...)).model_json_schema() for kind in (writer, reader)]
+    assert [change.path for change in refusals(*schemas)] == paths
 
 
 def test_recursive_schemas_end() -> None:

@@ -1,8 +1,10 @@
 """`eventbus history`, `record`, `replay` and `historian`, as their users meet them."""
 
 import json
+import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from eventbus import EventBusHistorian, EventBusProxy, current_delivery
 from eventbus.cli.check_history import described
 from eventbus.cli.historian_http import serving_historian
+from eventbus.history.recording import Recorded
 from eventbus.history.server import HistoryServer, Permits
 from eventbus.history.store import Bounds
 from eventbus.keys import reveal
@@ -19,7 +22,7 @@ from eventbus.wire.history import Kept
 from tests.commands import Run, Start, complaint, output, ports, said
 from tests.container.support import free_ports
 from tests.security import Guarded
-from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, client_of, event, eventually
+from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, client_of, event, eventually
 from tests.web import ask, scrape
 
 TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
@@ -64,6 +67,25 @@ def test_stored_events_are_printed(run: Run, keeping: EventBusProxy, bus: Bus) -
     assert "is no time" in complaint(run("history", "--since=yesterday", *ports(keeping)), 2)
 
 
+def test_stored_text_controls_no_terminal(run: Run, keeping: EventBusProxy, bus: Bus) -> None:
+    """What is stored is escaped, for programs, too, and numbers that JSON does not have are null."""
+    peers = RawPeers(keeping.pub_port, keeping.sub_port)
+    try:
+        publisher = peers.publisher(b"")  # the historian is subscribed to all topics
+        publisher.send_multipart([b"plant", '{"type": "\u202e\x7f\x9b31m", "value": NaN, "text": "ü"}'.encode()])
+    finally:
+        peers.close()
+    found: list[str] = []
+
+    def printed() -> bool:
+        found[:] = run("history", "plant", *ports(keeping)).stdout.splitlines()
+        return bool(found)
+
+    eventually(printed, PATIENCE)
+    assert found[0].isprintable()
+    assert json.loads(found[0])["event"] == {"type": "\u202e\x7f\x9b31m", "value": None, "text": "ü"}
+
+
 def test_without_a_historian(run: Run, proxy: EventBusProxy) -> None:
     """The command says what to do."""
     assert "run the proxy with EVENTBUS_HISTORY" in complaint(run("history", *ports(proxy)), 1)
@@ -97,6 +119,53 @@ def test_record_and_replay(run: Run, start: Start, keeping: EventBusProxy, bus: 
     assert "line 1 of bad.jsonl" in complaint(run("replay", "bad.jsonl", *ports(keeping)), 1)
 
 
+@pytest.mark.process
+def test_a_recording_of_one_topic(start: Start, proxy: EventBusProxy, raw: RawPeers, tmp_path: Path) -> None:
+    """It tells what is no event there, and nothing of topics that only begin like it."""
+    with start("record", "plant", "--to=plant.jsonl", "--count=1", *ports(proxy)) as process:
+        publisher = raw.publisher(b"plant")
+        for topic in (b"plant-2", b"plant"):
+            for payload in (b"no JSON", b"\x78\x9cdamaged", b"[1, 2]", b'{"value": 2}'):
+                publisher.send_multipart([topic, payload])
+        assert process.wait(PATIENCE) == 0
+        first, *lines = said(process).splitlines()
+        assert first == "recording to plant.jsonl; Ctrl-C ends it"
+        assert [line.partition(": ")[2].partition(": ")[0] for line in lines] == 3 * ["not an event, on b'plant'"]
+    assert values((tmp_path / "plant.jsonl").read_text()) == [2]
+
+
+def open_files(process: int) -> set[str]:
+    """The names of the files that a process has open."""
+    found = set()
+    for link in Path(f"/proc/{process}/fd").iterdir():
+        with suppress(FileNotFoundError):  # it has just been closed
+            found.add(link.readlink().name)
+    return found
+
+
+@pytest.mark.process
+def test_a_replay_whose_proxy_goes_away(start: Start, raw: RawPeers, proxy: EventBusProxy, tmp_path: Path) -> None:
+    """What was dropped is no success: status 1, and the number of those that were emitted."""
+    lines = [f"{Recorded(1, 'plant', {'type': 'started'}).line()}\n" for _ in range(3)]
+    os.mkfifo(tmp_path / "plant.jsonl")  # so that it waits for the rest of it
+    arrived = raw.subscriber(b"plant")
+    with start("replay", "plant.jsonl", "--rate=max", "--linger=0.1", *ports(proxy)) as process:
+        (tmp_path / "plant.jsonl").write_text("".join(lines))  # which it reads to find mistakes
+        eventually(lambda: "plant.jsonl" not in open_files(process.pid))  # or it would read on in what follows
+        with (tmp_path / "plant.jsonl").open("w") as file:
+            file.write(lines[0])
+            file.flush()
+            arrived.recv_multipart()
+            proxy.stop()
+            assert process.stderr is not None
+            assert "degraded" in process.stderr.readline()
+            file.writelines(lines[1:])
+        assert process.wait(PATIENCE) == 1
+        text = said(process)
+    assert "dropped 2 emitted events" in text
+    assert text.splitlines()[-1].startswith("1 event in ")
+
+
 def test_a_recording_survives_a_failed_command(run: Run, dead_ports: tuple[int, int], tmp_path: Path) -> None:
     """Without a proxy nothing is recorded, and what an earlier command has recorded is still there."""
     (tmp_path / "plant.jsonl").write_text("earlier")
@@ -106,7 +175,22 @@ def test_a_recording_survives_a_failed_command(run: Run, dead_ports: tuple[int, 
 
 
 @pytest.mark.process
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_what_could_not_be_replayed_is_not_recorded(
+    start: Start, run: Run, proxy: EventBusProxy, raw: RawPeers, tmp_path: Path
+) -> None:
+    """A peer that is no client may send on what is no topic: that is logged, and what others send can be replayed."""
+    ascii_only = {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}  # the file is UTF-8 all the same
+    with start("record", "--to=all.jsonl", "--count=1", *ports(proxy), **ascii_only) as process:
+        publisher = raw.publisher(b"")
+        for topic in (b"", b"[x", b"plant"):
+            publisher.send_multipart([topic, '{"type": "started", "text": "größer"}'.encode()])
+        assert process.wait(PATIENCE) == 0
+        assert said(process).count("not recorded: ") == 2
+    assert "1 event in" in run("replay", "all.jsonl", "--rate=max", *ports(proxy)).stderr
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_recording_is_ended_by_a_signal(
     start: Start, bus: Bus, keeping: EventBusProxy, tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -39,6 +39,13 @@ def test_help_lists_the_commands(run: Run, arguments: tuple[str, ...]) -> None:
     assert listed == [*BY_NAME, "--help", "--version"]
 
 
+@pytest.mark.parametrize("columns", [36, 59, 60, 80])
+def test_help_fits_the_terminal(run: Run, columns: int) -> None:
+    """No meaning of a flag is wider than the terminal."""
+    lines = run("tail", "--help", COLUMNS=str(columns)).stdout.splitlines()
+    assert max(len(line) for line in lines if line.startswith("    ")) <= columns
+
+
 def test_version(run: Run) -> None:
     """`eventbus --version` prints the version of the package, which programs find as `__version__`."""
     done = run("--version")
@@ -131,6 +138,19 @@ def test_what_is_no_event(run: Run, text: str) -> None:
     complaint(run("emit", "plant", text), 2)
 
 
+@pytest.mark.process
+def test_standard_input_that_is_no_text(proxy: EventBusProxy) -> None:
+    """Bytes that are not UTF-8 are no JSON either, whatever the locale makes of them."""
+    for errors in ("strict", "surrogateescape"):
+        environment = os.environ | {"PYTHONIOENCODING": f"utf-8:{errors}"}
+        done = subprocess.run(
+            command("emit", "plant", "-", *ports(proxy)), input=b"\xff", capture_output=True, env=environment
+        )
+        assert done.returncode == 2
+        assert done.stderr.startswith(b"eventbus: the event is not JSON")
+        assert done.stderr.count(b"\n") == 1
+
+
 def test_what_is_no_topic(run: Run) -> None:
     """An empty topic would stand for all of them, and cannot be emitted to: one line, status 2."""
     assert "topic" in complaint(run("emit", "", '{"type": "started"}'), 2)
@@ -180,6 +200,15 @@ def test_printed_settings_can_be_the_file(run: Run, tmp_path: Path, topics: str)
     """The output of `settings` is a .env file that means the same."""
     first = run("settings", "--topics", topics, "--enabled", "false", "--linger", "0.25", "--host", "bus.example")
     (tmp_path / ".env").write_text(first.stdout)
+    assert run("settings").stdout == first.stdout
+
+
+@pytest.mark.parametrize("name", ["pump #3", " pump ", '"pump"', "'pump'", "pump's #3 \\'", "pump\n#3", "#3", "`3`", "\\n"])
+def test_a_printed_name_stays_the_same(run: Run, tmp_path: Path, name: str) -> None:
+    """Whatever signs are in it."""
+    first = run("settings", f"--name={name}")
+    (tmp_path / ".env").write_text(first.stdout)
+    assert EventBusSettings(_env_file=tmp_path / ".env").name == name
     assert run("settings").stdout == first.stdout
 
 

@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from eventbus import EventBusProxy
-from eventbus.cli.bridge import mark
+from eventbus.cli.bridge import Way, mark
 from eventbus.nats_options import NatsOptions
+from eventbus.options import ClientOptions
+from eventbus.transports.memory import MemoryHub, MemoryTransport
 from eventbus.transports.nats.core import CoreTransport
 from eventbus.transports.nats.jetstream import JetStreamTransport
+from eventbus.transports.zeromq.transport import ZeroMQTransport
 from eventbus.wire.first_frame import FirstFrame, Head, parse
 from tests.commands import Run, Start, complaint, lines_of, output, ports
 from tests.eventbus.transports.nats.support import QUICK, TOPIC, Values, client
@@ -216,8 +219,25 @@ def test_a_bridge_carries_both_ways_without_loops(start: Start, server: Server, 
         assert at_proxy.stats().lost == over_nats.stats().lost == 0
         process.send_signal(signal.SIGINT)
         assert process.wait(PATIENCE) == 0
-        process.terminate()
-        assert process.wait(PATIENCE) == 0
+
+
+def test_a_bridge_copies_the_topics_that_it_was_given(proxy: EventBusProxy) -> None:
+    """Those only, although a subscription of ZeroMQ brings what longer topics have, too."""
+    with ExitStack() as stack:
+        hub = MemoryHub()
+        source, sender = (ZeroMQTransport("127.0.0.1", proxy.pub_port, proxy.sub_port, ClientOptions()) for _ in range(2))
+        target, receiver = MemoryTransport(hub), MemoryTransport(hub)
+        source.subscribe(b"worker-1")
+        receiver.subscribe(b"")
+        for transport in (source, sender, target, receiver):
+            stack.callback(transport.close, 0.0)
+            transport.open(PATIENCE)
+        stack.enter_context(Way(source, target, {b"worker-1"}))
+        for topic in (b"worker-10", b"worker-1"):
+            sender.send(topic, b"{}")
+        batch = receiver.receive()
+        assert batch is not None
+        assert [parse(first).topic for first in batch[0]] == [b"worker-1"]
 
 
 def test_a_bridge_needs_two_transports(run: Run) -> None:

@@ -6,8 +6,20 @@ from collections.abc import Callable
 import pytest
 
 from eventbus import EventBusProxy
+from eventbus.wire.first_frame import parse, with_headers
 from tests.commands import Run, ports
-from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually, json_of
+from tests.support import (
+    PATIENCE,
+    Bus,
+    MyEvent,
+    MyEventTopic,
+    MyEventType,
+    RawPeers,
+    event,
+    eventually,
+    in_thread,
+    json_of,
+)
 
 TOPIC, UPDATED, STOPPED = MyEventTopic.my_service, MyEventType.updated, MyEventType.stopped
 
@@ -69,6 +81,33 @@ def test_no_answer(run: Run, proxy: EventBusProxy, service: Bus, topic: str, eve
     done = run("request", topic, json_of(1, event_type).decode(), f"--timeout={timeout}", *ports(proxy))
     assert (done.returncode, done.stdout) == (1, "")
     assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("payload", "status", "printed"),
+    [
+        (b"{not json", 1, "is no JSON"),
+        ('["\x9b31m", "\u202e", "ü"]'.encode(), 0, '["\\u009b31m", "\\u202e", "ü"]\n'),
+    ],
+)
+def test_answers_of_others(run: Run, proxy: EventBusProxy, raw: RawPeers, payload: bytes, status: int, printed: str) -> None:
+    """Whatever answers, no traceback comes of it, and nothing that controls a terminal."""
+    asked = raw.subscriber(b"prices")
+
+    def answer() -> None:
+        request = parse(asked.recv_multipart()[0])
+        headers = json.loads(request.headers)
+        reply_to = headers["reply-to"].encode()
+        publisher = raw.publisher(reply_to)
+        publisher.send_multipart(
+            [with_headers(reply_to, json.dumps({"correlation-id": headers["correlation-id"]}).encode()), payload]
+        )
+
+    with in_thread(answer):
+        done = run("request", "prices", '{"type": "wanted"}', "--timeout=20", *ports(proxy))
+    assert done.returncode == status
+    assert printed in (done.stderr if status else done.stdout)
+    assert status == 0 or done.stderr.count("\n") == 1
 
 
 def test_mistakes(run: Run) -> None:

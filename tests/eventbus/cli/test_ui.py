@@ -144,6 +144,8 @@ def test_a_port_that_is_taken(run: Run, proxy: EventBusProxy) -> None:
         ("--probe=ftp://host:1",),
         ("--probe=http://",),
         ("--probe=file:///etc/passwd",),
+        ("--probe=http://[::1",),
+        ("--probe=http://host:99999",),
         ("--ui-token=short",),
     ],
 )

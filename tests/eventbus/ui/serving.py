@@ -42,6 +42,13 @@ class Page:
             answer = connection.getresponse()
             return Answer(answer.status, answer.headers, answer.read().decode())
 
+    def status(self) -> int | None:
+        """The status of the page itself; None: the connection was ended without an answer."""
+        try:
+            return self.get("/").status
+        except (ConnectionError, http.client.HTTPException):
+            return None
+
     @contextmanager
     def events(self, **headers: str) -> Iterator[Iterator[tuple[str, Any]]]:
         """Open the stream of events: pairs of a name and its content."""
@@ -90,13 +97,21 @@ def _with_dashes(headers: dict[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def served(token: str | None = None, *, port: int = 0) -> Iterator[Served]:
-    """Serve the page on a free port within the block."""
+def served(token: str | None = None, *, port: int = 0, send_buffer: int | None = None) -> Iterator[Served]:
+    """Serve the page on a free port within the block.
+
+    Args:
+        token: what a visitor must know.
+        port: another one than a free one.
+        send_buffer: the bytes that may wait for a browser in the kernel; None: as many as that likes.
+    """
     hub = MemoryHub()
     with closing_transport(hub) as bus:
         watched = MemoryTransport(hub)
         ready = threading.Event()
         with listening_socket("127.0.0.1", port) as listening, Watcher(watched) as watcher:
+            if send_buffer is not None:
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
             access = Access(token, listening.getsockname()[1])
             with in_thread(lambda: serve(watcher, listening, access, ready.set)):
                 try:

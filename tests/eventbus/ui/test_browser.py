@@ -12,6 +12,9 @@ from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select
 
 from eventbus.ui.clients import KnownClient
+from eventbus.ui.notices import Level
+from eventbus.ui.overview import Overview
+from eventbus.ui.probe_facts import ProbeFacts
 from tests.eventbus.ui.chromium import chromium, run, show
 from tests.eventbus.ui.serving import Served, served
 from tests.support import PATIENCE, eventually
@@ -19,6 +22,7 @@ from tests.support import PATIENCE, eventually
 pytestmark = pytest.mark.browser
 
 TOKEN = "a-token-that-nobody-guesses"
+MOST_ROWS = 200  # that the page shows of each list
 HOSTILE = '<img src=x onerror="window.broken=1"><script>window.broken=1</script>&lt;b&gt; \u202e {{7*7}} ${7*7} \'";'
 
 
@@ -164,6 +168,26 @@ def test_many_events(visitor: Visitor) -> None:
     assert len(visitor.texts("#list li")) <= 200
 
 
+def test_many_notices(visitor: Visitor) -> None:
+    """The list has a limit, and the page forgets what has left it: it may be open for weeks."""
+
+    def tell(overview: Overview, batch: int) -> None:
+        for number in range(MOST_ROWS):
+            overview.notices.add(Level.INFO, "log", f"notice {batch}.{number}", 1.0)
+
+    def nodes() -> int:
+        visitor.driver.execute_cdp_cmd("HeapProfiler.collectGarbage", {})
+        return int(visitor.driver.execute_cdp_cmd("Memory.getDOMCounters", {})["nodes"])
+
+    counts = []
+    for batch in range(5):
+        visitor.page.watcher.note(partial(tell, batch=batch))
+        visitor.waits_for("#notices li", f"notice {batch}.{MOST_ROWS - 1}")
+        counts.append(nodes())
+    assert len(visitor.texts("#notices li")) == MOST_ROWS
+    assert counts[-1] < counts[0] + 5 * MOST_ROWS, "nodes of notices that are shown no more"
+
+
 def test_with_the_keyboard(visitor: Visitor) -> None:
     """Everything can be reached and used without a mouse, from the link past the figures to the lines of the graph."""
     visitor.presses(Keys.TAB)
@@ -228,7 +252,17 @@ return pairs;
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_narrow_and_wide(visitor: Visitor, scheme: str) -> None:
-    """In both colour schemes texts have contrast (WCAG 2.2: 4.5); nothing sticks out of a narrow window."""
+    """In both colour schemes texts have contrast (WCAG 2.2: 4.5); nothing long sticks out of a narrow window."""
+    client = KnownClient("c" * 200, topics=("",), state="ready", facts={"out/s": "9,999.5", "process": f"1 on {'h' * 200}"})
+    probe = ProbeFacts("proxy", False, "r" * 200, {})
+    visitor.page.watcher.note(lambda overview: overview.note_clients([client]))
+    visitor.page.watcher.note(lambda overview: overview.note_probes({f"http://{'h' * 200}:9464": probe}))
+    visitor.page.watcher.note(lambda overview: overview.notices.add(Level.ERROR, "log", "n" * 200, 1.0))
+    visitor.page.send("t" * 200, type="x" * 200, **{"k" * 100: "v" * 200})
+    visitor.one("#graph-details summary").click()
+    visitor.waits_for("#graph-list li", "c" * 200)
+    visitor.waits_for("#health h3", "h" * 200)
+    visitor.waits_for("#list li", "v" * 200)
     for width in (320, 390, 768, 1400, 2000):
         show(visitor.driver, width, 844, scheme=scheme, mobile=width < 500)
         eventually(partial(is_wide, visitor, width))

@@ -1,20 +1,25 @@
 """The server of the page: who is answered, what is sent, and that no browser can make it grow."""
 
+import asyncio
 import gc
 import http.client
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack, suppress
 from importlib.resources import files
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from eventbus.ui import server
 from eventbus.ui.access import Access
 from eventbus.ui.feeds import MAX_FEEDS, Feed, message
 from tests.eventbus.ui.serving import Served, served
-from tests.support import eventually
+from tests.support import PATIENCE, eventually
 
 TOKEN = "a-token-that-nobody-guesses"
 PAGE = files("eventbus.ui") / "page"
@@ -146,8 +151,6 @@ def test_a_slow_browser_gets_a_fresh_start() -> None:
         feed.offer(message("events", 4))
         assert await feed.next() == b"event: events\ndata: 4\n\n"
 
-    import asyncio
-
     asyncio.run(follow())
 
 
@@ -161,6 +164,28 @@ def test_a_browser_that_never_reads(page: Served) -> None:
             wait_for(messages, "events")
             wait_for(messages, "figures")
     eventually(lambda: page.get("/").status == 200)
+
+
+def test_a_browser_that_falls_asleep(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """Its connection is ended after a while, and that is nobody's error."""
+    monkeypatch.setattr(server, "_SEND_TIMEOUT_S", 0.2)
+    with served(send_buffer=4_096) as page, page.connect() as asleep:
+        asleep.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert asleep.recv(12) == b"HTTP/1.1 200"
+        protocols = [each for each in gc.get_objects() if isinstance(each, H11Protocol)]
+        [connection] = [each for each in protocols if each.client == asleep.getsockname()]
+
+        def is_full() -> bool:
+            for number in range(100):
+                page.send(f"topic-{number}", type="measured", text="x" * 300, number=number)
+            return bool(connection.flow.write_paused)
+
+        eventually(is_full, 2 * PATIENCE)
+        eventually(connection.transport.is_closing)
+        with suppress(ConnectionResetError):
+            while asleep.recv(65_536):
+                pass
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
 def test_no_more_browsers_than_there_is_room_for() -> None:
@@ -178,6 +203,30 @@ def test_no_more_browsers_than_there_is_room_for() -> None:
             connection.close()
         with eventually_events(page) as messages:
             assert next(messages)[0] == "everything"
+
+
+BEGUN = (
+    b"",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\n",
+    b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\nGET / HTTP/1.1\r\n",
+    b"POST /token HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\ntoken=",
+)
+
+
+def test_connections_that_ask_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They lock nobody out for long: each is ended after a while, and beyond a limit at once; a stream goes on."""
+    monkeypatch.setattr(server, "_REQUEST_TIMEOUT_S", 0.5)
+    with served() as page, page.events() as messages, ExitStack() as stack:
+        held = [stack.enter_context(page.connect()) for _ in range(server._MAX_OPEN_CONNECTIONS + 20)]
+        for connection, begun in zip(held, cycle(BEGUN), strict=False):
+            with suppress(OSError):  # it is one too many
+                connection.sendall(begun)
+        eventually(lambda: page.status() == 200)
+        for connection in held:
+            with suppress(ConnectionError):
+                while connection.recv(65_536):
+                    pass
+        wait_for(messages, "figures")
 
 
 def eventually_events(page: Served) -> Any:
