@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from eventbus.errors import InvalidSettings
 from eventbus.policies import LogFormat
 from eventbus.telemetry.logs import JsonFormatter, TextFormatter
 
@@ -17,8 +18,6 @@ class DefaultLog(logging.StreamHandler):  # type: ignore[type-arg] # of stderr, 
 
     def __init__(self) -> None:
         super().__init__()
-        as_json = os.environ.get("EVENTBUS_LOG_FORMAT") == LogFormat.JSON
-        self.setFormatter(JsonFormatter() if as_json else TextFormatter())
         self._logger = logging.getLogger("eventbus")
         self._kept: list[logging.LogRecord] | None = []
         self._in_use = False
@@ -27,6 +26,7 @@ class DefaultLog(logging.StreamHandler):  # type: ignore[type-arg] # of stderr, 
         """Begin, unless the program has configured its logging already."""
         if not (self._is_configured() or self._logger.level or self._logger.disabled):
             self._in_use = True
+            self.setFormatter(JsonFormatter() if _is_json() else TextFormatter())
             self._logger.setLevel(logging.INFO)
             self._logger.addHandler(self)
             self._logger.addFilter(self._let_through)
@@ -62,6 +62,16 @@ class DefaultLog(logging.StreamHandler):  # type: ignore[type-arg] # of stderr, 
         if self._in_use and self._is_configured():
             self.leave()
         return self._in_use or self._logger.isEnabledFor(record.levelno)
+
+
+def _is_json() -> bool:
+    """Whether the settings want JSON. Wrong ones are no error yet: the start of the container has that."""
+    from eventbus.settings import EventBusSettings  # here, because a program with a log of its own does not need it
+
+    try:
+        return EventBusSettings().log_format is LogFormat.JSON
+    except InvalidSettings:
+        return os.environ.get("EVENTBUS_LOG_FORMAT") == LogFormat.JSON
 
 
 @contextmanager

@@ -106,6 +106,19 @@ def early_hooks(container: containers.Container) -> list[AnyProvider]:
     ]
 
 
+def awaited(container: containers.Container) -> list[AnyProvider]:
+    """The providers of objects with handlers, and of hooks, in the whole tree that have to be awaited."""
+    if not last_resources(container):  # no bus calls any of these
+        return []
+    return [
+        provider
+        for provider in walk(declared(container), selected_only=True)
+        if not many_objects(provider)
+        and any(marked_methods(cls) or issubclass(cls, EventBusHook) for cls in possible_classes(provider))
+        and _provides_awaitable(provider)
+    ]
+
+
 def collect_handlers(container: containers.Container, discovery: Discovery, *, warn: bool) -> list[Handler]:
     """Return the handlers of wired modules, then those of provided objects, each once, in the order of declaration.
 
@@ -166,7 +179,10 @@ def check_injections(callback: Callable[..., object], *, takes_event: bool = Tru
     # an unwired handler would be called with the marker itself.
     patched = wiring._patched_registry.get_callable(function)
     injected = dict(patched.injections) if patched else {}
-    signature = inspect.signature(callback)
+    try:
+        signature = inspect.signature(callback)
+    except ValueError:
+        return  # some built-in callables have none: only calling them can tell
     for name, parameter in signature.parameters.items():
         if name not in injected and _has_marker(parameter):
             raise InvalidHandler(
@@ -205,6 +221,16 @@ def _is_awaited(provider: AnyProvider) -> bool:
     if isinstance(provider, providers.BaseResource):
         return is_async(provider)
     return inspect.iscoroutinefunction(getattr(provider, "provides", None))
+
+
+def _provides_awaitable(provider: AnyProvider) -> bool:
+    """Whether calling it gives an awaitable, because it is async, or one of its arguments is."""
+    if _is_awaited(provider):
+        return True
+    if not isinstance(provider, providers.Factory | providers.BaseSingleton | providers.Callable | providers.BaseResource):
+        return False
+    arguments = [one for one in (*provider.args, *provider.kwargs.values()) if isinstance(one, providers.Provider)]
+    return any(_provides_awaitable(in_force(one)) for one in arguments)
 
 
 def _is_handed_on(provider: AnyProvider, marked: list[type]) -> bool:

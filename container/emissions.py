@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from eventbus.events import BaseEventTopic, BaseEventType
 
-_EMITTING, _ASKING = {"emit_event", "emit_events"}, {"request", "arequest", "request_all", "arequest_all"}
+_EMITTING = {"emit_event", "aemit_event", "emit_events"}
+_ASKING = {"request", "arequest", "request_all", "arequest_all"}
 _MISSING = object()
 
 type Emission = tuple[str | None, tuple[str, ...], str, bool]
@@ -26,10 +27,18 @@ def emissions_of(cls: type) -> list[Emission]:
         except (OSError, TypeError, SyntaxError):
             continue
         names = vars(sys.modules.get(base.__module__, object)) | vars(base)
-        for method in ast.walk(tree):
-            if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef):
-                found |= dict.fromkeys(_in_method(method, names))
+        for method in _methods(tree):
+            found |= dict.fromkeys(_in_method(method, names))
     return list(found)
+
+
+def _methods(tree: ast.AST) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    """Yield the functions in the source of a class. One that is defined inside of another is a part of that."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node
+        else:
+            yield from _methods(node)
 
 
 def is_ours(cls: type) -> bool:

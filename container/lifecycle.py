@@ -276,7 +276,7 @@ class Lifecycle[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Event
                 "could not emit %s of service %s: %s",
                 name,
                 self.name,
-                printable(str(refused)),
+                printable(reason_of(refused)),
                 exc_info=None if is_away else refused,
                 type=name,
                 service=self.name,

@@ -8,9 +8,10 @@ from contextlib import contextmanager
 from types import TracebackType
 from weakref import WeakKeyDictionary
 
-from dependency_injector import containers
+from dependency_injector import containers, providers
 
-from eventbus.container.resources import is_async, last_resources, others, root_of, stop_resources
+from eventbus.container.discovery import awaited
+from eventbus.container.resources import AnyProvider, is_async, last_resources, name_of, others, root_of, stop_resources
 from eventbus.container.subscriptions import Subscriptions
 
 _running: "WeakKeyDictionary[containers.Container, int]" = WeakKeyDictionary()  # by root, with the process that started it
@@ -32,8 +33,8 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
     Raises:
         ExceptionGroup: one or more resources failed to stop.
         RuntimeError: the container is running already.
-        TypeError: `container` is not a container, but a class for example; or a resource is async and this is a plain
-            ``with``.
+        TypeError: `container` is not a container, but a class for example; or a resource, or the making of an object with
+            handlers, is async and this is a plain ``with``.
     """
 
     def __init__(self, container: Root) -> None:
@@ -44,9 +45,9 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
         self._container = container
 
     def __enter__(self) -> Root:
-        asynchronous = [resource for resource in others(self._container) if is_async(resource)]
+        asynchronous: list[AnyProvider] = [*filter(is_async, others(self._container)), *awaited(self._container)]
         if asynchronous:
-            raise TypeError(f"{asynchronous[0]} is async: use `async with lifespan(…)`")
+            raise TypeError(f"{name_of(asynchronous[0], self._container)} is async: use `async with lifespan(…)`")
         self._begin()
         try:
             self._container.init_resources()
@@ -110,8 +111,11 @@ class lifespan[Root: containers.Container]:  # noqa: N801 # used like a function
         _running[root] = os.getpid()
 
     def _end(self) -> None:
-        self._container.reset_singletons()
         _running.pop(root_of(self._container), None)
+        for singleton in self._container.traverse(types=[providers.BaseSingleton]):
+            # As reset_singletons() does, which fails for an abstract one that nothing overrides.
+            if not isinstance(singleton, providers.AbstractSingleton) or singleton.last_overriding is not None:
+                singleton.reset()
 
     async def _settle(self) -> None:
         """Wait after a failed start for resources that are still starting: only a started one can be stopped."""

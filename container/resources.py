@@ -112,6 +112,7 @@ def stop_resources(container: containers.Container) -> Awaitable[None] | None:
 
     Raises:
         ExceptionGroup: one or more resources failed to stop.
+        BaseException: one raised what is no Exception, or was interrupted by Ctrl-C; after all are stopped.
     """
     last = [resource.shutdown_alone for resource in last_resources(container) if resource.initialized]
     rest = [resource.shutdown for resource in stopping_order(others(container)) if resource.initialized]
@@ -221,12 +222,12 @@ def _resources(container: containers.Container) -> Iterator[AnyResource]:
             yield provider
 
 
-def _stop_all(stops: Iterator[Any], errors: list[Exception]) -> Awaitable[None] | None:
+def _stop_all(stops: Iterator[Any], errors: list[BaseException]) -> Awaitable[None] | None:
     """Call each. If one returns an awaitable, return a coroutine that does the rest."""
     for stop in stops:
         try:
             stopping = stop()
-        except Exception as error:
+        except BaseException as error:  # Ctrl-C too: it ends a stop that hangs, and the others must be stopped
             errors.append(error)
         else:
             if inspect.isawaitable(stopping):
@@ -235,17 +236,22 @@ def _stop_all(stops: Iterator[Any], errors: list[Exception]) -> Awaitable[None] 
     return None
 
 
-async def _stop_rest(stopping: Awaitable[None], stops: Iterator[Any], errors: list[Exception]) -> None:
+async def _stop_rest(stopping: Awaitable[None], stops: Iterator[Any], errors: list[BaseException]) -> None:
     try:
         await stopping
-    except Exception as error:
+    except BaseException as error:  # also if this task is cancelled while it waits
         errors.append(error)
-    finally:  # also if this task is cancelled while it waits
-        rest = _stop_all(stops, errors)
-        if rest is not None:
-            await rest
+    rest = _stop_all(stops, errors)
+    if rest is not None:
+        await rest
 
 
-def _raise(errors: list[Exception]) -> None:
-    if errors:
-        raise ExceptionGroup("resources failed to stop", errors)
+def _raise(errors: list[BaseException]) -> None:
+    failures = [error for error in errors if isinstance(error, Exception)]
+    for error in errors:
+        if not isinstance(error, Exception):
+            for failure in failures:
+                error.add_note(f"and a resource failed to stop: {failure!r}")
+            raise error
+    if failures:
+        raise ExceptionGroup("resources failed to stop", failures)

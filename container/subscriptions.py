@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, ExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from threading import Event, current_thread
 from time import perf_counter
@@ -13,10 +13,11 @@ from dependency_injector import containers
 from eventbus._base.clock import clock
 from eventbus._base.deadline import Deadline
 from eventbus._base.log import Log
+from eventbus._base.printable import printable
 from eventbus.container.discovery import Discovery, check_injections, collect_handlers, discover, undecorated
 from eventbus.container.periodic import Periodic
 from eventbus.container.resources import AnyClient, last_resources, others
-from eventbus.errors import InvalidHandler
+from eventbus.errors import InvalidHandler, reason_of
 from eventbus.events import BaseEventTopic, BaseEventType
 from eventbus.handle.coroutines import ClientClosing, CoroutineRunner, running_loop
 from eventbus.handle.handler_options import HandlerOptions
@@ -24,6 +25,8 @@ from eventbus.handle.marks import Handler, Mark, callback_name, check_event_clas
 from eventbus.observe.hooks import EventBusHook
 
 _log = Log()
+
+_MAX_REASON_CHARACTERS = 500  # of an error, in the log
 
 type Wanted = tuple[BaseEventType, Handler, BaseEventTopic | None, HandlerOptions]
 
@@ -77,11 +80,15 @@ class Subscriptions:
         for one in periodic:
             one.request_stop()
         deadline = Deadline(self._client._options.close_timeout)
-        for one in periodic:
-            # On the thread of the loop that runs it, waiting would keep it from ending.
-            if not one.stop(0.0 if self._coroutines.is_inside() else deadline.left()):
-                _log.warning("%s is still running, not waiting any longer", one.name, handler=one.name)
-        self._client.stop_consumer()
+        with ExitStack() as stack:  # Ctrl-C ends the waiting: whoever owns the client goes on without these handlers
+            stack.callback(self._detach_all)
+            stack.callback(self._client.stop_consumer)
+            for one in periodic:
+                # On the thread of the loop that runs it, waiting would keep it from ending.
+                if not one.stop(0.0 if self._coroutines.is_inside() else deadline.left()):
+                    _log.warning("%s is still running, not waiting any longer", one.name, handler=one.name)
+
+    def _detach_all(self) -> None:
         while self._attached:
             event_type, handler, topic, _ = self._attached.pop()
             self._client.detach_callback(event_type, handler.callback, topic=topic)
@@ -109,7 +116,8 @@ class Subscriptions:
         hooks = self._client._parts.hooks
 
         def failed(error: BaseException, duration: float) -> None:
-            _log.error("%s has failed: %s", name, error, exc_info=error, handler=name, error=type(error).__name__)
+            reason = printable(reason_of(error), _MAX_REASON_CHARACTERS)
+            _log.error("%s has failed: %s", name, reason, exc_info=error, handler=name, error=type(error).__name__)
             hooks.periodic_failed(name, duration, error)
 
         def call() -> None:

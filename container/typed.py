@@ -57,6 +57,9 @@ def event_bus[Client: AnyClient](
     """
     given: object = client_class.__value__ if isinstance(client_class, TypeAliasType) else client_class
     events = _event_class(given) if event_class is None else event_class
+    for name, value in overriding.items():
+        if not isinstance(value, providers.Provider):  # untyped code; dependency_injector would copy it
+            overriding[name] = providers.Object(value)
     return EventBusProvider(EventBusContainer, None, client_class=given, event_class=events, **overriding)
 
 

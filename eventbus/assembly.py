@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 
 from eventbus.emit.emitter import CountingSender, Emitter
 from eventbus.emit.topics import Topics
+from eventbus.errors import HandshakeFailed
 from eventbus.events import BaseEvent
 from eventbus.handle.handler_options import HandlerOptions
 from eventbus.handle.middleware import Middleware, overrides
@@ -115,8 +116,13 @@ class Assembly[EventClass: BaseEvent[Any]]:
     def subscribe(self, frame: bytes) -> None:
         """Subscribe to a topic, which is given as its frame; an empty one stands for every topic. Idempotent."""
         with self.changing:
-            self.dispatcher.subscribe(frame)
-            self._subscribe_transport(frame)
+            is_new = self.dispatcher.subscribe(frame)
+            try:
+                self._subscribe_transport(frame)
+            except HandshakeFailed:  # the server refuses the topic
+                if is_new:
+                    self.dispatcher.unsubscribe(frame)
+                raise
 
     def _subscribe_transport(self, frame: bytes) -> None:
         if not frame and self._tells_watchers:
@@ -126,11 +132,11 @@ class Assembly[EventClass: BaseEvent[Any]]:
     def unsubscribe(self, frame: bytes) -> None:
         """Undo `subscribe`. Idempotent."""
         with self.changing:
+            self.transport.unsubscribe(frame)  # first: what it refuses has changed nothing
             if self.dispatcher.unsubscribe(frame):
                 self.consumer.forget(frame)
             if self._beginnings is not None:
                 self._beginnings.forget(frame)
-            self.transport.unsubscribe(frame)
             if not frame and self._tells_watchers:
                 self.transport.unsubscribe(EVERYTHING_TOPIC)
 
@@ -211,8 +217,11 @@ class Assembly[EventClass: BaseEvent[Any]]:
                 self.transport.status.listen(lambda change: self.transport.wake(), kept_by=self.listeners)
             beginnings.register(frame, start, known=topics if is_receiving else ())
             self.consumer.begin_with(beginnings)
-            self.dispatcher.subscribe(frame)
-            self._subscribe_transport(frame)
+            try:
+                self.subscribe(frame)
+            except HandshakeFailed:
+                beginnings.forget(frame)
+                raise
             beginnings.begin(frame)
             self.transport.wake()
 
@@ -237,7 +246,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
         from eventbus.receive.from_historian import FromHistorian
 
         return FromHistorian(
-            lambda query, topic: history.read(query, topic, timeout=_HISTORY_TIMEOUT_S),
+            lambda query, topic: history.portions(query, topic, _HISTORY_TIMEOUT_S),
             transport.subscribe,
             transport.unsubscribe,
             history.new_topic,

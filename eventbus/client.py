@@ -577,6 +577,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         Raises:
             InvalidTopic: the topic is not one, or a member of another enum than the client's type parameters name.
             InvalidSettings: the start is none.
+            HandshakeFailed: the client is connected, and the server does not let it receive that topic.
             HistorianMissing: the client is connected, and there is no historian. If it connects later, or if the option
                 `start` says so, that is logged, and the topic begins with what is new.
         """
@@ -723,9 +724,11 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             target: an object; or a module, of which every function that it marks is attached.
 
         Raises:
-            InvalidHandler: it has no such method, or one of them cannot be attached (see `attach_callback`). Nothing is
-                attached then.
+            InvalidHandler: it has no such method, or one of them cannot be attached (see `attach_callback`).
             InvalidTopic: as `subscribe`.
+            HandshakeFailed: as `subscribe`.
+
+        Nothing is attached then.
         """
         with self._parts.changing:
             if id(target) in self._handlers:
@@ -746,13 +749,17 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             topics = {topic: self._frame(topic) for _, _, topic, _ in wanted if topic is not None}
             starts = widest_starts(mark for _, mark in marked)
             self._handlers[id(target)] = target, wanted
-            for event_type, callback, topic, options in wanted:
-                frame = None if topic is None else topics[topic]
-                self._parts.dispatcher.attach(event_type, callback, frame, options)
-            for topic, frame in topics.items():
-                self._subscribe(frame, starts.get(topic))
-            if not self.topics:
-                self._subscribe(b"", None)
+            try:
+                for event_type, callback, topic, options in wanted:
+                    frame = None if topic is None else topics[topic]
+                    self._parts.dispatcher.attach(event_type, callback, frame, options)
+                for topic, frame in topics.items():
+                    self._subscribe(frame, starts.get(topic))
+                if not self.topics:
+                    self._subscribe(b"", None)
+            except BaseException:  # else the next call would do nothing, as if all topics were subscribed
+                self.detach_handlers(target)
+                raise
 
     def detach_handlers(self, target: object) -> None:
         """Detach what `attach_handlers` has attached. Idempotent. Topics stay subscribed; see `unsubscribe`."""

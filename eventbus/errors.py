@@ -964,5 +964,9 @@ class MonkeyPatched(EventBusError, RuntimeError):
 
 
 def reason_of(error: BaseException) -> str:
-    """The class and the text of an error, for people; only the class, if the text is empty."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """The class and the text of an error, for people; only the class, if the text is empty or cannot be had."""
+    try:
+        text = str(error)
+    except Exception:  # a service's own __str__ may raise anything
+        text = ""
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

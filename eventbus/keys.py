@@ -204,11 +204,13 @@ def write_pair(name: str, directory: Path) -> KeyFiles:
     if _NAME.fullmatch(name) is None:
         raise InvalidSettings(f"{masked(name)!r} cannot be the name of keys: use letters, digits, '_', '-' and '.'")
     public_file, secret_file = directory / (name + PUBLIC_SUFFIX), directory / (name + SECRET_SUFFIX)
-    for file in (public_file, secret_file):
-        if file.exists():
-            raise InvalidSettings(f"{file} exists already: peers that use its key would be locked out; move it away first")
     public, secret = new_pair()
     try:
+        for file in (public_file, secret_file):
+            if file.exists():
+                raise InvalidSettings(
+                    f"{file} exists already: peers that use its key would be locked out; move it away first"
+                )
         _make(directory)
         _write(secret_file, secret.reveal(), 0o600)
         try:

@@ -7,6 +7,8 @@ takes single options as keyword arguments as well. `eventbus.settings` reads opt
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from enum import StrEnum
+from math import inf
 from typing import TypedDict
 
 from eventbus.errors import InvalidSettings
@@ -20,9 +22,15 @@ SUB_PORT = 5560
 PROCESS_MAX_MEMORY = 512 * 1_048_576
 """The default of `ProxyOptions.max_memory` where the proxy has a process of its own, as with `eventbus proxy`; in bytes."""
 
+MIN_HISTORY_BYTES = 65_536
+"""The least `ProxyOptions.history_bytes`: a topic takes four kilobytes before its first message, so less keeps nothing."""
+
 _MAX_EVENT_BYTES = 8_388_608
 """A client's and a proxy's are the same, because a proxy disconnects clients that send more. Decoding so many bytes takes
 tens of milliseconds, whatever they hold."""
+
+_TOO_MANY_MESSAGES = 2**31
+"""libzmq takes no larger high-water mark."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,8 +79,7 @@ class ZeroMQOptions:
 
     def __post_init__(self) -> None:
         _check_numbers(self)
-        object.__setattr__(self, "send_policy", SendPolicy(self.send_policy))  # which takes the value of a member, too
-        object.__setattr__(self, "packing", Packing(self.packing))
+        _choose(self, send_policy=SendPolicy, packing=Packing)
 
 
 @public
@@ -120,8 +127,7 @@ class ClientOptions(ZeroMQOptions):
         if isinstance(self.topics, str):  # which is an iterable of its letters
             raise InvalidSettings(f"topics={self.topics!r} is one text, not a list of topics such as [{self.topics!r}]")
         object.__setattr__(self, "topics", tuple(self.topics))
-        object.__setattr__(self, "receive_policy", ReceivePolicy(self.receive_policy))
-        object.__setattr__(self, "compression", Compression(self.compression))
+        _choose(self, receive_policy=ReceivePolicy, compression=Compression)
         if self.start not in set(Start):
             from eventbus._base.moments import moment_of  # here, because the process of a proxy has no use for it
 
@@ -192,7 +198,7 @@ class ProxyOptions:
             What `history_bytes` allows comes on top.
         history: how many messages of each topic the proxy keeps and gives to clients that ask; 0: none, and it is no
             historian.
-        history_bytes: how much memory they may take, all topics together.
+        history_bytes: how much memory they may take, all topics together; 64 KiB at least.
         history_age: how long each is kept, in seconds; 0: no limit.
         history_file: the path of a file that has them after a restart, too; None: none.
     """
@@ -212,6 +218,8 @@ class ProxyOptions:
 
     def __post_init__(self) -> None:
         _check_numbers(self)
+        if self.history and self.history_bytes < MIN_HISTORY_BYTES:
+            raise InvalidSettings(f"history_bytes={self.history_bytes} is too little: {MIN_HISTORY_BYTES} at least")
         if self.secret_key is not None:
             object.__setattr__(self, "secret_key", Secret(self.secret_key))
 
@@ -233,9 +241,29 @@ class ProxyArguments(TypedDict, total=False):
     history_file: str | os.PathLike[str] | None
 
 
+def _choose(options: ZeroMQOptions, **choices: type[StrEnum]) -> None:
+    """Put members in the place of their values.
+
+    Raises:
+        InvalidSettings: a value is none of a member.
+    """
+    for name, choice in choices.items():
+        value = getattr(options, name)
+        try:
+            object.__setattr__(options, name, choice(value))
+        except ValueError:
+            raise InvalidSettings(f"{name}={value!r}: it must be one of {', '.join(choice)}") from None
+
+
 def _check_numbers(options: ZeroMQOptions | ProxyOptions) -> None:
-    """Refuse negative sizes and times here, because what uses them would fail with a wrong reason, or in silence."""
+    """Refuse sizes and times that make no sense, because what uses them would fail with a wrong reason, or in silence."""
     for field in fields(options):
         value = getattr(options, field.name)
-        if isinstance(value, int | float) and not value >= 0 and field.name != "reconnect_attempts":  # -1: no end
+        if not isinstance(value, int | float):
+            continue
+        if not value >= 0 and field.name != "reconnect_attempts":  # -1: no end
             raise InvalidSettings(f"{field.name}={value!r}: it must be 0 or more")
+        if value == inf:
+            raise InvalidSettings(f"{field.name}=inf: it must be finite")
+        if field.name.endswith("hwm") and value >= _TOO_MANY_MESSAGES:
+            raise InvalidSettings(f"{field.name}={value!r}: it must be less than {_TOO_MANY_MESSAGES}")

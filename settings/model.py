@@ -19,7 +19,7 @@ from eventbus._base.addresses import check_ports
 from eventbus._base.secret import Secret
 from eventbus.errors import InvalidSettings
 from eventbus.keys import masked
-from eventbus.options import HOST, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
+from eventbus.options import HOST, MIN_HISTORY_BYTES, PROCESS_MAX_MEMORY, PUB_PORT, SUB_PORT, ClientOptions, ProxyOptions
 from eventbus.policies import Compression, LogFormat, Metrics, Packing, ReceivePolicy, SendPolicy, Traces, TransportKind
 from eventbus.settings.security import SecuritySettings
 from eventbus.settings.transport import DEFAULT_STORE, Group, NatsUrl, StoreText, SubjectPrefix, misplaced, read_password
@@ -84,10 +84,10 @@ class EventBusSettings(BaseSettings):
         default=_CLIENT.send_policy,
         description="when the send buffer is full: block up to that timeout, raise, or drop the event",
     )
-    send_hwm: PositiveInt = Field(default=_CLIENT.send_hwm, description="messages in the send buffer")
-    receive_hwm: PositiveInt = Field(default=_CLIENT.receive_hwm, description="messages that wait to be decoded")
+    send_hwm: PositiveInt = Field(default=_CLIENT.send_hwm, lt=2**31, description="messages in the send buffer")
+    receive_hwm: PositiveInt = Field(default=_CLIENT.receive_hwm, lt=2**31, description="messages that wait to be decoded")
     receive_buffer: PositiveInt = Field(
-        default=_CLIENT.receive_buffer, description="events that wait for recv_event(); 1000 until its first call"
+        default=_CLIENT.receive_buffer, lt=2**31, description="events that wait for recv_event(); 1000 until its first call"
     )
     receive_policy: ReceivePolicy = Field(
         default=_CLIENT.receive_policy, description="when that many wait: drop_oldest, drop_newest or block"
@@ -158,6 +158,7 @@ class EventBusSettings(BaseSettings):
     log_format: LogFormat = Field(default=LogFormat.TEXT, description="text or json: how the commands write their log")
     proxy_hwm: PositiveInt = Field(
         default=_PROXY.hwm,
+        lt=2**31,
         description="messages in the proxy's queue for each subscriber; when it is full, more are dropped",
     )
     proxy_max_backlog: ByteSize = Field(
@@ -187,7 +188,9 @@ class EventBusSettings(BaseSettings):
         default=_PROXY.history, description="messages of each topic that the proxy keeps for those who come late; 0: none"
     )
     history_bytes: ByteSize = Field(
-        default=ByteSize(_PROXY.history_bytes), description="memory for those of all topics, such as 200MiB"
+        default=ByteSize(_PROXY.history_bytes),
+        ge=MIN_HISTORY_BYTES,
+        description="memory for those of all topics, such as 200MiB",
     )
     history_age: float = Field(
         default=_PROXY.history_age, ge=0, allow_inf_nan=False, description="seconds that each is kept; 0: no limit"

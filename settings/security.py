@@ -1,6 +1,7 @@
 """The settings of encryption: keys, and who may connect."""
 
 from collections.abc import Iterator
+from os.path import exists
 from pathlib import Path
 from typing import Self
 
@@ -65,8 +66,9 @@ class SecuritySettings(BaseModel):
     @field_validator("secret_key_file", "allow_list", mode="before")
     @classmethod
     def _check_file(cls, value: object) -> object:
-        # A path of a key's length may look like one, but then there is such a file.
-        if isinstance(value, str) and is_key(bare(value)) and not Path(value).exists():
+        # A path of a key's length may look like one, but then there is such a file. (Path.exists would raise for one that
+        # must not be looked at.)
+        if isinstance(value, str) and is_key(bare(value)) and not exists(value):
             raise InvalidSettings(
                 f"it is a key, where the name of a file belongs: a key goes into {SECURITY}SECRET_KEY, "
                 f"or into a file that {SECURITY}SECRET_KEY_FILE names"

@@ -109,7 +109,7 @@ def explain(variable: Callable[..., str], error: ValidationError) -> Iterator[st
         text = part["msg"].removeprefix("Value error, ")
         if not path or path == ("security",):  # about several values
             yield masked(text)
-        elif path[0] in ("security", "url"):  # the value may be a secret, also that of another field
+        elif path[0] in ("security", "url", "ui_token"):  # the value may be a secret, also that of another field
             yield f"{name}: {text}"
         elif found := _KUBERNETES_PORT.match(f"{name}={part['input']}"):
             service = f"eventbus-{found['service']}".lower().replace("_", "-")

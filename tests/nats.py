@@ -56,9 +56,7 @@ class Server:
         self._starts += 1
         ports = self._directory / f"ports{self._starts}"
         ports.mkdir(parents=True)
-        config = self._directory / "server.conf"
-        store = f'jetstream {{ store_dir: "{self._directory / "store"}" }}' if self._jetstream else ""
-        config.write_text(f"{store}\n{self._config}\n")
+        config = self._write_config()
         with (self._directory / "log").open("ab") as log:
             self.process = subprocess.Popen(
                 [nats_server(), "-c", config, "-a", "127.0.0.1", "-p", str(self.port), "--ports_file_dir", ports],
@@ -74,6 +72,12 @@ class Server:
             if self.process.poll() is not None or monotonic() > end:
                 raise AssertionError((self._directory / "log").read_text()[-2_000:])
             os.sched_yield()
+
+    def _write_config(self) -> Path:
+        config = self._directory / "server.conf"
+        store = f'jetstream {{ store_dir: "{self._directory / "store"}" }}' if self._jetstream else ""
+        config.write_text(f"{store}\n{self._config}\n")
+        return config
 
     def kill(self) -> None:
         """End it without a chance to write anything."""
@@ -102,9 +106,28 @@ class Server:
         assert self.process is not None
         return self.process.pid
 
+    def reload(self, config: str) -> None:
+        """Let it read another configuration while it runs."""
+        self._config = config
+        self._write_config()
+        self.signal(signal.SIGHUP)
+
     def empty_store(self) -> None:
         """Lose all streams; only while it does not run."""
         shutil.rmtree(self._directory / "store")
+
+    @contextmanager
+    def losing_what_follows(self) -> Iterator[None]:
+        """Kill it at the end of the block, and start it with the store that it has now: as after lost power."""
+        copy = self._directory / "copy"
+        self.signal(signal.SIGSTOP)
+        shutil.copytree(self._directory / "store", copy)
+        self.signal(signal.SIGCONT)
+        yield
+        self.kill()
+        self.empty_store()
+        copy.rename(self._directory / "store")
+        self.start()
 
     @contextmanager
     def stream(self, **more: object) -> Iterator[NatsOptions]:

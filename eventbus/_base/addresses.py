@@ -2,7 +2,7 @@
 
 import re
 from ipaddress import ip_address
-from socket import AF_INET, SOCK_STREAM, gaierror, getaddrinfo
+from socket import AF_INET, EAI_NONAME, SOCK_STREAM, gaierror, getaddrinfo
 
 from eventbus.errors import InvalidSettings
 
@@ -101,9 +101,10 @@ def resolve(host: str) -> str:
         return host
     try:
         found = getaddrinfo(host, None, type=SOCK_STREAM)
-    except gaierror as error:
-        text = f"cannot bind {host}: this machine cannot find an address of it ({error.strerror}): name one of its own"
-        raise OSError(error.errno, text) from None
+    except (gaierror, UnicodeError) as error:  # UnicodeError: a part between dots is empty or too long
+        reason = error.strerror if isinstance(error, gaierror) else error
+        text = f"cannot bind {host}: this machine cannot find an address of it ({reason}): name one of its own"
+        raise OSError(EAI_NONAME if isinstance(error, UnicodeError) else error.errno, text) from None
     return str(min(found, key=lambda info: info[0] != AF_INET)[4][0])
 
 

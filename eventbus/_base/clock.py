@@ -6,6 +6,7 @@ Connections keep to the system's clock: other processes do not know any other.
 from __future__ import annotations
 
 import time
+from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class SystemClock:
 
     def wait(self, event: Event, seconds: float) -> bool:
         """See `Clock`."""
-        return event.wait(seconds)
+        return event.wait(min(seconds, TIMEOUT_MAX))  # infinite seconds are refused
 
     async def sleep_async(self, seconds: float) -> None:
         """See `Clock`."""
@@ -77,7 +78,7 @@ class SystemClock:
 
     def acquire(self, lock: Lock, seconds: float) -> None:
         """See `Clock`."""
-        lock.acquire(timeout=seconds)
+        lock.acquire(timeout=min(seconds, TIMEOUT_MAX))
 
     def call_later(self, loop: asyncio.AbstractEventLoop, seconds: float, call: Callable[[], object]) -> asyncio.TimerHandle:
         """See `Clock`."""

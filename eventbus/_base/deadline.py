@@ -1,20 +1,24 @@
 """One deadline for all steps of an operation."""
 
+from threading import TIMEOUT_MAX
 from time import monotonic
+
+LONGEST_S = 2_000_000.0
+"""Some 23 days: no wait is longer, an endless one (`math.inf`) neither. More milliseconds are no C integer."""
 
 
 class Deadline:
-    """A point in time, `timeout` seconds from now, that all steps of an operation share."""
+    """A point in time, `timeout` seconds from now, that all steps of an operation share; at most `LONGEST_S` from now."""
 
     __slots__ = ("_end", "timeout")
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
-        self._end = monotonic() + timeout
+        self._end = monotonic() + min(timeout, LONGEST_S)
 
     def left(self) -> float:
-        """Seconds until the deadline, never negative."""
-        return max(0.0, self._end - monotonic())
+        """Seconds until the deadline, never negative, nor more than a thread can wait: infinite ones are centuries."""
+        return min(max(0.0, self._end - monotonic()), TIMEOUT_MAX)
 
     def passed(self) -> bool:
         """Whether the deadline has passed."""

@@ -171,13 +171,14 @@ class AnsweringHandler(WrappedHandler):
         self._keeps_outcome = bool(middleware)
         self._answerer = answerer
         self._log = Log()
+        # Answering is a part of what is called, so that hooks are told of an answer that cannot be sent.
+        self._handle_only, self._run = self._run, self._answer_with_it
 
-    def call(self, event: BaseEvent[Any]) -> object:
+    def _answer_with_it(self, event: BaseEvent[Any]) -> object:
         """Call the handler, and answer. Returns a coroutine, which has to be awaited, if the handler is ``async``."""
-        encoded = current_encoded_headers()
-        request = Request.alone_in(encoded) or Request.of(decode_headers(encoded))
+        request = _request_at_hand()
         if request is None:
-            return super().call(event)
+            return self._handle_only(event)
         if self.is_async:
             return self._call_async(event, request)
         if self._keeps_outcome:
@@ -186,9 +187,15 @@ class AnsweringHandler(WrappedHandler):
             self._call_alone(event, request)
         return None
 
+    def fail(self, event: BaseEvent[Any], error: BaseException) -> None:
+        """See `WrappedHandler.fail`: the asker is told, too."""
+        super().fail(event, error)
+        if (request := _request_at_hand()) is not None:
+            self._fail(request, error)
+
     def _call_alone(self, event: BaseEvent[Any], request: Request) -> None:
         try:
-            value = super().call(event)
+            value = self._handle_only(event)
             if iscoroutine(value):
                 value.close()
                 raise undeclared_coroutine(self.name)
@@ -201,7 +208,7 @@ class AnsweringHandler(WrappedHandler):
         outcome = _Outcome()
         token = _outcome.set(outcome)
         try:
-            super().call(event)
+            self._handle_only(event)
         except BaseException as error:
             self._fail(request, error)
             raise
@@ -213,7 +220,7 @@ class AnsweringHandler(WrappedHandler):
         outcome = _Outcome()
         token = _outcome.set(outcome)
         try:
-            await super().call(event)  # type: ignore[misc] # a coroutine, because the handler is async
+            await self._handle_only(event)  # type: ignore[misc] # a coroutine, because the handler is async
         except BaseException as error:
             self._fail(request, error)
             raise
@@ -258,3 +265,9 @@ class AnsweringHandler(WrappedHandler):
                 handler=self.name,
                 error=type(refusal).__name__,
             )
+
+
+def _request_at_hand() -> Request | None:
+    """The request that the event at hand is; None: it is none."""
+    encoded = current_encoded_headers()
+    return Request.alone_in(encoded) or Request.of(decode_headers(encoded))

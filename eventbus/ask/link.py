@@ -84,11 +84,14 @@ class RequestLink:
             try:
                 inbox.open(deadline.left())
                 self._transport.ensure_open()  # else it was closed meanwhile, perhaps before there was an inbox
-                if self._inbox is not inbox:  # closed meanwhile, and the transport opened again
+                if self._inbox is not inbox and self.open_inbox is None:  # closed meanwhile, and the transport opened again
                     raise NotConnected(self._transport.endpoints)
             except BaseException:
                 inbox.close()
                 raise
+            if (opened := self.open_inbox) is not None and opened is not inbox:  # by a signal handler in this thread
+                inbox.close()
+                return opened
             return inbox
         finally:
             self._opening.release()

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from threading import TIMEOUT_MAX
 from time import monotonic, sleep
 
 from pydantic_core import from_json
@@ -141,7 +140,7 @@ def replay(settings: EventBusSettings, path: Path, rate: str) -> bool:
         transport.open(settings.connect_timeout)
         began = monotonic()
         for delay, recorded in delays(read_recording(path), factor):
-            sleep(min(TIMEOUT_MAX, max(0.0, began + delay - monotonic())))
+            sleep(max(0.0, began + delay - monotonic()))
             one = marked(recorded)
             first = with_headers(topic_frame(one.topic), encode_headers(one.headers))
             transport.send(first, compressor.shrink(one.json))
@@ -255,7 +254,7 @@ def _from(
         )
     else:
         beginnings = FromHistorian(
-            lambda query, topic: reader.read(query, _TIMEOUT_S, topic),
+            lambda query, topic: reader.portions(query, _TIMEOUT_S, topic),
             transport.subscribe,
             transport.unsubscribe,
             lambda: new_history_topic(owner),

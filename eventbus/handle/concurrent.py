@@ -23,8 +23,8 @@ MAX_WAITING = 1_000
 class Outcome(Protocol):
     """Is told how one call has ended. Any thread may call it."""
 
-    def done(self, error: BaseException | None, duration: float, returned: object) -> None:
-        """The call has returned this, or raised, and how many seconds that took."""
+    def done(self, error: BaseException | None, duration: float, returned: object, *, told: bool = False) -> None:
+        """The call has returned this, or raised, and how many seconds that took; `told`: what was called has told hooks."""
 
     def dropped(self) -> None:
         """The handler was not called, because the client stops."""
@@ -56,6 +56,8 @@ class ConcurrentCalls(ABC):
         self._lanes: Lanes[_Call] = Lanes(limit)
         self._limit = limit
         self._refusing = False
+        self._stops = 0  # how often it was stopped: what waits for room then is refused, also if it wakes after `resume`
+        self._hurried = False
         self._starting = False
 
     def submit(
@@ -74,19 +76,34 @@ class ConcurrentCalls(ABC):
             TypeError: the key cannot be hashed.
         """
         with self._changed:
-            self._changed.wait_for(lambda: self._refusing or self._lanes.waiting < MAX_WAITING)
-            if not self._refusing:
+            stops = self._stops
+            self._changed.wait_for(
+                lambda: self._refusing or self._stops != stops or self._hurried or self._lanes.waiting < MAX_WAITING
+            )
+            refused = self._refusing or self._stops != stops or self._lanes.waiting >= MAX_WAITING
+            if not refused:
                 self._lanes.add(key, _Call(call, event, context, outcome))
-            refused = self._refusing
         if refused:
             outcome.dropped()
         else:
             self._start_all()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no call runs or waits."""
+        return not (self._lanes.running or self._lanes.waiting)
+
     def resume(self) -> None:
         """Accept calls again, after `stop`."""
         with self._changed:
-            self._refusing = False
+            self._refusing = self._hurried = False
+
+    def hurry(self) -> None:
+        """If one of the calls is what stops them, refuse from now on those for which there is no room: none may come."""
+        if self._is_inside():
+            with self._changed:
+                self._hurried = True
+                self._changed.notify_all()
 
     def stop(self, deadline: Deadline) -> int:
         """Wait until all calls have ended, then drop those that have not begun. Returns how many still run.
@@ -95,8 +112,9 @@ class ConcurrentCalls(ABC):
         """
         with self._changed:
             if not self._is_inside():
-                self._changed.wait_for(lambda: not (self._lanes.running or self._lanes.waiting), deadline.left())
+                self._changed.wait_for(lambda: self.is_idle, deadline.left())
             self._refusing = True
+            self._stops += 1
             dropped = self._lanes.clear()
             running = self._lanes.running
             self._changed.notify_all()
@@ -243,30 +261,31 @@ class CallsOnLoop(ConcurrentCalls):
         return self._coroutines.is_inside()
 
     def _start(self, key: Hashable, call: _Call) -> None:
-        def done(error: BaseException | None, duration: float, returned: object) -> None:
-            call.outcome.done(error, duration, returned)
+        def done(error: BaseException | None, duration: float, returned: object, *, told: bool = False) -> None:
+            call.outcome.done(error, duration, returned, told=told)
             self._end(key)
 
         try:
             coroutine = call.context.run(call.call, call.event)
         except BaseException as error:  # as in the dispatcher
-            done(error, 0.0, None)
+            done(error, 0.0, None, told=True)
             return
         if iscoroutine(coroutine):
             call.context.run(self._coroutines.submit, coroutine, done, wait=False)
         else:
-            done(None, 0.0, coroutine)
+            done(None, 0.0, coroutine, told=True)
 
 
 def _make(call: _Call) -> None:
     began = perf_counter()
     error: BaseException | None = None
     returned: object = None
+    told = True
     try:
         returned = call.context.run(call.call, call.event)
         if iscoroutine(returned):
             returned.close()
-            error = InvalidHandler("it has returned a coroutine in a pool of threads: declare it `async`")
+            error, told = InvalidHandler("it has returned a coroutine in a pool of threads: declare it `async`"), False
     except BaseException as raised:  # SystemExit too: it must not end the thread
         error = raised
-    call.outcome.done(error, perf_counter() - began, None if error else returned)
+    call.outcome.done(error, perf_counter() - began, None if error else returned, told=told)

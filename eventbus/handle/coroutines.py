@@ -6,6 +6,8 @@ asyncio is imported only where a loop runs or is needed: importing it takes as l
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
+from inspect import CORO_CREATED, getcoroutinestate
 from threading import Condition, Event, Thread, current_thread
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -46,6 +48,18 @@ def running_loop() -> asyncio.AbstractEventLoop | None:
         return None
 
 
+class _Run:
+    """A coroutine that is in flight: handed to a loop, and not ended yet as far as is known."""
+
+    __slots__ = ("coroutine", "done", "loop", "task")
+
+    def __init__(self, coroutine: Coroutine[object, object, object], done: Done, loop: asyncio.AbstractEventLoop) -> None:
+        self.coroutine = coroutine
+        self.done = done
+        self.loop = loop
+        self.task: asyncio.Task[object] | None = None  # until the loop begins with it
+
+
 class CoroutineRunner:
     """Runs coroutines on a given event loop, or on its own loop if none was given.
 
@@ -55,22 +69,30 @@ class CoroutineRunner:
 
     def __init__(self) -> None:
         self._changed = Condition()
-        self._in_flight = 0
+        self._runs: set[_Run] = set()  # with their tasks, to which asyncio itself keeps only weak references
         self._refusing = False
-        self._tasks: set[asyncio.Task[object]] = set()  # asyncio itself keeps only weak references to them
+        self._closings = 0  # how often: what waits for room then is refused, also if it wakes after `resume`
+        self._hurried = False
         self._given: asyncio.AbstractEventLoop | None = None
         self._own: _LoopThread | None = None
 
     def open(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Accept coroutines, and run them on this loop from now on; None for the own loop."""
         with self._changed:
-            self._refusing = False
+            self._refusing = self._hurried = False
             self._given = loop
 
     def resume(self) -> None:
         """Accept coroutines again after `close`, on the same loop as before."""
         with self._changed:
-            self._refusing = False
+            self._refusing = self._hurried = False
+
+    def hurry(self) -> None:
+        """On the thread of the loop: refuse from now on those for which there is no room, because none comes meanwhile."""
+        if self.is_inside():
+            with self._changed:
+                self._hurried = True
+                self._changed.notify_all()
 
     def submit(self, coroutine: Coroutine[object, object, object], done: Done, *, wait: bool = True) -> None:
         """Start the coroutine. `done` is called with its exception or None and its duration, on the loop's thread.
@@ -82,29 +104,39 @@ class CoroutineRunner:
         """
         with self._changed:
             refusal: Exception
-            self._changed.wait_for(lambda: not wait or self._in_flight < MAX_IN_FLIGHT or self._refusing)
-            if not self._refusing:
+            closings = self._closings
+
+            def is_refused() -> bool:
+                return self._refusing or self._closings != closings
+
+            def has_room() -> bool:
+                return not wait or len(self._runs) < MAX_IN_FLIGHT
+
+            self._changed.wait_for(lambda: has_room() or is_refused() or self._hurried)
+            if has_room() and not is_refused():
                 try:
                     loop = self._given or (self._own or self._start_own()).loop
-                    loop.call_soon_threadsafe(self._start, loop, coroutine, done)
+                    run = _Run(coroutine, done, loop)
+                    loop.call_soon_threadsafe(self._start, run)
                 except (RuntimeError, OSError) as error:  # the given loop is closed, or no own loop can be made
                     refusal = error
                 else:
-                    self._in_flight += 1
+                    self._runs.add(run)
                     return
             else:
                 refusal = ClientClosing()
         coroutine.close()
         done(refusal, 0.0, None)
+        self._give_up()
 
     def idle(self) -> bool:
         """Whether nothing is in flight."""
-        return self._in_flight == 0
+        return not self._runs
 
     def under_way(self, resting: Collection[asyncio.Task[Any]]) -> int:
         """The number in flight, without those whose task is among these."""
         with self._changed:
-            return self._in_flight - len(self._tasks.intersection(resting))
+            return sum(run.task not in resting for run in self._runs)
 
     def close(self, deadline: Deadline) -> int:
         """Refuse new coroutines, wait for those in flight, end the own loop. Returns how many were still in flight.
@@ -112,15 +144,17 @@ class CoroutineRunner:
         Those are cancelled if they run on the own loop, and go on if they run on a given one. On the thread of the loop this
         does not wait, because no coroutine could finish in the meantime.
         """
+        self._give_up()
         with self._changed:
             self._refusing = True
+            self._closings += 1
             self._changed.notify_all()
             own, self._own = self._own, None
             inside = (own is not None and own.is_current()) or self._is_on_given_loop()
             if not inside:
                 to_clean_up = min(_CLEAN_UP_S, deadline.left() / 4) if own is not None else 0.0
                 self._changed.wait_for(self.idle, deadline.left() - to_clean_up)
-            left = self._in_flight
+            left = len(self._runs)
         if own is not None:
             own.end(cancel=not inside)
             if not inside:
@@ -146,27 +180,41 @@ class CoroutineRunner:
         self._own = _LoopThread()
         return self._own
 
-    def _start(self, loop: asyncio.AbstractEventLoop, coroutine: Coroutine[object, object, object], done: Done) -> None:
+    def _give_up(self) -> None:
+        """Let the coroutines fail whose loop has ended: it forgets what it had not begun, or not ended, without a word."""
+        with self._changed:
+            gone = [run for run in self._runs if run.loop.is_closed()]
+            self._runs.difference_update(gone)
+            self._changed.notify_all()
+        for run in gone:
+            if run.task is not None and run.task.done():
+                error = _outcome(run.task)
+                run.done(error, 0.0, run.task.result() if error is None else None)
+                continue
+            if getcoroutinestate(run.coroutine) == CORO_CREATED:  # else whoever waits for it shall let it clean up
+                run.coroutine.close()
+            run.done(RuntimeError("its event loop has ended"), 0.0, None)
+
+    def _start(self, run: _Run) -> None:
         began = perf_counter()
 
         async def guarded() -> object:
             try:
-                return await coroutine
+                return await run.coroutine
             except SystemExit as error:  # asyncio would end the loop, and all other handlers with it
                 raise RuntimeError("a handler called sys.exit()") from error
 
         def finished(task: asyncio.Task[object]) -> None:
-            self._tasks.discard(task)
-            coroutine.close()  # has an effect only if it was cancelled before its first step
+            run.coroutine.close()  # has an effect only if it was cancelled before its first step
             error = _outcome(task)
-            done(error, perf_counter() - began, task.result() if error is None else None)
+            run.done(error, perf_counter() - began, task.result() if error is None else None)
             with self._changed:
-                self._in_flight -= 1
+                self._runs.discard(run)
+                run.task = None  # whose error refers to its frames, and they to the run
                 self._changed.notify_all()
 
-        task = loop.create_task(guarded())
-        self._tasks.add(task)
-        task.add_done_callback(finished)
+        run.task = run.loop.create_task(guarded())
+        run.task.add_done_callback(finished)
 
 
 def _outcome(task: asyncio.Task[object]) -> BaseException | None:
@@ -212,8 +260,13 @@ class _LoopThread:
 
             require_descriptors(_LOOP_DESCRIPTORS)  # a loop that is made in part is never closed
             with asyncio.Runner() as runner:
-                runner.get_loop()  # if this fails, no coroutine exists yet that would never be awaited
-                runner.run(self._main())
+                loop = runner.get_loop()  # if this fails, no coroutine exists yet that would never be awaited
+                main = loop.create_task(self._main())
+                while not main.done():
+                    # What a handler, or a task that it has started, raises must not end the loop for all others. The task
+                    # itself has it, and asyncio logs it if nobody asks.
+                    with suppress(SystemExit, KeyboardInterrupt):
+                        loop.run_until_complete(main)
         except Exception as error:
             if self._ready.is_set():
                 raise

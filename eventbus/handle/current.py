@@ -5,15 +5,29 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from operator import length_hint
+from threading import local
 from typing import Any
 
 from eventbus.exports import public
 from eventbus.wire.headers import Headers, decode_headers
 from eventbus.wire.history import REPLAYED
 
-# The topics of the events that are dispatched, and the iterator through those: it knows which one is being handled, so that
-# nothing has to be set for each event. Or the topic itself, for a coroutine. Any: of whatever class the events are.
-_topics: ContextVar[tuple[list[bytes], Iterator[Any]] | str | None] = ContextVar("eventbus_topics", default=None)
+
+class _Handling(local):
+    """What this thread handles. Not in the context, which other threads may copy: there it would name events to come.
+
+    Attributes:
+        topics: the topics of the events that are dispatched, and the iterator through those: it knows which one is being
+            handled, so that nothing has to be set for each event. None: no event. Any: of whatever class the events are.
+    """
+
+    topics: tuple[list[bytes], Iterator[Any]] | None = None
+
+
+handling = _Handling()
+
+# The topic of a coroutine, or of a call in a pool of threads.
+_topic: ContextVar[str | None] = ContextVar("eventbus_topic", default=None)
 
 _replayed: ContextVar[bool] = ContextVar("eventbus_replayed", default=False)
 
@@ -70,21 +84,11 @@ def current_topic() -> str | None:
 
     Works in ``async`` handlers too, and in what they await.
     """
-    topics = _topics.get()
-    if topics is None or isinstance(topics, str):
-        return topics
-    names, events = topics
+    topic, handled = _topic.get(), handling.topics
+    if topic is not None or handled is None:
+        return topic
+    names, events = handled
     return names[len(names) - length_hint(events) - 1].decode(errors="replace")
-
-
-set_topics: Callable[[tuple[list[bytes], Iterator[Any]]], object] = _topics.set
-"""Takes topics and an iterator: makes these the topics of the events that this thread handles, in its order, until
-`clear_topics`. A function in C, because it is called for each batch."""
-
-
-def clear_topics() -> None:
-    """Leave this thread without a current topic."""
-    _topics.set(None)
 
 
 @contextmanager
@@ -100,11 +104,11 @@ def replaying() -> Iterator[None]:
 @contextmanager
 def keeping_topic() -> Iterator[None]:
     """Let a coroutine that is started within the block keep the topic of the event at hand."""
-    token = _topics.set(current_topic())
+    token = _topic.set(current_topic())
     try:
         yield
     finally:
-        _topics.reset(token)
+        _topic.reset(token)
 
 
 def with_headers_of[Event](events: list[Event], headers: list[bytes]) -> Iterator[Event]:

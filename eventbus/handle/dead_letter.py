@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from eventbus._base.printable import printable
-from eventbus.errors import InvalidHeaders, InvalidTopic
+from eventbus.errors import InvalidHeaders, InvalidTopic, reason_of
 from eventbus.events import BaseEventTopic
 from eventbus.exports import public
 from eventbus.handle.middleware import Delivery, Emission, HandleNext, HandleNextAsync, Middleware
@@ -68,7 +68,7 @@ class DeadLetter(Middleware):
         if delivery.topic == self.topic.value or _TOPIC in delivery.headers:
             return
         headers = {
-            _REASON: _reason(error),
+            _REASON: printable(reason_of(error), _MAX_CHARACTERS),
             _TOPIC: printable(delivery.topic, MAX_TOPIC_BYTES),
             _HANDLER: printable(delivery.handler, _MAX_CHARACTERS),
         }
@@ -80,12 +80,4 @@ class DeadLetter(Middleware):
             except InvalidHeaders:
                 delivery.emit(Emission((delivery.event,), self.topic, headers))
         except Exception as failure:
-            error.add_note(f"and it could not be emitted to {self.topic.value}: {failure}")
-
-
-def _reason(error: Exception) -> str:
-    name = type(error).__name__
-    try:
-        return printable(f"{name}: {error}", _MAX_CHARACTERS)
-    except Exception:  # a service's own __str__ may raise anything
-        return name
+            error.add_note(f"and it could not be emitted to {self.topic.value}: {reason_of(failure)}")

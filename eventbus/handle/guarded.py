@@ -63,7 +63,7 @@ class GuardedHandler:
                 key = self._key(event)
                 hash(key)
         except BaseException as error:
-            self.handler.tell(event, 0.0, error)
+            self.handler.fail(event, error)
             raise
         if self._calls is None:
             return self.handler.call(event)

@@ -47,6 +47,8 @@ class HandlerOptions:
         for name, function in (("key", key), ("where", where)):
             if function is not None and not callable(function):
                 raise InvalidHandler(f"{name}={function!r}: it is a function of the event")
+        if isinstance(middleware, Middleware):
+            raise InvalidHandler(f"middleware={middleware!r}: it is a list: middleware=[…]")
         around = tuple(middleware)
         for one in around:
             if not isinstance(one, Middleware):
@@ -56,7 +58,7 @@ class HandlerOptions:
     @property
     def is_plain(self) -> bool:
         """Whether the handler can be called as it is."""
-        return not (self.answers or self.concurrency or self.where or self.middleware)
+        return not (self.answers or self.concurrency or self.middleware) and self.where is None
 
 
 PLAIN = HandlerOptions()

@@ -162,8 +162,8 @@ def on(
     """Mark a function or method as the handler of events of these types.
 
     The handler is called with the event as its only argument; it may be ``async``. Decorators may be stacked in any order
-    and repeated; a method that overrides a marked one is a handler too. It works on methods, static and class methods, and
-    on functions, partials and callable objects of wired modules.
+    and repeated; a method that overrides a marked one is a handler too, and None in its place is none. It works on methods,
+    static and class methods, and on functions, partials and callable objects of wired modules.
 
     Without `concurrency` a handler that is not ``async`` is called on the consumer's thread, one event after the other, and
     up to a thousand calls of an ``async`` one run at once.
@@ -329,13 +329,21 @@ def handlers_of(target: object) -> list[Handler]:
 
 
 def marked_methods(cls: type) -> dict[str, tuple[Mark, ...]]:
-    """Return the names of the class's marked methods, those of base classes first, with their marks; runs no code of it."""
-    found: dict[str, tuple[Mark, ...]] = {}
+    """Return the names of the class's marked methods, those of base classes first, with their marks; runs no code of it.
+
+    A method that has two names is there once.
+    """
+    found: dict[str, tuple[object, tuple[Mark, ...]]] = {}
     for base in reversed(cls.__mro__):
         for name, member in vars(base).items():
             if marks := _marks(_carrier(member)):
-                found[name] = marks
-    return found
+                found[name] = member, marks
+            elif member is None:  # by which a class says, as with `__hash__`, that it has no such method
+                found.pop(name, None)
+            elif name in found:
+                found[name] = member, found[name][1]
+    first = {(id(member), id(marks)): name for name, (member, marks) in reversed(found.items())}
+    return {name: marks for name, (member, marks) in found.items() if first[id(member), id(marks)] == name}
 
 
 def is_marked(member: object) -> bool:
@@ -430,7 +438,7 @@ def callback_name(callback: object) -> str:
     """The callback's qualified name with its module, for messages."""
     if isinstance(callback, partial):
         return callback_name(callback.func)
-    if bound := getattr(callback, "__self__", None):
+    if (bound := getattr(callback, "__self__", None)) is not None:
         cls = bound if isinstance(bound, type) else type(bound)
         return f"{cls.__module__}.{cls.__qualname__}.{getattr(callback, '__name__', '?')}"
     if name := getattr(callback, "__qualname__", None):

@@ -27,7 +27,7 @@ class Retry(Middleware):
         on: which exceptions are retried; others are raised at once.
 
     Raises:
-        ValueError: there is no attempt, or an interval is negative.
+        ValueError: there is no attempt, an interval is negative, or `on` is no tuple.
     """
 
     attempts: int = 3
@@ -36,9 +36,12 @@ class Retry(Middleware):
     on: tuple[type[Exception], ...] = (Exception,)
 
     def __post_init__(self) -> None:
-        if self.attempts < 1:
+        if not isinstance(self.attempts, int) or self.attempts < 1:
             raise ValueError(f"Retry(attempts={self.attempts}): there must be at least one")
-        if self.interval < 0 or self.max_interval < 0:
+        on: object = self.on
+        if not isinstance(on, tuple | type):  # what a handler raises would end in a TypeError
+            raise ValueError(f"Retry(on={on}): it is a tuple of classes of exceptions, such as (OSError,)")
+        if not (self.interval >= 0 and self.max_interval >= 0):  # nor is NaN
             raise ValueError("Retry: interval and max_interval are seconds, which cannot be negative")
 
     def handle(self, delivery: Delivery, call_next: HandleNext) -> object:

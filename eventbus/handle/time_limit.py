@@ -23,7 +23,7 @@ class TimeLimit(Middleware):
     seconds: float
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0:
+        if not self.seconds > 0:  # nor is NaN
             raise ValueError(f"TimeLimit({self.seconds}): the limit must be positive")
 
     def handle(self, delivery: Delivery, call_next: HandleNext) -> object:

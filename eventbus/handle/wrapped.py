@@ -91,6 +91,10 @@ class WrappedHandler:
         else:
             self._hooks.handler_failed(self._topic, event, self.name, duration, error)
 
+    def fail(self, event: BaseEvent[Any], error: BaseException) -> None:
+        """Take this for the error of a handler that could not be called, because one of its options has raised it."""
+        self.tell(event, 0.0, error)
+
     def _deliver(self, event: BaseEvent[Any]) -> object:
         return self._handle(Delivery(event, self._topic, current_headers(), self.name, self._emit))
 

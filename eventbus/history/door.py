@@ -17,7 +17,7 @@ from eventbus.receive.unpacking import Report, Unpacker
 from eventbus.transports.contract import KeepsHistory, Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.first_frame import parse
-from eventbus.wire.history import Query, Stored, new_history_topic
+from eventbus.wire.history import Portion, Query, Stored, new_history_topic
 from eventbus.wire.rejects import Reject
 from eventbus.wire.requests import owner_of
 
@@ -72,12 +72,16 @@ class History[EventClass: BaseEvent[Any]]:
         newest = list(self._all(first, portions))  # a message may hold several
         return islice(newest, max(0, len(newest) - count), None)
 
-    def read(self, query: Query, topic: bytes | None = None, *, timeout: float) -> Iterator[list[Stored]]:
+    def read(self, query: Query, *, timeout: float) -> Iterator[list[Stored]]:
         """Yield stored messages in portions, oldest first; see `HistoryReader.read`."""
         if isinstance(self._transport, KeepsHistory):
             self._transport.ensure_open()
             return self._transport.stored(query, timeout)
-        return self._reader.read(query, timeout, topic)
+        return self._reader.read(query, timeout)
+
+    def portions(self, query: Query, topic: bytes | None, timeout: float) -> Iterator[Portion]:
+        """Ask a historian; see `HistoryReader.portions`."""
+        return self._reader.portions(query, timeout, topic)
 
     def check(self, timeout: float) -> None:
         """Return if stored events can be had. Raises as `HistoryReader.read`."""

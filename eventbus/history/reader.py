@@ -7,7 +7,19 @@ from eventbus.ask.waiting import Answer
 from eventbus.errors import HistorianMissing, HistoryDamaged, NoAnswer, NobodyAnswers
 from eventbus.history.lookup import may_have_historian
 from eventbus.transports.contract import Transport
-from eventbus.wire.history import NEXT, PART, QUERY_TYPE, STATUS, UNTIL, Kept, Query, Stored, new_history_topic, unpack
+from eventbus.wire.history import (
+    NEXT,
+    PART,
+    QUERY_TYPE,
+    STATUS,
+    UNTIL,
+    Kept,
+    Portion,
+    Query,
+    Stored,
+    new_history_topic,
+    unpack,
+)
 from eventbus.wire.requests import owner_of
 
 
@@ -28,14 +40,19 @@ class HistoryReader:
         self._link = RequestLink(transport, public_key, watchers_answer=True)
 
     def read(self, query: Query, timeout: float, topic: bytes | None = None) -> Iterator[list[Stored]]:
+        """Do as `portions`, and yield the messages alone."""
+        return (portion.messages for portion in self.portions(query, timeout, topic))
+
+    def portions(self, query: Query, timeout: float, topic: bytes | None = None) -> Iterator[Portion]:
         """Send a query, and yield what it asks for in portions, oldest first. The first call of `next` sends it.
 
-        If it is more than one page, one query for each follows; the first one's moment counts for all of them.
+        If it is more than one page, one query for each follows, on the reader's own topic; the first one's moment counts for
+        all of them.
 
         Args:
             query: what is asked for.
             timeout: up to how many seconds each portion may take.
-            topic: where it is sent, instead of the reader's own topic.
+            topic: where the first one is sent, instead of the reader's own topic.
 
         Raises:
             HistorianMissing: there is no historian, or it has not answered in time.
@@ -46,6 +63,7 @@ class HistoryReader:
         """
         topic = topic or self.topic
         self._check_historian(timeout)
+        until = query.until
         while True:
             headers: Mapping[str, str] = {}
             try:
@@ -53,12 +71,14 @@ class HistoryReader:
                     headers = answer.headers
                     if self._number(headers, PART) != place:
                         raise HistoryDamaged(self._transport.endpoints, "a part of it is missing")
-                    yield self._unpacked(answer)
+                    if until is None:
+                        until = self._number(headers, UNTIL)
+                    yield Portion(self._unpacked(answer), until)
             except (NobodyAnswers, NoAnswer) as error:
                 raise self._missing(timeout) from error
-            if NEXT not in headers:
+            if NEXT not in headers or until is None:
                 return
-            query = query.following(self._number(headers, NEXT), self._number(headers, UNTIL))
+            query, topic = query.following(self._number(headers, NEXT), until), self.topic
 
     def status(self, timeout: float) -> Kept:
         """Return what the historian keeps. Raises as `read`."""

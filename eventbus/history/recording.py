@@ -22,8 +22,11 @@ from eventbus.wire.headers import NO_HEADERS, Headers
 from eventbus.wire.history import REPLAYED
 from eventbus.wire.requests import CORRELATION_ID, MORE, REPLY_TO
 
-_LATEST_S = 253_402_300_800  # since 1970: the end of the last year that calendars of computers have
 _NOT_RECORDED = {REPLY_TO, CORRELATION_ID, MORE, REPLAYED}  # an event that is replayed is no request
+
+_LAST_TIME = 7_258_118_400.0
+
+_MAX_DELAY_S = 1e9  # nothing waits longer
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +87,7 @@ def delays(recorded: Iterable[Recorded], rate: float | None) -> Iterator[tuple[f
     for one in recorded:
         began = one.time if began is None else began
         latest = one.time if latest is None else max(latest, one.time)
-        yield (0.0 if rate is None else (latest - began) / rate), one
+        yield (0.0 if rate is None else min(_MAX_DELAY_S, (latest - began) / rate)), one
 
 
 def marked(recorded: Recorded) -> Recorded:
@@ -100,8 +103,10 @@ def _parsed(line: bytes, path: str, number: int) -> Recorded:
     if not isinstance(content, dict):
         raise InvalidRecording(path, number, "it is no JSON object")
     time, topic, headers = content.get("time"), content.get("topic"), content.get("headers", {})
-    if isinstance(time, bool) or not isinstance(time, int | float) or not 0 <= time < _LATEST_S:  # NaN is not
-        raise InvalidRecording(path, number, "its time is no number of seconds since 1970")
+    if isinstance(time, bool) or not isinstance(time, int | float):
+        raise InvalidRecording(path, number, "its time is no number")
+    if not 0 <= time <= _LAST_TIME:  # infinity is a number in JSON of Python
+        raise InvalidRecording(path, number, "its time is none between 1970 and 2200")
     if not isinstance(content.get("event"), dict):
         raise InvalidRecording(path, number, "its event is no JSON object")
     if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):

@@ -101,7 +101,7 @@ class HistoryServer:
         self._permits = permits
         self._archive = archive
         self._clock = clock
-        self._now = 0.0
+        self._now = self._taken_at = 0.0  # by the clock, which may be put back, and by one that may not
 
     @property
     def kept(self) -> Kept:
@@ -129,7 +129,10 @@ class HistoryServer:
 
     def take(self, frames: list[bytes], payloads: list[bytes]) -> Iterator[Message]:
         """Keep the events of a batch. Returns the answers to queries in it, which are made while they are taken."""
-        now = self._now = max(self._now, self._clock())
+        now, taken_at = self._clock(), time.monotonic()
+        if now < self._now:  # the clock was put back: what is kept must grow old nevertheless
+            now = self._now + taken_at - self._taken_at
+        self._now, self._taken_at = now, taken_at
         skipped = self.store.add(frames, payloads, now)
         if self._archive is not None:
             left_out = {one.place for one in skipped}

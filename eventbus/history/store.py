@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from heapq import merge
+from heapq import heapify, heappop, heappush, merge
 from itertools import islice, repeat
 from operator import attrgetter, call
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from eventbus.wire.first_frame import parse
 from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, NUMBER_BYTES, PRIVATE, is_text, topic_of
@@ -87,6 +87,32 @@ class _Topic:
         """The messages with these indexes."""
         columns = (self.positions, self.times, self.firsts, self.payloads)
         return map(Stored, *(islice(column, start, stop) for column in columns))
+
+
+class _Wanted(NamedTuple):
+    """The numbers that are wanted of one publisher. Spans may overlap, because anything may be asked for.
+
+    Attributes:
+        afters: the number before each span, the lowest first.
+        untils: the highest last number of it and of all spans before it.
+    """
+
+    afters: list[int]
+    untils: list[int]
+
+    @classmethod
+    def of(cls, spans: Iterable[Span]) -> dict[bytes, Self]:
+        """By publisher."""
+        wanted: dict[bytes, Self] = {}
+        for span in sorted(spans, key=lambda span: span.after):
+            afters, untils = wanted.setdefault(span.publisher, cls([], []))
+            afters.append(span.after)
+            untils.append(max(span.until, untils[-1] if untils else 0))
+        return wanted
+
+    def has(self, after: int, until: int) -> bool:
+        """Whether one of the numbers after one and up to another is wanted."""
+        return (place := bisect_left(self.afters, until)) > 0 and self.untils[place - 1] > after
 
 
 class MemoryStore:
@@ -208,7 +234,11 @@ class MemoryStore:
             now: the time, in seconds since 1970.
         """
         if query.spans:
-            return merge(*(self._span(span, query.after) for span in query.spans if permits(span.topic)), key=_POSITION)
+            by_topic: dict[bytes, list[Span]] = {}
+            for span in query.spans:
+                by_topic.setdefault(span.topic, []).append(span)
+            found_by_topic = (self._spans(name, spans, query.after) for name, spans in by_topic.items() if permits(name))
+            return merge(*found_by_topic, key=_POSITION)
         names = self._topics if query.topics is None else query.topics
         found = [self._topics[name] for name in names if name in self._topics and permits(name)]
         since = query.since
@@ -227,24 +257,28 @@ class MemoryStore:
             start = max(start, bisect_left(topic.times, since))
         return topic.read(start, stop)
 
-    def _span(self, span: Span, after: int) -> Iterator[Stored]:
-        """The messages with events of one publisher by their numbers. The newest are looked at first, and no more."""
-        topic = self._topics.get(span.topic)
+    def _spans(self, name: bytes, spans: list[Span], after: int) -> Iterator[Stored]:
+        """The messages of a topic with events of its publishers by their numbers.
+
+        The newest are looked at first, and no more than are needed; once for all spans, because there may be thousands.
+        """
+        topic = self._topics.get(name)
         found: list[Stored] = []
         if topic is not None:
             start = topic.name + MARK
+            wanted = _Wanted.of(spans)
             rows = zip(*(reversed(c) for c in (topic.positions, topic.times, topic.firsts, topic.payloads)), strict=True)
             for position, time, first, payload in rows:
-                if position <= after:
+                if position <= after or not wanted:
                     break
                 if not first.startswith(start):
                     continue
                 head, number = (parsed := parse(first)).head, parsed.number
-                if head is None or head.publisher != span.publisher:
+                if head is None or (of_publisher := wanted.get(head.publisher)) is None:
                     continue
-                if number <= span.after:
-                    break
-                if number - head.events < span.until:
+                if number <= of_publisher.afters[0]:
+                    del wanted[head.publisher]
+                elif of_publisher.has(number - head.events, number):
                     found.append(Stored(position, time, first, payload))
         return reversed(found)
 
@@ -266,26 +300,38 @@ class MemoryStore:
         return topic
 
     def _make_room(self) -> None:
+        """There may be very many topics, which anybody makes: look at all of them once, not once for each that has to go."""
         limit = self.bounds.bytes - self.bounds.bytes // _SPARE
-        while self.bytes > limit and self._topics:
-            largest = max(self._topics.values(), key=lambda topic: topic.bytes)
-            if len(largest.payloads) <= 1:  # no topic has more than one: the one that was silent longest goes
-                self._forget(min(self._topics.values(), key=lambda topic: topic.positions[-1]))
+        largest = [(-topic.bytes, name, topic) for name, topic in self._topics.items() if len(topic.payloads) > 1]
+        heapify(largest)
+        while self.bytes > limit and largest:
+            _, name, topic = heappop(largest)
+            goal = max(limit, self.bytes - topic.bytes // 2)
+            while self.bytes > goal and len(topic.payloads) > 1:
+                self.bytes -= topic.drop_oldest()
                 self.dropped += 1
-                continue
-            goal = max(limit, self.bytes - largest.bytes // 2)
-            while self.bytes > goal and len(largest.payloads) > 1:
-                self.bytes -= largest.drop_oldest()
-                self.dropped += 1
+            if len(topic.payloads) > 1:
+                heappush(largest, (-topic.bytes, name, topic))
+        if self.bytes > limit:  # no topic has more than one: those that were silent longest go
+            gone: list[_Topic] = []
+            excess = self.bytes - limit
+            for topic in sorted(self._topics.values(), key=lambda topic: topic.positions[-1]):
+                if excess <= 0:
+                    break
+                excess -= topic.bytes
+                gone.append(topic)
+            self.dropped += len(gone)
+            self._forget(gone)
 
     def _expire(self, before: float) -> None:
-        for topic in list(self._topics.values()):
+        for topic in self._topics.values():
             while topic.times and topic.times[0] < before:
                 self.bytes -= topic.drop_oldest()
-            if not topic.times:
-                self._forget(topic)
+        self._forget([topic for topic in self._topics.values() if not topic.times])
 
-    def _forget(self, topic: _Topic) -> None:
-        del self._topics[topic.name]
-        self.bytes -= topic.bytes
-        self._known = {key: known for key, known in self._known.items() if known is not topic}
+    def _forget(self, gone: list[_Topic]) -> None:
+        for topic in gone:
+            del self._topics[topic.name]
+            self.bytes -= topic.bytes
+        if gone:
+            self._known = {key: topic for key, topic in self._known.items() if topic.name in self._topics}

@@ -1,21 +1,22 @@
 """Applies the rules of the allow-list to messages and subscriptions. Pure."""
 
 from eventbus.errors import InvalidTopic
-from eventbus.proxy.allow_list import AllowList
+from eventbus.proxy.allow_list import ALL_TOPICS, AllowList
 from eventbus.proxy.publisher_ids import PublisherIds
 from eventbus.wire.first_frame import parse_head
-from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, head_of, topic_frame, topic_of
+from eventbus.wire.frames import MARK, MAX_TOPIC_BYTES, PRIVATE, TOKEN_BYTES, head_of, topic_frame, topic_of
 from eventbus.wire.history import is_history_topic_of
 from eventbus.wire.private_topics import EVERYTHING_TOPIC, HISTORY_PREFIX, PRESENCE_TOPIC, PRIVATE_PREFIXES, REPLY_PREFIX
 from eventbus.wire.requests import is_answer, is_reply_topic_of, owner_of
 
-_TOKEN_BYTES = 17  # `PRIVATE` and a random UUID
+# The topics with which private ones begin. As a prefix, each would show the answers to all clients.
+_BEGINNINGS = frozenset(prefix[:length] for prefix in PRIVATE_PREFIXES for length in range(1, len(prefix)))
 _MAX_CACHED_DECISIONS = 10_000  # decisions; a client can invent any number of topics
 
 
 def is_token(topic: bytes) -> bool:
     """Whether this can be a token, to which each client may subscribe to prove that its path is live."""
-    return topic.startswith(PRIVATE) and len(topic) == _TOKEN_BYTES
+    return topic.startswith(PRIVATE) and len(topic) == TOKEN_BYTES
 
 
 def is_topic(topic: bytes) -> bool:
@@ -59,7 +60,7 @@ class Authorizer:
         self._publisher_ids = publisher_ids
         self._readiness_key = readiness_key
         self._clients = allow_list.clients
-        self.marked = allow_list.exact | marked
+        self.marked = allow_list.exact | marked | _BEGINNINGS
         """Topics whose messages pass with a mark."""
         # What passes by key and first frame, or by key and head of a numbered frame without headers.
         self._passed: dict[tuple[str, bytes], bytes] = {}
@@ -85,7 +86,7 @@ class Authorizer:
         if mark:  # with a header, each frame is another one
             if not self.message(key, topic):
                 return b""
-            passed = frame if self._publisher_ids is None else self._publisher_ids.replace(key, frame)
+            passed = self._with_own_id(key, frame)
             if parse_head(head) is not None:  # which repeats from message to message
                 if len(self._heads) >= _MAX_CACHED_DECISIONS:
                     self._heads.clear()
@@ -123,7 +124,7 @@ class Authorizer:
             return prefix
         if prefix.startswith(HISTORY_PREFIX):
             return prefix if is_history_topic_of(prefix, owner_of(key)) else None
-        if client.subscribe.permits_all(prefix):
+        if client.subscribe.permits_all(prefix) and (prefix not in _BEGINNINGS or client.subscribe == ALL_TOPICS):
             return prefix
         topic, mark, rest = prefix.partition(MARK)
         if client.subscribe.permits(topic):
@@ -140,12 +141,11 @@ class Authorizer:
         if frame.startswith(REPLY_PREFIX):
             return self._answer(key, frame)
         topic = topic_of(frame)
-        if topic == PRESENCE_TOPIC:
-            client = self._clients.get(key)
-            return frame if client is not None and client.publish.permits(topic) else b""
-        if key not in self._clients or not is_history_topic_of(topic, owner_of(key)):
+        client = self._clients.get(key)
+        if client is None:
             return b""
-        return frame if self._publisher_ids is None else self._publisher_ids.replace(key, frame)
+        passes = client.publish.permits(topic) if topic == PRESENCE_TOPIC else is_history_topic_of(topic, owner_of(key))
+        return self._with_own_id(key, frame) if passes else b""
 
     def _answer(self, key: str, frame: bytes) -> bytes:
         """Return the first frame with which an answer passes, empty if it is denied.
@@ -153,6 +153,7 @@ class Authorizer:
         Each client may answer: it knows a reply topic only if it may subscribe to the topic of the request. On a reply topic
         nothing else passes, whatever its sender may publish.
         """
-        if key not in self._clients or not is_answer(frame):
-            return b""
+        return self._with_own_id(key, frame) if key in self._clients and is_answer(frame) else b""
+
+    def _with_own_id(self, key: str, frame: bytes) -> bytes:
         return frame if self._publisher_ids is None else self._publisher_ids.replace(key, frame)

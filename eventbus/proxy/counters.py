@@ -204,7 +204,9 @@ class ConnectionCounter:
                 self._ports[index].note(event, value, monotonic())
                 if event == _STOPPED:
                     return True
-                if event == _ACCEPTED:
+                if event == _LISTENING:
+                    self._guard.listens(value)
+                elif event == _ACCEPTED:
                     accepted.append(value)
                 if index == _PUBLISHERS:
                     self._watch(event, value, is_open=value in opened)

@@ -51,11 +51,18 @@ class SubscriptionCounter:
         """The number of topics subscribed to. Any thread may ask."""
         return len(self._granted)
 
-    def begin(self, topic: bytes, *, granted: bool) -> None:
-        """Count a subscription, granted or denied."""
+    def begin(self, topic: bytes, *, granted: bool, again: bool = False) -> None:
+        """Count a subscription, granted or denied.
+
+        Args:
+            topic: the topic.
+            granted: whether the client is subscribed now.
+            again: whether the same connection has asked for it before.
+        """
         if topic.startswith(PRIVATE) or (topic not in self._requests and len(self._requests) >= self._limit):
             return
-        self._requests[topic] = self._requests.get(topic, 0) + 1
+        if not again or topic not in self._requests:
+            self._requests[topic] = self._requests.get(topic, 0) + 1
         if granted:
             self._granted.add(topic)
 
@@ -89,7 +96,7 @@ class Enforcer:
         expel: called, before `run` ends, with the public key of a client that has sent what no subscriber sends.
         secret_key: the proxy's own, which makes the ids of publishers unpredictable.
         readiness_key: the public key with which the proxy itself checks whether it is ready.
-        subscribers: counts the subscriptions of each client; None: there may be any number.
+        subscribers: knows the subscriptions of each client.
         on_excess: called with the public key and the connection of a client that has too many subscriptions.
         recording: keeps what is passed on, and answers; None: nothing is kept.
     """
@@ -105,8 +112,8 @@ class Enforcer:
         secret_key: str,
         readiness_key: str | None = None,
         *,
-        subscribers: Subscribers | None = None,
-        on_excess: Callable[[str, Connection], None] = lambda key, connection: None,
+        subscribers: Subscribers,
+        on_excess: Callable[[str, Connection], None],
         recording: "Recording | None" = None,
     ) -> None:
         self._recording = recording
@@ -278,33 +285,42 @@ class Enforcer:
             action, topic = change[:1], change[1:]
             if action not in (_SUBSCRIBE, _UNSUBSCRIBE) or frame.more:
                 return key or ""
-            if self._subscribers is not None and key is not None:
-                excessive = self._subscribers.count(frame, key, begins=action == _SUBSCRIBE)
-                if excessive is not None:
-                    self._on_excess(key, excessive)
-                    self._follow_rules()
-            self._change(action, topic, key)
-            if is_token(topic):
+            if key is None:  # the client has gone, and libzmq has ended this subscription of it
+                self._subscriptions.end(topic)
+                passes = True
+            elif action == _SUBSCRIBE:
+                passes = self._begin(frame, key, topic)
+            else:
+                passes = self._end(frame, key, topic)
+            # XSUB counts: whatever is passed on twice and ended once would stay for ever.
+            if passes and is_token(topic):
                 self._frontend.send(change)
                 self.traffic[2] += 1
                 self.traffic[3] += len(change)
         return None
 
-    def _change(self, action: bytes, topic: bytes, key: str | None) -> None:
-        if action == _UNSUBSCRIBE:
-            self._subscriptions.end(topic)
-        if key is None:
-            return  # the client has gone, and libzmq has ended its subscriptions
-        if action == _UNSUBSCRIBE:
-            for granted in (topic, topic + MARK):  # the rules may have changed since
-                self._set(zmq.UNSUBSCRIBE, granted)
-            return
-        granted_prefix = self._authorizer.subscription(key, topic)
-        self._subscriptions.begin(topic, granted=granted_prefix is not None)
-        if granted_prefix is None:
+    def _begin(self, frame: zmq.Frame, key: str, topic: bytes) -> bool:
+        """Do what a client asks for; return whether its connection is there and did not have this subscription yet."""
+        change = self._subscribers.change(frame, key, topic, begins=True)
+        if change.exceeds and change.connection is not None:
+            self._on_excess(key, change.connection)
+            self._follow_rules()
+        granted = self._authorizer.subscription(key, topic)
+        self._subscriptions.begin(topic, granted=granted is not None, again=not change.is_effective)
+        if granted is None:
             self._deny(key, Action.SUBSCRIBE, topic)
         else:
-            self._set(zmq.SUBSCRIBE, granted_prefix)
+            self._set(zmq.SUBSCRIBE, granted)
+        return change.is_effective and change.connection is not None
+
+    def _end(self, frame: zmq.Frame, key: str, topic: bytes) -> bool:
+        """End a subscription of a client; return whether it had that, as far as is known."""
+        change = self._subscribers.change(frame, key, topic, begins=False)
+        if change.is_effective:
+            self._subscriptions.end(topic)
+        for granted in (topic, topic + MARK):  # the rules may have changed since
+            self._set(zmq.UNSUBSCRIBE, granted)
+        return change.is_effective
 
     def _set(self, option: zmq.SocketOption, topic: bytes) -> None:
         """Change a subscription of the client whose request was received last."""

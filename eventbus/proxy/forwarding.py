@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from operator import add, lt
 from threading import Lock, Thread
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ import zmq
 from eventbus._base.deadline import Deadline
 from eventbus._base.descriptors import require_descriptors
 from eventbus._base.log import Log
+from eventbus._base.log_throttle import LogThrottle, more
 from eventbus._base.secret import reveal
 from eventbus._base.zmq_sockets import Context, Socket
 from eventbus.options import ProxyOptions
@@ -25,8 +27,8 @@ from eventbus.proxy.denials import Denials
 from eventbus.proxy.enforcer import Enforcer
 from eventbus.proxy.guard import CURVE_BYTES, ConnectionGuard
 from eventbus.proxy.health import ProxyHealth, Traffic
-from eventbus.proxy.subscribers import Subscribers
-from eventbus.proxy.tcp import Connection
+from eventbus.proxy.subscribers import Subscribers, descriptor_of
+from eventbus.proxy.tcp import Connection, connection_to
 from eventbus.proxy.zap import Authenticator
 from eventbus.wire.notices import MIN_PAYLOAD_LIMIT, LimitNotice
 
@@ -38,6 +40,7 @@ if TYPE_CHECKING:
 # whatever waits here is lost if the process is killed.
 _RECEIVE_HWM = 10_000
 _GUARD_TIMEOUT_S = 0.1
+_MISUSE_TIMEOUT_MS, _MISUSE_FRAMES = 5, 1_000  # for which, and how many, a look at what subscribers send may take
 _ANSWER_TIMEOUT_S = 1.0  # a healthy proxy answers with its counts within a millisecond
 # The context has five, its four sockets one each, the two ports one each, the counter's two sockets five together, and the
 # two connections of a client one each. With keys: another thread of the context has two, the authenticator a socket and a
@@ -99,6 +102,7 @@ class Forwarding:
         self._enforces = allow_list is not None and allow_list.current.has_rules  # for the whole run: the sockets differ
         self._lock = Lock()  # guards the control socket; its holder checks first that the thread lives
         self._traffic = (Traffic(), Traffic(), Traffic(), Traffic())
+        self._counts, self._counts_before = [0] * 8, [0] * 8  # the thread's last ones, and those from before it began anew
         self._ended: float | None = None
         self._is_controlled = False  # whether the thread runs and can be asked for its counts
         self._subscribers = Subscribers(options.max_subscriptions)
@@ -114,7 +118,13 @@ class Forwarding:
                     undo.callback(self._authenticator.stop)
                 self._frontend, self._backend = self._data_sockets()
                 # Under rules publishers get no subscriptions, so there are none to count on their side.
-                self._guard = ConnectionGuard(options, self._current_traffic, self._restart_once, self._name_at)
+                self._guard = ConnectionGuard(
+                    options,
+                    self._current_traffic,
+                    self._restart_once,
+                    self._name_at,
+                    lambda: history.store.bytes if history else 0,
+                )
                 self._counter = ConnectionCounter(
                     self._context,
                     self._frontend,
@@ -299,7 +309,11 @@ class Forwarding:
 
     def _keep_counts(self, counts: list[int]) -> None:
         """Keep the counts: frames and bytes by turns, in the order of libzmq."""
-        front_in, front_out, back_in, back_out = (Traffic(*counts[index : index + 2]) for index in range(0, 8, 2))
+        if any(map(lt, counts, self._counts)):  # see `_forward`
+            self._counts_before = list(map(add, self._counts_before, self._counts))
+        self._counts = counts
+        totals = list(map(add, self._counts_before, counts))
+        front_in, front_out, back_in, back_out = (Traffic(*totals[index : index + 2]) for index in range(0, 8, 2))
         self._traffic = front_in, back_out, back_in, front_out
 
     # Rules
@@ -360,7 +374,7 @@ class Forwarding:
             if self._enforcer is not None:
                 self._enforcer.run()
             else:
-                zmq.proxy_steerable(self._frontend, self._backend, None, self._commands)
+                self._forward()
         except Exception as error:
             self._log.exception(
                 "the proxy on ports %d and %d has failed: no events pass any more",
@@ -376,3 +390,47 @@ class Forwarding:
             # The thread that used a socket closes it.
             for socket in (self._frontend, self._backend, self._commands):
                 socket.close()
+
+    def _forward(self) -> None:
+        """Pass messages on natively until TERMINATE.
+
+        A peer at the subscribers' port may send a message of several frames, of which libzmq takes the last for a
+        subscription. If that is not new, libzmq leaves it out, and its proxy, which waits for no frame, ends. Nothing is
+        lost but the counts since they were asked for last.
+        """
+        throttle = LogThrottle()
+        while True:
+            try:
+                zmq.proxy_steerable(self._frontend, self._backend, None, self._commands)
+                return
+            except zmq.Again:
+                ended = self._end_misuse()
+                held_back = None if ended else throttle.admit("misuse")
+                if held_back is not None:
+                    self._log.warning(
+                        "a peer at the port for subscribers has sent what no subscriber sends%s",
+                        more(held_back),
+                        held_back=held_back,
+                    )
+
+    def _end_misuse(self) -> int:
+        """End a message that was cut off, pass on what subscribers send next, and end the connections of those who go on.
+
+        Returns how many. A frame tells its connection, but libzmq's proxy has the frames before to itself.
+        """
+        is_cut_off, ended = True, 0
+        self._backend.poll(_MISUSE_TIMEOUT_MS)
+        with suppress(zmq.Again):
+            for _ in range(_MISUSE_FRAMES):
+                frame = self._backend.recv(zmq.DONTWAIT, copy=False)
+                if is_cut_off:  # else a publisher that connects now would miss what comes next
+                    self._frontend.send(b"")
+                is_cut_off = frame.more
+                self._frontend.send(frame, zmq.SNDMORE if is_cut_off else 0, copy=False)
+                if is_cut_off:
+                    descriptor = descriptor_of(frame)
+                    connection = None if descriptor is None else connection_to(self.sub_port, descriptor)
+                    ended += connection is not None and self._guard.end(connection, "misuse")
+        if is_cut_off:
+            self._frontend.send(b"")
+        return ended

@@ -19,11 +19,11 @@ from eventbus.proxy.health import Traffic
 from eventbus.proxy.ledger import Ledger, SubscriptionShares
 from eventbus.proxy.tcp import Connection, TcpState
 
-type Reason = Literal["slow", "unfinished", "too_large", "handshake", "subscriptions", "descriptors"]
+type Reason = Literal["slow", "unfinished", "too_large", "handshake", "subscriptions", "misuse", "descriptors"]
 type Opened = dict[int, float]
 """The time at which each connection of a port was opened, by descriptor, the newest last."""
 
-REASONS: tuple[Reason, ...] = ("slow", "unfinished", "too_large", "handshake", "subscriptions", "descriptors")
+REASONS: tuple[Reason, ...] = ("slow", "unfinished", "too_large", "handshake", "subscriptions", "misuse", "descriptors")
 _OF_STRANGERS: tuple[Reason, ...] = ("handshake", "descriptors")  # who has not been authenticated
 _TEXTS: Mapping[Reason, str] = MappingProxyType(
     {
@@ -32,6 +32,7 @@ _TEXTS: Mapping[Reason, str] = MappingProxyType(
         "too_large": "it has sent a message above EVENTBUS_MAX_EVENT_BYTES, which was refused, or bytes that are none",
         "handshake": "it sends too much before it is authenticated",
         "subscriptions": "it has too many subscriptions (EVENTBUS_PROXY_MAX_SUBSCRIPTIONS)",
+        "misuse": "it has sent what no subscriber sends",
         "descriptors": "descriptors run out (raise `ulimit -n`, LimitNOFILE= of a systemd unit)",
     }
 )
@@ -55,7 +56,7 @@ _SILENCE_S = 0.25  # connections that have been silent for this long make room f
 _MAX_ENDED_FOR_ONE = 8  # silent connections that make room for a new one
 _FLOOD_CONNECTIONS = 8  # with this many silent connections left, a new one is ended instead
 _MIN_FREE_DESCRIPTORS = 2  # with fewer, libzmq would try without end to accept a connection
-_SUBSCRIPTION_BYTES = 16  # a short one, with what ZeroMQ adds
+_SUBSCRIPTION_BYTES = 300  # the longest topic, encrypted, with what ZeroMQ adds
 _SAMPLE_INTERVAL_S, _SAMPLE_SUBSCRIPTIONS = 5.0, 1_000  # the time, or the new ones, after which connections are sampled
 
 _SAMPLES_OF_QUEUE = 4  # samples of a backlog while as much is passed on as a queue may hold
@@ -82,6 +83,7 @@ class ConnectionGuard:
             the proxy answers. It must not wait for another thread that waits for this one.
         restart: called with the reason when the memory is above its limit and stays there.
         name: returns the client's name at an authenticated connection, if it is known; empty: it is not.
+        kept_bytes: returns the memory that a history has, which counts for no limit.
     """
 
     interval_s = 0.25
@@ -93,13 +95,16 @@ class ConnectionGuard:
         traffic: Callable[[], tuple[tuple[Traffic, Traffic, Traffic, Traffic], bool]],
         restart: Callable[[str], None],
         name: Callable[[Connection], str],
+        kept_bytes: Callable[[], int] = lambda: 0,
     ) -> None:
         self._options = options
         self._traffic = traffic
         self._restart = restart
         self._name = name
+        self._kept_bytes = kept_bytes
         self._log = Log()
         self._throttle = LogThrottle()
+        self._listening: set[int] = set()  # the proxy's ports
         self._lock = Lock()  # guards the next two
         self._ending: set[Connection] = set()  # those that libzmq has perhaps not closed yet
         self._counts: Counter[str] = Counter()
@@ -111,7 +116,8 @@ class ConnectionGuard:
         self._shares = SubscriptionShares()
         self._sampled = self._trimmed = 0.0  # when that was done last
         self._freeing_until = 0.0  # by then libzmq has freed what it held for connections that were ended
-        self._baseline: int | None = None  # resident bytes at the first check
+        self._baseline: int | None = None  # what `_resident` was at the first check
+        self._kept = 0  # bytes that the history has had at most
         self._above = 0  # checks in a row above the limit
         self._restarting = False
         self._live = self._made = self._ended = 0  # subscriptions
@@ -126,6 +132,12 @@ class ConnectionGuard:
     def dropped(self) -> int:
         """The number of messages that full queues of subscribers have dropped; an estimate, see `Backlogs`."""
         return self._dropped
+
+    def listens(self, descriptor: int) -> None:
+        """Learn a port of the proxy from the descriptor that listens at it."""
+        port = tcp.port_of(descriptor)
+        if port is not None:
+            self._listening.add(port)
 
     def subscribed(self) -> None:
         """Count a subscription that no other connection had."""
@@ -163,6 +175,8 @@ class ConnectionGuard:
             reason: why.
             size: the bytes that it holds, about; 0: they do not matter.
         """
+        if self._listening and tcp.port_of(connection.descriptor) not in self._listening:
+            return False  # a connection of the program around the proxy, which has got this descriptor since
         with self._lock:
             if connection in self._ending or not tcp.disconnect(connection):
                 return False
@@ -218,7 +232,7 @@ class ConnectionGuard:
         (_, to_subscribers, _, _), answers = self._traffic()
         if not answers:
             self._end_floods(ports[1])
-        elif self._made >= _SAMPLE_SUBSCRIPTIONS or (self._live and now - self._sampled >= _SAMPLE_INTERVAL_S):
+        elif self._made >= _SAMPLE_SUBSCRIPTIONS or now - self._sampled >= _SAMPLE_INTERVAL_S:
             self._check_subscriptions(ports[1], now)
         if self._ended >= _TRIM_SUBSCRIPTIONS:
             self._ended = 0
@@ -297,7 +311,8 @@ class ConnectionGuard:
     def _end_floods(self, opened: Opened) -> None:
         """End connections that send subscriptions so fast that the proxy does nothing but take them in.
 
-        libzmq passes no message on before it has taken in all subscriptions that are there.
+        libzmq passes no message on before it has taken in all subscriptions that are there. Those of a fleet that comes back
+        take a while, too, but no client of it has more than it may.
         """
         fresh = {connection for connection, _, since in self._states(1, opened) if since >= self._sampled}
         received = {connection: state.received for connection, state, _ in self._states(1, opened)}
@@ -326,9 +341,10 @@ class ConnectionGuard:
 
     def _report_dropped(self, connection: Connection, count: int) -> None:
         self._dropped += count
-        held_back = self._throttle.admit(f"dropped {connection}")
+        name = self._name(connection)
+        # Not by connection: a client that is disconnected and comes back would fill the log, and the throttle for good.
+        held_back = self._throttle.admit(f"dropped {name or connection.peer[0]}")
         if held_back is not None:
-            name = self._name(connection)
             self._log.warning(
                 "%s%s reads too slowly: its queue of %d messages is full (EVENTBUS_PROXY_HWM), about %d were dropped",
                 f"client {name} at " if name else "subscriber ",
@@ -391,13 +407,19 @@ class ConnectionGuard:
 
     def _resident_growth(self) -> int:
         """Return how many bytes the process has grown by since its first check; 0 if the system does not tell."""
-        resident = memory.resident_bytes()
+        resident = self._resident()
         return 0 if resident is None or self._baseline is None else resident - self._baseline
+
+    def _resident(self) -> int | None:
+        """Return the resident memory of this process without that of a history; None if the system does not tell."""
+        resident = memory.resident_bytes()
+        self._kept = max(self._kept, self._kept_bytes())  # what it has no more, the process may still have
+        return None if resident is None else resident - self._kept
 
     def _growth(self) -> tuple[int, int]:
         """Return how many bytes the process has grown by, and by how many it may; 0 and 0 if there is no limit."""
         if self._baseline is None:
-            self._baseline = memory.resident_bytes()
+            self._baseline = self._resident()
         if self._baseline is None or not self._options.max_memory:
             return 0, 0
         return self._resident_growth(), max(self._options.max_memory - self._baseline, _MIN_GROWTH_BYTES)

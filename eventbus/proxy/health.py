@@ -70,11 +70,11 @@ class ProxyHealth:
         subscriptions: different topics, or prefixes of topics, that at least one client is subscribed to now. A
             subscription to all topics is one of them; the tokens of clients' echoes do not count. Under rules a topic
             counts from the moment when one client is granted it until all clients that asked for it have left, up to
-            100,000 topics; a client that asks twice for the same topic, as only a hand-made one does, may leave it behind.
+            100,000 topics.
         disconnected: connections that the proxy has ended to stay within its limits, by reason: a `slow` subscriber,
             a publisher's `unfinished` messages, a message that was `too_large`, a long `handshake`, many `subscriptions`,
-            too few `descriptors`. `too_large` is counted on Linux, and for as many publishers at once as a quarter of the
-            process's descriptors allows.
+            `misuse` of the port for subscribers (under rules that is a denial), too few `descriptors`. `too_large` is
+            counted on Linux, and for as many publishers at once as a quarter of the process's descriptors allows.
         dropped: how many messages were dropped because the queues of slow subscribers were full, those of each subscriber
             added up. An estimate on Linux only: too low by up to half a queue until the subscriber has read what waits, then
             right to some per cent; too high for a subscriber of a part of the traffic that has never kept up.

@@ -69,7 +69,8 @@ class ProxyCollector(Collector):
         disconnected = CounterMetricFamily(
             _PREFIX + "disconnected",
             "Connections that the proxy has ended to stay within its limits: of slow subscribers, of publishers with "
-            "unfinished or too large messages, too much in a handshake, too many subscriptions, or for want of descriptors.",
+            "unfinished or too large messages, too much in a handshake, too many subscriptions, misuse of the subscribers' "
+            "port, or for want of descriptors.",
             labels=["reason"],
         )
         for reason, count in health.disconnected.items():

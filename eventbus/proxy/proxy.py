@@ -92,8 +92,6 @@ class EventBusProxy:
         self._log = Log(host=host)
         self._history: HistoryServer | None = None
         if options.history:
-            if options.max_memory:
-                self._options = replace(options, max_memory=options.max_memory + options.history_bytes)
             self._history = self._make_history(options)
 
     @property

@@ -89,7 +89,8 @@ class Recording:
     def stop(self) -> None:
         """Keep what has been handed over, and stop; returns when the thread has ended."""
         if self._thread.is_alive():
-            self._control.send(b"")
+            with suppress(zmq.Again):  # it has ended at this very moment
+                self._control.send(b"", _NOWAIT)
         self._thread.join()
         for socket in (self._control, self._handing_over, self.answers):
             if socket is not None:

@@ -7,6 +7,7 @@ told in two ways: by a historian (`from_historian`), or by a transport that stor
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from threading import RLock
+from typing import NamedTuple
 
 from pydantic_core import from_json, to_json
 
@@ -20,6 +21,18 @@ from eventbus.wire.starts import From
 
 EVERYTHING = b""
 """The topic that stands for all topics."""
+
+
+class Reached(NamedTuple):
+    """How far a beginning has come that was interrupted.
+
+    Attributes:
+        position: that of the last stored message that was handled.
+        until: the position of the last one that is wanted; None if that is still to be found out.
+    """
+
+    position: int = 0
+    until: int | None = None
 
 
 class Beginnings(ABC):
@@ -50,7 +63,8 @@ class Beginnings(ABC):
         self._registered: dict[bytes, From] = {}  # whose live messages are held
         self._ready: set[bytes] = set()  # of them, those whose subscription is in force
         self._known: frozenset[bytes] = frozenset()  # topics that had begun when all topics were registered
-        self._interrupted: dict[bytes, int] = {}  # topics that have begun in part, and up to which position
+        self._interrupted: dict[bytes, Reached] = {}  # topics that have begun in part
+        self._current: set[bytes] = set()  # those that begin now; who is unsubscribed and registered anew begins once more
         self._held: list[tuple[bytes, bytes]] = []
 
     def register(self, topic: bytes, start: From, known: Iterable[bytes] = ()) -> None:
@@ -81,6 +95,7 @@ class Beginnings(ABC):
             self._registered.pop(topic, None)
             self._interrupted.pop(topic, None)
             self._ready.discard(topic)
+            self._current.discard(topic)
 
     @property
     def pending(self) -> dict[bytes, From]:
@@ -95,26 +110,30 @@ class Beginnings(ABC):
     def take(self, batch: Batch, is_stopped: Callable[[], bool]) -> Batch:
         """Return those messages of a batch that are to be handled now. Delivers stored ones before."""
         batch = self._split(batch)
-        while not is_stopped() and self._can_begin():
-            with self._changing:
-                ready = {topic: self._registered[topic] for topic in self._ready}
-                self._ready.clear()
-            if not ready:
-                break
-            beginnings: dict[tuple[From, int], list[bytes]] = {}
-            for topic, start in ready.items():
-                beginnings.setdefault((start, self._interrupted.pop(topic, 0)), []).append(topic)
-            for (start, after), topics in beginnings.items():
-                self._run(start, frozenset(topics), is_stopped, after)
+        while not is_stopped() and (ready := self._take_ready()):
+            for (start, after), topics in ready.items():
+                if wanted := frozenset(topics & self._current):
+                    self._run(start, wanted, is_stopped, after)
         return batch
+
+    def _take_ready(self) -> dict[tuple[From, Reached], set[bytes]]:
+        """Return the topics that can begin now, by where they do."""
+        beginnings: dict[tuple[From, Reached], set[bytes]] = {}
+        with self._changing:
+            if self._can_begin():
+                for topic in self._ready & self._registered.keys():
+                    after = self._interrupted.pop(topic, Reached())
+                    beginnings.setdefault((self._registered[topic], after), set()).add(topic)
+                self._current, self._ready = self._ready, set()
+        return beginnings
 
     def _can_begin(self) -> bool:
         """Whether topics whose subscription is in force can begin now."""
         return self._is_ready()
 
     @abstractmethod
-    def _run(self, start: From, topics: frozenset[bytes], is_stopped: Callable[[], bool], after: int) -> None:
-        """Deliver what is stored on these topics after a position, and let them go on with live messages."""
+    def _run(self, start: From, topics: frozenset[bytes], is_stopped: Callable[[], bool], after: Reached) -> None:
+        """Deliver what is stored on these topics and was not delivered yet, and let them go on with live messages."""
 
     def _handled_elsewhere(self, topic: bytes) -> bool:
         """Whether a message on this topic is to be left out."""
@@ -127,16 +146,16 @@ class Beginnings(ABC):
     def _done(self, topics: frozenset[bytes]) -> None:
         """These topics have begun."""
         with self._changing:
-            for topic in topics:
+            for topic in topics & self._current:
                 self._registered.pop(topic, None)
             if EVERYTHING in self._registered:
                 self._known |= topics
 
-    def _go_on_later(self, topics: frozenset[bytes], position: int) -> None:
-        """The connection is lost, or the consumer is stopped: these topics have begun up to a position."""
+    def _go_on_later(self, topics: frozenset[bytes], reached: Reached) -> None:
+        """The connection is lost, or the consumer is stopped: these topics have begun as far as this."""
         with self._changing:
-            for topic in topics & self._registered.keys():
-                self._interrupted[topic] = position
+            for topic in topics & self._current:
+                self._interrupted[topic] = reached
                 self._ready.add(topic)
 
     def _warn(self, topics: frozenset[bytes], what: str, error: EventBusError) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Condition, RLock, Thread, current_thread
 
+from eventbus._base.deadline import LONGEST_S
 from eventbus.observe.stats import DropLog, DropReason
 from eventbus.policies import ReceivePolicy
 
@@ -130,13 +131,12 @@ class ReceiveBuffer[EventClass]:
         def is_over() -> bool:
             return bool(self._events) or not self._open
 
+        wait = _POLL_INTERVAL_S if timeout is None else min(timeout, LONGEST_S)
         with self._lock:
             self._waiting += 1
             try:
                 # If a signal handler closes it in this thread just before the wait, nothing wakes this thread.
-                while (
-                    not self._arrived.wait_for(is_over, _POLL_INTERVAL_S if timeout is None else timeout) and timeout is None
-                ):
+                while not self._arrived.wait_for(is_over, wait) and timeout is None:
                     pass
             finally:
                 self._waiting -= 1

@@ -143,6 +143,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
         if thread is current_thread():
             self._dispatcher.abandon()
         elif thread is not None:
+            self._dispatcher.hurry()
             self._transport.wake()
             with suppress(RuntimeError):  # a signal interrupted `start` before the thread ran: it will end at once
                 thread.join(deadline.left())

@@ -14,7 +14,7 @@ from eventbus._base.printable import printable
 from eventbus.events import BaseEvent, BaseEventType
 from eventbus.handle.concurrent import CallsInThreads, CallsOnLoop, ConcurrentCalls
 from eventbus.handle.coroutines import ClientClosing, CoroutineRunner
-from eventbus.handle.current import clear_headers, clear_topics, keeping_topic, set_headers, set_topics, with_headers_of
+from eventbus.handle.current import clear_headers, handling, keeping_topic, set_headers, with_headers_of
 from eventbus.handle.guarded import NOT_WANTED, GuardedHandler, Later
 from eventbus.handle.handler_options import PLAIN, HandlerOptions
 from eventbus.handle.marks import callback_name, is_async
@@ -80,6 +80,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self._log = Log(client_name=name)
         self._changing = RLock()  # a signal handler may interrupt a change in the same thread with another
         self._attached: list[_Attached[EventClass]] = []
+        self._detached: set[ConcurrentCalls] = set()  # of handlers that were detached, of which calls may be under way
         self._topics: set[bytes] = set()
         # The callbacks of each topic. Events of other topics are left out: ZeroMQ matches prefixes, so `corerl_scheduler`
         # arrives where `corerl` was subscribed.
@@ -148,6 +149,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             self._rebuild()
             keeps_loop = any(is_async(attached.callback) for attached in self._attached)
             unused = before - self._calls()
+            self._detached = {calls for calls in self._detached if not calls.is_idle} | unused
         for calls in unused:
             calls.retire()
         if not keeps_loop:
@@ -171,13 +173,19 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         for calls in self._calls():
             calls.resume()
 
+    def hurry(self) -> None:
+        """Let nobody wait for room among the calls of handlers if it is one of these that stops the consumer."""
+        for calls in self._calls() | self._detached:
+            calls.hurry()
+        self.coroutines.hurry()
+
     def stop_calls(self, deadline: Deadline) -> int:
         """Wait for the calls of handlers with `concurrency`, and drop what has not begun. Returns how many still run."""
-        return sum(calls.stop(deadline) for calls in self._calls())
+        return sum(calls.stop(deadline) for calls in self._calls() | self._detached)
 
     def calls_under_way(self, resting: Collection[Thread]) -> int:
         """How many calls of handlers with `concurrency` run in threads, without those in these threads."""
-        return sum(calls.under_way(resting) for calls in self._calls())
+        return sum(calls.under_way(resting) for calls in self._calls() | self._detached)
 
     def abandon(self) -> None:
         """Let a running `dispatch` drop all events after the one that is being handled."""
@@ -243,7 +251,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self.buffer.extend(events)
         if self._streams:
             self._feed(events, topics)
-        set_topics((topics, running))
+        handling.topics = topics, running
         handled = handler_errors = 0
         if abandoned is None:
             abandoned = self.abandoned
@@ -265,7 +273,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
                     if result is None or not self._goes_on(result, callback, event):
                         handled += 1
         self._counters.add(handled=handled, handler_errors=handler_errors)
-        clear_topics()
+        handling.topics = None
         if headers is not None:
             clear_headers()
 
@@ -278,7 +286,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self.buffer.append(event)
         if self._streams:
             self._feed([event], topics)
-        set_topics((topics, _NONE_LEFT))
+        handling.topics = topics, _NONE_LEFT
         if headers:
             set_headers(headers)
         handled = handler_errors = 0
@@ -292,7 +300,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
                 if result is None or not self._goes_on(result, callback, event):
                     handled += 1
         self._counters.add(handled=handled, handler_errors=handler_errors)
-        clear_topics()
+        handling.topics = None
         if headers:
             clear_headers()
 
@@ -321,14 +329,14 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
     def _goes_on(self, result: object, callback: Callback[EventClass], event: EventClass) -> bool:
         """Take care of what a callback has returned; return whether the event is not handled by now, or not wanted."""
         if inspect.iscoroutine(result):
-            outcome = _Outcome(self, callback, event, tells=True)
+            outcome = _Outcome(self, callback, event)
             with keeping_topic():
                 self.coroutines.submit(result, outcome.done)
             return True
         if isinstance(result, Later):
             wrapped = wrapper_of(callback)
             assert wrapped is not None, "only wrapped handlers have options"
-            outcome = _Outcome(self, callback, event, tells=wrapped.is_async)
+            outcome = _Outcome(self, callback, event)
             result.calls.submit(result.key, wrapped.call, event, result.context, outcome)
             return True
         if result is NOT_WANTED:
@@ -422,26 +430,28 @@ class _Outcome:
         dispatcher: has made the call.
         callback: what was called.
         event: its argument.
-        tells: whether hooks are still to be told.
     """
 
     __slots__ = ("_callback", "_confirmation", "_dispatcher", "_event", "_wrapped")
 
-    def __init__(self, dispatcher: Dispatcher[Any], callback: Callback[Any], event: BaseEvent[Any], *, tells: bool) -> None:
+    def __init__(self, dispatcher: Dispatcher[Any], callback: Callback[Any], event: BaseEvent[Any]) -> None:
         self._dispatcher = dispatcher
         self._callback = callback
         self._event = event
-        self._wrapped = wrapper_of(callback) if tells else None
+        self._wrapped = wrapper_of(callback)
         self._confirmation = dispatcher.confirmation
         if self._confirmation is not None:
             self._confirmation.begin()
 
-    def done(self, error: BaseException | None, duration: float, returned: object) -> None:
-        """It has returned or raised."""
+    def done(self, error: BaseException | None, duration: float, returned: object, *, told: bool = False) -> None:
+        """It has returned or raised; `told`: hooks know it."""
+        if isinstance(error, ClientClosing):
+            self.dropped()
+            return
         dispatcher = self._dispatcher
         if returned is not None:
             dispatcher.check_result(self._callback, returned)
-        if self._wrapped is not None:
+        if self._wrapped is not None and not told:
             self._wrapped.tell(self._event, duration, error)
         if error is None:
             dispatcher._counters.add(handled=1)
@@ -450,8 +460,7 @@ class _Outcome:
             dispatcher._counters.add(handler_errors=1)
         if self._confirmation is not None:
             # What was cancelled is no Exception.
-            handled = error is None or (isinstance(error, Exception) and not isinstance(error, ClientClosing))
-            self._confirmation.end(handled=handled)
+            self._confirmation.end(handled=error is None or isinstance(error, Exception))
 
     def dropped(self) -> None:
         """It was not made, because the consumer stops."""

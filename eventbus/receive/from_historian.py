@@ -7,20 +7,23 @@ and goes on with what comes after: no gap, and nothing twice, with numbers or wi
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from time import sleep
 
 from eventbus._base.deadline import Deadline
-from eventbus.errors import EventBusError, HistorianMissing
+from eventbus.errors import EventBusError, HistorianMissing, ProxyUnreachable
 from eventbus.policies import Start
-from eventbus.receive.beginning import EVERYTHING, Beginnings
+from eventbus.receive.beginning import EVERYTHING, Beginnings, Reached
 from eventbus.wire.frames import Batch, topic_of
-from eventbus.wire.history import Query, Stored
+from eventbus.wire.history import Portion, Query, Stored
 from eventbus.wire.starts import From
 
 _MARK_TIMEOUT_S = 5.0  # how long the client's own query may take through the proxy
+_PATIENCE_S = 10.0  # without a portion, once one has come: the historian may be restarting
+_RETRY_INTERVAL_S = 0.1
 
-type Read = Callable[[Query, bytes], Iterator[list[Stored]]]
-"""Sends a query on a topic; yields what it asks for, in portions."""
+type Read = Callable[[Query, bytes | None], Iterator[Portion]]
+"""Sends a query on a topic (None: on any); yields what it asks for, in portions."""
 
 
 class FromHistorian(Beginnings):
@@ -57,41 +60,64 @@ class FromHistorian(Beginnings):
         """As for `Beginnings`, and all cuts are made."""
         return super().is_idle and not self._marks
 
-    def take(self, batch: Batch, is_stopped: Callable[[], bool]) -> Batch:
-        """Do as `Beginnings.take`, and ask again where the answer and what is live do not meet."""
-        batch = super().take(batch, is_stopped)
-        if self._is_ready():
-            self._renew_cuts(is_stopped)
+    def forget(self, topic: bytes) -> None:
+        """Do as `Beginnings.forget`."""
+        with self._changing:
+            super().forget(topic)
+            for cut in list(self._marks.values()):
+                cut.topics -= {topic}
+
+    def _split(self, batch: Batch) -> Batch:
+        """Do as `Beginnings._split`, and ask again where the answer and what is live do not meet."""
+        batch = super()._split(batch)
+        self._renew_cuts()
         return batch
 
-    def _run(self, start: From, topics: frozenset[bytes], is_stopped: Callable[[], bool], after: int) -> None:
-        """Deliver what is stored on these topics. Afterwards their live messages before the mark are left out."""
-        mark = self._new_topic()
-        cut = _Cut(start, topics, Deadline(_MARK_TIMEOUT_S), after)
-        only_last = start.kind is Start.LAST and not after
-        try:
-            self._subscribe(mark)
-            for portion in self._read(start.query(None if EVERYTHING in topics else tuple(topics), after), mark):
-                if is_stopped():
+    def _run(self, start: From, topics: frozenset[bytes], is_stopped: Callable[[], bool], after: Reached) -> None:
+        """Deliver what is stored on these topics. Their live messages before the mark are left out.
+
+        The first portion shows up to where the answer goes. A historian that is restarted is asked for the rest up to there,
+        and for no more: it has missed what has passed while it was away, and that is among the live messages.
+        """
+        query = start.query(None if EVERYTHING in topics else tuple(topics))
+        position, until = after
+        mark: bytes | None = None  # until the first portion is there
+        patience = Deadline(_PATIENCE_S)
+        failure: EventBusError | None = None
+        while True:
+            try:
+                if until is None:
+                    mark = self._new_topic()
+                    self._subscribe(mark)
+                for portion, kept in self._read(replace(query, after=position, until=until), mark):
+                    if mark is not None:
+                        until = kept
+                        self._marks[mark] = _Cut(topics, until)
+                        self._drop_held(topics)
+                        mark = None
+                    if is_stopped():
+                        self._go_on_later(topics, Reached(position, until))
+                        return
+                    if portion:
+                        wanted = (
+                            [one for one in portion if self._covers(topics, topic_of(one.first))] if self._known else portion
+                        )
+                        self._replay_portion(wanted, only_last=start.kind is Start.LAST)
+                        position, patience, failure = portion[-1].position, Deadline(_PATIENCE_S), None
+                break
+            except EventBusError as error:
+                failure = error
+                if mark is not None:
                     self._unsubscribe(mark)
-                    self._go_on_later(topics, cut.position)
+                if is_stopped() or not self._is_ready():  # ask again when the proxy is back
+                    self._go_on_later(topics, Reached(position, until))
                     return
-                if portion:
-                    cut.position = portion[-1].position
-                    wanted = (
-                        [one for one in portion if self._covers(topics, topic_of(one.first))] if self._known else portion
-                    )
-                    self._replay_portion(wanted, only_last=only_last)
-            self._marks[mark] = cut
-            self._drop_held(topics)
-        except EventBusError as error:
-            self._unsubscribe(mark)
-            if not self._is_ready():  # ask again when the proxy is back
-                self._go_on_later(topics, cut.position)
-                return
-            what = "there is no historian" if isinstance(error, HistorianMissing) else "the historian could not be asked"
-            self._warn(topics, what, error)
-            self._release(topics)
+                if until is None or patience.passed() or not isinstance(error, HistorianMissing | ProxyUnreachable):
+                    break
+            sleep(_RETRY_INTERVAL_S)
+        if failure is not None:
+            self._warn(topics, _what_failed(failure, has_begun=until is not None), failure)
+        self._release(topics)
         self._done(topics)
 
     def _handled_elsewhere(self, topic: bytes) -> bool:
@@ -102,26 +128,39 @@ class FromHistorian(Beginnings):
             return True
         return any(self._covers(cut.topics, topic) for cut in self._marks.values())
 
-    def _renew_cuts(self, is_stopped: Callable[[], bool]) -> None:
-        """Ask again, for what has come since, where a mark does not come: the proxy may have been restarted."""
-        for mark in [mark for mark, cut in self._marks.items() if cut.deadline.passed()]:
-            cut = self._marks.pop(mark)
-            self._unsubscribe(mark)
-            self._run(cut.start, cut.topics, is_stopped, cut.position)
+    def _renew_cuts(self) -> None:
+        """Ask again, for what has come since, where a mark does not come: it was lost, as all messages may be."""
+        for mark, cut in list(self._marks.items()):
+            with self._changing:
+                if cut.topics & self._registered.keys():
+                    continue  # what they begin with is still being read
+                if cut.deadline is None:
+                    cut.deadline = Deadline(_MARK_TIMEOUT_S)
+                elif cut.deadline.passed():
+                    del self._marks[mark]
+                    self._registered |= dict.fromkeys(cut.topics, From(Start.ALL))
+                    self._interrupted |= dict.fromkeys(cut.topics, Reached(cut.until))
+                    self._ready |= cut.topics
+            if mark not in self._marks:
+                self._unsubscribe(mark)
 
 
 @dataclass(slots=True)
 class _Cut:
-    """Topics whose live messages are left out until the mark comes, because they were in the answer.
+    """Topics whose live messages are left out until the mark comes, because they are in the answer.
 
     Attributes:
-        start: where they begin.
         topics: the topics.
-        deadline: when the mark is overdue.
-        position: the historian's position of the last message in the answer; 0: there was none.
+        until: the position of the last message in the answer.
+        deadline: when the mark is overdue; None while the answer is read.
     """
 
-    start: From
     topics: frozenset[bytes]
-    deadline: Deadline
-    position: int
+    until: int
+    deadline: Deadline | None = None
+
+
+def _what_failed(failure: EventBusError, *, has_begun: bool) -> str:
+    if has_begun:
+        return "the historian has not answered to the end"
+    return "there is no historian" if isinstance(failure, HistorianMissing) else "the historian could not be asked"

@@ -11,7 +11,7 @@ from time import sleep
 from eventbus._base.deadline import Deadline
 from eventbus.errors import EventBusError, HandshakeFailed
 from eventbus.policies import Start
-from eventbus.receive.beginning import EVERYTHING, Beginnings
+from eventbus.receive.beginning import EVERYTHING, Beginnings, Reached
 from eventbus.wire.frames import Batch, topic_of
 from eventbus.wire.history import Query, Stored
 from eventbus.wire.private_topics import PRIVATE_PREFIXES
@@ -65,9 +65,13 @@ class FromTransport(Beginnings):
     def _can_begin(self) -> bool:
         return self._is_ready() and self._ends.keys() >= self._ready
 
-    def _run(self, start: From, topics: frozenset[bytes], is_stopped: Callable[[], bool], after: int) -> None:
+    def _run(self, start: From, topics: frozenset[bytes], is_stopped: Callable[[], bool], after: Reached) -> None:
         only_last = start.kind is Start.LAST
-        ends = {topic: self._ends[topic] for topic in topics}
+        ends = {topic: end for topic in topics if (end := self._ends.get(topic)) is not None}
+        topics = frozenset(ends)  # without those that were just unsubscribed
+        if not topics:
+            return
+        position = after.position
         query = Query(
             None if EVERYTHING in topics else tuple(topics),
             last=1 if only_last else None,
@@ -79,14 +83,14 @@ class FromTransport(Beginnings):
         complete = False
         while not (complete or failure):
             try:
-                for portion in self._read(replace(query, after=after)):
+                for portion in self._read(replace(query, after=position)):
                     if is_stopped():
                         break
                     if not portion:  # nothing has come for a while
                         continue
                     wanted = [one for one in portion if self._is_wanted(one, topics, ends)]
                     self._replay_portion(wanted, only_last=only_last)
-                    after, patience = portion[-1].position, Deadline(_PATIENCE_S)
+                    position, patience = portion[-1].position, Deadline(_PATIENCE_S)
                 else:
                     complete = True
             except EventBusError as error:
@@ -95,7 +99,7 @@ class FromTransport(Beginnings):
                 else:
                     sleep(_RETRY_INTERVAL_S)
             if not complete and (is_stopped() or not self._is_ready()):
-                self._go_on_later(topics, after)
+                self._go_on_later(topics, Reached(position))
                 return
         if failure is not None:
             self._warn(topics, "what is stored could not be read", failure)

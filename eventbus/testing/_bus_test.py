@@ -5,6 +5,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from math import inf
 from threading import RLock, current_thread
 from time import monotonic
 from types import TracebackType
@@ -136,6 +137,12 @@ class _Bench[Root: containers.Container]:
         settings: EventBusSettings | None = None,
         patience: float = _PATIENCE_S,
     ) -> None:
+        given: object = container
+        if not isinstance(given, containers.Container):
+            remedy = f": use {given.__name__}()" if isinstance(given, type) else ""
+            raise TypeError(f"a test runs a service's container, not {given!r}{remedy}")
+        if errors not in ("raise", "collect"):
+            raise ValueError(f"errors={errors!r}: it is 'raise' or 'collect'")
         self.container = container
         self.clock = ManualClock()
         self.hub = FaultyHub(self.clock.call)
@@ -257,7 +264,7 @@ class _Bench[Root: containers.Container]:
                 "another bus_test is running in this process, and there is one clock: let other services join it by the "
                 "transport RecordingTransport(t.hub)"
             )
-        self.clock.owner = current_thread(), None if running_loop() is None else asyncio.current_task()
+        self._own_clock()
         self._overrides.callback(set_clock, set_clock(self.clock))
         buses = last_resources(self.container)
         if not buses:
@@ -279,6 +286,10 @@ class _Bench[Root: containers.Container]:
                 # Not from the environment: that may name a real bus.
                 self._override(parts["settings"], EventBusSettings.model_construct())
             self._buses.append(bus)
+
+    def _own_clock(self) -> None:
+        """Let requests of this thread and this task keep to the system's clock: they are the test's own."""
+        self.clock.owner = current_thread(), None if running_loop() is None else asyncio.current_task()
 
     def _override(self, provider: AnyProvider, value: object) -> None:
         provider.override(providers.Object(value))
@@ -345,6 +356,8 @@ class _Bench[Root: containers.Container]:
             yield f"thread {thread.name}"
 
     def _advance(self, seconds: float) -> None:
+        if not 0 <= seconds < inf:
+            raise ValueError(f"advance({seconds}): a clock moves on by seconds, 0 or more")
         self._settle(quiet=True)
         end = self.clock.now() + seconds
         while self.clock.fire_next(end):
@@ -476,7 +489,12 @@ class BusTest[Root: containers.Container](_Bench[Root]):
     def advance(self, seconds: float) -> None:
         """Move the clock on, step by step: what is over by then ends in its order, and everything settles in between.
 
-        It moves ``@every``, `Retry`, `TimeLimit`, `Service.pause`, restarts and timeouts of requests. Raises as `settle`.
+        It moves ``@every``, `Retry`, `TimeLimit`, `Service.pause`, restarts and timeouts of requests.
+
+        Raises:
+            ValueError: the seconds are negative, or without end.
+
+        And as `settle`.
         """
         self._advance(seconds)
 
@@ -531,12 +549,14 @@ class AsyncBusTest[Root: containers.Container](_Bench[Root]):
 
     async def settle(self) -> None:
         """See `BusTest.settle`."""
+        self._own_clock()  # the block may have begun in a task of its own, as in a fixture
         for _ in range(_PASSES):
             await asyncio.sleep(0)
         await asyncio.to_thread(self._settle)
 
     async def advance(self, seconds: float) -> None:
         """See `BusTest.advance`."""
+        self._own_clock()
         await asyncio.to_thread(self._advance, seconds)
 
 
@@ -570,7 +590,8 @@ def bus_test[Root: containers.Container](
         patience: the seconds that something may be under way.
 
     Raises:
-        TypeError: the container has no bus.
+        TypeError: the container has no bus, or is none.
+        ValueError: `errors` is neither of both.
         NotSettled: something did not end in time.
     """
     return BusTest(container, errors=errors, settings=settings, patience=patience)

@@ -106,7 +106,7 @@ class FaultyHub(MemoryHub):
         """Let `disconnected` cut off this transport, too."""
         self._transports.add(transport)
 
-    def send(self, topic: bytes, payload: bytes, timeout: float) -> bool:
+    def send(self, topic: bytes, payload: bytes, timeout: float, sender: _Member | None = None) -> bool:
         """See `MemoryHub.send`."""
         name = parse(topic).topic
         self.activity += 1
@@ -118,7 +118,7 @@ class FaultyHub(MemoryHub):
         if delays:
             self._later(sum(delays), lambda: self._arrive(topic, payload))
             return True
-        return self._arrive(topic, payload, timeout)
+        return self._arrive(topic, payload, timeout, sender)
 
     def is_anything_waited_for(self) -> bool:
         """Whether there is a message for a thread that waits in `receive`."""
@@ -131,12 +131,12 @@ class FaultyHub(MemoryHub):
         self.activity += 1
         return batch
 
-    def _arrive(self, topic: bytes, payload: bytes, timeout: float = 0.0) -> bool:
+    def _arrive(self, topic: bytes, payload: bytes, timeout: float = 0.0, sender: _Member | None = None) -> bool:
         with self._faults:
             if self._cut_off:
                 self._held.append((topic, payload))
                 return True
-        return super().send(topic, payload, timeout)
+        return super().send(topic, payload, timeout, sender)
 
 
 class RecordingTransport(MemoryTransport):

@@ -148,6 +148,7 @@ class Transport(Protocol):
         """Undo all calls of `subscribe` with this topic. Messages that are under way may still arrive.
 
         Raises:
+            HandshakeFailed: the server refuses that; the topic stays subscribed.
             ForkedClient: the transport was opened by the parent process.
         """
 

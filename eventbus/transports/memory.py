@@ -3,7 +3,9 @@
 from collections import deque
 from threading import Condition, RLock
 
-from eventbus.errors import NotConnected, SendBufferFull, SendTimeout
+from eventbus._base.deadline import LONGEST_S
+from eventbus._base.forks import register_fork, unregister_fork
+from eventbus.errors import ForkedClient, NotConnected, SendBufferFull, SendTimeout
 from eventbus.observe.state import ClientState, Status
 from eventbus.observe.stats import DropLog
 from eventbus.transports.contract import Remedies
@@ -12,6 +14,7 @@ from eventbus.wire.frames import Batch
 from eventbus.wire.private_topics import EVERYTHING_TOPIC
 
 _MAX_BATCH_MESSAGES = 256
+_RECEIVER = "receiver"  # what may be away when there is no room
 
 
 class MemoryHub:
@@ -20,6 +23,7 @@ class MemoryHub:
     def __init__(self) -> None:
         self._changed = Condition()  # guards all members' queues as well
         self._members: list[_Member] = []
+        register_fork(self)
 
     def join(self, member: "_Member") -> None:
         """Let a member receive what is sent from now on."""
@@ -32,14 +36,23 @@ class MemoryHub:
             self._members.remove(member)
             self._changed.notify_all()
 
-    def send(self, topic: bytes, payload: bytes, timeout: float) -> bool:
-        """Give a message to each member that subscribes to it; return False, and give it to none, if a queue stays full."""
+    def send(self, topic: bytes, payload: bytes, timeout: float, sender: "_Member | None" = None) -> bool:
+        """Give a message to each member that subscribes to it; return False, and give it to none, if a queue stays full.
+
+        It does the same as soon as the sender has left, if it is given.
+        """
 
         def interested() -> list[_Member]:
             return [member for member in self._members if topic.startswith(tuple(member.topics))]
 
+        def has_left() -> bool:
+            return sender is not None and sender not in self._members
+
         with self._changed:
-            if not self._changed.wait_for(lambda: all(member.has_room() for member in interested()), timeout):
+            settled = self._changed.wait_for(
+                lambda: has_left() or all(member.has_room() for member in interested()), min(timeout, LONGEST_S)
+            )
+            if not settled or has_left():
                 return False
             for member in interested():
                 member.messages.append((topic, payload))
@@ -83,6 +96,10 @@ class MemoryHub:
             member.woken = True
             self._changed.notify_all()
 
+    def _after_fork(self) -> None:
+        """Begin anew: the members are the parent's, and one of its threads may have held the lock."""
+        self._changed, self._members = Condition(), []
+
 
 class _Member:
     """An open transport, as its hub sees it."""
@@ -122,6 +139,7 @@ class MemoryTransport:
         self._lock = RLock()  # reentrant: a signal handler may close the transport whose method it has interrupted
         self._topics: frozenset[bytes] = frozenset()
         self._member: _Member | None = None
+        self._forked = False
         self._sent = 0
         self.status = Status(self.endpoints)
         self.drops = DropLog(endpoints=self.endpoints)
@@ -131,32 +149,42 @@ class MemoryTransport:
         return self._sent
 
     def open(self, timeout: float) -> None:
+        self._check_process()
         with self._lock:
             if self._member is None:
+                register_fork(self)
                 self._member = _Member(self._topics, self._limit)
                 self._hub.join(self._member)
                 self.status.change(ClientState.READY, "opened")
 
     def ensure_open(self) -> None:
+        self._check_process()
         if self._member is None:
             raise NotConnected(self.endpoints)
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
-        self.ensure_open()
-        if not self._hub.send(topic, payload, timeout := self._send_timeout if may_wait() else 0.0):
+        member = self._member
+        if member is None:
+            self._check_process()
+            raise NotConnected(self.endpoints)
+        if not self._hub.send(topic, payload, timeout := self._send_timeout if may_wait() else 0.0, member):
+            if self._member is not member:
+                raise NotConnected(self.endpoints)
             if timeout != self._send_timeout:
-                raise SendBufferFull(self.endpoints, self._limit)
-            raise SendTimeout(self.endpoints, self._limit, timeout)
+                raise SendBufferFull(self.endpoints, self._limit, _RECEIVER)
+            raise SendTimeout(self.endpoints, self._limit, timeout, _RECEIVER)
         with self._lock:
             self._sent += count
         return True
 
     def subscribe(self, topic: bytes) -> None:
+        self._check_process()
         with self._lock:
             self._topics |= {topic}
             self._tell_member()
 
     def unsubscribe(self, topic: bytes) -> None:
+        self._check_process()
         with self._lock:
             self._topics -= {topic}
             self._tell_member()
@@ -187,9 +215,21 @@ class MemoryTransport:
     def close(self, timeout: float) -> None:
         with self._lock:
             member, self._member = self._member, None
+            unregister_fork(self)
             self.status.change(ClientState.CLOSED, "closed")
         if member is not None:
             self._hub.leave(member)
+
+    def _check_process(self) -> None:
+        if self._forked:
+            raise ForkedClient(self.endpoints)
+
+    def _after_fork(self) -> None:
+        """Refuse all calls: nobody in this process receives what is sent."""
+        self._forked = True
+        self._lock, self._member = RLock(), None
+        self.status = Status(self.endpoints, lambda: ForkedClient(self.endpoints))
+        self.drops = DropLog(endpoints=self.endpoints)
 
     def _tell_member(self) -> None:
         if self._member is not None:

@@ -29,6 +29,7 @@ _FIRST = itemgetter(0)
 
 # Topics that begin with this byte, which UTF-8 never contains, are the tokens with which clients prove their path.
 PRIVATE = b"\xff"
+TOKEN_BYTES = 17  # a token is `PRIVATE` and a random UUID
 
 MAX_TOPIC_BYTES = 255
 MAX_PACKED_BYTES = 65_536  # no publisher makes an array of events larger than this

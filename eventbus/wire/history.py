@@ -20,9 +20,9 @@ proxy: the historian has kept all that passed before, and nothing that passed af
 
 import json
 import struct
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from math import isfinite
 from typing import NamedTuple, Self
 
 from eventbus.wire.first_frame import PUBLISHER_BYTES
@@ -45,6 +45,7 @@ _ENTRY = struct.Struct(">QdII")
 _START_OF_PART = b" "
 _MAX_QUERY_BYTES = 1_048_576
 _MAX_POSITION = 2**63
+_MAX_S = sys.float_info.max  # JSON may have larger whole numbers, which no calculation with floats takes
 
 
 def new_history_topic(owner: bytes) -> bytes:
@@ -81,6 +82,19 @@ class Stored(NamedTuple):
     time: float
     first: bytes
     payload: bytes
+
+
+class Portion(NamedTuple):
+    """A part of the answer to a query.
+
+    Attributes:
+        messages: oldest first.
+        until: up to which position the whole answer goes: that of the last message, on any topic, that the historian had
+            kept when it got the query, unless the query says another one.
+    """
+
+    messages: list[Stored]
+    until: int
 
 
 class Kept(NamedTuple):
@@ -204,7 +218,7 @@ class Query:
         if not isinstance(spans, list):
             raise InvalidQuery("spans must be a list")
         since = said.get("since")
-        if since is not None and (isinstance(since, bool) or not isinstance(since, int | float) or not isfinite(since)):
+        if since is not None and (isinstance(since, bool) or not isinstance(since, int | float) or not abs(since) <= _MAX_S):
             raise InvalidQuery("since must be a number of seconds")
         return cls(
             None if topics is None else tuple(dict.fromkeys(map(_bytes, topics))),

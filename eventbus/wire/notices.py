@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Self
 
-from eventbus.wire.frames import MAX_TOPIC_BYTES, PRIVATE
+from eventbus.wire.frames import MAX_TOPIC_BYTES, PRIVATE, TOKEN_BYTES
 
 MIN_PAYLOAD_LIMIT = 1_024
 """No proxy of ours has a smaller limit, in bytes: that would refuse topics, and even the handshake."""
@@ -21,8 +21,9 @@ OTHER_TOPICS = "…".encode()
 """Stands in a notice for all topics that have no notice of their own."""
 
 _START = b"\x02"  # a subscription begins with 1, its end with 0
-_LASTING_START = b"\x01" + PRIVATE + _START
-_LIMIT_START = b"\x01" + PRIVATE + b"\0"
+_SUBSCRIBE = b"\x01"
+_LASTING_START = _SUBSCRIBE + PRIVATE + _START
+_LIMIT_START = _SUBSCRIBE + PRIVATE + b"\0"
 _SERIAL_BYTES = 16
 
 
@@ -93,12 +94,12 @@ class LimitNotice:
     publisher that connects. It repeats them in ascending order, so this one comes before the token with which a client
     proves its connection: a connected client knows the limit.
 
-    It is longer than a token, so an enforcer does not pass on what a client forges.
+    It is longer than a token, and what is not longer is not read. So an enforcer passes on nothing that a client forges.
 
     Attributes:
         max_payload_bytes: the largest payload that the proxy passes on, in bytes; at least `MIN_PAYLOAD_LIMIT`.
-        run: a random text, another one each time that a proxy starts: libzmq does not repeat to an application what it was
-            told by an earlier proxy.
+        run: a random text of 16 characters or more, another one each time that a proxy starts: libzmq does not repeat to an
+            application what it was told by an earlier proxy.
     """
 
     max_payload_bytes: int
@@ -111,7 +112,7 @@ class LimitNotice:
     @classmethod
     def of(cls, frame: bytes) -> Self | None:
         """Return the notice that a frame carries; None if it carries none. The frame may hold any bytes."""
-        if not frame.startswith(_LIMIT_START):
+        if not frame.startswith(_LIMIT_START) or len(frame) <= len(_SUBSCRIBE) + TOKEN_BYTES:
             return None
         try:
             limit, run = json.loads(frame[len(_LIMIT_START) :])

@@ -4,7 +4,7 @@ How numbers stand in a frame: see `first_frame`.
 """
 
 import os
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
 from time import monotonic
 from typing import NamedTuple
@@ -20,9 +20,11 @@ from eventbus.wire.first_frame import (
 )
 from eventbus.wire.frames import MARK, NUMBER_BYTES, any_header, head_of, head_of_run, topic_of
 from eventbus.wire.history import Span
+from eventbus.wire.private_topics import REPLY_PREFIX
 from eventbus.wire.sequence import Sequence
 
 _MAX_HEADS = 10_000  # that are remembered
+_MAX_REPLY_STREAMS = 10_000  # each asker has a topic of its own: those who answer would remember all of them for ever
 
 
 class Numbering:
@@ -70,14 +72,21 @@ class Stream:
 
 
 class _Streams(dict[bytes, Stream]):
-    """The stream of each topic."""
+    """The stream of each topic; of topics for answers, only those of the latest askers."""
 
     def __init__(self, publisher: bytes) -> None:
         super().__init__()
         self._publisher = publisher
+        self._replies: deque[bytes] = deque()
+        self._forgotten = 0  # the highest number that a stream had which is forgotten: none begins below it, as if anew
 
     def __missing__(self, topic: bytes) -> Stream:
         stream = self[topic] = Stream(start_of(topic, self._publisher))
+        if topic.startswith(REPLY_PREFIX):
+            self._replies.append(topic)
+            if len(self._replies) > _MAX_REPLY_STREAMS:
+                self._forgotten = max(self._forgotten, self.pop(self._replies.popleft()).sent)
+            stream.sent = self._forgotten
         return stream
 
 

@@ -33,10 +33,8 @@ class From:
         """Lower is wider."""
         return _RANKS[self.kind], self.since or 0.0
 
-    def query(self, topics: tuple[bytes, ...] | None, after: int) -> Query:
-        """The query for it; with a position `after` which to go on, for what has come since."""
-        if after:
-            return Query(topics, after=after)
+    def query(self, topics: tuple[bytes, ...] | None) -> Query:
+        """The query for it."""
         return Query(topics, last=1 if self.kind is Start.LAST else None, since=self.since)
 
 

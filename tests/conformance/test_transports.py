@@ -5,7 +5,7 @@ from threading import Thread
 
 import pytest
 
-from eventbus import EventBusProxy
+from eventbus import EventBusProxy, NotConnected
 from eventbus.policies import Packing
 from eventbus.testing.conformance import Features, MakeTransport, TransportConformance
 from eventbus.transports.memory import MemoryHub, MemoryTransport
@@ -13,7 +13,7 @@ from eventbus.transports.nats.core import CoreTransport
 from eventbus.transports.nats.jetstream import JetStreamTransport
 from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
 from tests.nats import Server, running
-from tests.support import PATIENCE, eventually, is_waiting
+from tests.support import PATIENCE, eventually, in_thread, is_waiting, run_script
 
 
 class TestZeroMQ(TransportConformance):
@@ -89,3 +89,85 @@ def test_a_full_receiver_can_close_while_a_sender_waits_for_it() -> None:
     assert not closing.is_alive(), "close() waits for the sender, which waits for the receiver"
     sending.join(PATIENCE)
     assert not sending.is_alive()
+
+
+@pytest.mark.parametrize("own", [False, True], ids=["of another", "of its own"])
+def test_a_sender_that_waits_can_close(own: bool) -> None:
+    """MemoryTransport: a send() that waits for room raises NotConnected when its transport is closed, and sends nothing."""
+    hub = MemoryHub()
+    receiver = MemoryTransport(hub, queue=1, send_timeout=3600)
+    sender = receiver if own else MemoryTransport(hub, send_timeout=3600)
+    receiver.open(0)
+    sender.open(0)
+    receiver.subscribe(b"t")
+    sender.send(b"t", b"{1}")
+    raised: list[type[Exception]] = []
+
+    def send() -> None:
+        try:
+            sender.send(b"t", b"{2}")
+        except NotConnected as error:
+            raised.append(type(error))
+
+    with in_thread(send) as sending:
+        eventually(lambda: is_waiting(sending), what="the sender waits for room")
+        sender.close(1)
+    assert (raised, sender.sent) == ([NotConnected], 1)
+    receiver.close(0)
+
+
+FORK = """
+import os
+from threading import Thread
+from eventbus import ForkedClient
+from eventbus.transports.memory import MemoryHub, MemoryTransport
+
+hub = MemoryHub()
+transport = MemoryTransport(hub)
+transport.open(0)
+transport.subscribe(b"t")
+
+def in_child():
+    for call in (
+        lambda: transport.open(1), transport.ensure_open, lambda: transport.send(b"t", b"{}"),
+        lambda: transport.subscribe(b"u"), lambda: transport.unsubscribe(b"t"), transport.status.raise_failure,
+    ):
+        try:
+            call()
+        except ForkedClient:
+            continue
+        raise AssertionError("not refused")
+    assert transport.receive() is None
+    transport.close(0)
+    own = MemoryTransport(hub)
+    own.open(0)
+    own.subscribe(b"t")
+    own.send(b"t", b"{}")
+    assert own.receive() == ([b"t"], [b"{}"])
+    own.close(0)
+
+def fork():
+    pid = os.fork()
+    if not pid:
+        try:
+            in_child()
+        except BaseException as error:
+            os.write(2, repr(error).encode())
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+
+with hub._changed:  # as any thread may hold it
+    forking = Thread(target=fork)
+    forking.start()
+    forking.join()
+transport.send(b"t", b"{}")
+assert transport.receive() == ([b"t"], [b"{}"])
+print("done")
+"""
+
+
+@pytest.mark.process
+def test_a_fork_refuses_what_its_parent_opened() -> None:
+    """MemoryTransport: a child is refused with ForkedClient by what its parent opened; the hub serves one of its own."""
+    assert run_script(FORK, options=("-W", "ignore::DeprecationWarning")).stdout == "done\n"

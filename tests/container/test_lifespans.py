@@ -25,6 +25,13 @@ class Boom(Exception):
     """An error raised on purpose."""
 
 
+class MemoryApp(App):
+    """The same without a proxy."""
+
+    bus = providers.Container(EventBusContainer, event_class=MyEvent, transport=providers.Singleton(MemoryTransport))
+    listener = providers.Singleton(Listener, bus=bus.client)
+
+
 def say(app: Any, value: float) -> None:
     app.bus.client().emit_event(event(value), TOPIC)
 
@@ -120,6 +127,36 @@ def test_an_async_resource_is_refused_by_a_plain_with(at_proxy: EventBusProxy) -
 
     with leaving_nothing(), pytest.raises(TypeError, match="async with lifespan"), lifespan(Async()):
         raise AssertionError("it must not start")
+
+
+def test_a_handler_that_is_made_by_a_coroutine_is_refused_by_a_plain_with(at_proxy: EventBusProxy) -> None:
+    """An object with handlers that has to be awaited, or needs such a one, is refused, too."""
+
+    async def listener() -> Listener:
+        raise AssertionError("it must not be made")
+
+    async def name() -> str:
+        raise AssertionError("it must not be made")
+
+    class Async(App):
+        made = providers.Singleton(listener)
+
+    class Needing(App):
+        made = providers.Singleton(Listener, bus=providers.Singleton(name))
+
+    class Handing(App):
+        make_name = providers.Factory(name)
+        made = providers.Singleton(Listener, bus=make_name.provider)
+
+    for app in (Async(), Needing()):
+        with (
+            leaving_nothing(),
+            pytest.raises(TypeError, match="`made` is async: use `async with lifespan"),
+            lifespan(app),
+        ):
+            raise AssertionError("it must not start")
+    with leaving_nothing(), lifespan(Handing()):
+        pass
 
 
 def test_an_async_resource_inside_a_loop_is_refused_by_a_plain_with(at_proxy: EventBusProxy) -> None:
@@ -273,6 +310,36 @@ def test_a_stop_that_fails_goes_on(at_proxy: EventBusProxy) -> None:
         assert sorted(str(error) for error in caught.value.exceptions) == ["first", "second"]
         assert sorted(log.names("stop")) == ["one", "three", "two"]
         assert not client.is_connected()
+
+
+def test_a_stop_that_is_interrupted_goes_on() -> None:
+    """Ctrl-C, or what else is no Exception, ends the stop of one resource; the others stop, and then it is raised."""
+    for ends in (KeyboardInterrupt, SystemExit):
+        log = Log()
+
+        def fail(ends: type[BaseException] = ends) -> None:
+            raise ends
+
+        def fail_too() -> None:
+            raise Boom("too")
+
+        class Interrupted(MemoryApp):
+            one = providers.Resource(log.resource("one", on_stop=fail))
+            two = providers.Resource(log.resource("two", on_stop=fail_too), one)
+            three = providers.Resource(log.resource("three"))
+
+        async def run(app: Interrupted) -> None:
+            async with lifespan(app):
+                pass
+
+        with pytest.raises(ends) as caught, lifespan(Interrupted()) as app:
+            client = app.bus.client()
+        assert sorted(log.names("stop")) == ["one", "three", "two"]
+        assert "Boom('too')" in caught.value.__notes__[0]
+        assert not client.is_connected()
+        with pytest.raises(ends):
+            asyncio.run(run(Interrupted()))
+        assert sorted(log.names("stop")) == ["one", "one", "three", "three", "two", "two"]
 
 
 def test_an_async_stop_that_fails_goes_on(at_proxy: EventBusProxy) -> None:
@@ -489,6 +556,21 @@ def test_the_stop_of_a_container_without_a_bus_raises_a_group_too() -> None:
         pass
     assert len(caught.value.exceptions) == 2
     assert sorted(log.names("stop")) == ["one", "two"]
+
+
+def test_an_abstract_singleton_that_nothing_overrides() -> None:
+    """It does not keep the container from stopping, and from starting again."""
+
+    class Plain(containers.DeclarativeContainer):
+        abstract = providers.AbstractSingleton(object)
+        thing = providers.Singleton(object)
+
+    app = Plain()
+    things = set()
+    for _ in range(2):
+        with lifespan(app):
+            things.add(app.thing())
+    assert len(things) == 2
 
 
 def test_two_apps_at_once(at_proxy: EventBusProxy) -> None:

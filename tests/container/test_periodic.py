@@ -141,7 +141,7 @@ def test_what_it_raises(caplog: pytest.LogCaptureFixture) -> None:
         t.advance(10)
     assert failures == [("tick", "tick")]
     (line,) = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert line.getMessage().endswith("Clockwork.tick has failed: tick")
+    assert line.getMessage().endswith("Clockwork.tick has failed: ArithmeticError: tick")
 
 
 def test_calls_do_not_overlap_and_are_waited_for() -> None:
@@ -165,6 +165,46 @@ def test_calls_do_not_overlap_and_are_waited_for() -> None:
         assert entered.wait(PATIENCE)
         threading.Timer(0.05, go_on.set).start()
     assert log == ["begin", "end"]
+
+
+def test_a_stop_that_is_interrupted_detaches() -> None:
+    """Ctrl-C ends the waiting for a call: a client that somebody else has made is left without the handlers all the same."""
+    go_on, heard = Event(), Event()
+
+    class Slow:
+        @every(60)
+        def work(self) -> None:
+            assert go_on.wait(PATIENCE)
+
+        @on(LifeType.tick, topic=LifeTopic.life)
+        def hear(self, event: LifeEvent) -> None:
+            heard.set()
+
+    class Interrupts(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if "is still running" in record.getMessage():
+                raise KeyboardInterrupt
+            return True
+
+    class SlowApp(containers.DeclarativeContainer):
+        bus = event_bus(Bus)
+        slow = providers.Singleton(Slow)
+
+    with Bus(LifeEvent, transport=MemoryTransport(), close_timeout=0.1) as client:
+        app, interrupts = SlowApp(), Interrupts()
+        app.bus.client.override(providers.Object(client))
+        logging.getLogger("eventbus").addFilter(interrupts)
+        try:
+            with pytest.raises(KeyboardInterrupt), lifespan(app):
+                pass
+        finally:
+            logging.getLogger("eventbus").removeFilter(interrupts)
+            go_on.set()
+        client.start_consumer()
+        client.emit_event(LifeType.tick, LifeTopic.life)
+        eventually(lambda: client.stats().received == 1)
+        client.stop_consumer()
+        assert not heard.is_set()
 
 
 def test_a_disabled_bus_does_not_matter() -> None:

@@ -530,9 +530,12 @@ def test_a_program(proxy: EventBusProxy) -> None:
 
 
 @pytest.mark.process
-def test_a_program_with_a_log_in_json(proxy: EventBusProxy) -> None:
-    """EVENTBUS_LOG_FORMAT makes it JSON."""
-    records = log_records(ended_by_sigterm(proxy, EVENTBUS_LOG_FORMAT="json"))
+@pytest.mark.parametrize("source", ["variable", "file"])
+def test_a_program_with_a_log_in_json(proxy: EventBusProxy, source: str, tmp_path: Path) -> None:
+    """EVENTBUS_LOG_FORMAT makes it JSON, also in a file that settings are read from."""
+    (tmp_path / "EVENTBUS_LOG_FORMAT").write_text("json")
+    variables = {"variable": {"EVENTBUS_LOG_FORMAT": "json"}, "file": {"EVENTBUS_SECRETS_DIR": str(tmp_path)}}
+    records = log_records(ended_by_sigterm(proxy, **variables[source]))
     handlers = [record["eventbus_handler"] for record in records if "eventbus_handler" in record]
     assert handlers == ["__main__.Listener.hear"]
 

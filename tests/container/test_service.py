@@ -388,7 +388,7 @@ def test_what_cannot_be_told(bus: LifeBus, heard: list[str], caplog: pytest.LogC
     assert (worker.state, worker.runs) == (STOPPED, 2)
     eventually(lambda: heard == ["started", "started", "stopped"])
     (refused,) = [record for record in caplog.records if "could not emit" in record.message]
-    assert refused.message == "could not emit service_error of service Tongueless: no \\x1bwords"
+    assert refused.message == "could not emit service_error of service Tongueless: ValueError: no \\x1bwords"
     assert refused.exc_info
 
 

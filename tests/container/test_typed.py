@@ -80,6 +80,18 @@ def test_the_other_providers_have_types() -> None:
         eventually(lambda: app.listener().values == [3])
 
 
+def test_an_object_where_a_provider_belongs() -> None:
+    """It is taken as it is; dependency_injector would copy it, which a transport does not let itself."""
+    transport = MemoryTransport()
+
+    class Plain(containers.DeclarativeContainer):
+        bus = event_bus(Bus, transport=transport)  # type: ignore[arg-type] # what is wrong here
+
+    with lifespan(Plain()) as app:
+        assert app.bus.transport() is transport
+        assert app.bus.client()._transport is transport
+
+
 def test_providers_of_the_service_s_own(at_proxy: EventBusProxy) -> None:
     """Providers are given by name, as to providers.Container."""
 

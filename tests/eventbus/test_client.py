@@ -7,6 +7,7 @@ import threading
 import warnings
 from collections.abc import Callable
 from enum import auto
+from math import inf
 from typing import Any
 
 import pytest
@@ -160,6 +161,27 @@ def test_connect_is_idempotent(bus: Bus) -> None:
     expect_resources(before)
     bus.emit_event(event(2), TOPIC)
     assert recorder.wait_for(2) == [1, 2]
+
+
+@pytest.mark.parametrize("packing", [Packing.BATCHES, Packing.ALL])
+def test_timeouts_may_be_endless(proxy: EventBusProxy, packing: Packing) -> None:
+    """Infinite times are accepted wherever a time is, though the system and libzmq take none: as options and of calls."""
+    times = dict.fromkeys(
+        (
+            "connect_timeout", "send_timeout", "close_timeout", "linger", "packing_max_wait",
+            "echo_interval", "echo_timeout", "reconnect_interval", "reconnect_max_interval", "repair_timeout",
+        ),
+        inf,
+    )  # fmt: skip
+    client = client_of(proxy, packing=packing, topics=["my_service"], **times)
+    client.connect()
+    client.connect(inf)
+    client.wait_ready(inf)
+    client.subscribe(OTHER)
+    client.emit_event(event(1), TOPIC)
+    assert client.recv_event(inf) == event(1)
+    client.stop_consumer(inf)
+    client.close(inf)
 
 
 def test_with_connects_and_closes(proxy: EventBusProxy) -> None:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from eventbus import EventBusProxy
+from eventbus import DropReason, EventBusProxy
+from eventbus.handle import coroutines
 from tests.support import (
     PATIENCE,
     Bus,
@@ -155,6 +156,27 @@ def test_close_waits_for_those_in_flight(bus: Bus) -> None:
         go.set()
     assert finished.is_set()
     assert bus.stats().handled == 1
+
+
+def test_what_does_not_begin_in_time_is_dropped(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An event that waits for room among the async callbacks when the client stops is dropped, as those after it."""
+    monkeypatch.setattr(coroutines, "MAX_IN_FLIGHT", 1)
+    began = threading.Event()
+
+    async def handler(event: MyEvent) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    bus.attach_callback(UPDATED, handler)
+    bus.start_consumer()
+    bus.emit_events([event(1), event(2), event(3)], TOPIC)
+    assert began.wait(PATIENCE)
+    bus.stop_consumer(0.05)
+    eventually(lambda: bus.stats().handler_errors == 1)  # the first one, which was cancelled
+    eventually(lambda: bus.stats().drops == {DropReason.STOPPED: 2})
+    assert "the client is closing" not in caplog.text
 
 
 def test_close_cancels_after_its_timeout(bus: Bus, caplog: pytest.LogCaptureFixture) -> None:

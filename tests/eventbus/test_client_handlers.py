@@ -3,13 +3,14 @@
 import asyncio
 import sys
 from collections.abc import Callable
+from contextvars import Context, copy_context
 from functools import partialmethod
 from threading import Event, Thread
 from types import ModuleType
 
 import pytest
 
-from eventbus import BaseEventType, InvalidHandler, Middleware, current_topic, on
+from eventbus import BaseEventType, HandshakeFailed, InvalidHandler, Middleware, current_delivery, current_topic, on
 from eventbus.handle.middleware import Delivery, HandleNext, HandleNextAsync
 from eventbus.transports.memory import MemoryTransport
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually
@@ -122,6 +123,32 @@ def test_what_cannot_be_attached(target: object, reason: str) -> None:
     client.detach_handlers(target)
 
 
+def test_a_topic_that_is_refused() -> None:
+    """Then nothing of the object is attached, and the next attempt does all of it."""
+
+    class Refusing(MemoryTransport):
+        refuses = True
+
+        def subscribe(self, topic: bytes) -> None:
+            if self.refuses and topic == b"other":
+                raise HandshakeFailed("nats")
+            super().subscribe(topic)
+
+    transport, thermostat = Refusing(), Thermostat()
+    with Bus(MyEvent, transport=transport) as client:
+        for _ in range(2):
+            with pytest.raises(HandshakeFailed):
+                client.attach_handlers(thermostat)
+        transport.refuses = False
+        client.attach_handlers(thermostat)
+        client.start_consumer()
+        client.emit_event(event(1), TOPIC)
+        client.emit_event(event(1), OTHER)
+        eventually(lambda: client.stats().handled == 3)
+        client.stop_consumer()
+        assert sorted(thermostat.got) == ["part", "start", "update"]
+
+
 def test_a_callback_of_another_class() -> None:
     """attach_callback, too, refuses a callback that is annotated with another class than the client's events have."""
 
@@ -225,3 +252,29 @@ def test_no_topic_outside_of_handlers(connected: Callable[..., Bus]) -> None:
     client.emit_event(event(1), TOPIC)
     eventually(lambda: got == [None])
     assert current_topic() is None
+
+
+def test_no_topic_of_another_event(connected: Callable[..., Bus]) -> None:
+    """What a handler leaves for later, on an event loop for example, has a copy of its context, and no topic but its own."""
+    client = connected(topics=["my_service", "other"])
+    contexts: list[Context] = []
+    inside: list[str | None] = []
+
+    def handle(event: MyEvent) -> None:
+        contexts.append(copy_context())
+        inside.append(asyncio.run(in_a_task()))
+
+    async def in_a_task() -> str | None:
+        return await asyncio.create_task(of_the_event())
+
+    async def of_the_event() -> str | None:
+        return current_topic()
+
+    client.attach_callback(UPDATED, handle)
+    client.start_consumer()
+    for topic in (TOPIC, OTHER):
+        client.emit_event(event(1), topic)
+    eventually(lambda: client.stats().handled == 2)
+    assert inside == ["my_service", "other"]
+    assert [context.run(current_topic) for context in contexts] == [None, None]
+    assert [context.run(current_delivery) for context in contexts] == [None, None]

@@ -64,6 +64,7 @@ from eventbus.errors import (
     UnknownClient,
     WrongCredentials,
     WrongServerKey,
+    reason_of,
 )
 from eventbus.policies import Compression
 from eventbus.transports.zeromq.reachability import CheckFailed
@@ -668,3 +669,15 @@ if __name__ == "__main__":
     expected = ForkedClient(caught.value.endpoints)
     assert str(pub_port) in expected.endpoints
     assert_same(caught.value, Example(expected, str(expected), {"endpoints": expected.endpoints}))
+
+
+def test_the_reason_of_an_error_without_words() -> None:
+    """The class stands alone for an error whose text is empty, or cannot be had because its `__str__` raises."""
+
+    class Wordless(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    assert reason_of(ValueError("no")) == "ValueError: no"
+    assert reason_of(ValueError()) == "ValueError"
+    assert reason_of(Wordless()) == "Wordless"

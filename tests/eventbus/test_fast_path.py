@@ -16,6 +16,7 @@ from types import CodeType
 from typing import Any
 
 import pytest
+import zmq
 from prometheus_client import CollectorRegistry
 
 import eventbus
@@ -26,6 +27,7 @@ from eventbus.transports.nats.protocol import Parser
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, event, eventually
 
 PACKAGE = str(Path(eventbus.__file__).parent)
+PYZMQ = str(Path(zmq.__file__).parent)
 TOPIC, UPDATED = MyEventTopic.my_service, MyEventType.updated
 COUNT = 500
 
@@ -148,7 +150,7 @@ def test_the_socket_and_the_encoder_are_called_in_c(bus: Bus) -> None:
     monitoring = sys.monitoring
 
     def started(code: CodeType, _: int) -> None:
-        if "/zmq/" in code.co_filename.replace("\\", "/") or code.co_filename == enum.__file__:
+        if code.co_filename.startswith(PYZMQ) or code.co_filename == enum.__file__:
             seen[code.co_qualname] += 1
 
     monitoring.use_tool_id(monitoring.PROFILER_ID, "tests")

@@ -1,10 +1,13 @@
 """Handlers that fit: event classes, several calls at once, filters, middleware of their own."""
 
 import asyncio
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from contextvars import copy_context
 from enum import auto
+from inspect import markcoroutinefunction
 from threading import Event, RLock
 from typing import Any, Literal, assert_type
 
@@ -20,14 +23,18 @@ from eventbus import (
     InvalidHandler,
     InvalidTopic,
     Middleware,
+    RequestFailed,
     current_headers,
     current_topic,
     on,
 )
+from eventbus._base.deadline import Deadline
+from eventbus.handle import concurrent, coroutines
+from eventbus.handle.concurrent import CallsInThreads
 from eventbus.handle.dead_letter import DeadLetter
 from eventbus.handle.middleware import Delivery, Emission, EmitNext, HandleNext, HandleNextAsync
 from eventbus.testing import RecordingTransport
-from tests.support import PATIENCE, eventually
+from tests.support import PATIENCE, eventually, in_thread, is_waiting
 
 
 class ShopType(BaseEventType):
@@ -302,6 +309,87 @@ def test_errors_are_those_of_the_handler(make_bus: Callable[..., Bus], kind: str
     eventually(lambda: caplog.text.count(f"{callback.__qualname__} failed on ShopEvent(") == 2)
 
 
+def test_each_call_is_told_once(make_bus: Callable[..., Bus]) -> None:
+    """Hooks are told of each call once, also if a wrapper that is marked as async raises or returns without a coroutine."""
+    told: list[tuple[str, int]] = []
+
+    class Hook(EventBusHook):
+        def handled(self, topic: str, event: Any, handler: str, duration: float) -> None:
+            told.append(("handled", event.order))
+
+        def handler_failed(self, topic: str, event: Any, handler: str, duration: float, error: BaseException) -> None:
+            told.append((type(error).__name__, event.order))
+
+    async def handle(event: ShopEvent) -> None: ...
+
+    def wrapped(event: ShopEvent) -> object:
+        if event.order == 1:
+            raise ValueError("no")
+        return handle(event) if event.order == 2 else None
+
+    def undeclared(event: ShopEvent) -> object:
+        return handle(event) if event.order == 0 else None
+
+    bus = make_bus(hooks=[Hook()])
+    bus.attach_callback(ShopType.closed, markcoroutinefunction(wrapped), concurrency=2)
+    emit(bus, 0, 1, 2)
+    bus.stop_consumer()
+    assert sorted(told) == [("ValueError", 1), ("handled", 0), ("handled", 2)]
+    told.clear()
+    bus.detach_callback(ShopType.closed, wrapped)
+    bus.attach_callback(ShopType.closed, undeclared, concurrency=2)
+    emit(bus, 0, 1)
+    bus.stop_consumer()
+    assert sorted(told) == [("InvalidHandler", 0), ("handled", 1)]
+
+
+def test_an_answer_that_is_a_coroutine_is_told(make_bus: Callable[..., Bus]) -> None:
+    """Hooks are told that a handler has failed which answers with a coroutine that nobody awaits, as the asker is."""
+    failures: list[str] = []
+
+    class Hook(EventBusHook):
+        def handler_failed(self, topic: str, event: object, handler: str, duration: float, error: BaseException) -> None:
+            failures.append(type(error).__name__)
+
+    async def price(event: ShopEvent) -> int:
+        return event.order
+
+    bus = make_bus(hooks=[Hook()])
+    bus.attach_callback(ShopType.closed, lambda event: price(event), answers=True)
+    bus.start_consumer()
+    with pytest.raises(RequestFailed, match="not declared `async`"):
+        bus.request(closed(1), ShopTopic.shop, int, PATIENCE)
+    eventually(lambda: bus.stats().handler_errors == 1)
+    assert failures == ["InvalidHandler"]
+
+
+def test_an_answer_that_cannot_be_sent_is_told(make_bus: Callable[..., Bus], kind: str) -> None:
+    """Hooks count an answer that is too large as the statistics do: the call has failed."""
+    told: list[str] = []
+
+    class Hook(EventBusHook):
+        def handled(self, topic: str, event: object, handler: str, duration: float) -> None:
+            told.append("handled")
+
+        def handler_failed(self, topic: str, event: object, handler: str, duration: float, error: BaseException) -> None:
+            told.append(type(error).__name__)
+
+    def answer(event: ShopEvent) -> str:
+        return "x" * event.order
+
+    async def answer_async(event: ShopEvent) -> str:
+        return answer(event)
+
+    bus = make_bus(hooks=[Hook()], max_event_bytes=1_000)
+    bus.attach_callback(ShopType.closed, answer if kind == "handle" else answer_async, answers=True)
+    bus.start_consumer()
+    assert bus.request(closed(1), ShopTopic.shop, str, PATIENCE) == "x"
+    with pytest.raises(RequestFailed, match="EventTooLarge"):
+        bus.request(closed(2_000), ShopTopic.shop, str, PATIENCE)
+    eventually(lambda: (bus.stats().handled, bus.stats().handler_errors) == (1, 1))
+    assert told == ["handled", "EventTooLarge"]
+
+
 def test_headers_come_along(make_bus: Callable[..., Bus], kind: str) -> None:
     """A call in another thread, or in a task, knows the headers of its event."""
 
@@ -334,6 +422,22 @@ def test_stopping_waits_for_all(bus: Bus, kind: str) -> None:
     eventually(lambda: "eventbus-handler" not in [thread.name for thread in threading.enumerate()])
 
 
+def test_stopping_waits_for_what_was_detached(bus: Bus, kind: str) -> None:
+    """Calls that wait when their handler is detached are made, and stop_consumer() waits for them, too."""
+    meter = Meter()
+    handler = getattr(meter, kind)
+    bus.attach_callback(ShopType.closed, handler, concurrency=1)
+    emit(bus, *range(5))
+    eventually(lambda: bus.stats().received == 5 and meter.begun)
+    bus.detach_callback(ShopType.closed, handler)
+    with in_thread(lambda: bus.stop_consumer(PATIENCE)) as stopping:
+        eventually(lambda: is_waiting(stopping))
+        meter.may_end.set()
+    assert meter.ended == [0, 1, 2, 3, 4]
+    assert bus.stats().handled == 5
+    bus.stop_consumer()
+
+
 def test_what_does_not_end_in_time_is_dropped(bus: Bus, kind: str) -> None:
     """After the timeout, calls that have not begun are dropped and counted."""
     meter = Meter()
@@ -362,6 +466,71 @@ def test_closing_from_inside(bus: Bus, kind: str) -> None:
     assert ended.wait(PATIENCE / 2)
 
 
+def test_what_waits_for_room_does_not_outlast_a_stop() -> None:
+    """A call that waits for room when they are stopped is dropped, also if they are resumed before it could notice."""
+
+    class Told:
+        drops = 0
+
+        def done(self, error: BaseException | None, duration: float, returned: object, *, told: bool = False) -> None: ...
+
+        def dropped(self) -> None:
+            self.drops += 1
+
+    calls, go, told = CallsInThreads(1), Event(), Told()
+    for _ in range(concurrent.MAX_WAITING + 1):
+        calls.submit(None, lambda _: go.wait(PATIENCE), None, copy_context(), told)
+    with in_thread(lambda: calls.submit(None, lambda _: None, None, copy_context(), told)) as waiting:
+        eventually(lambda: is_waiting(waiting))
+        with calls._changed:  # which the thread needs to go on
+            calls.stop(Deadline(0))
+            calls.resume()
+    assert told.drops == concurrent.MAX_WAITING + 1
+    go.set()
+    calls.stop(Deadline(PATIENCE))
+
+
+@pytest.mark.parametrize(
+    ("is_async", "options"),
+    [(False, {"concurrency": 1}), (True, {"concurrency": 1}), (True, {})],
+    ids=["threads", "tasks", "tasks without options"],
+)
+def test_stopping_from_inside_while_others_wait(
+    bus: Bus, is_async: bool, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call that stops the consumer does not wait for it, although it waits for room that only the call can make."""
+    monkeypatch.setattr(concurrent, "MAX_WAITING", 2)
+    monkeypatch.setattr(coroutines, "MAX_IN_FLIGHT", 2)
+    may_stop, stopped = Event(), Event()
+
+    def stop(event: ShopEvent) -> None:
+        if event.order == 0:
+            assert may_stop.wait(PATIENCE)
+            bus.stop_consumer(PATIENCE)
+            stopped.set()
+
+    async def stop_async(event: ShopEvent) -> None:
+        stop(event)
+
+    bus.attach_callback(ShopType.closed, stop_async if is_async else stop, **options)
+    emit(bus, *range(10))
+    eventually(lambda: any(thread.name == "eventbus-consumer" and is_in_submit(thread) for thread in threading.enumerate()))
+    may_stop.set()
+    assert stopped.wait(PATIENCE / 2)
+    eventually(lambda: bus.stats().handled + bus.stats().drops.get(DropReason.STOPPED, 0) == 10)
+    assert bus.stats().handler_errors == 0
+
+
+def is_in_submit(thread: threading.Thread) -> bool:
+    """Whether a thread waits for room."""
+    frame = sys._current_frames().get(thread.ident or 0)
+    names = set()
+    while frame is not None:
+        names.add(frame.f_code.co_name)
+        frame = frame.f_back
+    return {"wait", "submit"} <= names
+
+
 def test_too_many_wait_and_hold_the_consumer() -> None:
     """A thousand calls may wait; then the consumer waits, and goes on when there is room."""
     meter = Meter()
@@ -388,6 +557,22 @@ def test_a_handler_is_called_where_it_is_wanted(bus: Bus, kind: str) -> None:
     assert sorted(meter.ended) == [1, 2, 3, 5]
 
 
+def test_a_filter_that_is_false_itself(bus: Bus) -> None:
+    """A filter is asked also if it is an object that counts as false, such as a set that is empty still."""
+
+    class Orders(set[int]):
+        def __call__(self, event: ShopEvent) -> bool:
+            return event.order in self
+
+    meter, orders = Meter(), Orders()
+    meter.may_end.set()
+    bus.attach_callback(ShopType.closed, meter.handle, where=orders)
+    orders.add(1)
+    emit(bus, 0, 1)
+    bus.stop_consumer()
+    assert meter.ended == [1]
+
+
 def test_a_filter_that_fails(bus: Bus) -> None:
     """What `where` or `key` raises counts as the handler's error."""
     meter = Meter()
@@ -396,6 +581,18 @@ def test_a_filter_that_fails(bus: Bus) -> None:
     bus.attach_callback(ShopType.closed, meter.handle, concurrency=2, key=lambda event: [event])  # cannot be hashed
     emit(bus, 0, 1)
     eventually(lambda: (bus.stats().handled, bus.stats().handler_errors) == (1, 3))
+
+
+@pytest.mark.parametrize("option", ["where", "key"])
+def test_a_filter_that_fails_fails_the_request(bus: Bus, option: str) -> None:
+    """What it raises is told to who has asked, as the error of the handler would be."""
+    options: dict[str, Any] = {option: lambda event: 1 / event.order}
+    bus.attach_callback(ShopType.closed, lambda event: event.order, answers=True, concurrency=2, **options)
+    bus.start_consumer()
+    assert bus.request(closed(1), ShopTopic.shop, int, PATIENCE) == 1
+    with pytest.raises(RequestFailed, match="ZeroDivisionError"):
+        bus.request(closed(0), ShopTopic.shop, int, PATIENCE)
+    eventually(lambda: (bus.stats().handled, bus.stats().handler_errors) == (1, 1))
 
 
 class Noting(Middleware):
@@ -452,6 +649,7 @@ def test_middleware_is_checked(bus: Bus) -> None:
     "options",
     [
         {"concurrency": 0},
+        {"middleware": Middleware()},
         {"concurrency": "8"},
         {"key": len},
         {"key": "order", "concurrency": 2},

@@ -239,6 +239,8 @@ def test_what_is_no_name_for_keys(tmp_path: Path, name: str) -> None:
 def test_where_no_file_can_be_written(tmp_path: Path) -> None:
     """A directory that is none is named."""
     (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidSettings, match=r"cannot write .*: File name too long"):
+        write_pair(300 * "a", tmp_path)
     with pytest.raises(InvalidSettings, match=r"cannot write .*file"):
         write_pair("plant", tmp_path / "file")
 

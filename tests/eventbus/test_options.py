@@ -158,6 +158,10 @@ def test_from_settings_to_the_options_of_a_proxy() -> None:
     assert (options.max_event_bytes, options.settle, str(options.allow_list)) == (1_000, 2.5, "allow.toml")
     assert options.secret_key == Secret(PROXY.secret)
     assert EventBusSettings().proxy_options() == ProxyOptions(max_memory=PROCESS_MAX_MEMORY)
+    with pytest.raises(InvalidSettings, match="history_bytes=1 is too little"):
+        ProxyOptions(history=1, history_bytes=1)
+    with pytest.raises(InvalidSettings, match="greater than or equal to 65536"):
+        EventBusSettings(history_bytes="63KiB")
     limits = {"proxy_hwm": 10, "proxy_max_subscriptions": 20, "proxy_max_memory": "200MiB", "proxy_max_backlog": "64MiB"}
     assert EventBusSettings(**limits).proxy_options() == ProxyOptions(
         hwm=10, max_backlog=64 * 1_048_576, max_subscriptions=20, max_memory=200 * 1_048_576
@@ -184,7 +188,9 @@ def test_choices_by_value() -> None:
         ReceivePolicy.BLOCK,
         Compression.ZLIB,
     )
-    with pytest.raises(ValueError, match="never"):
+    with pytest.raises(
+        InvalidSettings, match=r"^receive_policy='never': it must be one of drop_oldest, drop_newest, block$"
+    ):
         replace(options, receive_policy="never")  # type: ignore[arg-type] # mypy knows it, too
 
 
@@ -203,6 +209,22 @@ def test_no_size_and_no_time_is_negative(kind: Any, name: str, value: float) -> 
     """It is refused with the name of the option; what uses it would have another explanation, or none."""
     with pytest.raises(InvalidSettings, match=f"^{name}={value}: it must be 0 or more$"):
         kind(**{name: value})
+
+
+def test_nothing_is_infinite() -> None:
+    """An infinite time is refused, because no thread can wait so long."""
+    with pytest.raises(InvalidSettings, match=r"^connect_timeout=inf: it must be finite$"):
+        ClientOptions(connect_timeout=float("inf"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"), [(ClientOptions, "send_hwm"), (ClientOptions, "receive_hwm"), (ProxyOptions, "hwm")]
+)
+def test_what_libzmq_does_not_take(kind: Any, name: str) -> None:
+    """A high-water mark that libzmq does not take is refused with the name of the option."""
+    kind(**{name: 2**31 - 1})
+    with pytest.raises(InvalidSettings, match=rf"^{name}=2147483648: it must be less than 2147483648$"):
+        kind(**{name: 2**31})
 
 
 def test_a_text_is_no_list_of_topics() -> None:

@@ -13,6 +13,7 @@ from tests.support import PATIENCE, eventually
 pytestmark = pytest.mark.process
 
 ROUNDS = 2
+HANG = 2.5  # seconds
 RECOVERY = PATIENCE / 4  # seconds that the first event after a restart may take on a busy machine; on others it is 2
 # Events that may be lost in a restart: what a killed process still takes until its sockets are closed. Of 2,000 a second
 # that is a few; where others want the processors too, it may be those of a quarter of a second, less than a proxy is away.
@@ -55,6 +56,18 @@ def test_numbered_publishers_lose_nothing_in_restarts_that_follow_each_other(soa
                 proxy.kill()
                 restarted = proxy.start()
                 eventually(lambda r=restarted: running.books.latest() > r, PATIENCE)  # type: ignore[misc]
+            restart(proxy, running, 0.0)
+        running.finish()
+        assert (running.books.missing(), running.client.stats().lost) == (0, 0)
+
+
+def test_numbered_publishers_lose_nothing_if_it_hung_before(soak_seconds: float | None) -> None:
+    """Nor does it when it had hung for a while, as one that a watchdog kills: what was sent meanwhile comes again, too."""
+    with running_proxy() as proxy, scene(proxy, numbered=True, rate=500.0, echo_timeout=PATIENCE) as running:
+        for _ in rounds(1, soak_seconds):
+            proxy.stop()
+            end = monotonic() + HANG
+            eventually(lambda end=end: monotonic() > end)  # type: ignore[misc]
             restart(proxy, running, 0.0)
         running.finish()
         assert (running.books.missing(), running.client.stats().lost) == (0, 0)

@@ -205,7 +205,6 @@ def test_topics_as_an_argument() -> None:
         ("receive_buffer", "0"),
         ("receive_policy", "drop"),
         ("packing", "2"),
-        ("ui_token", "easy-to-guess"),
     ],
 )
 def test_a_bad_value_is_refused_by_its_variable(field: str, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,6 +241,20 @@ def test_seconds_are_finite(field: str, text: str, monkeypatch: pytest.MonkeyPat
     """A time for closing that no wait can take is refused at once, not when the service stops."""
     monkeypatch.setenv(f"EVENTBUS_{field.upper()}", text)
     assert f"EVENTBUS_{field.upper()}=" in refusal()
+
+
+@pytest.mark.parametrize("field", ["send_hwm", "receive_hwm", "receive_buffer", "proxy_hwm"])
+def test_more_messages_than_anybody_can_count(field: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A number that libzmq does not take is refused at once, with the variable, and not when the service starts."""
+    monkeypatch.setenv(f"EVENTBUS_{field.upper()}", "2147483648")
+    assert f"EVENTBUS_{field.upper()}=" in refusal()
+
+
+def test_a_token_that_is_too_short_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The complaint may end in a log, and the token may be a password of its owner."""
+    monkeypatch.setenv("EVENTBUS_UI_TOKEN", "hunter2")
+    assert "EVENTBUS_UI_TOKEN: it needs at least 16 characters" in refusal()
+    assert "hunter2" not in refusal()
 
 
 def test_a_bad_argument_is_refused() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from eventbus._base.backoff import backoff
 from eventbus._base.deadline import Deadline
 from eventbus._base.log import Log
+from eventbus._base.log_throttle import LogThrottle, more
 from eventbus.errors import EventBusError, HandshakeFailed, JetStreamMissing, NatsRefused, StreamDiffers
 from eventbus.nats_options import NatsOptions
 from eventbus.transports.nats import streams
@@ -23,6 +24,7 @@ PULL_SID = b"2"  # of the inbox to which pulls are answered
 _EXPIRES_S = 30.0  # of a pull
 _SILENT_HEARTBEATS = 2.5  # without any, after which the consumer is looked for
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 2.0  # between two attempts to make it anew
+_MISSING_PAUSE_S = 0.5  # before a stream is looked for that has taken no message
 _RENEWAL_S = 5.0
 _ANSWER_S = 2.0  # after which a request is repeated
 _HEARTBEAT, _NO_MESSAGES, _TIMED_OUT = 100, 404, 408  # statuses
@@ -40,6 +42,7 @@ class StreamConsumer:
         carried: makes first frames of subjects.
         log: where it is said what is wrong.
         count: called with how many more messages are lost, and how many came again and were skipped.
+        room: how many messages may wait to be received; no more are asked for ahead.
 
     Attributes:
         receiving: whether messages are asked for: from the first `receive` on.
@@ -47,9 +50,12 @@ class StreamConsumer:
     """
 
     most = 1_024
-    """Messages that are asked for ahead."""
+    """Messages that are asked for ahead, if there is room for so many."""
 
-    def __init__(self, options: NatsOptions, carried: Carried, log: Log, count: Callable[[int, int], None]) -> None:
+    def __init__(
+        self, options: NatsOptions, carried: Carried, log: Log, count: Callable[[int, int], None], room: int = most
+    ) -> None:
+        self.most = min(self.most, room)
         self.receiving = False
         self.heartbeat = 5.0
         self._options = options
@@ -74,18 +80,23 @@ class StreamConsumer:
         self._renewing = False
         self._renew_at = float("inf")
         self._failures = 0
+        self._refusals = LogThrottle()
 
     @property
     def is_low(self) -> bool:
         """Whether more messages are to be asked for."""
         # First what is nearly always enough to know, because it is asked for each batch.
-        half = self.most // 2
+        half = self._half
         return self._credit < half and self.receiving and bool(self._name) and self._credit + self._waiting < half
 
     @property
     def owes(self) -> bool:
         """Whether the server is still to be told what becomes of a message."""
         return False
+
+    @property
+    def _half(self) -> int:
+        return (self.most + 1) // 2
 
     @property
     def _open_pulls(self) -> int:
@@ -111,15 +122,19 @@ class StreamConsumer:
         self._renew(link, deadline)
 
     def change(self, link: NatsLink, subjects: set[str], deadline: Deadline) -> None:
-        """Other topics are wanted. Raises as `restore`."""
+        """Other topics are wanted. Raises as `restore`; if the server does not answer, it is asked again later."""
         with self._changing:
-            self._wanted = set(subjects)
+            before, self._wanted = self._wanted, set(subjects)
             if subjects != self._filters:
-                self._ensure(link, deadline)
+                try:
+                    self._ensure_in_time(link, deadline)
+                except HandshakeFailed:
+                    self._wanted = before
+                    raise
 
     @abstractmethod
     def begin(self, link: NatsLink, deadline: Deadline) -> None:
-        """Ask for messages from now on: no more topics are expected at the moment. Raises as `restore`."""
+        """Ask for messages from now on: no more topics are expected at the moment. Raises as `change`."""
 
     def begun_after(self, subject: str) -> int | None:
         """The number of the last message before those that come on a subject; None: it is not known."""
@@ -133,8 +148,37 @@ class StreamConsumer:
     def _note_other_stream(self) -> None:
         """The stream was made anew: numbers of the old one mean nothing. The caller holds the lock."""
 
-    def _note_end(self, last: int) -> None:
-        """The newest message of the stream has this number. The caller holds the lock."""
+    def _newest(self) -> int:
+        """The highest number of a message that came; 0: none did. The caller holds the lock."""
+        return 0
+
+    def _was_given_again(self, link: NatsLink, number: int, deadline: Deadline) -> bool:
+        """Whether another message has the number of the newest one that came."""
+        return False
+
+    def _note_lost_end(self) -> None:
+        """The stream has lost messages that came. The caller holds the lock."""
+
+    def _ensure_in_time(self, link: NatsLink, deadline: Deadline) -> None:
+        try:
+            self._ensure(link, deadline)
+        except HandshakeFailed:
+            raise
+        except OSError:  # perhaps there is no leader, and the connection lasts
+            self.renew_soon()
+            link.wake()
+            raise
+
+    def renew_soon(self) -> None:
+        """Find or make the consumer again, in a thread; the link is to be woken then."""
+        with self._taking:
+            self._renew_at = min(self._renew_at, monotonic() + _FIRST_PAUSE_S)
+
+    def stream_is_missing(self) -> None:
+        """Nobody has taken a message for the stream. A client that receives is told of that by its consumer."""
+        with self._taking:
+            if not (self.receiving and self._name) and not self._renewing and self._renew_at == float("inf"):
+                self._renew_at = monotonic() + _MISSING_PAUSE_S
 
     def _renew(self, link: NatsLink, deadline: Deadline) -> None:
         with self._changing:
@@ -143,6 +187,8 @@ class StreamConsumer:
 
     def _ensure_stream(self, link: NatsLink, deadline: Deadline) -> None:
         name, subjects = self._options.stream, [self._everything]
+        with self._taking:
+            newest = self._newest()  # before the question: more may come at any time
         answer, error = self._ask(link, f"STREAM.INFO.{name}", b"", deadline)
         if error is not None and error.code == streams.STREAM_NOT_FOUND:
             request = streams.stream_config(self._options, subjects)
@@ -162,8 +208,11 @@ class StreamConsumer:
         with self._taking:
             if self._created and self._created != created:
                 self._note_other_stream()
+                newest = 0
             self._created = created
-            self._note_end(last)
+        if newest and (last < newest or self._was_given_again(link, newest, deadline)):
+            with self._taking:
+                self._note_lost_end()
 
     def _made(self, name: str, filters: set[str], *, goes_on: bool = False) -> None:
         """The consumer is there, as it should be. The caller holds the lock.
@@ -255,7 +304,7 @@ class StreamConsumer:
             due = min(due, self._look_after(data, now))
             if self.receiving and self._name:
                 waiting = self._credit + self._waiting
-                if waiting < self.most // 2 and self._renew_at == float("inf"):
+                if waiting < self._half and self._renew_at == float("inf") and not self._renewing:
                     data.append(self._pull(link, self.most - waiting))
                     self._heard = now
                 if self._credit:
@@ -304,7 +353,9 @@ class StreamConsumer:
             self._failures = 0
         except (OSError, EventBusError) as error:
             if isinstance(error, HandshakeFailed):
-                self._log.error("%s", error, error=type(error).__name__)
+                held_back = self._refusals.admit(type(error).__name__)
+                if held_back is not None:
+                    self._log.error("%s%s", error, more(held_back), error=type(error).__name__, held_back=held_back)
             if link.is_up():  # else a new connection restores everything
                 self._renew_at = monotonic() + backoff(self._failures, _FIRST_PAUSE_S, _LONGEST_PAUSE_S)
                 self._failures += 1

@@ -240,7 +240,7 @@ class CoreTransport(NatsTransport):
         return not self._again and not self._buffer
 
     def look(self, now: float) -> float:
-        return float("inf")
+        return self._look_after_subscriptions(now)
 
     def arrived(self, arrived: Arrived) -> None:
         for other in arrived.others:
@@ -275,8 +275,16 @@ class CoreTransport(NatsTransport):
         if added is None or not link.is_ready:
             link.post(data)
             return
+        subject = self._carried.subject(added).decode(errors="replace")
+        self._denials.pop(subject, None)
         link.ask(data, Deadline(self._options.connect_timeout), while_=lambda: link.is_ready)
-        self._check_denied(connection, self._carried.subject(added).decode(errors="replace"))
+        self._check_denied(connection, subject)
+
+    def _subscriptions(self, link: NatsLink) -> bytes:
+        group = (self._nats.group or "").encode()
+        with self._changing:
+            topics = [subscribe(self._carried.subject(topic), sid, group) for topic, sid in self._sids.items()]
+        return subscribe(link.inbox + b".*", INBOX_SID) + b"".join(topics)
 
     def _update(self) -> bytes:
         """What tells the server of the topics that have changed. The caller holds the lock.

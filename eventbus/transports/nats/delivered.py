@@ -24,13 +24,18 @@ class Delivered(NamedTuple):
         consumer: the consumer that it came for.
         times: how often it was delivered, this time included.
         stream_seq: its number in the stream.
-        time: when it was stored, in seconds since 1970.
+        nanoseconds: when it was stored, since 1970.
     """
 
     consumer: bytes
     times: int
     stream_seq: int
-    time: float = 0.0
+    nanoseconds: int = 0
+
+    @property
+    def time(self) -> float:
+        """When it was stored, in seconds since 1970."""
+        return self.nanoseconds / _NANOSECONDS
 
 
 def delivered(reply: bytes) -> Delivered | None:
@@ -44,8 +49,7 @@ def delivered(reply: bytes) -> Delivered | None:
     consumer, times, number, _, time, *_ = parts[at:]
     if not (times.isdigit() and number.isdigit()):
         return None
-    stored = int(time) / _NANOSECONDS if time.isdigit() else 0.0
-    return Delivered(consumer, int(times), int(number), stored)
+    return Delivered(consumer, int(times), int(number), int(time) if time.isdigit() else 0)
 
 
 def from_stream(subject: bytes, reply: bytes, headers: bytes, payload: bytes) -> FromStream | None:

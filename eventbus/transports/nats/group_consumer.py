@@ -30,6 +30,7 @@ class GroupConsumer(StreamConsumer):
         self._again: list[bytes] = []  # confirmations of messages that have come again
         self._returned: list[bytes] = []  # messages for others
         self._progress_due = float("inf")
+        self._ack_wait = self._options.ack_wait  # as the server says, once it has
         self._known = False  # whether the group was there before
 
     def begin(self, link: NatsLink, deadline: Deadline) -> None:
@@ -39,7 +40,7 @@ class GroupConsumer(StreamConsumer):
                 self.receiving = True
             link.post(self.subscription(link))  # again after a pause
             if self._wanted and link.connection is not None:
-                self._ensure(link, deadline)
+                self._ensure_in_time(link, deadline)
         link.wake()
 
     @property
@@ -60,15 +61,15 @@ class GroupConsumer(StreamConsumer):
                 self._credit = max(0, self._credit - 1)
                 if not self.receiving:  # it was under way when nobody wanted it any more
                     self._returned.append(reply)
-                elif number in self._handling:
+                elif _is_same(reply, self._handling.get(number)):
                     self._handling[number] = reply
                     repeated += 1
-                elif number in self._done:
+                elif _is_same(reply, self._done.get(number)):
                     self._again.append(reply)
                     repeated += 1
                 else:
                     if not self._handling:
-                        self._progress_due = now + self._options.ack_wait / 2
+                        self._progress_due = now + self._ack_wait / 2
                     self._handling[number] = reply
                     firsts.append(self._carried.inward(subject, headers))
                     payloads.append(payload)
@@ -126,12 +127,10 @@ class GroupConsumer(StreamConsumer):
         if self._again:
             data.append(_answers(self._again, b"+ACK"))
             self._again = []
-        if not self._handling:
-            return float("inf")
-        if now >= self._progress_due:
-            self._progress_due = now + self._options.ack_wait / 2
+        if self._handling and now >= self._progress_due:
+            self._progress_due = now + self._ack_wait / 2
             data.append(_answers(list(self._handling.values()), b"+WPI"))
-        return self._progress_due
+        return now + self._ack_wait / 4  # what comes meanwhile does not wake the link
 
     def _note_other_stream(self) -> None:
         self._handling.clear()
@@ -177,6 +176,7 @@ class GroupConsumer(StreamConsumer):
                 raise self._failure(link, error)
         with self._taking:
             self._known = True
+            self._ack_wait = streams.ack_wait_of(info.get("config", {})) or self._options.ack_wait
             if self._done:  # the last confirmations may have been lost with the connection
                 self._again += list(self._done.values())[-_CONFIRMED_AGAIN:]
             self._made(group, subjects, goes_on=goes_on)
@@ -195,6 +195,14 @@ class GroupConsumer(StreamConsumer):
             for one in subjects
         )
         return tuple(sorted(names))
+
+
+def _is_same(reply: bytes, known: bytes | None) -> bool:
+    """Whether two reply subjects for one number are of one message: a stream that has lost its end gives numbers again."""
+    if known is None:
+        return False
+    one, other = delivered(reply), delivered(known)
+    return one is not None and other is not None and one.nanoseconds == other.nanoseconds
 
 
 def _answers(acks: list[bytes], answer: bytes) -> bytes:

@@ -121,7 +121,7 @@ class JetStreamTransport(NatsTransport):
                 kind, arguments = type(error), error.args
                 self._leave(link, 0.0, str(error), lambda: kind(*arguments))
             except OSError:
-                pass  # the next connection does it
+                pass  # it is done when the server is back
         if link is not None and self._consumer.is_low:
             link.wake()
         return super().receive()
@@ -150,10 +150,10 @@ class JetStreamTransport(NatsTransport):
         assert connection is not None
         self._current = link
         self._take_info(connection)
-        link.post(subscribe(link.inbox + b".*", INBOX_SID))
         if self._link is not link:
+            link.post(subscribe(link.inbox + b".*", INBOX_SID))
             return
-        link.post(self._consumer.subscription(link))
+        link.post(self._subscriptions(link))
         deadline = Deadline(self._options.connect_timeout)
         try:
             self._consumer.restore(link, self._inbox, self._subjects(), deadline)
@@ -212,7 +212,7 @@ class JetStreamTransport(NatsTransport):
     def look(self, now: float) -> float:
         self._take_acks(now)
         link = self._current  # also while it is being closed
-        due = self._window.look(now)
+        due = min(self._window.look(now), self._look_after_subscriptions(now))
         if self._waits_until:
             due = min(due, max(now, self._waits_until))
         return due if link is None else min(due, self._consumer.look(link, now))
@@ -256,6 +256,12 @@ class JetStreamTransport(NatsTransport):
     def _parser(self) -> Parser:
         return Parser(from_stream=PULL_SID)
 
+    def _resubscribed(self) -> None:
+        self._consumer.renew_soon()  # its answers may have come to nobody
+
+    def _subscriptions(self, link: NatsLink) -> bytes:
+        return subscribe(link.inbox + b".*", INBOX_SID) + self._consumer.subscription(link)
+
     def _forget(self) -> None:
         self._numbering = Numbering() if self._options.numbered else None
         self._window = Window()
@@ -281,18 +287,10 @@ class JetStreamTransport(NatsTransport):
             return  # `restore` will do it
         try:
             self._consumer.change(link, self._subjects(), Deadline(self._options.connect_timeout))
-        except HandshakeFailed:
-            if added is None:
-                return
-            with self._changing:
-                self._topics.discard(added)
+        except HandshakeFailed:  # an OSError, too
             raise
         except OSError:
-            return  # it is done when the server is back
-        if added is not None:
-            connection = link.connection
-            if connection is not None:
-                self._check_denied(connection, self._carried.subject(added).decode(errors="replace"))
+            pass  # it is done when the server is back
 
     def _subjects(self) -> set[str]:
         with self._changing:
@@ -380,6 +378,7 @@ class JetStreamTransport(NatsTransport):
                 continue
             if message.headers and parse_headers(message.headers).status == NO_RESPONDERS:
                 window.not_stored(number, now)  # no stream, or no leader at the moment
+                self._consumer.stream_is_missing()
                 continue
             _, error = streams.answer_of(message.payload)
             if error is None:
@@ -407,4 +406,4 @@ class JetStreamTransport(NatsTransport):
 
     def _new_consumer(self) -> StreamConsumer:
         kind = OwnConsumer if self._nats.group is None else GroupConsumer
-        return kind(self._nats, self._carried, self._log, self._count)
+        return kind(self._nats, self._carried, self._log, self._count, self._options.receive_hwm)

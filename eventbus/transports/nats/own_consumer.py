@@ -8,7 +8,7 @@ from eventbus._base.deadline import Deadline
 from eventbus.policies import Start
 from eventbus.transports.nats import streams
 from eventbus.transports.nats.consumer import StreamConsumer
-from eventbus.transports.nats.delivered import FromStream
+from eventbus.transports.nats.delivered import FromStream, delivered
 from eventbus.transports.nats.inbox import Inbox
 from eventbus.transports.nats.link import NatsLink
 from eventbus.transports.nats.protocol import publish
@@ -19,8 +19,12 @@ class OwnConsumer(StreamConsumer):
 
     _position: int | None = None
     """The last number of the stream that is done with; None: there was no consumer yet."""
-    _last = 0
-    """The number of the newest message when the stream was looked at."""
+    _latest = b""
+    """The reply subject of that message, if it came."""
+    _made_at: int | None = None
+    """When the first consumer was made, in nanoseconds since 1970, by the server's clock."""
+    _since: int | None = None
+    """When the last message was stored that came before the stream lost its end; in the same way."""
     _continues = False
     """Whether the next message should have the next number, if all topics are wanted."""
     _skips: Mapping[str, int] = MappingProxyType({})
@@ -56,14 +60,14 @@ class OwnConsumer(StreamConsumer):
         with self._taking:
             counts_gaps = self._filters == {self._everything} and self._options.start != Start.LAST
             name = self._name.encode()
-            for subject, consumer, number, _, headers, payload in messages:
+            for subject, consumer, number, reply, headers, payload in messages:
                 if consumer != name:
                     continue  # of a consumer that was replaced: it comes again
                 if self._credit:
                     self._credit -= 1
                 before = self._position or 0
                 if number > before:
-                    self._position = number
+                    self._position, self._latest = number, reply
                 if self._skips and number <= self._skips.get(subject.decode(errors="replace"), self._skip_others):
                     continue  # no news for this topic
                 if counts_gaps and self._continues and number > before + 1:
@@ -81,15 +85,30 @@ class OwnConsumer(StreamConsumer):
         if self._position is not None:
             self._begin_anew()
 
+    def _newest(self) -> int:
+        return self._position or 0
+
+    def _was_given_again(self, link: NatsLink, number: int, deadline: Deadline) -> bool:
+        answer, error = self._ask(link, f"STREAM.MSG.GET.{self._options.stream}", streams.message(number), deadline)
+        stored_at, latest = streams.nanoseconds_of(answer.get("message", {}).get("time")), self._latest_at
+        return error is None and stored_at is not None and latest is not None and latest < stored_at
+
+    def _note_lost_end(self) -> None:
+        latest = self._latest_at
+        self._begin_anew()
+        self._since = latest  # whatever was stored later is new, also if it has a number that was given before
+
+    @property
+    def _latest_at(self) -> int | None:
+        """When the newest message was stored that came, or if none did, when the consumer was made."""
+        known = delivered(self._latest)
+        return self._made_at if known is None else known.nanoseconds
+
     def _begin_anew(self) -> None:
         self._position, self._continues = 0, False
+        self._latest, self._since = b"", None
         self._skips, self._skip_others = {}, 0
         self._begun = dict.fromkeys(self._begun, 0)
-
-    def _note_end(self, last: int) -> None:
-        self._last = last
-        if self._position is not None and last < self._position:  # the end of the stream is lost: what comes now is new
-            self._begin_anew()
 
     def _ensure(self, link: NatsLink, deadline: Deadline) -> None:
         subjects = set(self._wanted)
@@ -114,6 +133,7 @@ class OwnConsumer(StreamConsumer):
             if position is None or not before:
                 self._position = int(answer.get("delivered", {}).get("stream_seq") or 0)
                 self._continues = self._options.start == Start.NEW
+                self._latest, self._made_at = b"", streams.nanoseconds_of(answer.get("created"))
                 begun = dict.fromkeys(subjects, self._position)
             common = begun.get(self._everything)
             for one in subjects - set(begun):
@@ -139,23 +159,23 @@ class OwnConsumer(StreamConsumer):
         if self._everything in before:  # each of these has come already
             with self._taking:
                 self._skips = {one: max(position, self._skips.get(one, self._skip_others)) for one in before | added}
-            return streams.policy_after(position)
+            return self._after(position)
         if not added:
-            return streams.policy_after(position)
+            return self._after(position)
         answer, error = self._ask(link, f"STREAM.INFO.{self._options.stream}", b"", deadline)
         if error is not None:
             raise self._failure(link, error)
         last = int(answer.get("state", {}).get("last_seq") or 0)
         skips = {subject: max(position, self._skips.get(subject, 0)) for subject in before}
         others = 0
-        begin, policy = position, streams.policy_after(position)
+        begin, policy = position, self._after(position)
         for subject in added:
             if start == Start.NEW:
                 no_news = last
             elif start == Start.LAST and subject != self._everything:
-                no_news = self._last_on(link, subject, deadline) - 1
+                no_news = self._last_on(link, subject, last, deadline) - 1
                 begin = min(begin, max(0, no_news))
-                policy = streams.policy_after(begin)
+                policy = self._after(begin)
             elif start == Start.LAST:
                 no_news = last  # of all topics, only what comes from now on
             else:
@@ -168,13 +188,18 @@ class OwnConsumer(StreamConsumer):
             self._skips, self._skip_others = skips, others
         return policy
 
-    def _last_on(self, link: NatsLink, subject: str, deadline: Deadline) -> int:
-        """The number of the newest message on a subject; one more than there are if there is none."""
+    def _after(self, position: int) -> streams.Json:
+        if position == 0 and self._since is not None:
+            return streams.policy_since(self._since + 1)
+        return streams.policy_after(position)
+
+    def _last_on(self, link: NatsLink, subject: str, last: int, deadline: Deadline) -> int:
+        """The number of the newest message on a subject; one more than the `last` of all if there is none."""
         request = streams.last_on(subject)
         answer, error = self._ask(link, f"STREAM.MSG.GET.{self._options.stream}", request, deadline)
         if error is not None and error.code != streams.MESSAGE_NOT_FOUND:
             raise self._failure(link, error)
-        return int(answer.get("message", {}).get("seq") or self._last + 1)
+        return int(answer.get("message", {}).get("seq") or last + 1)
 
     def _deletion(self, link: NatsLink, name: str) -> bytes:
         subject = streams.API + f"CONSUMER.DELETE.{self._options.stream}.{name}".encode()

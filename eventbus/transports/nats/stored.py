@@ -75,7 +75,7 @@ class StoredMessages:
         link.post(subscribe(inbox + b".*", sid))
         try:
             left = self._begin(link, name, query, timeout)
-            pulled = 0
+            pulled = came = 0
             while left > 0:
                 portion: list[Stored] = []
                 batch = min(left, _PORTION)
@@ -90,6 +90,9 @@ class StoredMessages:
                         if deadline.passed():
                             raise NoAnswer(self._stream, "history", timeout) from None
                         yield []
+                        if self._is_exhausted(link, name, came, Deadline(min(_LOOK_S, deadline.left()))):
+                            left = 0
+                            break
                         continue
                     if message is None:
                         raise NoAnswer(self._stream, "history", timeout)
@@ -102,6 +105,7 @@ class StoredMessages:
                         if status:  # the consumer is gone: nobody has read for too long, or the server was restarted
                             raise NoAnswer(self._stream, "history", timeout)
                         continue
+                    came += 1
                     if known.stream_seq <= query.after:
                         left -= 1
                         batch -= 1
@@ -118,6 +122,16 @@ class StoredMessages:
             del self._waiting[sid]
             subject = streams.API + f"CONSUMER.DELETE.{self._stream}.{name}".encode()
             link.post(unsubscribe(sid) + publish(subject, b"", reply=link.inbox + b".d"))
+
+    def _is_exhausted(self, link: NatsLink, name: str, came: int, deadline: Deadline) -> bool:
+        """Whether all that the stream still has came: limits or an operator may have removed messages meanwhile."""
+        try:
+            message = link.request(streams.API + f"CONSUMER.INFO.{self._stream}.{name}".encode(), b"", deadline)
+        except OSError:
+            return False
+        info, error = streams.answer_of(message.payload)
+        delivered_to_us = info.get("delivered", {}).get("consumer_seq")
+        return error is None and info.get("num_pending") == 0 and delivered_to_us == came
 
     def _begin(self, link: NatsLink, name: str, query: Query, timeout: float) -> int:
         """Make the consumer; return how many messages it will deliver."""

@@ -1,7 +1,8 @@
 """What is asked of JetStream, and what it answers. Pure; see https://docs.nats.io/reference/reference-protocols/nats_api_reference."""
 
+import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
@@ -19,6 +20,7 @@ STREAM_NOT_FOUND, CONSUMER_NOT_FOUND, MESSAGE_NOT_FOUND = 10059, 10014, 10037
 NAME_TAKEN, SUBJECTS_OVERLAP = 10058, 10065
 CONSUMER_EXISTS = {10013, 10105, 10148}
 NOT_ENABLED = {10039, 10076}
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z")
 NO_SPACE = {10028, 10047}
 TOO_LARGE = 10054
 
@@ -113,6 +115,13 @@ def policy_after(position: int) -> dict[str, object]:
     return {"deliver_policy": "by_start_sequence", "opt_start_seq": position + 1}
 
 
+def policy_since(nanoseconds: int) -> dict[str, object]:
+    """The fields of a consumer that begins with what was stored at a time or later, in nanoseconds since 1970."""
+    seconds, rest = divmod(nanoseconds, _NANOSECONDS)
+    time = f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    return {"deliver_policy": "by_start_time", "opt_start_time": time}
+
+
 def ephemeral_config(name: str, subjects: Iterable[str], policy: Json) -> dict[str, object]:
     """A consumer of one client, which remembers its position itself."""
     return {
@@ -159,12 +168,32 @@ def filters_of(config: Json) -> set[str]:
     return {str(one)} if one else set()
 
 
+def ack_wait_of(config: Json) -> float:
+    """The seconds that a consumer waits for a confirmation; 0: that is not said."""
+    found = config.get("ack_wait")
+    return found / _NANOSECONDS if isinstance(found, int) else 0.0
+
+
 def pull(batch: int, expires: float, heartbeat: float) -> bytes:
     """The request for up to `batch` messages; the times are in seconds. No heartbeat: no signs while there are none."""
     request = {"batch": batch, "expires": round(expires * _NANOSECONDS)}
     if heartbeat:
         request["idle_heartbeat"] = round(heartbeat * _NANOSECONDS)
     return to_json(request)
+
+
+def message(number: int) -> bytes:
+    """The request for the message with a number."""
+    return to_json({"seq": number})
+
+
+def nanoseconds_of(time: object) -> int | None:
+    """Read a time as the server writes it, since 1970; None: it is none."""
+    found = _TIME.fullmatch(str(time))
+    if found is None:
+        return None
+    seconds = datetime.fromisoformat(f"{found[1]}+00:00").timestamp()
+    return round(seconds) * _NANOSECONDS + int((found[2] or "").ljust(9, "0"))
 
 
 def last_on(subject: str) -> bytes:

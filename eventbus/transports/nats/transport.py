@@ -3,7 +3,9 @@
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import partial
+from sys import maxsize
 from threading import RLock
+from time import monotonic
 from typing import NoReturn, Protocol
 
 from eventbus._base.deadline import Deadline
@@ -16,6 +18,7 @@ from eventbus.errors import (
     DescriptorsExhausted,
     EventBusError,
     ForkedClient,
+    HandshakeFailed,
     NotConnected,
     PermissionDenied,
     ProxyUnreachable,
@@ -37,6 +40,7 @@ from eventbus.wire.frames import MARK, Batch
 
 _HEADER_RESERVE_BYTES = 256  # for the headers that most messages have: a number, an identifier, a trace
 _POLL_S = 0.05
+_RESUBSCRIBE_S = 5.0
 
 _REMEDIES = Remedies(
     peer="NATS server",
@@ -75,13 +79,14 @@ class NatsTransport:
         self._opening = RLock()  # one open() at a time
         self._link: NatsLink | None = None
         self._buffer: Outgoing | None = None  # of the link
-        self._inbox = Inbox(self._options.receive_hwm)
+        self._inbox = self._new_inbox()
         self._inbox.close()
         self._closings = 0
         self._forked = False
         self._sent_before = 0
         self._denials: dict[str, str] = {}  # subjects, and what was denied there
         self._denied = LogThrottle()
+        self._resubscribe_at = float("inf")
         self.lost = 0
         self.repeated = 0
         self.status = Status(self.endpoints)
@@ -134,7 +139,12 @@ class NatsTransport:
             self._topics.add(topic)
             link = self._link
         if link is not None:
-            self._changed(link, topic)
+            try:
+                self._changed(link, topic)
+            except HandshakeFailed:
+                with self._changing:
+                    self._topics.discard(topic)
+                raise
 
     def unsubscribe(self, topic: bytes) -> None:
         self._check_process()
@@ -144,7 +154,12 @@ class NatsTransport:
             self._topics.remove(topic)
             link = self._link
         if link is not None:
-            self._changed(link, None)
+            try:
+                self._changed(link, None)
+            except HandshakeFailed:
+                with self._changing:
+                    self._topics.add(topic)
+                raise
 
     def receive(self) -> Batch | None:
         inbox, link = self._inbox, self._link
@@ -240,12 +255,18 @@ class NatsTransport:
         subject = text.split('"')[1] if text.count('"') >= 2 else ""
         self._denials[subject] = action
         self._note_denied(action, subject)
+        if action == "subscribe" and self._buffer is not None:
+            self._resubscribe_at = min(self._resubscribe_at, monotonic() + _RESUBSCRIBE_S)
+            self._buffer.wake()
         held_back = self._denied.admit(action, 1)
         if held_back is not None:
-            shown = printable(self._carried.topic(subject.encode()).decode(errors="backslashreplace"), 255)
+            is_topic = subject.startswith(self._nats.prefix + ".")
+            topic = self._carried.topic(subject.encode()) if is_topic else subject.encode()
+            shown = printable(topic.decode(errors="backslashreplace"), 255)
             self._log.warning(
-                "the NATS server does not permit this client to %s on topic %r%s",
+                "the NATS server does not permit this client to %s on %s %r%s",
                 action,
+                "topic" if is_topic else "subject",
                 shown,
                 more(held_back, "more denied"),
                 action=action,
@@ -257,6 +278,22 @@ class NatsTransport:
         if action == "publish":
             self.drops.add(DropReason.DENIED, 1)
 
+    @abstractmethod
+    def _subscriptions(self, link: NatsLink) -> bytes:
+        """What makes all subscriptions of the connection again."""
+
+    def _look_after_subscriptions(self, now: float) -> float:
+        """Make again what the server has denied: its permissions may have changed. Returns when to look again."""
+        link = self._link
+        if link is not None and now >= self._resubscribe_at:
+            self._resubscribe_at = float("inf")
+            link.post(self._subscriptions(link))
+            self._resubscribed()
+        return self._resubscribe_at
+
+    def _resubscribed(self) -> None:
+        """All subscriptions are made again."""
+
     def _check_denied(self, connection: Connection, subject: str) -> None:
         """Raise if the server has said that this subject must not be subscribed to."""
         if self._denials.get(subject) == "subscribe":
@@ -267,10 +304,12 @@ class NatsTransport:
         return 0 if MARK not in first else len(block_of(self._carried.outward(first)[1]))
 
     def _take_info(self, connection: Connection) -> None:
-        """Note what the server that has let the client in takes."""
+        """Note what the server that has let the client in takes; what another one has denied does not matter any more."""
         buffer = self._buffer
         if buffer is None:  # the transport is closed, and the time of the link is up
             return
+        self._denials.clear()
+        self._resubscribe_at = float("inf")
         most = connection.info.max_payload
         buffer.limit(Limits(most, max(most - _HEADER_RESERVE_BYTES, most // 2)))
         wanted = self._nats.max_event_bytes
@@ -339,7 +378,7 @@ class NatsTransport:
             self._parser,
             stored=self.is_stored,
         )
-        self._buffer, self._inbox = buffer, Inbox(self._options.receive_hwm)
+        self._buffer, self._inbox = buffer, self._new_inbox()
         self._denials.clear()
         self._forget()
         self.status.change(ClientState.CONNECTING, "opened")
@@ -354,6 +393,10 @@ class NatsTransport:
 
     def _new_outgoing(self) -> Outgoing:
         return Outgoing(self.endpoints, self._options, self.drops, self.remedies, self._refusal, self._header_bytes)
+
+    def _new_inbox(self) -> Inbox:
+        # A stream is asked for no more than there is room for. What is under way beyond that must not be dropped.
+        return Inbox(maxsize if self.is_stored else self._options.receive_hwm)
 
     def _give_up(self, buffer: Outgoing) -> None:
         """Close for good, on the link's thread."""
@@ -419,7 +462,7 @@ class NatsTransport:
         self._changing, self._opening = RLock(), RLock()
         self.status = Status(self.endpoints, lambda: ForkedClient(self.endpoints))
         self.drops = DropLog(endpoints=self.endpoints)
-        self._inbox = Inbox(self._options.receive_hwm)
+        self._inbox = self._new_inbox()
         self._inbox.close()
         self._link = self._buffer = None
 

@@ -93,6 +93,7 @@ class ProxyLink:
         self._failed = False  # whether an attempt to connect has failed since the last flush
         self._ready_on: ConnectionStatuses | None = None  # the connections at the last READY
         self._publishing_lost = False  # whether the publishing connection of then is lost
+        self._applying = False  # guarded by the lock: only a handler of signals or of the log can find it set
         self._reporting = True
         self._supervised_statuses = ConnectionStatuses()  # as the supervisor has seen them last
 
@@ -269,7 +270,7 @@ class ProxyLink:
             now = monotonic()
             statuses = self.statuses()
             # Else a connection was lost this very moment, and is perhaps back: the supervisor is about to see that.
-            if statuses.are_up and not self._policy.has_missed(statuses):
+            if statuses.are_up and not self._policy.has_missed(statuses) and not self._applying:
                 self._end_echo()
                 self._policy = proven(now, statuses, self._options)
                 self._status.proven(now - began)
@@ -279,6 +280,14 @@ class ProxyLink:
 
     def _apply(self, statuses: ConnectionStatuses, state: ClientState, reason: str) -> None:
         """Hold or flush the outbox as the state demands, and report the state."""
+        self._applying = True  # a handler that proves the link meanwhile must not flush what is being flushed
+        try:
+            self._apply_to_outbox(statuses, state)
+            self._status.change(state, reason, if_=lambda: self._reporting)
+        finally:
+            self._applying = False
+
+    def _apply_to_outbox(self, statuses: ConnectionStatuses, state: ClientState) -> None:
         self._failed = self._failed or statuses.failures > 0
         if state is ClientState.READY:
             if self._ready_on is not None and self._publishing_lost:
@@ -291,13 +300,13 @@ class ProxyLink:
             self._flush_due = None
             if self._flushed:
                 self._flushed = False
-                self.publisher.hold(0.0 if not statuses.are_up else self._status.echo_age or 0.0)
+                # Also if a connection has just ended: the proxy may have hung before.
+                self.publisher.hold(self._status.echo_age or 0.0)
         if self._ready_on is not None and not self._publishing_lost:
             before, now = self._ready_on.publishing, statuses.publishing
             if not now.up or now.handshakes != before.handshakes:
                 self._publishing_lost = True
                 self._try(self.publisher.connection_lost)
-        self._status.change(state, reason, if_=lambda: self._reporting)
 
     def _flush(self, handshakes: int) -> None:
         """Send the outbox; if connections were down, only after subscribers have had time to reconnect."""
@@ -315,10 +324,10 @@ class ProxyLink:
         self.subscriber.subscribe(self._echo)
 
     def _end_echo(self) -> None:
-        if self._echo is not None:
-            self.publisher.forget(self._echo)
-            self.subscriber.unsubscribe(self._echo)
-            self._echo = None
+        echo, self._echo = self._echo, None  # first, because a signal handler that proves the link ends it, too
+        if echo is not None:
+            self.publisher.forget(echo)
+            self.subscriber.unsubscribe(echo)
 
     def _try(self, renewal: Callable[[], None]) -> None:
         """Replace a socket; if that fails, because there is no descriptor left, the policy has it tried again."""

@@ -1,6 +1,7 @@
 """Waking a thread that waits in `recv`, by a message."""
 
 import uuid
+from collections.abc import Callable
 from contextlib import suppress
 from threading import RLock
 
@@ -10,7 +11,9 @@ from eventbus._base.zmq_sockets import Context, Socket, new_socket
 from eventbus.transports.zeromq.context import shared_context, unless_closed
 from eventbus.wire.frames import PRIVATE
 
+# Plain integers: pyzmq's enums cost a conversion in each call, in which a signal handler may run.
 _NOWAIT = int(zmq.DONTWAIT)
+_MORE = int(zmq.DONTWAIT | zmq.SNDMORE)
 
 
 class MessageWaker:
@@ -29,6 +32,7 @@ class MessageWaker:
 
     def __init__(self, context: Context) -> None:
         self.pending = False
+        self._begun = False  # whether the socket was given the first of the message's two frames alone
         self._token = PRIVATE + uuid.uuid4().bytes
         self._endpoint = f"inproc://{uuid.uuid4()}"
         self._lock = RLock()  # reentrant, because a signal handler may wake the thread that its own thread is waking
@@ -40,6 +44,8 @@ class MessageWaker:
         except BaseException:
             self._socket.close(linger=0)
             raise
+        # The method in C, which no signal handler can interrupt before it has begun.
+        self._send: Callable[[bytes, int], object] = super(zmq.Socket, self._socket).send
 
     def connect(self, receiver: Socket) -> None:
         """Connect a new XSUB socket; nothing else may be connected to it yet. Messages to an earlier one are forgotten.
@@ -50,6 +56,9 @@ class MessageWaker:
         with self._lock:
             if self._socket.closed:
                 return
+            if self._begun:  # to an earlier one
+                self._begun = False
+                self._send(b"", _NOWAIT)
             receiver.connect(self._endpoint)
             receiver.send(b"\x01" + self._token)
             while self._socket.recv() != b"\x01" + self._token:
@@ -62,10 +71,16 @@ class MessageWaker:
         """Make the thread that waits in `recv`, or does so next, receive the message. Any thread may call it."""
         with self._lock, unless_closed(self._socket):
             self._drain()
-            if not self.pending:
-                self.pending = True
-                self._socket.send(self._token, _NOWAIT | zmq.SNDMORE)
-                self._socket.send(b"", _NOWAIT)
+            if self.pending:
+                return
+            # A signal handler may come after either call, and wake the thread, too. It must find noted what was sent: if it
+            # took a message for sent that is not, it could wait for the thread without end.
+            if not self._begun:
+                self._begun = True
+                self._send(self._token, _MORE)
+            if self._begun:
+                self._begun, self.pending = False, True
+                self._send(b"", _NOWAIT)
 
     def remove_from(self, frames: list[bytes]) -> bool:
         """Remove the message from these frames, if it is there. Call it whenever `pending` and frames were received."""

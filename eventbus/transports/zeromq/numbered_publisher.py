@@ -125,6 +125,7 @@ class NumberedPublisher(Publisher):
     def renew(self) -> None:
         """Replace the socket by a new one, to which `flush` gives again what may have been under way."""
         with self._lock:
+            Publisher.hold(self)  # first: what a signal handler sent to the old socket from now on would not be sent again
             self._resend.connection_lost()
             super().renew()
 

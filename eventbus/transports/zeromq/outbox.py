@@ -45,8 +45,8 @@ class Outbox:
         """Let a message wait behind the others; return False if the outbox is full."""
         if len(self._messages) + (self._more if self._in_events else 0) >= self._limit:
             return False
+        self._more += count - 1  # first, because a signal handler may raise as soon as the message is there
         self._messages.append((topic, payload, count))
-        self._more += count - 1
         return True
 
     def oldest(self, most: int = 1) -> list[WaitingMessage]:
@@ -64,15 +64,12 @@ class Outbox:
             oldest: the first of them: it tells whether they are still there.
             messages: how many they are. If more than one, each carries one event.
         """
-        if self._messages and self._messages[0] is oldest:
-            # In C, so that no signal handler can interrupt it half-way.
-            try:
-                deque(starmap(self._messages.popleft, repeat((), messages)), maxlen=0)
-            except IndexError:  # one has cleared the outbox just before
-                return False
-            self._more -= oldest[2] - 1
-            return True
-        return False
+        removing = starmap(self._messages.popleft, repeat((), messages))
+        if not self._messages or self._messages[0] is not oldest:
+            return False
+        self._more -= oldest[2] - 1
+        deque(removing, maxlen=0)  # in C, so that no signal handler can interrupt it half-way, nor just before
+        return True
 
     def clear(self) -> None:
         """Remove all messages."""
@@ -119,6 +116,7 @@ class ResendBuffer:
         self.recent_bytes = 0
         self._fresh: list[tuple[bytes, bytes]] = []  # what was kept since the last call of `date`
         self.keep: Callable[[tuple[bytes, bytes]], None] = self._fresh.append
+        self._dating = False
         self._max_bytes = max_bytes
         self._recent: deque[_Block] = deque()
         self._again: deque[SentMessage] = deque()
@@ -139,28 +137,37 @@ class ResendBuffer:
 
     def date(self, now: float) -> None:
         """Note that what has no date was sent by now; forget the oldest messages if there are too many bytes."""
-        if not self._fresh:
-            return
+        if self._fresh and not self._dating:  # a signal handler that sends meanwhile must not get before what it interrupts
+            self._dating = True
+            try:
+                self._date(now)
+            finally:
+                self._dating = False
+
+    def _date(self, now: float) -> None:
         messages = self._fresh[:]
-        self._fresh.clear()
         sizes = [len(payload) for _, payload in messages]
-        size = sum(sizes) + _MESSAGE_BYTES * len(messages)
-        self._recent.append(_Block(now, size, max(sizes), messages))
-        self.recent_bytes += size
+        block = _Block(now, sum(sizes) + _MESSAGE_BYTES * len(messages), max(sizes), messages)
+        # Here and below signal handlers find all done, or nothing: none is called before that of `deque` has returned.
+        self.recent_bytes += block.size
+        del self._fresh[: len(messages)]
+        self._recent.append(block)
         while self.recent_bytes > self._max_bytes:
-            oldest = self._recent.popleft()
-            self.recent_bytes -= oldest.size
+            self.recent_bytes -= self._recent[0].size
+            self._recent.popleft()
             if not self._recent:  # the block itself has too many
                 del messages[: 1 + len(messages) // 2]
-                self._fresh += messages
-                self.date(now)
+                self._fresh[:0] = messages
+                if messages:
+                    self._date(now)
 
     def forget_before(self, time: float) -> None:
         """Forget the recent messages that were sent before that time: they have passed the proxy."""
         recent = self._recent
         while recent and recent[0].time < time:
-            passed = recent.popleft()
+            passed = recent[0]
             self.recent_bytes -= passed.size
+            recent.popleft()
             self._largest_passed = max(self._largest_passed, passed.largest)
 
     def connection_lost(self) -> None:

@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import zmq
 
+from eventbus._base.deadline import LONGEST_S
 from eventbus._base.zmq_sockets import Context
 from eventbus.errors import EventBusError
 from eventbus.observe.stats import DropLog, DropReason
@@ -26,6 +27,8 @@ from eventbus.wire.joining import MAX_JOINED, Joined, Joiner, Waiting
 _SPACING = 0.1
 # After a message with so many events, because those that follow it as fast are to fill messages well.
 _FULL, _SPACING_WHEN_FULL = 16, 0.3
+# No thread emits events faster than one in this time. So they do not wait longer than this for each event that may wait.
+_FASTEST_EVENT_S = 0.000_000_1
 _MIN_QUEUE = 256  # messages: so many the socket's queue takes at least, however few events each of them may carry then
 _AT_ONCE = float("-inf")
 _COUNT_PATIENCE_S = 0.01
@@ -61,8 +64,10 @@ class PackingPublisher(Publisher):
     ) -> None:
         self._joiner = joiner or Joiner()
         self._joined: tuple[Waiting, Joined] | None = None  # the last message made, by the first one whose place it takes
-        self._max_wait = options.packing_max_wait
-        self._spacing, self._spacing_when_full = self._max_wait * _SPACING, self._max_wait * _SPACING_WHEN_FULL
+        self._max_wait = min(options.packing_max_wait, LONGEST_S)
+        longest = options.send_hwm * _FASTEST_EVENT_S
+        self._spacing = min(self._max_wait * _SPACING, longest)
+        self._spacing_when_full = min(self._max_wait * _SPACING_WHEN_FULL, longest)
         self._due = _AT_ONCE  # from when on the thread that emits sends what waits; a number of `monotonic`
         self._moving = False  # guarded by the lock: only a signal handler can find it set
         self._bell: SimpleQueue[None] = SimpleQueue()
@@ -88,13 +93,19 @@ class PackingPublisher(Publisher):
     @property
     def sent(self) -> int:
         """How many events `send` has taken; for a moment a few less, if a thread is moving them and cannot go on."""
-        # Not longer, because a caller may have a lock that the moving thread needs to say why it has failed.
-        locked = self._acquire(timeout=_COUNT_PATIENCE_S)
-        try:
+        if self._is_owned():  # by the code that a signal handler has interrupted in this thread
             return self._count + self._outbox.events
-        finally:
+        try:
+            # Not longer, because a caller may have a lock that the moving thread needs to say why it has failed.
+            locked = self._acquire(timeout=_COUNT_PATIENCE_S)
+            sent = self._count + self._outbox.events
             if locked:
                 self._release()
+        except BaseException:
+            if self._is_owned():  # a signal handler may raise before it is known whether acquire() has succeeded
+                self._release()
+            raise
+        return sent
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
         """Send one message that carries `count` events, or let one event wait for others; see `Transport.send`."""

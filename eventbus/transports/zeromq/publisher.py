@@ -216,9 +216,9 @@ class Publisher:
             if not self._closed:
                 self.hold()  # the new socket knows no subscription yet, and would drop everything
                 self._drop_unproven()
-                self._monitor.detach()
-                self._socket.close(linger=0)
                 try:
+                    self._monitor.detach()
+                    self._socket.close(linger=0)
                     self._connect()
                 except BaseException:
                     self._monitor.abandon()
@@ -313,7 +313,10 @@ class Publisher:
     def _drain(self) -> None:
         self._next_drain = self._count + _EVENTS_PER_DRAIN
         while self._get(_EVENTS) & _POLLIN:
-            change = self._socket.recv(_NOWAIT)
+            try:
+                change = self._socket.recv(_NOWAIT)
+            except zmq.Again:  # a signal handler has read it just before
+                break
             if change[:1] == _SUBSCRIBED:
                 self._expected.discard(change[1:])
                 if change[1:2] != PRIVATE:
@@ -364,10 +367,16 @@ class Publisher:
 
     def _put_oldest(self) -> bool:
         """Move the oldest message of the outbox to the socket; return False if the socket's queue is full."""
-        (oldest,) = self._outbox.oldest()
-        if not self._put(*oldest):
-            return False
-        self._outbox.remove(oldest)
+        for oldest in self._outbox.oldest():  # none, if a signal handler has closed this
+            self._given = False
+            try:
+                if not self._put(*oldest):
+                    return False
+                self._outbox.remove(oldest)
+            except BaseException:
+                if self._given:  # or a signal handler's exception would have it sent again
+                    self._outbox.remove(oldest)
+                raise
         return True
 
     def _put(self, topic: bytes, payload: bytes, count: int) -> bool:

@@ -2,6 +2,7 @@
 
 import zmq
 
+from eventbus._base.deadline import LONGEST_S
 from eventbus._base.zmq_sockets import Context, Socket, new_socket
 from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.context import shared_context
@@ -36,14 +37,18 @@ def connecting_socket(
     try:
         made.set(zmq.IPV6, ipv6)
         # libzmq doubles the interval up to the longest. Its own jitter is the same in every process.
-        made.set(zmq.RECONNECT_IVL, max(1, round(1000 * pause_before_attempt(options, 0))))
-        made.set(zmq.RECONNECT_IVL_MAX, max(1, round(1000 * pause_before_attempt(options, 30))))
+        made.set(zmq.RECONNECT_IVL, _milliseconds(pause_before_attempt(options, 0)))
+        made.set(zmq.RECONNECT_IVL_MAX, _milliseconds(pause_before_attempt(options, 30)))
         made.set(zmq.CONNECT_TIMEOUT, _CONNECT_TIMEOUT_MS)
         made.set(zmq.TCP_MAXRT, 1000 * unacknowledged)
     except BaseException:
         made.close(linger=0)
         raise
     return made
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(1, round(1000 * min(seconds, LONGEST_S)))
 
 
 def is_ipv6_endpoint(endpoint: str) -> bool:

@@ -62,6 +62,7 @@ class Subscriber:
         self._endpoint = endpoint
         self._options = options
         self._socket_lock = RLock()
+        self._is_owned: Callable[[], bool] = self._socket_lock._is_owned  # type: ignore[attr-defined] # as threading.Condition does
         self._change_lock = RLock()
         self._closed = False
         self._woken = False
@@ -117,6 +118,10 @@ class Subscriber:
                 return unread[0::2], unread[1::2]
             if not self._socket.closed:
                 return self._read()
+        except zmq.ZMQError:
+            if self._closed:  # by a signal handler of this thread
+                return None
+            raise
         finally:
             self._socket_lock.release()
         sleep(_ENTRY_POLL_S)  # until a new socket can be made
@@ -127,15 +132,17 @@ class Subscriber:
 
         Call it while a token is awaited and when the status has changed, because the receiver may be busy or absent.
         """
-        if self._socket_lock.acquire(blocking=False):  # else the receiver uses the socket, which has the same effect
-            try:
-                with unless_closed(self._socket):
-                    if self._socket.closed:
-                        self._waker.process_commands()
-                    else:
-                        self._get(_EVENTS)
-            finally:
+        if self._is_owned():  # by the code that a signal handler has interrupted in this thread
+            self._process_commands()
+            return
+        try:
+            if self._socket_lock.acquire(blocking=False):  # else the receiver uses the socket, which has the same effect
+                self._process_commands()
                 self._socket_lock.release()
+        except BaseException:
+            if self._is_owned():  # a signal handler may raise before it is known whether acquire() has succeeded
+                self._socket_lock.release()
+            raise
 
     def wake(self) -> None:
         """Make a `receive` that waits, or else the next one, return at once."""
@@ -207,6 +214,13 @@ class Subscriber:
             self._monitor.detach()
             self._waker.close()
             self._socket.close(linger=0)
+
+    def _process_commands(self) -> None:
+        with unless_closed(self._socket):
+            if self._socket.closed:
+                self._waker.process_commands()
+            else:
+                self._get(_EVENTS)
 
     def _enter_as_receiver(self) -> bool:
         """Take the socket lock as soon as no other thread changes the socket; return False if woken before that.

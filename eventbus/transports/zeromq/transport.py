@@ -378,27 +378,35 @@ class ZeroMQTransport:
             reason: why the link is closed, for people.
             failure: makes the error that calls raise from now on, if the transport has given up.
         """
-        deadline = Deadline(linger)
-        with self._changing:
-            if self._link is not link:
-                return
-            counted = link.publisher.sent
-            self._sent_before += counted
-            self._malformed_before += link.subscriber.malformed
-            self._link = None
-            self.send = self._refuse
-            unregister_fork(self)
-            # Inside the lock: a listener that opens the transport again, or a thread that is refused, finds all this done.
-            link.stop_reporting()
-            if failure is None:
-                self.status.change(ClientState.CLOSED, reason)
-            else:
-                self.status.fail(failure)
-        link.close(linger)
-        with self._changing:
-            self._sent_before += link.publisher.sent - counted  # what a thread was sending just then
-        self.drops.flush()
-        shared_context.release(deadline.left())
+        deadline, left = Deadline(linger), False
+        try:
+            with self._changing:
+                if self._link is not link:
+                    return
+                counted = link.publisher.sent
+                self._sent_before += counted
+                self._malformed_before += link.subscriber.malformed
+                self._link = None
+                left = True
+                self.send = self._refuse
+                unregister_fork(self)
+                # In the lock: a listener that opens the transport again, or a thread that is refused, finds all this done.
+                link.stop_reporting()
+                if failure is None:
+                    self.status.change(ClientState.CLOSED, reason)
+                else:
+                    self.status.fail(failure)
+            link.close(linger)
+        except BaseException:  # of a signal handler: nobody closes the link if this does not
+            if left:
+                link.close(0.0)
+            raise
+        finally:
+            if left:
+                with self._changing:
+                    self._sent_before += link.publisher.sent - counted  # what a thread was sending just then
+                self.drops.flush()
+                shared_context.release(deadline.left())
 
     def _what_is_missing(self, link: ProxyLink) -> str:
         """Name the connections that are down, for the error."""

@@ -1,5 +1,7 @@
 """Hosts, addresses and endpoints."""
 
+import re
+
 import pytest
 
 from eventbus._base.addresses import (
@@ -31,10 +33,11 @@ def test_ipv4_is_preferred() -> None:
     assert resolve("*") == "*"
 
 
-def test_an_unknown_host_is_named() -> None:
-    """A host that nobody knows is an OSError that names it."""
-    with pytest.raises(OSError, match=r"cannot bind no-such-host\.invalid: .*: name one of its own$"):
-        resolve("no-such-host.invalid")
+@pytest.mark.parametrize("host", ["no-such-host.invalid", "plant..example", "x" * 64], ids=["unknown", "empty", "long"])
+def test_an_unknown_host_is_named(host: str) -> None:
+    """A host that nobody knows, or can know, is an OSError that names it."""
+    with pytest.raises(OSError, match=rf"cannot bind {re.escape(host)}: .*: name one of its own$"):
+        resolve(host)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """Requests without event classes: answers in several messages, and what strangers send."""
 
+import signal
+import threading
 from collections.abc import Iterator
 from threading import Thread
 
@@ -146,3 +148,42 @@ def test_an_asker_that_has_gone(transport: MemoryTransport, link: RequestLink) -
     transport.subscribe(inbox.topic)  # as one that had only lost its connection
     answerer.answer(Request(inbox.topic, "1"), b"{}")
     assert transport.sent == sent + 1
+
+
+class Interrupted(MemoryTransport):
+    """A transport whose siblings are interrupted by a signal while they open."""
+
+    def sibling(self) -> MemoryTransport:
+        made = super().sibling()
+        opening = made.open
+
+        def open_interrupted(timeout: float) -> None:
+            opening(timeout)
+            made.open = opening  # type: ignore[method-assign] # once
+            signal.raise_signal(signal.SIGUSR1)
+
+        made.open = open_interrupted  # type: ignore[method-assign]
+        return made
+
+
+def test_a_signal_handler_may_ask_while_its_thread_opens_the_inbox(hub: MemoryHub, answering: MemoryTransport) -> None:
+    """Both get their answers, over one inbox."""
+    transport = Interrupted(hub)
+    transport.open(PATIENCE)
+    link = RequestLink(transport)
+    in_handler: list[bytes] = []
+    is_first = iter([True])
+
+    def ask(*_: object) -> None:
+        if next(is_first, False):
+            in_handler.append(link.ask(TOPIC, "events", b" 1", PATIENCE).payload)
+
+    before = signal.signal(signal.SIGUSR1, ask)
+    try:
+        assert link.ask(TOPIC, "events", b" 1", PATIENCE).payload == b" 0"
+        assert in_handler == [b" 0"]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        link.close()
+        transport.close(0)
+    eventually(lambda: not any(thread.name == "eventbus-answers" for thread in threading.enumerate()), PATIENCE)

@@ -23,6 +23,7 @@ from eventbus.cli.schema_changes import refusals
 from eventbus.cli.schemas import schemas_of
 from eventbus.container import event_bus
 from eventbus.container.description import Flow, describe
+from eventbus.container.emissions import emissions_of
 from eventbus.errors import InvalidSettings
 from tests.commands import Run, Start, complaint, ports, said
 from tests.support import PATIENCE, eventually
@@ -126,6 +127,19 @@ class Heater:
         pass
 
 
+class Alarm:
+    bus: Any
+
+    async def tell(self) -> None:
+        await self.bus.aemit_event(Heating(), PlantTopic.control)
+
+    def later(self) -> Callable[[], None]:
+        def act() -> None:
+            self.bus.emit_event(PlantEventType.wanted, PlantTopic.plant)
+
+        return act
+
+
 class App(containers.DeclarativeContainer):
     bus = event_bus(PlantBus)
     sensor = providers.Singleton(Sensor, bus=bus.client)
@@ -163,6 +177,14 @@ def test_a_container_describes_itself() -> None:
             ),
         ),
     }
+
+
+def test_what_a_class_emits() -> None:
+    """Calls on an event loop count, and those in a function inside of a method are the method's."""
+    assert emissions_of(Alarm) == [
+        ("control", ("heating",), "tell", False),
+        ("plant", ("wanted",), "later", False),
+    ]
 
 
 def test_the_graph_in_both_formats() -> None:

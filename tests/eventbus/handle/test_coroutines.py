@@ -1,7 +1,9 @@
 """Running coroutines for a thread that has no event loop."""
 
 import asyncio
+import gc
 import threading
+import weakref
 from collections.abc import Callable, Coroutine
 
 import pytest
@@ -10,6 +12,8 @@ from eventbus._base.deadline import Deadline
 from eventbus.handle import coroutines
 from eventbus.handle.coroutines import CoroutineRunner, running_loop
 from tests.support import PATIENCE, eventually, in_thread
+
+ENDED = "its event loop has ended"
 
 
 class Outcomes:
@@ -110,6 +114,50 @@ def test_errors_come_back(runner: CoroutineRunner) -> None:
     runner.close(Deadline(PATIENCE))
 
 
+def test_a_failure_leaves_no_circle(runner: CoroutineRunner) -> None:
+    """What a failed coroutine refers to is free as soon as its error is, and needs no garbage collector."""
+    done = Outcomes()
+
+    async def fails(held: Outcomes) -> None:
+        raise ValueError("no")
+
+    held = Outcomes()
+    reference = weakref.ref(held)
+    gc.disable()
+    try:
+        runner.submit(fails(held), done)
+        del held
+        eventually(lambda: done.all and runner.idle())
+        done.all.clear()
+        eventually(lambda: reference() is None)
+    finally:
+        gc.enable()
+    runner.close(Deadline(PATIENCE))
+
+
+@pytest.mark.parametrize("ends", [SystemExit(3), KeyboardInterrupt()])
+def test_the_own_loop_survives(runner: CoroutineRunner, ends: BaseException) -> None:
+    """What would end a program, raised by a coroutine or by a task that it has started, ends no other coroutine."""
+    done, may_end = Outcomes(), threading.Event()
+
+    async def fail() -> None:
+        raise ends
+
+    async def start_task() -> None:
+        await asyncio.wait([asyncio.create_task(fail())])
+
+    runner.submit(waits_for(may_end)(), done)
+    for count, coroutine in enumerate((start_task, fail, nothing), 1):
+        runner.submit(coroutine(), done)
+        eventually(lambda count=count: len(done.all) == count)  # type: ignore[misc] # mypy cannot infer a lambda's default
+    assert (done.all[0], done.all[2]) == (None, None)
+    assert isinstance(done.all[1], KeyboardInterrupt if isinstance(ends, KeyboardInterrupt) else RuntimeError)
+    may_end.set()
+    assert runner.close(Deadline(PATIENCE)) == 0
+    assert len(done.all) == 4
+    assert not own_threads()
+
+
 def test_close_waits_for_those_in_flight(runner: CoroutineRunner) -> None:
     """close() returns when what is in flight has finished."""
     go, done = threading.Event(), Outcomes()
@@ -163,6 +211,29 @@ def test_a_loop_that_has_ended_refuses() -> None:
     assert runner.close(Deadline(PATIENCE)) == 0
 
 
+@pytest.mark.parametrize("begins", [False, True])
+@pytest.mark.parametrize("refuses", [False, True])
+def test_a_loop_that_ends_too_early(runner: CoroutineRunner, begins: bool, refuses: bool) -> None:
+    """A coroutine fails whose loop ends before it has begun, or ended. One that has ended has not, if nobody was told yet.
+
+    That is told when the next coroutine is refused, or at close, which waits for none of them.
+    """
+    done, loop = Outcomes(), asyncio.new_event_loop()
+    runner.open(loop)
+    for coroutine in (nothing(), asyncio.Event().wait()):
+        runner.submit(coroutine, done)
+    if begins:
+        loop.call_soon(loop.call_soon, loop.stop)  # one pass begins with them, and one takes their first steps
+        loop.run_forever()
+    loop.close()
+    if refuses:
+        runner.submit(nothing(), done)
+        assert str(done.all.pop(0)) == "Event loop is closed"
+    else:
+        assert runner.close(Deadline(PATIENCE)) == 0
+    assert sorted(map(str, done.all)) == sorted(["None" if begins else ENDED, ENDED])
+
+
 def test_retire_ends_the_thread_after_its_tasks(runner: CoroutineRunner) -> None:
     """retire() lets what is in flight finish, then the thread goes; the next coroutine gets a new one."""
     go, done = threading.Event(), Outcomes()
@@ -200,7 +271,7 @@ def test_so_many_in_flight_and_no_more(runner: CoroutineRunner) -> None:
 
     with in_thread(one_more):
         assert not submitted
-        assert runner._in_flight == coroutines.MAX_IN_FLIGHT
+        assert len(runner._runs) == coroutines.MAX_IN_FLIGHT
         go.set()
     eventually(lambda: len(done.all) == coroutines.MAX_IN_FLIGHT + 1)
     assert set(done.all) == {None}

@@ -104,7 +104,7 @@ def test_a_letter_that_cannot_be_put_aside(connected: Callable[..., Bus]) -> Non
     client.emit_event(event(1), TOPIC)
     eventually(lambda: errors.errors)
     assert repr(errors.errors[0]) == "ValueError('no')"
-    assert "could not be emitted to other: other: the event is" in errors.errors[0].__notes__[0]
+    assert "could not be emitted to other: EventTooLarge: other: the event is" in errors.errors[0].__notes__[0]
 
 
 def test_a_letter_without_room_for_all_headers(connected: Callable[..., Bus]) -> None:

@@ -84,6 +84,37 @@ def test_overriding_keeps_the_mark_and_base_comes_first() -> None:
     assert names.index("waiting") < names.index("added")
 
 
+def test_none_in_its_place_is_no_handler() -> None:
+    """A class says by None, as it does with `__hash__`, that it does not have the handler of its base."""
+
+    class Without(Derived):
+        plain = None  # type: ignore[assignment] # mypy does not know that
+
+    class Again(Without):
+        @on(STARTED)
+        def plain(self, event: MyEvent) -> None: ...  # type: ignore[override] # of None
+
+    assert "plain" not in marked_methods(Without)
+    assert "plain" in marked_methods(Again)
+    assert len(handlers_of(Without())) == len(handlers_of(Again())) - 1
+
+
+def test_another_name_is_no_other_handler() -> None:
+    """A method with two names is called once, but one that overrides two handlers is both."""
+
+    class Renamed(Service):
+        also_plain = Service.plain
+        static_again = vars(Service)["static_inside"]
+
+    class Both(Service):
+        def plain(self, event: MyEvent) -> None: ...
+
+        stacked = plain
+
+    assert marked_methods(Renamed) == marked_methods(Service)
+    assert marked_methods(Both) == marked_methods(Service)
+
+
 def test_marking_changes_nothing_else() -> None:
     """The decorator returns the function itself."""
 
@@ -308,8 +339,12 @@ def test_annotations_of_another_class_are_refused(annotation: object) -> None:
 
 def test_callback_names_lead_to_the_code() -> None:
     """A callback's name in a message has its module and qualified name."""
+
+    class Empty(Service, dict[str, str]): ...
+
     assert callback_name(Service().plain).endswith("test_marks.Service.plain")
     assert callback_name(test_callback_names_lead_to_the_code).endswith("test_marks.test_callback_names_lead_to_the_code")
     assert callback_name(functools.partial(Service().plain)).endswith("test_marks.Service.plain")
+    assert callback_name(Empty().plain).endswith("test_callback_names_lead_to_the_code.<locals>.Empty.plain")
     assert callback_name(Slotted()).endswith("test_marks.Slotted")
     assert callback_name(3) == "3"

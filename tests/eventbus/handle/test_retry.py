@@ -1,6 +1,7 @@
 """Retry: a handler that raises is called again."""
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -56,8 +57,18 @@ def test_the_pauses_double_up_to_the_longest() -> None:
     assert list(Retry(attempts=1)._pauses()) == []
 
 
-@pytest.mark.parametrize("arguments", [{"attempts": 0}, {"interval": -1.0}, {"max_interval": -1.0}])
-def test_retries_that_make_no_sense(arguments: dict[str, float]) -> None:
-    """No attempt at all, or negative seconds, are refused."""
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"attempts": 0},
+        {"attempts": 1.5},
+        {"interval": -1.0},
+        {"interval": float("nan")},
+        {"max_interval": -1.0},
+        {"on": [OSError]},
+    ],
+)
+def test_retries_that_make_no_sense(arguments: dict[str, Any]) -> None:
+    """No attempt at all, parts of one, seconds that are negative or no number, and a list of exceptions are refused."""
     with pytest.raises(ValueError, match="Retry"):
-        Retry(**arguments)  # type: ignore[arg-type] # one of them is a float
+        Retry(**arguments)

@@ -74,7 +74,7 @@ def test_each_attempt_has_its_time(connected: Callable[..., Bus]) -> None:
     assert len(calls) == 2
 
 
-@pytest.mark.parametrize("seconds", [0, -1])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
 def test_no_time_is_no_limit(seconds: float) -> None:
     """A limit must be some time."""
     with pytest.raises(ValueError, match="TimeLimit"):

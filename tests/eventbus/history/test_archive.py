@@ -3,6 +3,7 @@
 import logging
 import sqlite3
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import partial
@@ -128,6 +129,27 @@ def test_a_crash_costs_the_last_batch_at_most_and_is_told(file: Path, caplog: py
         assert payloads_in(server) == [b"number %d" % number for number in range(100)]
     (line,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
     assert "those of the last 0.25 s before the crash may be missing" in line
+
+
+def test_a_clock_that_is_put_back(file: Path) -> None:
+    """What was kept while it was wrong grows old nevertheless, also after a restart."""
+    ahead = 1_000_000.0
+    server = HistoryServer(Bounds(age=0.1), archive=archive_at(file), clock=lambda: time.time() + ahead)
+    server.open()
+    server.take([b"plant"], [b"old"])
+    ahead = 0.0
+    server.take([b"plant"], [b"new"])
+    assert server.store.topics == [b"plant"]
+    server.close()
+    with served(file) as again:
+        assert payloads_in(again) == [b"old", b"new"]
+        assert all(message.time <= time.time() for message in again.store.read(Query(), lambda topic: True, 0.0))
+
+    def is_forgotten() -> bool:
+        server.take([b"other"], [b""])
+        return b"plant" not in server.store.topics
+
+    eventually(is_forgotten)
 
 
 def test_one_process_has_it(file: Path) -> None:

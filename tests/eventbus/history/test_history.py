@@ -236,6 +236,49 @@ def test_stored_events_first_then_live_ones(connect: Connect, numbered: bool, to
     assert (stats.lost, stats.rejected) == (0, 0)
 
 
+def test_live_events_while_pages_are_read(connect: Connect) -> None:
+    """What comes between two pages of an answer belongs to none of them: it comes live, and once."""
+    client, emitting = connect(), connect()
+    large = "x" * 20_000
+    for value in range(600):
+        emitting.emit_event(MyEvent(type=UPDATED, time=large, value=value), TOPIC)
+    settle(emitting)
+    handled = Handled()
+
+    def handle(event: MyEvent) -> None:
+        handled(event)
+        if event.value in (50, 350):
+            emit(emitting, 600 if event.value == 50 else 601)
+
+    client.attach_callback(UPDATED, handle)
+    client.start_consumer()
+    client.subscribe(TOPIC, start="all")
+    handled.wait_for([float(value) for value in range(602)])
+    emit(emitting, 602)
+    handled.wait_for([float(value) for value in range(603)])
+    assert handled.replayed == list(range(600))
+
+
+def test_a_topic_begins_anew_while_it_begins(connect: Connect) -> None:
+    """Who unsubscribes and subscribes again gets all of it again, and then goes on."""
+    client = connect()
+    emit(client, *range(10))
+    handled = Handled()
+
+    def handle(event: MyEvent) -> None:
+        handled(event)
+        if len(handled.values) == 10:
+            client.unsubscribe(TOPIC)
+            client.subscribe(TOPIC, start="all")
+
+    client.attach_callback(UPDATED, handle)
+    client.start_consumer()
+    client.subscribe(TOPIC, start="all")
+    handled.wait_for([float(value) for value in (*range(10), *range(10))])
+    emit(client, 10)
+    handled.wait_for([float(value) for value in (*range(10), *range(11))])
+
+
 @pytest.mark.parametrize("start", ["last", "all", "1h", "new"])
 def test_where_it_begins(connect: Connect, start: str) -> None:
     """With the newest event of each topic, with all, with those since a time, or with what is new."""

@@ -67,13 +67,36 @@ def test_a_busy_topic_does_not_push_out_the_last_value_of_a_quiet_one() -> None:
     assert bounds.bytes * 0.9 < store.bytes
 
 
-def test_topics_that_anybody_invents_take_no_more_than_the_bound() -> None:
-    """With one message on each of many topics, those that were silent longest go."""
+def test_every_message_that_goes_is_counted() -> None:
+    """Also those of a topic with several that goes as a whole, because a single large message needs its place."""
     store = MemoryStore(Bounds(bytes=100_000))
-    for number in range(1_000):
-        store.add([b"topic-%d" % number], [b"{}"], float(number))
+    for number in range(5):
+        store.add([b"silent"], [b"%d" % number], 0.0)
+    for number in range(3):
+        store.add([b"large-%d" % number], [bytes(60_000)], 1.0)
     assert store.bytes <= 100_000
-    assert store.topics == [b"topic-%d" % number for number in range(1_000 - len(store.topics), 1_000)]
+    assert store.topics == [b"large-2"]
+    assert store.dropped == 5 + 3 - len(store)
+
+
+def test_topics_that_anybody_invents_take_no_more_than_the_bound() -> None:
+    """With one message on each of many topics, those that were silent longest go, in little time for each."""
+    store = MemoryStore(Bounds(bytes=64_000_000, age=100_000.0))
+    for number in range(50_000):
+        store.add([b"topic-%d" % number], [b"{}"], number / 1_000)
+    assert store.bytes <= 64_000_000
+    assert store.topics == [b"topic-%d" % number for number in range(50_000 - len(store.topics), 50_000)]
+    store.add([b"last"], [b"{}"], 1_000_000.0)
+    assert store.topics == [b"last"]
+
+
+def test_a_large_message_does_not_push_out_last_values() -> None:
+    """It may be the largest of all topics, but has nothing to give: a busy topic has."""
+    store = filled(Bounds(count=10**6, bytes=1_000_000), (b"quiet", b"{}"), (b"large", b"x" * 500_000))
+    for number in range(2_000):
+        store.add([b"busy"], [b"%0500d" % number], 1.0)
+    assert store.bytes <= 1_000_000
+    assert {b"quiet", b"large"} <= set(store.topics)
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"a", b"b", b"c"]), st.integers(0, 3_000)), max_size=60), st.integers(1, 20_000))
@@ -127,6 +150,49 @@ def test_events_by_their_numbers() -> None:
         b"4",
     ]
     assert found(store, Query(spans=(Span(b"a", PUBLISHER, 0, 9),)), permits=b"b".__eq__) == []
+
+
+@given(st.lists(st.integers(1, 4), max_size=20), st.lists(st.tuples(st.integers(0, 30), st.integers(1, 9)), max_size=6))
+def test_all_messages_that_have_a_wanted_number(counts: list[int], spans: list[tuple[int, int]]) -> None:
+    """Whatever is asked for, each comes once."""
+    numbering, store = Numbering(PUBLISHER), MemoryStore(Bounds())
+    expected, number = [], 0
+    for count in counts:
+        store.add([numbering.next(b"a", count)], [b"%d" % number], 0.0)
+        numbering.taken(b"a", count)
+        numbers = range(number + 1, number + count + 1)
+        if any(after < one <= after + length for after, length in spans for one in numbers):
+            expected.append(b"%d" % number)
+        number += count
+    query = Query(spans=tuple(Span(b"a", PUBLISHER, after, after + length) for after, length in spans))
+    assert not spans or found(store, query) == expected
+
+
+def test_thousands_of_spans_take_one_look() -> None:
+    """As a subscriber asks for that has lost every tenth event for long; others wait for their answers meanwhile."""
+    numbering, store = Numbering(PUBLISHER), MemoryStore(Bounds(count=10**6))
+    for _ in range(50_000):
+        store.add([numbering.next(b"a")], [b""], 0.0)
+        numbering.taken(b"a")
+    spans = tuple(Span(b"a", PUBLISHER, number, number + 1) for number in range(0, 20_000, 10))
+    assert len(found(store, Query(spans=spans))) == len(spans)
+
+
+def test_many_spans_are_looked_for_together() -> None:
+    """Each message is looked at once, however many spans a query has; one that belongs to several comes once."""
+    store, numbering = MemoryStore(Bounds()), Numbering(PUBLISHER)
+    for _ in range(100):
+        store.add([numbering.next(b"a", 2)], [b"%d" % store.position], 0.0)
+        numbering.taken(b"a", 2)
+    strangers = [Span(b"a", b"\x03" + number.to_bytes(7), 0, 9) for number in range(5_000)]
+    ours = [
+        Span(b"a", PUBLISHER, after, after + length)
+        for after, length in ((7, 1), (3, 2), (4, 3), (90, 5), (90, 1), (199, 9))
+    ]
+    expected = [
+        number for number in range(100) if any(2 * number < one.until and 2 * number + 2 > one.after for one in ours)
+    ]
+    assert found(store, Query(spans=(*strangers, *ours))) == [b"%d" % number for number in expected]
 
 
 def test_it_goes_on_from_an_earlier_run() -> None:
@@ -191,6 +257,8 @@ def test_queries_are_read_as_they_were_written(query: Query) -> None:
         b'{"type":"history","last":true}',
         b'{"type":"history","since":"now"}',
         b'{"type":"history","since":NaN}',
+        b'{"type":"history","since":Infinity}',
+        b'{"type":"history","since":-1%b}' % (b"0" * 400),
         b'{"type":"history","until":1e99}',
         b'{"type":"history","spans":[["a","zz",1,2]]}',
         b'{"type":"history","spans":{}}',

@@ -283,6 +283,35 @@ def test_a_signal_does_not_reset_the_counts(proxy: EventBusProxy, raw: RawPeers)
     assert proxy.health().from_publishers == Traffic(frames=4, bytes=12)
 
 
+def test_what_no_subscriber_sends(proxy: EventBusProxy, raw: RawPeers, caplog: pytest.LogCaptureFixture) -> None:
+    """A message of which libzmq takes the last frame for a subscription costs the proxy no message and no count; who goes on
+    is disconnected."""
+    subscriber, publisher = raw.subscriber(b"t"), raw.publisher(b"t")
+    for number in range(10):
+        publisher.send_multipart([b"t", b"%d" % number])
+        subscriber.recv_multipart()
+    assert proxy.health().from_publishers == Traffic(frames=20, bytes=20)
+    hostile = raw._socket(zmq.XSUB)
+    hostile.connect(raw.sub_endpoint)
+    for _ in range(3):
+        hostile.send_multipart([b"x", b"\x01t"])
+        raw.settle(subscriber)
+    eventually(lambda: "what no subscriber sends" in caplog.text)
+    publisher.send_multipart([b"t", b"!"])
+    assert subscriber.recv_multipart() == [b"t", b"!"]
+    health = proxy.health()
+    assert health.running
+    assert health.from_publishers == health.to_subscribers == Traffic(frames=22, bytes=22)
+
+    def is_ended() -> bool:
+        hostile.send_multipart([b"x", b"\x01t"])
+        return proxy.health().disconnected["misuse"] > 0
+
+    eventually(is_ended)
+    publisher.send_multipart([b"t", b"!"])
+    assert subscriber.recv_multipart() == [b"t", b"!"]
+
+
 @pytest.mark.patience
 def test_health_of_a_proxy_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """If the proxy's thread does not answer, health() says within a second that it does not run, to each of many threads."""

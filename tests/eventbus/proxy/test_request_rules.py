@@ -7,9 +7,12 @@ import pytest
 from eventbus.errors import NoAnswer, RequestFailed
 from eventbus.proxy.allow_list import AllowedClient, AllowList, TopicRule
 from eventbus.proxy.authorizer import Authorizer
-from eventbus.wire.first_frame import with_headers
-from eventbus.wire.frames import topic_of
+from eventbus.proxy.publisher_ids import PublisherIds
+from eventbus.wire.first_frame import FirstFrame, Head, with_headers
+from eventbus.wire.frames import MARK, topic_of
 from eventbus.wire.headers import encode_headers
+from eventbus.wire.history import new_history_topic
+from eventbus.wire.private_topics import PRESENCE_TOPIC
 from eventbus.wire.requests import CORRELATION_ID, new_reply_topic, owner_of
 from tests.security import Guarded
 from tests.support import PATIENCE, Bus, MyEventTopic, MyEventType, event, eventually
@@ -42,6 +45,20 @@ def test_a_client_subscribes_to_its_own_reply_topics_only(two: Authorizer, key: 
     assert two.subscription("m" * 40, own) is None
 
 
+def test_a_rule_for_a_prefix_shows_no_answers() -> None:
+    """Who may subscribe to topics that begin as reply topics do hears no answers; that topic itself passes all the same."""
+    some = authorizer(
+        AllowedClient("one", ONE, subscribe=TopicRule(frozenset(), (b"_", b"plant"))), AllowedClient("two", TWO)
+    )
+    for topic in (b"_", b"_re", b"_reply", b"_history", b"_clients"):
+        granted = some.subscription(ONE, topic)
+        assert granted == topic + MARK
+        assert some.message(TWO, topic) == granted
+        assert some.subscription(TWO, topic) == topic
+    assert some.subscription(ONE, b"_replies") == b"_replies"
+    assert some.subscription(ONE, b"plant") == b"plant"
+
+
 @pytest.mark.parametrize("key", [ONE, TWO])
 def test_reply_topics_carry_answers_only(two: Authorizer, key: str) -> None:
     """Each client may send answers to any reply topic, and nothing else there, whatever it may publish."""
@@ -56,6 +73,17 @@ def test_reply_topics_carry_answers_only(two: Authorizer, key: str) -> None:
     ):
         assert two.message(key, frame) == b""
     assert two.message("m" * 40, with_headers(topic, HEADERS)) == b""
+
+
+def test_private_topics_carry_no_ids_of_others() -> None:
+    """Whatever passes on a private topic passes with an id of its sender's own, as elsewhere."""
+    ids = PublisherIds("secret")
+    some = Authorizer(AllowList([AllowedClient("one", ONE)]), publisher_ids=ids)
+    headers = encode_headers({CORRELATION_ID: "1"})
+    for topic in (PRESENCE_TOPIC, new_history_topic(owner_of(ONE)), new_reply_topic(owner_of(TWO))):
+        frame = FirstFrame(topic, headers, Head(topic, b"\x01another", 1), 7).encode()
+        assert some.message(ONE, frame) == ids.replace(ONE, frame) != frame
+        assert some.message(TWO, frame) == b""
 
 
 @pytest.fixture(scope="module")

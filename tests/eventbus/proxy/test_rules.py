@@ -563,8 +563,9 @@ def test_nobody_forges_notices(guarded: Guarded, boss: ClientKeys, hostile: Clie
     publisher = guarded.raw(boss).publisher(b"")
     while publisher.poll(0):
         publisher.recv()
-    forged = LimitNotice(MIN_PAYLOAD_LIMIT, "run").frame()
-    subscriber = raw.subscriber(forged[1:])
+    subscriber = raw.subscriber(b"mine")
+    for length in range(20):
+        subscriber.subscribe(LimitNotice(MIN_PAYLOAD_LIMIT, length * "x").frame()[1:])
     token = b"\xff" + uuid.uuid4().bytes
     subscriber.subscribe(token)
     told: list[bytes] = []
@@ -610,6 +611,29 @@ def settle_upstream(raw: RawPeers, sender: Socket) -> None:
     sender.send(b"\x01" + token)
     raw.publisher(token).close(linger=0)
     sender.send(b"\x00" + token)
+
+
+def test_what_is_asked_for_twice_ends_once(tmp_path: Path) -> None:
+    """What a client has asked for twice ends with its connection: else new publishers would be told of it for ever."""
+    with started(tmp_path) as guarded:
+        boss, hostile = guarded.admit(), guarded.admit(publish=[], subscribe=["mine"])
+        tokens = [b"\xffagain%d" % number + bytes(10) for number in range(10)]
+        raw, others = guarded.raw(hostile), guarded.raw(boss)
+        sender = upstream(raw)
+        for topic in (*tokens, *tokens, b"mine", b"mine", b"other", b"other"):
+            sender.send(b"\x01" + topic)
+        settle_upstream(raw, sender)
+        assert guarded.proxy.health().subscriptions == 1
+        raw.close()
+        eventually(lambda: guarded.proxy.health().subscriptions == 0, PATIENCE)
+        last = b"\xff" * 17
+        others.subscriber(b"mine").subscribe(last)
+        publisher = others.publisher(b"")
+        told: list[bytes] = []
+        while told[-1:] != [b"\x01" + last]:
+            assert publisher.poll(round(1000 * PATIENCE))
+            told.append(publisher.recv())
+        assert not {frame[1:] for frame in told} & set(tokens)
 
 
 def test_one_that_disconnects_ends_nothing(guarded: Guarded, boss: ClientKeys, hostile: ClientKeys, name: str) -> None:

@@ -30,7 +30,7 @@ from eventbus import (
 )
 from eventbus.container import AsyncService, RestartPolicy, Service, event_bus, lifespan
 from eventbus.settings import EventBusSettings
-from eventbus.testing import BusTest, NotSettled, RecordingTransport, abus_test, bus_test
+from eventbus.testing import AsyncBusTest, BusTest, NotSettled, RecordingTransport, abus_test, bus_test
 from tests.support import PATIENCE, eventually, is_waiting
 
 
@@ -357,6 +357,18 @@ def test_what_has_no_bus() -> None:
         pass
 
 
+def test_what_cannot_be_tested() -> None:
+    """A class is no container, a misspelt wish would hide errors, and a clock moves on by real numbers only."""
+    with pytest.raises(TypeError, match=r"use App\(\)"):
+        bus_test(App)  # type: ignore[type-var] # mypy knows it, too
+    with pytest.raises(ValueError, match="errors='colect'"):
+        bus_test(App(), errors="colect")  # type: ignore[arg-type] # mypy knows it, too
+    with bus_test(App()) as t:
+        for seconds in (-1, float("nan"), float("inf")):
+            with pytest.raises(ValueError, match="advance"):
+                t.advance(seconds)
+
+
 def test_a_running_loop_wants_the_other_one() -> None:
     """On an event loop, waiting would stop the handlers."""
 
@@ -561,6 +573,23 @@ def test_requests_of_the_test_keep_to_real_time() -> None:
             silent.subscribe(ShopTopic.mail)
             with pytest.raises(NoAnswer):
                 await silent.arequest(receipt(1), ShopTopic.mail, Price, 0.01)
+
+    asyncio.run(main())
+
+
+def test_requests_of_a_test_whose_block_began_in_a_fixture() -> None:
+    """They keep to real time, too, although a fixture may be a task of its own."""
+
+    async def test(t: AsyncBusTest[AskingApp]) -> None:
+        await t.emit(ShopType.receipt, ShopTopic.shop)
+        async with Bus(ShopEvent, transport=RecordingTransport(t.hub)) as silent, asyncio.timeout(5):
+            silent.subscribe(ShopTopic.mail)
+            with pytest.raises(NoAnswer):
+                await silent.arequest(receipt(1), ShopTopic.mail, Price, 0.01)
+
+    async def main() -> None:
+        async with abus_test(AskingApp()) as t:
+            await asyncio.create_task(test(t))
 
     asyncio.run(main())
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eventbus.wire.frames import PRIVATE
+from eventbus.wire.frames import PRIVATE, TOKEN_BYTES
 from eventbus.wire.notices import MIN_PAYLOAD_LIMIT, Action, DenialNotice, LimitNotice
 
 SERIAL = bytes(range(16))
@@ -21,7 +21,7 @@ def test_a_frame_says_what_was_denied(topic: bytes, count: int, action: Action) 
     assert DenialNotice.of(lasting) == read
     assert LimitNotice.of(lasting) is None
     assert lasting.startswith(b"\x01" + PRIVATE)
-    assert len(lasting) > 1 + len(PRIVATE) + 16, "under rules, clients may send tokens of this length upstream"
+    assert len(lasting) > 1 + TOKEN_BYTES, "under rules, clients may send tokens of this length upstream"
 
 
 @given(frame=st.binary(max_size=100))
@@ -54,7 +54,7 @@ def test_half_a_frame_says_nothing(text: str) -> None:
     assert DenialNotice.of(b"\x01\xff\x02" + SERIAL + text.encode()) is None
 
 
-@given(limit=st.integers(MIN_PAYLOAD_LIMIT, 2**70), run=st.text(max_size=20))
+@given(limit=st.integers(MIN_PAYLOAD_LIMIT, 2**70), run=st.text(min_size=16, max_size=40))
 def test_a_limit_is_read_as_it_was_written(limit: int, run: str) -> None:
     """The frame of a limit is a subscription, and is read as it was written; it is no denial, and no token."""
     notice = LimitNotice(limit, run)
@@ -65,9 +65,12 @@ def test_a_limit_is_read_as_it_was_written(limit: int, run: str) -> None:
 
 
 def test_a_limit_is_longer_than_a_token() -> None:
-    """No limit has the length of a token, which under rules is all that clients may send upstream."""
+    """No limit has the length of a token, which under rules is all that clients may send upstream; and none is read."""
     run = "0123456789abcdef"
-    assert len(LimitNotice(MIN_PAYLOAD_LIMIT, run).frame()) > 1 + len(PRIVATE) + 16
+    assert len(LimitNotice(MIN_PAYLOAD_LIMIT, run).frame()) > 1 + TOKEN_BYTES
+    frames = [LimitNotice(MIN_PAYLOAD_LIMIT, run[:length]).frame() for length in range(len(run))]
+    [token] = [frame for frame in frames if len(frame) == 1 + TOKEN_BYTES]
+    assert LimitNotice.of(token) is None
 
 
 @given(frame=st.binary(max_size=100))

@@ -69,6 +69,18 @@ def test_topics_are_numbered_apart() -> None:
     assert sent(numbering, OTHER) == OTHER + b"\0" + PUBLISHER + b"\0\0\0\0\0\0\0\1"
 
 
+def test_askers_are_forgotten() -> None:
+    """Who answers ever new askers does not remember them for ever; one that comes back is not told what it had already."""
+    numbering, gaps = Numbering(PUBLISHER), Gaps()
+    first = b"_reply/first"
+    gaps.read(frames_of(3, numbering, first), wanted)
+    for number in range(20_000):
+        sent(numbering, b"_reply/%d" % number)
+    assert first not in numbering.streams
+    assert len(numbering.streams) <= 10_000
+    assert gaps.read([sent(numbering, first)], wanted).repeated == []
+
+
 def test_publishers_differ() -> None:
     """Two publishers never have the same name, unless they are given one."""
     assert Numbering().next(TOPIC) != Numbering().next(TOPIC)

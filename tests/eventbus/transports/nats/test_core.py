@@ -375,6 +375,7 @@ def test_what_is_not_permitted_is_said(tmp_path: Path, caplog: pytest.LogCapture
         with client(CoreTransport(options, QUICK), MyEventTopic.other) as bus:
             with pytest.raises(PermissionDenied):
                 bus.subscribe(TOPIC)
+            assert bus.topics == {MyEventTopic.other.value}
             bus.emit_event(event(), TOPIC)
             eventually(lambda: bus.stats().drops.get(DropReason.DENIED) == 1)
             eventually(lambda: "does not permit this client to publish on topic 'my_service'" in caplog.text)
@@ -382,6 +383,32 @@ def test_what_is_not_permitted_is_said(tmp_path: Path, caplog: pytest.LogCapture
             received = bus.recv_event(PATIENCE)
             assert received is not None
             assert received.value == 1.0
+
+
+@pytest.mark.parametrize(
+    ("kind", "denied", "said"), [("core", "eb.>", "topic 'my_service'"), ("jetstream", "_INBOX.>", "subject '_INBOX")]
+)
+def test_permissions_that_change(
+    kind: str, denied: str, said: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that denies a subscription ends it; it is made again when the server permits it again."""
+    monkeypatch.setattr("eventbus.transports.nats.transport._RESUBSCRIBE_S", 0.1)
+    users = 'authorization {{ users: [ {{user: "ada", password: "x", permissions: {{ subscribe: {{ deny: [{}] }} }} }} ] }}'
+    with running(tmp_path, users.format('"none"')) as server:
+        options = NatsOptions(url=server.url.replace("//", "//ada@"), password="x")
+        with client(transport_of(kind, options), TOPIC) as bus:
+            values = Values(bus)
+            bus.emit_event(event(1.0), TOPIC)
+            values.wait_for(1)
+            server.reload(users.format(f'"{denied}"'))
+            eventually(lambda: f"does not permit this client to subscribe on {said}" in caplog.text)
+            server.reload(users.format('"none"'))
+
+            def arrives() -> bool:
+                bus.emit_event(event(2.0), TOPIC)
+                return 2 in values.all
+
+            eventually(arrives)
 
 
 def test_wrong_credentials_are_said_at_once(tmp_path: Path) -> None:

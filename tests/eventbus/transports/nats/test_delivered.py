@@ -12,8 +12,8 @@ FEWER = settings(max_examples=100)
 @pytest.mark.parametrize(
     ("reply", "found"),
     [
-        (b"$JS.ACK.eb.workers.2.17.5.1700000000.3", Delivered(b"workers", 2, 17, 1.7)),
-        (b"$JS.ACK.hub.HASH.eb.workers.1.17.5.1700000000.3.x", Delivered(b"workers", 1, 17, 1.7)),
+        (b"$JS.ACK.eb.workers.2.17.5.1700000000.3", Delivered(b"workers", 2, 17, 1_700_000_000)),
+        (b"$JS.ACK.hub.HASH.eb.workers.1.17.5.1700000000.3.x", Delivered(b"workers", 1, 17, 1_700_000_000)),
         (b"$JS.ACK.eb.workers.2.17", None),
         (b"$JS.ACK.eb.workers.x.17.5.1700000000.3", None),
         (b"_INBOX.a.b", None),

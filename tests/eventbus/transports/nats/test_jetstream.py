@@ -19,6 +19,7 @@ from eventbus._base.deadline import Deadline
 from eventbus.errors import GroupDiffers, JetStreamMissing, PermissionDenied, StreamDiffers
 from eventbus.nats_options import NatsOptions
 from eventbus.observe.state import ClientState
+from eventbus.options import ZeroMQOptions
 from eventbus.policies import Packing, Start
 from eventbus.transports.nats.inbox import Delivery
 from eventbus.transports.nats.jetstream import JetStreamTransport
@@ -144,6 +145,55 @@ def test_a_store_that_was_lost_is_made_again(server: Server) -> None:
         emit(sender, *range(100, 150))
         assert values.wait_for(150) == list(range(150))
         assert of_member.wait_for(150) == list(range(150))
+
+
+@pytest.mark.parametrize("group", [None, "workers"])
+def test_a_stream_that_has_lost_its_end(server: Server, group: str | None) -> None:
+    """Its numbers are given again: what has them now is new, what came before them does not come again."""
+    unpacked = with_options(packing=Packing.NONE)
+    with (
+        client(JetStreamTransport(server.options(group=group), QUICK), TOPIC) as receiver,
+        client(JetStreamTransport(server.options(), unpacked)) as sender,
+    ):
+        values = Values(receiver)
+        emit(sender, *range(20))
+        values.wait_for(20)
+        with server.losing_what_follows():
+            sender.wait_ready(PATIENCE)
+            emit(sender, *range(20, 40))
+            values.wait_for(40)
+        sender.wait_ready(PATIENCE)
+        emit(sender, *range(40, 70))  # perhaps before the receiver is back
+        assert values.wait_for(70) == list(range(70))
+
+
+@pytest.mark.parametrize("group", [None, "workers"])
+def test_topics_that_change_while_the_server_does_not_answer(server: Server, group: str | None) -> None:
+    """It is asked again, as long as the connection lasts; what is emitted on the other topics meanwhile comes, too."""
+    patient = ZeroMQOptions(connect_timeout=0.5, echo_interval=PATIENCE, echo_timeout=PATIENCE)
+    with (
+        client(JetStreamTransport(server.options(group=group), patient), TOPIC) as receiver,
+        client(JetStreamTransport(server.options(), QUICK)) as sender,
+    ):
+        values = Values(receiver)
+        emit(sender, 1)
+        values.wait_for(1)
+        server.signal(signal.SIGSTOP)
+        receiver.subscribe(OTHER)
+        server.signal(signal.SIGCONT)
+        emit(sender, 2)
+        values.wait_for(2)
+        emit(sender, 3, topic=OTHER)
+        assert values.wait_for(3) == [1, 2, 3]
+
+
+def test_a_stream_that_was_deleted_is_made_anew_by_its_publisher(nats: NatsOptions) -> None:
+    """Nobody else may be there who would do it; what was emitted meanwhile is stored."""
+    with client(JetStreamTransport(nats, QUICK)) as sender:
+        emit(sender, 1)
+        assert ask(sender, f"STREAM.DELETE.{nats.stream}")["success"]
+        emit(sender, 2, 3)
+        assert [one.value for one in sender.history(TOPIC)] == [2, 3]
 
 
 @pytest.mark.patience
@@ -293,6 +343,32 @@ def test_what_is_stored_can_be_read(nats: NatsOptions) -> None:
         assert newest.value == 7.0
         assert list(bus.history(TOPIC, since=datetime.now(UTC), timeout=PATIENCE)) == []
         assert list(bus.history(MyEventTopic.my_service_scheduler, timeout=PATIENCE)) == []
+
+
+def test_what_is_removed_while_it_is_read(nats: NatsOptions) -> None:
+    """It is left out, and is not waited for."""
+    with client(JetStreamTransport(nats, with_options(packing=Packing.NONE))) as bus:
+        emit(bus, *range(1_200))
+        found = bus.history(TOPIC)
+        assert next(found).value == 0
+        assert ask(bus, f"STREAM.PURGE.{nats.stream}")["success"]
+        assert 0 < len(list(found)) < 1_000
+
+
+@pytest.mark.parametrize("group", [None, "workers"])
+def test_a_short_receive_queue_costs_nothing(nats: NatsOptions, group: str | None) -> None:
+    """No more is asked for than there is room for; the rest stays in the stream."""
+    with (
+        client(JetStreamTransport(replace(nats, group=group), with_options(receive_hwm=3)), TOPIC) as receiver,
+        client(JetStreamTransport(nats, with_options(packing=Packing.NONE))) as sender,
+    ):
+        goes_on = Event()
+        receiver.attach_callback(UPDATED, lambda one: goes_on.wait(PATIENCE))
+        values = Values(receiver)
+        emit(sender, *range(100))
+        assert len(receiver._transport._inbox) <= 3  # type: ignore[attr-defined] # of a transport over NATS
+        goes_on.set()
+        assert values.wait_for(100) == list(range(100))
 
 
 # Groups
@@ -460,11 +536,15 @@ def test_a_signal_handler_may_close_what_its_thread_confirms(nats: NatsOptions) 
 
 @pytest.mark.patience
 def test_a_handler_may_take_longer_than_the_server_waits(nats: NatsOptions) -> None:
-    """The worker asks for more time: nobody else gets the event meanwhile."""
+    """The worker asks for more time, as the group's consumer says: nobody else gets the event meanwhile."""
     entered, go_on = Event(), Event()
+    with worker(nats, ack_wait=1.5):
+        pass
+    idle = ZeroMQOptions(connect_timeout=PATIENCE, echo_interval=PATIENCE)  # nothing else wakes the link
+    of_group = replace(nats, group="workers")
     with (
-        worker(nats, ack_wait=1.5) as slow,
-        worker(nats, ack_wait=1.5) as other,
+        client(JetStreamTransport(of_group, idle), TOPIC) as slow,
+        client(JetStreamTransport(of_group, idle), TOPIC) as other,
         client(JetStreamTransport(nats, QUICK)) as sender,
     ):
         handled: list[float] = []
@@ -544,15 +624,24 @@ def test_workers_with_other_topics_are_refused(nats: NatsOptions) -> None:
             fewer.recv_event(None)
 
 
-def test_a_worker_that_is_not_alone_cannot_subscribe_later(nats: NatsOptions) -> None:
-    """It is told so, and goes on with the topics that it has."""
-    with client(JetStreamTransport(nats, QUICK)) as sender, worker(nats) as bus, worker(nats) as other:
+def test_a_worker_that_is_not_alone_cannot_change_its_topics(nats: NatsOptions) -> None:
+    """It is told so, and goes on with the topics that it has, also if the group's consumer has to be made anew."""
+    topics = TOPIC, OTHER
+    with client(JetStreamTransport(nats, QUICK)) as sender, worker(nats, *topics) as bus, worker(nats, *topics) as other:
         values, others = Values(bus), Values(other)
         eventually(lambda: ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_waiting"] == 2)
         with pytest.raises(GroupDiffers):
-            bus.subscribe(OTHER)
+            bus.subscribe(MyEventTopic.my_service_scheduler)
+        with pytest.raises(GroupDiffers):
+            bus.unsubscribe(OTHER)
+        assert bus.topics == {topic.value for topic in topics}
         emit(sender, 1)
         eventually(lambda: values.all + others.all == [1])
+        assert ask(sender, f"CONSUMER.DELETE.{nats.stream}.workers")["success"]
+        eventually(lambda: ask(sender, f"CONSUMER.INFO.{nats.stream}.workers").get("num_waiting") == 2)
+        for value in range(2, 12):
+            emit(sender, value, topic=OTHER)
+        eventually(lambda: sorted(values.all + others.all) == list(range(1, 12)))
 
 
 def test_the_only_worker_subscribes_later(nats: NatsOptions) -> None:

@@ -33,6 +33,23 @@ def test_where_a_consumer_begins() -> None:
     }
     assert streams.starting_policy("10m")["deliver_policy"] == "by_start_time"
     assert streams.policy_after(7) == {"deliver_policy": "by_start_sequence", "opt_start_seq": 8}
+    time = "2026-01-31T12:00:00.000000007Z"
+    assert streams.policy_since(1_769_860_800_000_000_007) == {"deliver_policy": "by_start_time", "opt_start_time": time}
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [
+        ("2026-01-31T12:00:00.123456789Z", 1_769_860_800_123_456_789),
+        ("2026-01-31T12:00:00.5Z", 1_769_860_800_500_000_000),
+        ("2026-01-31T12:00:00Z", 1_769_860_800_000_000_000),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_times_of_the_server(text: object, nanoseconds: int | None) -> None:
+    """It leaves out zeros at the end."""
+    assert streams.nanoseconds_of(text) == nanoseconds
 
 
 def test_consumers() -> None:
@@ -43,6 +60,7 @@ def test_consumers() -> None:
     group = streams.group_config(NatsOptions(group="g", ack_wait=2.5), {"eb.a"}, {"deliver_policy": "all"})
     assert (group["durable_name"], group["ack_policy"], group["ack_wait"]) == ("g", "explicit", 2_500_000_000)
     assert "inactive_threshold" not in group
+    assert (streams.ack_wait_of(group), streams.ack_wait_of({})) == (2.5, 0.0)
     assert streams.filters_of(group) == {"eb.a"}
     assert streams.filters_of({"filter_subject": "eb.>"}) == {"eb.>"}
     assert streams.filters_of({}) == set()
@@ -53,6 +71,7 @@ def test_requests() -> None:
     config = {"name": "x"}
     assert json.loads(streams.create_consumer("eb", config)) == {"stream_name": "eb", "config": config}
     assert json.loads(streams.create_consumer("eb", config, "create"))["action"] == "create"
+    assert json.loads(streams.message(7)) == {"seq": 7}
     assert json.loads(streams.pull(5, 2.0, 0.5)) == {
         "batch": 5,
         "expires": 2_000_000_000,

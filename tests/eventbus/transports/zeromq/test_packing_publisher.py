@@ -190,6 +190,17 @@ def test_the_high_water_mark_counts_events(make: Make, reader: Reader, drops: Dr
     assert set(reader.sizes) == {4}
 
 
+def test_no_more_events_wait_than_are_allowed(make: Make, reader: Reader) -> None:
+    """However long events may wait for each other, no more of them do than the high-water mark says."""
+    publisher = make(send_hwm=HWM, packing_max_wait=1.0)
+    most = 0
+    for number in range(20 * HWM):
+        publisher.send(TOPIC, payload(number))
+        most = max(most, len(publisher._outbox))
+    assert 1 < most <= HWM
+    assert reader.numbers(20 * HWM) == list(range(20 * HWM))
+
+
 @pytest.mark.parametrize("policy", SendPolicy)
 def test_a_peer_that_does_not_read(make: Make, reader: Reader, drops: DropLog, policy: SendPolicy) -> None:
     """Each policy holds when the socket takes no more: what was taken arrives, in order, and then there is room again."""

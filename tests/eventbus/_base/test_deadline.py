@@ -1,0 +1,40 @@
+"""Deadlines and waits that end in centuries."""
+
+from threading import Event, Lock
+
+from eventbus import EventBusClient
+from eventbus._base.clock import SystemClock
+from eventbus._base.deadline import Deadline
+from eventbus.transports.memory import MemoryTransport
+from tests.support import Bus, MyEvent, MyEventTopic, event, in_thread
+
+FOR_EVER = float("inf")
+
+
+def test_an_infinite_deadline() -> None:
+    """A thread can wait up to it, although no lock takes infinite seconds."""
+    lock = Lock()
+    assert lock.acquire(timeout=Deadline(FOR_EVER).left())
+    assert not Deadline(FOR_EVER).passed()
+
+
+def test_infinite_waits_by_the_clock() -> None:
+    """They end as others do: when what they wait for is there."""
+    clock, over, lock = SystemClock(), Event(), Lock()
+    with in_thread(lambda: clock.wait(over, FOR_EVER)):
+        over.set()
+    clock.acquire(lock, FOR_EVER)
+    assert lock.locked()
+
+
+def test_infinite_timeouts_of_a_client() -> None:
+    """Methods of a client take infinite seconds."""
+    client: Bus = EventBusClient(MyEvent, transport=MemoryTransport())
+    client.connect(FOR_EVER)
+    client.subscribe(MyEventTopic.other)
+    client.emit_event(event(1), MyEventTopic.other)
+    received = client.recv_event(FOR_EVER)
+    assert received is not None
+    assert received.value == 1
+    client.stop_consumer(FOR_EVER)
+    client.close(FOR_EVER)
