@@ -156,8 +156,9 @@ class Assembly[EventClass: BaseEvent[Any]]:
         from eventbus.ask.asker import Asker
 
         with self.changing:
-            if self._asker is None:
-                self._asker = Asker(self.transport, self.emitter, self.topics, self.middleware, self._options)
+            made = Asker(self.transport, self.emitter, self.topics, self.middleware, self._options)
+            if self._asker is None:  # a signal handler may have asked in the meantime
+                self._asker = made
             return self._asker
 
     @property
@@ -198,7 +199,9 @@ class Assembly[EventClass: BaseEvent[Any]]:
                 from eventbus.receive.report import ConsumerReport
 
                 report = ConsumerReport(self.counters, self.hooks, self.codec.name, self.transport.endpoints)
-                self._history = History(self.transport, self.codec, report, self._options)
+                made = History(self.transport, self.codec, report, self._options)
+                if self._history is None:  # as with the asker
+                    self._history = made
             return self._history
 
     def subscribe_from(self, frame: bytes, start: "From") -> None:
@@ -211,10 +214,12 @@ class Assembly[EventClass: BaseEvent[Any]]:
             is_receiving = self.consumer.thread is not None
             if is_receiving and (frame in topics or b"" in topics):
                 return
-            beginnings = self._beginnings
-            if beginnings is None:
-                beginnings = self._beginnings = self._new_beginnings()
+            if self._beginnings is None:
+                made = self._new_beginnings()
                 self.transport.status.listen(lambda change: self.transport.wake(), kept_by=self.listeners)
+                if self._beginnings is None:  # as with the asker
+                    self._beginnings = made
+            beginnings = self._beginnings
             beginnings.register(frame, start, known=topics if is_receiving else ())
             self.consumer.begin_with(beginnings)
             try:

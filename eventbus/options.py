@@ -8,7 +8,6 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from math import inf
 from typing import TypedDict
 
 from eventbus.errors import InvalidSettings
@@ -263,7 +262,5 @@ def _check_numbers(options: ZeroMQOptions | ProxyOptions) -> None:
             continue
         if not value >= 0 and field.name != "reconnect_attempts":  # -1: no end
             raise InvalidSettings(f"{field.name}={value!r}: it must be 0 or more")
-        if value == inf:
-            raise InvalidSettings(f"{field.name}=inf: it must be finite")
         if field.name.endswith("hwm") and value >= _TOO_MANY_MESSAGES:
             raise InvalidSettings(f"{field.name}={value!r}: it must be less than {_TOO_MANY_MESSAGES}")

@@ -1,6 +1,5 @@
 """One deadline for all steps of an operation."""
 
-from threading import TIMEOUT_MAX
 from time import monotonic
 
 LONGEST_S = 2_000_000.0
@@ -17,8 +16,8 @@ class Deadline:
         self._end = monotonic() + min(timeout, LONGEST_S)
 
     def left(self) -> float:
-        """Seconds until the deadline, never negative, nor more than a thread can wait: infinite ones are centuries."""
-        return min(max(0.0, self._end - monotonic()), TIMEOUT_MAX)
+        """Seconds until the deadline, never negative."""
+        return max(0.0, self._end - monotonic())
 
     def passed(self) -> bool:
         """Whether the deadline has passed."""

@@ -80,7 +80,11 @@ class RequestLink:
             if (opened := self.open_inbox) is not None:
                 return opened
             topic = new_reply_topic(owner_of(self._public_key))
-            inbox = self._inbox = Inbox(self._transport.sibling(), topic, self._transport.drops)
+            inbox = Inbox(self._transport.sibling(), topic, self._transport.drops)
+            # No call from here to the assignment: a signal handler in this thread may open one, too.
+            if (other := self._inbox) is not None and other.failure is None:
+                return other
+            self._inbox = inbox
             try:
                 inbox.open(deadline.left())
                 self._transport.ensure_open()  # else it was closed meanwhile, perhaps before there was an inbox

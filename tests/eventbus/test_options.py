@@ -211,12 +211,6 @@ def test_no_size_and_no_time_is_negative(kind: Any, name: str, value: float) -> 
         kind(**{name: value})
 
 
-def test_nothing_is_infinite() -> None:
-    """An infinite time is refused, because no thread can wait so long."""
-    with pytest.raises(InvalidSettings, match=r"^connect_timeout=inf: it must be finite$"):
-        ClientOptions(connect_timeout=float("inf"))
-
-
 @pytest.mark.parametrize(
     ("kind", "name"), [(ClientOptions, "send_hwm"), (ClientOptions, "receive_hwm"), (ProxyOptions, "hwm")]
 )

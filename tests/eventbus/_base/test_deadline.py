@@ -2,11 +2,9 @@
 
 from threading import Event, Lock
 
-from eventbus import EventBusClient
 from eventbus._base.clock import SystemClock
 from eventbus._base.deadline import Deadline
-from eventbus.transports.memory import MemoryTransport
-from tests.support import Bus, MyEvent, MyEventTopic, event, in_thread
+from tests.support import in_thread
 
 FOR_EVER = float("inf")
 
@@ -25,16 +23,3 @@ def test_infinite_waits_by_the_clock() -> None:
         over.set()
     clock.acquire(lock, FOR_EVER)
     assert lock.locked()
-
-
-def test_infinite_timeouts_of_a_client() -> None:
-    """Methods of a client take infinite seconds."""
-    client: Bus = EventBusClient(MyEvent, transport=MemoryTransport())
-    client.connect(FOR_EVER)
-    client.subscribe(MyEventTopic.other)
-    client.emit_event(event(1), MyEventTopic.other)
-    received = client.recv_event(FOR_EVER)
-    assert received is not None
-    assert received.value == 1
-    client.stop_consumer(FOR_EVER)
-    client.close(FOR_EVER)

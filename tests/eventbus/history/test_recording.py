@@ -107,13 +107,13 @@ def test_when_events_are_due() -> None:
     ("line", "detail"),
     [
         ("{", "no JSON"),
-        *(
-            (f'{{"time":{time},"topic":"plant","event":{{}}}}', "its time is none")
-            for time in ("NaN", "1e999", "-1", "1e12")
-        ),
         ("[]", "no JSON object"),
         ('{"topic": "a", "event": {}}', "time"),
         ('{"time": true, "topic": "a", "event": {}}', "time"),
+        ('{"time": -1, "topic": "a", "event": {}}', "time"),
+        ('{"time": 1e12, "topic": "a", "event": {}}', "time"),
+        ('{"time": NaN, "topic": "a", "event": {}}', "time"),
+        ('{"time": 1e999, "topic": "a", "event": {}}', "time"),
         ('{"time": 1%s, "topic": "a", "event": {}}' % ("0" * 400), "time"),
         ('{"time": 1, "topic": "a", "event": []}', "event"),
         ('{"time": 1, "topic": 1, "event": {}}', "topic"),

@@ -67,18 +67,6 @@ def test_a_busy_topic_does_not_push_out_the_last_value_of_a_quiet_one() -> None:
     assert bounds.bytes * 0.9 < store.bytes
 
 
-def test_every_message_that_goes_is_counted() -> None:
-    """Also those of a topic with several that goes as a whole, because a single large message needs its place."""
-    store = MemoryStore(Bounds(bytes=100_000))
-    for number in range(5):
-        store.add([b"silent"], [b"%d" % number], 0.0)
-    for number in range(3):
-        store.add([b"large-%d" % number], [bytes(60_000)], 1.0)
-    assert store.bytes <= 100_000
-    assert store.topics == [b"large-2"]
-    assert store.dropped == 5 + 3 - len(store)
-
-
 def test_topics_that_anybody_invents_take_no_more_than_the_bound() -> None:
     """With one message on each of many topics, those that were silent longest go, in little time for each."""
     store = MemoryStore(Bounds(bytes=64_000_000, age=100_000.0))
@@ -176,23 +164,6 @@ def test_thousands_of_spans_take_one_look() -> None:
         numbering.taken(b"a")
     spans = tuple(Span(b"a", PUBLISHER, number, number + 1) for number in range(0, 20_000, 10))
     assert len(found(store, Query(spans=spans))) == len(spans)
-
-
-def test_many_spans_are_looked_for_together() -> None:
-    """Each message is looked at once, however many spans a query has; one that belongs to several comes once."""
-    store, numbering = MemoryStore(Bounds()), Numbering(PUBLISHER)
-    for _ in range(100):
-        store.add([numbering.next(b"a", 2)], [b"%d" % store.position], 0.0)
-        numbering.taken(b"a", 2)
-    strangers = [Span(b"a", b"\x03" + number.to_bytes(7), 0, 9) for number in range(5_000)]
-    ours = [
-        Span(b"a", PUBLISHER, after, after + length)
-        for after, length in ((7, 1), (3, 2), (4, 3), (90, 5), (90, 1), (199, 9))
-    ]
-    expected = [
-        number for number in range(100) if any(2 * number < one.until and 2 * number + 2 > one.after for one in ours)
-    ]
-    assert found(store, Query(spans=(*strangers, *ours))) == [b"%d" % number for number in expected]
 
 
 def test_it_goes_on_from_an_earlier_run() -> None:

@@ -493,16 +493,18 @@ def test_what_a_worker_has_dropped_comes_again(nats: NatsOptions) -> None:
     """A handler that stops its own consumer drops the rest of its batch, which is not confirmed: it comes again."""
     with worker(nats) as bus, client(JetStreamTransport(nats, with_options(packing=Packing.NONE))) as sender:
         handled: list[int] = []
+        stopped = Event()
 
         def handle(one: MyEvent) -> None:
             handled.append(int(one.value))
             if len(handled) == 1:
                 bus.stop_consumer()
+                stopped.set()
 
         bus.attach_callback(UPDATED, handle)
         emit(sender, *range(10))
         bus.start_consumer()
-        eventually(lambda: bool(handled))
+        assert stopped.wait(PATIENCE)
         bus.start_consumer()
         eventually(lambda: set(handled) == set(range(10)))
         eventually(lambda: ask(sender, f"CONSUMER.INFO.{nats.stream}.workers")["num_ack_pending"] == 0)
