@@ -147,7 +147,7 @@ def _secret_files() -> Iterator[tuple[str, str]]:
         return
     for file in files:
         try:
-            yield file.name, file.read_text().strip()
+            yield file.name, file.read_text("utf-8").strip()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise InvalidSettings(f"cannot read the secret {masked(str(file))}: {reason}") from None

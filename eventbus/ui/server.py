@@ -291,5 +291,5 @@ def _let_in(request: Request, access: Access) -> Response:
 
 
 def _ask_for_token(complaint: str) -> Response:
-    page = (files("eventbus.ui") / "page" / "token.html").read_text()
+    page = (files("eventbus.ui") / "page" / "token.html").read_text("utf-8")
     return Response(page.replace("{complaint}", complaint), 401, {"cache-control": "no-store"}, "text/html; charset=utf-8")

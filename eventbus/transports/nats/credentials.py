@@ -69,7 +69,7 @@ def _signed(path: Path, nonce: str) -> dict[str, object]:
     except ImportError:
         raise ExtraMissing("nats", _VARIABLE, library="nkeys") from None
     try:
-        text = path.read_text()
+        text = path.read_text("utf-8")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is no text"
         raise InvalidSettings(f"{_VARIABLE}: cannot read {path}: {reason}") from None

@@ -275,6 +275,8 @@ class PackingPublisher(Publisher):
             if not self._outbox or self._holding:
                 self._bell.get()
             self._parked = False
+            if self._closed:
+                return
             with suppress(EventBusError):  # closed meanwhile
                 self.pass_on()
             with suppress(Empty):
