@@ -107,7 +107,10 @@ class Subscriptions:
                     self._periodic.append(Periodic(name, mark.period.seconds, call, delay=mark.period.delay))
                     _log.info("%s: every %g s", name, mark.period.seconds, handler=name, seconds=mark.period.seconds)
         if any(is_async(handler.callback) for handler in handlers for mark in handler.marks if mark.period is not None):
-            self._coroutines.open(running_loop())  # also for a disabled client
+            if self._client._options.enabled:
+                self._coroutines.resume()  # on the loop on which it was connected; there may be no topic to start it for
+            else:
+                self._coroutines.open(running_loop())
         for one in self._periodic:
             one.start()
 

@@ -105,6 +105,6 @@ def _json_of(text: str) -> bytes:
         payload = json.dumps(event, allow_nan=False).encode()
     except ValueError as error:
         raise InvalidSettings(f"the event is not JSON: {error}. Write it as '{_EXAMPLE}', in single quotes") from None
-    if not isinstance(event, dict) or "type" not in event:
+    if not isinstance(event, dict) or not isinstance(event.get("type"), str):  # no receiver would take it
         raise InvalidSettings(f"the event must be a JSON object with a type, such as '{_EXAMPLE}'")
     return payload

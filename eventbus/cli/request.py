@@ -30,7 +30,7 @@ def request(settings: EventBusSettings, topic: str, text: str, *, timeout: float
         NobodyAnswers, NoAnswer, RequestFailed, InvalidAnswer: as `EventBusClient.request`.
     """
     frame, payload = message_of(settings, "request", topic, text)
-    event_type = str(from_json(payload)["type"])
+    event_type: str = from_json(payload)["type"]
     payload = Compressor(settings.compression, settings.compression_threshold).shrink(payload)
     options = settings.client_options()
     limits = Limits(settings.max_event_bytes, settings.max_event_values)

@@ -40,7 +40,8 @@ if TYPE_CHECKING:
 # whatever waits here is lost if the process is killed.
 _RECEIVE_HWM = 10_000
 _GUARD_TIMEOUT_S = 0.1
-_MISUSE_TIMEOUT_MS, _MISUSE_FRAMES = 5, 1_000  # for which, and how many, a look at what subscribers send may take
+# A look at what subscribers send takes no longer, and no more frames; nothing else passes meanwhile, so looks are rare.
+_MISUSE_TIMEOUT_MS, _MISUSE_FRAMES, _MISUSE_INTERVAL_S = 5, 1_000, 0.05
 _ANSWER_TIMEOUT_S = 1.0  # a healthy proxy answers with its counts within a millisecond
 # The context has five, its four sockets one each, the two ports one each, the counter's two sockets five together, and the
 # two connections of a client one each. With keys: another thread of the context has two, the authenticator a socket and a
@@ -398,13 +399,16 @@ class Forwarding:
         subscription. If that is not new, libzmq leaves it out, and its proxy, which waits for no frame, ends. Nothing is
         lost but the counts since they were asked for last.
         """
-        throttle = LogThrottle()
+        throttle, next_look = LogThrottle(), 0.0
         while True:
             try:
                 zmq.proxy_steerable(self._frontend, self._backend, None, self._commands)
                 return
             except zmq.Again:
-                ended = self._end_misuse()
+                now, timeout_ms = time.monotonic(), 0
+                if now >= next_look:
+                    next_look, timeout_ms = now + _MISUSE_INTERVAL_S, _MISUSE_TIMEOUT_MS
+                ended = self._end_misuse(timeout_ms)
                 held_back = None if ended else throttle.admit("misuse")
                 if held_back is not None:
                     self._log.warning(
@@ -413,13 +417,13 @@ class Forwarding:
                         held_back=held_back,
                     )
 
-    def _end_misuse(self) -> int:
+    def _end_misuse(self, timeout_ms: int) -> int:
         """End a message that was cut off, pass on what subscribers send next, and end the connections of those who go on.
 
         Returns how many. A frame tells its connection, but libzmq's proxy has the frames before to itself.
         """
         is_cut_off, ended = True, 0
-        self._backend.poll(_MISUSE_TIMEOUT_MS)
+        self._backend.poll(timeout_ms)
         with suppress(zmq.Again):
             for _ in range(_MISUSE_FRAMES):
                 frame = self._backend.recv(zmq.DONTWAIT, copy=False)

@@ -122,6 +122,43 @@ def test_on_an_event_loop() -> None:
     asyncio.run(main())
 
 
+def test_on_the_loop_of_a_client_that_was_given() -> None:
+    """Where a client was connected, its handlers and the periodic methods run, wherever the container starts."""
+    threads: set[threading.Thread] = set()
+    heard, called = Event(), Event()
+
+    class Both:
+        @every(60)
+        async def call(self) -> None:
+            threads.add(threading.current_thread())
+            called.set()
+
+        @on(LifeType.tick, topic=LifeTopic.life)
+        async def hear(self, event: LifeEvent) -> None:
+            threads.add(threading.current_thread())
+            heard.set()
+
+    class BothApp(containers.DeclarativeContainer):
+        bus = event_bus(Bus)
+        both = providers.Singleton(Both)
+
+    async def main() -> None:
+        async with Bus(LifeEvent, transport=MemoryTransport()) as client:
+            app = BothApp()
+            app.bus.client.override(providers.Object(client))
+
+            def run() -> None:
+                with lifespan(app):
+                    client.emit_event(LifeType.tick, LifeTopic.life)
+                    assert heard.wait(PATIENCE)
+                    assert called.wait(PATIENCE)
+
+            await asyncio.to_thread(run)
+
+    asyncio.run(main())
+    assert threads == {threading.current_thread()}
+
+
 def test_what_it_raises(caplog: pytest.LogCaptureFixture) -> None:
     """An error is logged, hooks and tests get it, and it is called again."""
     failures: list[tuple[str, str]] = []

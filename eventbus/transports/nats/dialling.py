@@ -40,7 +40,10 @@ def dial(server: NatsServer, nats: NatsOptions, timeout: float) -> tuple[Channel
         ProtocolError: it is no NATS server.
         OSError: nobody answers, or not in time.
     """
-    channel = Channel(socket.create_connection((server.host, server.port), timeout))
+    try:
+        channel = Channel(socket.create_connection((server.host, server.port), timeout))
+    except UnicodeError as error:  # a part of the name between dots is empty or too long
+        raise OSError(f"there is no such host: {error}") from None
     try:
         info, begun = _read_info(channel, server)
         version = _version_of(info)

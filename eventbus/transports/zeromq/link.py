@@ -2,12 +2,13 @@
 
 import uuid
 from collections.abc import Callable
-from threading import RLock, Thread
+from threading import RLock, Thread, current_thread, main_thread
 from time import monotonic, sleep
 
 import zmq
 
 from eventbus._base.deadline import Deadline
+from eventbus._base.locking import call_locked
 from eventbus._base.log import Log
 from eventbus.errors import EventBusError
 from eventbus.observe.state import ClientState, Status
@@ -25,6 +26,8 @@ _DRAIN_INTERVAL_S = 1.0
 # From READY to sending the outbox, if connections were down. Most likely those of other subscribers were down, too, and
 # they need this time to reconnect: our proxy gives it to them, other proxies do not, nor does a network that comes back.
 _SETTLE_S = 0.25
+
+_HANDLER_PATIENCE_S = 1.0  # the supervisor is quicker, unless it waits for what a signal handler has interrupted
 
 _FREQUENT_TRIES = 64  # failures; until then addresses are tried after 1, 2, 4 and so on, from then on after every 64
 
@@ -266,7 +269,7 @@ class ProxyLink:
             self._log.error("%s", error, error=type(error).__name__)
 
     def _note_proof(self, began: float) -> None:
-        with self._lock:
+        def note() -> None:
             now = monotonic()
             statuses = self.statuses()
             # Else a connection was lost this very moment, and is perhaps back: the supervisor is about to see that.
@@ -276,6 +279,10 @@ class ProxyLink:
                 self._status.proven(now - began)
                 self.publisher.note_proof()
                 self._apply(statuses, ClientState.READY, "a subscription has come back through the proxy")
+
+        # A signal handler may have interrupted what holds a lock that the supervisor waits for while it holds this one. Then
+        # the supervisor notes a proof of its own as soon as the handler has returned.
+        call_locked(self._lock, _HANDLER_PATIENCE_S if current_thread() is main_thread() else -1, note)
         supervisor.wake(self)
 
     def _apply(self, statuses: ConnectionStatuses, state: ClientState, reason: str) -> None:

@@ -14,6 +14,7 @@ from typing import NoReturn
 import zmq
 
 from eventbus._base.deadline import LONGEST_S
+from eventbus._base.locking import call_locked
 from eventbus._base.zmq_sockets import Context
 from eventbus.errors import EventBusError
 from eventbus.observe.stats import DropLog, DropReason
@@ -93,19 +94,15 @@ class PackingPublisher(Publisher):
     @property
     def sent(self) -> int:
         """How many events `send` has taken; for a moment a few less, if a thread is moving them and cannot go on."""
-        if self._is_owned():  # by the code that a signal handler has interrupted in this thread
-            return self._count + self._outbox.events
-        try:
-            # Not longer, because a caller may have a lock that the moving thread needs to say why it has failed.
-            locked = self._acquire(timeout=_COUNT_PATIENCE_S)
-            sent = self._count + self._outbox.events
-            if locked:
-                self._release()
-        except BaseException:
-            if self._is_owned():  # a signal handler may raise before it is known whether acquire() has succeeded
-                self._release()
-            raise
-        return sent
+        counted: list[int] = []
+
+        def count() -> None:
+            counted.append(self._count + self._outbox.events)
+
+        # Not longer, because a caller may have a lock that the moving thread needs to say why it has failed.
+        if not call_locked(self._lock, _COUNT_PATIENCE_S, count):
+            count()
+        return counted[0]
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
         """Send one message that carries `count` events, or let one event wait for others; see `Transport.send`."""

@@ -11,6 +11,7 @@ from typing import cast
 
 import zmq
 
+from eventbus._base.locking import call_locked
 from eventbus._base.zmq_sockets import Context
 from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq.context import unless_closed
@@ -62,7 +63,6 @@ class Subscriber:
         self._endpoint = endpoint
         self._options = options
         self._socket_lock = RLock()
-        self._is_owned: Callable[[], bool] = self._socket_lock._is_owned  # type: ignore[attr-defined] # as threading.Condition does
         self._change_lock = RLock()
         self._closed = False
         self._woken = False
@@ -132,17 +132,11 @@ class Subscriber:
 
         Call it while a token is awaited and when the status has changed, because the receiver may be busy or absent.
         """
-        if self._is_owned():  # by the code that a signal handler has interrupted in this thread
-            self._process_commands()
-            return
-        try:
-            if self._socket_lock.acquire(blocking=False):  # else the receiver uses the socket, which has the same effect
-                self._process_commands()
-                self._socket_lock.release()
-        except BaseException:
-            if self._is_owned():  # a signal handler may raise before it is known whether acquire() has succeeded
-                self._socket_lock.release()
-            raise
+        # The change lock first, as in `_change`: a signal handler that changes the socket must not wait for a thread that
+        # waits for what the handler has interrupted.
+        with self._change_lock:
+            # If it is not free, the receiver uses the socket, which has the same effect.
+            call_locked(self._socket_lock, 0, self._process_commands)
 
     def wake(self) -> None:
         """Make a `receive` that waits, or else the next one, return at once."""

@@ -132,7 +132,9 @@ def test_bad_variables(run: Run, name: str) -> None:
     assert "EVENTBUS_HOTS is unknown: did you mean EVENTBUS_HOST?" in line
 
 
-@pytest.mark.parametrize("text", ["{", "", "[1]", '{"typ": "started"}', '{"type": "a", "x": 1e999}', '{"type": "\udcff"}'])
+@pytest.mark.parametrize(
+    "text", ["{", "", "[1]", '{"typ": "started"}', '{"type": 1}', '{"type": "a", "x": 1e999}', '{"type": "\udcff"}']
+)
 def test_what_is_no_event(run: Run, text: str) -> None:
     """A text that is not a JSON object with a type gives one line and status 2, before anything is connected."""
     complaint(run("emit", "plant", text), 2)

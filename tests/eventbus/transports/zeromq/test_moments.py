@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import count
+from threading import Event
 
 import pytest
 import zmq
@@ -14,6 +15,7 @@ from eventbus.observe.state import ClientState
 from eventbus.observe.stats import DropLog
 from eventbus.options import ZeroMQOptions
 from eventbus.transports.zeromq import ZeroMQTransport
+from eventbus.transports.zeromq.link import ProxyLink
 from eventbus.transports.zeromq.numbered_publisher import NumberedPublisher
 from eventbus.transports.zeromq.publisher import Publisher
 from tests.eventbus.transports.zeromq.moments import NoSuchMoment, interrupted
@@ -147,6 +149,30 @@ def expect_to_go_on(transport: ZeroMQTransport, handler: Callable[[], None], mom
             transport.close(0)
 
 
+@pytest.mark.patience
+def test_subscribing_while_the_supervisor_waits(proxy: EventBusProxy) -> None:
+    """A handler that subscribes while its thread emits does not wait for the supervisor, which waits for its thread."""
+    transport = ZeroMQTransport("127.0.0.1", proxy.pub_port, proxy.sub_port, ZeroMQOptions(connect_timeout=PATIENCE))
+    transport.open(PATIENCE)
+    link = transport._link
+    assert link is not None
+    supervising = Event()
+    had: list[bool] = []
+
+    def supervise() -> None:
+        with link._lock:
+            supervising.set()
+            had.append(link.publisher._lock.acquire(timeout=PATIENCE))
+            if had[0]:
+                link.publisher._lock.release()
+
+    with in_thread(supervise), link.publisher._lock:  # as while it emits
+        assert supervising.wait(PATIENCE)
+        transport.subscribe(b"t")
+    assert had == [True]
+    transport.close(0)
+
+
 # While it receives
 
 
@@ -182,10 +208,14 @@ def test_closing(proxy: EventBusProxy) -> None:
             while transport.receive() is not None:
                 pass
 
+        def interrupt_closing(link: ProxyLink = link) -> None:
+            if not link.closed:  # else it is as good as closed
+                raise KeyboardInterrupt
+
         with in_thread(receive):
             try:
                 with suppress(KeyboardInterrupt):
-                    interrupted(lambda: transport.close(0), lambda: interrupt(transport), moment)  # noqa: B023 # within
+                    interrupted(lambda: transport.close(0), interrupt_closing, moment)  # noqa: B023 # called within
             except NoSuchMoment:
                 assert moment > MANY
                 return
