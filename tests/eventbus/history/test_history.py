@@ -243,6 +243,9 @@ def test_live_events_while_pages_are_read(connect: Connect) -> None:
     for value in range(600):
         emitting.emit_event(MyEvent(type=UPDATED, time=large, value=value), TOPIC)
     settle(emitting)
+    last = emitting.last(TOPIC, timeout=PATIENCE)  # what this client sends comes after all of them
+    assert last is not None
+    assert last.value == 599
     handled = Handled()
 
     def handle(event: MyEvent) -> None:

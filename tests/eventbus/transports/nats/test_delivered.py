@@ -23,6 +23,7 @@ FEWER = settings(max_examples=100)
 def test_reply_subjects(reply: bytes, found: Delivered | None) -> None:
     """The number in the stream, and how often the message came; with a domain, too."""
     assert delivered(reply) == found
+    assert found is None or found.time == 1.7
 
 
 @FEWER
