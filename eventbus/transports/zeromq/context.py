@@ -4,6 +4,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import RLock, Thread, current_thread, main_thread
+from weakref import WeakSet
 
 import zmq
 
@@ -13,6 +14,17 @@ from eventbus._base.zmq_sockets import Context, Socket
 _MAX_SOCKETS = 65_536  # the default, 1,023, is enough for 250 clients
 
 _TERMINATION_S = 0.1  # what ending libzmq's threads takes when nothing lingers, and some more
+
+
+class Use:
+    """The use of the context by one link, until `SharedContext.release`, or until nobody refers to this any more.
+
+    Attributes:
+        context: the context.
+    """
+
+    def __init__(self, context: Context) -> None:
+        self.context = context
 
 
 class SharedContext:
@@ -25,7 +37,7 @@ class SharedContext:
     def __init__(self) -> None:
         self._lock = RLock()  # reentrant: any thread may collect a forgotten client, which closes it
         self._contexts: list[Context] = []  # one, or none
-        self._users = 0
+        self._uses: WeakSet[Use] = WeakSet()  # an exception from a signal handler may let one be forgotten
         self._sockets: list[Socket] = []
 
     @property
@@ -33,15 +45,16 @@ class SharedContext:
         """Whether it has users at this moment."""
         return bool(self._contexts)
 
-    def acquire(self) -> Context:
-        """Return the context; the first user makes it. Each call needs one `release`."""
+    def acquire(self) -> Use:
+        """Use the context; the first user makes it. Each use needs one `release`."""
         with self._lock:
             if not self._contexts:
                 context: Context = zmq.Context()
                 context.set(zmq.MAX_SOCKETS, _MAX_SOCKETS)
                 self._contexts.append(context)
-            self._users += 1
-            return self._contexts[0]
+            use = Use(self._contexts[0])
+            self._uses.add(use)
+            return use
 
     def keep_alive(self, socket: Socket) -> None:
         """Keep a reference to a socket until it is closed or the context ends.
@@ -53,15 +66,17 @@ class SharedContext:
             self._sockets = [other for other in self._sockets if not other.closed]
             self._sockets.append(socket)
 
-    def release(self, timeout: float, *, failed: bool = False) -> None:
-        """Give the context back. The last user waits until closed sockets have flushed, for up to `timeout` seconds.
+    def release(self, use: Use, timeout: float, *, failed: bool = False) -> None:
+        """Give the context back, once. The last user waits until closed sockets have flushed, for up to `timeout` seconds.
 
         After that they go on flushing until the longest linger of them is over, and the process does not end before. It does
         if the opening has `failed`: there is nothing to flush, and what a signal handler has interrupted may never end.
         """
         with self._lock:
-            self._users -= 1
-            unused = [] if self._users else [self._contexts.pop()]
+            if use not in self._uses:
+                return
+            self._uses.discard(use)
+            unused = [] if self._uses else [self._contexts.pop()]
             sockets = [socket for socket in self._sockets if socket.context in unused]
         for context in unused:
             thread = Thread(target=_terminate, args=(context, sockets), name="eventbus-closing", daemon=failed)
@@ -75,7 +90,7 @@ class SharedContext:
     def _after_fork(self) -> None:
         """Leave the parent's context alone, and begin without one."""
         _inherited.append((self._contexts, self._sockets))
-        self._lock, self._contexts, self._users, self._sockets = RLock(), [], 0, []
+        self._lock, self._contexts, self._uses, self._sockets = RLock(), [], WeakSet(), []
 
 
 # In a forked child: what belongs to the parent. Never collected, because collecting closes.

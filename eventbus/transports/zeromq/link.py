@@ -13,6 +13,7 @@ from eventbus._base.log import Log
 from eventbus.errors import EventBusError
 from eventbus.observe.state import ClientState, Status
 from eventbus.options import ZeroMQOptions
+from eventbus.transports.zeromq.context import Use
 from eventbus.transports.zeromq.policy import ConnectionStatuses, PolicyState, decide, proven
 from eventbus.transports.zeromq.publisher import Publisher
 from eventbus.transports.zeromq.subscriber import Subscriber
@@ -43,6 +44,7 @@ class ProxyLink:
     """Both sockets, open from creation to `close`; the supervisor keeps them live from `watch` on.
 
     Args:
+        use: that of the context which both sockets belong to.
         publisher: the publishing half.
         subscriber: the subscribing half.
         options: how long to wait for what.
@@ -54,12 +56,14 @@ class ProxyLink:
             host is an address.
 
     Attributes:
+        use: as given.
         closed: whether `close` has begun to close the sockets.
         opened: whether the transport's `open` has returned. Before that, `open` raises what the link would log.
     """
 
     def __init__(
         self,
+        use: Use,
         publisher: Publisher,
         subscriber: Subscriber,
         options: ZeroMQOptions,
@@ -69,6 +73,7 @@ class ProxyLink:
         report_overdue: Callable[[], None] = lambda: None,
         answers_at_ipv6: Callable[[], bool] | None = None,
     ) -> None:
+        self.use = use
         self.publisher = publisher
         self.subscriber = subscriber
         self.closed = False

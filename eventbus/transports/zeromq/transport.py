@@ -257,15 +257,23 @@ class ZeroMQTransport:
         with ExitStack() as undo:
             try:
                 require_descriptors(_LINK_DESCRIPTORS + (0 if shared_context.exists else _CONTEXT_DESCRIPTORS))
-                context = shared_context.acquire()
-                undo.callback(shared_context.release, 0.0, failed=True)
-                publisher = self._new_publisher(context)
+                use = shared_context.acquire()
+                undo.callback(shared_context.release, use, 0.0, failed=True)
+                publisher = self._new_publisher(use.context)
                 undo.callback(publisher.close, 0.0)
-                subscriber = Subscriber(context, self._sub_endpoint, options, self._topics)
+                subscriber = Subscriber(use.context, self._sub_endpoint, options, self._topics)
                 undo.callback(subscriber.close)
                 at_ipv6 = None if is_address(self._host) else self._answers_at_ipv6
                 link = ProxyLink(
-                    publisher, subscriber, options, self.status, self._give_up, self._diagnose, self._report_overdue, at_ipv6
+                    use,
+                    publisher,
+                    subscriber,
+                    options,
+                    self.status,
+                    self._give_up,
+                    self._diagnose,
+                    self._report_overdue,
+                    at_ipv6,
                 )
                 self.status.change(ClientState.CONNECTING, "opened")
                 link.watch()
@@ -406,7 +414,7 @@ class ZeroMQTransport:
                 with self._changing:
                     self._sent_before += link.publisher.sent - counted  # what a thread was sending just then
                 self.drops.flush()
-                shared_context.release(deadline.left())
+                shared_context.release(link.use, deadline.left())
 
     def _what_is_missing(self, link: ProxyLink) -> str:
         """Name the connections that are down, for the error."""

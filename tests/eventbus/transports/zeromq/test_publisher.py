@@ -450,7 +450,7 @@ def test_close_flushes_what_the_socket_has(make: Make, peer: Peer, drops: DropLo
 def test_what_nobody_knows_ends_with_the_context(dead_ports: tuple[int, int]) -> None:
     """A publisher that an exception out of a signal handler has cut off from its owner is closed with the context."""
     with leaving_nothing():
-        context = shared_context.acquire()
-        Publisher(context, f"tcp://127.0.0.1:{dead_ports[0]}", ZeroMQOptions(**QUICK), DropLog())
+        use = shared_context.acquire()
+        Publisher(use.context, f"tcp://127.0.0.1:{dead_ports[0]}", ZeroMQOptions(**QUICK), DropLog())
         gc.collect()  # a socket that was collected would warn, which is an error here
-        shared_context.release(PATIENCE)
+        shared_context.release(use, PATIENCE)
