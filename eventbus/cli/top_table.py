@@ -16,7 +16,7 @@ from rich.text import Text
 
 from eventbus._base.printable import printable
 from eventbus.cli.terminal import understands_codes, wants_colours, width_of
-from eventbus.cli.top import View, Written
+from eventbus.cli.top_views import View, Written
 from eventbus.observe.state import ClientState
 from eventbus.receive.meter import HISTORY, Line, Snapshot
 
