@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from itertools import islice
 from threading import RLock
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,6 @@ from eventbus.transports.contract import KeepsHistory, Transport
 from eventbus.wire.codec import Codec
 from eventbus.wire.first_frame import parse
 from eventbus.wire.history import Portion, Query, Stored, new_history_topic
-from eventbus.wire.rejects import Reject
 from eventbus.wire.requests import owner_of
 
 _CHUNK_EVENTS = 256  # are decoded in one call of a thread
@@ -109,20 +109,8 @@ class History[EventClass: BaseEvent[Any]]:
             topics, headers = [first.topic for first in firsts], [first.headers for first in firsts]
             payloads = [message.payload for message in portion]
             for content in self._unpacker.contents(topics, payloads, headers):
-                found += self._decode(content.topic, content.json)
+                found += self._codec.decode_good(content.json, partial(self._report.rejected, content.topic))
         return found
-
-    def _decode(self, topic: bytes, json: bytes) -> list[EventClass]:
-        try:
-            return self._codec.decode(json)
-        except Exception as error:
-            events: list[EventClass] = []
-            for found in self._codec.salvage(json, error):
-                if isinstance(found, Reject):
-                    self._report.rejected(topic, found)
-                else:
-                    events.append(found)
-            return events
 
 
 async def in_thread[Found](iterate: Callable[[], Iterator[Found]]) -> AsyncIterator[Found]:

@@ -30,7 +30,6 @@ from eventbus.wire.codec import Codec
 from eventbus.wire.first_frame import split_headers
 from eventbus.wire.frames import MARK, MAX_PACKED_BYTES, NOT_ONE_EVENT, Batch, any_header
 from eventbus.wire.history import Stored
-from eventbus.wire.rejects import Reject
 
 _POLL_INTERVAL_S = 0.05  # from one check whether the previous thread has ended, or this one is to, to the next
 # Events are dispatched in slices: what was just decoded is still in the processor's cache, and compressed messages are never
@@ -361,7 +360,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
             self._busy = monotonic(), self._dispatcher.buffer.received
             if len(content.json) > MAX_PACKED_BYTES:
                 self._dispatcher.buffer.make_room(len(content.json))
-            found = self._decode(content.topic, content.json)
+            found = self._codec.decode_good(content.json, partial(self._report.rejected, content.topic))
             if found:  # else the dispatcher would learn a topic that carries no events
                 self._hooks.received(_text(content.topic), found, content.size)
                 events += found
@@ -373,19 +372,6 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 dispatch()
                 routes, events, names, carried, size = [], [], [], [], 0
         dispatch()
-
-    def _decode(self, topic: bytes, json: bytes) -> list[EventClass]:
-        """The events in one message: one, or several in an array."""
-        try:
-            return self._codec.decode(json)
-        except Exception as error:
-            events: list[EventClass] = []
-            for found in self._codec.salvage(json, error):
-                if isinstance(found, Reject):
-                    self._report.rejected(topic, found)
-                else:
-                    events.append(found)
-            return events
 
 
 def _text(topic: bytes) -> str:

@@ -205,6 +205,19 @@ class Codec[EventClass: BaseModel]:
             return self._decode_large_many(json) if large else self.decode_many(json)
         return [self._decode_large_one(json) if large else self.decode_one(json)]
 
+    def decode_good(self, payload: bytes, rejected: Callable[[Reject], object]) -> list[EventClass]:
+        """Return the good events in a payload, in order; call `rejected` for the rest."""
+        try:
+            return self.decode(payload)
+        except Exception as error:
+            events: list[EventClass] = []
+            for found in self.salvage(payload, error):
+                if isinstance(found, Reject):
+                    rejected(found)
+                else:
+                    events.append(found)
+            return events
+
     def salvage(self, payload: bytes, error: Exception | None = None) -> Iterator[EventClass | Reject]:
         """Yield the good events in a payload that `decode_one` or `decode_many` refused, in order, and rejects for the rest.
 

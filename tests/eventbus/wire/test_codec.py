@@ -71,7 +71,12 @@ def encode(codec: Codec[Any], value: Any) -> bytes:
 
 
 def salvaged(codec: Codec[Any], payload: bytes) -> list[RejectReason | object]:
-    return [found.reason if isinstance(found, Reject) else found for found in codec.salvage(payload)]
+    found = [found.reason if isinstance(found, Reject) else found for found in codec.salvage(payload)]
+    rejects: list[Reject] = []
+    good = codec.decode_good(payload, rejects.append)
+    assert good == [one for one in found if not isinstance(one, RejectReason)]
+    assert [one.reason for one in rejects] == [one for one in found if isinstance(one, RejectReason)]
+    return found
 
 
 def test_an_event_is_its_json(codec: Codec[MyEvent]) -> None:

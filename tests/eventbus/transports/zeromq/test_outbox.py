@@ -214,6 +214,17 @@ def test_bytes_are_bounded() -> None:
     assert buffer.recent_bytes == 0
 
 
+def test_bytes_of_messages_that_are_dated_together_are_bounded() -> None:
+    """Half of them go until the rest fits."""
+    buffer = ResendBuffer(1_000)
+    for number in range(8):
+        buffer.keep((b"t", b"%0100d" % number))
+    buffer.date(0.0)
+    assert buffer.recent_bytes == 100 + 256
+    buffer.connection_lost()
+    assert payloads_again(buffer) == [b"%0100d" % 7]
+
+
 def test_old_messages_are_freed() -> None:
     """forget_before() frees what is older, also if nothing is sent any more."""
     buffer = ResendBuffer(1_000)
