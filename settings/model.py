@@ -190,7 +190,7 @@ class EventBusSettings(BaseSettings):
     history_bytes: ByteSize = Field(
         default=ByteSize(_PROXY.history_bytes),
         ge=MIN_HISTORY_BYTES,
-        description="memory for those of all topics, such as 200MiB",
+        description="memory for those of all topics, at least 64KiB, such as 200MiB",
     )
     history_age: float = Field(
         default=_PROXY.history_age, ge=0, allow_inf_nan=False, description="seconds that each is kept; 0: no limit"

@@ -274,7 +274,7 @@ SETTINGS: tuple[Flag, ...] = (
     ),
     Flag(
         name="--history-bytes",
-        meaning="memory for those of all topics, such as 200MiB",
+        meaning="memory for those of all topics, at least 64KiB, such as 200MiB",
         takes="SIZE",
         default="256MiB",
         setting=True,
