@@ -275,9 +275,6 @@ class StreamConsumer:
         with self._taking:
             self._name, self._credit = "", 0
 
-    def _note_sign(self) -> None:
-        self._heard = monotonic()
-
     def told(self, message: Message) -> None:
         """The server has answered a pull with a status."""
         token = message.subject.rpartition(b".")[2]

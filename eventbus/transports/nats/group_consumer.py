@@ -74,7 +74,7 @@ class GroupConsumer(StreamConsumer):
                     firsts.append(self._carried.inward(subject, headers))
                     payloads.append(payload)
                     acks.append(reply)
-            self._note_sign()
+            self._heard = monotonic()
             if firsts:  # under the lock, so that nothing comes after a pause
                 inbox.put(firsts, payloads, acks)
         if repeated:

@@ -27,7 +27,7 @@ from eventbus.transports.nats.protocol import (
     Arrived,
     Message,
     Parser,
-    header_block,
+    identified_publication,
     parse_headers,
     publish,
     subscribe,
@@ -42,7 +42,7 @@ from eventbus.wire.numbering import Numbering
 
 _ACK = b"a"  # how the last part of an inbox begins to which a publication is acknowledged
 _IDENTIFIER = "Nats-Msg-Id"
-_IDENTIFIER_ONLY = header_block([(_IDENTIFIER, "%b")])
+_MAX_FORMS = 10_000  # that are remembered
 _AT_ONCE = 4_096  # messages that are taken from the send buffer
 _WORTH_A_MESSAGE = 256  # events that are sent without waiting for more
 _MANY = 1_024  # messages of the send buffer under way: somebody sends as fast as possible
@@ -72,6 +72,9 @@ class JetStreamTransport(NatsTransport):
         self._window = Window()
         self._encoded: deque[UnderWay] = deque()  # wait for room in the window
         self._publisher = b""
+        self._forms: dict[
+            bytes, tuple[bytes, bytes, int]
+        ] = {}  # of a topic's publications: subject, format, bytes of headers
         self._events = 0
         self._acks: deque[tuple[int, Message]] = deque()  # of publications; the reader puts them in
         self._refused_subjects: deque[str] = deque()
@@ -149,6 +152,7 @@ class JetStreamTransport(NatsTransport):
         connection = link.connection
         assert connection is not None
         self._current = link
+        self._forms.clear()  # they have the link's inbox
         self._take_info(connection)
         if self._link is not link:
             link.post(subscribe(link.inbox + b".*", INBOX_SID))
@@ -166,7 +170,7 @@ class JetStreamTransport(NatsTransport):
         if self._acks or self._refused_subjects:
             self._take_acks(now)
         window, buffer = self._window, self._buffer
-        if again := window.resend(now):
+        if window.again and (again := window.resend(now)):
             return again
         if not (window or self._encoded) and buffer is not None and len(buffer) == 1:
             return self._take_only(buffer, now)  # nearly always, at low rates
@@ -270,6 +274,7 @@ class JetStreamTransport(NatsTransport):
         self._refused_subjects.clear()
         # Begins with the time, so that no later opening has the same identifiers.
         self._publisher = b"%x%b" % (time_ns(), os.urandom(6).hex().encode())
+        self._forms.clear()
         self._events = 0
         self._encoded_items = 0
         self._current = None
@@ -332,7 +337,8 @@ class JetStreamTransport(NatsTransport):
         message = self._publication(first, payload, events, 1, self._window.next())
         self._window.add(message, now)
         self._events += events
-        self._limit_room()
+        if self._options.send_hwm < _MANY:  # else one more does not matter
+            self._limit_room()
         return message.data
 
     def _encode(self, waiting: Taken) -> None:
@@ -348,14 +354,33 @@ class JetStreamTransport(NatsTransport):
 
     def _publication(self, first: bytes, payload: bytes, events: int, items: int, number: int) -> UnderWay:
         """Return a message as it is written, which has the next number."""
+        if self._numbering is None and MARK not in first:  # nearly always
+            subject, form, header_bytes = self._forms.get(first) or self._learn_form(first)
+            header_bytes += len(str(number))
+            data = form % (number, header_bytes, header_bytes + len(payload), number, payload)
+            return UnderWay(data, subject, events, items)
         subject, block = self._outward(first, events, b"%b-%d" % (self._publisher, number))
-        reply = b"%b.%b%d" % (b"" if self._current is None else self._current.inbox, _ACK, number)
-        return UnderWay(publish(subject, payload, reply=reply, headers=block), subject, events, items)
+        return UnderWay(
+            publish(subject, payload, reply=b"%b%d" % (self._reply, number), headers=block), subject, events, items
+        )
+
+    def _learn_form(self, topic: bytes) -> tuple[bytes, bytes, int]:
+        if len(self._forms) >= _MAX_FORMS:
+            self._forms.clear()
+        subject = self._carried.subject(topic)
+        made = self._forms[topic] = (
+            subject,
+            *identified_publication(subject, self._reply, _IDENTIFIER, self._publisher + b"-"),
+        )
+        return made
+
+    @property
+    def _reply(self) -> bytes:
+        """How the subjects begin to which publications are acknowledged."""
+        return b"%b.%b" % (b"" if self._current is None else self._current.inbox, _ACK)
 
     def _outward(self, first: bytes, events: int, identifier: bytes) -> tuple[bytes, bytes]:
-        """Return the subject and the block of headers of a message."""
-        if self._numbering is None and MARK not in first:
-            return self._carried.subject(first), _IDENTIFIER_ONLY % identifier
+        """Return the subject and the block of headers of a message that has more than its identifier."""
         if self._numbering is not None:
             topic = topic_of(first)
             numbered = self._numbering.next(topic, events)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from time import monotonic
 from types import MappingProxyType
 
 from eventbus._base.deadline import Deadline
@@ -75,7 +76,7 @@ class OwnConsumer(StreamConsumer):
                 self._continues = True
                 firsts.append(self._carried.inward(subject, headers))
                 payloads.append(payload)
-            self._note_sign()
+            self._heard = monotonic()
         if firsts:
             inbox.put(firsts, payloads)
         if lost:

@@ -364,6 +364,17 @@ def publish(subject: bytes, payload: bytes, *, reply: bytes = b"", headers: byte
     return publish_start(subject, len(payload), reply=reply, headers=headers) + payload + CRLF
 
 
+def identified_publication(subject: bytes, reply: bytes, header: str, identifier: bytes) -> tuple[bytes, int]:
+    """Return a format for HPUB with one header, for publications that differ by a number; and the bytes of its headers.
+
+    The format takes the number, which it appends to the reply subject; the bytes of the headers, the digits of the number
+    included; those and the bytes of the payload; the number again, which it appends to the identifier; and the payload.
+    """
+    block = header_block([(header, "%b%d")]).replace(b"%b", identifier)
+    line = (b"HPUB %b %b" % (subject, reply)).replace(b"%", b"%%")
+    return line + b"%d %d %d\r\n" + block + b"%b\r\n", len(block) - len(b"%d")
+
+
 # Headers
 
 

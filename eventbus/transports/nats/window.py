@@ -39,6 +39,7 @@ class Window:
 
     Attributes:
         items: how many messages of the send buffer are in them.
+        again: whether `resend` returns anything.
     """
 
     def __init__(self, limit: int = 256, max_bytes: int = 8_388_608) -> None:
@@ -50,7 +51,7 @@ class Window:
         self._last = 0
         self._sent_at = 0.0  # when the oldest was sent last
         self._wait = _FIRST_WAIT_S
-        self._again = False  # whether something is to be sent again now
+        self.again = False
         self._trying = False  # only the oldest, until it is acknowledged
 
     def __len__(self) -> int:
@@ -64,7 +65,7 @@ class Window:
     @property
     def has_room(self) -> bool:
         """Whether one more may be sent; not while others are to be sent again."""
-        return len(self._messages) < self._limit and self._bytes < self._max_bytes and not (self._again or self._trying)
+        return len(self._messages) < self._limit and self._bytes < self._max_bytes and not (self.again or self._trying)
 
     @property
     def is_roomy(self) -> bool:
@@ -103,7 +104,7 @@ class Window:
     def not_stored(self, number: int, now: float) -> None:
         """The server does not store the message with this number at the moment: there is no leader, or no space."""
         if number in self._messages:
-            self._trying, self._again = True, False
+            self._trying, self.again = True, False
             self._sent_at, self._wait = now, _PAUSE_S
 
     def refused(self, number: int) -> UnderWay | None:
@@ -121,7 +122,7 @@ class Window:
 
     def connection_lost(self) -> None:
         """Nothing more is acknowledged of what was sent: send it again."""
-        self._again = self._trying = bool(self._messages)
+        self.again = self._trying = bool(self._messages)
         self._wait = _FIRST_WAIT_S
 
     def look(self, now: float) -> float:
@@ -130,15 +131,15 @@ class Window:
             return float("inf")
         due = self._sent_at + self._wait
         if now >= due:
-            self._again = self._trying = True
+            self.again = self._trying = True
             return now
         return due
 
     def resend(self, now: float) -> bytes:
         """Return what is to be sent again: the oldest message, or all of them; else nothing."""
-        if not self._again:
+        if not self.again:
             return b""
-        self._again = False
+        self.again = False
         self._sent_at = now
         self._wait = min(2 * self._wait, _LONGEST_WAIT_S)
         again = list(self._messages.values())
@@ -146,13 +147,13 @@ class Window:
 
     def _try_oldest(self) -> None:
         if not self._trying:
-            self._again = self._trying = True
+            self.again = self._trying = True
 
     def _go_back(self) -> None:
         """The oldest message has left: if it was tried alone, those behind it follow."""
         if self._trying:
             self._trying = False
-            self._again = bool(self._messages)
+            self.again = bool(self._messages)
 
     def _remove(self, number: int) -> UnderWay | None:
         message = self._messages.pop(number, None)

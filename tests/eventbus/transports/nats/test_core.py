@@ -120,7 +120,7 @@ def test_waiting_for_an_answer_takes_no_processor_time(
         eventually(lambda: len(link._connection.proofs) > 0)
         transport.send(b"t", b"{}")
         eventually(lambda: link._proved < transport.written() and monotonic() > link._proof_due)
-        eventually(lambda: echo_timeout == PATIENCE or transport._window._again)
+        eventually(lambda: echo_timeout == PATIENCE or transport._window.again)
         before, began = process_time(), monotonic()
         Event().wait(0.5)
         assert process_time() - before < (monotonic() - began) / 2

@@ -20,7 +20,9 @@ from eventbus.transports.nats.protocol import (
     ProtocolError,
     ServerError,
     header_block,
+    identified_publication,
     parse_headers,
+    publish,
 )
 
 FEWER = settings(max_examples=100)
@@ -261,3 +263,15 @@ def test_headers_may_be_anything(block: bytes) -> None:
     """Nothing is raised."""
     parse_headers(block)
     parse_headers(b"NATS/1.0" + block)
+
+
+@pytest.mark.parametrize("number", [1, 99, 1_234_567])
+def test_a_format_makes_the_same_publications(number: int) -> None:
+    """Whatever the subject holds."""
+    subject, reply, payload = b"eb.100%25%d", b"_INBOX.x.a", b'{"a":1}'
+    form, header_bytes = identified_publication(subject, reply, "Nats-Msg-Id", b"publisher-")
+    header_bytes += len(str(number))
+    block = header_block([("Nats-Msg-Id", f"publisher-{number}")])
+    assert form % (number, header_bytes, header_bytes + len(payload), number, payload) == publish(
+        subject, payload, reply=b"%b%d" % (reply, number), headers=block
+    )
