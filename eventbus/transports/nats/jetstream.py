@@ -72,9 +72,8 @@ class JetStreamTransport(NatsTransport):
         self._window = Window()
         self._encoded: deque[UnderWay] = deque()  # wait for room in the window
         self._publisher = b""
-        self._forms: dict[
-            bytes, tuple[bytes, bytes, int]
-        ] = {}  # of a topic's publications: subject, format, bytes of headers
+        # Of the publications of each topic: the subject, the format, and the bytes of their headers.
+        self._forms: dict[bytes, tuple[bytes, bytes, int]] = {}
         self._events = 0
         self._acks: deque[tuple[int, Message]] = deque()  # of publications; the reader puts them in
         self._refused_subjects: deque[str] = deque()
@@ -152,7 +151,7 @@ class JetStreamTransport(NatsTransport):
         connection = link.connection
         assert connection is not None
         self._current = link
-        self._forms.clear()  # they have the link's inbox
+        self._forms.clear()  # they have the publisher and the inbox of the last link
         self._take_info(connection)
         if self._link is not link:
             link.post(subscribe(link.inbox + b".*", INBOX_SID))
@@ -274,7 +273,6 @@ class JetStreamTransport(NatsTransport):
         self._refused_subjects.clear()
         # Begins with the time, so that no later opening has the same identifiers.
         self._publisher = b"%x%b" % (time_ns(), os.urandom(6).hex().encode())
-        self._forms.clear()
         self._events = 0
         self._encoded_items = 0
         self._current = None
