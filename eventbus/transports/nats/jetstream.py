@@ -30,6 +30,7 @@ from eventbus.transports.nats.protocol import (
     identified_publication,
     parse_headers,
     publish,
+    published_bytes,
     subscribe,
 )
 from eventbus.transports.nats.stored import StoredMessages
@@ -64,6 +65,7 @@ class JetStreamTransport(NatsTransport):
     """
 
     is_stored = True
+    _own_header_bytes = 150  # an identifier and a number
 
     def __init__(self, nats: NatsOptions | None = None, options: ZeroMQOptions | None = None) -> None:
         super().__init__(nats, options)
@@ -169,7 +171,7 @@ class JetStreamTransport(NatsTransport):
         if self._acks or self._refused_subjects:
             self._take_acks(now)
         window, buffer = self._window, self._buffer
-        if window.again and (again := window.resend(now)):
+        if window.again and (again := self._resend(now)):
             return again
         if not (window or self._encoded) and buffer is not None and len(buffer) == 1:
             return self._take_only(buffer, now)  # nearly always, at low rates
@@ -311,6 +313,15 @@ class JetStreamTransport(NatsTransport):
             if connection is not None and subject.startswith(("$JS", "_INBOX")):
                 raise PermissionDenied(str(connection.server), action, subject, user_of(self._nats, connection.server))
 
+    def _resend(self, now: float) -> bytes:
+        """Return what is to be sent again, but for what is too large for the server that was just reached."""
+        limits = None if self._buffer is None else self._buffer.limits
+        if limits is not None:
+            most = limits.message
+            if events := self._window.refused_where(lambda message: published_bytes(message.data) > most):
+                self.drops.add(DropReason.TOO_LARGE, events)
+        return self._window.resend(now)
+
     def _waits_for_more(self, now: float) -> bool:
         """Whether few messages wait while others are under way: more of them may share a message in a moment."""
         if (
@@ -414,7 +425,8 @@ class JetStreamTransport(NatsTransport):
                 if self._denied.admit(error.text) is not None:
                     self._log.warning("the stream does not take events at the moment: %s", error.text, reason=error.text)
         while self._refused_subjects:
-            if events := window.refused_on(self._refused_subjects.popleft().encode()):
+            subject = self._refused_subjects.popleft().encode()
+            if events := window.refused_where(lambda message: message.subject == subject):  # noqa: B023 # called within
                 self.drops.add(DropReason.DENIED, events)
         self._limit_room()
 

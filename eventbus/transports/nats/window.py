@@ -6,6 +6,7 @@ is stored do all that follow it go again, in their order (go back N). Else those
 that has just been elected.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 # For an acknowledgement. The first wait is shorter than an election, which takes 4 s at least: so nothing new is under way
@@ -113,11 +114,12 @@ class Window:
         self._go_back()
         return removed
 
-    def refused_on(self, subject: bytes) -> int:
-        """The server takes no message on this subject: give them up. Returns how many events they carry."""
-        numbers = [number for number, message in self._messages.items() if message.subject == subject]
+    def refused_where(self, is_refused: Callable[[UnderWay], bool]) -> int:
+        """The server will never take these messages: give them up. Returns how many events they carry."""
+        numbers = [number for number, message in self._messages.items() if is_refused(message)]
         events = sum(removed.events for number in numbers if (removed := self._remove(number)) is not None)
-        self._go_back()
+        if numbers:
+            self._go_back()
         return events
 
     def connection_lost(self) -> None:

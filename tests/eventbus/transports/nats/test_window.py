@@ -122,7 +122,7 @@ def test_what_is_refused_is_given_up() -> None:
     window.add(message(4, b"eb.secret"), 0.0)
     assert window.refused(1) == message(1)
     assert window.refused(1) is None
-    assert window.refused_on(b"eb.secret") == 4
+    assert window.refused_where(lambda one: one.subject == b"eb.secret") == 4
     assert window.resend(0.0) == b""
     window.connection_lost()
     assert window.resend(0.0) == b"2;"
