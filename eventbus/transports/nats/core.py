@@ -191,14 +191,18 @@ class CoreTransport(NatsTransport):
                 self._keep(data, events)
                 return data
         buffer = self._buffer
-        waiting = None if buffer is None else buffer.take()
-        if waiting is None or not waiting.firsts:
+        if buffer is None:
+            return b""
+        waiting = buffer.take()
+        taken = len(waiting.firsts)
+        if not taken:
             return b""
         if self._packs:
             joined = (message[:3] for message in packed(waiting, self._largest_array()))
             waiting = Taken(*zip(*joined, strict=True))
-        data = self._joined(*waiting)
-        self._keep(data, sum(waiting.events))
+        data, events = self._joined(*waiting), sum(waiting.events)
+        self._keep(data, events)
+        buffer.kept(taken, events)
         return data
 
     def _joined(self, firsts: tuple[bytes, ...], payloads: tuple[bytes, ...], counts: tuple[int, ...]) -> bytes:

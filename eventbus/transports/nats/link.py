@@ -283,7 +283,8 @@ class NatsLink:
         """
         if linger > 0 and self._connection is not None:
             self._control.append((b"", Proof()))  # so that the server has read everything before the connection ends
-        if self._writing.is_interrupted:
+        interrupted = self._writing.is_interrupted
+        if interrupted:
             linger = 0.0
         self._closing = deadline = Deadline(linger)
         self._outgoing.close()
@@ -297,7 +298,8 @@ class NatsLink:
             if connection is not None:
                 self._mark_lost(connection, "closed")  # ends a write or read that goes on
                 connection.shut()
-            self._thread.join(_CLOSE_JOIN_S if connection is None else _CLOSED_JOIN_S)
+            if not interrupted:  # else it ends when the signal handler has returned
+                self._thread.join(_CLOSE_JOIN_S if connection is None else _CLOSED_JOIN_S)
 
     def abandon(self) -> None:
         """In a forked child: close the descriptor, and leave everything else to the parent."""
