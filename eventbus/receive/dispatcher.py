@@ -131,9 +131,10 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         with self._changing:
             if topic not in self._topics:
                 return False
-            self._topics.remove(topic)
-            self._later.discard(topic)
+            self._later.add(topic)
             self._rebuild()  # also forgets what was learned
+            self._topics.remove(topic)  # last: until then a signal handler may raise, and the next call does all of it
+            self._later.discard(topic)
             return True
 
     def attach(
