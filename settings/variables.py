@@ -28,6 +28,14 @@ _KUBERNETES = re.compile(r"EVENTBUS_(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_
 _KUBERNETES_PORT = re.compile(r"EVENTBUS_((?P<service>\w+)_)?PORT=(tcp|udp|sctp)://")
 
 
+# Pydantic's texts that do not say how the value is to be written.
+_TEXTS = {
+    "bool_parsing": "it must be true or false",
+    "byte_size": "it must be a number of bytes, or one with a unit, such as 64MiB",
+    "float_parsing": "it must be a number, without a unit",
+    "int_parsing": "it must be a whole number, without a unit",
+}
+
 # How a line of a .env file begins that is meant for us.
 _OURS = re.compile(rf"\s*(?:export\s+)?({PREFIX}\w+)")
 
@@ -87,7 +95,7 @@ def lines_without_value(files: Iterable[str | Path], encoding: str | None) -> It
             continue
         from dotenv.parser import parse_stream  # late, because most services have no such file
 
-        with Path(path).expanduser().open(encoding=encoding or "utf-8") as stream:
+        with Path(path).expanduser().open(encoding=encoding or "utf-8-sig") as stream:
             for read in parse_stream(stream):
                 text = read.original.string
                 found = _OURS.match(text)
@@ -106,7 +114,9 @@ def explain(variable: Callable[..., str], error: ValidationError) -> Iterator[st
     for part in error.errors(include_url=False, include_context=False):
         path = tuple(str(step) for step in part["loc"])
         name = variable(*path) if path else ""
-        text = part["msg"].removeprefix("Value error, ")
+        text = _TEXTS.get(part["type"]) or part["msg"].removeprefix("Value error, ")
+        if part["input"] == "" and part["type"] != "value_error":
+            text = "it is empty: leave the variable out for the default"
         if not path or path == ("security",):  # about several values
             yield masked(text)
         elif path[0] in ("security", "url", "ui_token"):  # the value may be a secret, also that of another field
@@ -147,7 +157,7 @@ def _secret_files() -> Iterator[tuple[str, str]]:
         return
     for file in files:
         try:
-            yield file.name, file.read_text("utf-8").strip()
+            yield file.name, file.read_text("utf-8-sig").strip()
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text"
             raise InvalidSettings(f"cannot read the secret {masked(str(file))}: {reason}") from None

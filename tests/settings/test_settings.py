@@ -216,6 +216,23 @@ def test_a_bad_value_is_refused_by_its_variable(field: str, text: str, monkeypat
 
 
 @pytest.mark.parametrize(
+    ("field", "text", "remedy"),
+    [
+        ("enabled", "nein", "it must be true or false"),
+        ("pub_port", "", "it is empty: leave the variable out for the default"),
+        ("compression", "", "it is empty: leave the variable out for the default"),
+        ("max_event_bytes", "8MiB", "it must be a whole number, without a unit"),
+        ("linger", "5s", "it must be a number, without a unit"),
+        ("history_bytes", "much", "it must be a number of bytes, or one with a unit, such as 64MiB"),
+    ],
+)
+def test_a_complaint_says_what_to_write(field: str, text: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People who set a variable have not read pydantic's manual."""
+    monkeypatch.setenv(f"EVENTBUS_{field.upper()}", text)
+    assert refusal() == f"EVENTBUS_{field.upper()}={text!r}: {remedy}"
+
+
+@pytest.mark.parametrize(
     ("text", "packing"), [("true", Packing.BATCHES), ("Yes", Packing.BATCHES), ("0", Packing.NONE), ("all", Packing.ALL)]
 )
 def test_packing_was_a_switch(text: str, packing: Packing, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -497,6 +514,8 @@ def test_a_line_without_value(tmp_path: Path, line: str) -> None:
     """A line that is meant for us is not passed over, as python-dotenv would; lines of others are their own affair."""
     (tmp_path / ".env").write_text(f"# other: 1\nother: 2\n\nEVENTBUS_HOST=plant-1\n\n{line}\n")
     assert refusal() == "line 6 of .env gives EVENTBUS_PUB_PORT no value: write EVENTBUS_PUB_PORT=…"
+    (tmp_path / ".env").write_text(line, "utf-8-sig")  # as some editors begin a file
+    assert refusal() == "line 1 of .env gives EVENTBUS_PUB_PORT no value: write EVENTBUS_PUB_PORT=…"
 
 
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:
