@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic_settings import SettingsConfigDict
 
 from eventbus import ClientOptions, Compression, EventBusError, InvalidSettings, Packing, ReceivePolicy, SendPolicy
+from eventbus.keys import Secret
 from eventbus.nats_options import NatsOptions
 from eventbus.policies import LogFormat, Metrics, Traces, TransportKind
 from eventbus.settings import EventBusSettings
@@ -587,3 +589,28 @@ def test_mistakes_in_a_class_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> Non
         PlantSettings()
     assert "EVENTBUS_PLNT is unknown: did you mean EVENTBUS_PLANT?" in str(caught.value)
     assert "EVENTBUS_LIMITS__HEAT='much': " in str(caught.value)
+
+
+class BusSettings(EventBusSettings):
+    model_config = SettingsConfigDict(env_prefix="plant_bus_")
+
+
+def test_a_class_with_another_prefix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its variables are read, checked and named with that prefix; those with ours are of others."""
+    monkeypatch.setenv("PLANT_BUS_HOST", "bus")
+    monkeypatch.setenv("EVENTBUS_HOTS", "x")
+    (tmp_path / "PLANT_BUS_SECURITY__TOKEN").write_text("secret")
+    monkeypatch.setenv("EVENTBUS_SECRETS_DIR", str(tmp_path))
+    settings = BusSettings()
+    assert (settings.host, settings.nats_options().token) == ("bus", Secret("secret"))
+    monkeypatch.setenv("PLANT_BUS_PUB_PORT", "x")
+    monkeypatch.setenv("PLANT_BUS_HOTS", "x")
+    with pytest.raises(InvalidSettings) as caught:
+        BusSettings()
+    assert str(caught.value) == (
+        "PLANT_BUS_HOTS is unknown: did you mean PLANT_BUS_HOST?; "
+        "PLANT_BUS_PUB_PORT='x': it must be a whole number, without a unit"
+    )
+    (tmp_path / ".env").write_text("PLANT_BUS_LINGER 1\n")
+    with pytest.raises(InvalidSettings, match=r"line 1 of \.env gives PLANT_BUS_LINGER no value"):
+        BusSettings()
