@@ -515,7 +515,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             event: as with `request`, as is `topic`.
             reply: the class of the answers; without it they are what their JSON holds.
             timeout: how many seconds to wait for answers.
-            at_most: return as soon as there are so many.
+            at_most: return as soon as there are so many; 0: at once, when the request was sent.
 
         Returns:
             a list, whose `failures` are the errors of answers that say that a handler has failed, or that cannot be read.
