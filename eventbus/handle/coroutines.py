@@ -94,20 +94,23 @@ class CoroutineRunner:
                 self._hurried = True
                 self._changed.notify_all()
 
-    def submit(self, coroutine: Coroutine[object, object, object], done: Done, *, wait: bool = True) -> None:
+    def submit(
+        self, coroutine: Coroutine[object, object, object], done: Done, *, wait: bool = True, while_closed: bool = False
+    ) -> None:
         """Start the coroutine. `done` is called with its exception or None and its duration, on the loop's thread.
 
         Args:
             coroutine: what is to be run.
             done: called once.
             wait: whether to wait while too many are in flight; False: the caller limits them, and may be on the loop.
+            while_closed: start it also after `close`: it belongs to no event.
         """
         with self._changed:
             refusal: Exception
             closings = self._closings
 
             def is_refused() -> bool:
-                return self._refusing or self._closings != closings
+                return not while_closed and (self._refusing or self._closings != closings)
 
             def has_room() -> bool:
                 return not wait or len(self._runs) < MAX_IN_FLIGHT
