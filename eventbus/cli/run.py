@@ -21,7 +21,7 @@ def run(name: str) -> None:
 
     Raises:
         InvalidSettings: there is no such container.
-        SystemExit: with status 1, if it cannot start or a service has failed.
+        SystemExit: with status 1, if it cannot start or a service has failed; with status 2, if a setting is bad.
     """
     from eventbus.container import run as run_container
 
