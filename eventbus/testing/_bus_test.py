@@ -2,7 +2,10 @@
 
 import asyncio
 import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from threading import Event
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,7 +38,7 @@ class BusTest[Root: containers.Container](BusTestBase[Root]):
             stack.enter_context(self._overrides)
             self._prepare()
             stack.enter_context(lifespan(self.container))
-            stack.callback(self.clock.end)  # first: nothing waits any longer
+            stack.callback(self._end_waiting)
             self._settle()
             self._stack = stack.pop_all()
         return self
@@ -129,7 +132,7 @@ class AsyncBusTest[Root: containers.Container](BusTestBase[Root]):
             stack.enter_context(self._overrides)
             self._prepare()
             await stack.enter_async_context(lifespan(self.container))
-            stack.callback(self.clock.end)
+            stack.callback(self._end_waiting)
             await self.settle()
             self._stack = stack.pop_all()
         return self
@@ -172,12 +175,23 @@ class AsyncBusTest[Root: containers.Container](BusTestBase[Root]):
         self._own_clock()  # the block may have begun in a task of its own, as in a fixture
         for _ in range(_PASSES):
             await asyncio.sleep(0)
-        await asyncio.to_thread(self._settle)
+        await self._apart(lambda given_up: self._settle(given_up=given_up))
 
     async def advance(self, seconds: float) -> None:
         """See `BusTest.advance`."""
         self._own_clock()
-        await asyncio.to_thread(self._advance, seconds)
+        await self._apart(lambda given_up: self._advance(seconds, given_up))
+
+    async def _apart(self, wait: Callable[[Event], None]) -> None:
+        """Wait in a thread: not in one of the loop's own, all of which handlers may have."""
+        self._require_running()
+        given_up = Event()
+        pool = ThreadPoolExecutor(1, "eventbus-test")
+        try:
+            await asyncio.get_running_loop().run_in_executor(pool, wait, given_up)
+        finally:
+            given_up.set()
+            pool.shutdown(wait=False)
 
 
 def bus_test[Root: containers.Container](

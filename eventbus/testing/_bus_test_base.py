@@ -1,26 +1,29 @@
 """The common part of `bus_test` and `abus_test`: all that waits for nothing but a thread."""
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
+from enum import StrEnum
 from math import inf
-from threading import current_thread
-from time import monotonic
+from operator import attrgetter
+from threading import Event, current_thread
 from typing import Any, Literal, overload
 
 from dependency_injector import containers, providers
 
 from eventbus._base.clock import clock, set_clock
 from eventbus.container.resources import AnyProvider, in_force, last_resources
-from eventbus.errors import InvalidEvent, InvalidHandler, NotSettled
+from eventbus.errors import InvalidEvent, InvalidHandler, InvalidTopic
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handle.coroutines import running_loop
-from eventbus.handle.marks import callback_name
+from eventbus.handle.marks import callback_name, is_async
 from eventbus.history.recording import Recorded, marked
 from eventbus.settings import EventBusSettings
 from eventbus.testing._clock import ManualClock
+from eventbus.testing._settling import Settling
 from eventbus.testing._tested_bus import TestedBus
-from eventbus.testing._transport import FaultyHub, Message, RecordingTransport
+from eventbus.testing._transport import FaultyHub, Message
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.frames import topic_frame
 from eventbus.wire.headers import Headers, encode_headers
@@ -29,8 +32,12 @@ from eventbus.wire.unions import type_values
 type Errors = Literal["raise", "collect"]
 
 PATIENCE_S = 10.0  # for what is under way
-_GRACE_S = 0.2  # for a handler under a time limit, which may be one that hangs on purpose
-_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.0005, 0.01  # between two looks
+
+
+class _State(StrEnum):
+    NEW = "not begun"
+    RUNNING = "begun"
+    OVER = "ended"
 
 
 class BusTestBase[Root: containers.Container]:
@@ -56,9 +63,12 @@ class BusTestBase[Root: containers.Container]:
         self._raises = errors == "raise"
         self._settings = settings
         self._patience = patience
+        self._raised: deque[BaseException] = deque()
         self._collected: list[BaseException] = []
         self._overrides = ExitStack()
         self._buses: list[TestedBus] = []
+        self._settling = Settling(self.clock, self.hub, self._buses, patience)
+        self._state = _State.NEW
 
     # Asking.
 
@@ -70,8 +80,8 @@ class BusTestBase[Root: containers.Container]:
 
     @property
     def messages(self) -> list[Message]:
-        """The messages that the service has sent, as they travel."""
-        return [message for bus in self._buses for message in bus.transport.messages]
+        """The messages that the service has sent, as they travel, the oldest first."""
+        return sorted((message for bus in self._buses for message in list(bus.transport.messages)), key=attrgetter("number"))
 
     @overload
     def emitted[Event: BaseEvent[Any]](self, what: type[Event], topic: BaseEventTopic | None = None) -> list[Event]: ...
@@ -83,15 +93,30 @@ class BusTestBase[Root: containers.Container]:
         Args:
             what: an event class or type; None: all events.
             topic: where; None: on every topic.
+
+        Raises:
+            LookupError: no bus of the container has such events.
+            InvalidTopic: no bus of the container has this topic.
         """
+        self._check_emittable(what, topic)
+        found = [(one, bus) for bus in self._buses for one in list(bus.observer.emissions)]
         return [
             event
-            for bus in self._buses
-            for where, raw in list(bus.observer.emissions)
-            if topic is None or where == topic.value
-            for event in [bus.resolve(raw)]
+            for one, bus in sorted(found, key=lambda pair: pair[0].number)
+            if topic is None or one.topic == topic.value
+            for event in [bus.resolve(one.event)]
             if what is None or (event.type == what if isinstance(what, BaseEventType) else isinstance(event, what))
         ]
+
+    def _check_emittable(self, what: Any, topic: BaseEventTopic | None) -> None:
+        """Refuse what no bus can have emitted: a test that looks for it would find nothing whatever the service does."""
+        if self._state is _State.NEW:
+            self._require_running()
+        if topic is not None and not any(bus.has_topic(topic) for bus in self._buses):
+            self._buses[0].check_topic(topic)
+        if what is not None and not any(bus.has_events(what) for bus in self._buses):
+            known = sorted({name for bus in self._buses for name in bus.event_names})
+            raise LookupError(f"no bus of {_name(self.container)} has events of {what!r}; there are {', '.join(known)}")
 
     def calls(self, handler: str | Callable[..., object]) -> int:
         """Return how many events a handler was called with. What a `Retry` repeats counts once.
@@ -132,19 +157,20 @@ class BusTestBase[Root: containers.Container]:
 
         Args:
             what: the class or the type of the requests.
-            answer: the answer; an exception, which the handler over there raises; or a function that makes the answer of the
-                request.
+            answer: the answer; an exception, which the handler over there raises; or a function, perhaps ``async``, that
+                makes the answer of the request. It takes the place of an earlier one for the same requests.
             topic: only on this topic; None: on every topic.
 
         Raises:
             InvalidHandler: no bus of the container has such events.
         """
+        self._require_running()
         types = [what] if isinstance(what, BaseEventType) else list(type_values(what))
         of_enum = [one for one in types if isinstance(one, BaseEventType)]
         enums = {type(one) for one in of_enum}
         buses = [bus for bus in self._buses if bus.client is not None and enums & bus.client.event_types]
         if not buses:
-            raise InvalidHandler(f"no bus of {type(self.container).__name__} has requests of {what!r}")
+            raise InvalidHandler(f"no bus of {_name(self.container)} has requests of {what!r}")
         for bus in buses:
             bus.answer(of_enum, _answering(answer), topic)
 
@@ -166,6 +192,8 @@ class BusTestBase[Root: containers.Container]:
 
     def _prepare(self) -> None:
         """Override the parts that the buses of the container are made of."""
+        if self._state is not _State.NEW:
+            raise RuntimeError("a bus_test runs once: make another one")
         if isinstance(clock(), ManualClock):
             raise RuntimeError(
                 "another bus_test is running in this process, and there is one clock: let other services join it by the "
@@ -175,14 +203,14 @@ class BusTestBase[Root: containers.Container]:
         self._overrides.callback(set_clock, set_clock(self.clock))
         buses = last_resources(self.container)
         if not buses:
-            raise TypeError(f"{type(self.container).__name__} has no bus: declare one with event_bus(…)")
+            raise TypeError(f"{_name(self.container)} has no bus: declare one with event_bus(…)")
         for resource in buses:
             client = resource.client_provider
             if not isinstance(client, providers.Resource):
                 raise TypeError(
-                    f"the client of {type(self.container).__name__} is not made by an EventBusContainer, but by {client}"
+                    f"the client of {_name(self.container)} is not made by an EventBusContainer, but by {client}"
                 )
-            bus = TestedBus(self.hub)
+            bus = TestedBus(self.hub, self._raised)
             parts: Mapping[str, AnyProvider] = client.kwargs
             self._overrides.callback(bus.close)
             self._override(parts["client_class"], bus.make(in_force(parts["client_class"])()))
@@ -193,6 +221,17 @@ class BusTestBase[Root: containers.Container]:
                 # Not from the environment: that may name a real bus.
                 self._override(parts["settings"], EventBusSettings.model_construct())
             self._buses.append(bus)
+        self._state = _State.RUNNING
+        self._overrides.callback(self._end)
+
+    def _end_waiting(self) -> None:
+        """Let nothing wait any longer, before the container stops, and remember the handlers, which it detaches."""
+        for bus in self._buses:
+            _ = bus.handlers
+        self.clock.end()
+
+    def _end(self) -> None:
+        self._state = _State.OVER
 
     def _own_clock(self) -> None:
         """Let requests of this thread and this task keep to the system's clock: they are the test's own."""
@@ -204,81 +243,44 @@ class BusTestBase[Root: containers.Container]:
 
     # Settling.
 
-    def _settle(self, *, quiet: bool = False) -> None:
-        """Return when nothing is under way, then raise what handlers have raised; `quiet` does not."""
-        end, grace = monotonic() + self._patience, monotonic() + _GRACE_S
-        pause, before = _FIRST_PAUSE_S, self.hub.activity
-        while True:
-            activity = self.hub.activity
-            if activity != before:
-                before, grace = activity, monotonic() + _GRACE_S
-            under_way = list(self._under_way(limited=monotonic() < grace))
-            if not under_way and activity == self.hub.activity:
-                if not self.clock.fire_next(self.clock.now()):
-                    break
-                grace, pause = monotonic() + _GRACE_S, _FIRST_PAUSE_S
-                continue
-            if monotonic() > end:
-                raise NotSettled(self._patience, ", ".join(sorted(under_way)) or "events")
-            self.clock.pause(pause)
-            pause = min(2 * pause, _LONGEST_PAUSE_S)
-        if not quiet:
-            self._raise()
-
-    def _under_way(self, *, limited: bool) -> Iterator[str]:
-        """The work under way, for people.
+    def _settle(self, *, quiet: bool = False, given_up: Event | None = None) -> None:
+        """Return when nothing is under way, then raise what handlers have raised; `quiet` does not.
 
         Args:
-            limited: whether those count that wait for something else up to a time limit.
+            quiet: see above.
+            given_up: returns early when it is set, and raises nothing.
         """
-        for thread in self.clock.threads_under_way():
-            yield f"thread {thread.name}"
-        sleeping, resting = self.clock.sleeping_threads(), self.clock.sleeping_tasks()
-        if limited:
-            yield from (f"thread {one.name}" for one in self.clock.limited_threads())
-            yield from (f"task {one.get_name()}" for one in self.clock.limited_tasks())
-        else:
-            sleeping |= self.clock.limited_threads()
-            resting |= self.clock.limited_tasks()
-        if self.hub.is_anything_waited_for():
-            yield "a message on its way"
-        clients = [client for bus in self._buses for client in (bus.client, bus.stand_in) if client is not None]
-        for client in clients:
-            parts, transport = client._parts, client._transport
-            assert isinstance(transport, RecordingTransport)
-            if parts.consumer.thread not in (None, *sleeping) and not transport.is_idle():
-                yield "a handler, or an event on its way to one"
-            inbox = None if parts.inbox is None else parts.inbox._transport
-            if isinstance(inbox, RecordingTransport) and not inbox.is_idle():
-                yield "an answer on its way"
-            if parts.is_about_to_ask:
-                yield "a request that is about to be sent"
-            if parts.buffer.is_about_to_be_read():
-                yield "an event in the receive buffer, for which a thread waits"
-            if calls := parts.dispatcher.calls_under_way(sleeping):
-                yield f"{calls} handlers"
-            if waiting := parts.dispatcher.coroutines.under_way(resting):
-                yield f"{waiting} async handlers"
-        for thread in self.clock.threads_under_way():  # once more: one may have gone on because a coroutine has ended
-            yield f"thread {thread.name}"
+        self._require_running()
+        if self._settling.settle(given_up) and not quiet:
+            self._raise()
 
-    def _advance(self, seconds: float) -> None:
+    def _require_running(self) -> None:
+        if self._state is not _State.RUNNING:
+            raise RuntimeError(f"this test has {self._state}: it runs in the block of `with bus_test(…) as t`")
+
+    def _advance(self, seconds: float, given_up: Event | None = None) -> None:
         if not 0 <= seconds < inf:
             raise ValueError(f"advance({seconds}): a clock moves on by seconds, 0 or more")
-        self._settle(quiet=True)
+        self._settle(quiet=True, given_up=given_up)
         end = self.clock.now() + seconds
-        while self.clock.fire_next(end):
-            self._settle(quiet=True)
+        while not (given_up is not None and given_up.is_set()) and self.clock.fire_next(end):
+            self._settle(quiet=True, given_up=given_up)
+        if given_up is not None and given_up.is_set():
+            return
         self.clock.move_to(end)
-        self._settle()
+        self._settle(given_up=given_up)
 
     def _emit(self, event: BaseEvent[Any] | BaseEventType, topic: BaseEventTopic, headers: Headers) -> None:
+        self._require_running()
+        if not isinstance(topic, BaseEventTopic):
+            raise InvalidTopic(f"{topic!r} is no topic: use a member of an enum derived from eventbus.BaseEventTopic")
         frame = topic_frame(topic.value)
         if headers:
             frame = with_headers(frame, encode_headers(headers))
         self.hub.send(frame, self._encoded(event), self._patience)
 
     def _send(self, recorded: Recorded) -> None:
+        self._require_running()
         one = marked(recorded)
         self.hub.send(with_headers(topic_frame(one.topic), encode_headers(one.headers)), one.json, self._patience)
 
@@ -293,8 +295,8 @@ class BusTestBase[Root: containers.Container]:
         raise refusal or InvalidEvent("the container has no bus")
 
     def _collect(self) -> None:
-        for bus in self._buses:
-            self._collected += bus.observer.take_errors()
+        while self._raised:
+            self._collected.append(self._raised.popleft())
 
     def _raise(self) -> None:
         self._collect()
@@ -306,11 +308,19 @@ class BusTestBase[Root: containers.Container]:
         raise BaseExceptionGroup("handlers have failed", errors)
 
 
+def _name(container: containers.Container) -> str:
+    """The name of the class that the service declares; its instances are of another one."""
+    declared: type = getattr(container, "declarative_parent", None) or type(container)
+    return declared.__name__
+
+
 def _answering(answer: object) -> Callable[[Any], object]:
     """Return the handler that answers with this."""
+    if callable(answer) and is_async(answer):
+        return answer
 
     def handle(event: BaseEvent[Any]) -> object:
-        if isinstance(answer, BaseException):
+        if isinstance(answer, BaseException) or (isinstance(answer, type) and issubclass(answer, BaseException)):
             raise answer
         return answer(event) if callable(answer) else answer
 

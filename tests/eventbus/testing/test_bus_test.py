@@ -1,6 +1,8 @@
 """bus_test: a container in memory, a test that knows when nothing is under way, and a clock that the test moves."""
 
 import asyncio
+import sys
+import time
 from collections.abc import Iterator
 from enum import auto
 from threading import Event, Thread
@@ -199,9 +201,42 @@ def test_a_handler_that_hangs() -> None:
         hanging = providers.Singleton(Hanging)
 
     with bus_test(HangingApp(), patience=1.0) as t:
-        with pytest.raises(NotSettled, match="a handler, or an event on its way"):
+        with pytest.raises(
+            NotSettled, match=r"a handler, or an event on its way to one \(.*Hanging.hang, test_bus_test.py:\d+\)"
+        ):
             t.emit(paid(), ShopTopic.mail)
         go_on.set()
+
+
+def test_an_async_handler_that_hangs() -> None:
+    """One of a task is named, too, with the place where it waits."""
+
+    class Hanging:
+        async def wait(self) -> None:
+            await asyncio.sleep(0.6)
+
+        @on(ShopType.paid)
+        async def hang(self, event: ShopEvent) -> None:
+            await self.wait()
+
+    class HangingApp(App):
+        hanging = providers.Singleton(Hanging)
+
+    with bus_test(HangingApp(), patience=0.3) as t, pytest.raises(NotSettled, match=r"Hanging.wait, test_bus_test.py:\d+"):
+        t.emit(paid(), ShopTopic.mail)
+
+
+def test_time_that_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience ends although the module's names for the time are replaced, as freezegun does."""
+    for module in [module for name, module in sys.modules.items() if name.startswith("eventbus.testing")]:
+        for name, value in list(vars(module).items()):
+            if value is time.monotonic:
+                monkeypatch.setattr(module, name, lambda: 0.0)
+    with bus_test(SlowApp()) as t:
+        t.emit(ShopType.closed, ShopTopic.shop)
+        t.container.slow().attempts = 3
+        with pytest.raises(HandlerTimeout):
+            t.advance(300)
 
 
 def test_retries_wait_for_the_clock() -> None:
