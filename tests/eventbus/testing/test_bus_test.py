@@ -242,7 +242,7 @@ def test_time_that_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_retries_wait_for_the_clock() -> None:
     """Pauses between attempts take no time but the clock's; a pause counts as nothing under way."""
     app = App()
-    app.bus.middleware.override(providers.List(Retry(attempts=3, interval=60, max_interval=60)))
+    app.bus.middleware.override(providers.List(Retry(attempts=3, interval=60)))
     with bus_test(app) as t:
         t.container.mailer().failures = 2
         t.emit(receipt(0), ShopTopic.mail)
@@ -272,7 +272,7 @@ class Slow:
 
 
 class SlowApp(containers.DeclarativeContainer):
-    bus = event_bus(Bus, middleware=providers.List(Retry(attempts=3, interval=60), TimeLimit(90)))
+    bus = event_bus(Bus, middleware=providers.List(Retry(attempts=3, interval=5), TimeLimit(90)))
     slow = providers.Singleton(Slow)
 
 
@@ -294,7 +294,7 @@ class Ticker(Service[ShopEvent, ShopType, ShopTopic]):
     """Emits each second, and fails at the third."""
 
     def __init__(self, bus: Bus) -> None:
-        super().__init__(bus, restart=RestartPolicy(interval=100, max_interval=100))
+        super().__init__(bus, restart=RestartPolicy(interval=100))
         self.ticks = 0
 
     def run(self) -> None:
