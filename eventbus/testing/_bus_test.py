@@ -17,9 +17,8 @@ from eventbus.handle.coroutines import running_loop
 from eventbus.history.recording import delays, read_recording
 from eventbus.settings import EventBusSettings
 from eventbus.testing._bus_test_base import PATIENCE_S, BusTestBase, Errors
+from eventbus.testing._clock import PASSES
 from eventbus.wire.headers import NO_HEADERS, Headers
-
-_PASSES = 5  # of an event loop, until what was woken on it waits again
 
 
 class BusTest[Root: containers.Container](BusTestBase[Root]):
@@ -172,19 +171,17 @@ class AsyncBusTest[Root: containers.Container](BusTestBase[Root]):
 
     async def settle(self) -> None:
         """See `BusTest.settle`."""
-        self._own_clock()  # the block may have begun in a task of its own, as in a fixture
-        for _ in range(_PASSES):
-            await asyncio.sleep(0)
         await self._apart(lambda given_up: self._settle(given_up=given_up))
 
     async def advance(self, seconds: float) -> None:
         """See `BusTest.advance`."""
-        self._own_clock()
         await self._apart(lambda given_up: self._advance(seconds, given_up))
 
     async def _apart(self, wait: Callable[[Event], None]) -> None:
         """Wait in a thread: not in one of the loop's own, all of which handlers may have."""
         self._require_running()
+        for _ in range(PASSES):
+            await asyncio.sleep(0)
         given_up = Event()
         pool = ThreadPoolExecutor(1, "eventbus-test")
         try:

@@ -1,6 +1,5 @@
 """The common part of `bus_test` and `abus_test`: all that waits for nothing but a thread."""
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -16,7 +15,6 @@ from eventbus._base.clock import clock, set_clock
 from eventbus.container.resources import AnyProvider, in_force, last_resources
 from eventbus.errors import InvalidEvent, InvalidHandler, InvalidTopic
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
-from eventbus.handle.coroutines import running_loop
 from eventbus.handle.marks import callback_name, is_async
 from eventbus.history.recording import Recorded, marked
 from eventbus.settings import EventBusSettings
@@ -199,7 +197,7 @@ class BusTestBase[Root: containers.Container]:
                 "another bus_test is running in this process, and there is one clock: let other services join it by the "
                 "transport RecordingTransport(t.hub)"
             )
-        self._own_clock()
+        self.clock.owner = current_thread()
         self._overrides.callback(set_clock, set_clock(self.clock))
         buses = last_resources(self.container)
         if not buses:
@@ -232,10 +230,6 @@ class BusTestBase[Root: containers.Container]:
 
     def _end(self) -> None:
         self._state = _State.OVER
-
-    def _own_clock(self) -> None:
-        """Let requests of this thread and this task keep to the system's clock: they are the test's own."""
-        self.clock.owner = current_thread(), None if running_loop() is None else asyncio.current_task()
 
     def _override(self, provider: AnyProvider, value: object) -> None:
         provider.override(providers.Object(value))

@@ -13,11 +13,14 @@ from threading import Event, Lock, RLock, Thread, current_thread
 from typing import Any
 from weakref import WeakSet
 
-from eventbus._base.clock import Cancellable
+from eventbus._base.clock import Cancellable, in_service
 from eventbus.testing._waiting import is_waiting
 
 _LONGEST_S = 10.0  # for which a request waits by the system's clock beyond its timeout: perhaps nobody moves this one
 _LOOK_S = 0.05  # how long a wait may miss that it is over; nearly always it is woken
+PASSES = 5
+"""Of an event loop, until what was woken on it waits again."""
+
 _DIGITS = 6  # of seconds: ten steps of 0.1 make 1.0, which their sum as floats is not
 _IDLE_S, _IDLE_SHARE = 1.0, 0.1  # a thread that uses less of a processor than this, for so long, waits for something
 
@@ -102,10 +105,11 @@ class ManualClock:
         self._now = 0.0
         self._waiters: list[_Waiter] = []
         self._awake: dict[Thread, _Awake] = {}
+        self._waking: set[object] = set()  # what wakes tasks on their loops
         self._started: WeakSet[Thread] = WeakSet()  # threads whose work is known by this clock only
         self._ended = False
-        self.owner: tuple[Thread | None, asyncio.Task[object] | None] = None, None
-        """The thread and the task of the test, which move this clock: their requests keep to the system's."""
+        self.owner: Thread | None = None
+        """The thread of the test, which moves this clock: its requests keep to the system's."""
 
     def now(self) -> float:
         """Seconds since this clock was made."""
@@ -147,7 +151,7 @@ class ManualClock:
                 over.set_result(None)
 
         task = asyncio.current_task()
-        waiter = self._enter(_Waiter(self._now + seconds, lambda: loop.call_soon_threadsafe(end), task=task))
+        waiter = self._enter(_Waiter(self._now + seconds, self._on(loop, end), task=task))
         try:
             await over
         finally:
@@ -165,7 +169,7 @@ class ManualClock:
                     limit.reschedule(loop.time())
 
             due, task = self._now + seconds, asyncio.current_task()
-            waiter = self._enter(_Waiter(due, lambda: loop.call_soon_threadsafe(expire), task=task, limits=True))
+            waiter = self._enter(_Waiter(due, self._on(loop, expire), task=task, limits=True))
             try:
                 yield limit
             finally:
@@ -174,7 +178,7 @@ class ManualClock:
 
     def acquire(self, lock: Lock, seconds: float) -> None:
         """Block this thread until another one releases the lock, or the clock has moved on by `seconds`."""
-        if self.owner[0] is current_thread():  # who moves the clock cannot wait for it
+        if self.owner is current_thread():  # who moves the clock cannot wait for it
             lock.acquire(timeout=seconds)
             return
 
@@ -188,11 +192,10 @@ class ManualClock:
 
     def call_later(self, loop: asyncio.AbstractEventLoop, seconds: float, call: Callable[[], object]) -> Cancellable:
         """Call a function on an event loop when the clock has moved on by `seconds`."""
-        task = asyncio.current_task()
-        if self.owner[1] is task:
+        if current_call.get() is None and not in_service.get():  # a task of the test, which moves the clock
             return loop.call_later(seconds, call)
-        due = self._now + seconds
-        waiter = self._enter(_Waiter(due, lambda: loop.call_soon_threadsafe(call), task=task, limits=True))
+        due, task = self._now + seconds, asyncio.current_task()
+        waiter = self._enter(_Waiter(due, self._on(loop, call), task=task, limits=True))
         timer = loop.call_later(seconds + (0.0 if waiter.over else _LONGEST_S), call)
 
         def cancel() -> None:
@@ -231,6 +234,11 @@ class ManualClock:
                     del self._awake[thread]
             got = [one.thread for one in self._waiters if one.lock is not None and not one.lock.locked()]
             return [*self._awake, *(thread for thread in got if thread is not None)]
+
+    def is_waking_tasks(self) -> bool:
+        """Whether a task was woken that may not have gone on until it waits again."""
+        with self._lock:
+            return bool(self._waking)
 
     def sleeping_threads(self) -> set[Thread]:
         """The threads that wait for this clock, and for nothing else."""
@@ -280,6 +288,26 @@ class ManualClock:
         for waiter in waiters:
             if not waiter.lapses:
                 waiter.wake()
+
+    def _on(self, loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> Callable[[], None]:
+        """Return what calls this on the loop, and sees to it that what is woken by that has gone on."""
+
+        def go_on(passes: int) -> None:
+            if passes == 0:
+                call()
+            if passes < PASSES:
+                loop.call_soon(go_on, passes + 1)
+            else:
+                self._waking.discard(wake)
+
+        def wake() -> None:
+            self._waking.add(wake)
+            try:
+                loop.call_soon_threadsafe(go_on, 0)
+            except RuntimeError:  # the loop has ended, and nothing waits on it
+                self._waking.discard(wake)
+
+        return wake
 
     def _limited_handlers(self) -> "Iterator[Thread | asyncio.Task[Any]]":
         for waiter in self._waiters:

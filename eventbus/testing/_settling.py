@@ -96,6 +96,8 @@ class Settling:
         else:
             sleeping |= clock.limited_threads()
             resting |= clock.limited_tasks()
+        if clock.is_waking_tasks():
+            yield Work("a task that was woken")
         if self._hub.is_anything_waited_for():
             yield Work("a message on its way")
         clients = [client for bus in self._buses for client in (bus.client, bus.stand_in) if client is not None]

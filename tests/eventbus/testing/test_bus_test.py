@@ -210,10 +210,12 @@ def test_a_handler_that_hangs() -> None:
 
 def test_an_async_handler_that_hangs() -> None:
     """One of a task is named, too, with the place where it waits."""
+    go_on = Event()
 
     class Hanging:
         async def wait(self) -> None:
-            await asyncio.sleep(0.6)
+            while not go_on.is_set():
+                await asyncio.sleep(0.01)
 
         @on(ShopType.paid)
         async def hang(self, event: ShopEvent) -> None:
@@ -222,8 +224,10 @@ def test_an_async_handler_that_hangs() -> None:
     class HangingApp(App):
         hanging = providers.Singleton(Hanging)
 
-    with bus_test(HangingApp(), patience=0.3) as t, pytest.raises(NotSettled, match=r"Hanging.wait, test_bus_test.py:\d+"):
-        t.emit(paid(), ShopTopic.mail)
+    with bus_test(HangingApp(), patience=1.0) as t:
+        with pytest.raises(NotSettled, match=r"Hanging.wait, test_bus_test.py:\d+"):
+            t.emit(paid(), ShopTopic.mail)
+        go_on.set()
 
 
 def test_time_that_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -616,7 +620,6 @@ def test_requests_of_a_test_whose_block_began_in_a_fixture() -> None:
     """They keep to real time, too, although a fixture may be a task of its own."""
 
     async def test(t: AsyncBusTest[AskingApp]) -> None:
-        await t.emit(ShopType.receipt, ShopTopic.shop)
         async with Bus(ShopEvent, transport=RecordingTransport(t.hub)) as silent, asyncio.timeout(5):
             silent.subscribe(ShopTopic.mail)
             with pytest.raises(NoAnswer):

@@ -23,7 +23,7 @@ from eventbus import (
     every,
     on,
 )
-from eventbus.container import Service, event_bus
+from eventbus.container import AsyncService, RestartPolicy, Service, event_bus
 from eventbus.testing import FaultyHub, RecordingTransport, abus_test, bus_test
 from tests.support import PATIENCE
 
@@ -342,6 +342,59 @@ def test_small_steps_make_a_large_one(steps: list[float]) -> None:
             t.advance(step)
             assert ticking.pauses == round(t.clock.now() * 10)
         assert (t.clock.now(), ticking.pauses, ticking.calls) == (1.0, 10, 11)
+
+
+class Buying(AsyncService[DoorEvent, DoorType, DoorTopic]):
+    """Asks twice at once, in tasks of its own."""
+
+    has_failed = False
+
+    async def run(self) -> None:
+        try:
+            await asyncio.gather(*(self.bus.arequest(DoorType.asked, DoorTopic.bell, Answer, 3_600) for _ in range(2)))
+        except NoAnswer:
+            self.has_failed = True
+
+
+def test_requests_of_a_service_wait_for_the_clock() -> None:
+    """Those of its tasks, too, and not those of the test."""
+
+    async def main() -> None:
+        async with (
+            abus_test(App()) as t,
+            Bus(DoorEvent, transport=RecordingTransport(t.hub)) as silent,
+            Buying(t.container.bus.client()) as buying,
+        ):
+            silent.subscribe(DoorTopic.bell)
+            await t.advance(3_500)
+            assert not buying.has_failed
+            await t.advance(100)
+            assert buying.has_failed
+
+    asyncio.run(main())
+
+
+class Failing(AsyncService[DoorEvent, DoorType, DoorTopic]):
+    """Fails three times."""
+
+    runs = 0
+
+    async def run(self) -> None:
+        self.runs += 1
+        if self.runs <= 3:
+            raise ZeroDivisionError
+
+
+def test_restarts_of_an_async_service_wait_for_the_clock() -> None:
+    """One step of the test is as many of the service as there are pauses in it."""
+
+    async def main() -> None:
+        restart = RestartPolicy(interval=10, max_interval=10)
+        async with abus_test(App()) as t, Failing(t.container.bus.client(), restart=restart) as failing:
+            await t.advance(50)
+            assert failing.runs == 4
+
+    asyncio.run(main())
 
 
 class Polling(Service[DoorEvent, DoorType, DoorTopic]):
