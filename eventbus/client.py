@@ -748,8 +748,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
                     check_mark(handler.callback, mark, self._parts.codec.classes_of(event_type))
             topics = {topic: self._frame(topic) for _, _, topic, _ in wanted if topic is not None}
             starts = widest_starts(mark for _, mark in marked)
-            self._handlers[id(target)] = target, wanted
             try:
+                self._handlers[id(target)] = target, wanted
                 for event_type, callback, topic, options in wanted:
                     frame = None if topic is None else topics[topic]
                     self._parts.dispatcher.attach(event_type, callback, frame, options)

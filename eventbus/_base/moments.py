@@ -18,7 +18,7 @@ def moment_of(value: str | datetime | timedelta | float, now: float) -> float:
         now: the time, in seconds since 1970.
 
     Raises:
-        InvalidSettings: the text is neither.
+        InvalidSettings: it is neither.
     """
     if isinstance(value, timedelta):
         return now - value.total_seconds()
@@ -36,5 +36,5 @@ def moment_of(value: str | datetime | timedelta | float, now: float) -> float:
             ) from None
     try:
         return value.astimezone(UTC).timestamp()
-    except (ValueError, OverflowError, OSError):
+    except (AttributeError, ValueError, OverflowError, OSError):  # the first: it is of another type
         raise InvalidSettings(f"{value} is no time that this machine knows") from None

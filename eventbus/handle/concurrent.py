@@ -56,12 +56,17 @@ class ConcurrentCalls(ABC):
         self._lanes: Lanes[_Call] = Lanes(limit)
         self._limit = limit
         self._refusing = False
-        self._stops = 0  # how often it was stopped: what waits for room then is refused, also if it wakes after `resume`
         self._hurried = False
         self._starting = False
 
     def submit(
-        self, key: Hashable, call: Callable[[Any], object], event: object, context: Context, outcome: Outcome
+        self,
+        key: Hashable,
+        call: Callable[[Any], object],
+        event: object,
+        context: Context,
+        outcome: Outcome,
+        is_abandoned: Callable[[], bool] = lambda: False,
     ) -> None:
         """Call ``call(event)`` in this context when its turn comes; blocks while too many wait.
 
@@ -71,16 +76,17 @@ class ConcurrentCalls(ABC):
             event: its argument.
             context: has the topic and the headers of the event.
             outcome: is told how it ends.
+            is_abandoned: whether the caller was stopped. Then the call is refused, also after `resume`: another thread may
+                have submitted later ones.
 
         Raises:
             TypeError: the key cannot be hashed.
         """
         with self._changed:
-            stops = self._stops
             self._changed.wait_for(
-                lambda: self._refusing or self._stops != stops or self._hurried or self._lanes.waiting < MAX_WAITING
+                lambda: self._refusing or is_abandoned() or self._hurried or self._lanes.waiting < MAX_WAITING
             )
-            refused = self._refusing or self._stops != stops or self._lanes.waiting >= MAX_WAITING
+            refused = self._refusing or is_abandoned() or self._lanes.waiting >= MAX_WAITING
             if not refused:
                 self._lanes.add(key, _Call(call, event, context, outcome))
         if refused:
@@ -114,7 +120,6 @@ class ConcurrentCalls(ABC):
             if not self._is_inside():
                 self._changed.wait_for(lambda: self.is_idle, deadline.left())
             self._refusing = True
-            self._stops += 1
             dropped = self._lanes.clear()
             running = self._lanes.running
             self._changed.notify_all()

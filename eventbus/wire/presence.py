@@ -64,10 +64,8 @@ class Presence:
         """Read an answer; None if it is none. Anything may come: texts are made printable, and numbers are checked."""
         try:
             found = json.loads(payload)
-            numbers = {
-                name: int(found[name]) for name in ("pid", "emitted", "received", "handled", "handler_errors", "dropped")
-            }
-            texts = {name: printable(str(found[name]), _MAX_TEXT_CHARACTERS) for name in ("id", "name", "host", "state")}
+            numbers = {name: int(found[name]) for name in _NUMBERS}
+            texts = {name: printable(str(found[name]), _MAX_TEXT_CHARACTERS) for name in _TEXTS}
             topics, emits = (
                 tuple(printable(str(topic), _MAX_TEXT_CHARACTERS) for topic in found.get(name, ())[:MAX_TOPICS])
                 for name in ("topics", "emits")

@@ -9,9 +9,10 @@ from contextvars import copy_context
 from enum import auto
 from inspect import markcoroutinefunction
 from threading import Event, RLock
-from typing import Any, Literal, assert_type
+from typing import Annotated, Any, Literal, assert_type
 
 import pytest
+from pydantic import AfterValidator
 
 from eventbus import (
     BaseEvent,
@@ -477,17 +478,52 @@ def test_what_waits_for_room_does_not_outlast_a_stop() -> None:
         def dropped(self) -> None:
             self.drops += 1
 
-    calls, go, told = CallsInThreads(1), Event(), Told()
+    calls, go, told, abandoned = CallsInThreads(1), Event(), Told(), Event()
     for _ in range(concurrent.MAX_WAITING + 1):
         calls.submit(None, lambda _: go.wait(PATIENCE), None, copy_context(), told)
-    with in_thread(lambda: calls.submit(None, lambda _: None, None, copy_context(), told)) as waiting:
+    with in_thread(lambda: calls.submit(None, lambda _: None, None, copy_context(), told, abandoned.is_set)) as waiting:
         eventually(lambda: is_waiting(waiting))
         with calls._changed:  # which the thread needs to go on
+            abandoned.set()
             calls.stop(Deadline(0))
             calls.resume()
     assert told.drops == concurrent.MAX_WAITING + 1
     go.set()
     calls.stop(Deadline(PATIENCE))
+
+
+@pytest.mark.parametrize("lone", [True, False], ids=["a lone event", "among others"])
+@pytest.mark.parametrize("where", ["decoding", "key"])
+def test_what_a_stop_left_behind_does_not_come_after_newer_events(where: str, lone: bool) -> None:
+    """An event that is being read or given its key when the consumer is stopped, and started at once, is dropped."""
+    entered, go_on, handled = Event(), Event(), list[int]()
+
+    def pause(order: int) -> int:
+        if order == 1 and not entered.is_set():
+            entered.set()
+            assert go_on.wait(PATIENCE)
+        return order
+
+    class SlowEvent(ShopEvent):
+        order: Annotated[int, AfterValidator(pause if where == "decoding" else int)] = 0
+
+    make = EventBusClient[SlowEvent, ShopType, ShopTopic]
+    with make(SlowEvent, topics=[ShopTopic.shop], transport=RecordingTransport()) as slow:
+        options: dict[str, Any] = (
+            {"concurrency": 2, "key": lambda event: pause(event.order) and "all"} if where == "key" else {}
+        )
+        slow.attach_callback(ShopType.closed, lambda event: handled.append(event.order), **options)
+        old = [b'{"type":"closed","order":%d}' % order for order in ((1,) if lone else (1, 1))]
+        slow._transport.send(b"shop", old[0] if lone else b"[%b]" % b",".join(old))
+        slow.start_consumer()
+        assert entered.wait(PATIENCE)
+        slow.stop_consumer(0)
+        slow.start_consumer()
+        slow._transport.send(b"shop", b'{"type":"closed","order":2}')
+        eventually(lambda: handled == [2])
+        go_on.set()
+        eventually(lambda: slow.stats().drops.get(DropReason.STOPPED, 0) == len(old))
+        assert handled == [2]
 
 
 @pytest.mark.parametrize(

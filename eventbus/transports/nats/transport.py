@@ -133,33 +133,27 @@ class NatsTransport:
 
     def subscribe(self, topic: bytes) -> None:
         self._check_process()
-        with self._changing:
-            if topic in self._topics:
-                return
-            self._topics.add(topic)
-            link = self._link
-        if link is not None:
-            try:
+        if topic in self._topics:
+            return
+        try:
+            link = self._note_topic(topic, wanted=True)
+            if link is not None:
                 self._changed(link, topic)
-            except HandshakeFailed:
-                with self._changing:
-                    self._topics.discard(topic)
-                raise
+        except BaseException:  # the server has refused it, or a signal handler has raised
+            self._settle(topic, wanted=False)
+            raise
 
     def unsubscribe(self, topic: bytes) -> None:
         self._check_process()
-        with self._changing:
-            if topic not in self._topics:
-                return
-            self._topics.remove(topic)
-            link = self._link
-        if link is not None:
-            try:
+        if topic not in self._topics:
+            return
+        try:
+            link = self._note_topic(topic, wanted=False)
+            if link is not None:
                 self._changed(link, None)
-            except HandshakeFailed:
-                with self._changing:
-                    self._topics.add(topic)
-                raise
+        except BaseException as error:
+            self._settle(topic, wanted=isinstance(error, HandshakeFailed))
+            raise
 
     def receive(self) -> Batch | None:
         inbox, link = self._inbox, self._link
@@ -192,6 +186,10 @@ class NatsTransport:
             link: the link.
             added: the topic that was added; None if one was removed.
         """
+
+    @abstractmethod
+    def _change_anew(self, link: NatsLink) -> None:
+        """The last `_changed` has ended anywhere: let the server know of all topics, without waiting for that."""
 
     @abstractmethod
     def restore(self, link: NatsLink) -> None:
@@ -248,6 +246,21 @@ class NatsTransport:
         """The transport is about to be closed: say what the server should know."""
 
     # Common
+
+    def _note_topic(self, topic: bytes, *, wanted: bool) -> NatsLink | None:
+        """Add or remove a topic; return the link that is to be told."""
+        with self._changing:
+            if wanted:
+                self._topics.add(topic)
+            else:
+                self._topics.discard(topic)
+            return self._link
+
+    def _settle(self, topic: bytes, *, wanted: bool) -> None:
+        """Let a topic be subscribed or not, whatever an interrupted change has done before."""
+        link = self._note_topic(topic, wanted=wanted)
+        if link is not None:
+            self._change_anew(link)
 
     def complained(self, text: str) -> None:
         """The server does not permit something; see `Carrier`."""

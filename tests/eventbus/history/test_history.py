@@ -511,7 +511,7 @@ def test_the_health_of_a_proxy_with_a_history() -> None:
         assert proxy.health().history is None
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"messages": "1"}', '{"messages": 1.5}'])
+@pytest.mark.parametrize("text", ["", "[]", '{"messages": "1"}', '{"messages": 1.5}', "[" * 200_000])
 def test_anything_may_come_as_the_state_of_a_historian(text: str) -> None:
     """What is none raises ValueError; what is not known is left out."""
     with pytest.raises(ValueError, match=r"."):
