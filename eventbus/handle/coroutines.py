@@ -145,10 +145,10 @@ class CoroutineRunner:
         """Whether nothing is in flight."""
         return not self._runs
 
-    def under_way(self, resting: Collection[asyncio.Task[Any]]) -> int:
-        """The number in flight, without those whose task is among these."""
+    def under_way(self, resting: Collection[asyncio.Task[Any]]) -> list[asyncio.Task[Any] | None]:
+        """The tasks of those in flight, without these tasks; None for one that is about to begin."""
         with self._changed:
-            return sum(run.task not in resting for run in self._runs)
+            return [run.task for run in self._runs if run.task not in resting]
 
     def close(self, deadline: Deadline) -> int:
         """Refuse new coroutines, wait for those in flight, end the own loop. Returns how many were still in flight.
