@@ -3,6 +3,7 @@
 import weakref
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from threading import RLock
 from types import UnionType
 from typing import TYPE_CHECKING, Any, TypeAliasType
@@ -11,13 +12,13 @@ from pydantic import TypeAdapter
 
 from eventbus.emit.emitter import CountingSender, Emitter
 from eventbus.emit.topics import Topics
-from eventbus.errors import HandshakeFailed
+from eventbus.errors import ForkedClient, HandshakeFailed
 from eventbus.events import BaseEvent
 from eventbus.handle.handler_options import HandlerOptions
 from eventbus.handle.middleware import Middleware, overrides
 from eventbus.handle.wrapped import WrappedHandler
 from eventbus.observe.hooks import EventBusHook, Hooks
-from eventbus.observe.state import ClientState, Listener, Status
+from eventbus.observe.state import ClientState, Listener, StateChange, Status
 from eventbus.observe.stats import Counters, DropReason
 from eventbus.options import ClientOptions
 from eventbus.policies import Packing
@@ -121,11 +122,14 @@ class Assembly[EventClass: BaseEvent[Any]]:
             later: its events are not taken before `Dispatcher.put_in_force`.
         """
         with self.changing:
-            is_new = self.dispatcher.subscribe(frame, later=later)
+            is_new = frame not in self.dispatcher.topics
             try:
+                self.dispatcher.subscribe(frame, later=later)
                 self._subscribe_transport(frame)
-            except HandshakeFailed:  # the server refuses the topic
+            except BaseException:  # the server refuses the topic, or a signal handler has raised
                 if is_new:
+                    with suppress(ForkedClient):  # nothing is subscribed there
+                        self._drop_topic(frame)
                     self.dispatcher.unsubscribe(frame)
                 raise
 
@@ -137,13 +141,23 @@ class Assembly[EventClass: BaseEvent[Any]]:
     def unsubscribe(self, frame: bytes) -> None:
         """Undo `subscribe`. Idempotent."""
         with self.changing:
-            self.transport.unsubscribe(frame)  # first: what it refuses has changed nothing
-            if self.dispatcher.unsubscribe(frame):
-                self.consumer.forget(frame)
-            if self._beginnings is not None:
-                self._beginnings.forget(frame)
-            if not frame and self._tells_watchers:
-                self.transport.unsubscribe(EVERYTHING_TOPIC)
+            try:
+                self._drop_topic(frame)
+            except HandshakeFailed:  # the server refuses that: nothing has changed
+                raise
+            except BaseException:  # of a signal handler, which must not leave a half
+                self._drop_topic(frame)
+                raise
+
+    def _drop_topic(self, frame: bytes) -> None:
+        """Undo whatever of a subscription there is. The caller holds the lock."""
+        self.transport.unsubscribe(frame)  # first: what it refuses has changed nothing
+        if self.dispatcher.unsubscribe(frame):
+            self.consumer.forget(frame)
+        if self._beginnings is not None:
+            self._beginnings.forget(frame)
+        if not frame and self._tells_watchers:
+            self.transport.unsubscribe(EVERYTHING_TOPIC)
 
     def add_hook(self, hook: EventBusHook) -> None:
         """Tell this hook, too, from now on. Idempotent."""
@@ -182,7 +196,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             if self._respondent is None:
                 self._respondent = respondent
                 self._list()
-                self.transport.subscribe(PRESENCE_TOPIC)
+            self.transport.subscribe(PRESENCE_TOPIC)  # again, if a signal handler has raised before
 
     def _list(self) -> None:
         if self._respondent is not None:
@@ -221,19 +235,27 @@ class Assembly[EventClass: BaseEvent[Any]]:
                 return
             if self._beginnings is None:
                 made = self._new_beginnings()
-                self.transport.status.listen(lambda change: self.transport.wake(), kept_by=self.listeners)
+
+                def changed(change: StateChange) -> None:
+                    if change.state is ClientState.READY:
+                        made.reconnected()
+                    self.transport.wake()
+
+                self.transport.status.listen(changed, kept_by=self.listeners)
                 if self._beginnings is None:  # as with the asker
                     self._beginnings = made
             beginnings = self._beginnings
-            beginnings.register(frame, start, known=topics if is_receiving else ())
-            self.consumer.begin_with(beginnings)
             try:
+                beginnings.register(frame, start, known=topics if is_receiving else ())
+                self.consumer.begin_with(beginnings)
                 self.subscribe(frame, later=True)
-            except HandshakeFailed:
+                beginnings.begin(frame)
+                self.transport.wake()
+            except BaseException:  # as in `subscribe`
                 beginnings.forget(frame)
+                if frame not in topics and frame in self.dispatcher.topics:
+                    self._drop_topic(frame)
                 raise
-            beginnings.begin(frame)
-            self.transport.wake()
 
     def _new_beginnings(self) -> "Beginnings":
         transport, history = self.transport, self.history
@@ -253,6 +275,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
                 endpoints,
                 is_ready,
                 self.dispatcher.put_in_force,
+                transport.wake,
             )
         from eventbus.receive.from_historian import FromHistorian
 
@@ -266,10 +289,14 @@ class Assembly[EventClass: BaseEvent[Any]]:
             endpoints,
             is_ready,
             self.dispatcher.put_in_force,
+            transport.wake,
         )
 
     def after_fork(self) -> None:
-        """Make new locks in a forked child: threads of the parent, absent here, may have held them. Topics are kept."""
+        """Make new locks in a forked child: threads of the parent, absent here, may have held them.
+
+        Topics are kept, so that `topics` says what it did. Where they begin is not: this client connects no more.
+        """
         topics = self.dispatcher.topics
         self._assemble()
         self._list()

@@ -183,7 +183,7 @@ def read_key(file: Path, name: str, *, secret: bool = False) -> str:
             content = os.read(descriptor, _MAX_KEY_FILE_BYTES) if S_ISREG(found.st_mode) else None
         finally:
             os.close(descriptor)
-        text = "" if content is None else content.decode()
+        text = "" if content is None else content.decode("utf-8-sig")
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise InvalidSettings(f"cannot read {name} from {path}: {reason}") from None

@@ -5,15 +5,19 @@ takes single options as keyword arguments as well. `eventbus.settings` reads opt
 """
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
-from typing import TypedDict
+from types import UnionType
+from typing import TYPE_CHECKING, TypedDict
 
 from eventbus.errors import InvalidSettings
 from eventbus.exports import public
 from eventbus.keys import ClientKeys, Secret
 from eventbus.policies import Compression, Packing, ReceivePolicy, SendPolicy, Start
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 HOST = "localhost"
 PUB_PORT = 5559
@@ -29,7 +33,26 @@ _MAX_EVENT_BYTES = 8_388_608
 tens of milliseconds, whatever they hold."""
 
 _TOO_MANY_MESSAGES = 2**31
-"""libzmq takes no larger high-water mark."""
+"""libzmq takes no larger high-water mark, and Python no much larger buffer."""
+
+_KEYS, _SECRET = ClientKeys | None, str | Secret | None  # whose values are not shown
+_KINDS: Mapping[object, tuple[type | UnionType, str]] = {
+    bool: (bool, "True or False"),
+    int: (int, "a whole number"),
+    int | None: (int | None, "a whole number or None"),
+    float: (int | float, "a number"),
+    str: (str, "a text"),
+    str | None: (str | None, "a text or None"),
+    str | os.PathLike[str] | None: (str | os.PathLike | None, "a path or None"),
+    _KEYS: (_KEYS, "ClientKeys or None"),
+    _SECRET: (_SECRET, "a text or None"),
+}
+"""What the options of each type may be, and what an error says of it."""
+
+_AT_LEAST_ONE = frozenset(
+    {"hwm", "max_event_bytes", "max_event_values", "max_subscriptions", "receive_buffer", "receive_hwm", "send_hwm"}
+)
+"""With 0 of these nothing passes, or there is no limit: it depends on other options which of both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +100,7 @@ class ZeroMQOptions:
     packing_max_wait: float = 0.001
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
+        _check(self)
         _choose(self, send_policy=SendPolicy, packing=Packing)
 
 
@@ -125,9 +148,16 @@ class ClientOptions(ZeroMQOptions):
         ZeroMQOptions.__post_init__(self)  # super() does not work in a dataclass with slots before Python 3.14
         if isinstance(self.topics, str):  # which is an iterable of its letters
             raise InvalidSettings(f"topics={self.topics!r} is one text, not a list of topics such as [{self.topics!r}]")
-        object.__setattr__(self, "topics", tuple(self.topics))
+        try:
+            topics = tuple(self.topics)
+        except TypeError:
+            raise InvalidSettings(f"topics={self.topics!r}: it must be a list of topics") from None
+        for topic in topics:
+            if not isinstance(topic, str):
+                raise InvalidSettings(f"topics: {topic!r} is no topic, which is a text")
+        object.__setattr__(self, "topics", topics)
         _choose(self, receive_policy=ReceivePolicy, compression=Compression)
-        if self.start not in set(Start):
+        if not (isinstance(self.start, str) and self.start in set(Start)):
             from eventbus._base.moments import moment_of  # here, because the process of a proxy has no use for it
 
             moment_of(self.start, 0.0)
@@ -216,7 +246,7 @@ class ProxyOptions:
     history_file: str | os.PathLike[str] | None = None
 
     def __post_init__(self) -> None:
-        _check_numbers(self)
+        _check(self)
         if self.history and self.history_bytes < MIN_HISTORY_BYTES:
             raise InvalidSettings(f"history_bytes={self.history_bytes} is too little: {MIN_HISTORY_BYTES} at least")
         if self.secret_key is not None:
@@ -254,13 +284,29 @@ def _choose(options: ZeroMQOptions, **choices: type[StrEnum]) -> None:
             raise InvalidSettings(f"{name}={value!r}: it must be one of {', '.join(choice)}") from None
 
 
-def _check_numbers(options: ZeroMQOptions | ProxyOptions) -> None:
-    """Refuse sizes and times that make no sense, because what uses them would fail with a wrong reason, or in silence."""
+def check_types(options: "DataclassInstance") -> None:
+    """Refuse values of another type than their option has: what uses them would fail later, with a reason of its own.
+
+    Raises:
+        InvalidSettings: there is one; the text names its option.
+    """
     for field in fields(options):
-        value = getattr(options, field.name)
-        if not isinstance(value, int | float):
+        name, value = field.name, getattr(options, field.name)
+        wanted = None if name == "start" else _KINDS.get(field.type)  # which may be a time, too
+        if wanted is not None and (not isinstance(value, wanted[0]) or (isinstance(value, bool) and field.type is not bool)):
+            shown = "" if field.type in (_KEYS, _SECRET) else f"={value!r}"
+            raise InvalidSettings(f"{name}{shown}: it must be {wanted[1]}")
+
+
+def _check(options: ZeroMQOptions | ProxyOptions) -> None:
+    """Refuse values of a wrong type, and sizes and times that make no sense: with them, the bus would fail in silence."""
+    check_types(options)
+    for field in fields(options):
+        name, value = field.name, getattr(options, field.name)
+        if not isinstance(value, int | float) or name == "reconnect_attempts":  # -1: no end
             continue
-        if not value >= 0 and field.name != "reconnect_attempts":  # -1: no end
-            raise InvalidSettings(f"{field.name}={value!r}: it must be 0 or more")
-        if field.name.endswith("hwm") and value >= _TOO_MANY_MESSAGES:
-            raise InvalidSettings(f"{field.name}={value!r}: it must be less than {_TOO_MANY_MESSAGES}")
+        least = 1 if name in _AT_LEAST_ONE else 0
+        if not value >= least:
+            raise InvalidSettings(f"{name}={value!r}: it must be {least} or more")
+        if name.endswith(("hwm", "receive_buffer")) and value >= _TOO_MANY_MESSAGES:
+            raise InvalidSettings(f"{name}={value!r}: it must be less than {_TOO_MANY_MESSAGES}")

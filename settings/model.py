@@ -49,8 +49,9 @@ class EventBusSettings(BaseSettings):
     file in the directory `EVENTBUS_SECRETS_DIR` (by default ``/run/secrets``), which is named like a variable. Settings do
     not change once they are made.
 
-    A class that is derived from this one may have fields of its own. The argument ``_env_file`` names another file than
-    ``.env``, or several, or none (None).
+    A class that is derived from this one may have fields of its own, and another ``env_prefix`` in its ``model_config``;
+    other errors still name variables by ours. The argument ``_env_file`` names another file than ``.env``, or several, or
+    none (None).
 
     Raises:
         InvalidSettings: a variable with this prefix is unknown, or a value is bad; the text names each of them.
@@ -234,16 +235,17 @@ class EventBusSettings(BaseSettings):
         complaints = [*_unknown_arguments(cls, values), *_missing_files(values.get("_env_file"))]
         env_file = values.get("_env_file", cls.model_config.get("env_file"))
         known = {cls.variable(*path) for path, _ in cls.fields()} | _own_variables(cls)
-        own = tuple(cls.variable(name) + NESTED for name in cls.model_fields.keys() - EventBusSettings.model_fields.keys())
+        prefix = cls.variable("") or PREFIX
+        own = tuple(cls.variable(name, "") for name in cls.model_fields.keys() - EventBusSettings.model_fields.keys())
         try:
-            lines = [*lines_without_value(_files(env_file), cls.model_config.get("env_file_encoding"))]
+            lines = [*lines_without_value(_files(env_file), cls.model_config.get("env_file_encoding"), prefix)]
             if lines:  # before python-dotenv, which warns about some of them and passes over all
                 raise InvalidSettings("; ".join([*complaints, *lines]))
             of_env_file = DotEnvSettingsSource(cls, env_file=env_file).env_vars
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "it is not text in UTF-8"
             raise InvalidSettings(f"cannot read {_names(env_file)}: {reason}") from None
-        complaints += unknown_variables(known, of_env_file, own)
+        complaints += unknown_variables(known, of_env_file, prefix, own)
         try:
             super().__init__(**values)
         except ValidationError as error:
@@ -342,7 +344,8 @@ class EventBusSettings(BaseSettings):
     @classmethod
     def variable(cls, *path: str) -> str:
         """Return the name of a field's environment variable. A nested field is given with the fields around it."""
-        return PREFIX + NESTED.join(path).upper()
+        config = cls.model_config
+        return (config["env_prefix"] + (config["env_nested_delimiter"] or NESTED).join(path)).upper()
 
     @classmethod
     def fields(cls) -> Iterator[tuple[tuple[str, ...], FieldInfo]]:

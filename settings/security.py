@@ -5,7 +5,7 @@ from os.path import exists
 from pathlib import Path
 from typing import Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator, model_validator
 
 from eventbus.errors import InvalidSettings
 from eventbus.keys import (
@@ -19,8 +19,10 @@ from eventbus.keys import (
     public_key_of,
     read_key,
 )
-from eventbus.settings.values import masked_arguments
+from eventbus.settings.values import masked_arguments, unquoted
 from eventbus.settings.variables import SECURITY
+
+_MAY_END_WITH_QUOTES = ("password", "token")
 
 
 class SecuritySettings(BaseModel):
@@ -50,8 +52,10 @@ class SecuritySettings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _bare(cls, value: object) -> object:
-        return bare(value) or None if isinstance(value, str) else value
+    def _bare(cls, value: object, info: ValidationInfo) -> object:
+        if not isinstance(value, str):
+            return value
+        return (unquoted(value) if info.field_name in _MAY_END_WITH_QUOTES else bare(value)) or None
 
     @field_validator("server_public_key")
     @classmethod

@@ -75,7 +75,7 @@ def read_password(password: SecretStr | None, file: Path | None) -> Secret | Non
     if file is None:
         return None if password is None else Secret(password.get_secret_value())
     try:
-        return Secret(file.read_text("utf-8").strip())
+        return Secret(file.read_text("utf-8-sig").strip())
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not text"
         raise InvalidSettings(f"EVENTBUS_SECURITY__PASSWORD_FILE: cannot read {file}: {reason}") from None

@@ -19,6 +19,12 @@ from eventbus.policies import Start, Timed
 _MIN_TOKEN_CHARACTERS = 16
 
 
+def unquoted(text: str) -> str:
+    """Return a secret without white space and a pair of quotes around it. A single quote is part of it."""
+    text = text.strip()
+    return text[1:-1].strip() if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
 def parse_host(value: object) -> object:
     """Return a host without what surrounds it: white space, quotes, the brackets of an IPv6 address.
 
@@ -86,7 +92,7 @@ def parse_token(value: object) -> object:
     """
     if not isinstance(value, str):
         return value
-    token = bare(value)
+    token = unquoted(value)
     if not token:
         return None
     if len(token) < _MIN_TOKEN_CHARACTERS:

@@ -37,6 +37,8 @@ def bare_host(host: str) -> str:
 def checked_host(host: str) -> str:
     """Like `bare_host`, of a constructor's argument: the error says which, and does not repeat what may be a key."""
     try:
+        if not isinstance(host, str):
+            raise InvalidSettings("it must be a text")
         return bare_host(host)
     except InvalidSettings as error:
         raise InvalidSettings(f"host: {error}") from None
@@ -46,10 +48,10 @@ def check_port(port: int) -> None:
     """Check that this can be a port; 0 is any free one.
 
     Raises:
-        InvalidSettings: it is too large, or negative.
+        InvalidSettings: it is too large, or negative, or no number.
     """
-    if not 0 <= port <= 65535:
-        raise InvalidSettings(f"{port} is no port: ports are numbers up to 65535")
+    if not isinstance(port, int) or not 0 <= port <= 65535:
+        raise InvalidSettings(f"{port!r} is no port: ports are numbers up to 65535")
 
 
 def check_ports(pub_port: int, sub_port: int) -> None:

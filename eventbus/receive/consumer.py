@@ -98,6 +98,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
         with self._starting:
             if self._closed:
                 self.forget(b"")
+                if self._beginnings is not None:
+                    self._beginnings.reopened()
             self._closed = False
             if self._thread is not None:
                 self.start()  # does nothing if it still runs; it has ended if the transport has given up
@@ -117,7 +119,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
                 self._dispatcher.buffer.hold()
                 self._thread = Thread(
                     target=_consume,
-                    args=(ref(self), self._transport, self._receiving),
+                    args=(ref(self), self._transport, self._receiving, self._dispatcher.abandoned),
                     name="eventbus-consumer",
                     daemon=True,
                 )
@@ -184,8 +186,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
         """See `Unpacker.forget`; to be called once the topic is unsubscribed."""
         self._unpacker.forget(topic)
 
-    def _handle(self, batch: Batch | None) -> bool:
-        """Handle what was received; False if nothing more will come."""
+    def _handle(self, batch: Batch | None, abandoned: int) -> bool:
+        """Handle what was received, unless this thread is abandoned; False if nothing more will come."""
         if batch is None:
             self._dispatcher.end()
             return False
@@ -195,9 +197,9 @@ class Consumer[EventClass: BaseEvent[Any]]:
         if topics:
             self._busy = monotonic(), self._dispatcher.buffer.received
             if self._transport.confirms:
-                self._take_and_confirm(batch)
-            elif len(topics) > 1 or not self._take_lone(topics, payloads[0]):
-                self._take(batch)
+                self._take_and_confirm(batch, abandoned)
+            elif len(topics) > 1 or not self._take_lone(topics, payloads[0], abandoned):
+                self._take(batch, abandoned)
         malformed = self._transport.malformed - self._malformed
         if malformed:
             self._malformed += malformed
@@ -237,12 +239,12 @@ class Consumer[EventClass: BaseEvent[Any]]:
         """Handle messages that were stored; in the consumer's thread only."""
         self._busy = monotonic(), self._dispatcher.buffer.received
         with replaying():
-            self._take(([one.first for one in messages], [one.payload for one in messages]))
+            self._take(([one.first for one in messages], [one.payload for one in messages]), self._dispatcher.abandoned)
 
     def handle(self, batch: Batch) -> None:
         """Handle messages that were held; in the consumer's thread only."""
         self._busy = monotonic(), self._dispatcher.buffer.received
-        self._take(batch)
+        self._take(batch, self._dispatcher.abandoned)
 
     def _begin(self, beginnings: Beginnings, batch: Batch) -> Batch:
         """Return the messages that are to be handled now."""
@@ -277,17 +279,17 @@ class Consumer[EventClass: BaseEvent[Any]]:
             Confirmation(confirm) if self._shared is None else Confirmation(confirm, partial(self._shared.give_back, batch))
         )
 
-    def _take_and_confirm(self, batch: Batch) -> None:
+    def _take_and_confirm(self, batch: Batch, abandoned: int) -> None:
         """Take a batch, and confirm it once its events are handled; not if some of them were dropped."""
-        dispatcher, abandoned = self._dispatcher, self._dispatcher.abandoned
+        dispatcher = self._dispatcher
         confirmation = dispatcher.confirmation = self._confirmation_of(batch)
         try:
-            self._take(batch)
+            self._take(batch, abandoned)
         finally:
             dispatcher.confirmation = None
         confirmation.end(handled=dispatcher.abandoned == abandoned)
 
-    def _take_lone(self, topics: list[bytes], payload: bytes) -> bool:
+    def _take_lone(self, topics: list[bytes], payload: bytes, abandoned: int) -> bool:
         """Do as `_take` with the usual message that comes alone, and return True; see `Dispatcher.dispatch_one`."""
         dispatcher, headers = self._dispatcher, b""
         if MARK in topics[0]:
@@ -301,16 +303,15 @@ class Consumer[EventClass: BaseEvent[Any]]:
         try:
             event = self._codec.decode_one(payload)
         except Exception:  # as in `_take`
-            self._take_each(topics, [payload], [headers], dispatcher.abandoned)
+            self._take_each(topics, [payload], [headers], abandoned)
         else:
-            dispatcher.dispatch_one(route, event, topics, headers)
+            dispatcher.dispatch_one(route, event, topics, abandoned, headers)
         return True
 
-    def _take(self, batch: Batch) -> None:
+    def _take(self, batch: Batch, abandoned: int) -> None:
         """Decode the messages of subscribed topics and dispatch the events in them."""
         topics, payloads = batch
         headers: list[bytes] | None = None
-        abandoned = self._dispatcher.abandoned
         has_header = bool(topics) and MARK in topics[0]  # as all have that a publisher numbers
         routes = None if has_header else self._dispatcher.routes_of(topics)
         if routes is None and (has_header or any_header(topics)):
@@ -334,7 +335,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
             else:
                 if self._hooks.receives:
                     self._hooks.received_batch(topics, events, payloads)
-                self._dispatcher.dispatch(routes, events, topics, headers=headers)
+                self._dispatcher.dispatch(routes, events, topics, abandoned, headers)
                 return
             self._dispatcher.dispatch(routes[:good], events, topics[:good], abandoned, headers and headers[:good])
             topics, payloads, headers = topics[good:], payloads[good:], headers and headers[good:]
@@ -378,8 +379,11 @@ def _text(topic: bytes) -> str:
     return topic.decode(errors="replace")
 
 
-def _consume(reference: "ref[Consumer[Any]]", transport: Transport, receiving: Lock) -> None:
+def _consume(reference: "ref[Consumer[Any]]", transport: Transport, receiving: Lock, abandoned: int) -> None:
     """Receive until the consumer is stopped or collected; the consumer's thread.
+
+    If `Dispatcher.abandoned` is another than at its start, nobody waits for it any more, and another thread may handle newer
+    events: it drops what it has.
 
     It refers to the consumer only while it handles a batch. While it waits, a client to which only its own handlers refer
     can be collected.
@@ -394,7 +398,7 @@ def _consume(reference: "ref[Consumer[Any]]", transport: Transport, receiving: L
             finally:
                 receiving.release()
             consumer = reference()
-            if consumer is None or not consumer._handle(batch):
+            if consumer is None or not consumer._handle(batch, abandoned):
                 return
         except Exception as error:
             if (consumer := reference()) is not None:

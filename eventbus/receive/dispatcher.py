@@ -131,9 +131,10 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         with self._changing:
             if topic not in self._topics:
                 return False
-            self._topics.remove(topic)
-            self._later.discard(topic)
+            self._later.add(topic)
             self._rebuild()  # also forgets what was learned
+            self._topics.remove(topic)  # last: until then a signal handler may raise, and the next call does all of it
+            self._later.discard(topic)
             return True
 
     def attach(
@@ -199,9 +200,9 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         """Wait for the calls of handlers with `concurrency`, and drop what has not begun. Returns how many still run."""
         return sum(calls.stop(deadline) for calls in self._calls() | self._detached)
 
-    def calls_under_way(self, resting: Collection[Thread]) -> int:
-        """How many calls of handlers with `concurrency` run in threads, without those in these threads."""
-        return sum(calls.under_way(resting) for calls in self._calls() | self._detached)
+    def calls_under_way(self, resting: Collection[Thread]) -> list[Thread | None]:
+        """The threads of calls of handlers with `concurrency`, without these; None for one that is about to begin."""
+        return [thread for calls in self._calls() | self._detached for thread in calls.under_way(resting)]
 
     def abandon(self) -> None:
         """Let a running `dispatch` drop all events after the one that is being handled."""
@@ -211,6 +212,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         """Feed the stream from now on, until it is closed or nobody refers to it."""
         with self._changing:
             self._streams = (*self._streams, weakref.ref(stream))
+        if not self.buffer.is_open:  # another thread has just closed the client
+            stream.close()
 
     def end(self) -> None:
         """End the waiting for events: the transport is closed, and none will come."""
@@ -260,7 +263,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             routes: the route of each event.
             events: as many.
             topics: the topic of each.
-            abandoned: if these are a part of a batch, how often `abandon` had been called when that began; None: until now.
+            abandoned: how often `abandon` had been called when the caller's thread began; None: until now.
             headers: the encoded headers of each; None if none has any.
         """
         running = self._running = iter(events) if headers is None else with_headers_of(events, headers)
@@ -286,14 +289,16 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
                     handler_errors += 1
                     self._report(callback, event, error)
                 else:
-                    if result is None or not self._goes_on(result, callback, event):
+                    if result is None or not self._goes_on(result, callback, event, abandoned):
                         handled += 1
         self._counters.add(handled=handled, handler_errors=handler_errors)
         handling.topics = None
         if headers is not None:
             clear_headers()
 
-    def dispatch_one(self, route: Route[EventClass], event: EventClass, topics: list[bytes], headers: bytes = b"") -> None:
+    def dispatch_one(
+        self, route: Route[EventClass], event: EventClass, topics: list[bytes], abandoned: int, headers: bytes = b""
+    ) -> None:
         """Do as `dispatch` does, with one event and in few steps.
 
         At low rates each of them finds nothing of what it needs in the processor's cache, and takes up to a microsecond.
@@ -302,6 +307,9 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         self.buffer.append(event)
         if self._streams:
             self._feed([event], topics)
+        if self.abandoned != abandoned:
+            self._drop([route], [event], 1)
+            return
         handling.topics = topics, _NONE_LEFT
         if headers:
             set_headers(headers)
@@ -313,7 +321,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
                 handler_errors += 1
                 self._report(callback, event, error)
             else:
-                if result is None or not self._goes_on(result, callback, event):
+                if result is None or not self._goes_on(result, callback, event, abandoned):
                     handled += 1
         self._counters.add(handled=handled, handler_errors=handler_errors)
         handling.topics = None
@@ -342,7 +350,7 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         if dropped:
             self._counters.drops.add(DropReason.STOPPED, dropped)
 
-    def _goes_on(self, result: object, callback: Callback[EventClass], event: EventClass) -> bool:
+    def _goes_on(self, result: object, callback: Callback[EventClass], event: EventClass, abandoned: int) -> bool:
         """Take care of what a callback has returned; return whether the event is not handled by now, or not wanted."""
         if inspect.iscoroutine(result):
             outcome = _Outcome(self, callback, event)
@@ -353,7 +361,13 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             wrapped = wrapper_of(callback)
             assert wrapped is not None, "only wrapped handlers have options"
             outcome = _Outcome(self, callback, event)
-            result.calls.submit(result.key, wrapped.call, event, result.context, outcome)
+            try:
+                result.calls.submit(
+                    result.key, wrapped.call, event, result.context, outcome, lambda: self.abandoned != abandoned
+                )
+            except Exception as error:  # the key cannot be compared with others
+                wrapped.fail(event, error)
+                outcome.done(error, 0.0, None, told=True)
             return True
         if result is NOT_WANTED:
             return True

@@ -27,7 +27,7 @@ from time import monotonic
 from types import TracebackType
 from typing import Any, Self
 
-from eventbus._base.addresses import ANY, host_and_port, is_ipv6, resolve
+from eventbus._base.addresses import ANY, check_port, host_and_port, is_ipv6, resolve
 from eventbus._base.deadline import Deadline
 from eventbus._base.forks import register_fork
 from eventbus._base.log import Log
@@ -97,6 +97,9 @@ class ProbeServer:
         ready: called for /readyz in the same way.
         metrics: called for /metrics in the same way: returns the text and its content type.
         limits: timeouts, and how many connections are served at a time.
+
+    Raises:
+        InvalidSettings: the port is none.
     """
 
     def __init__(
@@ -109,6 +112,7 @@ class ProbeServer:
         metrics: Metrics,
         limits: HttpLimits | None = None,
     ) -> None:
+        check_port(port)
         self.host = host
         self._requested_port = port
         self._content = _Content(live, ready, metrics)

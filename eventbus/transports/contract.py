@@ -34,7 +34,8 @@ class Transport(Protocol):
     """Carries each message to all transports that subscribe to its topic.
 
     **Threads.** Any thread may call any method at any time; `receive` is for one thread at a time. So may a signal handler,
-    except that `send` refuses with an EventBusError if the handler has interrupted a `send` of its own thread.
+    except that `send` refuses with an EventBusError if the handler has interrupted a `send` of its own thread. If a handler
+    raises out of `subscribe` or `unsubscribe`, the topic is subscribed or not, and the next call does what is left to do.
 
     **Life.** A new transport is closed. `open` and `close` may alternate any number of times. Subscriptions and counts
     outlive `close`. In a forked child an open transport refuses all calls with ForkedClient: the child makes its own.

@@ -180,14 +180,18 @@ class MemoryTransport:
     def subscribe(self, topic: bytes) -> None:
         self._check_process()
         with self._lock:
-            self._topics |= {topic}
-            self._tell_member()
+            try:
+                self._topics |= {topic}
+            finally:  # also after a signal handler has raised
+                self._tell_member()
 
     def unsubscribe(self, topic: bytes) -> None:
         self._check_process()
         with self._lock:
-            self._topics -= {topic}
-            self._tell_member()
+            try:
+                self._topics -= {topic}
+            finally:
+                self._tell_member()
 
     def receive(self) -> Batch | None:
         member = self._member

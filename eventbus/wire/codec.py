@@ -110,7 +110,7 @@ class Codec[EventClass: BaseModel]:
     def classes_of(self, event_type: BaseEventType) -> tuple[type[BaseModel], ...]:
         """The classes whose events may have this type, all that are known to have it or to have any text."""
         if self._class_of_each_type is not None:
-            found = self._class_of_each_type.get(str(event_type))
+            found = self._class_of_each_type.get(event_type.value)
             return () if found is None else (found,)
         allowed = {cls: list(type_values(cls)) for cls in self.classes}
         return tuple(cls for cls, values in allowed.items() if not values or event_type in values)

@@ -102,7 +102,7 @@ def tagged(schema: Any, classes_of: Mapping[str, type[BaseModel]]) -> Any:
 
 
 def class_of_each_type(classes: tuple[type[BaseModel], ...]) -> Mapping[str, type[BaseModel]] | None:
-    """Return the class of each type; None if the type does not tell the class.
+    """Return the class of each type, as JSON has it; None if the type does not tell the class.
 
     What two classes have is for the one that derives from the other.
     """
@@ -110,15 +110,21 @@ def class_of_each_type(classes: tuple[type[BaseModel], ...]) -> Mapping[str, typ
     for cls in classes:
         if cls.model_fields["type"].validation_alias is not None:
             return None
-        values = list(type_values(cls))
+        values = list(map(_text_of, type_values(cls)))
         if not values:
             return None
         for value in values:
-            other = found.get(str(value), cls)
-            if not (issubclass(cls, generic_of(other)) or issubclass(other, generic_of(cls))):
+            other = cls if value is None else found.get(value, cls)
+            if value is None or not (issubclass(cls, generic_of(other)) or issubclass(other, generic_of(cls))):
                 return None
-            found[str(value)] = cls if issubclass(cls, generic_of(other)) else other
+            found[value] = cls if issubclass(cls, generic_of(other)) else other
     return found
+
+
+def _text_of(value: object) -> str | None:
+    """The text that a type is in JSON; None if it is a number, or whatever an enum may have."""
+    value = value.value if isinstance(value, Enum) else value
+    return value if isinstance(value, str) else None
 
 
 def model_classes(schema: object, defined: Mapping[str, object] = _NOTHING) -> Iterator[type[BaseModel]]:

@@ -9,9 +9,10 @@ from contextvars import copy_context
 from enum import auto
 from inspect import markcoroutinefunction
 from threading import Event, RLock
-from typing import Any, Literal, assert_type
+from typing import Annotated, Any, Literal, assert_type
 
 import pytest
+from pydantic import AfterValidator
 
 from eventbus import (
     BaseEvent,
@@ -477,17 +478,52 @@ def test_what_waits_for_room_does_not_outlast_a_stop() -> None:
         def dropped(self) -> None:
             self.drops += 1
 
-    calls, go, told = CallsInThreads(1), Event(), Told()
+    calls, go, told, abandoned = CallsInThreads(1), Event(), Told(), Event()
     for _ in range(concurrent.MAX_WAITING + 1):
         calls.submit(None, lambda _: go.wait(PATIENCE), None, copy_context(), told)
-    with in_thread(lambda: calls.submit(None, lambda _: None, None, copy_context(), told)) as waiting:
+    with in_thread(lambda: calls.submit(None, lambda _: None, None, copy_context(), told, abandoned.is_set)) as waiting:
         eventually(lambda: is_waiting(waiting))
         with calls._changed:  # which the thread needs to go on
+            abandoned.set()
             calls.stop(Deadline(0))
             calls.resume()
     assert told.drops == concurrent.MAX_WAITING + 1
     go.set()
     calls.stop(Deadline(PATIENCE))
+
+
+@pytest.mark.parametrize("lone", [True, False], ids=["a lone event", "among others"])
+@pytest.mark.parametrize("where", ["decoding", "key"])
+def test_what_a_stop_left_behind_does_not_come_after_newer_events(where: str, lone: bool) -> None:
+    """An event that is being read or given its key when the consumer is stopped, and started at once, is dropped."""
+    entered, go_on, handled = Event(), Event(), list[int]()
+
+    def pause(order: int) -> int:
+        if order == 1 and not entered.is_set():
+            entered.set()
+            assert go_on.wait(PATIENCE)
+        return order
+
+    class SlowEvent(ShopEvent):
+        order: Annotated[int, AfterValidator(pause if where == "decoding" else int)] = 0
+
+    make = EventBusClient[SlowEvent, ShopType, ShopTopic]
+    with make(SlowEvent, topics=[ShopTopic.shop], transport=RecordingTransport()) as slow:
+        options: dict[str, Any] = (
+            {"concurrency": 2, "key": lambda event: pause(event.order) and "all"} if where == "key" else {}
+        )
+        slow.attach_callback(ShopType.closed, lambda event: handled.append(event.order), **options)
+        old = [b'{"type":"closed","order":%d}' % order for order in ((1,) if lone else (1, 1))]
+        slow._transport.send(b"shop", old[0] if lone else b"[%b]" % b",".join(old))
+        slow.start_consumer()
+        assert entered.wait(PATIENCE)
+        slow.stop_consumer(0)
+        slow.start_consumer()
+        slow._transport.send(b"shop", b'{"type":"closed","order":2}')
+        eventually(lambda: handled == [2])
+        go_on.set()
+        eventually(lambda: slow.stats().drops.get(DropReason.STOPPED, 0) == len(old))
+        assert handled == [2]
 
 
 @pytest.mark.parametrize(
@@ -543,6 +579,32 @@ def test_too_many_wait_and_hold_the_consumer() -> None:
         assert meter.ended == list(range(1_100))
 
 
+@pytest.mark.parametrize("options", [{}, {"concurrency": 1}], ids=["no options", "concurrency"])
+def test_the_loop_ends_while_others_wait(bus: Bus, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls fail whose loop has ended, and those that wait for their turn; the consumer goes on."""
+    monkeypatch.setattr(concurrent, "MAX_WAITING", 2)
+    monkeypatch.setattr(coroutines, "MAX_IN_FLIGHT", 2)
+    others: list[int] = []
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> None:
+        bus.close()
+        await bus.aconnect()
+        emit(bus, *range(10))
+        while not any(thread.name == "eventbus-consumer" and is_in_submit(thread) for thread in threading.enumerate()):
+            await asyncio.sleep(0.001)
+
+    async def handle(event: ShopEvent) -> None:
+        await asyncio.Event().wait()
+
+    bus.attach_callback(ShopType.closed, handle, **options)
+    bus.attach_callback(ShopType.closed, lambda event: others.append(event.order))
+    loop.run_until_complete(begin())
+    loop.close()
+    eventually(lambda: others == list(range(10)))
+    eventually(lambda: bus.stats().handler_errors == 10)
+
+
 # Filters, middleware
 
 
@@ -581,6 +643,26 @@ def test_a_filter_that_fails(bus: Bus) -> None:
     bus.attach_callback(ShopType.closed, meter.handle, concurrency=2, key=lambda event: [event])  # cannot be hashed
     emit(bus, 0, 1)
     eventually(lambda: (bus.stats().handled, bus.stats().handler_errors) == (1, 3))
+
+
+def test_a_key_that_cannot_be_compared(bus: Bus) -> None:
+    """What it raises counts as the handler's error, too, and the consumer goes on."""
+
+    class Key:
+        def __hash__(self) -> int:
+            return 0
+
+        def __eq__(self, other: object) -> bool:
+            raise ValueError
+
+    meter = Meter()
+    bus.attach_callback(ShopType.closed, meter.handle, concurrency=2, key=lambda event: Key())
+    emit(bus, 0, 1)
+    eventually(lambda: bus.stats().handler_errors == 1)
+    meter.may_end.set()
+    eventually(lambda: meter.ended == [0])
+    emit(bus, 2)
+    eventually(lambda: meter.ended == [0, 2])
 
 
 @pytest.mark.parametrize("option", ["where", "key"])

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from eventbus import ClientKeys, Compression, EventBusClient, InvalidSettings, Packing, ReceivePolicy, SendPolicy
 from eventbus.keys import Secret
+from eventbus.nats_options import NatsOptions
 from eventbus.options import (
     PROCESS_MAX_MEMORY,
     ClientArguments,
@@ -197,12 +198,11 @@ def test_choices_by_value() -> None:
 @pytest.mark.parametrize(
     ("kind", "name", "value"),
     [
-        (ClientOptions, "send_hwm", -1),
-        (ClientOptions, "receive_buffer", -1),
+        (ClientOptions, "resend_bytes", -1),
         (ClientOptions, "connect_timeout", -0.1),
         (ZeroMQOptions, "echo_timeout", float("nan")),
         (ProxyOptions, "history", -1),
-        (ProxyOptions, "max_event_bytes", -1),
+        (ProxyOptions, "max_backlog", -1),
     ],
 )
 def test_no_size_and_no_time_is_negative(kind: Any, name: str, value: float) -> None:
@@ -212,10 +212,68 @@ def test_no_size_and_no_time_is_negative(kind: Any, name: str, value: float) -> 
 
 
 @pytest.mark.parametrize(
-    ("kind", "name"), [(ClientOptions, "send_hwm"), (ClientOptions, "receive_hwm"), (ProxyOptions, "hwm")]
+    ("kind", "name"),
+    [
+        (ClientOptions, "send_hwm"),
+        (ClientOptions, "receive_hwm"),
+        (ClientOptions, "receive_buffer"),
+        (ClientOptions, "max_event_bytes"),
+        (ProxyOptions, "hwm"),
+        (ProxyOptions, "max_subscriptions"),
+    ],
+)
+def test_nothing_fits_into_nothing(kind: Any, name: str) -> None:
+    """What would let nothing pass, or everything, is refused as the setting is."""
+    kind(**{name: 1})
+    with pytest.raises(InvalidSettings, match=f"^{name}=0: it must be 1 or more$"):
+        kind(**{name: 0})
+
+
+WRONG_TYPES: list[tuple[Any, str, object, str]] = [
+    (ClientOptions, "send_hwm", "x", "send_hwm='x': it must be a whole number"),
+    (ClientOptions, "receive_buffer", 1.5, "receive_buffer=1.5: it must be a whole number"),
+    (ClientOptions, "resend_bytes", True, "resend_bytes=True: it must be a whole number"),
+    (ClientOptions, "connect_timeout", "5", "connect_timeout='5': it must be a number"),
+    (ZeroMQOptions, "echo_interval", None, "echo_interval=None: it must be a number"),
+    (ClientOptions, "enabled", "false", "enabled='false': it must be True or False"),
+    (ClientOptions, "name", 5, "name=5: it must be a text"),
+    (ClientOptions, "topics", 5, "topics=5: it must be a list of topics"),
+    (ClientOptions, "topics", ["a", 5], "topics: 5 is no topic, which is a text"),
+    (ClientOptions, "start", [], r"\[\] is no time that this machine knows"),
+    (ClientOptions, "keys", CLIENT.secret, "keys: it must be ClientKeys or None"),
+    (ProxyOptions, "settle", "1", "settle='1': it must be a number"),
+    (ProxyOptions, "secret_key", CLIENT.secret.encode(), "secret_key: it must be a text or None"),
+    (ProxyOptions, "history_file", 5, "history_file=5: it must be a path or None"),
+    (ProxyOptions, "allow_list", b"x", "allow_list=b'x': it must be a path or None"),
+    (NatsOptions, "url", None, "url=None: it must be a text"),
+    (NatsOptions, "group", 5, "group=5: it must be a text or None"),
+    (NatsOptions, "password", CLIENT.secret.encode(), "password: it must be a text or None"),
+    (NatsOptions, "ca_file", 5, "ca_file=5: it must be a path or None"),
+    (NatsOptions, "store", 5, "5 does not say how a stream is made"),
+    (NatsOptions, "start", [], r"\[\] is no start"),
+    (EventBusClient, "pub_port", "5559", "'5559' is no port"),
+    (EventBusClient, "host", None, "host: it must be a text"),
+]
+
+
+@pytest.mark.parametrize(("kind", "name", "value", "text"), WRONG_TYPES, ids=[one[1] for one in WRONG_TYPES])
+def test_no_value_has_another_type(kind: Any, name: str, value: object, text: str) -> None:
+    """A value of a wrong type is refused where it is given, with its name; a secret is not shown."""
+    with pytest.raises(InvalidSettings, match=f"^{text}"):
+        kind(*([MyEvent] if kind is EventBusClient else []), **{name: value})
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        (ClientOptions, "send_hwm"),
+        (ClientOptions, "receive_hwm"),
+        (ClientOptions, "receive_buffer"),
+        (ProxyOptions, "hwm"),
+    ],
 )
 def test_what_libzmq_does_not_take(kind: Any, name: str) -> None:
-    """A high-water mark that libzmq does not take is refused with the name of the option."""
+    """A high-water mark that libzmq does not take is refused with the name of the option, and a buffer as large."""
     kind(**{name: 2**31 - 1})
     with pytest.raises(InvalidSettings, match=rf"^{name}=2147483648: it must be less than 2147483648$"):
         kind(**{name: 2**31})

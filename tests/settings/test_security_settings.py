@@ -164,6 +164,26 @@ def test_a_file_of_secrets(mount: Mount, name: str, end: str) -> None:
     assert (settings.pub_port, settings.host) == (7559, "bus")
 
 
+def test_files_of_secrets_as_some_editors_begin_them(mount: Mount, tmp_path: Path) -> None:
+    """A mark of the encoding at their begin is no part of the secret."""
+    directory = mount()
+    for file in (directory / "EVENTBUS_SECURITY__TOKEN", directory / "EVENTBUS_HOST", tmp_path / "password"):
+        file.write_text("secret\n", "utf-8-sig")
+    settings = EventBusSettings(security={"password_file": tmp_path / "password"})
+    options = settings.nats_options()
+    assert (settings.host, options.token, options.password) == ("secret", Secret("secret"), Secret("secret"))
+
+
+@pytest.mark.parametrize(
+    ("given", "secret"),
+    [("it's", "it's"), ("its'", "its'"), ("'its\"", "'its\""), (' "its" ', "its"), ("'its'\n", "its"), ("'", "'")],
+)
+def test_quotes_in_secrets(given: str, secret: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pair of quotes around a password, which some programs leave on, is no part of it; a single quote is."""
+    monkeypatch.setenv("EVENTBUS_SECURITY__PASSWORD", given)
+    assert EventBusSettings().nats_options().password == Secret(secret)
+
+
 def test_secrets_as_kubernetes_mounts_them(mount: Mount) -> None:
     """Links through ..data, which is swapped as a whole, are followed; folders and files of others are passed over."""
     directory = mount()

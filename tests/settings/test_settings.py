@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel, Field, SecretStr, ValidationError
+from pydantic_settings import SettingsConfigDict
 
 from eventbus import ClientOptions, Compression, EventBusError, InvalidSettings, Packing, ReceivePolicy, SendPolicy
+from eventbus.keys import Secret
 from eventbus.nats_options import NatsOptions
 from eventbus.policies import LogFormat, Metrics, Traces, TransportKind
 from eventbus.settings import EventBusSettings
@@ -213,6 +215,23 @@ def test_a_bad_value_is_refused_by_its_variable(field: str, text: str, monkeypat
     said = refusal()
     assert f"EVENTBUS_{field.upper()}={text!r}: " in said
     assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "remedy"),
+    [
+        ("enabled", "nein", "it must be true or false"),
+        ("pub_port", "", "it is empty: leave the variable out for the default"),
+        ("compression", "", "it is empty: leave the variable out for the default"),
+        ("max_event_bytes", "8MiB", "it must be a whole number, without a unit"),
+        ("linger", "5s", "it must be a number, without a unit"),
+        ("history_bytes", "much", "it must be a number of bytes, or one with a unit, such as 64MiB"),
+    ],
+)
+def test_a_complaint_says_what_to_write(field: str, text: str, remedy: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """People who set a variable have not read pydantic's manual."""
+    monkeypatch.setenv(f"EVENTBUS_{field.upper()}", text)
+    assert refusal() == f"EVENTBUS_{field.upper()}={text!r}: {remedy}"
 
 
 @pytest.mark.parametrize(
@@ -497,6 +516,8 @@ def test_a_line_without_value(tmp_path: Path, line: str) -> None:
     """A line that is meant for us is not passed over, as python-dotenv would; lines of others are their own affair."""
     (tmp_path / ".env").write_text(f"# other: 1\nother: 2\n\nEVENTBUS_HOST=plant-1\n\n{line}\n")
     assert refusal() == "line 6 of .env gives EVENTBUS_PUB_PORT no value: write EVENTBUS_PUB_PORT=…"
+    (tmp_path / ".env").write_text(line, "utf-8-sig")  # as some editors begin a file
+    assert refusal() == "line 1 of .env gives EVENTBUS_PUB_PORT no value: write EVENTBUS_PUB_PORT=…"
 
 
 def test_a_file_that_is_not_text(tmp_path: Path) -> None:
@@ -568,3 +589,28 @@ def test_mistakes_in_a_class_of_ones_own(monkeypatch: pytest.MonkeyPatch) -> Non
         PlantSettings()
     assert "EVENTBUS_PLNT is unknown: did you mean EVENTBUS_PLANT?" in str(caught.value)
     assert "EVENTBUS_LIMITS__HEAT='much': " in str(caught.value)
+
+
+class BusSettings(EventBusSettings):
+    model_config = SettingsConfigDict(env_prefix="plant_bus_")
+
+
+def test_a_class_with_another_prefix(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its variables are read, checked and named with that prefix; those with ours are of others."""
+    monkeypatch.setenv("PLANT_BUS_HOST", "bus")
+    monkeypatch.setenv("EVENTBUS_HOTS", "x")
+    (tmp_path / "PLANT_BUS_SECURITY__TOKEN").write_text("secret")
+    monkeypatch.setenv("EVENTBUS_SECRETS_DIR", str(tmp_path))
+    settings = BusSettings()
+    assert (settings.host, settings.nats_options().token) == ("bus", Secret("secret"))
+    monkeypatch.setenv("PLANT_BUS_PUB_PORT", "x")
+    monkeypatch.setenv("PLANT_BUS_HOTS", "x")
+    with pytest.raises(InvalidSettings) as caught:
+        BusSettings()
+    assert str(caught.value) == (
+        "PLANT_BUS_HOTS is unknown: did you mean PLANT_BUS_HOST?; "
+        "PLANT_BUS_PUB_PORT='x': it must be a whole number, without a unit"
+    )
+    (tmp_path / ".env").write_text("PLANT_BUS_LINGER 1\n")
+    with pytest.raises(InvalidSettings, match=r"line 1 of \.env gives PLANT_BUS_LINGER no value"):
+        BusSettings()

@@ -132,6 +132,13 @@ class StreamConsumer:
                     self._wanted = before
                     raise
 
+    def change_soon(self, link: NatsLink, subjects: set[str]) -> None:
+        """Other topics may be wanted, and the last change has ended anywhere: make the consumer again, in a thread."""
+        with self._changing:
+            self._wanted = set(subjects)
+        self.renew_soon()
+        link.wake()
+
     @abstractmethod
     def begin(self, link: NatsLink, deadline: Deadline) -> None:
         """Ask for messages from now on: no more topics are expected at the moment. Raises as `change`."""

@@ -64,6 +64,7 @@ class CoreTransport(NatsTransport):
     def __init__(self, nats: NatsOptions | None = None, options: ZeroMQOptions | None = None) -> None:
         super().__init__(nats, options)
         self._sids: dict[bytes, bytes] = {}  # of the topics that the server has been told
+        self._left_sids: set[bytes] = set()  # of topics that were given up, until the server is told
         self._next_sid = count(_FIRST_SID)
         self._direct: set[bytes] = set()
         self._lines: dict[tuple[bytes, int], bytes] = {}  # of a topic and a size, which repeat; no others
@@ -176,6 +177,7 @@ class CoreTransport(NatsTransport):
             )
         with self._changing:
             self._sids.clear()
+            self._left_sids.clear()
             self._direct.clear()
             data = subscribe(link.inbox + b".*", INBOX_SID) + self._update()
         self._had_subscriber.clear()
@@ -283,11 +285,23 @@ class CoreTransport(NatsTransport):
             return
         if added is None or not link.is_ready:
             link.post(data)
+            self._left_sids.clear()
             return
         subject = self._carried.subject(added).decode(errors="replace")
         self._denials.pop(subject, None)
         link.ask(data, Deadline(self._options.connect_timeout), while_=lambda: link.is_ready)
+        self._left_sids.clear()
         self._check_denied(connection, subject)
+
+    def _change_anew(self, link: NatsLink) -> None:
+        with self._changing:
+            if link.connection is not None:
+                data = self._update()
+                sids = self._sids.values()
+                self._direct.intersection_update(sids)
+                self._direct.update(sids)
+                link.post(data + self._subscriptions(link))  # those that the server has stay as they are
+                self._left_sids.clear()
 
     def _subscriptions(self, link: NatsLink) -> bytes:
         group = (self._nats.group or "").encode()
@@ -308,10 +322,10 @@ class CoreTransport(NatsTransport):
             self._direct.add(sid)
             data.append(subscribe(self._carried.subject(topic), sid, group))
         for topic in self._sids.keys() - wanted:
-            sid = self._sids.pop(topic)
-            self._direct.discard(sid)
-            data.append(unsubscribe(sid))
-        return b"".join(data)
+            self._left_sids.add(self._sids[topic])
+            self._direct.discard(self._sids[topic])
+            del self._sids[topic]
+        return b"".join(data + list(map(unsubscribe, self._left_sids)))
 
     def _largest_array(self) -> int:
         limits = None if self._buffer is None else self._buffer.limits

@@ -303,6 +303,10 @@ class JetStreamTransport(NatsTransport):
         except OSError:
             pass  # it is done when the server is back
 
+    def _change_anew(self, link: NatsLink) -> None:
+        if link.connection is not None:
+            self._consumer.change_soon(link, self._subjects())
+
     def _subjects(self) -> set[str]:
         with self._changing:
             topics = {b""} if b"" in self._topics else set(self._topics)

@@ -44,7 +44,7 @@ _RESUBSCRIBE_S = 5.0
 
 _REMEDIES = Remedies(
     peer="NATS server",
-    unreachable="start one (`nats-server`), or set EVENTBUS_URL, and see `eventbus check`",
+    unreachable="start one (`nats-server`), or set EVENTBUS_URL",
     too_large="raise max_payload in the configuration of the NATS server",
 )
 
@@ -135,33 +135,27 @@ class NatsTransport:
 
     def subscribe(self, topic: bytes) -> None:
         self._check_process()
-        with self._changing:
-            if topic in self._topics:
-                return
-            self._topics.add(topic)
-            link = self._link
-        if link is not None:
-            try:
+        if topic in self._topics:
+            return
+        try:
+            link = self._note_topic(topic, wanted=True)
+            if link is not None:
                 self._changed(link, topic)
-            except HandshakeFailed:
-                with self._changing:
-                    self._topics.discard(topic)
-                raise
+        except BaseException:  # the server has refused it, or a signal handler has raised
+            self._settle(topic, wanted=False)
+            raise
 
     def unsubscribe(self, topic: bytes) -> None:
         self._check_process()
-        with self._changing:
-            if topic not in self._topics:
-                return
-            self._topics.remove(topic)
-            link = self._link
-        if link is not None:
-            try:
+        if topic not in self._topics:
+            return
+        try:
+            link = self._note_topic(topic, wanted=False)
+            if link is not None:
                 self._changed(link, None)
-            except HandshakeFailed:
-                with self._changing:
-                    self._topics.add(topic)
-                raise
+        except BaseException as error:
+            self._settle(topic, wanted=isinstance(error, HandshakeFailed))
+            raise
 
     def receive(self) -> Batch | None:
         inbox, link = self._inbox, self._link
@@ -194,6 +188,10 @@ class NatsTransport:
             link: the link.
             added: the topic that was added; None if one was removed.
         """
+
+    @abstractmethod
+    def _change_anew(self, link: NatsLink) -> None:
+        """The last `_changed` has ended anywhere: let the server know of all topics, without waiting for that."""
 
     @abstractmethod
     def restore(self, link: NatsLink) -> None:
@@ -256,6 +254,21 @@ class NatsTransport:
         buffer, most = self._buffer, info.max_payload
         if buffer is not None:
             buffer.limit(Limits(most, max(most - _HEADER_RESERVE_BYTES, most // 2)))
+
+    def _note_topic(self, topic: bytes, *, wanted: bool) -> NatsLink | None:
+        """Add or remove a topic; return the link that is to be told."""
+        with self._changing:
+            if wanted:
+                self._topics.add(topic)
+            else:
+                self._topics.discard(topic)
+            return self._link
+
+    def _settle(self, topic: bytes, *, wanted: bool) -> None:
+        """Let a topic be subscribed or not, whatever an interrupted change has done before."""
+        link = self._note_topic(topic, wanted=wanted)
+        if link is not None:
+            self._change_anew(link)
 
     def complained(self, text: str) -> None:
         """The server does not permit something; see `Carrier`."""

@@ -138,10 +138,10 @@ class ProxyLink:
         Returns False if it has not in time, or if the condition is no longer true.
         """
         token = _new_token()
-        self.publisher.expect(token)
         began = monotonic()
-        self.subscriber.subscribe(token)
         try:
+            self.publisher.expect(token)
+            self.subscriber.subscribe(token)
             while not self.closed:
                 self.subscriber.process_commands()
                 if self.publisher.has_seen(token):

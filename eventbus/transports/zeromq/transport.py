@@ -159,26 +159,30 @@ class ZeroMQTransport:
 
     def subscribe(self, topic: bytes) -> None:
         self._check_process()
-        with self._changing:
-            if topic in self._topics:
-                return
-            self._topics.add(topic)
-            link = self._link
-        if link is not None:
-            link.publisher.pass_on()  # what was sent before is not for this subscription
-            link.subscriber.subscribe(topic)
-            if link.is_ready():
-                link.prove(Deadline(self._options.connect_timeout), while_=link.is_ready)
+        if topic in self._topics:
+            return
+        try:
+            with self._changing:
+                self._topics.add(topic)
+                link = self._link
+            if link is not None:
+                link.publisher.pass_on()  # what was sent before is not for this subscription
+                link.subscriber.subscribe(topic)
+                if link.is_ready():
+                    link.prove(Deadline(self._options.connect_timeout), while_=link.is_ready)
+        except BaseException:  # of a signal handler: the next call is to do all of it
+            self._drop_topic(topic)
+            raise
 
     def unsubscribe(self, topic: bytes) -> None:
         self._check_process()
-        with self._changing:
-            if topic not in self._topics:
-                return
-            self._topics.remove(topic)
-            link = self._link
-        if link is not None:
-            link.subscriber.unsubscribe(topic)
+        if topic not in self._topics:
+            return
+        try:
+            self._drop_topic(topic)
+        except BaseException:  # as in `subscribe`
+            self._drop_topic(topic)
+            raise
 
     def receive(self) -> Batch | None:
         link = self._link
@@ -213,6 +217,14 @@ class ZeroMQTransport:
         link = self._link
         if link is not None:
             self._leave(link, timeout, "closed")
+
+    def _drop_topic(self, topic: bytes) -> None:
+        """Unsubscribe, whatever of the subscription there is."""
+        with self._changing:
+            self._topics.discard(topic)
+            link = self._link
+        if link is not None:
+            link.subscriber.unsubscribe(topic)
 
     def _open(self, deadline: Deadline, closings: int) -> None:
         """Open the link unless it is open, and prove it; give up when `close` was called since `closings` was read."""
@@ -313,9 +325,8 @@ class ZeroMQTransport:
         held_back = self._denied.admit(denial.action, denial.count)
         if held_back is not None:
             self._log.warning(
-                "the proxy's allow-list does not permit this client to %s on topic %r: %d denied%s",
-                denial.action,
-                denial.topic,
+                "the proxy's allow-list does not permit this client to %s: %d denied%s",
+                denial.action.on(denial.topic),
                 denial.count,
                 more(held_back),
                 action=str(denial.action),
