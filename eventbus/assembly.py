@@ -18,7 +18,7 @@ from eventbus.handle.handler_options import HandlerOptions
 from eventbus.handle.middleware import Middleware, overrides
 from eventbus.handle.wrapped import WrappedHandler
 from eventbus.observe.hooks import EventBusHook, Hooks
-from eventbus.observe.state import ClientState, Listener, Status
+from eventbus.observe.state import ClientState, Listener, StateChange, Status
 from eventbus.observe.stats import Counters, DropReason
 from eventbus.options import ClientOptions
 from eventbus.policies import Packing
@@ -235,7 +235,13 @@ class Assembly[EventClass: BaseEvent[Any]]:
                 return
             if self._beginnings is None:
                 made = self._new_beginnings()
-                self.transport.status.listen(lambda change: self.transport.wake(), kept_by=self.listeners)
+
+                def changed(change: StateChange) -> None:
+                    if change.state is ClientState.READY:
+                        made.reconnected()
+                    self.transport.wake()
+
+                self.transport.status.listen(changed, kept_by=self.listeners)
                 if self._beginnings is None:  # as with the asker
                     self._beginnings = made
             beginnings = self._beginnings
@@ -269,6 +275,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
                 endpoints,
                 is_ready,
                 self.dispatcher.put_in_force,
+                transport.wake,
             )
         from eventbus.receive.from_historian import FromHistorian
 
@@ -282,6 +289,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
             endpoints,
             is_ready,
             self.dispatcher.put_in_force,
+            transport.wake,
         )
 
     def after_fork(self) -> None:

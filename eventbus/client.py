@@ -266,8 +266,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def be_listed(self) -> None:
         """Let ``eventbus ps`` list this client from now on, while its consumer runs. Idempotent.
 
-        It tells everybody who may ask its `name`, machine, process, topics and counts. On a transport that stores messages
-        it does nothing.
+        It tells everybody who may ask its `name`, machine, process, topics and counts. A member of a group on JetStream is
+        not listed.
         """
         if self._options.enabled and not self._transport.confirms:
             from eventbus.ask.presence import Respondent

@@ -98,6 +98,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
         with self._starting:
             if self._closed:
                 self.forget(b"")
+                if self._beginnings is not None:
+                    self._beginnings.reopened()
             self._closed = False
             if self._thread is not None:
                 self.start()  # does nothing if it still runs; it has ended if the transport has given up

@@ -42,8 +42,9 @@ class FromTransport(Beginnings):
         endpoints: str,
         is_ready: Callable[[], bool] = lambda: True,
         put_in_force: Callable[[frozenset[bytes]], object] = lambda topics: None,
+        wake: Callable[[], object] = lambda: None,
     ) -> None:
-        super().__init__(deliver, replay, endpoints, is_ready, put_in_force)
+        super().__init__(deliver, replay, endpoints, is_ready, put_in_force, wake)
         self._read = read
         self._begun_after = begun_after
         self._ends: dict[bytes, int] = {}  # of topics that have not begun: the last position before the live messages
@@ -59,7 +60,7 @@ class FromTransport(Beginnings):
             end = self._begun_after(topic)
             if end is not None:
                 if end > self._ends.get(topic, end):  # opened again: what was held is among what is stored now
-                    self._drop_held(frozenset((topic,)))
+                    self._take_held(frozenset((topic,)))
                 self._ends[topic] = end
         return super().take(batch, is_stopped)
 
@@ -104,8 +105,7 @@ class FromTransport(Beginnings):
                 return
         if failure is not None:
             self._warn(topics, "what is stored could not be read", failure)
-        self._release(topics)
-        self._done(topics)
+        self._go_live(topics)
         for topic in topics:
             self._ends.pop(topic, None)
 
