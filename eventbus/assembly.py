@@ -272,7 +272,10 @@ class Assembly[EventClass: BaseEvent[Any]]:
         )
 
     def after_fork(self) -> None:
-        """Make new locks in a forked child: threads of the parent, absent here, may have held them. Topics are kept."""
+        """Make new locks in a forked child: threads of the parent, absent here, may have held them.
+
+        Topics are kept, so that `topics` says what it did. Where they begin is not: this client connects no more.
+        """
         topics = self.dispatcher.topics
         self._assemble()
         self._list()

@@ -753,7 +753,7 @@ class HistorianMissing(EventBusError, TimeoutError):
 
     def __str__(self) -> str:
         seen = f"no historian has answered within {self.timeout:g} s" if self.timeout else "there is no historian"
-        return f"{seen} at {self.endpoints}: run the proxy with EVENTBUS_HISTORY=1000, or `eventbus historian` beside it"
+        return f"{seen} at {self.endpoints}: run `eventbus historian`, or a proxy with EVENTBUS_HISTORY=1000"
 
 
 @public

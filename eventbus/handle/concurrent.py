@@ -137,8 +137,8 @@ class ConcurrentCalls(ABC):
         """Let go of what is not needed once nothing is left to do: no more calls will come."""
 
     @abstractmethod
-    def under_way(self, resting: Collection[Thread]) -> int:
-        """How many calls run that nobody else counts, without those in these threads."""
+    def under_way(self, resting: Collection[Thread]) -> list[Thread | None]:
+        """The threads of the calls that nobody else knows, without these threads; None for a call that is about to begin."""
 
     @abstractmethod
     def _notice_end(self) -> None:
@@ -207,10 +207,11 @@ class CallsInThreads(ConcurrentCalls):
             self._retired = True
             self._changed.notify_all()
 
-    def under_way(self, resting: Collection[Thread]) -> int:
-        """How many calls run, or are about to, without those in these threads."""
+    def under_way(self, resting: Collection[Thread]) -> list[Thread | None]:
+        """See `ConcurrentCalls.under_way`."""
         with self._changed:
-            return self._lanes.running - len(self._busy.intersection(resting))
+            to_begin = self._lanes.running - len(self._busy) + self._lanes.startable
+            return [*self._busy.difference(resting), *[None] * to_begin]
 
     def _notice_end(self) -> None:
         """Threads end their calls."""
@@ -270,9 +271,9 @@ class CallsOnLoop(ConcurrentCalls):
     def retire(self) -> None:
         """See `ConcurrentCalls.retire`: it has nothing of its own."""
 
-    def under_way(self, resting: Collection[Thread]) -> int:
-        """None: the runner of coroutines counts them."""
-        return 0
+    def under_way(self, resting: Collection[Thread]) -> list[Thread | None]:
+        """None: the runner of coroutines knows them."""
+        return []
 
     def _notice_end(self) -> None:
         self._coroutines.notice_end()

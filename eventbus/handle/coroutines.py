@@ -96,19 +96,22 @@ class CoroutineRunner:
                 self._hurried = True
                 self._changed.notify_all()
 
-    def submit(self, coroutine: Coroutine[object, object, object], done: Done, *, wait: bool = True) -> None:
+    def submit(
+        self, coroutine: Coroutine[object, object, object], done: Done, *, wait: bool = True, while_closed: bool = False
+    ) -> None:
         """Start the coroutine. `done` is called with its exception or None and its duration, on the loop's thread.
 
         Args:
             coroutine: what is to be run.
             done: called once.
             wait: whether to wait while too many are in flight; False: the caller limits them, and may be on the loop.
+            while_closed: start it also after `close`: it belongs to no event.
         """
         refusal: Exception
         closings = self._closings
 
         def is_refused() -> bool:
-            return self._refusing or self._closings != closings
+            return not while_closed and (self._refusing or self._closings != closings)
 
         def has_room() -> bool:
             return not wait or len(self._runs) < MAX_IN_FLIGHT
@@ -142,10 +145,10 @@ class CoroutineRunner:
         """Whether nothing is in flight."""
         return not self._runs
 
-    def under_way(self, resting: Collection[asyncio.Task[Any]]) -> int:
-        """The number in flight, without those whose task is among these."""
+    def under_way(self, resting: Collection[asyncio.Task[Any]]) -> list[asyncio.Task[Any] | None]:
+        """The tasks of those in flight, without these tasks; None for one that is about to begin."""
         with self._changed:
-            return sum(run.task not in resting for run in self._runs)
+            return [run.task for run in self._runs if run.task not in resting]
 
     def close(self, deadline: Deadline) -> int:
         """Refuse new coroutines, wait for those in flight, end the own loop. Returns how many were still in flight.

@@ -200,9 +200,9 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         """Wait for the calls of handlers with `concurrency`, and drop what has not begun. Returns how many still run."""
         return sum(calls.stop(deadline) for calls in self._calls() | self._detached)
 
-    def calls_under_way(self, resting: Collection[Thread]) -> int:
-        """How many calls of handlers with `concurrency` run in threads, without those in these threads."""
-        return sum(calls.under_way(resting) for calls in self._calls() | self._detached)
+    def calls_under_way(self, resting: Collection[Thread]) -> list[Thread | None]:
+        """The threads of calls of handlers with `concurrency`, without these; None for one that is about to begin."""
+        return [thread for calls in self._calls() | self._detached for thread in calls.under_way(resting)]
 
     def abandon(self) -> None:
         """Let a running `dispatch` drop all events after the one that is being handled."""

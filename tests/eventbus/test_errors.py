@@ -321,8 +321,7 @@ EXAMPLES = [
     ),
     Example(
         HistorianMissing(HERE, timeout=2.0),
-        f"no historian has answered within 2 s at {HERE}: run the proxy with EVENTBUS_HISTORY=1000, or `eventbus historian` "
-        "beside it",
+        f"no historian has answered within 2 s at {HERE}: run `eventbus historian`, or a proxy with EVENTBUS_HISTORY=1000",
         {"endpoints": HERE, "timeout": 2.0},
     ),
     Example(

@@ -44,7 +44,7 @@ _RESUBSCRIBE_S = 5.0
 
 _REMEDIES = Remedies(
     peer="NATS server",
-    unreachable="start one (`nats-server`), or set EVENTBUS_URL, and see `eventbus check`",
+    unreachable="start one (`nats-server`), or set EVENTBUS_URL",
     too_large="raise max_payload in the configuration of the NATS server",
 )
 

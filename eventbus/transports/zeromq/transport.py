@@ -325,9 +325,8 @@ class ZeroMQTransport:
         held_back = self._denied.admit(denial.action, denial.count)
         if held_back is not None:
             self._log.warning(
-                "the proxy's allow-list does not permit this client to %s on topic %r: %d denied%s",
-                denial.action,
-                denial.topic,
+                "the proxy's allow-list does not permit this client to %s: %d denied%s",
+                denial.action.on(denial.topic),
                 denial.count,
                 more(held_back),
                 action=str(denial.action),
