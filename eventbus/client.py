@@ -863,7 +863,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """
         self._parts.buffer.expect_reader()
         self.start_consumer()
-        return self._listen()
+        return self._listen(self._parts.buffer.closings)
 
     def stats(self) -> EventBusStats:
         """Return counts of events since the client was created: sent, received, dropped and so on."""
@@ -878,8 +878,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             drops=self._transport.drops.counts,
         )
 
-    def _listen(self) -> Iterator[EventClass]:
-        while (event := self._parts.buffer.get(None)) is not None:
+    def _listen(self, closings: int) -> Iterator[EventClass]:
+        while (event := self._parts.buffer.get(None, closings)) is not None:
             yield event
         self._transport.status.raise_failure()
 

@@ -249,12 +249,6 @@ class NatsTransport:
 
     # Common
 
-    def informed(self, info: Info) -> None:
-        """See `Carrier`."""
-        buffer, most = self._buffer, info.max_payload
-        if buffer is not None:
-            buffer.limit(Limits(most, max(most - _HEADER_RESERVE_BYTES, most // 2)))
-
     def _note_topic(self, topic: bytes, *, wanted: bool) -> NatsLink | None:
         """Add or remove a topic; return the link that is to be told."""
         with self._changing:
@@ -269,6 +263,12 @@ class NatsTransport:
         link = self._note_topic(topic, wanted=wanted)
         if link is not None:
             self._change_anew(link)
+
+    def informed(self, info: Info) -> None:
+        """See `Carrier`."""
+        buffer, most = self._buffer, info.max_payload
+        if buffer is not None:
+            buffer.limit(Limits(most, max(most - _HEADER_RESERVE_BYTES, most // 2)))
 
     def complained(self, text: str) -> None:
         """The server does not permit something; see `Carrier`."""

@@ -1,16 +1,30 @@
 """Topics that begin with stored messages, without a bus: what is held, left out and handed on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from threading import Event, Thread, current_thread
 
 from eventbus.errors import NotConnected
+from eventbus.observe.state import ClientState, Status
 from eventbus.policies import Start
+from eventbus.receive.beginning import Receiver
 from eventbus.receive.from_historian import FromHistorian, Read
 from eventbus.wire.history import Portion, Query, Stored
 from eventbus.wire.starts import From
 from tests.support import PATIENCE
 
 MARK = b"_history/mark"
+
+
+def from_historian(
+    read: Read, replay: Callable[[list[Stored]], object], wake: Callable[[], object] = lambda: None
+) -> FromHistorian:
+    """Beginnings of a client that is connected."""
+
+    def ignore(_: object) -> None: ...
+
+    status = Status("here")
+    status.change(ClientState.READY, "opened")
+    return FromHistorian(Receiver(ignore, replay, status, wake), read, ignore, ignore, lambda: MARK)
 
 
 def test_a_topic_that_begins_while_its_messages_are_at_hand() -> None:
@@ -20,9 +34,7 @@ def test_a_topic_that_begins_while_its_messages_are_at_hand() -> None:
     def read(query: Query, topic: bytes | None) -> Iterator[Portion]:
         yield Portion([Stored(1, 0.0, b"plant-1", b"{}")], 1)
 
-    beginnings = FromHistorian(
-        read, lambda topic: None, lambda topic: None, lambda: MARK, lambda batch: None, replayed.extend, "here"
-    )
+    beginnings = from_historian(read, replayed.extend)
 
     def is_stopped() -> bool:
         if not replayed:  # another thread subscribes at this moment
@@ -40,9 +52,7 @@ def test_a_topic_that_begins_while_its_messages_are_at_hand() -> None:
 
 def begun(read: Read, replayed: list[Stored]) -> FromHistorian:
     """What one topic has begun with that is asked for by `read`."""
-    beginnings = FromHistorian(
-        read, lambda topic: None, lambda topic: None, lambda: MARK, lambda batch: None, replayed.extend, "here"
-    )
+    beginnings = from_historian(read, replayed.extend)
     beginnings.register(b"plant", From(Start.ALL))
     beginnings.begin(b"plant")
     beginnings.take(([], []), lambda: False)
@@ -107,9 +117,7 @@ def test_another_thread_takes_over() -> None:
         inside.set()
         assert may_go_on.wait(PATIENCE)
 
-    beginnings = FromHistorian(
-        read, lambda topic: None, lambda topic: None, lambda: MARK, lambda batch: None, replay, "here", wake=woken.set
-    )
+    beginnings = from_historian(read, replay, woken.set)
     beginnings.register(b"plant", From(Start.ALL))
     beginnings.begin(b"plant")
     thread = Thread(target=beginnings.take, args=(([], []), lambda: current_thread() in stopped))
