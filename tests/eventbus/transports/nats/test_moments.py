@@ -9,8 +9,8 @@ import pytest
 from eventbus import DropReason, EventBusError
 from eventbus.nats_options import NatsOptions
 from eventbus.transports.nats.transport import NatsTransport
-from tests.eventbus.transports.nats.support import transport_of
 from tests.eventbus.transports.moments import NoSuchMoment, interrupted
+from tests.eventbus.transports.nats.support import transport_of
 from tests.support import PATIENCE, eventually, in_thread
 
 MANY = 10  # there are at least so many moments
