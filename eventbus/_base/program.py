@@ -1,11 +1,16 @@
-"""The name of the program that runs in this process."""
+"""The names of a client and of the program that runs in this process."""
 
 import sys
 from pathlib import PurePath
 
 from eventbus._base.printable import printable
 
-MAX_NAME_CHARACTERS = 100
+_MAX_NAME_CHARACTERS = 100
+
+
+def client_name(given: str) -> str:
+    """Return the name of a client as everybody is shown it: the one that is given, or else that of the program."""
+    return printable(given, _MAX_NAME_CHARACTERS) if given else program_name()
 
 
 def program_name() -> str:
@@ -13,7 +18,7 @@ def program_name() -> str:
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.parent and spec.name.endswith("__main__"):  # python -m package
-        return printable(spec.parent, MAX_NAME_CHARACTERS)
+        return printable(spec.parent, _MAX_NAME_CHARACTERS)
     path = PurePath(sys.argv[0] if sys.argv else "")
     name = path.parent.name if path.name == "__main__.py" else path.stem
-    return printable(name, MAX_NAME_CHARACTERS) if name not in ("", "-", "-c", "-m") else "python"
+    return printable(name, _MAX_NAME_CHARACTERS) if name not in ("", "-", "-c", "-m") else "python"
