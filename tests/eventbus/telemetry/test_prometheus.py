@@ -30,7 +30,7 @@ def hook(registry: CollectorRegistry) -> PrometheusHook:
 def value(registry: CollectorRegistry) -> Value:
     """The value of a metric with these labels, as it is scraped; None if there is none."""
 
-    def read(name: str, **labels: str) -> float | None:
+    def read(name: str, /, **labels: str) -> float | None:
         return registry.get_sample_value(name, labels)
 
     return read
