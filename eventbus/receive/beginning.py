@@ -14,6 +14,7 @@ from pydantic_core import from_json, to_json
 from eventbus._base.log import Log
 from eventbus._base.printable import counted
 from eventbus.errors import CompressionMissing, EventBusError, PayloadDamaged, PayloadTooLarge
+from eventbus.observe.state import ClientState, Listener, StateChange, Status
 from eventbus.wire.compression import inflate, is_compressed
 from eventbus.wire.frames import ARRAY, MAX_PACKED_BYTES, Batch, topic_of
 from eventbus.wire.history import Stored
@@ -35,6 +36,24 @@ class Reached(NamedTuple):
     until: int | None = None
 
 
+class Receiver(NamedTuple):
+    """The client that receives, as its beginnings see it.
+
+    Attributes:
+        deliver: handles a batch.
+        replay: handles stored messages.
+        status: of the transport. As long as it is not READY, the other side is not there, and nobody is asked.
+        wake: makes the consumer call `take`, if only with an empty batch.
+        put_in_force: called with topics before the first event of them is handled.
+    """
+
+    deliver: Callable[[Batch], object]
+    replay: Callable[[list[Stored]], object]
+    status: Status
+    wake: Callable[[], object]
+    put_in_force: Callable[[frozenset[bytes]], object] = lambda topics: None
+
+
 class Beginnings(ABC):
     """The topics of a client that begin with stored messages.
 
@@ -42,30 +61,14 @@ class Beginnings(ABC):
     returned. Any thread may call the rest.
 
     Args:
-        deliver: handles a batch.
-        replay: handles stored messages.
-        endpoints: for the log.
-        is_ready: whether stored messages can be asked for now. As long as they cannot, because the other side is not there,
-            nobody is asked; the consumer is to be woken when that changes.
-        put_in_force: called with topics before the first event of them is handled.
-        wake: makes the consumer call `take`, if only with an empty batch.
+        receiver: the client.
     """
 
-    def __init__(
-        self,
-        deliver: Callable[[Batch], None],
-        replay: Callable[[list[Stored]], None],
-        endpoints: str,
-        is_ready: Callable[[], bool] = lambda: True,
-        put_in_force: Callable[[frozenset[bytes]], object] = lambda topics: None,
-        wake: Callable[[], object] = lambda: None,
-    ) -> None:
-        self._put_in_force = put_in_force
-        self._wake = wake
-        self._deliver = deliver
-        self._replay = replay
-        self._is_ready = is_ready
-        self._log = Log(endpoints=endpoints)
+    def __init__(self, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._log = Log(endpoints=receiver.status.endpoints)
+        self._listeners: set[Listener] = set()
+        receiver.status.listen(self._note_change, kept_by=self._listeners)
         self._changing = RLock()
         self._registered: dict[bytes, From] = {}  # whose live messages are held
         self._ready: set[bytes] = set()  # of them, those whose subscription is in force
@@ -111,7 +114,16 @@ class Beginnings(ABC):
         """Note that the client was closed and is open again: what was under way to it does not come."""
 
     def reconnected(self) -> None:  # noqa: B027 # as above
-        """Note that the connection was lost and is back. The consumer is to be woken then."""
+        """Note that the connection was made anew. The consumer is to be woken then."""
+
+    def _note_change(self, change: StateChange) -> None:
+        if change.state is ClientState.READY:
+            self.reconnected()
+        self._receiver.wake()
+
+    def _is_ready(self) -> bool:
+        """Whether what is stored can be asked for now."""
+        return self._receiver.status.state is ClientState.READY
 
     @property
     def pending(self) -> dict[bytes, From]:
@@ -130,7 +142,7 @@ class Beginnings(ABC):
             batch = self._split(batch)  # topics may be new, and have messages here: another topic is a prefix of theirs
             for (start, after), topics in ready.items():
                 if wanted := self._own(topics):
-                    self._put_in_force(wanted)
+                    self._receiver.put_in_force(wanted)
                     self._run(start, wanted, is_stopped, after)
         return batch
 
@@ -173,7 +185,7 @@ class Beginnings(ABC):
                 del self._current[topic]
                 self._interrupted[topic] = reached
                 self._ready.add(topic)
-        self._wake()  # another thread may have started, and wait for messages
+        self._receiver.wake()  # another thread may have started, and wait for messages
 
     def _warn(self, topics: frozenset[bytes], what: str, error: EventBusError) -> None:
         """Say that these topics begin without what is stored, or without the rest of it."""
@@ -189,7 +201,7 @@ class Beginnings(ABC):
     def _replay_portion(self, portion: list[Stored], *, only_last: bool) -> None:
         """Handle stored messages; of several events in one only the last, if so wanted."""
         if portion:
-            self._replay([one._replace(payload=_last_in(one.payload)) for one in portion] if only_last else portion)
+            self._receiver.replay([one._replace(payload=_last_in(one.payload)) for one in portion] if only_last else portion)
 
     def _go_live(self, topics: frozenset[bytes]) -> None:
         """Deliver what was held of these topics: they have begun, and go on with live messages."""
@@ -203,7 +215,7 @@ class Beginnings(ABC):
                     if EVERYTHING in self._registered:
                         self._known |= topics
                     return
-            self._deliver(held)
+            self._receiver.deliver(held)
 
     def _take_held(self, topics: frozenset[bytes]) -> Batch:
         """Return what was held of these topics, and hold it no longer."""

@@ -13,9 +13,9 @@ from time import sleep
 from eventbus._base.deadline import Deadline
 from eventbus.errors import EventBusError, HistorianMissing, NotConnected, ProxyUnreachable
 from eventbus.policies import Start
-from eventbus.receive.beginning import EVERYTHING, Beginnings, Reached
-from eventbus.wire.frames import Batch, topic_of
-from eventbus.wire.history import Portion, Query, Stored
+from eventbus.receive.beginning import EVERYTHING, Beginnings, Reached, Receiver
+from eventbus.wire.frames import topic_of
+from eventbus.wire.history import Portion, Query
 from eventbus.wire.starts import From
 
 _MARK_TIMEOUT_S = 5.0  # how long the client's own query may take through the proxy
@@ -30,27 +30,22 @@ class FromHistorian(Beginnings):
     """Asks a historian.
 
     Args:
+        receiver: the client.
         read: sends a query.
         subscribe: subscribes the transport to a topic; returns when the subscription is in force.
         unsubscribe: undoes that.
         new_topic: makes a topic for a query.
-        deliver: as for `Beginnings`, as are the following.
     """
 
     def __init__(
         self,
+        receiver: Receiver,
         read: Read,
         subscribe: Callable[[bytes], None],
         unsubscribe: Callable[[bytes], None],
         new_topic: Callable[[], bytes],
-        deliver: Callable[[Batch], None],
-        replay: Callable[[list[Stored]], None],
-        endpoints: str,
-        is_ready: Callable[[], bool] = lambda: True,
-        put_in_force: Callable[[frozenset[bytes]], object] = lambda topics: None,
-        wake: Callable[[], object] = lambda: None,
     ) -> None:
-        super().__init__(deliver, replay, endpoints, is_ready, put_in_force, wake)
+        super().__init__(receiver)
         self._read = read
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
@@ -98,7 +93,9 @@ class FromHistorian(Beginnings):
         mark: bytes | None = None  # until the first portion is there
         patience = Deadline(_PATIENCE_S)
         failure: EventBusError | None = None
+        status = self._receiver.status
         while True:
+            connections = status.connections
             try:
                 if until is None:
                     mark = self._new_topic()
@@ -132,8 +129,9 @@ class FromHistorian(Beginnings):
                 if is_stopped() or not self._is_ready():  # ask again when the proxy is back
                     self._go_on_later(topics, Reached(position, until))
                     return
+                is_cut_off = is_closing or status.connections != connections  # query or answer may be lost
                 may_come_back = until is not None and isinstance(error, HistorianMissing | ProxyUnreachable)
-                if patience.passed() or not (may_come_back or is_closing):
+                if patience.passed() or not (may_come_back or is_cut_off):
                     break
             sleep(_RETRY_INTERVAL_S)
         if failure is not None:

@@ -786,7 +786,7 @@ def send_without_end(transport: JetStreamTransport) -> None:
 def test_what_had_no_room_follows_at_once() -> None:
     """All that is under way is acknowledged: the link is woken if more is encoded, though the send buffer is empty."""
     transport = JetStreamTransport(NatsOptions(), QUICK)
-    buffer, one = transport._new_outgoing(), UnderWay(b"", b"", 1, 1)
+    buffer, one = transport._new_outgoing(), UnderWay(1, b"", b"", 1, 1)
     transport._window.add(one, 0.0)
     transport._acks.append((1, Message(b"", b"", b"", b"", b"")))
     assert transport._can_wait(buffer, 1)
