@@ -17,6 +17,7 @@ from dependency_injector import containers, providers
 from pydantic import Field
 
 from eventbus import BaseEvent, BaseEventTopic, BaseEventType, EventBusClient, now_iso, on
+from eventbus._base.printable import counted
 from eventbus.container import event_bus, lifespan
 from eventbus.settings import EventBusSettings
 
@@ -73,7 +74,7 @@ class Sensor:
                 count += 1
             pause.wait(INTERVAL_S)
         self._bus.emit_event(HostEvent(type=HostEventType.stopped, measure="readings", value=count), HostTopic.readings)
-        _say("sensor", f"emitted {count} readings, heard {len(self._alarms)} alarms{_list(self._alarms)}")
+        _say("sensor", f"emitted {count} readings, heard {counted(len(self._alarms), 'alarm')}{_list(self._alarms)}")
 
     @on(HostEventType.alarm, topic=HostTopic.alarms)
     def handle_alarm(self, event: HostEvent) -> None:

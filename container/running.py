@@ -18,7 +18,7 @@ from eventbus.container.lifespans import lifespan
 from eventbus.container.resources import AnyProvider, declared, last_resources, name_of, stopping_order, walk
 from eventbus.container.service import AsyncService, Service
 from eventbus.container.signals import on_interrupt, waking_loop
-from eventbus.errors import EventBusError
+from eventbus.errors import EventBusError, InvalidSettings
 from eventbus.handle.coroutines import running_loop
 from eventbus.telemetry.logs import COMMAND
 
@@ -49,8 +49,9 @@ def run(app: type[containers.Container] | containers.Container) -> None:
         app: the container, or its class.
 
     Raises:
-        SystemExit: with status 1, from an `EventBusError` that the log has on one line: the container cannot start, because
-            there is no proxy for example; a service has failed finally (`ServiceFailed`), or did not stop in time.
+        SystemExit: from an `EventBusError` that the log has on one line; with status 1: the container cannot start, because
+            there is no proxy for example; a service has failed finally (`ServiceFailed`), or did not stop in time; with
+            status 2: a setting is bad, or an extra is missing.
         RuntimeError: an event loop is running in this thread.
         TypeError: `app` is not a container; or a factory or a callable provides a service: that is a new one with each call.
     """
@@ -67,8 +68,9 @@ def run(app: type[containers.Container] | containers.Container) -> None:
             asyncio.run(_run(container, interruption, log))
         except EventBusError as error:
             # Its text says what to do, and where it was raised does not help anybody.
-            _log.error("%s", error, error=type(error).__name__, status=1)
-            raise SystemExit(1) from error
+            status = 2 if isinstance(error, InvalidSettings) else 1
+            _log.error("%s", error, error=type(error).__name__, status=status)
+            raise SystemExit(status) from error
 
 
 class _Interruption:

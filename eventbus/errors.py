@@ -753,12 +753,12 @@ class HistorianMissing(EventBusError, TimeoutError):
 
     def __str__(self) -> str:
         seen = f"no historian has answered within {self.timeout:g} s" if self.timeout else "there is no historian"
-        return f"{seen} at {self.endpoints}: run the proxy with EVENTBUS_HISTORY=1000, or `eventbus historian` beside it"
+        return f"{seen} at {self.endpoints}: run `eventbus historian`, or a proxy with EVENTBUS_HISTORY=1000"
 
 
 @public
 class HistoryDamaged(EventBusError, ValueError):
-    """What a historian has answered cannot be read: it has another version, or another peer answers in its place.
+    """What a historian has answered cannot be read: it has another version, or another one answers, too.
 
     Attributes:
         endpoints: where the client is connected.
@@ -772,7 +772,10 @@ class HistoryDamaged(EventBusError, ValueError):
         self.detail = detail
 
     def __str__(self) -> str:
-        return f"an answer of the historian at {self.endpoints} cannot be read: {self.detail}; give both the same version"
+        return (
+            f"an answer of the historian at {self.endpoints} cannot be read: {self.detail}; give both the same version, and "
+            "run one historian on a bus, in the proxy or beside it"
+        )
 
 
 @public

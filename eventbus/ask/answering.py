@@ -45,8 +45,8 @@ class Answerer:
 
     def answer(
         self, request: Request, payload: bytes, headers: Mapping[str, str] | None = None, *, more: bool = False
-    ) -> None:
-        """Send an answer, or one message of several.
+    ) -> bool:
+        """Send an answer, or one message of several; return False if it was dropped and counted.
 
         Args:
             request: what is answered; ``Request.of(headers)`` finds it in the headers of a message.
@@ -60,7 +60,7 @@ class Answerer:
         """
         if self._has_gone(request.reply_to):
             self._transport.drops.add(DropReason.UNWANTED_ANSWER)
-            return
+            return False
         encoded = None if headers or more else answer_headers(request.correlation_id)
         if encoded is None:
             all_headers = {CORRELATION_ID: request.correlation_id, **(headers or {})}
@@ -68,7 +68,7 @@ class Answerer:
                 all_headers[MORE] = "true"
             encoded = encode_headers(all_headers)
         payload = self._shrink(request.reply_to, payload)
-        self._transport.send(with_headers(request.reply_to, encoded), payload)
+        return self._transport.send(with_headers(request.reply_to, encoded), payload)
 
     def knows(self, reply_to: bytes) -> bool:
         """Whether it is known at once whether the asker listens. Does not block; `answer` may, if it is not."""

@@ -55,6 +55,7 @@ class Respondent:
         self._id = uuid4().hex
         self._made = monotonic()
         self._answered = -_MIN_PAUSE_S
+        self._answers = 0  # that were sent: no events of the service
 
     def respond(self, headers: bytes) -> None:
         """Answer a question with these encoded headers; anything may come."""
@@ -63,7 +64,7 @@ class Respondent:
             return
         self._answered = now
         try:
-            self._answerer.answer(request, self._presence(client).encode())
+            self._answers += self._answerer.answer(request, self._presence(client).encode())
         except EventBusError as error:
             _log.debug("could not tell `eventbus ps` of this client: %s", error, error=type(error).__name__)
 
@@ -79,7 +80,7 @@ class Respondent:
             topics=tuple(sorted(client.topics)[:MAX_TOPICS]),
             emits=tuple(sorted(client.emitted_topics)[:MAX_TOPICS]),
             publisher=self._publisher(),
-            emitted=stats.emitted,
+            emitted=stats.emitted - self._answers,
             received=stats.received,
             handled=stats.handled,
             handler_errors=stats.handler_errors,

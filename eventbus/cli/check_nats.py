@@ -6,6 +6,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
+from eventbus._base.printable import counted
 from eventbus.cli.check_history import ask_historian
 from eventbus.cli.check_steps import Step, run_steps
 from eventbus.errors import EventBusError, InvalidSettings
@@ -105,7 +106,7 @@ class NatsCheckup:
                 f"the server has no JetStream ({error.text})",
                 "start it with `nats-server -js -sd DIR`, or set EVENTBUS_TRANSPORT=nats, which stores nothing",
             )
-        return f"{answer.get('streams', 0)} streams, {answer.get('storage', 0)} bytes on disk"
+        return f"{counted(answer.get('streams', 0), 'stream')}, {answer.get('storage', 0)} bytes on disk"
 
     def _check_stream(self) -> str:
         name, wanted = self._options.stream, f"{self._options.prefix}.>"
@@ -120,7 +121,7 @@ class NatsCheckup:
                 f"the stream {name} has the subjects {', '.join(config.get('subjects') or ())}, and this bus needs {wanted}",
                 "set EVENTBUS_SUBJECT_PREFIX to one that is free, or change the stream (`nats stream edit`)",
             )
-        found = f"{name} has {state.get('messages')} messages, {state.get('bytes')} bytes"
+        found = f"{name} has {counted(state.get('messages', 0), 'message')}, {state.get('bytes')} bytes"
         if "store" in self._settings.model_fields_set and (differences := streams.differences(self._options, config)):
             raise CheckFailed(
                 f"{found}; it differs from EVENTBUS_STORE: {'; '.join(differences)}",
@@ -141,8 +142,9 @@ class NatsCheckup:
             for one in streams.filters_of(answer.get("config", {}))
         )
         return (
-            f"{group} has the topics {', '.join(topics)}; {answer.get('num_pending')} events wait for it, "
-            f"{answer.get('num_ack_pending')} are being handled, {answer.get('num_waiting')} workers ask for more"
+            f"{group} has the topics {', '.join(topics)}; {counted(answer.get('num_pending', 0), 'event')} waiting, "
+            f"{counted(answer.get('num_ack_pending', 0), 'event')} being handled, "
+            f"{counted(answer.get('num_waiting', 0), 'worker')} ready for more"
         )
 
     def _check_round_trip(self) -> str:

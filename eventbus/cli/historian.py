@@ -48,12 +48,13 @@ def historian(settings: EventBusSettings) -> None:
         serves = ""
         if settings.http_port:
             from eventbus.cli.historian_http import serving_historian
+            from eventbus.telemetry.probes import served
 
             keys = settings.security.client_keys()
             probes = serving_historian(
                 runs, transport, None if keys is None else keys.public_key, settings.http_port, settings.http_host
             )
-            serves = f"; metrics and probes on {stack.enter_context(probes).url}"
+            serves = f"; {served()} on {stack.enter_context(probes).url}"
         with until_stopped():
             print(f"historian of {transport.endpoints}: keeps {count} messages of each topic{serves}", flush=True)
             while True:

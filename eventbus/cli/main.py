@@ -15,7 +15,7 @@ from itertools import pairwise
 from eventbus.cli import arguments as reading
 from eventbus.cli.arguments import Given
 from eventbus.cli.terminal import Paint, escape_unencodable, wants_colours
-from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic
+from eventbus.errors import EventBusError, InvalidSettings, InvalidTopic, ReconnectFailed
 
 DONE, FAILED, BAD_ARGUMENTS, INTERRUPTED = 0, 1, 2, 130
 
@@ -45,6 +45,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return DONE
     except (InvalidSettings, InvalidTopic) as error:
         return _report(error, BAD_ARGUMENTS, given)
+    except ReconnectFailed:  # the transport has logged it when it gave up
+        _flush_or_discard()
+        return FAILED
     except (EventBusError, OSError) as error:
         status = _report(error, FAILED, given)
         _flush_or_discard()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from time import sleep
 
+from eventbus._base.program import program_named
 from eventbus.cli.app import load
 
 _POLL_INTERVAL_S = 0.3  # between two looks at the files
@@ -20,11 +21,12 @@ def run(name: str) -> None:
 
     Raises:
         InvalidSettings: there is no such container.
-        SystemExit: with status 1, if it cannot start or a service has failed.
+        SystemExit: with status 1, if it cannot start or a service has failed; with status 2, if a setting is bad.
     """
     from eventbus.container import run as run_container
 
-    run_container(load(name))
+    with program_named(name.partition(":")[0]):  # also while it is loaded, which may make clients
+        run_container(load(name))
 
 
 def run_reloading(name: str) -> None:

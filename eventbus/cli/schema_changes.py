@@ -6,14 +6,13 @@ questions are the same one, asked in both directions: does this reader accept al
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from math import ceil, floor, inf
 from typing import Any
 
 type Schema = Mapping[str, Any]  # part of a JSON schema
 
-_LOWER, _UPPER = (
-    ("minimum", "exclusiveMinimum", "minLength", "minItems"),
-    ("maximum", "exclusiveMaximum", "maxLength", "maxItems"),
-)
+_LEAST, _MOST = ("minimum", "exclusiveMinimum"), ("maximum", "exclusiveMaximum")
+_LEAST_SIZES, _MOST_SIZES = ("minLength", "minItems"), ("maxLength", "maxItems")
 _SAME = ("pattern", "multipleOf", "format")
 
 
@@ -139,15 +138,35 @@ _TYPE_NAMES = {
 
 
 def _bounds(writer: Schema, reader: Schema, path: str) -> Iterator[Change]:
-    for names, is_tighter in ((_LOWER, float.__gt__), (_UPPER, float.__lt__)):
-        for name in names:
-            if name in reader and (name not in writer or is_tighter(float(reader[name]), float(writer[name]))):
-                written = writer.get(name, "none")
-                yield Change(path, f"{name} is {reader[name]} where it is read, and {written} where it is written")
+    is_whole = _types(writer) == {"integer"}
+    for names, sign in ((_LEAST, 1), (_MOST, -1)):
+        written, read = (_limit(schema, names, sign, is_whole) for schema in (writer, reader))
+        if read is not None and (written is None or read > written):
+            yield _narrower(writer, reader, names, path)
+    for name in _LEAST_SIZES:
+        if reader.get(name, 0) > writer.get(name, 0):
+            yield _narrower(writer, reader, (name,), path)
+    for name in _MOST_SIZES:
+        if name in reader and (name not in writer or reader[name] < writer[name]):
+            yield _narrower(writer, reader, (name,), path)
     for name in _SAME:
         if name in reader and reader[name] != writer.get(name):
-            written = writer.get(name, "none")
-            yield Change(path, f"{name} is {reader[name]} where it is read, and {written} where it is written")
+            yield _narrower(writer, reader, (name,), path)
+
+
+def _limit(schema: Schema, names: tuple[str, str], sign: int, is_whole: bool) -> tuple[float, bool] | None:
+    """The tightest bound of numbers, where more is tighter: `> 0` than `>= 0`; but of whole numbers it is `>= 1`."""
+    found = [(sign * schema[name], name.startswith("exclusive")) for name in names if abs(schema.get(name, inf)) != inf]
+    if is_whole:
+        found = [(floor(value) + 1 if is_exclusive else ceil(value), False) for value, is_exclusive in found]
+    return max(found, default=None)
+
+
+def _narrower(writer: Schema, reader: Schema, names: tuple[str, ...], path: str) -> Change:
+    read, written = (
+        " and ".join(f"{name} {schema[name]}" for name in names if name in schema) for schema in (reader, writer)
+    )
+    return Change(path, f"it is read with {read}, and written with {written or f'no {names[0]}'}")
 
 
 def _inner(path: str, name: str) -> str:

@@ -21,6 +21,7 @@ from eventbus.transports.contract import Transport
 from eventbus.wire.frames import MAX_TOPIC_BYTES
 from eventbus.wire.headers import decode_headers
 from eventbus.wire.history import is_of_history
+from eventbus.wire.presence import PresenceTraffic
 from eventbus.wire.rejects import Reject
 
 _LOSSES_INTERVAL_S = 5.0  # between two lines about losses
@@ -82,11 +83,14 @@ def _received(transport: Transport, wanted: set[bytes], max_event_bytes: int, si
 
     report = _Report()
     unpacker = Unpacker(takes, report, max_event_bytes)
+    presence = PresenceTraffic()
     start = monotonic()
     while (batch := transport.receive()) is not None:
         since = monotonic() - start if since_start else None
         for content in unpacker.contents(*unpacker.read_numbers(*batch)):
-            if is_of_history(content.topic, content.headers):
+            if is_of_history(content.topic, content.headers) or (
+                not wanted and presence.has(content.topic, content.headers)
+            ):
                 continue
             name, headers = content.topic.decode(), decode_headers(content.headers)
             for event in _events(content, report):

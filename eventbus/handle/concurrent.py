@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from eventbus._base.deadline import Deadline
 from eventbus.errors import InvalidHandler
-from eventbus.handle.coroutines import CoroutineRunner
+from eventbus.handle.coroutines import LOOP_CHECK_S, CoroutineRunner
 from eventbus.handle.lanes import Lanes
 
 MAX_WAITING = 1_000
@@ -80,15 +80,19 @@ class ConcurrentCalls(ABC):
                 have submitted later ones.
 
         Raises:
-            TypeError: the key cannot be hashed.
+            Exception: the key cannot be hashed, or compared with others.
         """
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._refusing or is_abandoned() or self._hurried or self._lanes.waiting < MAX_WAITING
-            )
-            refused = self._refusing or is_abandoned() or self._lanes.waiting >= MAX_WAITING
-            if not refused:
-                self._lanes.add(key, _Call(call, event, context, outcome))
+        settled = False
+        while not settled:
+            self._notice_end()
+            with self._changed:
+                settled = self._changed.wait_for(
+                    lambda: self._refusing or is_abandoned() or self._hurried or self._lanes.waiting < MAX_WAITING,
+                    LOOP_CHECK_S,
+                )
+                refused = self._refusing or is_abandoned() or self._lanes.waiting >= MAX_WAITING
+                if not refused:
+                    self._lanes.add(key, _Call(call, event, context, outcome))
         if refused:
             outcome.dropped()
         else:
@@ -116,6 +120,7 @@ class ConcurrentCalls(ABC):
 
         From inside one of the calls it does not wait.
         """
+        self._notice_end()
         with self._changed:
             if not self._is_inside():
                 self._changed.wait_for(lambda: self.is_idle, deadline.left())
@@ -134,6 +139,10 @@ class ConcurrentCalls(ABC):
     @abstractmethod
     def under_way(self, resting: Collection[Thread]) -> list[Thread | None]:
         """The threads of the calls that nobody else knows, without these threads; None for a call that is about to begin."""
+
+    @abstractmethod
+    def _notice_end(self) -> None:
+        """End the calls that nothing will end any more."""
 
     @abstractmethod
     def _is_inside(self) -> bool:
@@ -204,6 +213,9 @@ class CallsInThreads(ConcurrentCalls):
             to_begin = self._lanes.running - len(self._busy) + self._lanes.startable
             return [*self._busy.difference(resting), *[None] * to_begin]
 
+    def _notice_end(self) -> None:
+        """Threads end their calls."""
+
     def _is_inside(self) -> bool:
         return current_thread() in self._threads
 
@@ -262,6 +274,9 @@ class CallsOnLoop(ConcurrentCalls):
     def under_way(self, resting: Collection[Thread]) -> list[Thread | None]:
         """None: the runner of coroutines knows them."""
         return []
+
+    def _notice_end(self) -> None:
+        self._coroutines.notice_end()
 
     def _is_inside(self) -> bool:
         return self._coroutines.is_inside()

@@ -39,7 +39,7 @@ class Denials:
     def add(self, name: str, action: Action, topic: bytes) -> None:
         """Count one more denial, and log it if its turn has come."""
         self._add(
-            "denied client %s to %s on topic %r: the allow-list does not permit it%s",
+            "denied client %s to %s: the allow-list does not permit it%s",
             name,
             action,
             topic,
@@ -49,7 +49,7 @@ class Denials:
     def add_malformed(self, name: str, topic: bytes) -> None:
         """Count one more message that does not have exactly two frames, and log it if its turn has come."""
         self._add(
-            "denied client %s to %s on topic %r: the message does not have two frames%s",
+            "denied client %s to %s: the message does not have two frames%s",
             name,
             Action.PUBLISH,
             topic,
@@ -64,8 +64,7 @@ class Denials:
             log.warning(
                 text,
                 name,
-                action,
-                topic,
+                action.on(topic),
                 more(held_back),
                 client=name,
                 action=str(action),

@@ -107,9 +107,10 @@ def run(text: str) -> int:
             serves = ""
             if http_port is not None:
                 from eventbus.proxy.serving import serving  # half as large again as all the rest
+                from eventbus.telemetry.probes import served
 
                 # Before the proxy starts: if its HTTP port is taken, it has not let any client in.
-                serves = f"; metrics and probes on {stack.enter_context(serving(proxy, http_port, http_host)).url}"
+                serves = f"; {served()} on {stack.enter_context(serving(proxy, http_port, http_host)).url}"
             stack.enter_context(proxy)
             print(
                 f"proxy on {proxy.host}: publishers connect to port {proxy.pub_port}, subscribers to port {proxy.sub_port}"

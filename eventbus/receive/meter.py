@@ -13,7 +13,7 @@ from eventbus.errors import CompressionMissing, PayloadDamaged, PayloadTooLarge
 from eventbus.wire.compression import inflate, is_compressed
 from eventbus.wire.first_frame import FirstFrame, parse
 from eventbus.wire.frames import ARRAY, MARK, MAX_PACKED_BYTES, MAX_TOPIC_BYTES, Batch, head_of, is_text
-from eventbus.wire.private_topics import PRESENCE_TOPIC
+from eventbus.wire.presence import PresenceTraffic
 
 HISTORY = 30  # intervals in a trend
 _MAX_ROWS = 1_000  # topics, and as many publishers
@@ -92,6 +92,7 @@ class Meter:
         self._topics, self._publishers = _Rows(limit), _Rows(limit)
         self._pairs = _Rows(limit) if pairs else None
         self._not_numbered = _Row()
+        self._presence = PresenceTraffic()
         # The rows of each first frame, by the whole of a plain one and by all but the number of a numbered one.
         self._plain: dict[bytes, _Stream] = {}
         self._numbered: dict[bytes, _Stream] = {}
@@ -142,7 +143,8 @@ class Meter:
         if not 0 < len(topic) <= MAX_TOPIC_BYTES or not is_text(topic):
             self._malformed += 1
             return None
-        if topic not in self._wanted if self._wanted else topic == PRESENCE_TOPIC:  # who watches asks who is there
+        # Who watches asks who is there: that does not count, unless it was asked for.
+        if topic not in self._wanted if self._wanted else self._presence.has(topic, headers):
             return None
         # Without its headers, the head repeats.
         known_by = None if head is None else head_of(FirstFrame(topic, b"", head, number).encode())

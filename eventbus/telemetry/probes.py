@@ -1,6 +1,7 @@
 """The HTTP server of a service; see `http_server`."""
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from eventbus.errors import ExtraMissing
@@ -45,6 +46,11 @@ def _default_registry() -> tuple[bytes, str]:
         raise prometheus_missing() from None
     encode, kind = choose_encoder("")  # the format that every scraper can read
     return encode(REGISTRY), kind
+
+
+def served() -> str:
+    """What such a server has for those who ask, in words: metrics only if the library is there."""
+    return "probes" if find_spec("prometheus_client") is None else "metrics and probes"
 
 
 def prometheus_missing() -> ExtraMissing:

@@ -33,6 +33,10 @@ class Action(StrEnum):
     PUBLISH = "publish"
     SUBSCRIBE = "subscribe"
 
+    def on(self, topic: bytes) -> str:
+        """Return the action and its topic in words; no topic is every topic, for a subscriber."""
+        return f"{self} to all topics" if self is Action.SUBSCRIBE and not topic else f"{self} on topic {topic!r}"
+
 
 @dataclass(frozen=True, slots=True)
 class DenialNotice:

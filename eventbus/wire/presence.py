@@ -8,11 +8,15 @@ import json
 from dataclasses import asdict, dataclass
 
 from eventbus._base.printable import printable
+from eventbus.wire.headers import decode_headers
+from eventbus.wire.private_topics import PRESENCE_TOPIC
+from eventbus.wire.requests import Request
 
 QUESTION = b'{"type":"who"}'
 QUESTION_TYPE = "who"  # of the question as an event, for errors and for those who watch the bus
 
 MAX_TOPICS = 1_000
+_MAX_ASKERS = 100  # whose answers are recognised
 _MAX_TEXT_CHARACTERS = 255
 _MAX_NUMBER = 2**53  # which every reader of JSON takes
 _TEXTS = ("id", "name", "host", "state")
@@ -112,3 +116,22 @@ def _rate(now: Presence, before: Presence | None, name: str) -> float | None:
         return None
     change: int = getattr(now, name) - getattr(before, name)
     return max(0.0, change / (now.uptime - before.uptime))
+
+
+class PresenceTraffic:
+    """Recognises the questions who is there and their answers, for who watches what services do."""
+
+    def __init__(self) -> None:
+        self._reply_topics: dict[bytes, None] = {}  # the newest last
+
+    def has(self, topic: bytes, headers: bytes) -> bool:
+        """Whether a message with these encoded headers is one of them. An answer comes after its question."""
+        if topic != PRESENCE_TOPIC:
+            return topic in self._reply_topics
+        request = Request.of(decode_headers(headers))
+        if request is not None:
+            self._reply_topics.pop(request.reply_to, None)
+            self._reply_topics[request.reply_to] = None
+            if len(self._reply_topics) > _MAX_ASKERS:
+                del self._reply_topics[next(iter(self._reply_topics))]
+        return True

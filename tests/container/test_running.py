@@ -579,6 +579,16 @@ def test_a_program_without_a_proxy(dead_ports: tuple[int, int], logging: str) ->
     assert "start a proxy there with `eventbus proxy`" in line
 
 
+@pytest.mark.process
+def test_a_program_with_a_bad_setting(dead_ports: tuple[int, int]) -> None:
+    """Its status is that of bad settings, as that of every command: to start it again would not help."""
+    with program(dead_ports, variables={"EVENTBUS_LINGER": "-1"}) as process:
+        _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 2
+    (line,) = errors.splitlines()
+    assert line.startswith("eventbus: EVENTBUS_LINGER='-1'")
+
+
 @contextmanager
 def exiting_from(error: type[Exception], text: str) -> Iterator[None]:
     """The block exits with status 1, from this error."""

@@ -321,13 +321,13 @@ EXAMPLES = [
     ),
     Example(
         HistorianMissing(HERE, timeout=2.0),
-        f"no historian has answered within 2 s at {HERE}: run the proxy with EVENTBUS_HISTORY=1000, or `eventbus historian` "
-        "beside it",
+        f"no historian has answered within 2 s at {HERE}: run `eventbus historian`, or a proxy with EVENTBUS_HISTORY=1000",
         {"endpoints": HERE, "timeout": 2.0},
     ),
     Example(
         HistoryDamaged(HERE, "it is cut off"),
-        f"an answer of the historian at {HERE} cannot be read: it is cut off; give both the same version",
+        f"an answer of the historian at {HERE} cannot be read: it is cut off; give both the same version, and run one "
+        "historian on a bus, in the proxy or beside it",
         {"endpoints": HERE, "detail": "it is cut off"},
     ),
     Example(

@@ -88,7 +88,7 @@ def test_stored_text_controls_no_terminal(run: Run, keeping: EventBusProxy, bus:
 
 def test_without_a_historian(run: Run, proxy: EventBusProxy) -> None:
     """The command says what to do."""
-    assert "run the proxy with EVENTBUS_HISTORY" in complaint(run("history", *ports(proxy)), 1)
+    assert "a proxy with EVENTBUS_HISTORY" in complaint(run("history", *ports(proxy)), 1)
 
 
 @pytest.mark.process

@@ -120,7 +120,7 @@ def test_check_diagnoses_what_is_there(run: Run, server: Server) -> None:
     assert {step["status"] for step in steps.values()} == {"ok"}
     assert "version 2.15.1" in steps["server"]["detail"]
     assert "1048576" in steps["payload"]["detail"]
-    assert steps["group"]["detail"].startswith("workers has the topics my_service; 0 events wait for it")
+    assert steps["group"]["detail"].startswith("workers has the topics my_service; 0 events waiting")
     differs = run("check", **of | {"EVENTBUS_STORE": "memory,1MiB,2h,1"})
     assert differs.returncode == 1
     assert "storage is file, not memory; max_bytes is 33554432, not 1048576" in differs.stdout

@@ -78,7 +78,7 @@ def test_clients_are_listed(
     ]
     assert {one["pid"] for one in found} == {os.getpid()}
     assert {one["host"] for one in found} == {socket.gethostname()}
-    assert [one["emitted"] for one in found][1] >= 3
+    assert [one["emitted"] for one in found][1] == 3
     assert found[0]["received"] == 3
     assert all(one["received_per_second"] == 0 for one in found)
     assert plant.stats().rejected == 0  # the question is no event

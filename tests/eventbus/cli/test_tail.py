@@ -13,6 +13,8 @@ from eventbus import EventBusProxy
 from eventbus.wire.first_frame import with_headers
 from eventbus.wire.headers import encode_headers
 from eventbus.wire.numbering import Numbering
+from eventbus.wire.private_topics import PRESENCE_TOPIC
+from eventbus.wire.requests import CORRELATION_ID, new_reply_topic, owner_of, request_headers
 from tests.commands import Run, Start, complaint, lines_of, output, ports, said
 from tests.faults.proxies import running_proxy
 from tests.support import PATIENCE, RawPeers, eventually, json_of
@@ -122,6 +124,20 @@ def test_headers(raw: RawPeers, tailing: Start) -> None:
             assert line == {"topic": "plant", "event": json.loads(json_of()), "headers": headers}
         for line in lines_of(process, 4):
             assert line == {"topic": "plant", "event": json.loads(json_of())}
+
+
+@pytest.mark.process
+def test_who_is_there_is_not_printed(raw: RawPeers, tailing: Start) -> None:
+    """Neither questions of `eventbus ps` and the like nor their answers, unless they are asked for."""
+    reply_topic = new_reply_topic(owner_of(None))
+    question = with_headers(PRESENCE_TOPIC, request_headers(reply_topic, "1"))
+    for topics, expected in (((), "plant"), ((PRESENCE_TOPIC.decode(),), PRESENCE_TOPIC.decode())):
+        with tailing(*topics) as process:
+            sending = raw.publisher("".join(topics).encode())
+            for frame in (question, with_headers(reply_topic, encode_headers({CORRELATION_ID: "1"})), b"plant"):
+                sending.send_multipart([frame, json_of()])
+            [line] = lines_of(process, 1)
+            assert line["topic"] == expected
 
 
 @pytest.mark.process

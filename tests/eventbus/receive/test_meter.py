@@ -12,6 +12,9 @@ from eventbus.wire.first_frame import with_headers
 from eventbus.wire.frames import is_text
 from eventbus.wire.headers import encode_headers
 from eventbus.wire.numbering import Numbering
+from eventbus.wire.presence import QUESTION
+from eventbus.wire.private_topics import PRESENCE_TOPIC
+from eventbus.wire.requests import CORRELATION_ID, new_reply_topic, owner_of, request_headers
 
 EVENT = b'{"type":"a"}'
 PUBLISHER, OTHER = b"\x01publish", b"\x01another"
@@ -134,6 +137,16 @@ def test_only_wanted_topics_count() -> None:
         count(meter, frame)
     snapshot = meter.tick(1.0)
     assert (events(snapshot.topics), snapshot.total.events, snapshot.malformed) == ({"plant": 2}, 2, 0)
+
+
+def test_who_is_there_does_not_count(meter: Meter) -> None:
+    """Neither the questions nor their answers, because who watches asks; other requests and answers do."""
+    who, other = (new_reply_topic(owner_of(None)) for _ in range(2))
+    count(meter, with_headers(PRESENCE_TOPIC, request_headers(who, "1")), QUESTION)
+    count(meter, with_headers(who, encode_headers({CORRELATION_ID: "1"})))
+    count(meter, with_headers(b"plant", request_headers(other, "1")))
+    count(meter, with_headers(other, encode_headers({CORRELATION_ID: "1"})))
+    assert events(meter.tick(1.0).topics) == {"plant": 1, other.decode(): 1}
 
 
 def test_strangers_cannot_fill_the_memory() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from eventbus import EventBusProxy
-from eventbus.telemetry.probes import probes_of
+from eventbus.telemetry.probes import probes_of, served
 from tests.support import Bus, client_of
 from tests.web import ask, scrape
 
@@ -53,3 +53,4 @@ def test_a_service_without_prometheus(proxy: EventBusProxy) -> None:
         assert answer.status == 501
         assert "prometheus-client is not installed: pip install 'eventbus[prometheus]'" in answer.facts["reason"]
         assert ask(f"{server.url}/healthz").status == 200
+    assert served() == "probes"

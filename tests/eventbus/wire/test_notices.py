@@ -87,3 +87,16 @@ def test_a_limit_that_is_none(text: str) -> None:
     """A limit that no proxy has, or half a notice, is none: any client may send such frames."""
     for padded in (text, text.ljust(TOKEN_BYTES)):  # also longer than a token, which is none in any case
         assert LimitNotice.of(b"\x01\xff\0" + padded.encode()) is None
+
+
+@pytest.mark.parametrize(
+    ("action", "topic", "text"),
+    [
+        (Action.SUBSCRIBE, b"plant", "subscribe on topic b'plant'"),
+        (Action.SUBSCRIBE, b"", "subscribe to all topics"),
+        (Action.PUBLISH, b"", "publish on topic b''"),
+    ],
+)
+def test_what_is_denied_in_words(action: Action, topic: bytes, text: str) -> None:
+    """An empty topic stands for all topics, if somebody subscribes to it."""
+    assert action.on(topic) == text
