@@ -14,6 +14,7 @@ def client_name(given: str) -> str:
     """Return the name of a client as everybody is shown it: the one that is given, or else that of the program."""
     return printable(given, _MAX_NAME_CHARACTERS) if given else program_name()
 
+
 _given: str | None = None
 
 
@@ -21,7 +22,7 @@ _given: str | None = None
 def program_named(name: str) -> Iterator[None]:
     """Call the program of this process so within the block; for a program that runs another one."""
     global _given
-    before, _given = _given, printable(name, MAX_NAME_CHARACTERS)
+    before, _given = _given, printable(name, _MAX_NAME_CHARACTERS)
     try:
         yield
     finally:
