@@ -9,12 +9,6 @@ from eventbus._base.printable import printable
 
 _MAX_NAME_CHARACTERS = 100
 
-
-def client_name(given: str) -> str:
-    """Return the name of a client as everybody is shown it: the one that is given, or else that of the program."""
-    return printable(given, _MAX_NAME_CHARACTERS) if given else program_name()
-
-
 _given: str | None = None
 
 
@@ -40,3 +34,8 @@ def program_name() -> str:
     path = PurePath(sys.argv[0] if sys.argv else "")
     name = path.parent.name if path.name == "__main__.py" else path.stem
     return printable(name, _MAX_NAME_CHARACTERS) if name not in ("", "-", "-c", "-m") else "python"
+
+
+def client_name(given: str) -> str:
+    """Return the name of a client as everybody is shown it: the one that is given, or else that of the program."""
+    return printable(given, _MAX_NAME_CHARACTERS) if given else program_name()
