@@ -4,7 +4,7 @@ from collections.abc import Callable
 from math import floor
 from threading import Event, Thread, current_thread
 
-from eventbus._base.clock import clock
+from eventbus._base.clock import clock, in_service
 
 
 class Periodic:
@@ -53,6 +53,7 @@ class Periodic:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
+        in_service.set(True)
         due = clock().now() + self._delay
         while not clock().wait(self._ending, max(0.0, due - clock().now())):
             self._call()

@@ -17,7 +17,7 @@ class RestartPolicy:
             first one is.
         window: seconds.
         interval: seconds before the first restart; the pause doubles with each further failure within the window.
-        max_interval: the longest pause, in seconds.
+        max_interval: up to which the pause doubles, in seconds; a longer `interval` stays as it is.
 
     Raises:
         ValueError: an attribute is negative.
@@ -49,4 +49,4 @@ class Restarts:
         failures.append(now)
         if len(failures) > policy.limit:
             return None
-        return backoff(len(failures) - 1, policy.interval, policy.max_interval)
+        return backoff(len(failures) - 1, policy.interval, max(policy.interval, policy.max_interval))

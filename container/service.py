@@ -8,7 +8,7 @@ from threading import Thread, current_thread
 from types import TracebackType
 from typing import Any, Self
 
-from eventbus._base.clock import clock
+from eventbus._base.clock import clock, in_service
 from eventbus._base.deadline import Deadline
 from eventbus.container.lifecycle import Lifecycle
 from eventbus.container.signals import on_interrupt, wait_for_item, waking_loop
@@ -243,6 +243,7 @@ class AsyncService[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, Ev
         self._task = None  # in a forked child it belongs to a loop of the parent
 
     async def _main(self) -> None:
+        in_service.set(True)
         while not await self._has_ended():
             self._begin()
 

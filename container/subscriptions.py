@@ -106,11 +106,10 @@ class Subscriptions:
                     call = self._calling(name, handler.callback)
                     self._periodic.append(Periodic(name, mark.period.seconds, call, delay=mark.period.delay))
                     _log.info("%s: every %g s", name, mark.period.seconds, handler=name, seconds=mark.period.seconds)
-        if any(is_async(handler.callback) for handler in handlers for mark in handler.marks if mark.period is not None):
-            if self._client._options.enabled:
-                self._coroutines.resume()  # on the loop on which it was connected; there may be no topic to start it for
-            else:
-                self._coroutines.open(running_loop())
+        if not self._client._options.enabled and any(
+            is_async(handler.callback) for handler in handlers for mark in handler.marks if mark.period is not None
+        ):
+            self._coroutines.open(running_loop())  # else it is that on which the client was connected
         for one in self._periodic:
             one.start()
 
@@ -139,7 +138,8 @@ class Subscriptions:
                     clock().waking(thread)
                     ended.set()
 
-                self._coroutines.submit(result, done)
+                # Also while the client's consumer is stopped, as others are called, but not once the container stops.
+                self._coroutines.submit(result, done, while_closed=bool(self._periodic))
                 ended.wait()
 
         return call

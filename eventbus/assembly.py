@@ -18,10 +18,11 @@ from eventbus.handle.handler_options import HandlerOptions
 from eventbus.handle.middleware import Middleware, overrides
 from eventbus.handle.wrapped import WrappedHandler
 from eventbus.observe.hooks import EventBusHook, Hooks
-from eventbus.observe.state import ClientState, Listener, Status
+from eventbus.observe.state import Listener, Status
 from eventbus.observe.stats import Counters, DropReason
 from eventbus.options import ClientOptions
 from eventbus.policies import Packing
+from eventbus.receive.beginning import Beginnings, Receiver
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.consumer import Consumer
 from eventbus.receive.dispatcher import Callback, Dispatcher
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from eventbus.ask.asker import Asker
     from eventbus.ask.inbox import Inbox
     from eventbus.history.door import History
-    from eventbus.receive.beginning import Beginnings
     from eventbus.wire.joining import Joiner
     from eventbus.wire.starts import From
 
@@ -78,7 +78,7 @@ class Assembly[EventClass: BaseEvent[Any]]:
     changing: RLock
     _asker: "Asker | None"
     _history: "History[EventClass] | None"
-    _beginnings: "Beginnings | None"
+    _beginnings: Beginnings | None
     counters: Counters
     buffer: ReceiveBuffer[EventClass]
     dispatcher: Dispatcher[EventClass]
@@ -235,7 +235,6 @@ class Assembly[EventClass: BaseEvent[Any]]:
                 return
             if self._beginnings is None:
                 made = self._new_beginnings()
-                self.transport.status.listen(lambda change: self.transport.wake(), kept_by=self.listeners)
                 if self._beginnings is None:  # as with the asker
                     self._beginnings = made
             beginnings = self._beginnings
@@ -251,41 +250,32 @@ class Assembly[EventClass: BaseEvent[Any]]:
                     self._drop_topic(frame)
                 raise
 
-    def _new_beginnings(self) -> "Beginnings":
+    def _new_beginnings(self) -> Beginnings:
         transport, history = self.transport, self.history
-
-        def is_ready() -> bool:
-            return transport.status.state is ClientState.READY
-
-        handle, replay, endpoints = self.consumer.handle, self.consumer.replay, transport.endpoints
+        receiver = Receiver(
+            self.consumer.handle, self.consumer.replay, transport.status, transport.wake, self.dispatcher.put_in_force
+        )
         if isinstance(transport, KeepsHistory):
             from eventbus.receive.from_transport import FromTransport
 
             return FromTransport(
-                lambda query: history.read(query, timeout=_HISTORY_TIMEOUT_S),
-                transport.begun_after,
-                handle,
-                replay,
-                endpoints,
-                is_ready,
-                self.dispatcher.put_in_force,
+                receiver, lambda query: history.read(query, timeout=_HISTORY_TIMEOUT_S), transport.begun_after
             )
         from eventbus.receive.from_historian import FromHistorian
 
         return FromHistorian(
+            receiver,
             lambda query, topic: history.portions(query, topic, _HISTORY_TIMEOUT_S),
             transport.subscribe,
             transport.unsubscribe,
             history.new_topic,
-            handle,
-            replay,
-            endpoints,
-            is_ready,
-            self.dispatcher.put_in_force,
         )
 
     def after_fork(self) -> None:
-        """Make new locks in a forked child: threads of the parent, absent here, may have held them. Topics are kept."""
+        """Make new locks in a forked child: threads of the parent, absent here, may have held them.
+
+        Topics are kept, so that `topics` says what it did. Where they begin is not: this client connects no more.
+        """
         topics = self.dispatcher.topics
         self._assemble()
         self._list()

@@ -515,7 +515,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             event: as with `request`, as is `topic`.
             reply: the class of the answers; without it they are what their JSON holds.
             timeout: how many seconds to wait for answers.
-            at_most: return as soon as there are so many.
+            at_most: return as soon as there are so many; 0: at once, when the request was sent.
 
         Returns:
             a list, whose `failures` are the errors of answers that say that a handler has failed, or that cannot be read.
@@ -863,7 +863,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         """
         self._parts.buffer.expect_reader()
         self.start_consumer()
-        return self._listen()
+        return self._listen(self._parts.buffer.closings)
 
     def stats(self) -> EventBusStats:
         """Return counts of events since the client was created: sent, received, dropped and so on."""
@@ -878,8 +878,8 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             drops=self._transport.drops.counts,
         )
 
-    def _listen(self) -> Iterator[EventClass]:
-        while (event := self._parts.buffer.get(None)) is not None:
+    def _listen(self, closings: int) -> Iterator[EventClass]:
+        while (event := self._parts.buffer.get(None, closings)) is not None:
             yield event
         self._transport.status.raise_failure()
 

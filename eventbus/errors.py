@@ -758,7 +758,7 @@ class HistorianMissing(EventBusError, TimeoutError):
 
 @public
 class HistoryDamaged(EventBusError, ValueError):
-    """What a historian has answered cannot be read: it has another version, or another peer answers in its place.
+    """What a historian has answered cannot be read: it has another version, or another one answers, too.
 
     Attributes:
         endpoints: where the client is connected.
@@ -772,7 +772,10 @@ class HistoryDamaged(EventBusError, ValueError):
         self.detail = detail
 
     def __str__(self) -> str:
-        return f"an answer of the historian at {self.endpoints} cannot be read: {self.detail}; give both the same version"
+        return (
+            f"an answer of the historian at {self.endpoints} cannot be read: {self.detail}; give both the same version, and "
+            "run one historian on a bus, in the proxy or beside it"
+        )
 
 
 @public

@@ -12,6 +12,7 @@ from eventbus._base.addresses import bare_host, check_port
 from eventbus._base.moments import moment_of
 from eventbus._base.secret import Secret
 from eventbus.errors import InvalidSettings
+from eventbus.options import check_types
 from eventbus.policies import Start
 
 NATS_URL = "nats://127.0.0.1:4222"
@@ -105,6 +106,7 @@ class NatsOptions:
     max_event_bytes: int | None = None
 
     def __post_init__(self) -> None:
+        check_types(self)
         parse_servers(self.url)
         for name in ("password", "token"):
             value = getattr(self, name)
@@ -186,7 +188,7 @@ def check_start(start: str) -> None:
     Raises:
         InvalidSettings: it does not.
     """
-    if start not in set(Start):
+    if not (isinstance(start, str) and start in set(Start)):
         start_time(start)
 
 
@@ -212,6 +214,8 @@ def parse_store(store: str | Store) -> Store:
     """
     if isinstance(store, Store):
         return store
+    if not isinstance(store, str):
+        raise _no_store(store)
     parts = [part.strip() for part in store.split(",")]
     default = Store()
     if not 1 <= len(parts) <= 4 or parts[0] not in ("file", "memory"):

@@ -9,12 +9,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from enum import StrEnum
 from types import UnionType
-from typing import TypedDict
+from typing import TYPE_CHECKING, TypedDict
 
 from eventbus.errors import InvalidSettings
 from eventbus.exports import public
 from eventbus.keys import ClientKeys, Secret
 from eventbus.policies import Compression, Packing, ReceivePolicy, SendPolicy, Start
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 HOST = "localhost"
 PUB_PORT = 5559
@@ -32,12 +35,20 @@ tens of milliseconds, whatever they hold."""
 _TOO_MANY_MESSAGES = 2**31
 """libzmq takes no larger high-water mark, and Python no much larger buffer."""
 
-_KINDS: Mapping[type, tuple[type | UnionType, str]] = {
+_KEYS, _SECRET = ClientKeys | None, str | Secret | None  # whose values are not shown
+_KINDS: Mapping[object, tuple[type | UnionType, str]] = {
     bool: (bool, "True or False"),
     int: (int, "a whole number"),
+    int | None: (int | None, "a whole number or None"),
     float: (int | float, "a number"),
     str: (str, "a text"),
+    str | None: (str | None, "a text or None"),
+    str | os.PathLike[str] | None: (str | os.PathLike | None, "a path or None"),
+    _KEYS: (_KEYS, "ClientKeys or None"),
+    _SECRET: (_SECRET, "a text or None"),
 }
+"""What the options of each type may be, and what an error says of it."""
+
 _AT_LEAST_ONE = frozenset(
     {"hwm", "max_event_bytes", "max_event_values", "max_subscriptions", "receive_buffer", "receive_hwm", "send_hwm"}
 )
@@ -90,8 +101,6 @@ class ZeroMQOptions:
 
     def __post_init__(self) -> None:
         _check(self)
-        if not isinstance(self.keys, ClientKeys | None):  # not shown, because it may be a key
-            raise InvalidSettings("keys: they must be ClientKeys")
         _choose(self, send_policy=SendPolicy, packing=Packing)
 
 
@@ -238,12 +247,8 @@ class ProxyOptions:
 
     def __post_init__(self) -> None:
         _check(self)
-        _check_path("allow_list", self.allow_list)
-        _check_path("history_file", self.history_file)
         if self.history and self.history_bytes < MIN_HISTORY_BYTES:
             raise InvalidSettings(f"history_bytes={self.history_bytes} is too little: {MIN_HISTORY_BYTES} at least")
-        if not isinstance(self.secret_key, str | Secret | None):
-            raise InvalidSettings("secret_key: it must be a text")
         if self.secret_key is not None:
             object.__setattr__(self, "secret_key", Secret(self.secret_key))
 
@@ -279,19 +284,25 @@ def _choose(options: ZeroMQOptions, **choices: type[StrEnum]) -> None:
             raise InvalidSettings(f"{name}={value!r}: it must be one of {', '.join(choice)}") from None
 
 
-def _check(options: ZeroMQOptions | ProxyOptions) -> None:
-    """Refuse values of a wrong type, and sizes and times that make no sense.
+def check_types(options: "DataclassInstance") -> None:
+    """Refuse values of another type than their option has: what uses them would fail later, with a reason of its own.
 
-    What uses them would fail later, with a wrong reason, or in silence.
+    Raises:
+        InvalidSettings: there is one; the text names its option.
     """
     for field in fields(options):
         name, value = field.name, getattr(options, field.name)
-        wanted = _KINDS.get(field.type) if isinstance(field.type, type) else None
-        if wanted is None or name == "start":
-            continue
-        kinds, meaning = wanted
-        if not isinstance(value, kinds) or (isinstance(value, bool) and field.type is not bool):
-            raise InvalidSettings(f"{name}={value!r}: it must be {meaning}")
+        wanted = None if name == "start" else _KINDS.get(field.type)  # which may be a time, too
+        if wanted is not None and (not isinstance(value, wanted[0]) or (isinstance(value, bool) and field.type is not bool)):
+            shown = "" if field.type in (_KEYS, _SECRET) else f"={value!r}"
+            raise InvalidSettings(f"{name}{shown}: it must be {wanted[1]}")
+
+
+def _check(options: ZeroMQOptions | ProxyOptions) -> None:
+    """Refuse values of a wrong type, and sizes and times that make no sense: with them, the bus would fail in silence."""
+    check_types(options)
+    for field in fields(options):
+        name, value = field.name, getattr(options, field.name)
         if not isinstance(value, int | float) or name == "reconnect_attempts":  # -1: no end
             continue
         least = 1 if name in _AT_LEAST_ONE else 0
@@ -299,8 +310,3 @@ def _check(options: ZeroMQOptions | ProxyOptions) -> None:
             raise InvalidSettings(f"{name}={value!r}: it must be {least} or more")
         if name.endswith(("hwm", "receive_buffer")) and value >= _TOO_MANY_MESSAGES:
             raise InvalidSettings(f"{name}={value!r}: it must be less than {_TOO_MANY_MESSAGES}")
-
-
-def _check_path(name: str, value: object) -> None:
-    if not isinstance(value, str | os.PathLike | None):
-        raise InvalidSettings(f"{name}={value!r}: it must be a path")

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from time import monotonic
+from typing import Any
 
 import pytest
 
@@ -111,6 +113,12 @@ class Server:
         self._config = config
         self._write_config()
         self.signal(signal.SIGHUP)
+
+    def info(self) -> dict[str, Any]:
+        """What it says of itself to a new client."""
+        with socket.create_connection(("127.0.0.1", self.port), PATIENCE) as connection, connection.makefile("rb") as lines:
+            found: dict[str, Any] = json.loads(lines.readline().removeprefix(b"INFO "))
+            return found
 
     def empty_store(self) -> None:
         """Lose all streams; only while it does not run."""

@@ -21,7 +21,7 @@ KNOWS: dict[str, set[str]] = {
     "_base": {"errors"},
     "keys": {"errors", "exports", "_base"},
     "options": {"_base", "errors", "exports", "keys", "policies"},
-    "nats_options": {"_base", "errors", "policies"},
+    "nats_options": {"_base", "errors", "options", "policies"},
     "wire": WORDS | {"_base"},
     "observe": WORDS | {"_base", "wire"},
     "handle": WORDS | {"_base", "wire", "observe"},

@@ -6,6 +6,7 @@ Connections keep to the system's clock: other processes do not know any other.
 from __future__ import annotations
 
 import time
+from contextvars import ContextVar
 from threading import TIMEOUT_MAX
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractAsyncContextManager
     from threading import Event, Lock, Thread
+
+
+in_service: ContextVar[bool] = ContextVar("eventbus_in_service", default=False)
+"""Whether a task was started by a service, also over other tasks, rather than by what surrounds it, such as a test."""
 
 
 class Clock(Protocol):

@@ -2,6 +2,10 @@
 
 from collections.abc import Callable
 from threading import RLock
+from time import sleep
+
+_PATIENCE_S = 0.02
+_PAUSE_S = 0.001
 
 
 def call_locked(lock: RLock, timeout: float, action: Callable[[], object]) -> bool:
@@ -29,3 +33,15 @@ def call_locked(lock: RLock, timeout: float, action: Callable[[], object]) -> bo
             lock.release()
         raise
     return taken
+
+
+def call_with_both(outer: RLock, inner: RLock, action: Callable[[], object]) -> None:
+    """Call the action while this thread holds two reentrant locks; it does not wait for the inner one with the outer one.
+
+    A signal handler may want the outer one while the code that it has interrupted holds the inner one.
+    """
+    while True:
+        with outer:
+            if call_locked(inner, _PATIENCE_S, action):
+                return
+        sleep(_PAUSE_S)

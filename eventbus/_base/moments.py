@@ -10,7 +10,7 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3_600.0, "d": 86
 
 
 def moment_of(value: str | datetime | timedelta | float, now: float) -> float:
-    """Return a moment in seconds since 1970.
+    """Return a moment in seconds since 1970. What is longer ago than that is 1970: no event is older.
 
     Args:
         value: a time; without a time zone it is local time. A duration, or a number of seconds: so long ago. A text has the
@@ -21,13 +21,13 @@ def moment_of(value: str | datetime | timedelta | float, now: float) -> float:
         InvalidSettings: it is neither.
     """
     if isinstance(value, timedelta):
-        return now - value.total_seconds()
+        value = value.total_seconds()
     if isinstance(value, int | float):
-        return now - value
+        return max(now - value, 0.0)
     if isinstance(value, str):
         ago = _AGO.fullmatch(value.strip())
         if ago is not None:
-            return now - float(ago[1]) * _SECONDS[ago[2]]
+            return max(now - float(ago[1]) * _SECONDS[ago[2]], 0.0)
         try:
             value = datetime.fromisoformat(value.strip())
         except ValueError:

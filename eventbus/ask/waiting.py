@@ -35,7 +35,8 @@ class Waiting:
     One thread at a time calls `take` and `fail`.
 
     Args:
-        enough: how many answers end the waiting; None: it goes on until its time is up.
+        enough: how many answers end the waiting, and no more are kept; 0: there is no waiting; None: it goes on until its
+            time is up.
         loop: the event loop of the task that waits; None: a thread waits.
 
     Attributes:
@@ -54,13 +55,18 @@ class Waiting:
         if loop is None:  # a bare lock wakes a thread in half the time that a Condition takes
             self._locked = Lock()
             self._locked.acquire()
+        if enough is not None and enough <= 0:
+            self.wake()
 
     def take(self, answer: Answer) -> bool:
         """Keep an answer. Returns whether there are enough: `wake` is to be called then, and nothing more will be taken."""
-        self.answers.append(answer)
-        if self._left is not None:
+        if self._left is None:
+            self.answers.append(answer)
+            return False
+        if self._left > 0:
+            self.answers.append(answer)
             self._left -= 1
-        return self._left == 0
+        return self._left <= 0
 
     def fail(self, failure: Callable[[], EventBusError]) -> None:
         """End the waiting with an error; `wake` is to be called then."""

@@ -226,7 +226,7 @@ def _from(
     transport: Transport, wanted: set[bytes], since: float, settings: EventBusSettings, unpacking: _Unpacking
 ) -> Iterator[list[Recorded]]:
     """Stored events, then live ones, each once; see `receive.beginning`, which does the same for clients."""
-    from eventbus.receive.beginning import Beginnings
+    from eventbus.receive.beginning import Beginnings, Receiver
     from eventbus.receive.from_historian import FromHistorian
     from eventbus.receive.from_transport import FromTransport
     from eventbus.wire.starts import From
@@ -242,25 +242,18 @@ def _from(
     def replay(messages: list[Stored]) -> None:  # with their times
         found.append(unpacking.stored(messages))
 
+    receiver = Receiver(keep, replay, transport.status, transport.wake)
     beginnings: Beginnings
     if isinstance(transport, KeepsHistory):
         stored = transport.stored
-        beginnings = FromTransport(
-            lambda query: stored(query, _TIMEOUT_S),
-            transport.begun_after,
-            keep,
-            replay,
-            transport.endpoints,
-        )
+        beginnings = FromTransport(receiver, lambda query: stored(query, _TIMEOUT_S), transport.begun_after)
     else:
         beginnings = FromHistorian(
+            receiver,
             lambda query, topic: reader.portions(query, _TIMEOUT_S, topic),
             transport.subscribe,
             transport.unsubscribe,
             lambda: new_history_topic(owner),
-            keep,
-            replay,
-            transport.endpoints,
         )
     for topic in wanted or {b""}:
         beginnings.register(topic, From(None, since))

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from eventbus._base.deadline import Deadline
 from eventbus.errors import InvalidHandler
-from eventbus.handle.coroutines import CoroutineRunner
+from eventbus.handle.coroutines import LOOP_CHECK_S, CoroutineRunner
 from eventbus.handle.lanes import Lanes
 
 MAX_WAITING = 1_000
@@ -80,15 +80,19 @@ class ConcurrentCalls(ABC):
                 have submitted later ones.
 
         Raises:
-            TypeError: the key cannot be hashed.
+            Exception: the key cannot be hashed, or compared with others.
         """
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._refusing or is_abandoned() or self._hurried or self._lanes.waiting < MAX_WAITING
-            )
-            refused = self._refusing or is_abandoned() or self._lanes.waiting >= MAX_WAITING
-            if not refused:
-                self._lanes.add(key, _Call(call, event, context, outcome))
+        settled = False
+        while not settled:
+            self._notice_end()
+            with self._changed:
+                settled = self._changed.wait_for(
+                    lambda: self._refusing or is_abandoned() or self._hurried or self._lanes.waiting < MAX_WAITING,
+                    LOOP_CHECK_S,
+                )
+                refused = self._refusing or is_abandoned() or self._lanes.waiting >= MAX_WAITING
+                if not refused:
+                    self._lanes.add(key, _Call(call, event, context, outcome))
         if refused:
             outcome.dropped()
         else:
@@ -116,6 +120,7 @@ class ConcurrentCalls(ABC):
 
         From inside one of the calls it does not wait.
         """
+        self._notice_end()
         with self._changed:
             if not self._is_inside():
                 self._changed.wait_for(lambda: self.is_idle, deadline.left())
@@ -132,8 +137,12 @@ class ConcurrentCalls(ABC):
         """Let go of what is not needed once nothing is left to do: no more calls will come."""
 
     @abstractmethod
-    def under_way(self, resting: Collection[Thread]) -> int:
-        """How many calls run that nobody else counts, without those in these threads."""
+    def under_way(self, resting: Collection[Thread]) -> list[Thread | None]:
+        """The threads of the calls that nobody else knows, without these threads; None for a call that is about to begin."""
+
+    @abstractmethod
+    def _notice_end(self) -> None:
+        """End the calls that nothing will end any more."""
 
     @abstractmethod
     def _is_inside(self) -> bool:
@@ -198,10 +207,14 @@ class CallsInThreads(ConcurrentCalls):
             self._retired = True
             self._changed.notify_all()
 
-    def under_way(self, resting: Collection[Thread]) -> int:
-        """How many calls run, or are about to, without those in these threads."""
+    def under_way(self, resting: Collection[Thread]) -> list[Thread | None]:
+        """See `ConcurrentCalls.under_way`."""
         with self._changed:
-            return self._lanes.running - len(self._busy.intersection(resting))
+            to_begin = self._lanes.running - len(self._busy) + self._lanes.startable
+            return [*self._busy.difference(resting), *[None] * to_begin]
+
+    def _notice_end(self) -> None:
+        """Threads end their calls."""
 
     def _is_inside(self) -> bool:
         return current_thread() in self._threads
@@ -258,9 +271,12 @@ class CallsOnLoop(ConcurrentCalls):
     def retire(self) -> None:
         """See `ConcurrentCalls.retire`: it has nothing of its own."""
 
-    def under_way(self, resting: Collection[Thread]) -> int:
-        """None: the runner of coroutines counts them."""
-        return 0
+    def under_way(self, resting: Collection[Thread]) -> list[Thread | None]:
+        """None: the runner of coroutines knows them."""
+        return []
+
+    def _notice_end(self) -> None:
+        self._coroutines.notice_end()
 
     def _is_inside(self) -> bool:
         return self._coroutines.is_inside()

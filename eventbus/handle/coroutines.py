@@ -27,6 +27,8 @@ MAX_IN_FLIGHT = 1_000
 
 _LOOP_DESCRIPTORS = 3  # a selector, and a pair of sockets that wake it
 _CLEAN_UP_S = 1.0  # how long cancelled coroutines may take to end
+LOOP_CHECK_S = 1.0
+"""From one look whether the given loop has ended to the next, while something waits for coroutines on it."""
 
 
 class ClientClosing(RuntimeError):
@@ -94,49 +96,59 @@ class CoroutineRunner:
                 self._hurried = True
                 self._changed.notify_all()
 
-    def submit(self, coroutine: Coroutine[object, object, object], done: Done, *, wait: bool = True) -> None:
+    def submit(
+        self, coroutine: Coroutine[object, object, object], done: Done, *, wait: bool = True, while_closed: bool = False
+    ) -> None:
         """Start the coroutine. `done` is called with its exception or None and its duration, on the loop's thread.
 
         Args:
             coroutine: what is to be run.
             done: called once.
             wait: whether to wait while too many are in flight; False: the caller limits them, and may be on the loop.
+            while_closed: start it also after `close`: it belongs to no event.
         """
-        with self._changed:
-            refusal: Exception
-            closings = self._closings
+        refusal: Exception
+        closings = self._closings
 
-            def is_refused() -> bool:
-                return self._refusing or self._closings != closings
+        def is_refused() -> bool:
+            return not while_closed and (self._refusing or self._closings != closings)
 
-            def has_room() -> bool:
-                return not wait or len(self._runs) < MAX_IN_FLIGHT
+        def has_room() -> bool:
+            return not wait or len(self._runs) < MAX_IN_FLIGHT
 
-            self._changed.wait_for(lambda: has_room() or is_refused() or self._hurried)
-            if has_room() and not is_refused():
-                try:
-                    loop = self._given or (self._own or self._start_own()).loop
-                    run = _Run(coroutine, done, loop)
-                    loop.call_soon_threadsafe(self._start, run)
-                except (RuntimeError, OSError) as error:  # the given loop is closed, or no own loop can be made
-                    refusal = error
-                else:
+        while True:
+            with self._changed:
+                if self._changed.wait_for(lambda: has_room() or is_refused() or self._hurried, LOOP_CHECK_S):
+                    if is_refused() or not has_room():
+                        refusal = ClientClosing()
+                        break
+                    try:
+                        loop = self._given or (self._own or self._start_own()).loop
+                        run = _Run(coroutine, done, loop)
+                        loop.call_soon_threadsafe(self._start, run)
+                    except (RuntimeError, OSError) as error:  # the given loop is closed, or no own loop can be made
+                        refusal = error
+                        break
                     self._runs.add(run)
                     return
-            else:
-                refusal = ClientClosing()
+            self.notice_end()
         coroutine.close()
         done(refusal, 0.0, None)
         self._give_up()
+
+    def notice_end(self) -> None:
+        """If the given loop has ended, let those fail that it has left in flight. Costs nothing if it has not."""
+        if self._given is not None and self._given.is_closed():
+            self._give_up()
 
     def idle(self) -> bool:
         """Whether nothing is in flight."""
         return not self._runs
 
-    def under_way(self, resting: Collection[asyncio.Task[Any]]) -> int:
-        """The number in flight, without those whose task is among these."""
+    def under_way(self, resting: Collection[asyncio.Task[Any]]) -> list[asyncio.Task[Any] | None]:
+        """The tasks of those in flight, without these tasks; None for one that is about to begin."""
         with self._changed:
-            return sum(run.task not in resting for run in self._runs)
+            return [run.task for run in self._runs if run.task not in resting]
 
     def close(self, deadline: Deadline) -> int:
         """Refuse new coroutines, wait for those in flight, end the own loop. Returns how many were still in flight.

@@ -45,6 +45,11 @@ class Lanes[Item]:
         self.waiting -= 1
         return self._ready.popleft()
 
+    @property
+    def startable(self) -> int:
+        """How many may begin now."""
+        return max(0, min(len(self._ready), self._limit - self.running))
+
     def done(self, key: Hashable) -> None:
         """Note that one with this key has ended."""
         self.running -= 1

@@ -23,7 +23,7 @@ class Retry(Middleware):
     Attributes:
         attempts: the largest number of calls, including the first.
         interval: seconds before the second call.
-        max_interval: the longest interval, in seconds.
+        max_interval: up to which the interval doubles, in seconds; a longer `interval` stays as it is.
         on: which exceptions are retried; others are raised at once.
 
     Raises:
@@ -67,7 +67,7 @@ class Retry(Middleware):
     def _pauses(self) -> Iterator[float]:
         """The seconds before each call except the first."""
         for failures in range(self.attempts - 1):
-            yield jittered(backoff(failures, self.interval, self.max_interval))
+            yield jittered(backoff(failures, self.interval, max(self.interval, self.max_interval)))
 
 
 def _log_retry(delivery: Delivery, error: Exception, pause: float) -> None:

@@ -30,6 +30,7 @@ class ReceiveBuffer[EventClass]:
     Attributes:
         received: the number of events that have come in.
         unread: the number of these that made room for others before a reader was expected.
+        closings: how often it was closed: what a reader waits for ends then, also if it is open again at once.
     """
 
     def __init__(self, limit: int, policy: ReceivePolicy = ReceivePolicy.DROP_OLDEST, drops: DropLog | None = None) -> None:
@@ -49,6 +50,7 @@ class ReceiveBuffer[EventClass]:
         self._expected = False
         self.received = 0
         self.unread = 0
+        self.closings = 0
 
     def open(self) -> None:
         """Let readers wait."""
@@ -59,6 +61,7 @@ class ReceiveBuffer[EventClass]:
         """End the waiting of all readers. Events in the buffer stay readable."""
         with self._lock:
             self._open = False
+            self.closings += 1
             self._arrived.notify_all()
             self._wake()
 
@@ -125,11 +128,17 @@ class ReceiveBuffer[EventClass]:
                     self._events.popleft()
                     self.unread += 1
 
-    def get(self, timeout: float | None) -> EventClass | None:
-        """Wait for an event up to `timeout` seconds (None: until `close`). Returns the oldest one; None if none came."""
+    def get(self, timeout: float | None, closings: int | None = None) -> EventClass | None:
+        """Wait for an event up to `timeout` seconds (None: until `close`). Returns the oldest one; None if none came.
+
+        Args:
+            timeout: seconds.
+            closings: the count when the reader began; None: now.
+        """
+        began = self.closings if closings is None else closings
 
         def is_over() -> bool:
-            return bool(self._events) or not self._open
+            return bool(self._events) or not self._open or self.closings != began
 
         wait = _POLL_INTERVAL_S if timeout is None else min(timeout, LONGEST_S)
         with self._lock:

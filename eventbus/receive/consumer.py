@@ -98,6 +98,8 @@ class Consumer[EventClass: BaseEvent[Any]]:
         with self._starting:
             if self._closed:
                 self.forget(b"")
+                if self._beginnings is not None:
+                    self._beginnings.reopened()
             self._closed = False
             if self._thread is not None:
                 self.start()  # does nothing if it still runs; it has ended if the transport has given up
@@ -187,7 +189,7 @@ class Consumer[EventClass: BaseEvent[Any]]:
     def _handle(self, batch: Batch | None, abandoned: int) -> bool:
         """Handle what was received, unless this thread is abandoned; False if nothing more will come."""
         if batch is None:
-            self._dispatcher.end()
+            self._end()
             return False
         if self._beginnings is not None:
             batch = self._begin(self._beginnings, batch)
@@ -257,7 +259,13 @@ class Consumer[EventClass: BaseEvent[Any]]:
         """End because of a defect of ours or of the transport, never a handler's: those are caught one by one."""
         self._busy = None
         self._log.exception("the consumer of %s has ended", self._transport.endpoints, error=type(error).__name__)
-        self._dispatcher.end()
+        self._end()
+
+    def _end(self) -> None:
+        """End the waiting for events, unless this thread was stopped: then the client may be open again."""
+        with self._starting:
+            if self._thread is current_thread():
+                self._dispatcher.end()
 
     def _enter(self) -> bool:
         """Wait until no other thread receives; False if this thread is to end.

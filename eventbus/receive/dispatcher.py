@@ -200,9 +200,9 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         """Wait for the calls of handlers with `concurrency`, and drop what has not begun. Returns how many still run."""
         return sum(calls.stop(deadline) for calls in self._calls() | self._detached)
 
-    def calls_under_way(self, resting: Collection[Thread]) -> int:
-        """How many calls of handlers with `concurrency` run in threads, without those in these threads."""
-        return sum(calls.under_way(resting) for calls in self._calls() | self._detached)
+    def calls_under_way(self, resting: Collection[Thread]) -> list[Thread | None]:
+        """The threads of calls of handlers with `concurrency`, without these; None for one that is about to begin."""
+        return [thread for calls in self._calls() | self._detached for thread in calls.under_way(resting)]
 
     def abandon(self) -> None:
         """Let a running `dispatch` drop all events after the one that is being handled."""
@@ -212,6 +212,8 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
         """Feed the stream from now on, until it is closed or nobody refers to it."""
         with self._changing:
             self._streams = (*self._streams, weakref.ref(stream))
+        if not self.buffer.is_open:  # another thread has just closed the client
+            stream.close()
 
     def end(self) -> None:
         """End the waiting for events: the transport is closed, and none will come."""
@@ -359,9 +361,13 @@ class Dispatcher[EventClass: BaseEvent[Any]]:
             wrapped = wrapper_of(callback)
             assert wrapped is not None, "only wrapped handlers have options"
             outcome = _Outcome(self, callback, event)
-            result.calls.submit(
-                result.key, wrapped.call, event, result.context, outcome, lambda: self.abandoned != abandoned
-            )
+            try:
+                result.calls.submit(
+                    result.key, wrapped.call, event, result.context, outcome, lambda: self.abandoned != abandoned
+                )
+            except Exception as error:  # the key cannot be compared with others
+                wrapped.fail(event, error)
+                outcome.done(error, 0.0, None, told=True)
             return True
         if result is NOT_WANTED:
             return True

@@ -11,11 +11,11 @@ from dataclasses import dataclass, replace
 from time import sleep
 
 from eventbus._base.deadline import Deadline
-from eventbus.errors import EventBusError, HistorianMissing, ProxyUnreachable
+from eventbus.errors import EventBusError, HistorianMissing, NotConnected, ProxyUnreachable
 from eventbus.policies import Start
-from eventbus.receive.beginning import EVERYTHING, Beginnings, Reached
-from eventbus.wire.frames import Batch, topic_of
-from eventbus.wire.history import Portion, Query, Stored
+from eventbus.receive.beginning import EVERYTHING, Beginnings, Reached, Receiver
+from eventbus.wire.frames import topic_of
+from eventbus.wire.history import Portion, Query
 from eventbus.wire.starts import From
 
 _MARK_TIMEOUT_S = 5.0  # how long the client's own query may take through the proxy
@@ -30,26 +30,22 @@ class FromHistorian(Beginnings):
     """Asks a historian.
 
     Args:
+        receiver: the client.
         read: sends a query.
         subscribe: subscribes the transport to a topic; returns when the subscription is in force.
         unsubscribe: undoes that.
         new_topic: makes a topic for a query.
-        deliver: as for `Beginnings`, as are the following.
     """
 
     def __init__(
         self,
+        receiver: Receiver,
         read: Read,
         subscribe: Callable[[bytes], None],
         unsubscribe: Callable[[bytes], None],
         new_topic: Callable[[], bytes],
-        deliver: Callable[[Batch], None],
-        replay: Callable[[list[Stored]], None],
-        endpoints: str,
-        is_ready: Callable[[], bool] = lambda: True,
-        put_in_force: Callable[[frozenset[bytes]], object] = lambda topics: None,
     ) -> None:
-        super().__init__(deliver, replay, endpoints, is_ready, put_in_force)
+        super().__init__(receiver)
         self._read = read
         self._subscribe = subscribe
         self._unsubscribe = unsubscribe
@@ -68,11 +64,23 @@ class FromHistorian(Beginnings):
             for cut in list(self._marks.values()):
                 cut.topics -= {topic}
 
-    def _split(self, batch: Batch) -> Batch:
-        """Do as `Beginnings._split`, and ask again where the answer and what is live do not meet."""
-        batch = super()._split(batch)
+    def reopened(self) -> None:
+        """Do as `Beginnings.reopened`: no mark comes, and what comes was sent after those queries."""
+        with self._changing:
+            marks, self._marks = self._marks, {}
+        for mark in marks:
+            self._unsubscribe(mark)
+
+    def reconnected(self) -> None:
+        """Do as `Beginnings.reconnected`: marks may be lost."""
+        with self._changing:
+            for cut in self._marks.values():
+                cut.deadline = Deadline(0.0)
+
+    def _take_ready(self) -> dict[tuple[From, Reached], set[bytes]]:
+        """Do as `Beginnings._take_ready`, and ask again where the answer and what is live do not meet."""
         self._renew_cuts()
-        return batch
+        return super()._take_ready()
 
     def _run(self, start: From, topics: frozenset[bytes], is_stopped: Callable[[], bool], after: Reached) -> None:
         """Deliver what is stored on these topics. Their live messages before the mark are left out.
@@ -91,14 +99,17 @@ class FromHistorian(Beginnings):
                     mark = self._new_topic()
                     self._subscribe(mark)
                 for portion, kept in self._read(replace(query, after=position, until=until), mark):
-                    if mark is not None:
-                        until = kept
-                        self._marks[mark] = _Cut(topics, until)
-                        self._drop_held(topics)
-                        mark = None
                     if is_stopped():
+                        if mark is not None:  # another thread may have received it by now
+                            self._unsubscribe(mark)
                         self._go_on_later(topics, Reached(position, until))
                         return
+                    if mark is not None:
+                        until = kept
+                        with self._changing:
+                            self._marks[mark] = _Cut(topics, until)
+                            self._take_held(topics)  # it is in the answer
+                        mark = None
                     if portion:
                         wanted = (
                             [one for one in portion if self._covers(topics, topic_of(one.first))] if self._known else portion
@@ -110,16 +121,19 @@ class FromHistorian(Beginnings):
                 failure = error
                 if mark is not None:
                     self._unsubscribe(mark)
+                is_closing = isinstance(error, NotConnected)
+                if is_closing:
+                    sleep(_RETRY_INTERVAL_S)  # the consumer is stopped a moment later
                 if is_stopped() or not self._is_ready():  # ask again when the proxy is back
                     self._go_on_later(topics, Reached(position, until))
                     return
-                if until is None or patience.passed() or not isinstance(error, HistorianMissing | ProxyUnreachable):
+                may_come_back = until is not None and isinstance(error, HistorianMissing | ProxyUnreachable)
+                if patience.passed() or not (may_come_back or is_closing):
                     break
             sleep(_RETRY_INTERVAL_S)
         if failure is not None:
             self._warn(topics, _what_failed(failure, has_begun=until is not None), failure)
-        self._release(topics)
-        self._done(topics)
+        self._go_live(topics)
 
     def _handled_elsewhere(self, topic: bytes) -> bool:
         """Whether a message is a mark, or is left out because it was in an answer."""
@@ -131,19 +145,22 @@ class FromHistorian(Beginnings):
 
     def _renew_cuts(self) -> None:
         """Ask again, for what has come since, where a mark does not come: it was lost, as all messages may be."""
-        for mark, cut in list(self._marks.items()):
-            with self._changing:
+        lost: list[bytes] = []
+        with self._changing:
+            for mark, cut in self._marks.items():
                 if cut.topics & self._registered.keys():
                     continue  # what they begin with is still being read
                 if cut.deadline is None:
                     cut.deadline = Deadline(_MARK_TIMEOUT_S)
                 elif cut.deadline.passed():
-                    del self._marks[mark]
+                    lost.append(mark)
                     self._registered |= dict.fromkeys(cut.topics, From(Start.ALL))
                     self._interrupted |= dict.fromkeys(cut.topics, Reached(cut.until))
                     self._ready |= cut.topics
-            if mark not in self._marks:
-                self._unsubscribe(mark)
+            for mark in lost:
+                del self._marks[mark]
+        for mark in lost:
+            self._unsubscribe(mark)
 
 
 @dataclass(slots=True)

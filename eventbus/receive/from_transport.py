@@ -11,7 +11,7 @@ from time import sleep
 from eventbus._base.deadline import Deadline
 from eventbus.errors import EventBusError, HandshakeFailed
 from eventbus.policies import Start
-from eventbus.receive.beginning import EVERYTHING, Beginnings, Reached
+from eventbus.receive.beginning import EVERYTHING, Beginnings, Reached, Receiver
 from eventbus.wire.frames import Batch, topic_of
 from eventbus.wire.history import Query, Stored
 from eventbus.wire.private_topics import PRIVATE_PREFIXES
@@ -28,22 +28,18 @@ class FromTransport(Beginnings):
     """Reads what is stored by the transport. It goes on where it was if the connection is lost meanwhile.
 
     Args:
+        receiver: the client.
         read: reads from the transport.
         begun_after: see `KeepsHistory.begun_after`.
-        deliver: as for `Beginnings`, as are the following.
     """
 
     def __init__(
         self,
+        receiver: Receiver,
         read: Read,
         begun_after: Callable[[bytes], int | None],
-        deliver: Callable[[Batch], None],
-        replay: Callable[[list[Stored]], None],
-        endpoints: str,
-        is_ready: Callable[[], bool] = lambda: True,
-        put_in_force: Callable[[frozenset[bytes]], object] = lambda topics: None,
     ) -> None:
-        super().__init__(deliver, replay, endpoints, is_ready, put_in_force)
+        super().__init__(receiver)
         self._read = read
         self._begun_after = begun_after
         self._ends: dict[bytes, int] = {}  # of topics that have not begun: the last position before the live messages
@@ -59,7 +55,7 @@ class FromTransport(Beginnings):
             end = self._begun_after(topic)
             if end is not None:
                 if end > self._ends.get(topic, end):  # opened again: what was held is among what is stored now
-                    self._drop_held(frozenset((topic,)))
+                    self._take_held(frozenset((topic,)))
                 self._ends[topic] = end
         return super().take(batch, is_stopped)
 
@@ -104,8 +100,7 @@ class FromTransport(Beginnings):
                 return
         if failure is not None:
             self._warn(topics, "what is stored could not be read", failure)
-        self._release(topics)
-        self._done(topics)
+        self._go_live(topics)
         for topic in topics:
             self._ends.pop(topic, None)
 

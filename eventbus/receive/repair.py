@@ -118,7 +118,7 @@ class Repairer:
                         error=type(error).__name__,
                         held_back=held_back,
                     )
-                return found if position else None
+                return found if position or self._is_stopped() else None
             self._was_there = True
             return found
 

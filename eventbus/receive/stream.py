@@ -22,6 +22,7 @@ async def read[EventClass](buffer: ReceiveBuffer[EventClass], timeout: float | N
 
     loop = asyncio.get_running_loop()
     end = None if timeout is None else loop.time() + timeout
+    closings = buffer.closings
     while True:
         arrived = loop.create_future()
 
@@ -30,7 +31,7 @@ async def read[EventClass](buffer: ReceiveBuffer[EventClass], timeout: float | N
                 loop.call_soon_threadsafe(_resolve, arrived)
 
         with buffer.waking(wake):
-            is_open = buffer.is_open  # first: what came before it was closed is still returned
+            is_open = buffer.is_open and buffer.closings == closings  # first: what came before that is still returned
             event = buffer.get(0)
             if event is not None or not is_open or (end is not None and loop.time() >= end):
                 return event

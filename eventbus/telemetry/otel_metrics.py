@@ -44,7 +44,7 @@ from eventbus.telemetry.names import (
     SENT_MESSAGES,
 )
 from eventbus.telemetry.otel_attributes import PROCESS, RECEIVE, SCOPE, SEND, ZEROMQ, Attributes, operation, server
-from eventbus.telemetry.thinning import Choose, chooser
+from eventbus.telemetry.thinning import Choose, check_share, chooser
 from eventbus.wire.rejects import RejectReason
 
 TRANSMITTED, RECEIVED = "transmit", "receive"  # directions
@@ -72,6 +72,9 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
 
     Attributes:
         timed: as given.
+
+    Raises:
+        InvalidSettings: `timed` is neither.
     """
 
     def __init__(
@@ -85,6 +88,8 @@ class OpenTelemetryMetrics(CountingHook, Measuring):
         name: str = "",
         messaging_system: str = ZEROMQ,
     ) -> None:
+        if timed != "auto":
+            check_share("timed", timed)
         meter = get_meter(SCOPE, meter_provider=meter_provider)
         exported = _exported_of(meter_provider)
         exported.create_instruments(meter)

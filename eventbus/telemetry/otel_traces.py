@@ -25,6 +25,7 @@ from eventbus.telemetry.names import (
     OPERATION_NAME,
 )
 from eventbus.telemetry.otel_attributes import PROCESS, REQUEST, SCOPE, SEND, ZEROMQ, Attributes, operation, server
+from eventbus.telemetry.thinning import check_share
 from eventbus.wire.frames import MAX_TOPIC_BYTES
 from eventbus.wire.headers import Headers, encode_headers
 
@@ -62,6 +63,9 @@ class OpenTelemetryTraces(Choosing):
 
     Attributes:
         sampled: as given.
+
+    Raises:
+        InvalidSettings: `sampled` is no number from 0 to 1.
     """
 
     def __init__(
@@ -76,6 +80,7 @@ class OpenTelemetryTraces(Choosing):
         name: str = "",
         messaging_system: str = ZEROMQ,
     ) -> None:
+        check_share("sampled", sampled)
         named: Attributes = {CLIENT_ID: name} if name else {}
         self._baggage = baggage
         self.sampled = sampled

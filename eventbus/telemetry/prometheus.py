@@ -51,7 +51,8 @@ class PrometheusHook(CountingHook):
     """Counts and times what clients do. All hooks of a registry share its metrics, so a process may have many clients.
 
     Labels have a hundred topics and a hundred handlers at most; later ones count as ``_OTHER``. prometheus-client's
-    multiprocess mode works, except for the two gauges that `watch` adds.
+    multiprocess mode works, except for the gauges that `watch` adds. A client that is connected already, as with `add_hook`,
+    needs a hook of its own: else its state is counted as that of another one.
 
     Args:
         registry: the registry of the metrics.

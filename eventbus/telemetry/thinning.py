@@ -6,6 +6,7 @@ from math import inf
 from random import random
 from time import perf_counter
 
+from eventbus.errors import InvalidSettings
 from eventbus.policies import Timed
 
 CALLS_PER_SECOND = 1_000  # that are chosen of a fast series, on average
@@ -57,6 +58,16 @@ class Thinning:
         now = self._clock()
         self._block: _Block = (now, now + _LONGEST_BLOCK_S, (now - before) / _LONGEST_BLOCK_S, count(1))
         return self._block
+
+
+def check_share(name: str, share: float) -> None:
+    """Check an argument that is a part of something, because what uses it would fail with the first event.
+
+    Raises:
+        InvalidSettings: it is no number from 0 to 1.
+    """
+    if not isinstance(share, int | float) or not 0 <= share <= 1:
+        raise InvalidSettings(f"{name}={share!r}: it must be a number from 0 to 1")
 
 
 def chooser(timed: Timed) -> Choose:

@@ -2,18 +2,59 @@
 
 import asyncio
 import itertools
+import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+from pathlib import Path
 from threading import Event, Lock, RLock, Thread, current_thread
+from typing import Any
 from weakref import WeakSet
 
-from eventbus._base.clock import Cancellable
+from eventbus._base.clock import Cancellable, in_service
 from eventbus.testing._waiting import is_waiting
 
 _LONGEST_S = 10.0  # for which a request waits by the system's clock beyond its timeout: perhaps nobody moves this one
 _LOOK_S = 0.05  # how long a wait may miss that it is over; nearly always it is woken
+PASSES = 5
+"""Of an event loop, until what was woken on it waits again."""
+
+_DIGITS = 6  # of seconds: ten steps of 0.1 make 1.0, which their sum as floats is not
+_IDLE_S, _IDLE_SHARE = 1.0, 0.1  # a thread that uses less of a processor than this, for so long, waits for something
+
+
+@dataclass(slots=True, eq=False)
+class HandlerCall:
+    """One call of a handler.
+
+    Attributes:
+        worker: the thread or the task that handles the event.
+        ended: whether the call has ended; tasks and threads that it has started may go on.
+    """
+
+    worker: "Thread | asyncio.Task[Any]"
+    ended: bool = False
+
+
+current_call: ContextVar[HandlerCall | None] = ContextVar("eventbus_tested_call", default=None)
+"""The call of a handler that has led here, perhaps over other tasks and threads."""
+
+
+@dataclass(slots=True)
+class _Awake:
+    """A thread that was woken or started.
+
+    Attributes:
+        has_left: whether it has left its wait.
+        since: when it was looked at last, in real seconds.
+        used: the seconds that a processor had spent on it until then.
+    """
+
+    has_left: bool
+    since: float
+    used: float
 
 
 @dataclass(slots=True, eq=False)
@@ -29,6 +70,8 @@ class _Waiter:
         limits: whether this is a time limit: what is waited for may come before, for example an answer.
         lock: what the thread waits for up to the limit, if it is a lock.
         outlasts: whether it goes on by the system's clock when the test is over.
+        lapses: whether `wake` is not called when the test is over before.
+        call: the call of a handler that waits, itself or in what it has started.
     """
 
     due: float
@@ -39,6 +82,8 @@ class _Waiter:
     limits: bool = False
     lock: "Lock | None" = None
     outlasts: bool = False
+    lapses: bool = False
+    call: HandlerCall | None = field(default_factory=current_call.get)
     number: int = field(default_factory=itertools.count().__next__)
 
 
@@ -52,15 +97,19 @@ class _Call:
 class ManualClock:
     """Fulfils `eventbus._base.clock.Clock`: `fire_next` moves it to the end of the next wait. Any thread may use it."""
 
+    system = staticmethod(time.monotonic)
+    """Real seconds. Not a name of the module: freezegun would replace that one."""
+
     def __init__(self) -> None:
         self._lock = RLock()
         self._now = 0.0
         self._waiters: list[_Waiter] = []
-        self._awake: dict[Thread, bool] = {}  # threads that were woken or started; True: it has left its wait
+        self._awake: dict[Thread, _Awake] = {}
+        self._waking: set[object] = set()  # what wakes tasks on their loops
         self._started: WeakSet[Thread] = WeakSet()  # threads whose work is known by this clock only
         self._ended = False
-        self.owner: tuple[Thread | None, asyncio.Task[object] | None] = None, None
-        """The thread and the task of the test, which move this clock: their requests keep to the system's."""
+        self.owner: Thread | None = None
+        """The thread of the test, which moves this clock: its requests keep to the system's."""
 
     def now(self) -> float:
         """Seconds since this clock was made."""
@@ -102,7 +151,7 @@ class ManualClock:
                 over.set_result(None)
 
         task = asyncio.current_task()
-        waiter = self._enter(_Waiter(self._now + seconds, lambda: loop.call_soon_threadsafe(end), task=task))
+        waiter = self._enter(_Waiter(self._now + seconds, self._on(loop, end), task=task))
         try:
             await over
         finally:
@@ -120,7 +169,7 @@ class ManualClock:
                     limit.reschedule(loop.time())
 
             due, task = self._now + seconds, asyncio.current_task()
-            waiter = self._enter(_Waiter(due, lambda: loop.call_soon_threadsafe(expire), task=task, limits=True))
+            waiter = self._enter(_Waiter(due, self._on(loop, expire), task=task, limits=True))
             try:
                 yield limit
             finally:
@@ -129,7 +178,7 @@ class ManualClock:
 
     def acquire(self, lock: Lock, seconds: float) -> None:
         """Block this thread until another one releases the lock, or the clock has moved on by `seconds`."""
-        if self.owner[0] is current_thread():  # who moves the clock cannot wait for it
+        if self.owner is current_thread():  # who moves the clock cannot wait for it
             lock.acquire(timeout=seconds)
             return
 
@@ -143,11 +192,10 @@ class ManualClock:
 
     def call_later(self, loop: asyncio.AbstractEventLoop, seconds: float, call: Callable[[], object]) -> Cancellable:
         """Call a function on an event loop when the clock has moved on by `seconds`."""
-        task = asyncio.current_task()
-        if self.owner[1] is task:
+        if current_call.get() is None and not in_service.get():  # a task of the test, which moves the clock
             return loop.call_later(seconds, call)
-        due = self._now + seconds
-        waiter = self._enter(_Waiter(due, lambda: loop.call_soon_threadsafe(call), task=task, limits=True))
+        due, task = self._now + seconds, asyncio.current_task()
+        waiter = self._enter(_Waiter(due, self._on(loop, call), task=task, limits=True))
         timer = loop.call_later(seconds + (0.0 if waiter.over else _LONGEST_S), call)
 
         def cancel() -> None:
@@ -159,33 +207,38 @@ class ManualClock:
     def starting(self, thread: Thread) -> None:
         """Count this thread as under way until it waits."""
         with self._lock:
-            self._awake[thread] = True
+            self._awake[thread] = self._seen(thread, has_left=True)
             self._started.add(thread)
 
     def waking(self, thread: Thread) -> None:
         """Count this thread as under way until it waits by this clock, or ends."""
         with self._lock:
-            self._awake[thread] = False
+            self._awake[thread] = self._seen(thread, has_left=False)
 
     def pause(self, seconds: float) -> None:
         """Block this thread for real seconds."""
         time.sleep(seconds)
 
     def call(self, seconds: float, call: Callable[[], object]) -> None:
-        """Call a function, in the thread that moves the clock, when it has moved on by `seconds`."""
-        self._enter(_Waiter(self._now + seconds, call))
+        """Call a function, in the thread that moves the clock, when it has moved on by `seconds`; if the test lasts."""
+        self._enter(_Waiter(self._now + seconds, call, lapses=True))
 
     # For who moves it.
 
     def threads_under_way(self) -> list[Thread]:
-        """The threads that were started or woken, and do not wait again yet."""
+        """The threads that were started or woken, and do not wait again yet, neither by this clock nor otherwise."""
         with self._lock:
-            for thread, has_left in list(self._awake.items()):
+            for thread, awake in list(self._awake.items()):
                 ended = thread.ident is not None and not thread.is_alive()
-                if ended or (has_left and is_waiting(thread)):
+                if ended or (awake.has_left and (is_waiting(thread) or self._is_idle(thread, awake))):
                     del self._awake[thread]
             got = [one.thread for one in self._waiters if one.lock is not None and not one.lock.locked()]
             return [*self._awake, *(thread for thread in got if thread is not None)]
+
+    def is_waking_tasks(self) -> bool:
+        """Whether a task was woken that may not have gone on until it waits again."""
+        with self._lock:
+            return bool(self._waking)
 
     def sleeping_threads(self) -> set[Thread]:
         """The threads that wait for this clock, and for nothing else."""
@@ -195,7 +248,8 @@ class ManualClock:
     def limited_threads(self) -> set[Thread]:
         """The threads that wait for whatever they want, up to a time limit."""
         with self._lock:
-            return {waiter.thread for waiter in self._waiters if waiter.thread is not None and waiter.limits}
+            found = {waiter.thread for waiter in self._waiters if waiter.thread is not None and waiter.limits}
+            return found | {worker for worker in self._limited_handlers() if isinstance(worker, Thread)}
 
     def sleeping_tasks(self) -> set["asyncio.Task[object]"]:
         """The tasks that wait for this clock."""
@@ -205,13 +259,14 @@ class ManualClock:
     def limited_tasks(self) -> set["asyncio.Task[object]"]:
         """The tasks that wait for whatever they want, up to a time limit."""
         with self._lock:
-            return {waiter.task for waiter in self._waiters if waiter.task is not None and waiter.limits}
+            found = {waiter.task for waiter in self._waiters if waiter.task is not None and waiter.limits}
+            return found | {worker for worker in self._limited_handlers() if not isinstance(worker, Thread)}
 
     def fire_next(self, until: float) -> bool:
         """Move to the end of the next wait that is over at `until`, and end it; False if there is none."""
         with self._lock:
             waiter = min(self._waiters, key=lambda waiter: (waiter.due, waiter.number), default=None)
-            if waiter is None or waiter.due > until:
+            if waiter is None or waiter.due > round(until, _DIGITS):
                 return False
             self._now = max(self._now, waiter.due)
             self._end(waiter)
@@ -221,7 +276,7 @@ class ManualClock:
     def move_to(self, now: float) -> None:
         """Move on; all waits that are over by then must have been ended."""
         with self._lock:
-            self._now = max(self._now, now)
+            self._now = max(self._now, round(now, _DIGITS))
 
     def end(self) -> None:
         """End all waits, also those that begin from now on, but for those in `wait`: the test is over."""
@@ -231,17 +286,44 @@ class ManualClock:
             for waiter in waiters:
                 self._end(waiter)
         for waiter in waiters:
-            waiter.wake()
+            if not waiter.lapses:
+                waiter.wake()
+
+    def _on(self, loop: asyncio.AbstractEventLoop, call: Callable[[], object]) -> Callable[[], None]:
+        """Return what calls this on the loop, and sees to it that what is woken by that has gone on."""
+
+        def go_on(passes: int) -> None:
+            if passes == 0:
+                call()
+            if passes < PASSES:
+                loop.call_soon(go_on, passes + 1)
+            else:
+                self._waking.discard(wake)
+
+        def wake() -> None:
+            self._waking.add(wake)
+            try:
+                loop.call_soon_threadsafe(go_on, 0)
+            except RuntimeError:  # the loop has ended, and nothing waits on it
+                self._waking.discard(wake)
+
+        return wake
+
+    def _limited_handlers(self) -> "Iterator[Thread | asyncio.Task[Any]]":
+        for waiter in self._waiters:
+            if waiter.limits and waiter.call is not None and not waiter.call.ended:
+                yield waiter.call.worker
 
     def _enter(self, waiter: _Waiter) -> _Waiter:
         with self._lock:
+            waiter.due = round(waiter.due, _DIGITS)
             if waiter.thread is not None:
                 self._awake.pop(waiter.thread, None)
             if not self._ended or waiter.outlasts:
                 self._waiters.append(waiter)
                 return waiter
             waiter.over = True
-        if not waiter.limits:
+        if not (waiter.limits or waiter.lapses):
             waiter.wake()
         return waiter
 
@@ -259,4 +341,25 @@ class ManualClock:
     def _note_awake(self, waiter: _Waiter, *, has_left: bool) -> None:
         # Any thread may ask, that of the test too. Whether a thread that handles events does so is known otherwise.
         if waiter.thread is not None and (not waiter.limits or waiter.thread in self._started):
-            self._awake[waiter.thread] = has_left
+            self._awake[waiter.thread] = self._seen(waiter.thread, has_left=has_left)
+
+    def _seen(self, thread: Thread, *, has_left: bool) -> _Awake:
+        return _Awake(has_left, self.system(), _processor_time(thread))
+
+    def _is_idle(self, thread: Thread, awake: _Awake) -> bool:
+        """Whether the thread waits for something that is not known here: it sleeps for real, or reads from a socket."""
+        now = self.system()
+        if thread.ident is None or now - awake.since < _IDLE_S:
+            return False
+        used, since = awake.used, awake.since
+        awake.used, awake.since = _processor_time(thread), now
+        return awake.used - used < _IDLE_SHARE * (now - since)
+
+
+def _processor_time(thread: Thread) -> float:
+    """The seconds that a processor has spent on a thread; 0 where the system does not tell."""
+    try:
+        fields = Path(f"/proc/self/task/{thread.native_id}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,9 +1,13 @@
 """A transport in memory that records what it sends, and a hub on which messages get lost or late on purpose."""
 
+import json
+from bisect import insort
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from threading import RLock, Timer
+from dataclasses import dataclass, field
+from itertools import count
+from operator import attrgetter
+from threading import RLock, Timer, local
 from weakref import WeakSet
 
 from eventbus.errors import ProxyUnreachable
@@ -14,6 +18,7 @@ from eventbus.wire.compression import inflate, is_compressed
 from eventbus.wire.first_frame import parse
 from eventbus.wire.frames import Batch
 from eventbus.wire.headers import Headers, decode_headers
+from eventbus.wire.private_topics import PRIVATE_PREFIXES
 
 _MAX_INFLATED_BYTES = 2**31 - 1
 
@@ -30,12 +35,14 @@ class Message:
         json: an event, or an array of several events of one call of `emit_events`; not compressed any more.
         headers: texts that travel beside it.
         count: the number of its events.
+        number: those of its hub that were sent later have higher ones.
     """
 
     topic: str
     json: bytes
     headers: Headers
     count: int
+    number: int = field(default=0, compare=False, repr=False)
 
 
 class FaultyHub(MemoryHub):
@@ -56,6 +63,7 @@ class FaultyHub(MemoryHub):
         self._cut_off = 0
         self._held: list[tuple[bytes, bytes]] = []
         self._transports: WeakSet[RecordingTransport] = WeakSet()
+        self.next_number: Callable[[], int] = count(1).__next__
         self.activity = 0
         """The number of messages sent or received: if it is the same before and after, nothing happened in between."""
 
@@ -64,11 +72,11 @@ class FaultyHub(MemoryHub):
         """Lose messages on this topic within the block; None: on every topic. Yields the list of those."""
         dropped: list[Message] = []
         fault = _frame(topic), dropped
-        self._dropping.append(fault)
+        self._dropping = [*self._dropping, fault]
         try:
             yield dropped
         finally:
-            self._dropping.remove(fault)
+            self._dropping = [one for one in self._dropping if one is not fault]  # another one may be equal
 
     @contextmanager
     def delaying(self, seconds: float, topic: BaseEventTopic | None = None) -> Iterator[None]:
@@ -89,11 +97,12 @@ class FaultyHub(MemoryHub):
         try:
             yield
         finally:
-            self._cut_off -= 1
-            if not self._cut_off:
-                held, self._held = self._held, []
-                for topic, payload in held:
-                    super().send(topic, payload, 0)
+            with self._faults:  # what is sent meanwhile comes after what was held
+                self._cut_off -= 1
+                if not self._cut_off:
+                    held, self._held = self._held, []
+                    for topic, payload in held:
+                        super().send(topic, payload, 0)
             for transport in list(self._transports):
                 transport.tell_connection()
 
@@ -112,7 +121,7 @@ class FaultyHub(MemoryHub):
         self.activity += 1
         for wanted, dropped in self._dropping:
             if wanted in (None, name):
-                dropped.append(message(topic, payload, 1))
+                dropped.append(message(topic, payload))
                 return True
         delays = [seconds for wanted, seconds in self._delaying if wanted in (None, name)]
         if delays:
@@ -147,13 +156,14 @@ class RecordingTransport(MemoryTransport):
 
     Attributes:
         hub: as given.
-        messages: what was sent, oldest first.
+        messages: what was sent, oldest first: a message stands before what others have sent because of it.
     """
 
     def __init__(self, hub: FaultyHub | None = None) -> None:
         self.hub = FaultyHub() if hub is None else hub
         super().__init__(self.hub)
         self.messages: list[Message] = []
+        self._unclaimed = local()
         self.hub.add(self)
 
     def open(self, timeout: float) -> None:
@@ -164,9 +174,22 @@ class RecordingTransport(MemoryTransport):
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
         """See `Transport.send`."""
-        sent = super().send(topic, payload, count)
-        self.messages.append(message(topic, payload, count))
+        number = self.hub.next_number()  # before others can have it
+        if not topic.startswith(PRIVATE_PREFIXES):
+            vars(self._unclaimed).setdefault("number", number)
+        try:
+            sent = super().send(topic, payload, count)
+        except BaseException:
+            self.claim_number()
+            raise
+        with self._lock:
+            insort(self.messages, message(topic, payload, count, number), key=attrgetter("number"))
         return sent
+
+    def claim_number(self) -> int:
+        """Return the number of the first message with events that this thread has sent since it called this before."""
+        number: int | None = vars(self._unclaimed).pop("number", None)
+        return self.hub.next_number() if number is None else number
 
     def is_connected(self) -> bool:
         """See `Transport.is_connected`."""
@@ -189,11 +212,27 @@ class RecordingTransport(MemoryTransport):
         return member is not None and self.hub.is_idle(member)
 
 
-def message(topic: bytes, payload: bytes, count: int) -> Message:
-    """Return what is in the two frames of a message."""
+def message(topic: bytes, payload: bytes, count: int | None = None, number: int = 0) -> Message:
+    """Return what is in the two frames of a message.
+
+    Args:
+        topic: the first frame.
+        payload: the second one.
+        count: the number of events; None: as many as the payload has.
+        number: its own.
+    """
     frame = parse(topic)
-    json = inflate(payload, _MAX_INFLATED_BYTES) if is_compressed(payload) else payload
-    return Message(frame.topic.decode(errors="replace"), json, decode_headers(frame.headers), count)
+    text = inflate(payload, _MAX_INFLATED_BYTES) if is_compressed(payload) else payload
+    if count is None:
+        count = _count(text)
+    return Message(frame.topic.decode(errors="replace"), text, decode_headers(frame.headers), count, number)
+
+
+def _count(text: bytes) -> int:
+    try:
+        return len(json.loads(text)) if text.startswith(b"[") else 1
+    except ValueError:
+        return 1
 
 
 def _frame(topic: BaseEventTopic | None) -> bytes | None:

@@ -98,6 +98,19 @@ def test_it_is_called_in_its_time() -> None:
     assert not [thread.name for thread in threading.enumerate() if "every" in thread.name]
 
 
+def test_it_goes_on_without_the_consumer() -> None:
+    """A service that stops receiving for a while still does what it does periodically, with async methods too."""
+    with bus_test(App()) as t:
+        clockwork = t.container.clockwork()
+        t.container.bus.client().stop_consumer()
+        t.advance(20)
+        assert clockwork.calls == ["tick", "event", "tock", "tick", "tock", "tick"]
+        t.container.bus.client().start_consumer()
+        t.settle()
+        assert clockwork.calls == ["tick", "event", "tock", "tick", "tock", "tick", "event", "event"]
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("eventbus")]
+
+
 def test_a_thread_that_is_late_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     """The clock does not move on before the thread of an async method waits again, however busy the machine is."""
     wait = ManualClock.wait

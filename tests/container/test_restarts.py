@@ -14,7 +14,8 @@ def pauses(policy: RestartPolicy, *times: float) -> list[float | None]:
 def test_the_pause_doubles_up_to_the_longest() -> None:
     """Each failure within the window doubles the pause, until it is as long as it may be."""
     assert pauses(RestartPolicy(limit=9, interval=0.5, max_interval=3), 1, 2, 3, 4, 5) == [0.5, 1, 2, 3, 3]
-    assert pauses(RestartPolicy(limit=9, interval=5, max_interval=3), 1, 2) == [3, 3]
+    assert pauses(RestartPolicy(limit=9, interval=5, max_interval=3), 1, 2) == [5, 5]
+    assert pauses(RestartPolicy(interval=60), 1, 2) == [60, 60]  # longer than the longest by default
     assert pauses(RestartPolicy(limit=9, interval=0), 1, 2) == [0, 0]
 
 

@@ -13,6 +13,7 @@ from pydantic import Field, TypeAdapter
 
 from eventbus import BaseEvent, EventBusClient, EventBusProxy, InvalidHandler, NotConnected
 from eventbus.transports.memory import MemoryTransport
+from eventbus.wire.frames import Batch
 from tests.support import (
     PATIENCE,
     Bus,
@@ -409,6 +410,61 @@ def test_listen_forever_ends_at_close(bus: Bus) -> None:
         eventually(lambda: bus.stats().received == 500 and is_waiting(listening))
         bus.close()
     assert heard == list(range(500))
+
+
+@pytest.mark.parametrize("reads", ["recv_event", "arecv_event", "listen_forever"])
+def test_readers_end_at_a_close_after_which_it_is_open_again(reads: str) -> None:
+    """They do not wait for the events of the next connection."""
+    with Bus(MyEvent, transport=MemoryTransport()) as client:
+
+        def read() -> None:
+            match reads:
+                case "recv_event":
+                    assert client.recv_event(None) is None
+                case "arecv_event":
+                    assert asyncio.run(client.arecv_event(None)) is None
+                case _:
+                    assert list(client.listen_forever()) == []
+
+        with in_thread(read):
+            eventually(lambda: client._parts.buffer._waiting == 1)
+            with client._parts.buffer._lock:  # which the reader needs to see anything
+                client.close()
+                client.connect()
+
+
+def test_a_consumer_that_ends_late_ends_nothing() -> None:
+    """What waits after the next connect() goes on when the thread of the last connection notices that it was closed."""
+    may_notice = threading.Event()
+
+    class Slow(MemoryTransport):
+        wakes = True
+
+        def wake(self) -> None:
+            if self.wakes:
+                super().wake()
+
+        def receive(self) -> Batch | None:
+            batch = super().receive()
+            if batch is None:
+                assert may_notice.wait(PATIENCE)
+            return batch
+
+    transport = Slow()
+    with Bus(MyEvent, transport=transport, topics=[TOPIC]) as client:
+        client.start_consumer()
+        (last,) = (thread for thread in threading.enumerate() if thread.name == "eventbus-consumer")
+        transport.wakes = False
+        client.close(0.0)
+        transport.wakes = True
+        client.connect()
+        found: list[MyEvent | None] = []
+        with in_thread(lambda: found.append(client.recv_event(PATIENCE))):
+            eventually(lambda: client._parts.buffer._waiting == 1)
+            may_notice.set()
+            last.join(PATIENCE)
+            client.emit_event(event(1), TOPIC)
+        assert found == [event(1)]
 
 
 def test_several_listeners_share(bus: Bus) -> None:

@@ -326,7 +326,8 @@ EXAMPLES = [
     ),
     Example(
         HistoryDamaged(HERE, "it is cut off"),
-        f"an answer of the historian at {HERE} cannot be read: it is cut off; give both the same version",
+        f"an answer of the historian at {HERE} cannot be read: it is cut off; give both the same version, and run one "
+        "historian on a bus, in the proxy or beside it",
         {"endpoints": HERE, "detail": "it is cut off"},
     ),
     Example(

@@ -579,6 +579,32 @@ def test_too_many_wait_and_hold_the_consumer() -> None:
         assert meter.ended == list(range(1_100))
 
 
+@pytest.mark.parametrize("options", [{}, {"concurrency": 1}], ids=["no options", "concurrency"])
+def test_the_loop_ends_while_others_wait(bus: Bus, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls fail whose loop has ended, and those that wait for their turn; the consumer goes on."""
+    monkeypatch.setattr(concurrent, "MAX_WAITING", 2)
+    monkeypatch.setattr(coroutines, "MAX_IN_FLIGHT", 2)
+    others: list[int] = []
+    loop = asyncio.new_event_loop()
+
+    async def begin() -> None:
+        bus.close()
+        await bus.aconnect()
+        emit(bus, *range(10))
+        while not any(thread.name == "eventbus-consumer" and is_in_submit(thread) for thread in threading.enumerate()):
+            await asyncio.sleep(0.001)
+
+    async def handle(event: ShopEvent) -> None:
+        await asyncio.Event().wait()
+
+    bus.attach_callback(ShopType.closed, handle, **options)
+    bus.attach_callback(ShopType.closed, lambda event: others.append(event.order))
+    loop.run_until_complete(begin())
+    loop.close()
+    eventually(lambda: others == list(range(10)))
+    eventually(lambda: bus.stats().handler_errors == 10)
+
+
 # Filters, middleware
 
 
@@ -617,6 +643,26 @@ def test_a_filter_that_fails(bus: Bus) -> None:
     bus.attach_callback(ShopType.closed, meter.handle, concurrency=2, key=lambda event: [event])  # cannot be hashed
     emit(bus, 0, 1)
     eventually(lambda: (bus.stats().handled, bus.stats().handler_errors) == (1, 3))
+
+
+def test_a_key_that_cannot_be_compared(bus: Bus) -> None:
+    """What it raises counts as the handler's error, too, and the consumer goes on."""
+
+    class Key:
+        def __hash__(self) -> int:
+            return 0
+
+        def __eq__(self, other: object) -> bool:
+            raise ValueError
+
+    meter = Meter()
+    bus.attach_callback(ShopType.closed, meter.handle, concurrency=2, key=lambda event: Key())
+    emit(bus, 0, 1)
+    eventually(lambda: bus.stats().handler_errors == 1)
+    meter.may_end.set()
+    eventually(lambda: meter.ended == [0])
+    emit(bus, 2)
+    eventually(lambda: meter.ended == [0, 2])
 
 
 @pytest.mark.parametrize("option", ["where", "key"])

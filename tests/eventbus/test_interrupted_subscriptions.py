@@ -12,7 +12,7 @@ from eventbus.transports.memory import MemoryHub, MemoryTransport
 from eventbus.transports.nats.core import CoreTransport
 from eventbus.transports.nats.jetstream import JetStreamTransport
 from eventbus.transports.zeromq import ZeroMQOptions, ZeroMQTransport
-from tests.eventbus.transports.zeromq.moments import NoSuchMoment, interrupted
+from tests.eventbus.transports.moments import NoSuchMoment, interrupted
 from tests.nats import Server, running
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, event, eventually
 

@@ -10,6 +10,7 @@ from pydantic import SecretStr
 
 from eventbus import ClientKeys, Compression, EventBusClient, InvalidSettings, Packing, ReceivePolicy, SendPolicy
 from eventbus.keys import Secret
+from eventbus.nats_options import NatsOptions
 from eventbus.options import (
     PROCESS_MAX_MEMORY,
     ClientArguments,
@@ -239,11 +240,17 @@ WRONG_TYPES: list[tuple[Any, str, object, str]] = [
     (ClientOptions, "topics", 5, "topics=5: it must be a list of topics"),
     (ClientOptions, "topics", ["a", 5], "topics: 5 is no topic, which is a text"),
     (ClientOptions, "start", [], r"\[\] is no time that this machine knows"),
-    (ClientOptions, "keys", CLIENT.secret, "keys: they must be ClientKeys"),
+    (ClientOptions, "keys", CLIENT.secret, "keys: it must be ClientKeys or None"),
     (ProxyOptions, "settle", "1", "settle='1': it must be a number"),
-    (ProxyOptions, "secret_key", CLIENT.secret.encode(), "secret_key: it must be a text"),
-    (ProxyOptions, "history_file", 5, "history_file=5: it must be a path"),
-    (ProxyOptions, "allow_list", b"x", "allow_list=b'x': it must be a path"),
+    (ProxyOptions, "secret_key", CLIENT.secret.encode(), "secret_key: it must be a text or None"),
+    (ProxyOptions, "history_file", 5, "history_file=5: it must be a path or None"),
+    (ProxyOptions, "allow_list", b"x", "allow_list=b'x': it must be a path or None"),
+    (NatsOptions, "url", None, "url=None: it must be a text"),
+    (NatsOptions, "group", 5, "group=5: it must be a text or None"),
+    (NatsOptions, "password", CLIENT.secret.encode(), "password: it must be a text or None"),
+    (NatsOptions, "ca_file", 5, "ca_file=5: it must be a path or None"),
+    (NatsOptions, "store", 5, "5 does not say how a stream is made"),
+    (NatsOptions, "start", [], r"\[\] is no start"),
     (EventBusClient, "pub_port", "5559", "'5559' is no port"),
     (EventBusClient, "host", None, "host: it must be a text"),
 ]

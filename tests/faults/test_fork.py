@@ -112,6 +112,7 @@ def in_child(client: Bus, own: Callable[[], object]) -> None:
         for call in use(client):
             with pytest.raises(ForkedClient):
                 call()
+    assert client.topics == {"my_service"}, "what is refused changes nothing"
     assert client.state is ClientState.CLOSED
     assert not client.is_connected()
     client.attach_callback(MyEventType.stopped, repr)

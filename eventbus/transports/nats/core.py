@@ -26,8 +26,10 @@ from eventbus.transports.nats.protocol import (
     Parser,
     header_block,
     parse_headers,
+    publications,
     publish,
     publish_start,
+    published_bytes,
     subscribe,
     unsubscribe,
 )
@@ -38,6 +40,7 @@ from eventbus.wire.numbering import Numbering
 
 _MAX_LINES = 10_000  # that are remembered
 _FIRST_SID = 10
+_NUMBER_BYTES = 80  # of the header with a message's number
 _PROBE = b"n"
 _BELIEVED_S = 0.1  # how long a topic is believed to have subscribers
 
@@ -74,6 +77,7 @@ class CoreTransport(NatsTransport):
         self._events = 0  # that were taken
         self._proven_events = 0
         self._packs = self._options.packing is Packing.ALL
+        self._own_header_bytes = _NUMBER_BYTES if self._options.numbered else 0
         self._warned_cluster = False
         self._paused = False  # whether it has left its group for a while
         self._next_probe = count(1)
@@ -183,19 +187,24 @@ class CoreTransport(NatsTransport):
             self._check_denied(connection, self._carried.subject(topic).decode(errors="replace"))
 
     def take(self) -> bytes:
-        if self._again:
-            data, events = self._again.popleft()
-            self._keep(data, events)
-            return data
+        while self._again:
+            data, events = self._fitting(*self._again.popleft())
+            if data:
+                self._keep(data, events)
+                return data
         buffer = self._buffer
-        waiting = None if buffer is None else buffer.take()
-        if waiting is None or not waiting.firsts:
+        if buffer is None:
+            return b""
+        waiting = buffer.take()
+        taken = len(waiting.firsts)
+        if not taken:
             return b""
         if self._packs:
             joined = (message[:3] for message in packed(waiting, self._largest_array()))
             waiting = Taken(*zip(*joined, strict=True))
-        data = self._joined(*waiting)
-        self._keep(data, sum(waiting.events))
+        data, events = self._joined(*waiting), sum(waiting.events)
+        self._keep(data, events)
+        buffer.kept(taken, events)
         return data
 
     def _joined(self, firsts: tuple[bytes, ...], payloads: tuple[bytes, ...], counts: tuple[int, ...]) -> bytes:
@@ -339,6 +348,18 @@ class CoreTransport(NatsTransport):
                 self._lines.clear()
             self._lines[first, size] = line
         return line
+
+    def _fitting(self, data: bytes, events: int) -> tuple[bytes, int]:
+        """Leave out what is too large for the server that was just reached. Returns the rest, and how many events it has."""
+        limits = None if self._buffer is None else self._buffer.limits
+        if limits is None or len(data) <= limits.message:  # nearly always
+            return data, events
+        messages = list(publications(data))
+        fitting = [message for message in messages if published_bytes(message) <= limits.message]
+        dropped = len(messages) - len(fitting)  # as if each had one event: nearly all have
+        if dropped:
+            self.drops.add(DropReason.TOO_LARGE, dropped)
+        return b"".join(fitting), max(0, events - dropped)
 
     def _keep(self, data: bytes, events: int) -> None:
         self._events += events

@@ -10,6 +10,7 @@ from eventbus.transports.nats.channel import Channel, TlsChannel
 from eventbus.transports.nats.connection import ConnectionLost, reason_of
 from eventbus.transports.nats.credentials import login, tls_context, user_of
 from eventbus.transports.nats.protocol import (
+    CRLF,
     PING,
     PONG,
     Info,
@@ -26,8 +27,8 @@ REQUIRED_VERSION = (2, 10)
 _MAX_INFO_BYTES = 65_536
 
 
-def dial(server: NatsServer, nats: NatsOptions, timeout: float) -> tuple[Channel, Info]:
-    """Connect to a server that lets the client in.
+def dial(server: NatsServer, nats: NatsOptions, timeout: float) -> tuple[Channel, Info, bytes]:
+    """Connect to a server that lets the client in. Returns what it says of itself, and what has come behind that.
 
     Args:
         server: the server.
@@ -58,9 +59,9 @@ def dial(server: NatsServer, nats: NatsOptions, timeout: float) -> tuple[Channel
             except ssl.SSLError as error:
                 raise TlsFailed(str(server), reason_of(error)) from None
             begun = b""
-        _introduce(channel, server, nats, info, begun)
+        begun = _introduce(channel, server, nats, info, begun)
         channel.set_timeout(None)
-        return channel, info
+        return channel, info, begun
     except BaseException:
         channel.close()
         raise
@@ -77,8 +78,8 @@ def _read_info(channel: Channel, server: NatsServer) -> tuple[Info, bytes]:
     return parse_info(line[5:]), begun
 
 
-def _introduce(channel: Channel, server: NatsServer, nats: NatsOptions, info: Info, begun: bytes) -> None:
-    """Say who the client is, and wait until the server lets it in."""
+def _introduce(channel: Channel, server: NatsServer, nats: NatsOptions, info: Info, begun: bytes) -> bytes:
+    """Say who the client is, and wait until the server lets it in. Returns what has come behind that."""
     fields: dict[str, object] = {
         "verbose": False,
         "pedantic": False,
@@ -94,16 +95,21 @@ def _introduce(channel: Channel, server: NatsServer, nats: NatsOptions, info: In
     _write_all(channel, connect(fields | login(nats, server, info.nonce)) + PING)
     parser = Parser()
     while True:
-        for other in parser.feed(begun).others:
+        line, end, behind = begun.partition(CRLF)
+        if not end:
+            more = channel.read()
+            if not more:
+                raise ConnectionLost("the server has ended the connection")
+            begun += more
+            continue
+        begun = behind
+        for other in parser.feed(line + end).others:
             if isinstance(other, Pong):
-                return
+                return begun
             if isinstance(other, ServerError):
                 raise _refused(server, nats, other.text)
             if isinstance(other, Ping):
                 _write_all(channel, PONG)
-        begun = channel.read()
-        if not begun:
-            raise ConnectionLost("the server has ended the connection")
 
 
 def _refused(server: NatsServer, nats: NatsOptions, text: str) -> HandshakeFailed:

@@ -4,6 +4,7 @@ import os
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count
 from time import monotonic, time_ns
 
 from eventbus._base.deadline import Deadline
@@ -19,7 +20,7 @@ from eventbus.transports.nats.first_frames import Carried, block_of
 from eventbus.transports.nats.group_consumer import GroupConsumer
 from eventbus.transports.nats.inbox import Delivery
 from eventbus.transports.nats.link import INBOX_SID, NatsLink
-from eventbus.transports.nats.outgoing import Outgoing, Taken
+from eventbus.transports.nats.outgoing import Outgoing
 from eventbus.transports.nats.own_consumer import OwnConsumer
 from eventbus.transports.nats.packing import Packed, packed
 from eventbus.transports.nats.protocol import (
@@ -30,6 +31,7 @@ from eventbus.transports.nats.protocol import (
     identified_publication,
     parse_headers,
     publish,
+    published_bytes,
     subscribe,
 )
 from eventbus.transports.nats.stored import StoredMessages
@@ -64,12 +66,14 @@ class JetStreamTransport(NatsTransport):
     """
 
     is_stored = True
+    _own_header_bytes = 150  # an identifier and a number
 
     def __init__(self, nats: NatsOptions | None = None, options: ZeroMQOptions | None = None) -> None:
         super().__init__(nats, options)
         self._packing = self._options.packing is not Packing.NONE
         self._numbering: Numbering | None = None
         self._window = Window()
+        self._numbers = count(1)  # of publications
         self._encoded: deque[UnderWay] = deque()  # wait for room in the window
         self._publisher = b""
         # Of the publications of each topic: the subject, the format, and the bytes of their headers.
@@ -166,29 +170,32 @@ class JetStreamTransport(NatsTransport):
 
     def take(self) -> bytes:
         now = monotonic()
-        if self._acks or self._refused_subjects:
-            self._take_acks(now)
-        window, buffer = self._window, self._buffer
-        if window.again and (again := window.resend(now)):
-            return again
-        if not (window or self._encoded) and buffer is not None and len(buffer) == 1:
-            return self._take_only(buffer, now)  # nearly always, at low rates
-        if self._waits_for_more(now):
-            return b""
-        parts = []
-        while window.has_room:
-            if not self._encoded:
-                waiting = None if buffer is None else buffer.take(_AT_ONCE)
-                if waiting is None or not waiting.firsts:
+        try:
+            if self._acks or self._refused_subjects:
+                self._take_acks(now)
+            window, buffer = self._window, self._buffer
+            if window.again and (again := self._resend(now)):
+                return again
+            if not (window or self._encoded) and buffer is not None and len(buffer) == 1:
+                return self._take_only(buffer, now)  # nearly always, at low rates
+            if self._waits_for_more(now):
+                return b""
+            parts = []
+            while window.has_room:
+                if not self._encoded and (buffer is None or not self._encode(buffer)):
                     break
-                self._encode(waiting)
-            message = self._encoded.popleft()
-            self._encoded_items -= message.items
-            window.add(message, now)
-            self._events += message.events
-            parts.append(message.data)
-        self._limit_room()
-        return b"".join(parts)
+                message = self._encoded[0]
+                window.add(message, now)
+                self._encoded_items -= message.items
+                self._events += message.events
+                self._encoded.popleft()
+                parts.append(message.data)
+            data = b"".join(parts)
+            self._limit_room()
+            return data
+        except BaseException:  # a signal handler has raised, perhaps when a message had been noted as sent
+            self._window.connection_lost()
+            raise
 
     def accepts(self) -> bool:
         return self._window.has_room and not self._encoded and not self._waits_until
@@ -268,6 +275,7 @@ class JetStreamTransport(NatsTransport):
     def _forget(self) -> None:
         self._numbering = Numbering() if self._options.numbered else None
         self._window = Window()
+        self._numbers = count(1)
         self._encoded.clear()
         self._acks.clear()
         self._refused_subjects.clear()
@@ -315,6 +323,15 @@ class JetStreamTransport(NatsTransport):
             if connection is not None and subject.startswith(("$JS", "_INBOX")):
                 raise PermissionDenied(str(connection.server), action, subject, user_of(self._nats, connection.server))
 
+    def _resend(self, now: float) -> bytes:
+        """Return what is to be sent again, but for what is too large for the server that was just reached."""
+        limits = None if self._buffer is None else self._buffer.limits
+        if limits is not None:
+            most = limits.message
+            if events := self._window.refused_where(lambda message: published_bytes(message.data) > most):
+                self.drops.add(DropReason.TOO_LARGE, events)
+        return self._window.resend(now)
+
     def _waits_for_more(self, now: float) -> bool:
         """Whether few messages wait while others are under way: more of them may share a message in a moment."""
         if (
@@ -335,36 +352,42 @@ class JetStreamTransport(NatsTransport):
         taken = buffer.take_one()
         if taken is None:  # it was too large for the server that was just reached
             return b""
-        first, payload, events = taken
-        message = self._publication(first, payload, events, 1, self._window.next())
+        message = self._publication(*taken, 1)
+        self._encoded_items += 1
+        buffer.kept(1, message.events)
+        self._encoded.append(message)  # for a moment, in which a signal handler may raise
         self._window.add(message, now)
-        self._events += events
+        self._events += message.events
+        self._encoded_items -= 1
+        self._encoded.popleft()
         if self._options.send_hwm < _MANY:  # else one more does not matter
             self._limit_room()
         return message.data
 
-    def _encode(self, waiting: Taken) -> None:
-        limit = MAX_PACKED_BYTES
-        if self._buffer is not None and self._buffer.limits is not None:
-            limit = min(limit, self._buffer.limits.payload)
-        number = self._window.next() + len(self._encoded)
+    def _encode(self, buffer: Outgoing) -> bool:
+        """Make publications of some of what waits; return whether there are any."""
+        waiting = buffer.take(_AT_ONCE)
+        limit = MAX_PACKED_BYTES if buffer.limits is None else min(MAX_PACKED_BYTES, buffer.limits.payload)
         packs = self._packing and len(waiting.firsts) > 1
-        for message in packed(waiting, limit) if packs else (Packed(*one, 1) for one in zip(*waiting, strict=True)):
-            self._encoded.append(self._publication(*message, number))
-            self._encoded_items += message.items
-            number += 1
+        messages = packed(waiting, limit) if packs else (Packed(*one, 1) for one in zip(*waiting, strict=True))
+        made = [self._publication(*message) for message in messages]
+        items, events = len(waiting.firsts), sum(waiting.events)
+        self._encoded_items += items
+        buffer.kept(items, events)
+        self._encoded.extend(made)  # at once: a signal handler may raise in any call of a function in Python
+        return bool(made)
 
-    def _publication(self, first: bytes, payload: bytes, events: int, items: int, number: int) -> UnderWay:
+    def _publication(self, first: bytes, payload: bytes, events: int, items: int) -> UnderWay:
         """Return a message as it is written, which has the next number."""
+        number = next(self._numbers)
         if self._numbering is None and MARK not in first:  # nearly always
             subject, form, header_bytes = self._forms.get(first) or self._learn_form(first)
             header_bytes += len(str(number))
             data = form % (number, header_bytes, header_bytes + len(payload), number, payload)
-            return UnderWay(data, subject, events, items)
+            return UnderWay(number, data, subject, events, items)
         subject, block = self._outward(first, events, b"%b-%d" % (self._publisher, number))
-        return UnderWay(
-            publish(subject, payload, reply=b"%b%d" % (self._reply, number), headers=block), subject, events, items
-        )
+        data = publish(subject, payload, reply=b"%b%d" % (self._reply, number), headers=block)
+        return UnderWay(number, data, subject, events, items)
 
     def _learn_form(self, topic: bytes) -> tuple[bytes, bytes, int]:
         if len(self._forms) >= _MAX_FORMS:
@@ -418,7 +441,8 @@ class JetStreamTransport(NatsTransport):
                 if self._denied.admit(error.text) is not None:
                     self._log.warning("the stream does not take events at the moment: %s", error.text, reason=error.text)
         while self._refused_subjects:
-            if events := window.refused_on(self._refused_subjects.popleft().encode()):
+            subject = self._refused_subjects.popleft().encode()
+            if events := window.refused_where(lambda message: message.subject == subject):  # noqa: B023 # called within
                 self.drops.add(DropReason.DENIED, events)
         self._limit_room()
 

@@ -45,6 +45,9 @@ INBOX_SID = b"1"
 _MIN_DIAL_S, _MAX_DIAL_S = 0.5, 5.0  # for one server
 # From READY to sending what has waited, if the connection was down: so were those of other subscribers, who need this time.
 _SETTLE_S = 0.25
+# A connection that ends sooner counts as an attempt that has failed, so that there is a pause before the next one: perhaps
+# the server ends it for something that is done on each.
+_LASTED_S = 1.0
 _PROOF_INTERVAL_S = 0.1  # between two PINGs that show how much of what was sent has arrived
 _POLL_S = 0.02  # while the server does not answer
 _MIN_SILENCE_S = 2.0  # without an answer, after which a connection is given up
@@ -56,8 +59,8 @@ _CLOSE_JOIN_S, _CLOSED_JOIN_S = 0.2, 1.0
 
 
 class Carrier(Protocol):
-    """What uses a link. `proven`, `arrived`, `gathers` and `complained` are called on the thread that reads, all others on
-    the link's thread. A thread that sends may call `take` and `written` while that waits.
+    """What uses a link. `proven`, `arrived`, `informed`, `gathers` and `complained` are called on the thread that reads, all
+    others on the link's thread. A thread that sends may call `take` and `written` while that waits.
     """
 
     def restore(self, link: "NatsLink") -> None:
@@ -90,6 +93,9 @@ class Carrier(Protocol):
     def arrived(self, arrived: Arrived) -> None:
         """Messages have come."""
 
+    def informed(self, info: Info) -> None:
+        """The server has said something new of itself."""
+
     def gathers(self) -> bool:
         """Whether what comes now may wait for a moment, so that more is read at once: nobody is kept waiting by that."""
 
@@ -119,7 +125,7 @@ class NatsLink:
         stored: whether the server keeps what it gets, so that a reconnected client need not wait for others.
 
     Attributes:
-        failures: how many attempts to connect have failed since one succeeded.
+        failures: how many connections could not be made, or did not last, since one did.
         hint: why the last one did, for people.
         opened: whether the transport's `open` has returned; before that it raises what the link would log.
     """
@@ -155,6 +161,7 @@ class NatsLink:
         self._tokens = count(1)
         self.inbox = b"_INBOX." + os.urandom(11).hex().encode()
         self._were_down = False
+        self._ready_at = float("inf")  # since when messages pass
         self._proof_due = 0.0
         self._writing = Writing(carrier.take, outgoing, self._control, self._mark_lost, self._check_write)
         self._proved = 0  # the mark of the last PING
@@ -276,7 +283,8 @@ class NatsLink:
         """
         if linger > 0 and self._connection is not None:
             self._control.append((b"", Proof()))  # so that the server has read everything before the connection ends
-        if self._writing.is_interrupted:
+        interrupted = self._writing.is_interrupted
+        if interrupted:
             linger = 0.0
         self._closing = deadline = Deadline(linger)
         self._outgoing.close()
@@ -290,7 +298,8 @@ class NatsLink:
             if connection is not None:
                 self._mark_lost(connection, "closed")  # ends a write or read that goes on
                 connection.shut()
-            self._thread.join(_CLOSE_JOIN_S if connection is None else _CLOSED_JOIN_S)
+            if not interrupted:  # else it ends when the signal handler has returned
+                self._thread.join(_CLOSE_JOIN_S if connection is None else _CLOSED_JOIN_S)
 
     def abandon(self) -> None:
         """In a forked child: close the descriptor, and leave everything else to the parent."""
@@ -313,8 +322,9 @@ class NatsLink:
                     self._serve(connection)
                 except HandshakeFailed as error:
                     self._note_failure(error, connection.server)
-                except (OSError, ProtocolError, EventBusError):
-                    pass  # the connection has the reason
+                except (OSError, ProtocolError, EventBusError):  # the connection has the reason
+                    lasted = monotonic() - self._ready_at
+                    self.failures = 0 if lasted > _LASTED_S else self.failures + 1
                 finally:
                     self._leave(connection)
                 if self.failures and self._gives_up_or_pauses():
@@ -354,9 +364,13 @@ class NatsLink:
         """Try one server; None if it cannot be used now."""
         server = self._servers[self._next % len(self._servers)]
         try:
-            channel, info = dial(server, self._nats, min(_MAX_DIAL_S, max(_MIN_DIAL_S, self._options.connect_timeout)))
+            timeout = min(_MAX_DIAL_S, max(_MIN_DIAL_S, self._options.connect_timeout))
+            channel, info, begun = dial(server, self._nats, timeout)
             try:
                 parser, gathers = self._parser(), self._carrier.gathers
+                for other in parser.feed(begun).others:
+                    if isinstance(other, Info):  # what holds for the account of this client
+                        info = other
                 return Connection(server, channel, info, parser, self._read, self._note_end, gathers)
             except BaseException:
                 channel.close()
@@ -392,6 +406,7 @@ class NatsLink:
         """Use a connection until it is lost, or everything is sent and the link is closed."""
         reader = Thread(target=connection.reading.run, name="eventbus-nats-reader", daemon=True)
         self._learn_servers(connection.info)
+        self._ready_at = float("inf")
         self._forget_control()  # it meant the last connection; `restore` knows what is wanted
         self._writing.stalled_since = None
         self._connection = connection
@@ -399,11 +414,13 @@ class NatsLink:
         try:
             self._carrier.restore(self)
             flush_at = monotonic() + (self._settle if self._were_down else 0.0)
-            self.failures, self._were_down, self._logged = 0, False, None
+            self._were_down, self._logged = False, None
             began = monotonic()
-            if not self.prove(Deadline(self._options.connect_timeout), while_=lambda: connection.lost is None):
+            proven = self.prove(Deadline(self._options.connect_timeout), while_=lambda: connection.lost is None)
+            if not proven or connection.lost is not None:
                 raise ConnectionLost(connection.lost or "the server does not answer")
-            self._status.proven(monotonic() - began)
+            self._ready_at = monotonic()
+            self._status.proven(self._ready_at - began)
             self._change(ClientState.READY, f"{connection.server} answers")
             with self._writing.owned():
                 self._work(connection, flush_at)
@@ -610,6 +627,8 @@ class NatsLink:
                 self._outgoing.wake()
             elif isinstance(other, Info):
                 connection.info = other
+                self._learn_servers(other)
+                self._carrier.informed(other)
             else:
                 self._note_complaint(connection, other.text)
         arrived.others[:] = messages

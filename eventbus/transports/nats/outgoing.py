@@ -3,7 +3,7 @@
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable
-from itertools import accumulate
+from itertools import accumulate, islice, repeat, starmap
 from operator import itemgetter
 from threading import Lock, RLock
 from time import sleep
@@ -103,6 +103,9 @@ class Outgoing:
         self._refusal = refusal
         self._header_bytes = header_bytes
         self._waiting: deque[Waiting] = deque()
+        # What was taken out and may still be taken again: a signal handler that raises may end the thread's work on it.
+        self._at_hand: list[Waiting] = []
+        self._each = starmap(self._waiting.popleft, repeat(()))  # takes in C, so that no signal handler interrupts it
         self._taken = 0  # events
         self._taking = RLock()  # a signal handler may ask for `sent`
         self._wakes = Lock()
@@ -114,19 +117,21 @@ class Outgoing:
         self.limit_room(self.room)
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._waiting) + len(self._at_hand)
 
     @property
     def events(self) -> int:
         """How many events wait."""
-        return _events_of(self._waiting.copy())
+        with self._taking:
+            waiting = [*self._at_hand, *self._waiting]
+        return _events_of(waiting)
 
     @property
     def sent(self) -> int:
         """How many events were put in."""
         # Held no longer than that takes: a signal handler that interrupts it may wait for the link's thread.
         with self._taking:
-            taken, waiting = self._taken, self._waiting.copy()
+            taken, waiting = self._taken, [*self._at_hand, *self._waiting]  # at once, as there is no call in it
         return taken + _events_of(waiting)
 
     def send(self, topic: bytes, payload: bytes, count: int = 1) -> bool:
@@ -166,23 +171,27 @@ class Outgoing:
             unless: return at once if this is true; it is asked when every wake counts.
         """
         self.idle = for_messages
-        if not (unless() or (for_messages and self._waiting)):
+        if not (unless() or (for_messages and len(self))):
             self._wakes.acquire(timeout=-1 if timeout is None else max(0.0, timeout))
         self.idle = False
 
     def take(self, most: int = 4_096) -> Taken:
-        """Take out some messages, the oldest first. One thread at a time."""
-        oldest = self._waiting.popleft
+        """Take out some messages, the oldest first: the same again until `kept`. One thread at a time."""
         with self._taking:
-            messages = [oldest() for _ in range(min(len(self._waiting), most))]
+            messages = self._at_hand
+            if not messages:
+                try:
+                    messages.extend(islice(self._each, min(len(self._waiting), most)))
+                except IndexError:  # a signal handler has cleared it meanwhile
+                    return _NOTHING
             if not messages:
                 return _NOTHING
             firsts, payloads, events = zip(*messages, strict=True)
             if sum(map(len, payloads)) > _MAX_BYTES_AT_ONCE:
                 fitting = max(1, bisect_right(list(accumulate(map(len, payloads))), _MAX_BYTES_AT_ONCE))
                 self._waiting.extendleft(reversed(messages[fitting:]))
+                del messages[fitting:]
                 firsts, payloads, events = firsts[:fitting], payloads[:fitting], events[:fitting]
-            self._taken += sum(events)
         if not self._takes_soon:
             self._takes_soon = True
             self.limit_room(self.room)
@@ -191,13 +200,21 @@ class Outgoing:
         return Taken(firsts, payloads, events)
 
     def take_one(self) -> Waiting | None:
-        """Take out the oldest message; None if there is none. One thread at a time, while no `send` waits for room."""
+        """Take out the oldest message as `take` does; None if there is none. While no `send` waits for room."""
         with self._taking:
-            if not self._waiting:
+            messages = self._at_hand
+            try:
+                if not messages:
+                    messages.extend(islice(self._each, 1))
+                return messages[0]
+            except IndexError:
                 return None
-            message = self._waiting.popleft()
-            self._taken += message[2]
-            return message
+
+    def kept(self, messages: int, events: int) -> None:
+        """So many of those that were taken out are in what will be written: `take` returns others from now on."""
+        # No calls: neither a signal handler nor another thread comes between these two, nor before the caller goes on.
+        self._taken += events
+        del self._at_hand[:messages]
 
     def limit(self, limits: Limits) -> None:
         """Note what the server takes, and drop what waits and is larger."""
@@ -217,9 +234,10 @@ class Outgoing:
     def clear(self) -> int:
         """Take out all that waits; return how many events that were."""
         with self._taking:
-            left = _events_of(self._waiting)
+            left = _events_of(self._at_hand) + _events_of(self._waiting)
             self._taken += left
             self._waiting.clear()
+            self._at_hand.clear()
             return left
 
     def _send_carefully(self, topic: bytes, payload: bytes, count: int) -> bool:

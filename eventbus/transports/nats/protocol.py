@@ -4,7 +4,7 @@ A line ends with CR LF and begins with the name of an operation. MSG and HMSG ar
 and CR LF. See https://docs.nats.io/reference/reference-protocols/nats-protocol.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pydantic_core import from_json, to_json
@@ -362,6 +362,21 @@ def publish_start(subject: bytes, size: int, *, reply: bytes = b"", headers: byt
 def publish(subject: bytes, payload: bytes, *, reply: bytes = b"", headers: bytes = b"") -> bytes:
     """PUB, or HPUB if there is a block of headers."""
     return publish_start(subject, len(payload), reply=reply, headers=headers) + payload + CRLF
+
+
+def publications(data: bytes) -> Iterator[bytes]:
+    """Yield each PUB and HPUB of what was written."""
+    at = 0
+    while at < len(data):
+        end = data.index(CRLF, at)
+        stop = end + 2 * len(CRLF) + published_bytes(data[at:end])
+        yield data[at:stop]
+        at = stop
+
+
+def published_bytes(publication: bytes) -> int:
+    """The headers and the payload of a PUB or HPUB, in bytes: a server limits these two together."""
+    return int(publication.partition(CRLF)[0].rpartition(b" ")[2])
 
 
 def identified_publication(subject: bytes, reply: bytes, header: str, identifier: bytes) -> tuple[bytes, int]:

@@ -35,7 +35,7 @@ from eventbus.transports.nats.first_frames import Carried, block_of
 from eventbus.transports.nats.inbox import Inbox
 from eventbus.transports.nats.link import NatsLink
 from eventbus.transports.nats.outgoing import Limits, Outgoing
-from eventbus.transports.nats.protocol import Arrived, Parser
+from eventbus.transports.nats.protocol import Arrived, Info, Parser
 from eventbus.wire.frames import MARK, Batch
 
 _HEADER_RESERVE_BYTES = 256  # for the headers that most messages have: a number, an identifier, a trace
@@ -68,6 +68,8 @@ class NatsTransport:
     malformed = 0
     is_stored = False
     """Whether the server keeps what it gets."""
+    _own_header_bytes = 0
+    """Of headers that this transport adds to a message, at most."""
 
     def __init__(self, nats: NatsOptions | None = None, options: ZeroMQOptions | None = None) -> None:
         self._nats = nats or NatsOptions()
@@ -262,6 +264,12 @@ class NatsTransport:
         if link is not None:
             self._change_anew(link)
 
+    def informed(self, info: Info) -> None:
+        """See `Carrier`."""
+        buffer, most = self._buffer, info.max_payload
+        if buffer is not None:
+            buffer.limit(Limits(most, max(most - _HEADER_RESERVE_BYTES, most // 2)))
+
     def complained(self, text: str) -> None:
         """The server does not permit something; see `Carrier`."""
         action = "subscribe" if "subscription" in text.lower() else "publish"
@@ -313,8 +321,9 @@ class NatsTransport:
             raise PermissionDenied(str(connection.server), "subscribe", subject, user_of(self._nats, connection.server))
 
     def _header_bytes(self, first: bytes) -> int:
-        """How many bytes the headers of a first frame take; raises if they cannot be sent."""
-        return 0 if MARK not in first else len(block_of(self._carried.outward(first)[1]))
+        """How many bytes the headers of a message take, at most; raises if those of its first frame cannot be sent."""
+        own = self._own_header_bytes
+        return own if MARK not in first else own + len(block_of(self._carried.outward(first)[1]))
 
     def _take_info(self, connection: Connection) -> None:
         """Note what the server that has let the client in takes; what another one has denied does not matter any more."""
@@ -323,8 +332,8 @@ class NatsTransport:
             return
         self._denials.clear()
         self._resubscribe_at = float("inf")
+        self.informed(connection.info)
         most = connection.info.max_payload
-        buffer.limit(Limits(most, max(most - _HEADER_RESERVE_BYTES, most // 2)))
         wanted = self._nats.max_event_bytes
         if wanted is not None and wanted > most:
             self._log.warning(
@@ -494,4 +503,5 @@ class _Carrier:
         self.look = transport.look
         self.arrived = transport.arrived
         self.gathers = transport.gathers
+        self.informed = transport.informed
         self.complained = transport.complained

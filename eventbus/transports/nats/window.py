@@ -6,6 +6,7 @@ is stored do all that follow it go again, in their order (go back N). Else those
 that has just been elected.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 # For an acknowledgement. The first wait is shorter than an election, which takes 4 s at least: so nothing new is under way
@@ -18,12 +19,14 @@ class UnderWay(NamedTuple):
     """A message.
 
     Attributes:
+        number: that of its acknowledgement; those that are sent later have higher ones.
         data: as it is written.
         subject: where it is published.
         events: how many events it carries.
         items: how many messages of the send buffer are in it.
     """
 
+    number: int
     data: bytes
     subject: bytes
     events: int
@@ -77,17 +80,17 @@ class Window:
         """The number of the newest message."""
         return self._last
 
-    def next(self) -> int:
-        """The number of the next message."""
-        return self._last + 1
-
     def add(self, message: UnderWay, now: float) -> None:
-        """Note that the message with the next number is sent now."""
+        """Note that a message is sent now, if that is not known yet."""
+        number, size = message.number, len(message.data)
+        if number in self._messages:
+            return
         if not self._messages:
             self._sent_at, self._wait = now, _FIRST_WAIT_S
-        self._last += 1
-        self._messages[self._last] = message
-        self._bytes += len(message.data)
+        # No calls from here on, so that no signal handler comes between.
+        self._last = number
+        self._messages[number] = message
+        self._bytes += size
         self.items += message.items
 
     def acknowledged(self, number: int, now: float) -> None:
@@ -113,11 +116,12 @@ class Window:
         self._go_back()
         return removed
 
-    def refused_on(self, subject: bytes) -> int:
-        """The server takes no message on this subject: give them up. Returns how many events they carry."""
-        numbers = [number for number, message in self._messages.items() if message.subject == subject]
+    def refused_where(self, is_refused: Callable[[UnderWay], bool]) -> int:
+        """The server will never take these messages: give them up. Returns how many events they carry."""
+        numbers = [number for number, message in self._messages.items() if is_refused(message)]
         events = sum(removed.events for number in numbers if (removed := self._remove(number)) is not None)
-        self._go_back()
+        if numbers:
+            self._go_back()
         return events
 
     def connection_lost(self) -> None:
@@ -156,8 +160,11 @@ class Window:
             self.again = bool(self._messages)
 
     def _remove(self, number: int) -> UnderWay | None:
-        message = self._messages.pop(number, None)
+        message = self._messages.get(number)
         if message is not None:
-            self._bytes -= len(message.data)
+            size = len(message.data)
+            # As in `add`.
+            self._bytes -= size
             self.items -= message.items
+            del self._messages[number]
         return message

@@ -8,7 +8,7 @@ two need not take turns.
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
 from select import POLLOUT, poll
-from threading import Lock, get_ident
+from threading import RLock, get_ident
 from time import monotonic
 
 from eventbus.transports.nats.connection import Connection, ConnectionLost, reason_of
@@ -50,8 +50,10 @@ class Writing:
         self._urgent = urgent
         self._fail = fail
         self._stalled = stalled
-        self._lock = Lock()  # held by the thread that writes: the link's except while that waits
-        self._writer = 0  # the identifier of the thread, if it is another one than the link's
+        # Held by the thread that writes: the link's except while that waits. Reentrant only because such a lock knows whose
+        # it is; see `_write_some`.
+        self._lock = RLock()
+        self._here: dict[int, None] = {}  # the threads that are in `_write_some`
         self._lent: Connection | None = None  # to others, now
         self._written_at = 0.0
         self._due = 0.0  # when the link's thread ends to wait by itself
@@ -61,7 +63,7 @@ class Writing:
     @property
     def is_interrupted(self) -> bool:
         """Whether this is a signal handler in the midst of `write_here`: nothing is written until it returns."""
-        return self._writer == get_ident()
+        return get_ident() in self._here
 
     def write_here(self) -> None:
         """Write the message that has just come to wait, in the thread that sends it, or have the link's thread do so."""
@@ -146,23 +148,43 @@ class Writing:
 
     def _write_some(self, now: float) -> bool:
         """Write what waits, if nobody else writes; return whether nothing is left to do for the link's thread."""
-        if not self._lock.acquire(blocking=False):
+        me = get_ident()
+        acquired: bool | None = None
+        if me in self._here:
             return False
-        self._writer = get_ident()
-        connection = self._lent
         try:
+            self._here[me] = None
+            acquired = self._lock.acquire(blocking=False)
+            if not acquired:
+                return False
+            connection = self._lent
             # After a rest, too: the link's thread, which is to write it, may not have come to do so yet.
             if connection is None or self._urgent or self.rest:
                 return False
-            data = self._take()
+            data = self.rest = self._take()
             self._written_at = now
-            try:
-                self.rest = data[connection.channel.write(data) :] if data else b""
-            except BlockingIOError:
-                self.rest = data
-            except OSError as error:
-                self._fail(connection, reason_of(error))
+            if data:
+                self._write_without_waiting(connection, data)
             return bool(data) and not self.rest and self._due <= now + _SOON_S
+        except BaseException:  # a signal handler has raised: the link's thread does the rest
+            self._outgoing.wake()
+            raise
         finally:
-            self._writer = 0
-            self._lock.release()
+            # None may come before the release, because there is no call; one may have raised when the lock was acquired.
+            del self._here[me]
+            if acquired is not False:
+                try:  # noqa: SIM105 # suppress() would be such a moment
+                    self._lock.release()
+                except RuntimeError:  # it is not held
+                    pass
+
+    def _write_without_waiting(self, connection: Connection, data: bytes) -> None:
+        try:
+            self.rest = data[connection.channel.write(data) :]
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            self._fail(connection, reason_of(error))
+        except BaseException:  # nobody knows how much of it was written
+            self._fail(connection, "a signal handler has interrupted a write")
+            raise

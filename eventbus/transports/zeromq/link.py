@@ -216,6 +216,7 @@ class ProxyLink:
                 self._try(self.publisher.renew)
             if step.renew.subscribing:
                 self._try(self.subscriber.renew)
+        self.publisher.report()
         self._check_symptoms(statuses)
         if step.state is ClientState.CONNECTING:
             self._try_addresses(statuses.failures)

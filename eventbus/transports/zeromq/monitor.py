@@ -21,25 +21,28 @@ class Monitor:
     """Follows one connection through all the sockets that are attached one after the other. Any thread may use it.
 
     libzmq queues events without a limit, and they are read only in `status`: they are as rare as connections are.
+
+    Attributes:
+        lock: held by each method.
     """
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._lock = RLock()
+        self.lock = RLock()
         self._status = ConnectionStatus()
         self._monitored: Socket | None = None
         self._events: Socket | None = None
 
     def attach(self, socket: Socket) -> None:
         """Follow this socket, which is not connected yet. The calling thread owns it at this moment."""
-        with self._lock:
+        with self.lock:
             events = _UP | _RETRIED | _REFUSED | _BROKEN_OFF | _DOWN
             self._events = monitor(self._context, socket, events, keep=shared_context.keep_alive)
             self._monitored = socket
 
     def detach(self) -> None:
         """Stop following. The calling thread owns the monitored socket at this moment."""
-        with self._lock:
+        with self.lock:
             if self._events is not None and self._monitored is not None:
                 self._monitored.disable_monitor()
                 self._events.close(linger=0)
@@ -50,7 +53,7 @@ class Monitor:
 
     def abandon(self) -> None:
         """Note that no socket could be made: there is none to follow."""
-        with self._lock:
+        with self.lock:
             self._status = self._status._replace(abandoned=True)
 
     def fileno(self) -> int:
@@ -58,12 +61,12 @@ class Monitor:
 
         It is edge-triggered: it becomes readable again only after `status` has read all events.
         """
-        with self._lock:
+        with self.lock:
             return -1 if self._events is None else cast(int, self._events.get(zmq.FD))
 
     def status(self) -> ConnectionStatus:
         """Return the status of the connection at this moment."""
-        with self._lock:
+        with self.lock:
             events = self._events
             if events is not None:
                 with unless_closed(events):

@@ -122,13 +122,6 @@ class NumberedPublisher(Publisher):
                 self._resend.date(now)
                 self._resend.forget_before(now - self._period)
 
-    def renew(self) -> None:
-        """Replace the socket by a new one, to which `flush` gives again what may have been under way."""
-        with self._lock:
-            Publisher.hold(self)  # first: what a signal handler sent to the old socket from now on would not be sent again
-            self._resend.connection_lost()
-            super().renew()
-
     def flush(self) -> bool:
         """Send some of the messages that were under way and of those that wait, in order; return True when none is left."""
         with self._lock:
@@ -144,6 +137,12 @@ class NumberedPublisher(Publisher):
                     break
                 self._resend.sent_again(monotonic())
             return False
+
+    def _renew(self) -> None:
+        """Replace the socket by a new one, to which `flush` gives again what may have been under way."""
+        Publisher.hold(self)  # first: what a signal handler sent to the old socket from now on would not be sent again
+        self._resend.connection_lost()
+        super()._renew()
 
     def _put(self, topic: bytes, payload: bytes, count: int) -> bool:
         if len(payload) > self._refused_above:

@@ -152,12 +152,7 @@ class PackingPublisher(Publisher):
 
     def close(self, linger: float) -> None:
         """Send what waits, as far as there is room; then close as every publisher does."""
-        with self._lock:
-            if not (self._moving or self._sending or self._holding or self._closed):
-                self._move()
-            self._wait_no_longer()  # before the rest is dropped: what a thread adds from now on, it finds and drops itself
-            self._drop_all()
-            super().close(linger)
+        super().close(linger)
         self._bell.put(None)
         with suppress(RuntimeError):  # it is this thread, or was not started
             self._thread.join(_END_PATIENCE_S)
@@ -165,19 +160,30 @@ class PackingPublisher(Publisher):
     def _pass_on(self, *, due: bool) -> None:
         """Send what waits; if `due` is true, only if that is due."""
         # Threads wait for the one that sends just now. That is good: it needs the interpreter to go on.
-        with self._lock:
-            if self._closed and self._outbox:
-                self._drop_all()
-                raise self._refusal()
-            if self._holding:
-                return
-            # Either that thread has sent meanwhile, or this is a signal handler that has interrupted just that.
-            if self._moving or self._sending or (due and monotonic() < self._due):
-                self._ring()
-            else:
-                self._move()
+        try:
+            with self._lock:
+                if self._closed and self._outbox:
+                    self._drop_all()
+                    raise self._refusal()
+                if self._holding:
+                    return
+                # Either that thread has sent meanwhile, or this is a signal handler that has interrupted just that.
+                if self._moving or self._sending or (due and monotonic() < self._due):
+                    self._ring()
+                else:
+                    self._move()
+        finally:
+            if self._unreported:
+                self.report()
 
     # The caller of all of these holds the lock, but for _send_what_is_left.
+
+    def _close(self, linger: float) -> None:
+        if not (self._moving or self._sending or self._holding or self._closed):
+            self._move()
+        self._wait_no_longer()  # before the rest is dropped: what a thread adds from now on, it finds and drops itself
+        self._drop_all()
+        super()._close(linger)
 
     def _try_to_send(self, topic: bytes, payload: bytes, count: int) -> bool:
         """Send the message behind all that waits, or let it wait; return False if there is no room."""
@@ -258,7 +264,7 @@ class PackingPublisher(Publisher):
         """Count what is left of a closed publisher: it was taken, and cannot be sent any more."""
         if left := self._outbox.events:
             self._count += left
-            self._drops.add(DropReason.CLOSED, left)
+            self._note_drops(DropReason.CLOSED, left)
         self._outbox.clear()
 
     def _ring(self) -> None:

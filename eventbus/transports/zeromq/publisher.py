@@ -1,8 +1,10 @@
 """The publishing half of a client: an XPUB socket, and an outbox in front of it, under one lock."""
 
 import sys
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from threading import RLock
 from time import sleep
 from typing import NoReturn, cast
@@ -10,6 +12,7 @@ from typing import NoReturn, cast
 import zmq
 
 from eventbus._base.deadline import Deadline
+from eventbus._base.locking import call_with_both
 from eventbus._base.log import Log
 from eventbus._base.log_throttle import LogThrottle
 from eventbus._base.printable import printable
@@ -95,6 +98,9 @@ class Publisher:
         self._acquire, self._release = self._lock.acquire, self._lock.release
         self._is_owned: Callable[[], bool] = self._lock._is_owned  # type: ignore[attr-defined] # as threading.Condition does
         self._expected: set[bytes] = set()  # tokens
+        # What happened under the lock, to be counted and logged once it is free: a signal handler that emits may have
+        # interrupted what holds the locks that this takes, such as those of `logging`, and wait for ours.
+        self._unreported: deque[Callable[[], object]] = deque()
         self._monitor = Monitor(context)
         self._outbox = self._new_outbox()
         self._holding = True
@@ -212,17 +218,7 @@ class Publisher:
         Raises:
             zmq.ZMQError: there is no descriptor left; the connection stays abandoned.
         """
-        with self._lock:
-            if not self._closed:
-                self.hold()  # the new socket knows no subscription yet, and would drop everything
-                self._drop_unproven()
-                try:
-                    self._monitor.detach()
-                    self._socket.close(linger=0)
-                    self._connect()
-                except BaseException:
-                    self._monitor.abandon()
-                    raise
+        call_with_both(self._lock, self._monitor.lock, self._renew)
 
     def note_proof(self) -> None:
         """Note that the link was proven live just now."""
@@ -282,6 +278,14 @@ class Publisher:
             except zmq.ZMQError:
                 if not self._socket.closed:
                     raise
+        if self._unreported:
+            self.report()
+
+    def report(self) -> None:
+        """Count and log what happened, unless this thread holds the lock. Call it after what may drop events."""
+        while self._unreported and not self._is_owned():
+            with suppress(IndexError):  # another thread was faster
+                self._unreported.popleft()()
 
     def status(self) -> ConnectionStatus:
         """Return the status of the connection to the proxy."""
@@ -293,22 +297,40 @@ class Publisher:
 
     def close(self, linger: float) -> None:
         """Close the socket: drop the outbox, and flush the socket's queue for up to `linger` seconds in the background."""
-        with self._lock:
-            self._closed = True
-            self._monitor.detach()
-            self._socket.close(linger=round(linger * 1000))
-            if left := self.held:
-                self._drops.add(DropReason.CLOSED, left)
-            self._outbox.clear()
+        call_with_both(self._lock, self._monitor.lock, partial(self._close, linger))
+        self.report()
 
     # The caller of all of these holds the lock, but for _send_later.
+
+    def _renew(self) -> None:
+        if not self._closed:
+            self.hold()  # the new socket knows no subscription yet, and would drop everything
+            self._drop_unproven()
+            try:
+                self._monitor.detach()
+                self._socket.close(linger=0)
+                self._connect()
+            except BaseException:
+                self._monitor.abandon()
+                raise
+
+    def _close(self, linger: float) -> None:
+        self._closed = True
+        self._monitor.detach()
+        self._socket.close(linger=round(linger * 1000))
+        if left := self.held:
+            self._note_drops(DropReason.CLOSED, left)
+        self._outbox.clear()
+
+    def _note_drops(self, reason: DropReason, count: int) -> None:
+        self._unreported.append(partial(self._drops.add, reason, count))
 
     def _drop_unproven(self) -> None:
         """Count the events that the socket was given since the last proof: it is not known whether they arrived."""
         unproven = self.sent - self.held - self._sent_at_proof
         if unproven > 0:
             self._sent_at_proof += unproven
-            self._drops.add(DropReason.UNPROVEN, unproven)
+            self._note_drops(DropReason.UNPROVEN, unproven)
 
     def _drain(self) -> None:
         self._next_drain = self._count + _EVENTS_PER_DRAIN
@@ -324,14 +346,14 @@ class Publisher:
                     continue
                 limit = LimitNotice.of(change)
                 if limit is None:
-                    self._on_notice(change)
+                    self._unreported.append(partial(self._on_notice, change))
                 else:
                     self._told_limit = limit.max_payload_bytes
                     self._limit_payloads(self._told_limit)
             elif change[:1] == _UNSUBSCRIBED:
                 self._subscribed.discard(change[1:])
             else:
-                self._on_notice(change)
+                self._unreported.append(partial(self._on_notice, change))
 
     def _send_later(self, topic: bytes, payload: bytes, count: int) -> bool:
         """Put the message into the outbox, or send it as soon as there is room; return False if it was dropped.
@@ -348,6 +370,8 @@ class Publisher:
             if deadline.passed():
                 raise SendTimeout(self._endpoint, self._options.send_hwm, self._options.send_timeout)
             sleep(_RETRY_S)
+        if self._unreported:
+            self.report()
         return True
 
     def _try_to_send(self, topic: bytes, payload: bytes, count: int) -> bool:
@@ -391,17 +415,20 @@ class Publisher:
         self._refused_above = sys.maxsize if limit is None else limit
 
     def _drop_too_large(self, topic: bytes, payload: bytes, count: int) -> None:
+        self._unreported.append(partial(self._report_too_large, topic, len(payload), count, self.max_payload_bytes))
+
+    def _report_too_large(self, topic: bytes, size: int, count: int, limit: int | None) -> None:
         self._drops.add(DropReason.TOO_LARGE, count)
         if self._throttle.admit(DropReason.TOO_LARGE) is not None:
             text = printable(topic_of(topic).decode(errors="backslashreplace"), MAX_TOPIC_BYTES)
             self._log.warning(
                 "dropped a message of %d bytes on topic %s: the proxy accepts %s",
-                len(payload),
+                size,
                 text,
-                self.max_payload_bytes,
+                limit,
                 topic=text,
                 count=count,
-                size=len(payload),
+                size=size,
             )
 
     def _put_frames(self, first: bytes, payload: bytes) -> bool:

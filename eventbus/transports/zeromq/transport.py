@@ -407,14 +407,14 @@ class ZeroMQTransport:
                 self._malformed_before += link.subscriber.malformed
                 self._link = None
                 left = True
-                self.send = self._refuse
                 unregister_fork(self)
-                # In the lock: a listener that opens the transport again, or a thread that is refused, finds all this done.
+                # In the lock: a listener that opens the transport again finds all this done.
                 link.stop_reporting()
                 if failure is None:
                     self.status.change(ClientState.CLOSED, reason)
                 else:
                     self.status.fail(failure)
+                self.send = self._refuse  # last, because it says why, and takes no lock: a signal handler may emit
             link.close(linger)
         except BaseException:  # of a signal handler: nobody closes the link if this does not
             if left:
@@ -445,11 +445,7 @@ class ZeroMQTransport:
 
     def _refusal(self) -> EventBusError:
         """Return the error that says why nothing can be sent."""
-        if self._forked:
-            return ForkedClient(self.endpoints)
-        with self._changing:
-            failure = self.status.failure
-        return failure or NotConnected(self.endpoints)
+        return ForkedClient(self.endpoints) if self._forked else self.status.failure or NotConnected(self.endpoints)
 
     def _check_process(self) -> None:
         if self._forked:

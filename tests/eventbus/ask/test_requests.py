@@ -374,6 +374,24 @@ def test_all_answer(make: Make) -> None:
     assert plain == [{"amount": 2}] * 2
 
 
+def test_no_answer_is_not_waited_for(make: Make) -> None:
+    """With `at_most=0` the request is sent, and nothing is waited for."""
+    prices, found = Prices(), list[Answers[JsonValue]]()
+    make(prices)
+    bus = make()
+
+    async def ask(at_most: int) -> None:
+        found.append(await bus.arequest_all(wanted(), topic=ShopTopic.prices, timeout=3600, at_most=at_most))
+
+    def ask_for_none() -> None:
+        for at_most in (0, -1):
+            found.append(bus.request_all(wanted(), topic=ShopTopic.prices, timeout=3600, at_most=at_most))
+            asyncio.run(ask(at_most))
+
+    with in_thread(ask_for_none):
+        eventually(lambda: found == [[]] * 4 and prices.calls == 4)
+
+
 def test_a_handler_may_ask(make: Make) -> None:
     """A handler on the consumer's thread asks another service, over the client that has called it, and gets the answer."""
     make(Prices())

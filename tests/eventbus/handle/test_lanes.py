@@ -31,6 +31,20 @@ def test_one_key_is_one_after_the_other() -> None:
     assert drain(lanes) == [3]
 
 
+def test_how_many_may_begin() -> None:
+    """Those that are ready, as far as the limit lets them; not those that wait for their key."""
+    lanes: Lanes[int] = Lanes(2)
+    for number, key in enumerate("aabc"):
+        lanes.add(key, number)
+    assert lanes.startable == 2
+    assert drain(lanes) == [0, 2]
+    assert lanes.startable == 0
+    lanes.done("a")
+    assert lanes.startable == 1
+    lanes.done("b")
+    assert lanes.startable == 2
+
+
 def test_without_a_key_there_is_no_order() -> None:
     """The key None does not bind."""
     lanes: Lanes[int] = Lanes(2)

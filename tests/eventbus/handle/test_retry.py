@@ -55,6 +55,7 @@ def test_the_pauses_double_up_to_the_longest() -> None:
     for pause, interval in zip(pauses, [1, 2, 4, 5, 5], strict=True):
         assert interval / 2 <= pause <= interval
     assert list(Retry(attempts=1)._pauses()) == []
+    assert all(30 <= pause <= 60 for pause in Retry(interval=60)._pauses())  # longer than the longest by default
 
 
 @pytest.mark.parametrize(

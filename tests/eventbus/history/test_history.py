@@ -11,6 +11,7 @@ import pytest
 
 from eventbus import (
     ClientState,
+    DropReason,
     EventBusHistorian,
     EventBusProxy,
     HistorianMissing,
@@ -29,7 +30,19 @@ from eventbus.transports.nats.jetstream import JetStreamTransport
 from eventbus.transports.zeromq import ZeroMQTransport
 from eventbus.wire.history import Kept
 from tests.nats import Server, running
-from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, RawPeers, client_of, event, eventually, json_of
+from tests.support import (
+    PATIENCE,
+    Bus,
+    MyEvent,
+    MyEventTopic,
+    MyEventType,
+    RawPeers,
+    client_of,
+    event,
+    eventually,
+    is_joining,
+    json_of,
+)
 
 TOPIC, OTHER = MyEventTopic.my_service, MyEventTopic.other
 UPDATED = MyEventType.updated
@@ -290,6 +303,43 @@ def test_a_handler_begins_a_topic_whose_messages_are_at_hand(connect: Connect) -
     emit(emitting, 1_001, topic=scheduler)
     handled.wait_for([1_000, 1_001])
     assert handled.replayed == [1_000]
+
+
+@pytest.mark.parametrize("how", ["closed", "stopped"])
+def test_a_restart_while_a_topic_begins(connect: Connect, how: str) -> None:
+    """It goes on as soon as the handler does that was running, and live events follow."""
+    emitting, client = connect(), connect()
+    emit(emitting, *range(10))
+    settle(emitting)
+    values: list[float] = []
+    inside, may_go_on = Event(), Event()
+
+    def handle(event: MyEvent) -> None:
+        values.append(event.value)
+        if event.value == 3:
+            inside.set()
+            assert may_go_on.wait(PATIENCE)
+
+    client.attach_callback(UPDATED, handle)
+    client.subscribe(TOPIC, start="all")
+    client.start_consumer()
+    assert inside.wait(PATIENCE)
+    if how == "closed":
+        closing = Thread(target=client.close, args=(PATIENCE,))
+        closing.start()
+        eventually(lambda: client.state is ClientState.CLOSED or is_joining(closing), PATIENCE)
+        may_go_on.set()
+        closing.join()
+        client.connect()
+        client.start_consumer()
+    else:
+        client.stop_consumer(0.0)  # the rest of what it has received is dropped
+        client.start_consumer()
+        may_go_on.set()
+    emit(emitting, 10)
+    eventually(lambda: values[-1] == 10, PATIENCE)
+    dropped = int(client.stats().drops.get(DropReason.STOPPED, 0))
+    assert values == [*range(4), *range(4 + dropped, 11)]
 
 
 def test_a_topic_begins_anew_while_it_begins(connect: Connect) -> None:

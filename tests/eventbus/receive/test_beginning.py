@@ -1,13 +1,30 @@
 """Topics that begin with stored messages, without a bus: what is held, left out and handed on."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from threading import Event, Thread, current_thread
 
+from eventbus.errors import NotConnected
+from eventbus.observe.state import ClientState, Status
 from eventbus.policies import Start
-from eventbus.receive.from_historian import FromHistorian
+from eventbus.receive.beginning import Receiver
+from eventbus.receive.from_historian import FromHistorian, Read
 from eventbus.wire.history import Portion, Query, Stored
 from eventbus.wire.starts import From
+from tests.support import PATIENCE
 
 MARK = b"_history/mark"
+
+
+def from_historian(
+    read: Read, replay: Callable[[list[Stored]], object], wake: Callable[[], object] = lambda: None
+) -> FromHistorian:
+    """Beginnings of a client that is connected."""
+
+    def ignore(_: object) -> None: ...
+
+    status = Status("here")
+    status.change(ClientState.READY, "opened")
+    return FromHistorian(Receiver(ignore, replay, status, wake), read, ignore, ignore, lambda: MARK)
 
 
 def test_a_topic_that_begins_while_its_messages_are_at_hand() -> None:
@@ -17,9 +34,7 @@ def test_a_topic_that_begins_while_its_messages_are_at_hand() -> None:
     def read(query: Query, topic: bytes | None) -> Iterator[Portion]:
         yield Portion([Stored(1, 0.0, b"plant-1", b"{}")], 1)
 
-    beginnings = FromHistorian(
-        read, lambda topic: None, lambda topic: None, lambda: MARK, lambda batch: None, replayed.extend, "here"
-    )
+    beginnings = from_historian(read, replayed.extend)
 
     def is_stopped() -> bool:
         if not replayed:  # another thread subscribes at this moment
@@ -33,3 +48,85 @@ def test_a_topic_that_begins_while_its_messages_are_at_hand() -> None:
     frames, _ = beginnings.take(([b"plant-1", MARK, b"plant-1"], [b"{}", b"", b"{}"]), lambda: False)
     assert frames == [b"plant-1"]
     assert beginnings.is_idle
+
+
+def begun(read: Read, replayed: list[Stored]) -> FromHistorian:
+    """What one topic has begun with that is asked for by `read`."""
+    beginnings = from_historian(read, replayed.extend)
+    beginnings.register(b"plant", From(Start.ALL))
+    beginnings.begin(b"plant")
+    beginnings.take(([], []), lambda: False)
+    return beginnings
+
+
+def test_a_mark_that_is_lost_with_the_connection() -> None:
+    """Live events are left out until the mark comes; it does not, so the client asks at once for what has come since."""
+    replayed: list[Stored] = []
+    asked: list[int] = []
+
+    def read(query: Query, topic: bytes | None) -> Iterator[Portion]:
+        asked.append(query.after)
+        yield Portion([Stored(len(asked), 0.0, b"plant", b"{}")], len(asked))
+
+    beginnings = begun(read, replayed)
+    beginnings.take(([b"plant"], [b"{}"]), lambda: False)
+    assert [message.position for message in replayed] == [1]
+    beginnings.reconnected()
+    beginnings.take(([], []), lambda: False)
+    assert [message.position for message in replayed] == [1, 2]
+    assert asked == [0, 1]
+
+
+def test_a_mark_that_is_lost_because_the_client_was_closed() -> None:
+    """What comes to the client that is open again is live."""
+    beginnings = begun(lambda query, topic: iter([Portion([], 1)]), [])
+    beginnings.reopened()
+    assert beginnings.is_idle
+    assert beginnings.take(([b"plant"], [b"{}"]), lambda: False) == ([b"plant"], [b"{}"])
+
+
+def test_a_client_that_is_closed_before_its_consumer_is_stopped() -> None:
+    """It does not take what is stored for lost: the rest is read when it is open again."""
+    replayed: list[Stored] = []
+    asked: list[int] = []
+
+    def read(query: Query, topic: bytes | None) -> Iterator[Portion]:
+        asked.append(query.after)
+        yield Portion([Stored(len(asked), 0.0, b"plant", b"{}")], 2)
+        if len(asked) == 1:
+            raise NotConnected("here")
+
+    begun(read, replayed)
+    assert [message.position for message in replayed] == [1, 2]
+    assert asked == [0, 1]
+
+
+def test_another_thread_takes_over() -> None:
+    """The last one is still in a handler; what it was to begin with begins in the new one."""
+    replayed: list[Stored] = []
+    woken = Event()
+    inside, may_go_on = Event(), Event()
+    stopped: set[Thread] = set()
+
+    def read(query: Query, topic: bytes | None) -> Iterator[Portion]:
+        for position in range(query.after + 1, 4):
+            yield Portion([Stored(position, 0.0, b"plant", b"{}")], 3)
+
+    def replay(messages: list[Stored]) -> None:
+        replayed.extend(messages)
+        inside.set()
+        assert may_go_on.wait(PATIENCE)
+
+    beginnings = from_historian(read, replay, woken.set)
+    beginnings.register(b"plant", From(Start.ALL))
+    beginnings.begin(b"plant")
+    thread = Thread(target=beginnings.take, args=(([], []), lambda: current_thread() in stopped))
+    thread.start()
+    assert inside.wait(PATIENCE)
+    stopped.add(thread)
+    assert beginnings.take(([b"plant"], [b"{}"]), lambda: False) == ([], [])
+    may_go_on.set()
+    assert woken.wait(PATIENCE)
+    thread.join()
+    beginnings.take(([], []), lambda: False)
+    assert [message.position for message in replayed] == [1, 2, 3]

@@ -6,9 +6,10 @@ import sys
 import pytest
 
 from eventbus._base.deadline import Deadline
-from eventbus.observe.stats import Counters, DropReason, EventBusStats
+from eventbus.observe.stats import Counters, DropLog, DropReason, EventBusStats
 from eventbus.receive.buffer import ReceiveBuffer
 from eventbus.receive.dispatcher import Dispatcher
+from eventbus.receive.stream import EventStream
 from tests.support import PATIENCE, MyCallback, MyEvent, MyEventType, Recorder, event, eventually
 
 UPDATED = MyEventType.updated
@@ -215,3 +216,19 @@ def test_coroutines_are_run_and_counted(bench: Bench, caplog: pytest.LogCaptureF
     assert bench.dispatcher.coroutines.close(Deadline(PATIENCE)) == 0
     assert bench.stats().handler_errors == 1
     assert "value=1.0" in caplog.text
+
+
+def test_a_stream_that_comes_after_the_end(bench: Bench) -> None:
+    """Another thread has closed the client while it was made: nobody else would end it."""
+
+    def stream() -> EventStream[MyEvent]:
+        return EventStream(None, 1, DropLog(), None, lambda: None)
+
+    early, late = stream(), stream()
+    bench.dispatcher.buffer.open()
+    bench.dispatcher.add_stream(early)
+    assert early.is_open
+    bench.dispatcher.end()
+    bench.dispatcher.add_stream(late)
+    assert not early.is_open
+    assert not late.is_open

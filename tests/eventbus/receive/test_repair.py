@@ -154,11 +154,23 @@ def test_a_connection_that_is_lost_meanwhile_costs_nothing(sent: list[Stored]) -
 
 
 def test_who_is_stopped_does_not_wait(sent: list[Stored]) -> None:
-    """Not for a connection either."""
-    historian, report = Historian(sent), Report()
+    """Not for a connection either. That says nothing of the historian: who is started again asks it again."""
+    historian, report, clock, stopped = Historian(sent), Report(), [0.0], [True]
     historian.is_there = False
     unpacker = Unpacker(lambda topic: topic == TOPIC, report, None)
-    unpacker.repair_with(Repairer(historian.ask, report.repaired, PATIENCE, "here", lambda _: False, lambda: True))
+    unpacker.repair_with(
+        Repairer(
+            historian.ask,
+            report.repaired,
+            PATIENCE,
+            "here",
+            lambda _: not stopped[0],
+            lambda: stopped[0],
+            lambda: clock[0],
+        )
+    )
     read(unpacker, sent[:1])
     assert read(unpacker, sent[3:4]) == [b"3"]
     assert (len(historian.asked), report.counts) == (1, {"lost": 2, "repaired": 0})
+    historian.is_there, stopped[0], clock[0] = True, False, 2.0
+    assert read(unpacker, sent[7:8]) == [b"4", b"5", b"6", b"7"]

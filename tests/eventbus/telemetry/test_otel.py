@@ -3,6 +3,7 @@
 import asyncio
 import gc
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,7 +24,7 @@ from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 
 from eventbus import ClientState, DeadLetter, DropReason, RejectReason, StateChange
-from eventbus.errors import InvalidTopic, RequestFailed, SendBufferFull
+from eventbus.errors import InvalidSettings, InvalidTopic, RequestFailed, SendBufferFull
 from eventbus.handle.middleware import Delivery, Emission
 from eventbus.telemetry.labels import LIMIT, OTHER
 from eventbus.telemetry.otel import OpenTelemetryMetrics, OpenTelemetryTraces
@@ -317,6 +318,15 @@ def test_a_part_of_the_calls_is_timed(meters: Meters, sent: Sent, timed: float, 
         assert points["my_service", "ValueError"] == 10
     counted_events = counted(meters, "messaging.client.sent.messages")
     assert counted_events == {("my_service", None): 1_000, ("my_service", "ValueError"): 10}
+
+
+@pytest.mark.parametrize("share", ["0.1", 1.5, -0.1, float("nan"), None])
+def test_what_is_no_share_is_refused(share: Any) -> None:
+    """A share that is none is refused with its name, and not by the first event."""
+    with pytest.raises(InvalidSettings, match=r"^timed=.*: it must be a number from 0 to 1$"):
+        OpenTelemetryMetrics(timed=share)
+    with pytest.raises(InvalidSettings, match=r"^sampled=.*: it must be a number from 0 to 1$"):
+        OpenTelemetryTraces(sampled=share)
 
 
 def test_a_fast_series_is_timed_in_part(meters: Meters, sent: Sent) -> None:

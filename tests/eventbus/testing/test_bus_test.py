@@ -1,6 +1,8 @@
 """bus_test: a container in memory, a test that knows when nothing is under way, and a clock that the test moves."""
 
 import asyncio
+import sys
+import time
 from collections.abc import Iterator
 from enum import auto
 from threading import Event, Thread
@@ -199,15 +201,52 @@ def test_a_handler_that_hangs() -> None:
         hanging = providers.Singleton(Hanging)
 
     with bus_test(HangingApp(), patience=1.0) as t:
-        with pytest.raises(NotSettled, match="a handler, or an event on its way"):
+        with pytest.raises(
+            NotSettled, match=r"a handler, or an event on its way to one \(.*Hanging.hang, test_bus_test.py:\d+\)"
+        ):
             t.emit(paid(), ShopTopic.mail)
         go_on.set()
+
+
+def test_an_async_handler_that_hangs() -> None:
+    """One of a task is named, too, with the place where it waits."""
+    go_on = Event()
+
+    class Hanging:
+        async def wait(self) -> None:
+            while not go_on.is_set():
+                await asyncio.sleep(0.01)
+
+        @on(ShopType.paid)
+        async def hang(self, event: ShopEvent) -> None:
+            await self.wait()
+
+    class HangingApp(App):
+        hanging = providers.Singleton(Hanging)
+
+    with bus_test(HangingApp(), patience=1.0) as t:
+        with pytest.raises(NotSettled, match=r"Hanging.wait, test_bus_test.py:\d+"):
+            t.emit(paid(), ShopTopic.mail)
+        go_on.set()
+
+
+def test_time_that_is_frozen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience ends although the module's names for the time are replaced, as freezegun does."""
+    for module in [module for name, module in sys.modules.items() if name.startswith("eventbus.testing")]:
+        for name, value in list(vars(module).items()):
+            if value is time.monotonic:
+                monkeypatch.setattr(module, name, lambda: 0.0)
+    with bus_test(SlowApp()) as t:
+        t.emit(ShopType.closed, ShopTopic.shop)
+        t.container.slow().attempts = 3
+        with pytest.raises(HandlerTimeout):
+            t.advance(300)
 
 
 def test_retries_wait_for_the_clock() -> None:
     """Pauses between attempts take no time but the clock's; a pause counts as nothing under way."""
     app = App()
-    app.bus.middleware.override(providers.List(Retry(attempts=3, interval=60, max_interval=60)))
+    app.bus.middleware.override(providers.List(Retry(attempts=3, interval=60)))
     with bus_test(app) as t:
         t.container.mailer().failures = 2
         t.emit(receipt(0), ShopTopic.mail)
@@ -237,7 +276,7 @@ class Slow:
 
 
 class SlowApp(containers.DeclarativeContainer):
-    bus = event_bus(Bus, middleware=providers.List(Retry(attempts=3, interval=60), TimeLimit(90)))
+    bus = event_bus(Bus, middleware=providers.List(Retry(attempts=3, interval=5), TimeLimit(90)))
     slow = providers.Singleton(Slow)
 
 
@@ -259,7 +298,7 @@ class Ticker(Service[ShopEvent, ShopType, ShopTopic]):
     """Emits each second, and fails at the third."""
 
     def __init__(self, bus: Bus) -> None:
-        super().__init__(bus, restart=RestartPolicy(interval=100, max_interval=100))
+        super().__init__(bus, restart=RestartPolicy(interval=100))
         self.ticks = 0
 
     def run(self) -> None:
@@ -581,7 +620,6 @@ def test_requests_of_a_test_whose_block_began_in_a_fixture() -> None:
     """They keep to real time, too, although a fixture may be a task of its own."""
 
     async def test(t: AsyncBusTest[AskingApp]) -> None:
-        await t.emit(ShopType.receipt, ShopTopic.shop)
         async with Bus(ShopEvent, transport=RecordingTransport(t.hub)) as silent, asyncio.timeout(5):
             silent.subscribe(ShopTopic.mail)
             with pytest.raises(NoAnswer):

@@ -321,6 +321,69 @@ def test_what_waits_and_is_too_large_is_dropped(tmp_path: Path) -> None:
         server.stop()
 
 
+@pytest.mark.parametrize("kind", ["core", "jetstream"])
+def test_a_limit_that_shrinks(tmp_path: Path, kind: str) -> None:
+    """The server ends the connection for a message that is too large, which is not sent again; what follows it arrives."""
+    with running(tmp_path, "max_payload: 1000000") as server:
+        transport = transport_of(kind, server.options(), with_options(numbered=True))
+        transport.subscribe(b"t")
+        transport.open(PATIENCE)
+        try:
+            server.reload("max_payload: 2000")
+            eventually(lambda: server.info()["max_payload"] == 2_000)
+            transport.send(b"t", b"{" + b" " * 20_000 + b"}")
+            transport.send(b"t", b'{"last":1}')
+            received: list[bytes] = []
+            while not received or received[-1] != b'{"last":1}':
+                received += (transport.receive() or ([], []))[1]
+            assert transport.drops.counts == {DropReason.TOO_LARGE: 1}
+            assert received == [b'{"last":1}']
+            with pytest.raises(EventTooLarge):
+                transport.send(b"t", b"{" + b" " * 20_000 + b"}")
+        finally:
+            transport.close(0)
+
+
+@pytest.mark.parametrize("kind", ["core", "jetstream"])
+def test_the_limit_of_an_account_is_known(tmp_path: Path, kind: str) -> None:
+    """The server says it when it has let the client in."""
+    accounts = "accounts { A { jetstream: enabled, users: [{user: a, password: x}], limits: {max_payload: 2048} } }"
+    with running(tmp_path, accounts) as server:
+        options = NatsOptions(url=server.url.replace("//", "//a@"), password="x")
+        transport = transport_of(kind, options)
+        transport.open(PATIENCE)
+        assert transport.max_payload_bytes == 2048 - 256
+        transport.close(0)
+
+
+@pytest.mark.parametrize(("kind", "numbered"), [("core", True), ("jetstream", False), ("jetstream", True)])
+def test_a_message_fits_with_the_headers_that_it_gets(nats: NatsOptions, kind: str, numbered: bool) -> None:
+    """What the transport adds counts, too: the server would end the connection, again and again."""
+    transport = transport_of(kind, nats, with_options(numbered=numbered))
+    transport.subscribe(b"t")
+    transport.open(PATIENCE)
+    with suppress(EventTooLarge):
+        transport.send(b"t", b"{" + b" " * (1_048_576 - 10) + b"}")
+    largest = b"{" + b" " * (1_048_576 - 256 - 2) + b"}"
+    transport.send(b"t", largest)
+    batch = transport.receive()
+    assert batch is not None
+    assert batch[1] == [largest]
+    transport.close(PATIENCE)
+    assert transport.drops.counts == {}
+
+
+def test_what_the_server_denies_on_each_connection(tmp_path: Path) -> None:
+    """It is said, and there is a pause before each attempt."""
+    with running(tmp_path, "max_subscriptions: 2") as server:
+        transport = CoreTransport(server.options(), QUICK)
+        for topic in (b"1", b"2", b"3"):
+            transport.subscribe(topic)
+        with pytest.raises(ProxyUnreachable, match="the server says: maximum subscriptions exceeded"):
+            transport.open(1.0)
+        assert server.info()["client_id"] < 100  # connections so far; it was more than 500
+
+
 def test_a_limit_below_the_clients_own_is_said(shared: Server, caplog: pytest.LogCaptureFixture) -> None:
     """EVENTBUS_MAX_EVENT_BYTES is compared with what the server takes."""
     transport = CoreTransport(NatsOptions(url=shared.url, max_event_bytes=5_000_000), QUICK)

@@ -6,7 +6,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Event
 from time import monotonic
@@ -343,6 +343,27 @@ def test_what_is_stored_can_be_read(nats: NatsOptions) -> None:
         assert newest.value == 7.0
         assert list(bus.history(TOPIC, since=datetime.now(UTC), timeout=PATIENCE)) == []
         assert list(bus.history(MyEventTopic.my_service_scheduler, timeout=PATIENCE)) == []
+
+
+@pytest.mark.parametrize("others", [0, 3_000], ids=["at the end", "far from the end"])
+def test_a_few_of_many_are_read_from_the_end(nats: NatsOptions, others: int) -> None:
+    """history(count=N) does not read a long topic from its beginning, also if nothing has come on it for long."""
+    with client(JetStreamTransport(nats, with_options(packing=Packing.NONE))) as bus:
+        emit(bus, *range(2_000))
+        emit(bus, *range(others), topic=OTHER)
+        stored, read = bus._transport._stored, list[Message]()  # type: ignore[attr-defined] # of JetStream
+        take = stored.take
+
+        def count(message: Message) -> bool:
+            read.append(message)
+            return bool(take(message))
+
+        stored.take = count
+        assert [one.value for one in bus.history(TOPIC, count=5, timeout=PATIENCE)] == list(range(1_995, 2_000))
+        of_topic = sum(message.subject.endswith(TOPIC.encode()) for message in read)
+        assert 5 <= of_topic <= 100
+        emitted = list(bus.history(TOPIC, since=timedelta(hours=1), count=1_990, timeout=PATIENCE))
+        assert [one.value for one in emitted] == list(range(10, 2_000))
 
 
 def test_what_is_removed_while_it_is_read(nats: NatsOptions) -> None:
@@ -765,7 +786,7 @@ def send_without_end(transport: JetStreamTransport) -> None:
 def test_what_had_no_room_follows_at_once() -> None:
     """All that is under way is acknowledged: the link is woken if more is encoded, though the send buffer is empty."""
     transport = JetStreamTransport(NatsOptions(), QUICK)
-    buffer, one = transport._new_outgoing(), UnderWay(b"", b"", 1, 1)
+    buffer, one = transport._new_outgoing(), UnderWay(1, b"", b"", 1, 1)
     transport._window.add(one, 0.0)
     transport._acks.append((1, Message(b"", b"", b"", b"", b"")))
     assert transport._can_wait(buffer, 1)

@@ -22,7 +22,9 @@ from eventbus.transports.nats.protocol import (
     header_block,
     identified_publication,
     parse_headers,
+    publications,
     publish,
+    published_bytes,
 )
 
 FEWER = settings(max_examples=100)
@@ -275,3 +277,14 @@ def test_a_format_makes_the_same_publications(number: int) -> None:
     assert form % (number, header_bytes, header_bytes + len(payload), number, payload) == publish(
         subject, payload, reply=b"%b%d" % (reply, number), headers=block
     )
+
+
+def test_what_was_written_is_taken_apart() -> None:
+    """Each message with its line, and how much of it a server counts."""
+    written = [
+        publish(b"s", b"PUB x 1\r\n"),
+        publish(b"s", b"ab", reply=b"r", headers=header_block([("a", "b")])),
+        publish(b"s", b""),
+    ]
+    assert list(publications(b"".join(written))) == written
+    assert [published_bytes(one) for one in written] == [9, len(header_block([("a", "b")])) + 2, 0]

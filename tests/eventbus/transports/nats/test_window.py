@@ -9,13 +9,12 @@ FEWER = settings(max_examples=100)
 
 
 def message(number: int, subject: bytes = b"eb.t") -> UnderWay:
-    return UnderWay(b"%d;" % number, subject, 2, 1)
+    return UnderWay(number, b"%d;" % number, subject, 2, 1)
 
 
 def filled(count: int, limit: int = 256) -> Window:
     window = Window(limit)
     for number in range(1, count + 1):
-        assert window.next() == number
         window.add(message(number), 0.0)
     return window
 
@@ -36,9 +35,9 @@ def test_it_is_roomy_while_half_of_it_is_free() -> None:
     assert filled(3, limit=8).is_roomy
     assert not filled(4, limit=8).is_roomy
     large = Window(max_bytes=8)
-    large.add(UnderWay(b"abc", b"eb.t", 1, 1), 0.0)
+    large.add(UnderWay(1, b"abc", b"eb.t", 1, 1), 0.0)
     assert large.is_roomy
-    large.add(UnderWay(b"d", b"eb.t", 1, 1), 0.0)
+    large.add(UnderWay(2, b"d", b"eb.t", 1, 1), 0.0)
     assert not large.is_roomy
     late = filled(1)
     late.connection_lost()
@@ -122,7 +121,7 @@ def test_what_is_refused_is_given_up() -> None:
     window.add(message(4, b"eb.secret"), 0.0)
     assert window.refused(1) == message(1)
     assert window.refused(1) is None
-    assert window.refused_on(b"eb.secret") == 4
+    assert window.refused_where(lambda one: one.subject == b"eb.secret") == 4
     assert window.resend(0.0) == b""
     window.connection_lost()
     assert window.resend(0.0) == b"2;"

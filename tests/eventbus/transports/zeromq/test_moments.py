@@ -18,7 +18,7 @@ from eventbus.transports.zeromq import ZeroMQTransport
 from eventbus.transports.zeromq.link import ProxyLink
 from eventbus.transports.zeromq.numbered_publisher import NumberedPublisher
 from eventbus.transports.zeromq.publisher import Publisher
-from tests.eventbus.transports.zeromq.moments import NoSuchMoment, interrupted
+from tests.eventbus.transports.moments import NoSuchMoment, interrupted
 from tests.eventbus.transports.zeromq.upstream import QUICK, TOPIC, Peer, flush, settle
 from tests.support import PATIENCE, eventually, in_thread
 

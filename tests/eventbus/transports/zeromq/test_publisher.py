@@ -18,6 +18,7 @@ from eventbus.options import ZeroMQOptions
 from eventbus.policies import SendPolicy
 from eventbus.transports.zeromq.context import shared_context
 from eventbus.transports.zeromq.numbered_publisher import NumberedPublisher
+from eventbus.transports.zeromq.packing_publisher import PackingPublisher
 from eventbus.transports.zeromq.publisher import Publisher
 from tests.container.support import leaving_nothing
 from tests.eventbus.transports.zeromq.upstream import QUICK, TOPIC, Peer, flush, settle
@@ -454,3 +455,51 @@ def test_what_nobody_knows_ends_with_the_context(dead_ports: tuple[int, int]) ->
         Publisher(use.context, f"tcp://127.0.0.1:{dead_ports[0]}", ZeroMQOptions(**QUICK), DropLog())
         gc.collect()  # a socket that was collected would warn, which is an error here
         shared_context.release(use, PATIENCE)
+
+
+# What a signal handler that emits has to wait for: the code that it has interrupted may hold any other lock
+
+
+@pytest.mark.parametrize("act", [Publisher.renew, lambda publisher: publisher.close(0)], ids=["renew", "close"])
+@pytest.mark.parametrize("kind", [Publisher, NumberedPublisher, PackingPublisher])
+def test_the_lock_is_free_for_who_has_asked_for_the_status(
+    context: Context, peer: Peer, drops: DropLog, kind: type[Publisher], act: Callable[[Publisher], object]
+) -> None:
+    """A thread that replaces or closes the socket does not keep others from emitting while it waits for the monitor."""
+    publisher = kind(context, f"tcp://127.0.0.1:{peer.port}", ZeroMQOptions(**QUICK), drops)
+    with ExitStack() as stack:
+        monitor = stack.enter_context(ExitStack())
+        monitor.enter_context(publisher._monitor.lock)  # as `status` holds it
+        stack.enter_context(in_thread(lambda: act(publisher)))
+
+        def is_held() -> bool:
+            taken = publisher._lock.acquire(blocking=False)
+            if taken:
+                publisher._lock.release()
+            return not taken
+
+        eventually(is_held, what="the thread waits for the monitor")
+        eventually(lambda: not is_held(), what="it lets others emit meanwhile")
+        monitor.close()
+    publisher.close(0)
+
+
+@pytest.mark.parametrize("kind", [Publisher, NumberedPublisher, PackingPublisher])
+def test_the_lock_is_free_while_drops_are_told(context: Context, peer: Peer, drops: DropLog, kind: type[Publisher]) -> None:
+    """What is dropped is counted, logged and told to hooks without the lock that emitting takes."""
+    publisher = kind(context, f"tcp://127.0.0.1:{peer.port}", ZeroMQOptions(**QUICK), drops)
+    publisher.send(TOPIC, b"held")
+    told: list[DropReason] = []
+
+    def listener(reason: DropReason, count: int) -> None:
+        def look() -> None:
+            with publisher._lock:
+                told.append(reason)
+
+        with in_thread(look):
+            pass
+
+    drops.listener = listener
+    publisher.close(0)
+    assert told == [DropReason.CLOSED]
+    assert drops.counts == {DropReason.CLOSED: 1}

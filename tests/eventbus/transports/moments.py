@@ -12,7 +12,8 @@ import eventbus
 
 PACKAGE = str(Path(eventbus.__file__).parent)
 MOMENTS = frozenset({"CALL", "CALL_FUNCTION_EX", "CALL_KW", "RESUME", "JUMP_BACKWARD"})
-"""After these instructions Python looks for signals."""
+"""After these instructions Python looks for signals; but for a call of a function in Python: when that begins."""
+RETURNS = frozenset({"RETURN_VALUE", "RETURN_CONST"})
 
 TOOL = sys.monitoring.DEBUGGER_ID
 
@@ -28,16 +29,19 @@ def interrupted(act: Callable[[], object], handler: Callable[[], object], moment
         NoSuchMoment: there are not so many.
     """
     thread, left, last = get_ident(), moment, dict[FrameType, int]()
+    caller: FrameType | None = None  # of the function that has just returned
     monitoring, event = sys.monitoring, sys.monitoring.events.INSTRUCTION
 
     def look(code: CodeType, offset: int) -> object:
-        nonlocal left
+        nonlocal left, caller
         if not code.co_filename.startswith(PACKAGE):
             return monitoring.DISABLE
         if get_ident() == thread and left >= 0:
             frame = sys._getframe(1)
             before, last[frame] = last.get(frame), offset
-            if before is not None and names_in(code)[before] in MOMENTS:
+            returned, caller = caller is frame, frame.f_back if names_in(code)[offset] in RETURNS else None
+            # The first instruction that is seen of a function follows RESUME.
+            if before is None or (names_in(code)[before] in MOMENTS and not returned):
                 left -= 1
                 if left < 0:
                     handler()
