@@ -5,7 +5,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_origin
 
 from eventbus.errors import InvalidSettings
 
@@ -45,8 +45,9 @@ def load(name: str) -> "Container":
 def _container(found: object, name: str) -> "Container":
     from eventbus.container.description import is_class_of_containers, is_container  # late, because it imports much
 
-    if isinstance(found, type) and not is_class_of_containers(found):
-        raise InvalidSettings(f"{name} is no container: it is the class {found.__qualname__}")
+    cls = get_origin(found) or found  # such as EventBusClient[…]
+    if isinstance(cls, type) and not is_class_of_containers(cls):
+        raise InvalidSettings(f"{name} is no container: it is the class {cls.__qualname__}")
     made = found() if callable(found) and not is_container(found) and _needs_nothing(found, name) else found
     if not is_container(made):
         raise InvalidSettings(f"{name} is no container: it is {type(found).__name__} {found!r}")

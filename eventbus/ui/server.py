@@ -67,8 +67,10 @@ def listening_socket(host: str, port: int) -> socket.socket:
         return socket.create_server((address, port), family=family, backlog=_BACKLOG)
     except OSError as error:
         reason = "the port is taken" if error.errno == errno.EADDRINUSE else os.strerror(error.errno or 0)
-        text = f"cannot serve the page at {host_and_port(host, port)}: {reason}; choose another with --port"
-        raise OSError(error.errno, text) from None
+        remedy = (
+            "name one of this machine with --listen" if error.errno == errno.EADDRNOTAVAIL else "choose another with --port"
+        )
+        raise OSError(error.errno, f"cannot serve the page at {host_and_port(host, port)}: {reason}; {remedy}") from None
 
 
 def serve(watcher: Watcher, listening: socket.socket, access: Access, on_ready: Callable[[], None]) -> None:

@@ -323,9 +323,11 @@ class Codec[EventClass: BaseModel]:
         try:
             event = self._validate({"type": event_type})
         except ValidationError as error:
-            fields = ", ".join(str(part["loc"][-1]) for part in error.errors() if part["loc"])
+            fields = [str(part["loc"][-1]) for part in error.errors() if part["loc"]]
+            if not fields or "type" in fields:
+                raise InvalidEvent(f"no class of {self.name} has the type {event_type.name}") from None
             raise InvalidEvent(
-                f"{self.name} needs more than the type {event_type.name}: emit a whole event with {fields}"
+                f"{self.name} needs more than the type {event_type.name}: emit a whole event with {', '.join(fields)}"
             ) from None
         return self.encode(event)
 

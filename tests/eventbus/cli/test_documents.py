@@ -422,6 +422,10 @@ def test_nothing_is_frozen_yet(run: Run, app: Path) -> None:
         ("eventbus.container.demo:INTERVAL_S", "eventbus.container.demo:INTERVAL_S is no container"),
         ("eventbus.container.demo:Sensor", "eventbus.container.demo:Sensor is no container: it is the class Sensor"),
         (
+            "eventbus.container.demo:HostBus",
+            "eventbus.container.demo:HostBus is no container: it is the class EventBusClient",
+        ),
+        (
             "eventbus.container:run",
             "eventbus.container:run is no container, and cannot be called without arguments: missing",
         ),

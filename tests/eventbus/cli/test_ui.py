@@ -97,7 +97,7 @@ def test_rules(start: Start, tmp_path: Path) -> None:
         flags = (f"--security.server-public-key={guarded.keys.public}", *ports(guarded.proxy))
         secret = {"EVENTBUS_SECURITY__SECRET_KEY": reveal(keys.secret_key)}
         with start("ui", "--port=0", *flags, **secret) as process, page_of(process)[0].events() as messages:
-            wait_for(messages, "notices", "does not permit this client to subscribe on topic")
+            wait_for(messages, "notices", "does not permit this client to subscribe to all topics")
         with start("ui", "my_service", "--port=0", *flags, **secret) as process, page_of(process)[0].events() as messages:
             client.emit_event(event(1.0), topic=MyEventTopic.other)
             client.emit_event(event(2.0), topic=MyEventTopic.my_service)
@@ -135,6 +135,12 @@ def test_a_port_that_is_taken(run: Run, proxy: EventBusProxy) -> None:
         text = complaint(run("ui", f"--port={taken.getsockname()[1]}", *ports(proxy)), 1)
     assert "taken" in text
     assert "--port" in text
+
+
+def test_an_address_of_another_machine(run: Run, proxy: EventBusProxy) -> None:
+    """Another port would not help."""
+    text = complaint(run("ui", "--listen=192.0.2.1", *ports(proxy)), 1)
+    assert text.endswith("; name one of this machine with --listen")
 
 
 @pytest.mark.parametrize(

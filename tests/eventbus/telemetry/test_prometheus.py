@@ -1,9 +1,12 @@
 """`PrometheusHook` with a real registry: what it counts, and that strangers cannot make it grow."""
 
 import gc
+import os
+import signal
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from prometheus_client import CollectorRegistry, disable_created_metrics, enable_created_metrics, generate_latest
@@ -12,9 +15,10 @@ from prometheus_client.samples import Sample
 
 from eventbus import BaseEventTopic, ClientState, DropReason, EventBusHealth, RejectReason, StateChange
 from eventbus.telemetry import prometheus
-from eventbus.telemetry.labels import LIMIT, OTHER
+from eventbus.telemetry.clients import OpenClients, WatchedClients
+from eventbus.telemetry.labels import LIMIT, OTHER, Bounded
 from eventbus.telemetry.prometheus import PrometheusHook
-from tests.support import event, run_script, run_threads
+from tests.support import PATIENCE, event, run_script, run_threads
 
 CLOSED, CONNECTING, READY, DEGRADED = ClientState.CLOSED, ClientState.CONNECTING, ClientState.READY, ClientState.DEGRADED
 
@@ -30,7 +34,7 @@ def hook(registry: CollectorRegistry) -> PrometheusHook:
 def value(registry: CollectorRegistry) -> Value:
     """The value of a metric with these labels, as it is scraped; None if there is none."""
 
-    def read(name: str, **labels: str) -> float | None:
+    def read(name: str, /, **labels: str) -> float | None:
         return registry.get_sample_value(name, labels)
 
     return read
@@ -151,6 +155,43 @@ def test_a_watched_client(hook: PrometheusHook, registry: CollectorRegistry, val
     assert value("eventbus_consumer_busy_seconds") == 40.0
     patients[1].facts["round_trip"] = 0.25
     assert value("eventbus_echo_round_trip_seconds") == 0.25
+
+
+def test_names_of_watched_clients(hook: PrometheusHook, value: Value) -> None:
+    """Clients that are not closed count by their name; one without a name does not."""
+    patients = [Patient(name="shop"), Patient(name="shop"), Patient(name="till", state=CLOSED), Patient()]
+    for patient in patients:
+        hook.watch(patient)
+    assert [value("eventbus_named_clients", name=name) for name in ("shop", "till", "")] == [2.0, None, None]
+    patients[0].facts["state"] = CLOSED
+    assert value("eventbus_named_clients", name="shop") == 1.0
+
+
+@pytest.mark.process
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_waits_for_no_thread_of_its_parent() -> None:
+    """Threads of the parent that were counting at that moment are not in the child, and what they held is free there."""
+    opened, watched, bounded = OpenClients(), WatchedClients[None](), Bounded(str)
+    held, forked = Event(), Event()
+
+    def hold() -> None:
+        with opened._lock, watched._lock, bounded._adding:
+            held.set()
+            forked.wait(PATIENCE)
+
+    thread = Thread(target=hold)
+    thread.start()
+    assert held.wait(PATIENCE)
+    child = os.fork()
+    if not child:
+        signal.alarm(int(PATIENCE))
+        opened.move(change(CLOSED, READY))
+        watched.worst()
+        os._exit(0 if bounded["plant"] == "plant" else 1)
+    forked.set()
+    thread.join()
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_watching_keeps_nobody_alive(hook: PrometheusHook, value: Value) -> None:

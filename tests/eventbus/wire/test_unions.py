@@ -75,6 +75,13 @@ def test_what_the_class_of_a_type_needs_is_needed() -> None:
     assert codec.encode(ShopType.closed) == codec.encode(CLOSED)
 
 
+@pytest.mark.parametrize(("event_class", "name"), [(Paid | Refunded, r"Paid \| Refunded"), (Refunded, "Refunded")])
+def test_a_type_that_no_class_has(event_class: Any, name: str) -> None:
+    """The error says so, rather than ask for fields."""
+    with pytest.raises(InvalidEvent, match=f"^no class of {name} has the type closed$"):
+        Codec(event_class).encode(ShopType.closed)
+
+
 def test_a_union_is_tagged_too() -> None:
     """The members of a plain union are not tried one after the other, if the type tells them apart."""
     labelled: TypeAdapter[Any] = TypeAdapter(Annotated[Paid, Tag("p")] | Annotated[Refunded, Tag("r")])
