@@ -2,7 +2,7 @@
 
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from threading import Lock
@@ -57,6 +57,10 @@ class Channel:
             OSError: the connection is broken.
         """
         return self._socket.send(data, socket.MSG_DONTWAIT)
+
+    def writing(self, data: bytes) -> Iterator[int]:
+        """Do as `write` when the result is asked for: in C, so that no signal handler comes between. Not if `keeps`."""
+        return map(self._socket.send, (data,), (socket.MSG_DONTWAIT,))
 
     def flush(self) -> bool:
         """Write what `write` has taken and kept; return whether nothing is left."""

@@ -179,12 +179,13 @@ class Writing:
                     pass
 
     def _write_without_waiting(self, connection: Connection, data: bytes) -> None:
+        written: list[int] = []
         try:
-            self.rest = data[connection.channel.write(data) :]
+            written.extend(connection.channel.writing(data))
         except BlockingIOError:
             pass
         except OSError as error:
             self._fail(connection, reason_of(error))
-        except BaseException:  # nobody knows how much of it was written
-            self._fail(connection, "a signal handler has interrupted a write")
-            raise
+        finally:  # also if a signal handler has raised: the link's thread goes on with the rest
+            if written:
+                self.rest = data[written[0] :]

@@ -31,11 +31,15 @@ def test_a_lone_event_is_written_by_the_thread_that_emits_it(
 ) -> None:
     """Lone events and others take turns here, and all arrive in order."""
     writers = set()
-    write = Channel.write
+    write, writing = Channel.write, Channel.writing
 
     def noting(channel: Channel, data: "bytes | memoryview[int]") -> int:
         writers.add(current_thread())
         return write(channel, data)
+
+    def noting_own(channel: Channel, data: bytes) -> Iterator[int]:
+        writers.add(current_thread())
+        return writing(channel, data)
 
     with shared.stream() as options:
         receiver, sender = transport_of(kind, options), transport_of(kind, options)
@@ -51,6 +55,7 @@ def test_a_lone_event_is_written_by_the_thread_that_emits_it(
                 return current_thread() in writers and emitted >= 2_000
 
             monkeypatch.setattr(Channel, "write", noting)
+            monkeypatch.setattr(Channel, "writing", noting_own)
             eventually(emit_some)
             assert len(writers) > 1
             assert values.wait_for(emitted) == list(range(emitted))
@@ -64,12 +69,12 @@ def test_very_many_are_written_by_the_thread_that_emits_them(
 ) -> None:
     """It need not wait for the link's thread; all arrive in order."""
     own = []
-    write = Channel.write
+    writing = Channel.writing
 
-    def noting(channel: Channel, data: "bytes | memoryview[int]") -> int:
+    def noting(channel: Channel, data: bytes) -> Iterator[int]:
         if current_thread() is main_thread():
             own.append(len(data))
-        return write(channel, data)
+        return writing(channel, data)
 
     with shared.stream() as options:
         receiver, sender = transport_of(kind, options), transport_of(kind, options)
@@ -85,7 +90,7 @@ def test_very_many_are_written_by_the_thread_that_emits_them(
                 assert values.wait_for(emitted) == list(range(emitted))
                 return max(own, default=0) > 1_000 * len(b'{"type":"x"}')
 
-            monkeypatch.setattr(Channel, "write", noting)
+            monkeypatch.setattr(Channel, "writing", noting)
             eventually(emit_many)
             assert sending.stats().drops == {}
 
