@@ -118,10 +118,10 @@ def test_waiting_for_an_answer_takes_no_processor_time(
     try:
         server.signal(signal.SIGSTOP)
         transport.send(b"t", b"{}")
-        eventually(lambda: bool(link._connection.pings))
+        pings = link._connection.pings
+        eventually(lambda: bool(pings))
         if echo_timeout == PATIENCE:
             transport.send(b"t", b"{}")
-            pings = link._connection.pings
             eventually(lambda: not pings.proves(transport.written()) and monotonic() > pings._proof_due)
         else:  # it may be DEGRADED already, and writes nothing more then
             eventually(lambda: transport.status.state is ClientState.DEGRADED and transport._window.again)
