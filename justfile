@@ -38,6 +38,7 @@ coverage:
         tests/eventbus/receive/test_stall_detector.py tests/eventbus/history \
         tests/eventbus/transports/nats/test_delivered.py tests/eventbus/transports/nats/test_first_frames.py tests/eventbus/transports/nats/test_packing.py \
         tests/eventbus/transports/nats/test_protocol.py tests/eventbus/transports/nats/test_streams.py \
+        tests/eventbus/transports/nats/test_pings.py tests/eventbus/transports/nats/test_servers.py \
         tests/eventbus/transports/nats/test_subjects.py tests/eventbus/transports/nats/test_window.py \
         tests/eventbus/transports/zeromq/test_outbox.py tests/eventbus/transports/zeromq/test_policy.py
     uv run --no-sync coverage report

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from dependency_injector import containers, providers
 
-from eventbus._base.program import program_name
+from eventbus._base.program import client_name
 from eventbus.client import EventBusClient
 from eventbus.container.discovery import early_hooks
 from eventbus.container.resources import AnyClient, Found, LastResource, OwnContainer
@@ -109,7 +109,7 @@ def _observers(settings: EventBusSettings, *, given: bool) -> Telemetry:
         settings.traces,
         timed=settings.metrics_timed,
         sampled=settings.traces_sampled,
-        name=settings.name or program_name(),
+        name=client_name(settings.name),
     )
     if given:
         return of_client()

@@ -20,7 +20,7 @@ from eventbus._base.forks import register_fork, unregister_fork
 from eventbus._base.log import Log
 from eventbus._base.native_threads import require_native_threads
 from eventbus._base.printable import printable
-from eventbus._base.program import MAX_NAME_CHARACTERS, program_name
+from eventbus._base.program import client_name
 from eventbus.assembly import Assembly, joiner_of
 from eventbus.emit.topics import Topics
 from eventbus.emit.without_blocking import emit_without_blocking
@@ -124,7 +124,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
         self.host = host
         self.pub_port = pub_port
         self.sub_port = sub_port
-        self.name = printable(options.name, MAX_NAME_CHARACTERS) if options.name else program_name()
+        self.name = client_name(options.name)
         self._options = options
         self._closings = 0  # how often; two at once may count as one
         # What `attach_handlers` has attached, by the identity of the object.

@@ -1,4 +1,4 @@
-"""The name of the program that runs in this process."""
+"""The names of a client and of the program that runs in this process."""
 
 import sys
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from eventbus._base.printable import printable
 
-MAX_NAME_CHARACTERS = 100
+_MAX_NAME_CHARACTERS = 100
 
 _given: str | None = None
 
@@ -16,7 +16,7 @@ _given: str | None = None
 def program_named(name: str) -> Iterator[None]:
     """Call the program of this process so within the block; for a program that runs another one."""
     global _given
-    before, _given = _given, printable(name, MAX_NAME_CHARACTERS)
+    before, _given = _given, printable(name, _MAX_NAME_CHARACTERS)
     try:
         yield
     finally:
@@ -30,7 +30,12 @@ def program_name() -> str:
     main = sys.modules.get("__main__")
     spec = getattr(main, "__spec__", None)
     if spec is not None and spec.parent and spec.name.endswith("__main__"):  # python -m package
-        return printable(spec.parent, MAX_NAME_CHARACTERS)
+        return printable(spec.parent, _MAX_NAME_CHARACTERS)
     path = PurePath(sys.argv[0] if sys.argv else "")
     name = path.parent.name if path.name == "__main__.py" else path.stem
-    return printable(name, MAX_NAME_CHARACTERS) if name not in ("", "-", "-c", "-m") else "python"
+    return printable(name, _MAX_NAME_CHARACTERS) if name not in ("", "-", "-c", "-m") else "python"
+
+
+def client_name(given: str) -> str:
+    """Return the name of a client as everybody is shown it: the one that is given, or else that of the program."""
+    return printable(given, _MAX_NAME_CHARACTERS) if given else program_name()

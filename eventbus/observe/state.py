@@ -64,12 +64,14 @@ class Status:
     Attributes:
         round_trip: seconds that the last echo took through the proxy; None before the first.
         diagnosis: makes the error that says why the path does not become READY, if waiting does not help; None if unknown.
+        connections: how often the path has become READY. What was under way when this number changed may be lost.
     """
 
     def __init__(self, endpoints: str, failure: Callable[[], EventBusError] | None = None) -> None:
         self.endpoints = endpoints
         self.round_trip: float | None = None
         self.diagnosis: Callable[[], EventBusError] | None = None
+        self.connections = 0
         self._log = Log(endpoints=endpoints)
         self._changed = Condition()
         self._state = ClientState.CLOSED
@@ -222,6 +224,7 @@ class Status:
                 self._failure = failure
             if before is not state:
                 self._state = state
+                self.connections += state is ClientState.READY
                 if state in (ClientState.CONNECTING, ClientState.READY):
                     self.diagnosis = None
                 self._changed.notify_all()

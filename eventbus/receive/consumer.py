@@ -228,7 +228,15 @@ class Consumer[EventClass: BaseEvent[Any]]:
             return False
 
         self._unpacker.repair_with(
-            Repairer(ask, self._report.repaired, timeout, self._transport.endpoints, is_ready, is_stopped)
+            Repairer(
+                ask,
+                self._report.repaired,
+                timeout,
+                self._transport.endpoints,
+                is_ready,
+                is_stopped,
+                lambda: status.connections,
+            )
         )
 
     def begin_with(self, beginnings: Beginnings) -> None:

@@ -93,7 +93,9 @@ class FromHistorian(Beginnings):
         mark: bytes | None = None  # until the first portion is there
         patience = Deadline(_PATIENCE_S)
         failure: EventBusError | None = None
+        status = self._receiver.status
         while True:
+            connections = status.connections
             try:
                 if until is None:
                     mark = self._new_topic()
@@ -127,8 +129,9 @@ class FromHistorian(Beginnings):
                 if is_stopped() or not self._is_ready():  # ask again when the proxy is back
                     self._go_on_later(topics, Reached(position, until))
                     return
+                is_cut_off = is_closing or status.connections != connections  # query or answer may be lost
                 may_come_back = until is not None and isinstance(error, HistorianMissing | ProxyUnreachable)
-                if patience.passed() or not (may_come_back or is_closing):
+                if patience.passed() or not (may_come_back or is_cut_off):
                     break
             sleep(_RETRY_INTERVAL_S)
         if failure is not None:

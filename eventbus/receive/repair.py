@@ -34,6 +34,7 @@ class Repairer:
         endpoints: for the log.
         is_ready: waits until the historian can be asked, up to a deadline; returns whether it can be at once.
         is_stopped: whether nobody waits for the messages any more.
+        connections: how often the client has connected: what is under way is lost if it does so again.
         clock: seconds; it never goes back.
     """
 
@@ -45,6 +46,7 @@ class Repairer:
         endpoints: str,
         is_ready: Callable[[Deadline], bool] = lambda deadline: True,
         is_stopped: Callable[[], bool] = lambda: False,
+        connections: Callable[[], int] = lambda: 0,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._ask = ask
@@ -52,6 +54,7 @@ class Repairer:
         self._timeout = timeout
         self._is_ready = is_ready
         self._is_stopped = is_stopped
+        self._connections = connections
         self._clock = clock
         self._log = Log(endpoints=endpoints)
         self._throttle = LogThrottle()
@@ -94,6 +97,7 @@ class Repairer:
         while True:
             if not self._is_ready(longest):  # what a reconnection takes is no sign of a missing historian
                 deadline = Deadline(self._timeout)
+            connections = self._connections()
             try:
                 for portion in self._ask(Query(spans=spans, after=position), self._timeout):
                     for message in portion:
@@ -105,7 +109,11 @@ class Repairer:
                     if left <= 0 or longest.passed():
                         break
             except EventBusError as error:
-                is_cut_off = isinstance(error, ProxyUnreachable) or not self._is_ready(Deadline(0.0))
+                is_cut_off = (
+                    isinstance(error, ProxyUnreachable)
+                    or not self._is_ready(Deadline(0.0))
+                    or self._connections() != connections
+                )
                 again = (is_cut_off and not longest.passed()) or (self._was_there and not deadline.passed())
                 if again and not self._is_stopped():
                     sleep(_RETRY_INTERVAL_S)

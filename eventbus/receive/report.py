@@ -103,15 +103,22 @@ class ConsumerReport:
         first = self._counters.reject(reject.reason, reject.count, unknown_type=reject.unknown_type)
         self._hooks.rejected(reject.reason, reject.count)
         detail = f"on {printable(repr(topic), _MAX_TOPIC_CHARACTERS)}: {reject.detail}"
-        self._warn(reject.reason, detail, reject.unknown_type, count=reject.count, at_once=first)
+        self._warn(reject.reason, detail, topic, reject.unknown_type, count=reject.count, at_once=first)
 
     def malformed(self, count: int) -> None:
         """Note that the transport has skipped this many messages, which it counts itself."""
         self._hooks.rejected(RejectReason.FRAMES, count)
-        self._warn(RejectReason.FRAMES, "not a topic and a JSON payload in two frames", count=count)
+        self._warn(RejectReason.FRAMES, "not a topic and a JSON payload in two frames", None, count=count)
 
     def _warn(
-        self, reason: RejectReason, detail: str, unknown_type: str | None = None, *, count: int = 1, at_once: bool = False
+        self,
+        reason: RejectReason,
+        detail: str,
+        topic: bytes | None,
+        unknown_type: str | None = None,
+        *,
+        count: int,
+        at_once: bool = False,
     ) -> None:
         held_back = self._throttle.admit(reason, count, at_once=at_once)
         if held_back is not None:
@@ -122,7 +129,9 @@ class ConsumerReport:
                 printable(detail, _MAX_DETAIL_CHARACTERS),
                 more(held_back, "more like it"),
                 reason=str(reason),
+                topic=None if topic is None else printable(topic.decode(errors="replace"), MAX_TOPIC_BYTES),
                 type=unknown_type,
                 event_class=self._event_class,
+                count=count,
                 held_back=held_back,
             )

@@ -97,7 +97,7 @@ class _Call:
 class ManualClock:
     """Fulfils `eventbus._base.clock.Clock`: `fire_next` moves it to the end of the next wait. Any thread may use it."""
 
-    system = staticmethod(time.monotonic)
+    system_time = staticmethod(time.monotonic)
     """Real seconds. Not a name of the module: freezegun would replace that one."""
 
     def __init__(self) -> None:
@@ -344,11 +344,11 @@ class ManualClock:
             self._awake[waiter.thread] = self._seen(waiter.thread, has_left=has_left)
 
     def _seen(self, thread: Thread, *, has_left: bool) -> _Awake:
-        return _Awake(has_left, self.system(), _processor_time(thread))
+        return _Awake(has_left, self.system_time(), _processor_time(thread))
 
     def _is_idle(self, thread: Thread, awake: _Awake) -> bool:
         """Whether the thread waits for something that is not known here: it sleeps for real, or reads from a socket."""
-        now = self.system()
+        now = self.system_time()
         if thread.ident is None or now - awake.since < _IDLE_S:
             return False
         used, since = awake.used, awake.since

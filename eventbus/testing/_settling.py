@@ -62,7 +62,7 @@ class Settling:
         Raises:
             NotSettled: something did not end in time.
         """
-        now = self._clock.system
+        now = self._clock.system_time
         end, grace = now() + self._patience, now() + _GRACE_S
         pause, before = _FIRST_PAUSE_S, self._hub.activity
         while given_up is None or not given_up.is_set():

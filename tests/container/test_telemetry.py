@@ -102,6 +102,7 @@ trace.set_tracer_provider(provider)
 with lifespan(App()) as app:
     app.bus.client().emit_event(event(1), TOPIC)
     eventually(lambda: app.listener().values == [1])
+    name = app.bus.client().name
 for scope in reader.get_metrics_data().resource_metrics[0].scope_metrics:
     for metric in scope.metrics:
         if metric.name.startswith("messaging."):
@@ -109,6 +110,7 @@ for scope in reader.get_metrics_data().resource_metrics[0].scope_metrics:
             systems.add(metric.data.data_points[0].attributes["messaging.system"])
 for span in exporter.get_finished_spans():
     print(span.name, span.attributes["server.port"])
+    assert span.attributes["messaging.client.id"] == name
     systems.add(span.attributes["messaging.system"])
 print(*systems)
 """
@@ -116,9 +118,13 @@ print(*systems)
 
 @pytest.mark.process
 def test_opentelemetry(at_proxy: EventBusProxy, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With both variables set to otel, what the service's SDK exports has the bus in it, at the proxy's ports."""
+    """With both variables set to otel, what the service's SDK exports has the bus in it, at the proxy's ports.
+
+    The client has the name there that it has everywhere, whatever the variable holds.
+    """
     monkeypatch.setenv("EVENTBUS_METRICS", "otel")
     monkeypatch.setenv("EVENTBUS_TRACES", "otel")
+    monkeypatch.setenv("EVENTBUS_NAME", "a\nb \udcff" + 200 * "c")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     done = run_script(SERVICE)
     assert sorted(done.stdout.splitlines()) == [

@@ -152,7 +152,14 @@ def test_kinds_are_logged_once_each(bus: Bus, raw: RawPeers, caplog: pytest.LogC
     assert recorder.wait_for(1) == [1]
     assert bus.stats().rejected == 400
     eventually(lambda: len(rejections(caplog)) == 4)  # the consumer speaks of frames once it has handled the rest
-    assert sorted(vars(entry)["eventbus_reason"] for entry in rejections(caplog)) == ["frames", "json", "schema", "type"]
+    facts = [vars(entry) for entry in rejections(caplog)]
+    assert sorted((each["eventbus_reason"], each["eventbus_topic"] or "") for each in facts) == [
+        ("frames", ""),
+        ("json", "my_service"),
+        ("schema", "my_service"),
+        ("type", "my_service"),
+    ]
+    assert all(each["eventbus_count"] >= 1 for each in facts)
 
 
 class Careless(MyEvent):

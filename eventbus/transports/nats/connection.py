@@ -1,37 +1,19 @@
 """One connection to a NATS server, from the end of the handshake until it is lost."""
 
 import ssl
-from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from threading import Event
+from math import inf
 
 from eventbus.nats_options import NatsServer
 from eventbus.transports.nats.channel import Channel
+from eventbus.transports.nats.pings import Pings
 from eventbus.transports.nats.protocol import Info, Parser
 from eventbus.transports.nats.reading import Reading
 
 
 class ConnectionLost(OSError):
     """The connection is no good any more."""
-
-
-@dataclass
-class Proof:
-    """A PING under way.
-
-    Attributes:
-        done: set when its PONG has come, or will not come.
-        mark: what had been written before it.
-        began: when.
-        good: whether the PONG has come.
-    """
-
-    done: Event | None = None
-    mark: int = 0
-    began: float = 0.0
-    good: bool = False
 
 
 class Connection:
@@ -43,10 +25,12 @@ class Connection:
         info: what it has said of itself.
         parser: reads what it sends.
         read: see `Reading`, as for `fail` and `gathers`.
+        echo_interval: see `Pings`.
 
     Attributes:
         info: what the server has said of itself last.
         lost: why it is no good any more; None as long as it is.
+        pings: those that were written to it.
     """
 
     def __init__(
@@ -58,6 +42,7 @@ class Connection:
         read: "Callable[[Connection], object]",
         fail: "Callable[[Connection, Exception], object]",
         gathers: Callable[[], bool] = lambda: False,
+        echo_interval: float = inf,
     ) -> None:
         self.server = server
         self.channel = channel
@@ -65,7 +50,14 @@ class Connection:
         self.parser = parser
         self.reading = Reading(partial(read, self), channel.fileno(), partial(fail, self), gathers)
         self.lost: str | None = None
-        self.proofs: deque[Proof] = deque()  # in the order of their PINGs
+        self.pings = Pings(echo_interval)
+
+    def give_up(self, reason: str) -> None:
+        """It is no good any more: let everybody know who reads it or waits for a PONG."""
+        if self.lost is None:
+            self.lost = reason
+        self.pings.end()
+        self.reading.end()
 
     def shut(self) -> None:
         """End the connection, also for threads that use it."""

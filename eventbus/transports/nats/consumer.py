@@ -13,11 +13,12 @@ from eventbus._base.log_throttle import LogThrottle, more
 from eventbus.errors import EventBusError, HandshakeFailed, JetStreamMissing, NatsRefused, StreamDiffers
 from eventbus.nats_options import NatsOptions
 from eventbus.transports.nats import streams
-from eventbus.transports.nats.connection import ConnectionLost, Proof
+from eventbus.transports.nats.connection import ConnectionLost
 from eventbus.transports.nats.delivered import FromStream
 from eventbus.transports.nats.first_frames import Carried
 from eventbus.transports.nats.inbox import Inbox
 from eventbus.transports.nats.link import NatsLink
+from eventbus.transports.nats.pings import Proof
 from eventbus.transports.nats.protocol import NO_RESPONDERS, Message, parse_headers, publish, subscribe
 
 PULL_SID = b"2"  # of the inbox to which pulls are answered

@@ -13,8 +13,9 @@ from eventbus.observe.stats import DropReason
 from eventbus.options import ZeroMQOptions
 from eventbus.policies import Packing
 from eventbus.transports.nats import streams
+from eventbus.transports.nats.asking import INBOX_SID
 from eventbus.transports.nats.first_frames import PROBE, block_of
-from eventbus.transports.nats.link import INBOX_SID, NatsLink
+from eventbus.transports.nats.link import NatsLink
 from eventbus.transports.nats.outgoing import Taken
 from eventbus.transports.nats.packing import packed
 from eventbus.transports.nats.protocol import (

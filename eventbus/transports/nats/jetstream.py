@@ -14,12 +14,13 @@ from eventbus.observe.stats import DropReason
 from eventbus.options import ZeroMQOptions
 from eventbus.policies import Packing, Start
 from eventbus.transports.nats import streams
+from eventbus.transports.nats.asking import INBOX_SID
 from eventbus.transports.nats.consumer import PULL_SID, StreamConsumer
 from eventbus.transports.nats.credentials import user_of
 from eventbus.transports.nats.first_frames import Carried, block_of
 from eventbus.transports.nats.group_consumer import GroupConsumer
 from eventbus.transports.nats.inbox import Delivery
-from eventbus.transports.nats.link import INBOX_SID, NatsLink
+from eventbus.transports.nats.link import NatsLink
 from eventbus.transports.nats.outgoing import Outgoing
 from eventbus.transports.nats.own_consumer import OwnConsumer
 from eventbus.transports.nats.packing import Packed, packed

@@ -1,16 +1,12 @@
 """The link to a NATS server: dialled, proven, followed and dialled again in a thread of its own; others read and write."""
 
-import os
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
-from itertools import count
 from threading import Event, Thread, current_thread, main_thread
 from time import monotonic
-from typing import Any, Protocol
+from typing import Any
 
-from eventbus._base.backoff import backoff, jittered
 from eventbus._base.deadline import Deadline
 from eventbus._base.log import Log
 from eventbus._base.printable import printable
@@ -22,10 +18,13 @@ from eventbus.errors import (
 from eventbus.nats_options import NatsOptions, NatsServer
 from eventbus.observe.state import ClientState, Status
 from eventbus.options import ZeroMQOptions
-from eventbus.transports.nats.connection import Connection, ConnectionLost, Proof, reason_of
+from eventbus.transports.nats.asking import Requests
+from eventbus.transports.nats.carrier import Carrier
+from eventbus.transports.nats.connection import Connection, ConnectionLost, reason_of
 from eventbus.transports.nats.dialling import dial
 from eventbus.transports.nats.inbox import Inbox
 from eventbus.transports.nats.outgoing import Outgoing
+from eventbus.transports.nats.pings import Proof
 from eventbus.transports.nats.protocol import (
     PING,
     PONG,
@@ -38,9 +37,8 @@ from eventbus.transports.nats.protocol import (
     ProtocolError,
     publish,
 )
+from eventbus.transports.nats.servers import Servers
 from eventbus.transports.nats.writing import Writing
-
-INBOX_SID = b"1"
 
 _MIN_DIAL_S, _MAX_DIAL_S = 0.5, 5.0  # for one server
 # From READY to sending what has waited, if the connection was down: so were those of other subscribers, who need this time.
@@ -48,7 +46,6 @@ _SETTLE_S = 0.25
 # A connection that ends sooner counts as an attempt that has failed, so that there is a pause before the next one: perhaps
 # the server ends it for something that is done on each.
 _LASTED_S = 1.0
-_PROOF_INTERVAL_S = 0.1  # between two PINGs that show how much of what was sent has arrived
 _POLL_S = 0.02  # while the server does not answer
 _MIN_SILENCE_S = 2.0  # without an answer, after which a connection is given up
 _SILENT_ECHOES = 2  # and echo intervals
@@ -56,59 +53,6 @@ _CLOSE_POLL_S = 0.01
 _NEED_S = 0.005  # after which somebody has to read an answer that has not come
 # How long `close` waits for the thread: it may be dialling a host that does not answer, or has just lost its connection.
 _CLOSE_JOIN_S, _CLOSED_JOIN_S = 0.2, 1.0
-
-
-class Carrier(Protocol):
-    """What uses a link. `proven`, `arrived`, `informed`, `gathers` and `complained` are called on the thread that reads, all
-    others on the link's thread. A thread that sends may call `take` and `written` while that waits.
-    """
-
-    def restore(self, link: "NatsLink") -> None:
-        """A server has let the client in: subscribe as before. May wait for answers, and raise HandshakeFailed.
-
-        If the transport has left the link, only what waits is still to be sent.
-        """
-
-    def take(self) -> bytes:
-        """Return some of what is to be written next; none if nothing waits, or if no more may be under way."""
-
-    def accepts(self) -> bool:
-        """Whether `take` would take a message that comes now."""
-
-    def written(self) -> int:
-        """A mark that grows with what was taken so far."""
-
-    def proven(self, mark: int) -> None:
-        """All that was taken up to this mark has arrived."""
-
-    def lost(self) -> None:
-        """The connection is down."""
-
-    def is_flushed(self) -> bool:
-        """Whether nothing waits, and nothing is under way that the carrier knows of."""
-
-    def look(self, now: float) -> float:
-        """Do what is due, without waiting; return when to be called again at the latest. Only while READY."""
-
-    def arrived(self, arrived: Arrived) -> None:
-        """Messages have come."""
-
-    def informed(self, info: Info) -> None:
-        """The server has said something new of itself."""
-
-    def gathers(self) -> bool:
-        """Whether what comes now may wait for a moment, so that more is read at once: nobody is kept waiting by that."""
-
-    def complained(self, text: str) -> None:
-        """The server has complained about something that the client has asked for."""
-
-
-@dataclass
-class _Request:
-    """A request that waits for its answer."""
-
-    done: Event = field(default_factory=Event)
-    answer: Message | None = None
 
 
 class NatsLink:
@@ -125,8 +69,8 @@ class NatsLink:
         stored: whether the server keeps what it gets, so that a reconnected client need not wait for others.
 
     Attributes:
-        failures: how many connections could not be made, or did not last, since one did.
         hint: why the last one did, for people.
+        inbox: how the subjects begin that are for this link alone.
         opened: whether the transport's `open` has returned; before that it raises what the link would log.
     """
 
@@ -142,7 +86,6 @@ class NatsLink:
         *,
         stored: bool,
     ) -> None:
-        self.failures = 0
         self.hint = ""
         self.opened = False
         self._carrier = carrier
@@ -153,18 +96,14 @@ class NatsLink:
         self._give_up = give_up
         self._parser = parser
         self._settle = 0.0 if stored else _SETTLE_S
-        self._servers = nats.servers
-        self._next = 0  # index of the server to be tried next
+        self._servers = Servers(nats.servers, options)
         self._connection: Connection | None = None
         self._control: deque[tuple[bytes, Proof | None]] = deque()  # goes before messages
-        self._requests: dict[bytes, _Request] = {}
-        self._tokens = count(1)
-        self.inbox = b"_INBOX." + os.urandom(11).hex().encode()
+        self._requests = Requests()
+        self.inbox = self._requests.inbox
         self._were_down = False
         self._ready_at = float("inf")  # since when messages pass
-        self._proof_due = 0.0
         self._writing = Writing(carrier.take, outgoing, self._control, self._mark_lost, self._check_write)
-        self._proved = 0  # the mark of the last PING
         self._closing: Deadline | None = None
         self._reporting = True
         self._logged: type[EventBusError] | None = None
@@ -178,6 +117,11 @@ class NatsLink:
     def connection(self) -> Connection | None:
         """The connection that there is, if it has been restored."""
         return self._connection
+
+    @property
+    def failures(self) -> int:
+        """How many connections could not be made, or did not last, since one did."""
+        return self._servers.failures
 
     @property
     def is_ready(self) -> bool:
@@ -229,10 +173,9 @@ class NatsLink:
             ConnectionLost: there is no connection any more.
             TimeoutError: no answer came in time.
         """
-        token = b"r%d" % next(self._tokens)
-        waiting = self._requests[token] = _Request()
+        waiting = self._requests.begin()
         try:
-            self.post(publish(subject, payload, reply=self.inbox + b"." + token))
+            self.post(publish(subject, payload, reply=self.inbox + b"." + waiting.token))
             connection = self._connection
             while not waiting.done.wait(min(deadline.left(), _NEED_S)):
                 self._need_answer()
@@ -244,7 +187,7 @@ class NatsLink:
                 raise ConnectionLost("the connection was lost, or the request was denied")
             return waiting.answer
         finally:
-            self._requests.pop(token, None)
+            self._requests.end(waiting)
 
     def receive(self, inbox: Inbox) -> None:
         """Read in this thread while the inbox is empty, if there is a connection."""
@@ -324,10 +267,10 @@ class NatsLink:
                     self._note_failure(error, connection.server)
                 except (OSError, ProtocolError, EventBusError):  # the connection has the reason
                     lasted = monotonic() - self._ready_at
-                    self.failures = 0 if lasted > _LASTED_S else self.failures + 1
+                    self._servers.failures = 0 if lasted > _LASTED_S else self._servers.failures + 1
                 finally:
                     self._leave(connection)
-                if self.failures and self._gives_up_or_pauses():
+                if self._gives_up_or_pauses():
                     return
         except Exception as error:  # a defect of ours
             self._log.exception("the link to %s has failed", self._status.endpoints, error=type(error).__name__)
@@ -343,16 +286,13 @@ class NatsLink:
 
     def _gives_up_or_pauses(self) -> bool:
         """Give up after as many failures as are allowed, and return True; else pause when each server has failed."""
-        if 0 <= self._options.reconnect_attempts < self.failures and self._closing is None:
+        if self._servers.is_enough and self._closing is None:
             self._give_up()
             return True
-        rounds = (self.failures - 1) // max(1, len(self._servers))
-        if self.failures and self.failures % len(self._servers) == 0:
-            pause = jittered(backoff(max(0, rounds), self._options.reconnect_interval, self._options.reconnect_max_interval))
-            end, closing = Deadline(pause), self._closing
-            while self._closing is closing and not (end.passed() or self._is_over()):
-                left = end.left() if closing is None else min(end.left(), closing.left())
-                self._outgoing.wait(left, for_messages=False, unless=lambda: self._closing is not closing)
+        end, closing = Deadline(self._servers.pause()), self._closing
+        while self._closing is closing and not (end.passed() or self._is_over()):
+            left = end.left() if closing is None else min(end.left(), closing.left())
+            self._outgoing.wait(left, for_messages=False, unless=lambda: self._closing is not closing)
         return False
 
     def _is_over(self) -> bool:
@@ -362,7 +302,7 @@ class NatsLink:
 
     def _dial_next(self) -> Connection | None:
         """Try one server; None if it cannot be used now."""
-        server = self._servers[self._next % len(self._servers)]
+        server = self._servers.next
         try:
             timeout = min(_MAX_DIAL_S, max(_MIN_DIAL_S, self._options.connect_timeout))
             channel, info, begun = dial(server, self._nats, timeout)
@@ -371,7 +311,8 @@ class NatsLink:
                 for other in parser.feed(begun).others:
                     if isinstance(other, Info):  # what holds for the account of this client
                         info = other
-                return Connection(server, channel, info, parser, self._read, self._note_end, gathers)
+                interval = self._options.echo_interval or float("inf")
+                return Connection(server, channel, info, parser, self._read, self._note_end, gathers, interval)
             except BaseException:
                 channel.close()
                 raise
@@ -379,16 +320,16 @@ class NatsLink:
             self._note_failure(error, server)
         except (OSError, ProtocolError) as error:
             self.hint = f"{server}: {reason_of(error)}" if len(self._servers) > 1 else reason_of(error)
-            self.failures += 1
+            self._servers.failures += 1
             self._were_down = True
         except EventBusError as error:  # a file of the settings
             self._note_failure(NatsRefused(str(server), str(error)), server)
-        self._next += 1
+        self._servers.skip()
         return None
 
     def _note_failure(self, error: HandshakeFailed, server: NatsServer) -> None:
         """Note that a server does not let the client in: `open` raises it, and it is logged once."""
-        self.failures += 1
+        self._servers.failures += 1
         self._were_down = True
         self.hint = str(error)
 
@@ -405,7 +346,7 @@ class NatsLink:
     def _serve(self, connection: Connection) -> None:
         """Use a connection until it is lost, or everything is sent and the link is closed."""
         reader = Thread(target=connection.reading.run, name="eventbus-nats-reader", daemon=True)
-        self._learn_servers(connection.info)
+        self._servers.learn(connection.info)
         self._ready_at = float("inf")
         self._forget_control()  # it meant the last connection; `restore` knows what is wanted
         self._writing.stalled_since = None
@@ -435,9 +376,8 @@ class NatsLink:
             connection.close()
 
     def _work(self, connection: Connection, flush_at: float) -> None:
-        interval = self._options.echo_interval or float("inf")
-        echo_due = monotonic() + interval
-        self._proved = self._carrier.written()
+        pings = connection.pings
+        pings.begin(self._carrier.written(), monotonic())
         while True:
             now = monotonic()
             self._check(connection, now)
@@ -449,20 +389,16 @@ class NatsLink:
             flushing = ready and (now >= flush_at or (self._closing is not None and self._closing.left() < _SETTLE_S))
             chunk = self._carrier.take() if flushing else b""
             mark = self._carrier.written()
-            is_due = now >= self._proof_due or self._closing is not None
-            if now >= echo_due or (mark != self._proved and is_due and not connection.proofs):
-                echo_due = now + interval
-                self._proof_due, self._proved = now + _PROOF_INTERVAL_S, mark
+            if (ping := pings.next(mark, now, at_once=self._closing is not None)) is not None:
                 chunk += PING
-                proofs.append(Proof(mark=mark))
+                proofs.append(ping)
             if data or chunk or self._writing.rest:
                 self._write(connection, data + chunk, proofs, with_pings=False)
                 continue
             due = min(
-                echo_due,
+                pings.due(mark, now),
                 look_due if flushing else max(look_due, now + _POLL_S),  # what is due may have to be sent
                 flush_at if ready and now < flush_at else float("inf"),
-                self._next_proof_at(connection, now) if mark != self._proved else float("inf"),
                 self._overdue_at(connection),
                 now + _CLOSE_POLL_S if self._closing is not None else float("inf"),
             )
@@ -478,8 +414,8 @@ class NatsLink:
         assert self._closing is not None
         if self._closing.passed():
             return True
-        waiting = self._control or self._writing.rest or connection.proofs or self._carrier.written() != self._proved
-        return self._carrier.is_flushed() and not waiting
+        waiting = self._control or self._writing.rest or connection.pings
+        return self._carrier.is_flushed() and not waiting and connection.pings.proves(self._carrier.written())
 
     def _take_control(self) -> tuple[bytes, list[Proof]]:
         data, proofs = [], []
@@ -508,15 +444,8 @@ class NatsLink:
 
     def _waiting_since(self, connection: Connection) -> float | None:
         """Since when an answer is awaited, or a write does not go on."""
-        try:
-            oldest = connection.proofs[0].began
-        except IndexError:
-            return self._writing.stalled_since
-        return oldest if self._writing.stalled_since is None else min(oldest, self._writing.stalled_since)
-
-    def _next_proof_at(self, connection: Connection, now: float) -> float:
-        """When to look whether a PING may be sent: not before the last one is answered, which may take long."""
-        return max(self._proof_due, now + _POLL_S) if connection.proofs else self._proof_due
+        since = (connection.pings.awaited_since(), self._writing.stalled_since)
+        return min((one for one in since if one is not None), default=None)
 
     def _overdue_at(self, connection: Connection) -> float:
         since = self._waiting_since(connection)
@@ -528,12 +457,9 @@ class NatsLink:
 
     def _write(self, connection: Connection, data: bytes, proofs: list[Proof], *, with_pings: bool = True) -> None:
         """Write all of this; waits as long as the server reads on."""
-        now = monotonic()
-        for proof in proofs:
-            proof.began = now
-            if with_pings:
-                data += PING
-        connection.proofs.extend(proofs)
+        if with_pings:
+            data += PING * len(proofs)
+        connection.pings.written(proofs, monotonic())
         self._writing.write(connection, data)
 
     def _check_write(self, connection: Connection, now: float) -> None:
@@ -551,25 +477,13 @@ class NatsLink:
             reason = connection.lost or "closed"
             self.hint = self.hint or reason
             self._change(ClientState.DEGRADED, f"the connection to {connection.server} is down: {reason}")
-        if len(self._servers) > 1:
-            self._next += 1
+        self._servers.skip()
 
     def _mark_lost(self, connection: Connection, reason: str) -> None:
         """Let everybody know who waits for an answer on this connection."""
-        if connection.lost is None:
-            connection.lost = reason
-        with suppress(IndexError):
-            while True:
-                proof = connection.proofs.popleft()
-                if proof.done is not None:
-                    proof.done.set()
-        connection.reading.end()
-        self._end_requests()
+        connection.give_up(reason)
+        self._requests.give_up()
         self._outgoing.wake()
-
-    def _end_requests(self) -> None:
-        for request in list(self._requests.values()):
-            request.done.set()
 
     def _change(self, state: ClientState, reason: str) -> None:
         before = self._status.state
@@ -577,17 +491,6 @@ class NatsLink:
             return
         if before is not state:
             self._status.change(state, printable(reason, 300), if_=lambda: self._reporting)
-
-    def _learn_servers(self, info: Info) -> None:
-        """Remember the other servers of a cluster, to reconnect to them."""
-        secure = any(server.tls for server in self._servers)
-        user = self._servers[0].user
-        for address in info.servers:
-            host, _, port = address.rpartition(":")
-            if port.isdigit():
-                server = NatsServer(host.strip("[]"), int(port), secure, user)
-                if (server.host, server.port) not in {(known.host, known.port) for known in self._servers}:
-                    self._servers.append(server)
 
     # The thread that reads
 
@@ -615,10 +518,7 @@ class NatsLink:
         pongs = 0
         for other in arrived.others:
             if isinstance(other, Message):
-                if other.sid == INBOX_SID and (request := self._requests.get(other.subject.rpartition(b".")[2])) is not None:
-                    request.answer = other
-                    request.done.set()
-                else:
+                if not self._requests.take(other):
                     messages.append(other)
             elif isinstance(other, Pong):
                 pongs += 1
@@ -627,7 +527,7 @@ class NatsLink:
                 self._outgoing.wake()
             elif isinstance(other, Info):
                 connection.info = other
-                self._learn_servers(other)
+                self._servers.learn(other)
                 self._carrier.informed(other)
             else:
                 self._note_complaint(connection, other.text)
@@ -635,9 +535,8 @@ class NatsLink:
         return pongs
 
     def _note_pong(self, connection: Connection) -> None:
-        try:
-            proof = connection.proofs.popleft()
-        except IndexError:
+        proof = connection.pings.answered()
+        if proof is None:
             return
         self._status.proven(monotonic() - proof.began)
         self._carrier.proven(proof.mark)
@@ -652,6 +551,6 @@ class NatsLink:
         if text.lower().startswith("permissions violation"):
             self._carrier.complained(text)
             if "$JS." in text or "_INBOX." in text:  # no answer will come
-                self._end_requests()
+                self._requests.give_up()
         else:
             connection.lost = connection.lost or f"the server says: {printable(text, 200)}"

@@ -3,7 +3,9 @@
 from collections.abc import Callable, Iterator
 from threading import Event, Thread, current_thread
 
-from eventbus.errors import NotConnected
+import pytest
+
+from eventbus.errors import HistorianMissing, HistoryDamaged, NotConnected
 from eventbus.observe.state import ClientState, Status
 from eventbus.policies import Start
 from eventbus.receive.beginning import Receiver
@@ -15,16 +17,24 @@ from tests.support import PATIENCE
 MARK = b"_history/mark"
 
 
+def connected() -> Status:
+    """The state of a client that is connected."""
+    status = Status("here")
+    status.change(ClientState.READY, "opened")
+    return status
+
+
 def from_historian(
-    read: Read, replay: Callable[[list[Stored]], object], wake: Callable[[], object] = lambda: None
+    read: Read,
+    replay: Callable[[list[Stored]], object],
+    wake: Callable[[], object] = lambda: None,
+    status: Status | None = None,
 ) -> FromHistorian:
     """Beginnings of a client that is connected."""
 
     def ignore(_: object) -> None: ...
 
-    status = Status("here")
-    status.change(ClientState.READY, "opened")
-    return FromHistorian(Receiver(ignore, replay, status, wake), read, ignore, ignore, lambda: MARK)
+    return FromHistorian(Receiver(ignore, replay, status or connected(), wake), read, ignore, ignore, lambda: MARK)
 
 
 def test_a_topic_that_begins_while_its_messages_are_at_hand() -> None:
@@ -50,9 +60,9 @@ def test_a_topic_that_begins_while_its_messages_are_at_hand() -> None:
     assert beginnings.is_idle
 
 
-def begun(read: Read, replayed: list[Stored]) -> FromHistorian:
+def begun(read: Read, replayed: list[Stored], status: Status | None = None) -> FromHistorian:
     """What one topic has begun with that is asked for by `read`."""
-    beginnings = from_historian(read, replayed.extend)
+    beginnings = from_historian(read, replayed.extend, status=status)
     beginnings.register(b"plant", From(Start.ALL))
     beginnings.begin(b"plant")
     beginnings.take(([], []), lambda: False)
@@ -99,6 +109,28 @@ def test_a_client_that_is_closed_before_its_consumer_is_stopped() -> None:
     begun(read, replayed)
     assert [message.position for message in replayed] == [1, 2]
     assert asked == [0, 1]
+
+
+@pytest.mark.parametrize("answered", [False, True])
+def test_an_answer_that_is_lost_with_the_connection(answered: bool) -> None:
+    """That there is no historian, or that one answers badly, is believed only if the connection has lasted."""
+    replayed: list[Stored] = []
+    asked: list[int] = []
+    status = connected()
+
+    def read(query: Query, topic: bytes | None) -> Iterator[Portion]:
+        asked.append(query.after)
+        if len(asked) == 1:
+            if answered:
+                yield Portion([Stored(1, 0.0, b"plant", b"{}")], 2)
+            status.change(ClientState.DEGRADED, "lost")
+            status.change(ClientState.READY, "back")
+            raise HistoryDamaged("here", "a part of it is missing") if answered else HistorianMissing("here", 5.0)
+        yield Portion([Stored(2, 0.0, b"plant", b"{}")] if query.after < 2 else [], 2)
+
+    begun(read, replayed, status)
+    assert [message.position for message in replayed] == ([1, 2] if answered else [2])
+    assert asked[:2] == [0, int(answered)]  # once more for what has come since, if the mark was lost, too
 
 
 def test_another_thread_takes_over() -> None:

@@ -166,7 +166,7 @@ def test_who_is_stopped_does_not_wait(sent: list[Stored]) -> None:
             "here",
             lambda _: not stopped[0],
             lambda: stopped[0],
-            lambda: clock[0],
+            clock=lambda: clock[0],
         )
     )
     read(unpacker, sent[:1])
@@ -174,3 +174,21 @@ def test_who_is_stopped_does_not_wait(sent: list[Stored]) -> None:
     assert (len(historian.asked), report.counts) == (1, {"lost": 2, "repaired": 0})
     historian.is_there, stopped[0], clock[0] = True, False, 2.0
     assert read(unpacker, sent[7:8]) == [b"4", b"5", b"6", b"7"]
+
+
+def test_an_answer_that_was_lost_with_the_connection(sent: list[Stored]) -> None:
+    """The connection is back before the time is up: it is asked once more."""
+    report, connections = Report(), [1]
+
+    def ask(query: Query, timeout: float) -> Iterator[list[Stored]]:
+        connections[0] += 1
+        if connections[0] == 2:
+            raise HistorianMissing("here", timeout)
+        yield sent[1:3]
+
+    unpacker = Unpacker(lambda topic: topic == TOPIC, report, None)
+    repairer = Repairer(ask, report.repaired, 0.1, "here", connections=lambda: connections[0])
+    unpacker.repair_with(repairer)
+    read(unpacker, sent[:1])
+    assert read(unpacker, sent[3:4]) == [b"1", b"2", b"3"]
+    assert report.counts == {"lost": 0, "repaired": 2}

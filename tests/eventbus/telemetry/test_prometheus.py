@@ -30,7 +30,7 @@ def hook(registry: CollectorRegistry) -> PrometheusHook:
 def value(registry: CollectorRegistry) -> Value:
     """The value of a metric with these labels, as it is scraped; None if there is none."""
 
-    def read(name: str, **labels: str) -> float | None:
+    def read(name: str, /, **labels: str) -> float | None:
         return registry.get_sample_value(name, labels)
 
     return read
@@ -151,6 +151,16 @@ def test_a_watched_client(hook: PrometheusHook, registry: CollectorRegistry, val
     assert value("eventbus_consumer_busy_seconds") == 40.0
     patients[1].facts["round_trip"] = 0.25
     assert value("eventbus_echo_round_trip_seconds") == 0.25
+
+
+def test_names_of_watched_clients(hook: PrometheusHook, value: Value) -> None:
+    """Clients that are not closed count by their name; one without a name does not."""
+    patients = [Patient(name="shop"), Patient(name="shop"), Patient(name="till", state=CLOSED), Patient()]
+    for patient in patients:
+        hook.watch(patient)
+    assert [value("eventbus_named_clients", name=name) for name in ("shop", "till", "")] == [2.0, None, None]
+    patients[0].facts["state"] = CLOSED
+    assert value("eventbus_named_clients", name="shop") == 1.0
 
 
 def test_watching_keeps_nobody_alive(hook: PrometheusHook, value: Value) -> None:

@@ -30,6 +30,13 @@ def test_acknowledged_messages_leave() -> None:
     assert window.resend(100.0) == b""
 
 
+def test_a_message_is_added_once() -> None:
+    """A signal handler may have raised just behind that, and then it is added again."""
+    window = filled(2)
+    window.add(message(2), 0.0)
+    assert (len(window), window.events, window.items, window.last) == (2, 4, 2, 2)
+
+
 def test_it_is_roomy_while_half_of_it_is_free() -> None:
     """In messages and in bytes, and while nothing is to be sent again."""
     assert filled(3, limit=8).is_roomy
@@ -122,6 +129,7 @@ def test_what_is_refused_is_given_up() -> None:
     assert window.refused(1) == message(1)
     assert window.refused(1) is None
     assert window.refused_where(lambda one: one.subject == b"eb.secret") == 4
+    assert window.refused_where(lambda _: False) == 0
     assert window.resend(0.0) == b""
     window.connection_lost()
     assert window.resend(0.0) == b"2;"
