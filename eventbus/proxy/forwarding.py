@@ -6,7 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
-from operator import add, lt
+from operator import add
 from threading import Lock, Thread
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -104,6 +104,7 @@ class Forwarding:
         self._lock = Lock()  # guards the control socket; its holder checks first that the thread lives
         self._traffic = (Traffic(), Traffic(), Traffic(), Traffic())
         self._counts, self._counts_before = [0] * 8, [0] * 8  # the thread's last ones, and those from before it began anew
+        self._begun, self._counted = 0, 0  # how often the thread began anew, now and at the last counts
         self._ended: float | None = None
         self._is_controlled = False  # whether the thread runs and can be asked for its counts
         self._subscribers = Subscribers(options.max_subscriptions)
@@ -285,14 +286,18 @@ class Forwarding:
         """Ask the thread for its counts; return whether it has answered in time. The caller holds the lock."""
         while self._control.poll(0):
             self._control.recv_multipart()  # an answer that came too late for an earlier call
-        try:
-            self._control.send(b"STATISTICS", zmq.NOBLOCK)
-        except zmq.Again:  # the thread has ended at this very moment
-            return False
-        if not self._control.poll(round(deadline.left() * 1000)):
-            return False
-        self._keep_counts([struct.unpack("=Q", frame)[0] for frame in self._control.recv_multipart()])
-        return True
+        while True:
+            begun = self._begun
+            try:
+                self._control.send(b"STATISTICS", zmq.NOBLOCK)
+            except zmq.Again:  # the thread has ended at this very moment
+                return False
+            if not self._control.poll(round(deadline.left() * 1000)):
+                return False
+            counts = [struct.unpack("=Q", frame)[0] for frame in self._control.recv_multipart()]
+            if begun == self._begun:  # else they may be from before or after
+                self._keep_counts(counts, begun)
+                return True
 
     def _current_traffic(self) -> tuple[tuple[Traffic, Traffic, Traffic, Traffic], bool]:
         """Return what was passed on, and whether the thread has answered in time.
@@ -308,11 +313,16 @@ class Forwarding:
                 self._lock.release()
         return self._traffic, answered
 
-    def _keep_counts(self, counts: list[int]) -> None:
-        """Keep the counts: frames and bytes by turns, in the order of libzmq."""
-        if any(map(lt, counts, self._counts)):  # see `_forward`
+    def _keep_counts(self, counts: list[int], begun: int) -> None:
+        """Keep the counts: frames and bytes by turns, in the order of libzmq.
+
+        Args:
+            counts: since the thread began anew.
+            begun: how often it had.
+        """
+        if begun != self._counted:
             self._counts_before = list(map(add, self._counts_before, self._counts))
-        self._counts = counts
+        self._counts, self._counted = counts, begun
         totals = list(map(add, self._counts_before, counts))
         front_in, front_out, back_in, back_out = (Traffic(*totals[index : index + 2]) for index in range(0, 8, 2))
         self._traffic = front_in, back_out, back_in, front_out
@@ -386,7 +396,7 @@ class Forwarding:
         finally:
             self._ended = time.monotonic()
             if self._enforcer is not None:  # it may have ended by itself
-                self._keep_counts(self._enforcer.traffic)
+                self._keep_counts(self._enforcer.traffic, self._begun)
             self._counter.end()
             # The thread that used a socket closes it.
             for socket in (self._frontend, self._backend, self._commands):
@@ -405,6 +415,7 @@ class Forwarding:
                 zmq.proxy_steerable(self._frontend, self._backend, None, self._commands)
                 return
             except zmq.Again:
+                self._begun += 1
                 now, timeout_ms = time.monotonic(), 0
                 if now >= next_look:
                     next_look, timeout_ms = now + _MISUSE_INTERVAL_S, _MISUSE_TIMEOUT_MS

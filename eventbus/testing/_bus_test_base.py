@@ -145,12 +145,16 @@ class BusTestBase[Root: containers.Container]:
 
     # Standing in for others.
 
+    @overload
     def answer[Event: BaseEvent[Any]](
-        self,
-        what: type[Event] | BaseEventType,
-        answer: Callable[[Event], object] | object,
-        topic: BaseEventTopic | None = None,
-    ) -> None:
+        self, what: type[Event], answer: Callable[[Event], object] | object, topic: BaseEventTopic | None = None
+    ) -> None: ...
+    # Any: the class of the events of a type is not known here.
+    @overload
+    def answer(
+        self, what: BaseEventType, answer: Callable[[Any], object] | object, topic: BaseEventTopic | None = None
+    ) -> None: ...
+    def answer(self, what: Any, answer: object, topic: BaseEventTopic | None = None) -> None:
         """Answer the requests of the service from now on, as another service would.
 
         Args:

@@ -16,7 +16,7 @@ from tests.eventbus.transports.moments import NoSuchMoment, interrupted
 from tests.nats import Server, running
 from tests.support import PATIENCE, Bus, MyEvent, MyEventTopic, MyEventType, Recorder, event, eventually
 
-MANY = 30  # there are at least so many moments
+MANY = 10  # there are at least so many moments
 STEP = 7  # from one moment to the next that is tried, where the server is asked at each
 
 OPTIONS = ZeroMQOptions(connect_timeout=PATIENCE)

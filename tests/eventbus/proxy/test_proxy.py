@@ -16,6 +16,7 @@ import zmq
 
 from eventbus import AddressInUse, EventBusProxy, ProxyHealth
 from eventbus.proxy import Traffic
+from eventbus.proxy.guard import ConnectionGuard
 from tests.support import (
     PATIENCE,
     MyEventTopic,
@@ -313,6 +314,27 @@ def test_what_no_subscriber_sends(proxy: EventBusProxy, raw: RawPeers, caplog: p
     eventually(is_ended)
     publisher.send_multipart([b"t", b"!"])
     assert subscriber.recv_multipart() == [b"t", b"!"]
+
+
+def test_counts_after_misuse(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was counted before is not forgotten, also if more has passed since when the counts are asked for next."""
+    monkeypatch.setattr(ConnectionGuard, "interval_s", 3600.0)  # nobody else asks for them
+    with EventBusProxy(pub_port=0, sub_port=0) as proxy, closing(RawPeers(proxy.pub_port, proxy.sub_port)) as raw:
+        running = proxy._running
+        assert running is not None
+        subscriber, publisher = raw.subscriber(b"t"), raw.publisher(b"t")
+        hostile = raw._socket(zmq.XSUB)
+        hostile.connect(raw.sub_endpoint)
+        frames = 0
+        for messages in (1, 5):
+            begun = running._begun
+            hostile.send_multipart([b"x", b"\x01t"])
+            eventually(lambda: running._begun > begun)  # noqa: B023 # called within the round
+            for _ in range(messages):
+                publisher.send_multipart([b"t", b"!"])
+                assert subscriber.recv_multipart() == [b"t", b"!"]
+                frames += 2
+            assert proxy.health().from_publishers.frames == frames
 
 
 @pytest.mark.patience

@@ -20,6 +20,7 @@ from eventbus import (
     InvalidTopic,
     NoAnswer,
     RequestFailed,
+    TimeLimit,
     every,
     on,
 )
@@ -395,6 +396,34 @@ def test_restarts_of_an_async_service_wait_for_the_clock() -> None:
             assert failing.runs == 4
 
     asyncio.run(main())
+
+
+class Computing:
+    """Takes its time, without waiting."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+
+    @on(DoorType.opened, topic=DoorTopic.door)
+    async def compute(self, event: DoorEvent) -> None:
+        for _ in range(2):
+            began = time.monotonic()
+            while time.monotonic() < began + 0.25:
+                pass
+            await asyncio.sleep(0)
+        self.ended += 1
+
+
+class ComputingApp(containers.DeclarativeContainer):
+    bus = event_bus(Bus, middleware=providers.List(TimeLimit(60)))
+    computing = providers.Singleton(Computing)
+
+
+def test_a_handler_that_computes_under_a_time_limit() -> None:
+    """It does not wait, so it is waited for, however long it takes."""
+    with bus_test(ComputingApp()) as t:
+        t.emit(opened(), DoorTopic.door)
+        assert t.container.computing().ended == 1
 
 
 class Polling(Service[DoorEvent, DoorType, DoorTopic]):
