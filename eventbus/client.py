@@ -576,7 +576,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
         Raises:
             InvalidTopic: the topic is not one, or a member of another enum than the client's type parameters name.
-            InvalidSettings: the start is none.
+            InvalidSettings: `start` is neither a `Start` nor a time nor a duration.
             HandshakeFailed: the client is connected, and the server does not let it receive that topic.
             HistorianMissing: the client is READY, and there is no historian. If it becomes READY later, or if the option
                 `start` says so, that is logged, and the topic begins with what is new.
