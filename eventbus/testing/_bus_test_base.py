@@ -126,7 +126,7 @@ class BusTestBase[Root: containers.Container]:
             LookupError: no handler, or more than one, has that name.
         """
         wanted = handler if isinstance(handler, str) else callback_name(handler)
-        known = set().union(*(bus.handlers | bus.observer.calls.keys() for bus in self._buses))
+        known = set().union(*(bus.note_handlers() | bus.observer.calls.keys() for bus in self._buses))
         found = {name for name in known if name == wanted or name.endswith("." + wanted)}
         if len(found) != 1:
             raise LookupError(
@@ -229,7 +229,7 @@ class BusTestBase[Root: containers.Container]:
     def _end_waiting(self) -> None:
         """Let nothing wait any longer, before the container stops, and remember the handlers, which it detaches."""
         for bus in self._buses:
-            _ = bus.handlers
+            bus.note_handlers()
         self.clock.end()
 
     def _end(self) -> None:

@@ -143,9 +143,8 @@ class TestedBus:
         if self.stand_in is not None:
             self.stand_in.close()
 
-    @property
-    def handlers(self) -> set[str]:
-        """The names of the handlers that are attached, or were when this was asked before."""
+    def note_handlers(self) -> set[str]:
+        """Remember the names of the handlers that are attached now, and return all that are remembered."""
         if self.client is not None:
             self._handlers |= self.client._parts.dispatcher.handler_names()
         return self._handlers
