@@ -41,6 +41,7 @@ from eventbus.wire.frames import MARK, Batch
 _HEADER_RESERVE_BYTES = 256  # for the headers that most messages have: a number, an identifier, a trace
 _POLL_S = 0.05
 _RESUBSCRIBE_S = 5.0
+_MAX_DENIALS = 1_000  # subjects that are remembered: each asker has a private one, and answers may not be permitted
 
 _REMEDIES = Remedies(
     peer="NATS server",
@@ -274,6 +275,8 @@ class NatsTransport:
         """The server does not permit something; see `Carrier`."""
         action = "subscribe" if "subscription" in text.lower() else "publish"
         subject = text.split('"')[1] if text.count('"') >= 2 else ""
+        if len(self._denials) >= _MAX_DENIALS:
+            self._denials.clear()
         self._denials[subject] = action
         self._note_denied(action, subject)
         if action == "subscribe" and self._buffer is not None:

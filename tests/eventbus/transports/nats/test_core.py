@@ -325,6 +325,15 @@ def test_what_waits_and_is_too_large_is_dropped(tmp_path: Path) -> None:
         server.stop()
 
 
+def test_denied_subjects_do_not_pile_up() -> None:
+    """Answers go to a private subject of each asker."""
+    transport = CoreTransport()
+    for number in range(3_000):
+        transport.complained(f'Permissions Violation for Publish to "eb.{number}"')
+    assert len(transport._denials) <= 1_000
+    assert transport.drops.counts == {DropReason.DENIED: 3_000}
+
+
 @pytest.mark.parametrize("kind", ["core", "jetstream"])
 def test_a_limit_that_shrinks(tmp_path: Path, kind: str) -> None:
     """The server ends the connection for a message that is too large, which is not sent again; what follows it arrives."""
