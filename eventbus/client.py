@@ -843,7 +843,10 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
             NotConnected: the client is not connected.
             InvalidTopic: as `subscribe`.
             ReconnectFailed: the client has given up; the iterator raises it too.
+            ValueError: the limit is below 1.
         """
+        if limit < 1:
+            raise ValueError(f"events(limit={limit}): at least one event has to wait until it is read")
         frame = None if topic is None else self._frame(topic)
         parts = self._parts
         subscribe = None if frame is None or frame in parts.dispatcher.topics else partial(self._parts.subscribe, frame)

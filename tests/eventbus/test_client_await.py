@@ -250,6 +250,16 @@ def test_iterating(run: Run, proxy: EventBusProxy) -> None:
     run(main())
 
 
+def test_an_iterator_has_room(run: Run) -> None:
+    """One that could keep no event would never return any."""
+
+    async def main() -> None:
+        with in_memory(MemoryHub()) as client, pytest.raises(ValueError, match="at least one event"):
+            client.events(limit=0)
+
+    run(main())
+
+
 def test_an_iterator_is_bounded(run: Run) -> None:
     """One that is not read keeps the newest events, and the others count as dropped; it holds back nobody."""
 
