@@ -152,9 +152,9 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     def connect(self, timeout: float | None = None) -> None:
         """Connect, and return when an event emitted from now on is sure to reach the proxy and every subscriber there.
 
-        With `connect_required` off it also returns when there is no proxy yet: the client is READY then, and keeps what is
-        emitted until a proxy appears. On a connected client it proves the path again. `async` callbacks will run on the
-        event loop that runs in the calling thread, if there is one.
+        With `connect_required` off it also returns when there is no proxy yet: the client keeps what is emitted, and becomes
+        READY when one appears. On a connected client it proves the path again. `async` callbacks will run on the event loop
+        that runs in the calling thread, if there is one.
 
         Args:
             timeout: seconds; None for the client's `connect_timeout`.
@@ -377,7 +377,7 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
     # Emitting
 
     def emit_event(self, event: EventClass | EventTypeClass, topic: EventTopicClass) -> None:
-        """Send an event to all subscribers of a topic. Returns when ZeroMQ has taken it.
+        """Send an event to all subscribers of a topic. Returns when the transport has taken it.
 
         Args:
             event: an event, or a bare type, which is wrapped into the event class.
@@ -576,14 +576,16 @@ class EventBusClient[EventClass: BaseEvent[Any], EventTypeClass: BaseEventType, 
 
         Raises:
             InvalidTopic: the topic is not one, or a member of another enum than the client's type parameters name.
-            InvalidSettings: the start is none.
+            InvalidSettings: `start` is neither a `Start` nor a time nor a duration.
             HandshakeFailed: the client is connected, and the server does not let it receive that topic.
-            HistorianMissing: the client is connected, and there is no historian. If it connects later, or if the option
+            HistorianMissing: the client is READY, and there is no historian. If it becomes READY later, or if the option
                 `start` says so, that is logged, and the topic begins with what is new.
         """
-        if start is not None and not self._keeps_history and start != Start.NEW and self.state is not ClientState.CLOSED:
+        frame = self._frame(topic)
+        needs_historian = start is not None and start_of(start).kind is not Start.NEW and not self._keeps_history
+        if needs_historian and self._options.enabled and self.state is ClientState.READY:
             self._parts.history.check(_HISTORY_TIMEOUT_S)
-        self._subscribe(self._frame(topic), start)
+        self._subscribe(frame, start)
 
     def subscribe_marked(self, topic: EventTopicClass, start: str | datetime | timedelta | None) -> None:
         """Subscribe for `@on`: like `subscribe`, but a missing historian is only logged. For containers."""

@@ -112,7 +112,7 @@ def explain(variable: Callable[..., str], error: ValidationError) -> Iterator[st
         error: pydantic's.
     """
     for part in error.errors(include_url=False, include_context=False):
-        path = tuple(str(step) for step in part["loc"])
+        path = tuple(step for step in part["loc"] if isinstance(step, str))  # without the places in lists
         name = variable(*path) if path else ""
         text = _TEXTS.get(part["type"]) or part["msg"].removeprefix("Value error, ")
         if part["input"] == "" and part["type"] != "value_error":

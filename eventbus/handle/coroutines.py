@@ -77,6 +77,7 @@ class CoroutineRunner:
         self._hurried = False
         self._given: asyncio.AbstractEventLoop | None = None
         self._own: _LoopThread | None = None
+        self._retired: list[_LoopThread] = []  # own loops that end as soon as their coroutines do
 
     def open(self, loop: asyncio.AbstractEventLoop | None) -> None:
         """Accept coroutines, and run them on this loop from now on; None for the own loop."""
@@ -161,29 +162,40 @@ class CoroutineRunner:
             self._refusing = True
             self._closings += 1
             self._changed.notify_all()
-            own, self._own = self._own, None
-            inside = (own is not None and own.is_current()) or self._is_on_given_loop()
+            inside = self.is_inside()
+            self._retire_own()
+            loops = self._retired
             if not inside:
-                to_clean_up = min(_CLEAN_UP_S, deadline.left() / 4) if own is not None else 0.0
+                to_clean_up = min(_CLEAN_UP_S, deadline.left() / 4) if loops else 0.0
                 self._changed.wait_for(self.idle, deadline.left() - to_clean_up)
             left = len(self._runs)
-        if own is not None:
-            own.end(cancel=not inside)
-            if not inside:
-                own.join(deadline.left())  # cancelled tasks may clean up, within the deadline
+        for loop in loops:
+            loop.end(cancel=not inside)
+        if not inside:
+            for loop in loops:
+                loop.join(deadline.left())  # cancelled tasks may clean up, within the deadline
         return left
 
     def is_inside(self) -> bool:
         """Whether this is the thread of the loop that runs them."""
-        own = self._own
-        return (own is not None and own.is_current()) or self._is_on_given_loop()
+        own = self._own  # first: it becomes a retired one
+        return (
+            (own is not None and own.is_current())
+            or any(loop.is_current() for loop in self._retired)
+            or self._is_on_given_loop()
+        )
 
     def retire(self) -> None:
-        """End the own loop when the coroutines in flight have finished. A later coroutine gets a new loop."""
+        """End the own loop when the coroutines in flight have finished, or at `close`. A later coroutine gets a new loop."""
         with self._changed:
-            own, self._own = self._own, None
+            own = self._own
+            self._retire_own()
         if own is not None:
             own.end(cancel=False)
+
+    def _retire_own(self) -> None:
+        self._retired = [loop for loop in (self._own, *self._retired) if loop is not None and loop.is_alive()]
+        self._own = None
 
     def _is_on_given_loop(self) -> bool:
         return self._given is not None and running_loop() is self._given
@@ -248,7 +260,6 @@ class _LoopThread:
     def __init__(self) -> None:
         self._failure: Exception | None = None
         self._ready = Event()
-        self._cancel = False
         self._thread = Thread(target=self._run, name="eventbus-coroutines", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -258,10 +269,13 @@ class _LoopThread:
     def is_current(self) -> bool:
         return self._thread is current_thread()
 
+    def is_alive(self) -> bool:
+        return self._thread.is_alive()
+
     def end(self, *, cancel: bool) -> None:
-        """Let the loop end after its tasks; `cancel` cancels them first."""
-        self._cancel = cancel
-        self.loop.call_soon_threadsafe(self._ending.set)
+        """Let the loop end after its tasks; `cancel` cancels them first. Idempotent."""
+        with suppress(RuntimeError):  # it has ended
+            self.loop.call_soon_threadsafe(self._end, cancel)
 
     def join(self, timeout: float) -> None:
         self._thread.join(timeout)
@@ -273,7 +287,7 @@ class _LoopThread:
             require_descriptors(_LOOP_DESCRIPTORS)  # a loop that is made in part is never closed
             with asyncio.Runner() as runner:
                 loop = runner.get_loop()  # if this fails, no coroutine exists yet that would never be awaited
-                main = loop.create_task(self._main())
+                main = self._first = loop.create_task(self._main())
                 while not main.done():
                     # What a handler, or a task that it has started, raises must not end the loop for all others. The task
                     # itself has it, and asyncio logs it if nobody asks.
@@ -292,9 +306,17 @@ class _LoopThread:
         self._ending = asyncio.Event()
         self._ready.set()
         await self._ending.wait()
-        tasks = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in tasks:
-            if self._cancel:
-                task.cancel()
-        if tasks:
+        if tasks := self._tasks():
             await asyncio.wait(tasks)
+
+    def _end(self, cancel: bool) -> None:
+        if cancel:
+            for task in self._tasks():
+                task.cancel()
+        self._ending.set()
+
+    def _tasks(self) -> set[asyncio.Task[Any]]:
+        """All tasks of the loop but its first."""
+        import asyncio
+
+        return asyncio.all_tasks(self.loop) - {self._first}

@@ -7,6 +7,7 @@ from threading import Lock
 from typing import Protocol
 from weakref import WeakKeyDictionary
 
+from eventbus._base.forks import register_fork
 from eventbus.observe.health import EventBusHealth
 from eventbus.observe.state import ClientState, StateChange
 
@@ -23,6 +24,10 @@ class OpenClients:
 
     def __init__(self) -> None:
         self._counts = Counter[ClientState]()
+        self._lock = Lock()
+        register_fork(self)
+
+    def _after_fork(self) -> None:
         self._lock = Lock()
 
     def move(self, change: StateChange) -> tuple[ClientState | None, ClientState | None]:
@@ -58,6 +63,10 @@ class WatchedClients[Group: Hashable]:
 
     def __init__(self) -> None:
         self._groups: WeakKeyDictionary[HasHealth, Group] = WeakKeyDictionary()
+        self._lock = Lock()
+        register_fork(self)
+
+    def _after_fork(self) -> None:
         self._lock = Lock()
 
     def add(self, client: HasHealth, group: Group) -> None:

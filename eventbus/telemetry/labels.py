@@ -4,6 +4,7 @@ from collections.abc import Callable
 from functools import cached_property
 from threading import RLock
 
+from eventbus._base.forks import register_fork
 from eventbus._base.printable import printable
 from eventbus.wire.frames import MAX_TOPIC_BYTES
 
@@ -26,6 +27,10 @@ class Bounded[Value](dict[str, Value]):
         self._make = make
         self._limit = limit
         self._adding = RLock()  # a signal handler may emit
+        register_fork(self)
+
+    def _after_fork(self) -> None:
+        self._adding = RLock()
 
     def __missing__(self, name: str) -> Value:
         with self._adding:

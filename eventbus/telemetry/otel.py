@@ -3,7 +3,11 @@
 It needs the API only. Without an SDK the API's own objects do nothing, and events get no header.
 """
 
-from eventbus.telemetry.otel_metrics import OpenTelemetryMetrics
-from eventbus.telemetry.otel_traces import OpenTelemetryTraces
+try:
+    from eventbus.telemetry.otel_metrics import OpenTelemetryMetrics
+    from eventbus.telemetry.otel_traces import OpenTelemetryTraces
+except ModuleNotFoundError as error:
+    error.add_note("pip install 'eventbus[otel]'")
+    raise
 
 __all__ = ["OpenTelemetryMetrics", "OpenTelemetryTraces"]

@@ -5,9 +5,13 @@ from threading import Lock
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
-from prometheus_client.metrics_core import GaugeMetricFamily
-from prometheus_client.registry import Collector
+try:
+    from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge
+    from prometheus_client.metrics_core import GaugeMetricFamily
+    from prometheus_client.registry import Collector
+except ModuleNotFoundError as error:
+    error.add_note("pip install 'eventbus[prometheus]'")
+    raise
 
 from eventbus.events import BaseEvent
 from eventbus.observe.hooks import AddDuration, AddVolume, CountingHook

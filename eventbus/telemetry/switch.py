@@ -64,7 +64,7 @@ def telemetry(
         try:
             from eventbus.telemetry.otel import OpenTelemetryTraces
         except ImportError:
-            raise ExtraMissing("otel", "EVENTBUS_TRACES") from None
+            raise ExtraMissing("otel", "EVENTBUS_TRACES", library="opentelemetry-api") from None
         # Traces are outermost, because measurements inside of a span can have it as their exemplar.
         middleware.append(
             OpenTelemetryTraces(
@@ -81,7 +81,7 @@ def telemetry(
         try:
             from eventbus.telemetry.otel import OpenTelemetryMetrics
         except ImportError:
-            raise ExtraMissing("otel", "EVENTBUS_METRICS") from None
+            raise ExtraMissing("otel", "EVENTBUS_METRICS", library="opentelemetry-api") from None
         counted = OpenTelemetryMetrics(host, pub_port, sub_port, timed=timed, name=name, messaging_system=messaging_system)
         hooks.append(counted)
         middleware.append(counted)
@@ -90,7 +90,7 @@ def telemetry(
         try:
             from eventbus.telemetry.prometheus import PrometheusHook
         except ImportError:
-            raise ExtraMissing("prometheus", "EVENTBUS_METRICS") from None
+            raise ExtraMissing("prometheus", "EVENTBUS_METRICS", library="prometheus-client") from None
         scraped = PrometheusHook()
         hooks.append(scraped)
         watch = scraped.watch

@@ -13,7 +13,7 @@ from dependency_injector import containers, providers
 
 from eventbus._base.clock import clock, set_clock
 from eventbus.container.resources import AnyProvider, in_force, last_resources
-from eventbus.errors import InvalidEvent, InvalidHandler, InvalidTopic
+from eventbus.errors import InvalidEvent, InvalidHandler, InvalidTopic, NotSettled
 from eventbus.events import BaseEvent, BaseEventTopic, BaseEventType
 from eventbus.handle.marks import callback_name, is_async
 from eventbus.history.recording import Recorded, marked
@@ -145,12 +145,16 @@ class BusTestBase[Root: containers.Container]:
 
     # Standing in for others.
 
+    @overload
     def answer[Event: BaseEvent[Any]](
-        self,
-        what: type[Event] | BaseEventType,
-        answer: Callable[[Event], object] | object,
-        topic: BaseEventTopic | None = None,
-    ) -> None:
+        self, what: type[Event], answer: Callable[[Event], object] | object, topic: BaseEventTopic | None = None
+    ) -> None: ...
+    # Any: the class of the events of a type is not known here.
+    @overload
+    def answer(
+        self, what: BaseEventType, answer: Callable[[Any], object] | object, topic: BaseEventTopic | None = None
+    ) -> None: ...
+    def answer(self, what: Any, answer: object, topic: BaseEventTopic | None = None) -> None:
         """Answer the requests of the service from now on, as another service would.
 
         Args:
@@ -271,12 +275,16 @@ class BusTestBase[Root: containers.Container]:
         frame = topic_frame(topic.value)
         if headers:
             frame = with_headers(frame, encode_headers(headers))
-        self.hub.send(frame, self._encoded(event), self._patience)
+        self._pass_on(frame, self._encoded(event))
 
     def _send(self, recorded: Recorded) -> None:
         self._require_running()
         one = marked(recorded)
-        self.hub.send(with_headers(topic_frame(one.topic), encode_headers(one.headers)), one.json, self._patience)
+        self._pass_on(with_headers(topic_frame(one.topic), encode_headers(one.headers)), one.json)
+
+    def _pass_on(self, frame: bytes, payload: bytes) -> None:
+        if not self.hub.send(frame, payload, self._patience):
+            raise NotSettled(self._patience, "as many events as the queue of the service has room for")
 
     def _encoded(self, event: BaseEvent[Any] | BaseEventType) -> bytes:
         refusal: InvalidEvent | None = None

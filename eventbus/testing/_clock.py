@@ -105,7 +105,7 @@ class ManualClock:
         self._now = 0.0
         self._waiters: list[_Waiter] = []
         self._awake: dict[Thread, _Awake] = {}
-        self._waking: set[object] = set()  # what wakes tasks on their loops
+        self._waking: dict[object, asyncio.AbstractEventLoop] = {}  # what wakes tasks, and their loops
         self._started: WeakSet[Thread] = WeakSet()  # threads whose work is known by this clock only
         self._ended = False
         self.owner: Thread | None = None
@@ -238,7 +238,7 @@ class ManualClock:
     def is_waking_tasks(self) -> bool:
         """Whether a task was woken that may not have gone on until it waits again."""
         with self._lock:
-            return bool(self._waking)
+            return any(not loop.is_closed() for loop in self._waking.values())
 
     def sleeping_threads(self) -> set[Thread]:
         """The threads that wait for this clock, and for nothing else."""
@@ -298,14 +298,14 @@ class ManualClock:
             if passes < PASSES:
                 loop.call_soon(go_on, passes + 1)
             else:
-                self._waking.discard(wake)
+                with self._lock:
+                    self._waking.pop(wake, None)
 
         def wake() -> None:
-            self._waking.add(wake)
-            try:
+            with self._lock:
+                self._waking[wake] = loop
+            with suppress(RuntimeError):  # the loop has ended, and nothing waits on it
                 loop.call_soon_threadsafe(go_on, 0)
-            except RuntimeError:  # the loop has ended, and nothing waits on it
-                self._waking.discard(wake)
 
         return wake
 

@@ -67,7 +67,7 @@ class Settling:
         pause, before = _FIRST_PAUSE_S, self._hub.activity
         while given_up is None or not given_up.is_set():
             activity = self._hub.activity
-            if activity != before:
+            if activity != before or any(map(_goes_on, self._clock.limited_tasks())):
                 before, grace = activity, now() + _GRACE_S
             under_way = list(self._under_way(limited=now() < grace))
             if not under_way and activity == self._hub.activity:
@@ -120,6 +120,11 @@ class Settling:
 
 def _thread(thread: Thread) -> Work:
     return Work(f"thread {thread.name}", thread)
+
+
+def _goes_on(task: asyncio.Task[Any]) -> bool:
+    """Whether a task runs, or will as soon as its loop comes to it: it waits for nothing."""
+    return not task.done() and getattr(task, "_fut_waiter", None) is None  # there is no public way to ask
 
 
 def _frame_of_service(worker: Thread | asyncio.Task[Any]) -> FrameType | None:

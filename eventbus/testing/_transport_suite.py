@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from threading import Event
 from typing import ClassVar
 
 import pytest
@@ -10,9 +11,12 @@ import pytest
 from eventbus._base.deadline import Deadline
 from eventbus.errors import NotConnected, SendBufferFull, SendTimeout
 from eventbus.observe.state import ClientState
-from eventbus.testing._waiting import PATIENCE_S, eventually, in_thread, run_threads
-from eventbus.transports.contract import KnowsSubscribers, KnowsWatchers, Transport
+from eventbus.testing._waiting import PATIENCE_S, end_in_time, eventually, in_thread, run_threads
+from eventbus.transports.contract import KnowsSubscribers, KnowsWatchers, Remedies, Transport
 from eventbus.transports.waiting import without_waiting
+from eventbus.wire.first_frame import with_headers
+from eventbus.wire.frames import Batch
+from eventbus.wire.headers import encode_headers
 from eventbus.wire.private_topics import EVERYTHING_TOPIC
 
 
@@ -157,7 +161,7 @@ class TransportConformance:
         """A closed transport receives None at once, whatever was under way."""
         transport.send(b"t", payload(1))
         transport.close(0)
-        assert transport.receive() is None
+        assert receive(transport) is None
 
     @pytest.mark.parametrize("again", range(10))
     def test_close_ends_a_waiting_receive(self, transport: Transport, again: int) -> None:
@@ -281,9 +285,9 @@ class TransportConformance:
     def test_confirming_is_harmless(self, transport: Transport) -> None:
         """confirm() takes each batch that receive() has returned, also twice, an empty one, and after close()."""
         transport.send(b"t", payload(1))
-        batch = transport.receive()
+        batch = receive(transport)
         while batch is not None and not batch[0]:
-            batch = transport.receive()
+            batch = receive(transport)
         assert batch is not None
         transport.confirm(batch)
         transport.confirm(batch)
@@ -293,6 +297,13 @@ class TransportConformance:
         assert (transport.lost, transport.repeated) == (0, 0)
         transport.close(0)
         transport.confirm(batch)
+
+    def test_what_stands_behind_a_topic_arrives(self, transport: Transport) -> None:
+        """Headers travel behind the topic in its frame, and arrive as they were sent, where the topic is subscribed."""
+        frame = with_headers(b"t", encode_headers({"one": "1", "another": "ä ö"}))
+        transport.send(frame, payload(1))
+        transport.send(b"t", payload(2))
+        assert read(transport, 2) == [(frame, payload(1)), (b"t", payload(2))]
 
     # Subscriptions
 
@@ -342,6 +353,16 @@ class TransportConformance:
         transport.send(b"u", payload(2))
         assert numbers(read(transport, 1)) == [2]
 
+    def test_unsubscribing_is_for_oneself(self, opened: MakeTransport, transport: Transport) -> None:
+        """Others keep their subscriptions to the same topic."""
+        other = opened()
+        other.subscribe(b"t")
+        other.unsubscribe(b"t")
+        other.close(0)
+        transport.open(PATIENCE_S)  # proves the path anew, after that
+        transport.send(b"t", payload(1))
+        assert numbers(read(transport, 1)) == [1]
+
     def test_subscribing_while_another_thread_receives(self, transport: Transport) -> None:
         """subscribe() and unsubscribe() do their work while a receive() waits."""
         found: list[bytes] = []
@@ -371,9 +392,25 @@ class TransportConformance:
     def test_wake_beforehand_ends_the_next_receive(self, transport: Transport) -> None:
         """wake() is remembered by the next receive(), and only by that one."""
         transport.wake()
-        assert transport.receive() == ([], [])
+        assert receive(transport) == ([], [])
         transport.send(b"t", payload(1))
         assert numbers(read(transport, 1)) == [1]
+
+    def test_each_wake_ends_one_receive(self, transport: Transport) -> None:
+        """Else whoever receives would go round and round: between two calls of wake(), receive() waits."""
+        empty: list[Batch] = []
+
+        def count() -> None:
+            while (batch := transport.receive()) is not None:
+                if not batch[0]:
+                    empty.append(batch)
+
+        with in_thread(count):
+            for number in range(1, 21):
+                transport.wake()
+                eventually(lambda number=number: len(empty) >= number)  # type: ignore[misc] # as above
+            transport.close(0)
+        assert len(empty) <= 2 * 20  # some transports wake themselves now and then
 
     def test_wake_on_a_closed_transport_is_harmless(self, make: MakeTransport) -> None:
         """wake() may be called at any time."""
@@ -386,15 +423,24 @@ class TransportConformance:
     # Counting, and the bounds
 
     def test_sent_counts_events(self, transport: Transport) -> None:
-        """`sent` adds up the events of all messages, over all openings."""
-        transport.send(b"t", b"{}")
-        transport.send(b"t", b"[]", 10)
+        """`sent` adds up the events of all messages that send() has taken, over all openings."""
+        assert transport.send(b"t", b"{}") is True
+        assert transport.send(b"t", b"[]", 10) is True
         assert transport.sent == 11
         transport.close(PATIENCE_S)
         assert transport.sent == 11
         transport.open(PATIENCE_S)
         transport.send(b"nobody", b"{}")
         assert transport.sent == 12
+
+    def test_nothing_is_counted_beforehand(self, transport: Transport) -> None:
+        """The other counts are 0 where all is well, and a limit of payloads, if there is one, is not in the way."""
+        transport.send(b"t", payload(1))
+        read(transport, 1)
+        assert (transport.malformed, transport.lost, transport.repeated, dict(transport.drops.counts)) == (0, 0, 0, {})
+        assert transport.max_payload_bytes is None or transport.max_payload_bytes >= 1_000_000
+        assert isinstance(transport.remedies, Remedies)
+        assert isinstance(transport.confirms, bool)
 
     def test_a_full_buffer_ends_in_send_timeout(self, transport: Transport) -> None:
         """When a buffer stays full, send() raises SendTimeout and counts nothing, and works again when there is room."""
@@ -406,6 +452,26 @@ class TransportConformance:
         assert len(read(transport, taken)) == taken
         transport.send(b"t", payload(1))
         assert numbers(read(transport, 1)) == [1]
+
+    def test_close_ends_sending_to_a_full_buffer(self, opened: MakeTransport, transport: Transport) -> None:
+        """A thread that sends while a buffer is full is refused with NotConnected once its transport is closed."""
+        if not self.features.bounded_send:
+            pytest.skip("its receivers hold nobody back")
+        sender = opened()
+        full = Event()
+
+        def send() -> None:
+            while True:
+                try:
+                    sender.send(b"t", b"{}")
+                except SendTimeout:
+                    full.set()
+                except NotConnected:
+                    return
+
+        with in_thread(send):
+            assert full.wait(PATIENCE_S)
+            sender.close(0)
 
     def test_without_waiting_a_full_buffer_is_told_at_once(self, transport: Transport) -> None:
         """In a block of `without_waiting`, send() raises SendBufferFull, and not SendTimeout, when there is no room."""
@@ -471,17 +537,24 @@ def payload(number: int) -> bytes:
     return b"{%d}" % number
 
 
+def receive(transport: Transport) -> Batch | None:
+    """Return what is received; fail if that does not end in time."""
+    batches: list[Batch | None] = []
+    end_in_time(lambda: batches.append(transport.receive()), lambda: "receive() has not returned")
+    return batches[0]
+
+
 def read(transport: Transport, count: int) -> list[tuple[bytes, bytes]]:
-    """Receive until this number of messages has arrived."""
+    """Receive until this number of messages has arrived; fail if they do not in time."""
     messages: list[tuple[bytes, bytes]] = []
 
-    def enough() -> bool:
-        batch = transport.receive()
-        assert batch is not None, "the transport was closed"
-        messages.extend(zip(*batch, strict=True))
-        return len(messages) >= count
+    def read_all() -> None:
+        while len(messages) < count:
+            batch = transport.receive()
+            assert batch is not None, "receive() returns None, although the transport is open"
+            messages.extend(zip(*batch, strict=True))
 
-    eventually(enough, PATIENCE_S, f"{count} messages")
+    end_in_time(read_all, lambda: f"{len(messages)} of {count} messages have come")
     return messages
 
 

@@ -62,6 +62,29 @@ def in_thread(action: Callable[[], object]) -> Iterator[Thread]:
         raise errors[0]
 
 
+def end_in_time(action: Callable[[], object], what: Callable[[], str]) -> None:
+    """Run the action in a thread, because it may hang; fail if it does not end in time.
+
+    Args:
+        action: what it raises is raised.
+        what: says why it has failed, as it stands then.
+    """
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            action()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(PATIENCE_S)
+    assert not thread.is_alive(), f"not within {PATIENCE_S:g} s: {what()}"
+    if errors:
+        raise errors[0]
+
+
 def is_waiting(thread: Thread) -> bool:
     """Whether the thread waits for a condition at this moment, unless that is the start of another thread."""
     frame = sys._current_frames().get(thread.ident or 0)

@@ -78,7 +78,7 @@ def test_connecting_in_vain(run: Run, dead_ports: tuple[int, int]) -> None:
 
     async def main() -> None:
         client = Bus(MyEvent, "127.0.0.1", *dead_ports)
-        connecting = asyncio.create_task(client.aconnect(0.2))
+        connecting = asyncio.create_task(client.aconnect(1.0))
         await until(lambda: client.state is ClientState.CONNECTING)
         with pytest.raises(ProxyUnreachable):
             await connecting

@@ -36,7 +36,7 @@ def test_an_original_does_not_answer(place: Ports) -> None:
     with old(place, OLD_TOPIC) as one, new(place) as asking:
         asking.introduce(one.events)
         with pytest.raises(NoAnswer):
-            asking.client.request(new_event(7), topic=TOPIC, reply=float, timeout=0.5)
+            asking.client.request(new_event(7), topic=TOPIC, reply=float, timeout=1.5)  # in which the inbox has to open
         greet(lambda greeting: asking.emit(new_event(greeting)), one.events)
         assert contents(one.events) == contents([new_event(7)])
 

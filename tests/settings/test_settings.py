@@ -279,6 +279,7 @@ def test_a_token_that_is_too_short_is_not_shown(monkeypatch: pytest.MonkeyPatch)
 def test_a_bad_argument_is_refused() -> None:
     """Arguments are checked as variables are, and named by the variable."""
     assert "EVENTBUS_PUB_PORT=70000: " in refusal(pub_port=70_000)
+    assert refusal(topics=["a", 5]) == "EVENTBUS_TOPICS=5: Input should be a valid string"
 
 
 def test_an_unknown_argument_is_refused() -> None:

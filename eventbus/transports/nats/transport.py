@@ -41,6 +41,7 @@ from eventbus.wire.frames import MARK, Batch
 _HEADER_RESERVE_BYTES = 256  # for the headers that most messages have: a number, an identifier, a trace
 _POLL_S = 0.05
 _RESUBSCRIBE_S = 5.0
+_MAX_DENIALS = 1_000  # subjects that are remembered: each asker has a private one, and answers may not be permitted
 
 _REMEDIES = Remedies(
     peer="NATS server",
@@ -274,6 +275,8 @@ class NatsTransport:
         """The server does not permit something; see `Carrier`."""
         action = "subscribe" if "subscription" in text.lower() else "publish"
         subject = text.split('"')[1] if text.count('"') >= 2 else ""
+        if len(self._denials) >= _MAX_DENIALS:
+            self._denials.clear()
         self._denials[subject] = action
         self._note_denied(action, subject)
         if action == "subscribe" and self._buffer is not None:
@@ -411,6 +414,9 @@ class NatsTransport:
             self._link = self._buffer = None
             self.status.change(ClientState.CLOSED, str(error))
             raise DescriptorsExhausted(2, 0) from error
+        except BaseException:  # a signal handler has raised, before the thread runs or later
+            self._leave(link, 0.0, "interrupted")
+            raise
         return link
 
     def _new_outgoing(self) -> Outgoing:
@@ -429,24 +435,39 @@ class NatsTransport:
 
     def _leave(self, link: NatsLink, linger: float, reason: str, failure: Callable[[], EventBusError] | None = None) -> None:
         """Close this link, unless another thread does."""
-        with self._changing:
-            if self._link is not link:
-                return
-            buffer, inbox = self._buffer, self._inbox
-            assert buffer is not None
-            self._link = None
-            self.send = self._refuse
-            unregister_fork(self)
-            # Inside the lock: a listener that opens the transport again, or a thread that is refused, finds all this done.
-            link.stop_reporting()
-            if failure is None:
+        begun: Outgoing | None = None  # its buffer, as soon as this thread has taken it
+        try:
+            with self._changing:
+                if self._link is not link:
+                    return
+                inbox = self._inbox
+                begun, self._link = self._buffer, None
+                self.send = self._refuse
+                unregister_fork(self)
+                # Inside the lock: a listener that opens the transport again, or a thread that is refused, finds this done.
+                link.stop_reporting()
+                if failure is None:
+                    self.status.change(ClientState.CLOSED, reason)
+                else:
+                    self.status.fail(failure)
+            inbox.close()
+            if link.is_up():
+                self._farewell()
+            link.close(linger)
+        except BaseException:  # a signal handler has raised: if the link is not this transport's any more, it has to end
+            if begun is not None:
+                unregister_fork(self)
+                link.stop_reporting()
                 self.status.change(ClientState.CLOSED, reason)
-            else:
-                self.status.fail(failure)
-        inbox.close()
-        if link.is_up():
-            self._farewell()
-        link.close(linger)
+                inbox.close()
+                link.close(0.0)
+                self._count_left(begun)
+            raise
+        assert begun is not None
+        self._count_left(begun)
+
+    def _count_left(self, buffer: Outgoing) -> None:
+        """Count what was sent, and what of it has not left: the link is closed."""
         left = buffer.clear() + self._left()
         with self._changing:
             self._sent_before += buffer.sent

@@ -186,6 +186,26 @@ def test_close_cancels_on_the_own_loop_after_the_deadline(runner: CoroutineRunne
     assert isinstance(done.all[0], asyncio.CancelledError)
 
 
+def test_close_cancels_on_a_retired_loop_too(runner: CoroutineRunner) -> None:
+    """The last handler was detached while it ran: it ends with the others, and so does its thread."""
+    cancelled, done = [], Outcomes()
+
+    async def wait() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    runner.submit(wait(), done)
+    runner.retire()
+    runner.submit(wait(), done)  # on another loop
+    assert len(own_threads()) == 2
+    assert runner.close(Deadline(0.1)) == 2
+    eventually(lambda: not own_threads())
+    assert cancelled == [True, True]
+
+
 def test_closed_refuses(runner: CoroutineRunner) -> None:
     """After close() a coroutine is refused, without a warning that nobody awaited it; resume() accepts again."""
     done = Outcomes()

@@ -1,9 +1,12 @@
 """`PrometheusHook` with a real registry: what it counts, and that strangers cannot make it grow."""
 
 import gc
+import os
+import signal
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from prometheus_client import CollectorRegistry, disable_created_metrics, enable_created_metrics, generate_latest
@@ -12,9 +15,10 @@ from prometheus_client.samples import Sample
 
 from eventbus import BaseEventTopic, ClientState, DropReason, EventBusHealth, RejectReason, StateChange
 from eventbus.telemetry import prometheus
-from eventbus.telemetry.labels import LIMIT, OTHER
+from eventbus.telemetry.clients import OpenClients, WatchedClients
+from eventbus.telemetry.labels import LIMIT, OTHER, Bounded
 from eventbus.telemetry.prometheus import PrometheusHook
-from tests.support import event, run_script, run_threads
+from tests.support import PATIENCE, event, run_script, run_threads
 
 CLOSED, CONNECTING, READY, DEGRADED = ClientState.CLOSED, ClientState.CONNECTING, ClientState.READY, ClientState.DEGRADED
 
@@ -161,6 +165,33 @@ def test_names_of_watched_clients(hook: PrometheusHook, value: Value) -> None:
     assert [value("eventbus_named_clients", name=name) for name in ("shop", "till", "")] == [2.0, None, None]
     patients[0].facts["state"] = CLOSED
     assert value("eventbus_named_clients", name="shop") == 1.0
+
+
+@pytest.mark.process
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_waits_for_no_thread_of_its_parent() -> None:
+    """Threads of the parent that were counting at that moment are not in the child, and what they held is free there."""
+    opened, watched, bounded = OpenClients(), WatchedClients[None](), Bounded(str)
+    held, forked = Event(), Event()
+
+    def hold() -> None:
+        with opened._lock, watched._lock, bounded._adding:
+            held.set()
+            forked.wait(PATIENCE)
+
+    thread = Thread(target=hold)
+    thread.start()
+    assert held.wait(PATIENCE)
+    child = os.fork()
+    if not child:
+        signal.alarm(int(PATIENCE))
+        opened.move(change(CLOSED, READY))
+        watched.worst()
+        os._exit(0 if bounded["plant"] == "plant" else 1)
+    forked.set()
+    thread.join()
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
 
 
 def test_watching_keeps_nobody_alive(hook: PrometheusHook, value: Value) -> None:

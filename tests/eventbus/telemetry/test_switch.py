@@ -1,6 +1,7 @@
 """Settings become hooks and middleware: only what is switched on, and one clear error if its library is missing."""
 
 from collections.abc import Callable
+from importlib import import_module
 
 import pytest
 from opentelemetry import baggage, context
@@ -93,6 +94,15 @@ def test_a_missing_library_is_an_error_with_a_remedy(
     with pytest.raises(ExtraMissing, match=rf"pip install 'eventbus\[{extra}\]' \({variable}\)") as caught:
         telemetry(metrics, traces)
     assert caught.value.extra == extra
+
+
+@pytest.mark.parametrize(("library", "extra"), [("prometheus_client", "prometheus"), ("opentelemetry", "otel")])
+def test_who_imports_it_is_told_the_extra(without: Callable[[str], None], library: str, extra: str) -> None:
+    """A program that imports a hook or a middleware itself gets the usual error, with the remedy."""
+    without(library)
+    with pytest.raises(ModuleNotFoundError, match=library) as caught:
+        import_module(f"eventbus.telemetry.{extra}")
+    assert caught.value.__notes__ == [f"pip install 'eventbus[{extra}]'"]
 
 
 @pytest.mark.process

@@ -20,11 +20,12 @@ from eventbus import (
     InvalidTopic,
     NoAnswer,
     RequestFailed,
+    TimeLimit,
     every,
     on,
 )
 from eventbus.container import AsyncService, RestartPolicy, Service, event_bus
-from eventbus.testing import FaultyHub, RecordingTransport, abus_test, bus_test
+from eventbus.testing import FaultyHub, ManualClock, NotSettled, RecordingTransport, abus_test, bus_test
 from tests.support import PATIENCE
 
 
@@ -397,6 +398,46 @@ def test_restarts_of_an_async_service_wait_for_the_clock() -> None:
     asyncio.run(main())
 
 
+class Computing:
+    """Takes its time, without waiting."""
+
+    def __init__(self) -> None:
+        self.ended = 0
+
+    @on(DoorType.opened, topic=DoorTopic.door)
+    async def compute(self, event: DoorEvent) -> None:
+        for _ in range(2):
+            began = time.monotonic()
+            while time.monotonic() < began + 0.25:
+                pass
+            await asyncio.sleep(0)
+        self.ended += 1
+
+
+class ComputingApp(containers.DeclarativeContainer):
+    bus = event_bus(Bus, middleware=providers.List(TimeLimit(60)))
+    computing = providers.Singleton(Computing)
+
+
+def test_a_handler_that_computes_under_a_time_limit() -> None:
+    """It does not wait, so it is waited for, however long it takes."""
+    with bus_test(ComputingApp()) as t:
+        t.emit(opened(), DoorTopic.door)
+        assert t.container.computing().ended == 1
+
+
+def test_a_loop_that_ends_before_it_has_gone_on() -> None:
+    """What was woken on it is not under way any more."""
+    clock, loop = ManualClock(), asyncio.new_event_loop()
+    task = loop.create_task(clock.sleep_async(5))
+    loop.run_until_complete(asyncio.sleep(0))
+    assert clock.fire_next(5)
+    assert clock.is_waking_tasks()
+    loop.run_until_complete(task)
+    loop.close()
+    assert not clock.is_waking_tasks()
+
+
 class Polling(Service[DoorEvent, DoorType, DoorTopic]):
     """Waits by the system's clock."""
 
@@ -417,6 +458,31 @@ def test_a_service_that_waits_otherwise() -> None:
 
 
 # Faults
+
+
+def test_more_events_than_there_is_room_for() -> None:
+    """The one that the service's queue does not take in time is not lost without a word."""
+    entered, go_on = Event(), Event()
+
+    class Slow:
+        @on(DoorType.opened, topic=DoorTopic.door)
+        def wait(self, event: DoorEvent) -> None:
+            entered.set()
+            assert go_on.wait(PATIENCE)
+
+    class SlowApp(containers.DeclarativeContainer):
+        bus = event_bus(Bus)
+        slow = providers.Singleton(Slow)
+
+    with bus_test(SlowApp(), patience=0.5) as t:
+        t.container.bus.client()._transport._member._limit = 3  # type: ignore[attr-defined] # of one in memory
+        t.emit(opened(), DoorTopic.door, settle=False)
+        assert entered.wait(PATIENCE)
+        for _ in range(3):
+            t.emit(opened(), DoorTopic.door, settle=False)
+        with pytest.raises(NotSettled, match="has room for"):
+            t.emit(opened(), DoorTopic.door, settle=False)
+        go_on.set()
 
 
 def test_what_is_late_at_the_end_never_comes() -> None:

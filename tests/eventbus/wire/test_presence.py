@@ -5,7 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from eventbus.wire.presence import MAX_TOPICS, Presence, Seen, compare
+from eventbus.wire.presence import MAX_TOPICS, Presence, PresenceTraffic, Seen, compare
+from eventbus.wire.private_topics import PRESENCE_TOPIC
+from eventbus.wire.requests import new_reply_topic, owner_of, request_headers
 
 SHOP = Presence("1", "shop", "till-1", 7, 10.0, "ready", ("", "plant"), 100, 5, 5, 1, 0, ("mail",), "01ab")
 
@@ -60,3 +62,15 @@ def test_rates() -> None:
     other = replace(SHOP, id="2", name="agent")
     assert compare([SHOP], [later, later, other]) == [Seen(other, None, None), Seen(later, 10.0, 0.0)]
     assert compare([later], [later]) == [Seen(later, None, None)]
+
+
+def test_questions_and_their_answers_are_told_from_others() -> None:
+    """By the topic of the question, and by the reply topics of the newest hundred that asked."""
+    traffic = PresenceTraffic()
+    askers = [new_reply_topic(owner_of(None)) for _ in range(101)]
+    assert not traffic.has(askers[0], b"")
+    for asker in [*askers[:-1], askers[1], askers[-1]]:
+        assert traffic.has(PRESENCE_TOPIC, request_headers(asker, "1"))
+    assert [traffic.has(asker, b"") for asker in askers] == [False, *[True] * 100]
+    assert traffic.has(PRESENCE_TOPIC, b"no request")
+    assert not traffic.has(b"plant", request_headers(askers[0], "1"))
