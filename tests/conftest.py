@@ -1,6 +1,7 @@
 """The fixtures that all tests share."""
 
 import gc
+import signal
 import socket
 import sys
 from collections.abc import Callable, Iterator
@@ -24,6 +25,11 @@ with suppress(ImportError):  # it is not in its public interface
     from hypothesis.internal.conjecture import providers
 
     providers._get_local_constants = lambda: providers._local_constants
+
+# A shell without job control, and `nohup`, have signals ignored by what they start, and so by the programs of tests.
+for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(_signal) is signal.SIG_IGN:
+        signal.signal(_signal, _handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
