@@ -106,6 +106,7 @@ class ZeroMQTransport:
         self._link: ProxyLink | None = None
         self._closings = 0  # how many calls of close(): one may come while open() has no link yet
         self._forked = False
+        self._given_up: Callable[[], EventBusError] | None = None  # makes the error that says why; None: it has not
         self.status = Status(self.endpoints)
         self.drops = DropLog(endpoints=self.endpoints)
         self._denied = LogThrottle()
@@ -287,6 +288,7 @@ class ZeroMQTransport:
                     self._report_overdue,
                     at_ipv6,
                 )
+                self._given_up = None
                 self.status.change(ClientState.CONNECTING, "opened")
                 link.watch()
             except (zmq.ZMQError, OSError) as error:  # no such address, or no descriptor left
@@ -410,11 +412,12 @@ class ZeroMQTransport:
                 unregister_fork(self)
                 # In the lock: a listener that opens the transport again finds all this done.
                 link.stop_reporting()
+                self._given_up = failure
+                self.send = self._refuse  # before anybody hears that it is closed
                 if failure is None:
                     self.status.change(ClientState.CLOSED, reason)
                 else:
                     self.status.fail(failure)
-                self.send = self._refuse  # last, because it says why, and takes no lock: a signal handler may emit
             link.close(linger)
         except BaseException:  # of a signal handler: nobody closes the link if this does not
             if left:
@@ -444,8 +447,11 @@ class ZeroMQTransport:
         raise self._refusal()
 
     def _refusal(self) -> EventBusError:
-        """Return the error that says why nothing can be sent."""
-        return ForkedClient(self.endpoints) if self._forked else self.status.failure or NotConnected(self.endpoints)
+        """Return the error that says why nothing can be sent. Takes no lock, because a signal handler may emit."""
+        if self._forked:
+            return ForkedClient(self.endpoints)
+        given_up = self._given_up
+        return NotConnected(self.endpoints) if given_up is None else given_up()
 
     def _check_process(self) -> None:
         if self._forked:

@@ -453,6 +453,25 @@ def test_it_gives_up_after_the_last_attempt(back: EventBusProxy, make: Make) -> 
     assert recorder.values == []
 
 
+def test_who_hears_that_it_has_given_up_can_emit_no_more(back: EventBusProxy, make: Make) -> None:
+    client = make(reconnect_attempts=0)
+    client.connect(PATIENCE)
+    refused: list[BaseException | None] = []
+
+    def emit(change: StateChange) -> None:
+        if change.state is CLOSED:
+            try:
+                client.emit_event(event(), TOPIC)
+                refused.append(None)
+            except ReconnectFailed as error:
+                refused.append(error)
+
+    client.on_state_change(emit)
+    back.stop()
+    eventually(lambda: refused)
+    assert isinstance(refused[0], ReconnectFailed)
+
+
 def test_the_consumer_comes_back_too(back: EventBusProxy, make: Make) -> None:
     """A consumer that ended when the client gave up runs again after connect(): handlers get events without another call."""
     client = make(reconnect_attempts=0)
