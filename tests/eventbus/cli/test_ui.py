@@ -79,7 +79,8 @@ def test_over_nats(start: Start, tmp_path: Path, ports: tuple[int, int]) -> None
         group = {"EVENTBUS_GROUP": "workers"}
         process = stack.enter_context(start("ui", "--port=0", f"--probe=127.0.0.1:{ports[0]}", **bus, **group))
         messages = stack.enter_context(page_of(process)[0].events())
-        tail = stack.enter_context(start("tail", "--count=3", "--json", **bus, **group))
+        # From the beginning, because nothing tells when it listens.
+        tail = stack.enter_context(start("tail", "--count=3", "--json", EVENTBUS_START="all", **bus, **group))
         for number in range(3):
             with start("emit", "my_service", f'{{"type": "updated", "value": {number}}}', **bus) as emit:
                 assert emit.wait(PATIENCE) == 0
