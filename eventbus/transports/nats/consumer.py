@@ -1,7 +1,7 @@
 """The receiving half of JetStream: a consumer on the server, which is asked for messages. What both kinds have in common."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import RLock, Thread
 from time import monotonic
 from typing import Any
@@ -57,6 +57,7 @@ class StreamConsumer:
         self, options: NatsOptions, carried: Carried, log: Log, count: Callable[[int, int], None], room: int = most
     ) -> None:
         self.most = min(self.most, room)
+        self._half = (self.most + 1) // 2
         self.receiving = False
         self.heartbeat = 5.0
         self._options = options
@@ -87,17 +88,14 @@ class StreamConsumer:
     def is_low(self) -> bool:
         """Whether more messages are to be asked for."""
         # First what is nearly always enough to know, because it is asked for each batch.
-        half = self._half
-        return self._credit < half and self.receiving and bool(self._name) and self._credit + self._waiting < half
+        return (
+            self._credit < self._half and self.receiving and bool(self._name) and self._credit + self._waiting < self._half
+        )
 
     @property
     def owes(self) -> bool:
         """Whether the server is still to be told what becomes of a message."""
         return False
-
-    @property
-    def _half(self) -> int:
-        return (self.most + 1) // 2
 
     @property
     def _open_pulls(self) -> int:
@@ -263,13 +261,13 @@ class StreamConsumer:
     # Messages
 
     @abstractmethod
-    def take(self, messages: list[FromStream], inbox: Inbox) -> None:
-        """Take messages of the stream."""
+    def take(self, messages: list[FromStream], inbox: Inbox) -> bool:
+        """Take messages of the stream; return whether there is something for `look` to do now."""
 
-    def confirm(self, link: NatsLink, acks: list[bytes]) -> None:
+    def confirm(self, link: NatsLink, acks: Sequence[bytes]) -> None:
         """These messages were handled."""
 
-    def give_back(self, link: NatsLink, acks: list[bytes]) -> None:
+    def give_back(self, link: NatsLink, acks: Sequence[bytes]) -> None:
         """These messages were not handled."""
 
     def pause(self, link: NatsLink, inbox: Inbox) -> None:

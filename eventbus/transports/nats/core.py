@@ -60,8 +60,6 @@ class CoreTransport(NatsTransport):
         InvalidSettings: the URL or another option cannot be right.
     """
 
-    confirms = False
-
     def __init__(self, nats: NatsOptions | None = None, options: ZeroMQOptions | None = None) -> None:
         super().__init__(nats, options)
         self._sids: dict[bytes, bytes] = {}  # of the topics that the server has been told
@@ -263,7 +261,7 @@ class CoreTransport(NatsTransport):
 
     # Own
 
-    def _parser(self) -> Parser:
+    def _parser(self, inbox: bytes) -> Parser:
         return Parser(self._direct, self._carried.inward)
 
     def _forget(self) -> None:

@@ -7,7 +7,7 @@ numbering publisher stand in a header of their own.
 import re
 
 from eventbus.errors import InvalidHeaders
-from eventbus.transports.nats.protocol import header_block, parse_headers
+from eventbus.transports.nats.protocol import CRLF, header_block, parse_headers
 from eventbus.transports.nats.subjects import subject_of, topic_of
 from eventbus.wire.first_frame import split_headers, with_headers
 from eventbus.wire.frames import MARK
@@ -22,8 +22,8 @@ _NOT_IN_NAMES = re.compile(r"[^!-$&-9;-~]")
 _NOT_IN_VALUES = re.compile(r"%|[\x00-\x1f\x7f]|^ | $")
 _ESCAPED = re.compile(r"(?:%[0-9A-F]{2})+")
 _MAX_KNOWN = 4_096
-# A block of headers that says nothing but how the server recognises the message: so is that of most messages of a stream.
-_IDENTIFIER_ONLY = re.compile(rb"NATS/1\.0\r\nNats-Msg-Id: [^\r\n]*\r\n\r\n").fullmatch
+_IDENTIFIER = b"NATS/1.0\r\nNats-Msg-Id: "
+_LINES_OF_IDENTIFIER = 3  # of a block of headers that says nothing else; one of them is empty
 
 
 class Carried:
@@ -81,9 +81,9 @@ class Carried:
 
     def inward(self, subject: bytes, block: bytes) -> bytes:
         """Return the first frame of a message; an empty one if it holds no event. The block of headers may hold anything."""
-        first = self.topic(subject)
-        if not block or _IDENTIFIER_ONLY(block):
-            return first
+        first = self._topics.get(subject) or self.topic(subject)
+        if not block or (block.startswith(_IDENTIFIER) and block.count(CRLF) == _LINES_OF_IDENTIFIER):
+            return first  # nothing but how the server recognises the message: so are most messages of a stream
         headers = {}
         for name, value in parse_headers(block).lines:
             if name == NUMBER:

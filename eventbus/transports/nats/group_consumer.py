@@ -1,6 +1,7 @@
 """The consumer that the workers of a group share: the server remembers its position, and each message is confirmed."""
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from time import monotonic
 
 from eventbus._base.deadline import Deadline
@@ -47,7 +48,7 @@ class GroupConsumer(StreamConsumer):
     def owes(self) -> bool:
         return bool(self._returned)
 
-    def take(self, messages: list[FromStream], inbox: Inbox) -> None:
+    def take(self, messages: list[FromStream], inbox: Inbox) -> bool:
         firsts: list[bytes] = []
         payloads: list[bytes] = []
         acks: list[bytes] = []
@@ -79,6 +80,7 @@ class GroupConsumer(StreamConsumer):
                 inbox.put(firsts, payloads, acks)
         if repeated:
             self._count(0, repeated)
+        return self.is_low or not self.receiving
 
     def farewell(self, link: NatsLink) -> None:
         with self._taking:
@@ -87,7 +89,7 @@ class GroupConsumer(StreamConsumer):
         # To other workers at once, rather than after `ack_wait`; first nothing more to this one.
         link.post(unsubscribe(PULL_SID) + _answers(left, b"-NAK"))
 
-    def give_back(self, link: NatsLink, acks: list[bytes]) -> None:
+    def give_back(self, link: NatsLink, acks: Sequence[bytes]) -> None:
         returned = []
         with self._taking:
             for ack in acks:
@@ -106,7 +108,7 @@ class GroupConsumer(StreamConsumer):
         # First the inbox is left: what was asked for would come here again at once.
         link.post(unsubscribe(PULL_SID) + _answers(waiting, b"-NAK"))
 
-    def confirm(self, link: NatsLink, acks: list[bytes]) -> None:
+    def confirm(self, link: NatsLink, acks: Sequence[bytes]) -> None:
         confirmed = []
         with self._taking:
             for ack in acks:

@@ -16,12 +16,7 @@ class Delivery(tuple[list[bytes], list[bytes]]):
         acks: as many as there are messages; empty if nothing is to be confirmed.
     """
 
-    acks: list[bytes]
-
-    def __new__(cls, firsts: list[bytes], payloads: list[bytes], acks: list[bytes]) -> "Delivery":
-        made = super().__new__(cls, (firsts, payloads))
-        made.acks = acks
-        return made
+    acks: tuple[bytes, ...] = ()
 
 
 class Inbox:
@@ -59,22 +54,28 @@ class Inbox:
     def put(self, firsts: list[bytes], payloads: list[bytes], acks: Sequence[bytes] = ()) -> int:
         """Put messages in; return how many of them there was no room for."""
         with self._lock:
-            dropped = max(0, self._messages + len(firsts) - self._limit)
-            if dropped:
-                kept = len(firsts) - dropped
-                firsts, payloads, acks = firsts[:kept], payloads[:kept], acks[:kept]
-            self._messages += len(firsts)
-            if self._batches and len(self._batches[-1][0]) + len(firsts) <= _MAX_BATCH:
-                last = self._batches[-1]
+            count, dropped = len(firsts), 0
+            if self._messages + count > self._limit:
+                count = self._limit - self._messages
+                dropped = len(firsts) - count
+                firsts, payloads, acks = firsts[:count], payloads[:count], acks[:count]
+            self._messages += count
+            batches = self._batches
+            if batches and len((last := batches[-1])[0]) + count <= _MAX_BATCH:
                 last[0].extend(firsts)
                 last[1].extend(payloads)
-                last.acks.extend(acks)
-            elif len(firsts) <= _MAX_BATCH:
-                self._batches.append(Delivery(firsts, payloads, list(acks)))
+                if acks:
+                    last.acks += tuple(acks)
+            elif count <= _MAX_BATCH:
+                batches.append(made := Delivery((firsts, payloads)))
+                if acks:
+                    made.acks = tuple(acks)
             else:
-                for start in range(0, len(firsts), _MAX_BATCH):
+                for start in range(0, count, _MAX_BATCH):
                     part = slice(start, start + _MAX_BATCH)
-                    self._batches.append(Delivery(firsts[part], payloads[part], list(acks[part])))
+                    batches.append(made := Delivery((firsts[part], payloads[part])))
+                    if acks:
+                        made.acks = tuple(acks[part])
             if self._waits or self.interrupt is not None:
                 self._notify()
             return dropped
@@ -90,7 +91,7 @@ class Inbox:
                 return None
             self._woken = False
             if not self._batches:
-                return Delivery([], [], [])
+                return Delivery(([], []))
             batch = self._batches.popleft()
             self._messages -= len(batch[0])
             return batch

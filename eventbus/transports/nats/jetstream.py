@@ -21,7 +21,7 @@ from eventbus.transports.nats.first_frames import Carried, block_of
 from eventbus.transports.nats.group_consumer import GroupConsumer
 from eventbus.transports.nats.inbox import Delivery
 from eventbus.transports.nats.link import NatsLink
-from eventbus.transports.nats.outgoing import Outgoing
+from eventbus.transports.nats.outgoing import Outgoing, Waiting
 from eventbus.transports.nats.own_consumer import OwnConsumer
 from eventbus.transports.nats.packing import Packed, packed
 from eventbus.transports.nats.protocol import (
@@ -49,6 +49,9 @@ _MAX_FORMS = 10_000  # that are remembered
 _AT_ONCE = 4_096  # messages that are taken from the send buffer
 _WORTH_A_MESSAGE = 256  # events that are sent without waiting for more
 _MANY = 1_024  # messages of the send buffer under way: somebody sends as fast as possible
+# At low rates a message leaves at once, while so few are under way and the last one left so long ago. Acknowledgements are
+# read later then: on a machine of few cores that would delay how the message itself is stored and delivered.
+_FEW, _ALONE_S = 16, 0.0005
 
 
 class JetStreamTransport(NatsTransport):
@@ -71,6 +74,7 @@ class JetStreamTransport(NatsTransport):
 
     def __init__(self, nats: NatsOptions | None = None, options: ZeroMQOptions | None = None) -> None:
         super().__init__(nats, options)
+        self.confirms = self._nats.group is not None
         self._packing = self._options.packing is not Packing.NONE
         self._numbering: Numbering | None = None
         self._window = Window()
@@ -80,10 +84,13 @@ class JetStreamTransport(NatsTransport):
         # Of the publications of each topic: the subject, the format, and the bytes of their headers.
         self._forms: dict[bytes, tuple[bytes, bytes, int]] = {}
         self._events = 0
-        self._acks: deque[tuple[int, Message]] = deque()  # of publications; the reader puts them in
+        # Of publications: their numbers, the answers, and the headers of those. The reader puts them in.
+        self._acks: deque[tuple[int, bytes, bytes]] = deque()
         self._refused_subjects: deque[str] = deque()
         self._stored = StoredMessages(self._nats.stream, Carried(self._nats.prefix))
         self._waits_until = 0.0  # 0: nothing waits for more
+        self._alone_from = 0.0  # from when on a message may leave alone while others are under way
+        self._lone = 0  # the number of the last that left so long after the one before
         self._encoded_items = 0
         self._current: NatsLink | None = None  # also while it is closed
         self._consumer = self._new_consumer()
@@ -114,10 +121,6 @@ class JetStreamTransport(NatsTransport):
         if link is None:
             raise NotConnected(self.endpoints)
         return self._stored.read(link, query, timeout)
-
-    @property
-    def confirms(self) -> bool:
-        return self._nats.group is not None
 
     def receive(self) -> Batch | None:
         link = self._link
@@ -177,8 +180,13 @@ class JetStreamTransport(NatsTransport):
             window, buffer = self._window, self._buffer
             if window.again and (again := self._resend(now)):
                 return again
-            if not (window or self._encoded) and buffer is not None and len(buffer) == 1:
-                return self._take_only(buffer, now)  # nearly always, at low rates
+            if (
+                buffer is not None
+                and not self._encoded
+                and (not window.items or (now >= self._alone_from and window.items <= _FEW and window.has_room))
+                and (lone := buffer.take_lone()) is not None
+            ):
+                return self._publish_lone(buffer, lone, now)  # nearly always, at low rates
             if self._waits_for_more(now):
                 return b""
             parts = []
@@ -192,6 +200,7 @@ class JetStreamTransport(NatsTransport):
                 self._encoded.popleft()
                 parts.append(message.data)
             data = b"".join(parts)
+            self._alone_from = now + _ALONE_S
             self._limit_room()
             return data
         except BaseException:  # a signal handler has raised, perhaps when a message had been noted as sent
@@ -202,9 +211,12 @@ class JetStreamTransport(NatsTransport):
         return self._window.has_room and not self._encoded and not self._waits_until
 
     def gathers(self) -> bool:
-        items = self._window.items  # acknowledgements of these come, and nothing else
-        roomy = _MANY <= items <= self._options.send_hwm // 2 and self._window.is_roomy
-        return roomy and not self._consumer.receiving
+        buffer, items = self._buffer, self._window.items  # acknowledgements of these come, and nothing else
+        if self._consumer.receiving or buffer is None or buffer.closed:
+            return False
+        if items <= _FEW:
+            return not self._waits_until and self._lone == self._window.last
+        return _MANY <= items <= self._options.send_hwm // 2 and self._window.is_roomy
 
     def written(self) -> int:
         return self._events
@@ -229,26 +241,26 @@ class JetStreamTransport(NatsTransport):
         return due if link is None else min(due, self._consumer.look(link, now))
 
     def arrived(self, arrived: Arrived) -> None:
-        acknowledged, stored = 0, arrived.stored
+        acknowledged = 0
+        for acknowledged, answer in arrived.acks:
+            self._acks.append((acknowledged, answer, b""))
         for other in arrived.others:
             assert isinstance(other, Message)  # the link takes everything else
             if other.sid == PULL_SID:
                 self._consumer.told(other)
                 continue
             token = other.subject.rpartition(b".")[2]
-            if not self._stored.take(other) and token[:1] == _ACK and token[1:].isdigit():
+            if not self._stored.take(other) and token[:1] == _ACK and token[1:].isdigit():  # it has headers
                 acknowledged = int(token[1:])
-                self._acks.append((acknowledged, other))
-        if stored:
-            self._consumer.take(stored, self._inbox)
+                self._acks.append((acknowledged, other.payload, other.headers))
+        is_due = bool(arrived.stored) and self._consumer.take(arrived.stored, self._inbox)
         buffer, link = self._buffer, self._link
-        if acknowledged and link is not None:
-            # At low rates this is done before the next message comes, which leaves the earlier.
-            link.while_idle(self._note_acks)
-        if buffer is not None and (
-            (acknowledged and not self._can_wait(buffer, acknowledged))
-            or (stored and (self._consumer.is_low or not self._consumer.receiving))
-        ):
+        if buffer is None:
+            return
+        # At low rates acknowledgements are noted before the next message comes, which leaves the earlier.
+        if acknowledged and not (link is not None and link.while_idle(self._note_acks)):
+            is_due = is_due or not self._can_wait(buffer, acknowledged)
+        if is_due or self._window.again or (acknowledged and buffer.closed):
             buffer.wake()
 
     # Own
@@ -264,8 +276,8 @@ class JetStreamTransport(NatsTransport):
             if self._buffer is not None:
                 self._buffer.wake()
 
-    def _parser(self) -> Parser:
-        return Parser(from_stream=PULL_SID)
+    def _parser(self, inbox: bytes) -> Parser:
+        return Parser(from_stream=PULL_SID, acks=_ack_subject(inbox))
 
     def _resubscribed(self) -> None:
         self._consumer.renew_soon()  # its answers may have come to nobody
@@ -284,6 +296,7 @@ class JetStreamTransport(NatsTransport):
         self._publisher = b"%x%b" % (time_ns(), os.urandom(6).hex().encode())
         self._events = 0
         self._encoded_items = 0
+        self._lone, self._alone_from = 0, 0.0
         self._current = None
         self._consumer = self._new_consumer()
 
@@ -341,19 +354,22 @@ class JetStreamTransport(NatsTransport):
             and not self._encoded
             and 0 < (0 if self._buffer is None else len(self._buffer)) < _WORTH_A_MESSAGE
         ):
-            self._waits_until = self._waits_until or now + self._options.packing_max_wait
+            if not self._waits_until:
+                self._waits_until = now + self._options.packing_max_wait
+                if self._current is not None:
+                    self._current.hurry()
             if now < self._waits_until:
                 return True
         self._waits_until = 0.0
         return False
 
-    def _take_only(self, buffer: Outgoing, now: float) -> bytes:
-        """Return the only message that waits, while nothing is under way; others may have come in the meantime."""
+    def _publish_lone(self, buffer: Outgoing, lone: Waiting, now: float) -> bytes:
+        """Return the only message that waits, as it is written, while little or nothing is under way."""
         self._waits_until = 0.0
-        taken = buffer.take_one()
-        if taken is None:  # it was too large for the server that was just reached
-            return b""
-        message = self._publication(*taken, 1)
+        message = self._publication(*lone, 1)
+        if now >= self._alone_from:
+            self._lone = message.number
+        self._alone_from = now + _ALONE_S
         self._encoded_items += 1
         buffer.kept(1, message.events)
         self._encoded.append(message)  # for a moment, in which a signal handler may raise
@@ -403,7 +419,7 @@ class JetStreamTransport(NatsTransport):
     @property
     def _reply(self) -> bytes:
         """How the subjects begin to which publications are acknowledged."""
-        return b"%b.%b" % (b"" if self._current is None else self._current.inbox, _ACK)
+        return _ack_subject(b"" if self._current is None else self._current.inbox)
 
     def _outward(self, first: bytes, events: int, identifier: bytes) -> tuple[bytes, bytes]:
         """Return the subject and the block of headers of a message that has more than its identifier."""
@@ -423,15 +439,15 @@ class JetStreamTransport(NatsTransport):
             return
         window = self._window
         while self._acks:
-            number, message = self._acks.popleft()
-            if streams.is_stored(message.payload):
+            number, answer, headers = self._acks.popleft()
+            if streams.is_stored(answer):
                 window.acknowledged(number, now)
                 continue
-            if message.headers and parse_headers(message.headers).status == NO_RESPONDERS:
+            if headers and parse_headers(headers).status == NO_RESPONDERS:
                 window.not_stored(number, now)  # no stream, or no leader at the moment
                 self._consumer.stream_is_missing()
                 continue
-            _, error = streams.answer_of(message.payload)
+            _, error = streams.answer_of(answer)
             if error is None:
                 window.acknowledged(number, now)
             elif error.code == streams.TOO_LARGE:
@@ -448,14 +464,19 @@ class JetStreamTransport(NatsTransport):
         self._limit_room()
 
     def _note_acks(self) -> None:
-        if len(self._acks) == len(self._window):
-            self._take_acks(monotonic())
+        self._take_acks(monotonic())
 
     def _limit_room(self) -> None:
         buffer = self._buffer
-        if buffer is not None:
-            buffer.limit_room(max(0, self._options.send_hwm - self._window.items - self._encoded_items))
+        room = max(0, self._options.send_hwm - self._window.items - self._encoded_items)
+        if buffer is not None and room != buffer.room:
+            buffer.limit_room(room)
 
     def _new_consumer(self) -> StreamConsumer:
         kind = OwnConsumer if self._nats.group is None else GroupConsumer
         return kind(self._nats, self._carried, self._log, self._count, self._options.receive_hwm)
+
+
+def _ack_subject(inbox: bytes) -> bytes:
+    """How the subjects begin, in front of the number of a publication, to which it is acknowledged."""
+    return b"%b.%b" % (inbox, _ACK)

@@ -65,7 +65,7 @@ class NatsLink:
         nats: where servers are.
         status: where the state is reported.
         give_up: called when no more attempts to reconnect are made.
-        parser: makes what reads a new connection.
+        parser: makes what reads a new connection; called with the inbox.
         stored: whether the server keeps what it gets, so that a reconnected client need not wait for others.
 
     Attributes:
@@ -82,7 +82,7 @@ class NatsLink:
         nats: NatsOptions,
         status: Status,
         give_up: Callable[[], None],
-        parser: Callable[[], Parser],
+        parser: Callable[[bytes], Parser],
         *,
         stored: bool,
     ) -> None:
@@ -104,6 +104,7 @@ class NatsLink:
         self._were_down = False
         self._ready_at = float("inf")  # since when messages pass
         self._writing = Writing(carrier.take, outgoing, self._control, self._mark_lost, self._check_write)
+        self.while_idle = self._writing.while_idle  # no call of its own, because each acknowledgement would take it
         self._closing: Deadline | None = None
         self._reporting = True
         self._logged: type[EventBusError] | None = None
@@ -195,13 +196,15 @@ class NatsLink:
         if connection is not None and current_thread() is not main_thread():
             connection.reading.await_(inbox)
 
+    def hurry(self) -> None:
+        """Read at once what has come; see `Carrier.gathers`."""
+        connection = self._connection
+        if connection is not None:
+            connection.reading.hurry()
+
     def wake(self) -> None:
         """Let the link's thread look for what is due."""
         self._outgoing.wake()
-
-    def while_idle(self, action: Callable[[], object]) -> bool:
-        """See `Writing.while_idle`."""
-        return self._writing.while_idle(action)
 
     def _need_answer(self) -> None:
         """Somebody waits for an answer, perhaps the thread that would read it while it receives."""
@@ -307,7 +310,7 @@ class NatsLink:
             timeout = min(_MAX_DIAL_S, max(_MIN_DIAL_S, self._options.connect_timeout))
             channel, info, begun = dial(server, self._nats, timeout)
             try:
-                parser, gathers = self._parser(), self._carrier.gathers
+                parser, gathers = self._parser(self.inbox), self._carrier.gathers
                 for other in parser.feed(begun).others:
                     if isinstance(other, Info):  # what holds for the account of this client
                         info = other
@@ -500,9 +503,11 @@ class NatsLink:
         if not data:
             raise ConnectionLost("the server has ended the connection")
         arrived = connection.parser.feed(data)
-        pongs = self._take_others(connection, arrived) if arrived.others else 0
-        if arrived.firsts or arrived.stored or arrived.others:
+        if not arrived.others:
             self._carrier.arrived(arrived)
+            return
+        pongs = self._take_others(connection, arrived)
+        self._carrier.arrived(arrived)
         for _ in range(pongs):  # who waits for one finds all done that came before it
             self._note_pong(connection)
 

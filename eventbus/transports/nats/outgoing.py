@@ -199,15 +199,17 @@ class Outgoing:
             self._takes.release()
         return Taken(firsts, payloads, events)
 
-    def take_one(self) -> Waiting | None:
-        """Take out the oldest message as `take` does; None if there is none. While no `send` waits for room."""
+    def take_lone(self) -> Waiting | None:
+        """Take out the only message as `take` does; None if there is not just one. While no `send` waits for room."""
         with self._taking:
             messages = self._at_hand
             try:
+                if len(self._waiting) + len(messages) != 1:
+                    return None
                 if not messages:
                     messages.extend(islice(self._each, 1))
                 return messages[0]
-            except IndexError:
+            except IndexError:  # a signal handler has cleared it meanwhile
                 return None
 
     def kept(self, messages: int, events: int) -> None:

@@ -54,13 +54,12 @@ class OwnConsumer(StreamConsumer):
         if name:
             link.post(self._deletion(link, name))
 
-    def take(self, messages: list[FromStream], inbox: Inbox) -> None:
+    def take(self, messages: list[FromStream], inbox: Inbox) -> bool:
         firsts: list[bytes] = []
         payloads: list[bytes] = []
         lost = 0
         with self._taking:
-            counts_gaps = self._filters == {self._everything} and self._options.start != Start.LAST
-            name = self._name.encode()
+            name, inward = self._name.encode(), self._carried.inward
             for subject, consumer, number, reply, headers, payload in messages:
                 if consumer != name:
                     continue  # of a consumer that was replaced: it comes again
@@ -71,16 +70,22 @@ class OwnConsumer(StreamConsumer):
                     self._position, self._latest = number, reply
                 if self._skips and number <= self._skips.get(subject.decode(errors="replace"), self._skip_others):
                     continue  # no news for this topic
-                if counts_gaps and self._continues and number > before + 1:
+                if number > before + 1 and self._continues and self._counts_gaps:
                     lost += number - before - 1
                 self._continues = True
-                firsts.append(self._carried.inward(subject, headers))
+                firsts.append(inward(subject, headers))
                 payloads.append(payload)
             self._heard = monotonic()
         if firsts:
             inbox.put(firsts, payloads)
         if lost:
             self._count(lost, 0)
+        return self._credit < self._half and (self.is_low or not self.receiving)
+
+    @property
+    def _counts_gaps(self) -> bool:
+        """Whether a number that is missing means that a message is."""
+        return self._filters == {self._everything} and self._options.start != Start.LAST
 
     def _note_other_stream(self) -> None:
         if self._position is not None:

@@ -4,6 +4,7 @@ A line ends with CR LF and begins with the name of an operation. MSG and HMSG ar
 and CR LF. See https://docs.nats.io/reference/reference-protocols/nats-protocol.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -129,13 +130,15 @@ class Arrived(NamedTuple):
         firsts: the first frames of messages of direct subscriptions.
         payloads: as many.
         stored: messages from a stream.
-        others: everything else, in order.
+        others: everything else, in order, but for `acks`.
+        acks: the numbers and the payloads of what has acknowledged publications.
     """
 
     firsts: list[bytes]
     payloads: list[bytes]
     stored: list[FromStream]
     others: list[Other]
+    acks: list[tuple[int, bytes]]
 
 
 class _Announced(NamedTuple):
@@ -156,6 +159,7 @@ class Parser:
             caller may change.
         first_frame: makes the first frame of such a message of its subject and its headers; an empty one: it is skipped.
         from_stream: the identifier of the subscription to which streams deliver; None: there is none.
+        acks: how the subjects begin, in front of a number, to which publications are acknowledged; empty: they are not.
     """
 
     def __init__(
@@ -163,11 +167,13 @@ class Parser:
         direct: set[bytes] | None = None,
         first_frame: Callable[[bytes, bytes], bytes] = lambda subject, headers: subject,
         from_stream: bytes | None = None,
+        acks: bytes = b"",
     ) -> None:
         self._direct = set() if direct is None else direct
         self._first_frame = first_frame
         self._from_stream = from_stream
         self._find_stored = None if from_stream is None else line_finder(from_stream)
+        self._find_ack = re.compile(rb"MSG %b(\d{1,19}) \d+ (\d{1,11})\r\n" % re.escape(acks)).match if acks else None
         self._lines: dict[bytes, tuple[bytes, bytes, int]] = {}  # of direct messages, which repeat: sid, first frame, size
         self._pieces: list[bytes] = []  # of a line or message that has not come whole
         self._have = 0  # bytes in them
@@ -179,23 +185,38 @@ class Parser:
         Raises:
             ProtocolError: they are not the protocol of NATS.
         """
-        arrived = Arrived([], [], [], [])
-        firsts, payloads, stored, _ = arrived
+        arrived = Arrived([], [], [], [], [])
+        firsts, payloads, stored, _, acks = arrived
         if self._pieces:
             self._pieces.append(data)
             self._have += len(data)
             if self._have < self._wanted:
                 return arrived
             data = b"".join(self._pieces)
-        at, wanted, length, known, find_stored = 0, 0, len(data), self._lines.get, self._find_stored
+        at, wanted, length, known, find_stored, find_ack = (
+            0,
+            0,
+            len(data),
+            self._lines.get,
+            self._find_stored,
+            self._find_ack,
+        )
         last, run = b"", 0  # the line of the last message
-        while True:
+        while at < length:
             if find_stored is not None and (line_found := find_stored(data, at)) is not None:
                 subject, reply, consumer, number, header_bytes, size = line_found.groups()
                 start = line_found.end()
                 body, stop = start + int(header_bytes), start + int(size)
                 if stop + 2 <= length and body <= stop and data[stop : stop + 2] == CRLF:
                     stored.append((subject, consumer, int(number), reply, data[start:body], data[body:stop]))
+                    at = stop + 2
+                    continue
+            if find_ack is not None and (line_found := find_ack(data, at)) is not None:
+                number, size = line_found.groups()
+                start = line_found.end()
+                stop = start + int(size)
+                if stop + 2 <= length and data[stop : stop + 2] == CRLF:
+                    acks.append((int(number), data[start:stop]))
                     at = stop + 2
                     continue
             if (end := data.find(CRLF, at)) < 0:

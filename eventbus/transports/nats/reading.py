@@ -43,7 +43,7 @@ class Reading:
         descriptor: what it reads from.
         fail: called with what `read` has raised, from the thread that reads. It calls `end`.
         gathers: whether the reader's thread, when something has come, is to wait 2 ms for more: each time that it runs takes
-            more from a thread that sends all the time than what it reads.
+            more from others than what it reads, such as from a thread that sends all the time.
 
     Raises:
         OSError: the process may open no more descriptors.
@@ -73,6 +73,7 @@ class Reading:
         self._is_waiting = False
         self._needed = False  # whether the reader's thread is to read at once
         self._sleeps = False  # whether the reader's thread looks at nothing until it is called
+        self._is_gathering = False
         self._calls = Lock()
         self._calls.acquire()
         self._ended = False
@@ -90,6 +91,11 @@ class Reading:
         """An answer is awaited: read at once, if the receiver does not wait."""
         if self._lent and not self._is_waiting:
             self._needed = True
+            self._call()
+
+    def hurry(self) -> None:
+        """Somebody is kept waiting now: gather no longer."""
+        if self._is_gathering:
             self._call()
 
     def close(self) -> None:
@@ -114,22 +120,27 @@ class Reading:
             with self._reading:
                 self._lent = True
             while not (awaited.is_due or self._ended):
-                if not self._read_now():
-                    self._wait_for(awaited)
+                while not self._read_now():
+                    if not self._wait_for(awaited):
+                        break
 
-    def _wait_for(self, awaited: Awaited) -> None:
+    def _wait_for(self, awaited: Awaited) -> bool:
+        """Wait until there are bytes, or what is awaited; return whether there are only bytes."""
         self._waits += 1
         awaited.interrupt = self._waker.wake
         self._is_waiting = True
+        only_bytes = False
         # Asked again: it may have become true before there was something to be called.
         if not (awaited.is_due or self._ended):
             ready = self._receivers_poll.poll()
-            if len(ready) > 1 or ready[0][0] != self._descriptor:
+            only_bytes = len(ready) == 1 and ready[0][0] == self._descriptor
+            if not only_bytes:
                 self._waker.drain()
         self._is_waiting = False
         awaited.interrupt = None
         if self._sleeps:
             self._call()
+        return only_bytes
 
     # The reader's thread
 
@@ -141,7 +152,9 @@ class Reading:
             elif not self._read_now(unless_lent=True):
                 self._readers_poll.poll()
                 if self._gathers():
+                    self._is_gathering = True
                     self._calls.acquire(timeout=_GATHER_S)
+                    self._is_gathering = False
 
     def _await_absence(self) -> None:
         """Wait until the receiver has not kept up for a while, or is away and somebody needs an answer."""

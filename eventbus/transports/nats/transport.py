@@ -66,6 +66,7 @@ class NatsTransport:
     """
 
     remedies = _REMEDIES
+    confirms = False
     malformed = 0
     is_stored = False
     """Whether the server keeps what it gets."""
@@ -101,11 +102,6 @@ class NatsTransport:
     @property
     def endpoints(self) -> str:
         return ", ".join(map(str, self._nats.servers))
-
-    @property
-    @abstractmethod
-    def confirms(self) -> bool:
-        """See `Transport.confirms`."""
 
     @property
     def sent(self) -> int:
@@ -235,8 +231,8 @@ class NatsTransport:
         """See `Carrier`."""
 
     @abstractmethod
-    def _parser(self) -> Parser:
-        """Return what reads a new connection."""
+    def _parser(self, inbox: bytes) -> Parser:
+        """Return what reads a new connection, on which subjects that begin with the inbox are for this client alone."""
 
     def _left(self) -> int:
         """How many events are neither waiting nor known to have arrived, when the transport is closed."""

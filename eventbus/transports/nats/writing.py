@@ -150,6 +150,8 @@ class Writing:
         """Write what waits, if nobody else writes; return whether nothing is left to do for the link's thread."""
         me = get_ident()
         acquired: bool | None = None
+        data = b""
+        written: list[int] = []
         if me in self._here:
             return False
         try:
@@ -163,29 +165,25 @@ class Writing:
                 return False
             data = self.rest = self._take()
             self._written_at = now
-            if data:
-                self._write_without_waiting(connection, data)
-            return bool(data) and not self.rest and self._due <= now + _SOON_S
+            if not data:
+                return False
+            try:
+                written.extend(connection.channel.writing(data))
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                self._fail(connection, reason_of(error))
+            return bool(written) and written[0] == len(data) and self._due <= now + _SOON_S
         except BaseException:  # a signal handler has raised: the link's thread does the rest
             self._outgoing.wake()
             raise
         finally:
             # None may come before the release, because there is no call; one may have raised when the lock was acquired.
+            if written:  # what is left of it is the link's thread's, also if a signal handler has raised
+                self.rest = data[written[0] :]
             del self._here[me]
             if acquired is not False:
                 try:  # noqa: SIM105 # suppress() would be such a moment
                     self._lock.release()
                 except RuntimeError:  # it is not held
                     pass
-
-    def _write_without_waiting(self, connection: Connection, data: bytes) -> None:
-        written: list[int] = []
-        try:
-            written.extend(connection.channel.writing(data))
-        except BlockingIOError:
-            pass
-        except OSError as error:
-            self._fail(connection, reason_of(error))
-        finally:  # also if a signal handler has raised: the link's thread goes on with the rest
-            if written:
-                self.rest = data[written[0] :]

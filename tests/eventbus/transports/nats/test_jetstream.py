@@ -548,7 +548,7 @@ def test_a_signal_handler_may_close_what_its_thread_confirms(nats: NatsOptions) 
     while not (batch := transport.receive()) or not batch[0]:
         pass
     assert isinstance(batch, Delivery)
-    batch.acks[:] = map(_Interrupting, batch.acks)
+    batch.acks = tuple(map(_Interrupting, batch.acks))
     before = signal.signal(signal.SIGUSR1, lambda *_: transport.close(0.1))
     try:
         transport.confirm(batch)
@@ -788,10 +788,35 @@ def test_what_had_no_room_follows_at_once() -> None:
     transport = JetStreamTransport(NatsOptions(), QUICK)
     buffer, one = transport._new_outgoing(), UnderWay(1, b"", b"", 1, 1)
     transport._window.add(one, 0.0)
-    transport._acks.append((1, Message(b"", b"", b"", b"", b"")))
+    transport._acks.append((1, b"", b""))
     assert transport._can_wait(buffer, 1)
     transport._encoded.append(one)
     assert not transport._can_wait(buffer, 1)
+
+
+def test_few_under_way_hold_back_no_lone_event(server: Server) -> None:
+    """It leaves at once; events that follow each other closely wait for others, or for the acknowledgements."""
+    transport = JetStreamTransport(server.options(start="all"), with_options(packing_max_wait=2 * PATIENCE))
+    transport.subscribe(b"t")
+    transport.open(PATIENCE)
+    server.signal(signal.SIGSTOP)  # acknowledges nothing
+    for number in range(4):
+        while monotonic() < transport._alone_from:
+            pass
+        transport.send(b"t", b"%d" % number)
+        eventually(lambda number=number: len(transport._window) == number + 1)  # type: ignore[misc] # this loop's
+    transport._alone_from += 3 * PATIENCE  # as if no time passed from now on
+    for number in range(4, 6):
+        transport.send(b"t", b"%d" % number)
+    eventually(lambda: transport._waits_until)
+    assert len(transport._window) == 4
+    server.signal(signal.SIGCONT)
+    received: list[bytes] = []
+    while len(received) < 6:
+        received += (transport.receive() or ([], []))[1]
+    assert received == [b"%d" % number for number in range(6)]
+    transport.close(PATIENCE)
+    assert transport.drops.counts == {}
 
 
 def test_events_that_wait_share_a_message(nats: NatsOptions) -> None:

@@ -63,7 +63,7 @@ def sent(other: protocol.Other) -> bytes:
 
 def fed(parser: Parser, data: bytes, cuts: list[int]) -> Arrived:
     """Feed the bytes in pieces."""
-    whole = Arrived([], [], [], [])
+    whole = Arrived([], [], [], [], [])
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]
     for start, end in pairwise(edges):
         arrived = parser.feed(data[start:end])
@@ -71,6 +71,7 @@ def fed(parser: Parser, data: bytes, cuts: list[int]) -> Arrived:
         whole.payloads.extend(arrived.payloads)
         whole.stored.extend(arrived.stored)
         whole.others.extend(arrived.others)
+        whole.acks.extend(arrived.acks)
     return whole
 
 
@@ -116,6 +117,31 @@ def test_messages_from_a_stream_are_collected(stored: list[Message], others: lis
     assert arrived.others == others
 
 
+@FEWER
+@given(
+    st.lists(st.tuples(st.integers(0, 10**19 - 1), st.binary(max_size=60)), max_size=10),
+    st.lists(messages().filter(lambda message: not message.subject.startswith(b"inbox.a")), max_size=10),
+    st.lists(st.integers(0, 10_000), max_size=10),
+)
+def test_acknowledgements_are_collected(acks: list[tuple[int, bytes]], others: list[Message], cuts: list[int]) -> None:
+    """With their numbers, in order, whatever comes between them."""
+    messages = [Message(b"inbox.a%d" % number, b"1", b"", b"", answer) for number, answer in acks]
+    pairs = zip_longest(messages, others)
+    data = b"".join(sent(message) for pair in pairs for message in pair if message is not None)
+    arrived = fed(Parser(acks=b"inbox.a"), data, cuts)
+    assert (arrived.acks, arrived.others) == (acks, others)
+
+
+def test_what_only_begins_as_an_acknowledgement_stays_a_message() -> None:
+    """It has headers, or no number. What is longer than it says is refused as any message is."""
+    refused = Message(b"inbox.a7", b"1", b"", b"NATS/1.0 503\r\n\r\n", b"")
+    answer = Message(b"inbox.answer", b"1", b"", b"", b"{}")
+    arrived = Parser(acks=b"inbox.a").feed(sent(refused) + sent(answer))
+    assert (arrived.acks, arrived.others) == ([], [refused, answer])
+    with pytest.raises(ProtocolError):
+        Parser(acks=b"inbox.a").feed(b"MSG inbox.a7 1 2\r\n{...}\r\n")
+
+
 def test_what_is_no_message_of_a_stream_stays_a_message() -> None:
     """An answer to a pull comes to the same subscription; another one's messages may look the same."""
     status = Message(b"inbox.1", b"2", b"", b"NATS/1.0 100 Idle Heartbeat\r\n\r\n", b"")
@@ -158,7 +184,7 @@ def test_a_known_line_may_come_before_its_payload() -> None:
 
 def test_messages_without_a_first_frame_are_skipped() -> None:
     """Probes, for example."""
-    assert Parser({b"1"}, lambda subject, headers: b"").feed(b"MSG a 1 1\r\nx\r\n") == ([], [], [], [])
+    assert Parser({b"1"}, lambda subject, headers: b"").feed(b"MSG a 1 1\r\nx\r\n") == ([], [], [], [], [])
 
 
 def test_messages_of_a_subscription_that_has_ended_are_dropped() -> None:

@@ -160,6 +160,19 @@ def test_more_is_gathered_before_the_reader_reads(monkeypatch: pytest.MonkeyPatc
     assert len(line.readers) == read
 
 
+def test_who_is_kept_waiting_ends_the_gathering(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What has come is read at once."""
+    monkeypatch.setattr(reading, "_GATHER_S", 2 * PATIENCE)
+    with closing(Line(lambda: True)) as line:
+        line.reading.hurry()  # nobody gathers
+        sent = 0
+        while not line.reading._is_gathering:
+            sent += line.far.send(b"a")
+            eventually(lambda: line.reading._is_gathering or len(line.inbox) == sent)  # noqa: B023 # called within
+        line.reading.hurry()
+        eventually(lambda: len(line.inbox) == sent)
+
+
 @pytest.mark.parametrize("how", ["wake", "close", "end", "the other side"])
 def test_what_ends_the_wait(line: Line, how: str) -> None:
     """Somebody wakes or closes the inbox, or the connection ends."""
