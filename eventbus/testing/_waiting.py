@@ -4,6 +4,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from threading import Event, Thread
 from time import monotonic
 
@@ -25,16 +26,7 @@ def eventually(condition: Callable[[], object], timeout: float = PATIENCE_S, wha
 def run_threads(count: int, action: Callable[[int], object]) -> None:
     """Call `action(0)` to `action(count - 1)`, each in a thread, at once; raise the first of their exceptions."""
     errors: list[BaseException] = []
-
-    def run(number: int) -> None:
-        try:
-            action(number)
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [Thread(target=run, args=(number,), daemon=True) for number in range(count)]
-    for thread in threads:
-        thread.start()
+    threads = [_begun(partial(action, number), errors) for number in range(count)]
     for thread in threads:
         thread.join(PATIENCE_S)
         assert not thread.is_alive(), "a thread has not finished"
@@ -43,33 +35,32 @@ def run_threads(count: int, action: Callable[[int], object]) -> None:
 
 
 @contextmanager
-def in_thread(action: Callable[[], object]) -> Iterator[Thread]:
-    """Run the action in a thread; at the end of the block it must have come to an end, without an exception."""
+def in_thread(
+    action: Callable[[], object], what: Callable[[], str] = lambda: "the thread has not finished"
+) -> Iterator[Thread]:
+    """Run the action in a thread; at the end of the block it must have come to an end, without an exception.
+
+    Args:
+        action: what it raises is raised.
+        what: says what has failed if it does not end in time, as that stands then.
+    """
     errors: list[BaseException] = []
-
-    def run() -> None:
-        try:
-            action()
-        except BaseException as error:
-            errors.append(error)
-
-    thread = Thread(target=run, daemon=True)
-    thread.start()
+    thread = _begun(action, errors)
     yield thread
     thread.join(PATIENCE_S)
-    assert not thread.is_alive(), "the thread has not finished"
+    assert not thread.is_alive(), what()
     if errors:
         raise errors[0]
 
 
 def end_in_time(action: Callable[[], object], what: Callable[[], str]) -> None:
-    """Run the action in a thread, because it may hang; fail if it does not end in time.
+    """Run the action in a thread, because it may hang; see `in_thread`."""
+    with in_thread(action, lambda: f"not within {PATIENCE_S:g} s: {what()}"):
+        pass
 
-    Args:
-        action: what it raises is raised.
-        what: says why it has failed, as it stands then.
-    """
-    errors: list[BaseException] = []
+
+def _begun(action: Callable[[], object], errors: list[BaseException]) -> Thread:
+    """Start the action in a thread; what it raises is added to the errors."""
 
     def run() -> None:
         try:
@@ -79,10 +70,7 @@ def end_in_time(action: Callable[[], object], what: Callable[[], str]) -> None:
 
     thread = Thread(target=run, daemon=True)
     thread.start()
-    thread.join(PATIENCE_S)
-    assert not thread.is_alive(), f"not within {PATIENCE_S:g} s: {what()}"
-    if errors:
-        raise errors[0]
+    return thread
 
 
 def is_waiting(thread: Thread) -> bool:

@@ -99,7 +99,7 @@ class PackingPublisher(Publisher):
         def count() -> None:
             counted.append(self._count + self._outbox.events)
 
-        # Not longer, because a caller may have a lock that the moving thread needs to say why it has failed.
+        # Not longer, in case that the caller has a lock for which the moving thread waits.
         if not call_locked(self._lock, _COUNT_PATIENCE_S, count):
             count()
         return counted[0]
