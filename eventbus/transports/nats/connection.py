@@ -48,9 +48,10 @@ class Connection:
         self.channel = channel
         self.info = info
         self.parser = parser
-        self.reading = Reading(partial(read, self), channel.fileno(), partial(fail, self), gathers)
         self.lost: str | None = None
-        self.pings = Pings(echo_interval)
+        self.pings = pings = Pings(echo_interval)
+        # Not while a PONG is awaited: how long that takes is a measure of the path.
+        self.reading = Reading(partial(read, self), channel.fileno(), partial(fail, self), lambda: not pings and gathers())
 
     def give_up(self, reason: str) -> None:
         """It is no good any more: let everybody know who reads it or waits for a PONG."""

@@ -215,7 +215,7 @@ class JetStreamTransport(NatsTransport):
         if self._consumer.receiving or buffer is None or buffer.closed:
             return False
         if items <= _FEW:
-            return not self._waits_until and self._lone == self._window.last
+            return items > 0 and not self._waits_until and self._lone == self._window.last
         return _MANY <= items <= self._options.send_hwm // 2 and self._window.is_roomy
 
     def written(self) -> int:

@@ -193,14 +193,8 @@ class Parser:
             if self._have < self._wanted:
                 return arrived
             data = b"".join(self._pieces)
-        at, wanted, length, known, find_stored, find_ack = (
-            0,
-            0,
-            len(data),
-            self._lines.get,
-            self._find_stored,
-            self._find_ack,
-        )
+        at, wanted, length, known = 0, 0, len(data), self._lines.get
+        find_stored, find_ack = self._find_stored, self._find_ack
         last, run = b"", 0  # the line of the last message
         while at < length:
             if find_stored is not None and (line_found := find_stored(data, at)) is not None:
