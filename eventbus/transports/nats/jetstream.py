@@ -49,9 +49,11 @@ _MAX_FORMS = 10_000  # that are remembered
 _AT_ONCE = 4_096  # messages that are taken from the send buffer
 _WORTH_A_MESSAGE = 256  # events that are sent without waiting for more
 _MANY = 1_024  # messages of the send buffer under way: somebody sends as fast as possible
-# At low rates a message leaves at once, while so few are under way and the last one left so long ago. Acknowledgements are
-# read later then: on a machine of few cores that would delay how the message itself is stored and delivered.
-_FEW, _ALONE_S = 16, 0.0005
+# At low rates a message leaves at once, while so few are under way and the last one left so long ago.
+_FEW, _ALONE_S = 16, 0.00025
+# If it left so long ago, acknowledgements are read later: on a machine of few cores that would delay how the message itself
+# is stored and delivered.
+_SELDOM_S = 0.0005
 
 
 class JetStreamTransport(NatsTransport):
@@ -89,8 +91,8 @@ class JetStreamTransport(NatsTransport):
         self._refused_subjects: deque[str] = deque()
         self._stored = StoredMessages(self._nats.stream, Carried(self._nats.prefix))
         self._waits_until = 0.0  # 0: nothing waits for more
-        self._alone_from = 0.0  # from when on a message may leave alone while others are under way
-        self._lone = 0  # the number of the last that left so long after the one before
+        self._left_at = 0.0  # when the last message has
+        self._seldom = 0  # the number of the last that left long after the one before
         self._encoded_items = 0
         self._current: NatsLink | None = None  # also while it is closed
         self._consumer = self._new_consumer()
@@ -183,7 +185,7 @@ class JetStreamTransport(NatsTransport):
             if (
                 buffer is not None
                 and not self._encoded
-                and (not window.items or (now >= self._alone_from and window.items <= _FEW and window.has_room))
+                and (not window.items or (now >= self._left_at + _ALONE_S and window.items <= _FEW and window.has_room))
                 and (lone := buffer.take_lone()) is not None
             ):
                 return self._publish_lone(buffer, lone, now)  # nearly always, at low rates
@@ -200,7 +202,7 @@ class JetStreamTransport(NatsTransport):
                 self._encoded.popleft()
                 parts.append(message.data)
             data = b"".join(parts)
-            self._alone_from = now + _ALONE_S
+            self._left_at = now
             self._limit_room()
             return data
         except BaseException:  # a signal handler has raised, perhaps when a message had been noted as sent
@@ -215,7 +217,7 @@ class JetStreamTransport(NatsTransport):
         if self._consumer.receiving or buffer is None or buffer.closed:
             return False
         if items <= _FEW:
-            return items > 0 and not self._waits_until and self._lone == self._window.last
+            return items > 0 and not self._waits_until and self._seldom == self._window.last
         return _MANY <= items <= self._options.send_hwm // 2 and self._window.is_roomy
 
     def written(self) -> int:
@@ -296,7 +298,7 @@ class JetStreamTransport(NatsTransport):
         self._publisher = b"%x%b" % (time_ns(), os.urandom(6).hex().encode())
         self._events = 0
         self._encoded_items = 0
-        self._lone, self._alone_from = 0, 0.0
+        self._seldom, self._left_at = 0, 0.0
         self._current = None
         self._consumer = self._new_consumer()
 
@@ -367,9 +369,9 @@ class JetStreamTransport(NatsTransport):
         """Return the only message that waits, as it is written, while little or nothing is under way."""
         self._waits_until = 0.0
         message = self._publication(*lone, 1)
-        if now >= self._alone_from:
-            self._lone = message.number
-        self._alone_from = now + _ALONE_S
+        if now >= self._left_at + _SELDOM_S:
+            self._seldom = message.number
+        self._left_at = now
         self._encoded_items += 1
         buffer.kept(1, message.events)
         self._encoded.append(message)  # for a moment, in which a signal handler may raise

@@ -801,11 +801,11 @@ def test_few_under_way_hold_back_no_lone_event(server: Server) -> None:
     transport.open(PATIENCE)
     server.signal(signal.SIGSTOP)  # acknowledges nothing
     for number in range(4):
-        while monotonic() < transport._alone_from:
+        while monotonic() < transport._left_at + 0.001:
             pass
         transport.send(b"t", b"%d" % number)
         eventually(lambda number=number: len(transport._window) == number + 1)  # type: ignore[misc] # this loop's
-    transport._alone_from += 3 * PATIENCE  # as if no time passed from now on
+    transport._left_at += 3 * PATIENCE  # as if no time passed from now on
     for number in range(4, 6):
         transport.send(b"t", b"%d" % number)
     eventually(lambda: transport._waits_until)
