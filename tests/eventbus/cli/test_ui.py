@@ -120,7 +120,7 @@ def test_while_the_proxy_is_away(start: Start, ports: tuple[int, int]) -> None:
         wait_for(messages, "figures", "'state': 'ready'")
         proxy.stop()
         assert process.wait(PATIENCE) == 1
-        assert "no event bus proxy came back" in said(process).splitlines()[-1]
+        assert "no event bus proxy came back" in said(process)  # perhaps also that a question of its own was dropped
 
 
 @pytest.mark.process
