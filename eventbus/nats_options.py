@@ -34,12 +34,14 @@ class NatsServer(NamedTuple):
         port: where it listens for clients.
         tls: whether the URL demands encryption.
         user: the name of the user, if the URL has one.
+        tls_name: whose certificate it has to have; empty: that of `host`.
     """
 
     host: str
     port: int
     tls: bool = False
     user: str = ""
+    tls_name: str = ""
 
     def __str__(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host

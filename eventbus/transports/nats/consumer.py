@@ -66,6 +66,7 @@ class StreamConsumer:
         self._log = log
         self._count = count
         self._changing = RLock()
+        self._restoring = False
         self._wanted: set[str] = set()  # subjects
         self._taking = RLock()  # reentrant, because a signal handler may close the transport whose method it has interrupted
         self._name = ""  # of the consumer; empty: there is none
@@ -109,32 +110,54 @@ class StreamConsumer:
 
     # Changes, which wait for the server
 
-    def restore(self, link: NatsLink, inbox: Inbox, subjects: set[str], deadline: Deadline) -> None:
+    def restore(self, link: NatsLink, inbox: Inbox, subjects: Callable[[], set[str]], deadline: Deadline) -> None:
         """There is a new connection: find or make the stream, and a consumer that goes on where the last one was.
+
+        Args:
+            link: the link, which is restored then.
+            inbox: where messages are put.
+            subjects: returns those that are wanted, which may change meanwhile.
+            deadline: when to give up.
 
         Raises:
             HandshakeFailed: that is not possible.
             OSError: the server does not answer, or is not ready.
         """
         self._inbox = inbox
-        self._wanted = set(subjects)
-        self._renew(link, deadline)
-
-    def change(self, link: NatsLink, subjects: set[str], deadline: Deadline) -> None:
-        """Other topics are wanted. Raises as `restore`; if the server does not answer, it is asked again later."""
         with self._changing:
-            before, self._wanted = self._wanted, set(subjects)
-            if subjects != self._filters:
+            self._wanted = subjects()
+            self._restoring = True
+            try:
+                self._renew(link, deadline)
+            finally:
+                self._restoring = False
+            link.restored = True  # from here on others do not leave it to this thread to look once more
+            self._wanted = subjects()
+            if self._wanted != self._filters:
+                self._ensure(link, deadline)
+
+    def change(self, link: NatsLink, subjects: Callable[[], set[str]], deadline: Deadline) -> None:
+        """Other topics are wanted: tell the server, unless `restore` is still to come or to end. Arguments as there.
+
+        Raises:
+            HandshakeFailed: that is not possible.
+            OSError: the server does not answer; it is asked again later.
+        """
+        if not link.restored:
+            return
+        with self._changing:
+            before, self._wanted = self._wanted, subjects()
+            if self._wanted != self._filters:
                 try:
                     self._ensure_in_time(link, deadline)
                 except HandshakeFailed:
                     self._wanted = before
                     raise
 
-    def change_soon(self, link: NatsLink, subjects: set[str]) -> None:
+    def change_soon(self, link: NatsLink, subjects: Callable[[], set[str]]) -> None:
         """Other topics may be wanted, and the last change has ended anywhere: make the consumer again, in a thread."""
         with self._changing:
-            self._wanted = set(subjects)
+            self._wanted = subjects()
         self.renew_soon()
         link.wake()
 
@@ -237,6 +260,8 @@ class StreamConsumer:
     def _ask(
         self, link: NatsLink, subject: str, payload: bytes, deadline: Deadline
     ) -> tuple[dict[str, Any], streams.ApiError | None]:
+        if not (link.restored or self._restoring):
+            raise ConnectionLost("the connection is not restored yet")  # which waits for the lock that this thread holds
         while True:
             try:
                 message = link.request(streams.API + subject.encode(), payload, Deadline(min(_ANSWER_S, deadline.left())))

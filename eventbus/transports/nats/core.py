@@ -179,6 +179,7 @@ class CoreTransport(NatsTransport):
             self._left_sids.clear()
             self._direct.clear()
             data = subscribe(link.inbox + b".*", INBOX_SID) + self._update()
+            link.restored = True  # what changes from now on is told behind this
         self._had_subscriber.clear()
         self._in_vain.clear()
         link.ask(data, Deadline(self._options.connect_timeout), while_=lambda: connection.lost is None)
@@ -277,7 +278,7 @@ class CoreTransport(NatsTransport):
     def _changed(self, link: NatsLink, added: bytes | None) -> None:
         with self._changing:
             connection = link.connection
-            if connection is None:
+            if connection is None or not link.restored:
                 return  # `restore` will do it
             data = self._update()
         if not data:
@@ -294,7 +295,7 @@ class CoreTransport(NatsTransport):
 
     def _change_anew(self, link: NatsLink) -> None:
         with self._changing:
-            if link.connection is not None:
+            if link.restored:
                 data = self._update()
                 sids = self._sids.values()
                 self._direct.intersection_update(sids)

@@ -55,7 +55,7 @@ def dial(server: NatsServer, nats: NatsOptions, timeout: float) -> tuple[Channel
             if not info.tls_available:
                 raise TlsFailed(str(server), "the server does not offer it")
             try:
-                channel = TlsChannel(channel, context, server.host, begun)
+                channel = TlsChannel(channel, context, server.tls_name or server.host, begun)
             except ssl.SSLError as error:
                 raise TlsFailed(str(server), reason_of(error)) from None
             begun = b""

@@ -40,7 +40,7 @@ class GroupConsumer(StreamConsumer):
                 self._name = ""  # a pull that is not sent yet would pass for that of another worker, or hide one
                 self.receiving = True
             link.post(self.subscription(link))  # again after a pause
-            if self._wanted and link.connection is not None:
+            if self._wanted and link.restored:  # else `restore` does it
                 self._ensure_in_time(link, deadline)
         link.wake()
 

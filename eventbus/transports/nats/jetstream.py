@@ -169,7 +169,7 @@ class JetStreamTransport(NatsTransport):
         link.post(self._subscriptions(link))
         deadline = Deadline(self._options.connect_timeout)
         try:
-            self._consumer.restore(link, self._inbox, self._subjects(), deadline)
+            self._consumer.restore(link, self._inbox, self._subjects, deadline)
         except OSError:
             self._explain_silence(link)
             raise
@@ -310,10 +310,8 @@ class JetStreamTransport(NatsTransport):
             self._consumer.farewell(self._current)
 
     def _changed(self, link: NatsLink, added: bytes | None) -> None:
-        if link.connection is None:
-            return  # `restore` will do it
         try:
-            self._consumer.change(link, self._subjects(), Deadline(self._options.connect_timeout))
+            self._consumer.change(link, self._subjects, Deadline(self._options.connect_timeout))
         except HandshakeFailed:  # an OSError, too
             raise
         except OSError:
@@ -321,12 +319,11 @@ class JetStreamTransport(NatsTransport):
 
     def _change_anew(self, link: NatsLink) -> None:
         if link.connection is not None:
-            self._consumer.change_soon(link, self._subjects())
+            self._consumer.change_soon(link, self._subjects)
 
     def _subjects(self) -> set[str]:
-        with self._changing:
-            topics = {b""} if b"" in self._topics else set(self._topics)
-        return {self._carried.subject(topic).decode(errors="replace") for topic in topics}
+        topics = self._topics.copy()  # at once, and without the lock: the consumer has one of its own when it calls this
+        return {self._carried.subject(topic).decode(errors="replace") for topic in ({b""} if b"" in topics else topics)}
 
     def _count(self, lost: int, repeated: int) -> None:
         self.lost += lost

@@ -72,6 +72,8 @@ class NatsLink:
         hint: why the last one did, for people.
         inbox: how the subjects begin that are for this link alone.
         opened: whether the transport's `open` has returned; before that it raises what the link would log.
+        restored: whether the carrier has made anew what it needs on this connection. Until then only the link's thread
+            writes: others must not hold what the carrier needs for that while they wait for an answer.
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class NatsLink:
         stored: bool,
     ) -> None:
         self.hint = ""
-        self.opened = False
+        self.opened = self.restored = False
         self._carrier = carrier
         self._outgoing = outgoing
         self._options = options
@@ -116,7 +118,7 @@ class NatsLink:
 
     @property
     def connection(self) -> Connection | None:
-        """The connection that there is, if it has been restored."""
+        """The connection that there is."""
         return self._connection
 
     @property
@@ -349,7 +351,7 @@ class NatsLink:
     def _serve(self, connection: Connection) -> None:
         """Use a connection until it is lost, or everything is sent and the link is closed."""
         reader = Thread(target=connection.reading.run, name="eventbus-nats-reader", daemon=True)
-        self._servers.learn(connection.info)
+        self._servers.learn(connection.info, connection.server)
         self._ready_at = float("inf")
         self._forget_control()  # it meant the last connection; `restore` knows what is wanted
         self._writing.stalled_since = None
@@ -473,7 +475,7 @@ class NatsLink:
 
     def _leave(self, connection: Connection) -> None:
         """The connection is no more: say so, and prepare for the next one."""
-        self._connection = None
+        self._connection, self.restored = None, False
         self._were_down = True
         self._carrier.lost()
         if self._closing is None:
@@ -531,8 +533,14 @@ class NatsLink:
                 self._control.append((PONG, None))
                 self._outgoing.wake()
             elif isinstance(other, Info):
+                if other.is_leaving and not connection.info.is_leaving:
+                    self._log.warning(
+                        "%s will be shut down, and ends this connection soon",
+                        connection.server,
+                        server=str(connection.server),
+                    )
                 connection.info = other
-                self._servers.learn(other)
+                self._servers.learn(other, connection.server)
                 self._carrier.informed(other)
             else:
                 self._note_complaint(connection, other.text)

@@ -79,6 +79,11 @@ class Info(NamedTuple):
         return self.tls_required or bool(self.fields.get("tls_available"))
 
     @property
+    def is_leaving(self) -> bool:
+        """Whether the server is about to be shut down, and ends its connections one by one ("lame duck mode")."""
+        return bool(self.fields.get("ldm"))
+
+    @property
     def jetstream(self) -> bool:
         """Whether the server stores streams."""
         return bool(self.fields.get("jetstream"))

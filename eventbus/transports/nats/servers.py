@@ -1,5 +1,7 @@
 """Which of several NATS servers is dialled next, and after which pause. Pure."""
 
+from ipaddress import ip_address
+
 from eventbus._base.backoff import backoff, jittered
 from eventbus.nats_options import NatsServer
 from eventbus.options import ZeroMQOptions
@@ -47,13 +49,27 @@ class Servers:
         rounds = (self.failures - 1) // len(self._known)
         return jittered(backoff(rounds, self._options.reconnect_interval, self._options.reconnect_max_interval))
 
-    def learn(self, info: Info) -> None:
-        """Remember the other servers of a cluster, to reconnect to them. Any thread may call this."""
+    def learn(self, info: Info, teller: NatsServer) -> None:
+        """Remember the other servers of a cluster, to reconnect to them. Any thread may call this.
+
+        Most tell addresses. What has one is to have the certificate of the server that tells it, as with the clients of NATS
+        themselves: certificates are for names.
+        """
         secure = any(server.tls for server in self._known)
-        user = self._known[0].user
+        name = teller.tls_name or ("" if _is_address(teller.host) else teller.host)
         for address in info.servers:
             host, _, port = address.rpartition(":")
             if port.isdigit():
-                server = NatsServer(host.strip("[]"), int(port), secure, user)
+                host = host.strip("[]")
+                server = NatsServer(host, int(port), secure, teller.user, name if _is_address(host) else "")
                 if (server.host, server.port) not in {(known.host, known.port) for known in self._known}:
                     self._known.append(server)
+
+
+def _is_address(host: str) -> bool:
+    """Whether this is an IP address, and no name."""
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True

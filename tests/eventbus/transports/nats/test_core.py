@@ -654,6 +654,19 @@ def test_importing_loads_nothing_of_it() -> None:
     run_program("tests.eventbus.transports.nats.imports")
 
 
+def test_a_server_that_is_about_to_leave_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An operator has told it to end its connections one by one ("lame duck mode"): said once, used as long as it lasts."""
+    caplog.set_level(logging.WARNING)
+    with running(tmp_path, 'lame_duck_duration: "60s"', jetstream=False) as server:
+        with client(CoreTransport(server.options(), QUICK), TOPIC) as bus:
+            server.signal(signal.SIGUSR2)
+            eventually(lambda: "will be shut down" in caplog.text)
+            values = Values(bus)
+            bus.emit_event(event(1.0), TOPIC)
+            assert values.wait_for(1) == [1]
+        assert caplog.text.count("will be shut down") == 1
+
+
 def test_a_cluster_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Without JetStream, the promise about the first event does not hold between its servers."""
     caplog.set_level(logging.WARNING)

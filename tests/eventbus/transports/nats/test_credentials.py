@@ -13,24 +13,36 @@ import pytest
 from eventbus.errors import InvalidSettings, TlsFailed, WrongCredentials
 from eventbus.nats_options import NatsOptions
 from eventbus.transports.nats.core import CoreTransport
-from tests.eventbus.transports.nats.support import QUICK
+from tests.container.support import free_ports
+from tests.eventbus.transports.nats.support import QUICK, TOPIC, Values, client
 from tests.nats import Server, running
-from tests.support import PATIENCE
+from tests.support import PATIENCE, event, eventually
 
 pytestmark = pytest.mark.process
 
-_REQUEST = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -addext subjectAltName=IP:127.0.0.1"
+_REQUEST = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2"
 
 
-def certificate(directory: Path, name: str) -> tuple[Path, Path]:
-    """A certificate of its own authority for this machine, and its key."""
+def certificate(directory: Path, name: str, holder: str = "IP:127.0.0.1") -> tuple[Path, Path]:
+    """A certificate of its own authority, for this machine or another holder, and its key."""
     openssl = shutil.which("openssl")
     if openssl is None:
         pytest.skip("there is no openssl to make a certificate")
     directory.mkdir(exist_ok=True)
     certificate, key = directory / f"{name}.pem", directory / f"{name}.key"
     subprocess.run(
-        [openssl, *_REQUEST.split(), "-subj", f"/CN={name}", "-keyout", key, "-out", certificate],
+        [
+            openssl,
+            *_REQUEST.split(),
+            "-subj",
+            f"/CN={name}",
+            "-addext",
+            f"subjectAltName={holder}",
+            "-keyout",
+            key,
+            "-out",
+            certificate,
+        ],
         check=True,
         capture_output=True,
     )
@@ -64,6 +76,27 @@ def test_tls_protects_both_directions(tmp_path: Path) -> None:
         assert passes(NatsOptions(url=url, ca_file=cert, cert_file=own_cert, key_file=own_key))
         with pytest.raises(TlsFailed, match="EVENTBUS_SECURITY__CA_FILE"):
             CoreTransport(NatsOptions(url=url), QUICK).open(PATIENCE)
+
+
+def test_a_server_that_is_told_by_its_address_has_the_certificate_of_the_cluster_s_name(tmp_path: Path) -> None:
+    """Servers tell each other's addresses; certificates are for names: that of the server in the URL."""
+    cert, key = certificate(tmp_path / "certs", "server", "DNS:localhost")
+    (port,) = free_ports()[:1]
+    config = f'tls {{ cert_file: "{cert}", key_file: "{key}" }}\ncluster {{ name: "c", listen: "127.0.0.1:%s", %s }}'
+    with (
+        running(tmp_path / "one", config % (port, ""), jetstream=False) as one,
+        running(tmp_path / "two", config % (-1, f'routes: ["nats://127.0.0.1:{port}"]'), jetstream=False) as two,
+    ):
+        url = f"tls://localhost:{one.port}"
+        with client(CoreTransport(NatsOptions(url=url, ca_file=cert), QUICK), TOPIC) as bus:
+            link = bus._transport._link  # type: ignore[attr-defined] # of a transport over NATS
+            eventually(lambda: len(link._servers) > 1)
+            one.kill()
+            eventually(lambda: link.connection is not None and link.connection.server.port == two.port)
+            bus.wait_ready(PATIENCE)
+            values = Values(bus)
+            bus.emit_event(event(1.0), TOPIC)
+            assert values.wait_for(1) == [1]
 
 
 def test_tls_that_a_server_does_not_have(shared: Server) -> None:

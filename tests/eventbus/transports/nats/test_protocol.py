@@ -253,13 +253,14 @@ def test_what_a_server_says_of_itself() -> None:
     """Fields that are missing or strange have harmless values."""
     info = protocol.parse_info(
         b'{"version": "2.11.1", "max_payload": 10, "cluster": "c", "connect_urls": ["a:1", 3], "nonce": "n", '
-        b'"tls_required": true, "jetstream": true}'
+        b'"tls_required": true, "jetstream": true, "ldm": true}'
     )
     assert (info.version, info.max_payload, info.cluster, info.servers) == ("2.11.1", 10, "c", ["a:1"])
     assert (info.nonce, info.tls_required, info.tls_available, info.jetstream) == ("n", True, True, True)
+    assert info.is_leaving
     strange = Info({"max_payload": "x", "connect_urls": 5})
     assert (strange.version, strange.max_payload, strange.servers) == ("", 1_048_576, [])
-    assert (strange.tls_required, strange.tls_available, strange.jetstream) == (False, False, False)
+    assert (strange.tls_required, strange.tls_available, strange.jetstream, strange.is_leaving) == (False,) * 4
 
 
 def test_what_a_client_writes() -> None:

@@ -41,9 +41,34 @@ def test_attempts_may_be_limited() -> None:
 
 def test_servers_of_a_cluster_are_learnt() -> None:
     """Each once, encrypted and with the user as the first ones; what is no address is ignored."""
-    servers = Servers([NatsServer("one", 1, tls=True, user="me")], OPTIONS)
+    one = NatsServer("one", 1, tls=True, user="me")
+    servers = Servers([one], OPTIONS)
     for _ in range(2):
-        servers.learn(Info({"connect_urls": ["one:1", "[::1]:2", "three:x", 4, ":"]}))
+        servers.learn(Info({"connect_urls": ["one:1", "two:2", "three:x", 4, ":"]}), one)
     assert len(servers) == 2
     servers.skip()
-    assert servers.next == NatsServer("::1", 2, tls=True, user="me")
+    assert servers.next == NatsServer("two", 2, tls=True, user="me")
+
+
+def test_a_server_that_is_told_by_its_address_has_the_certificate_of_the_name_that_is_known() -> None:
+    """Servers tell their addresses, and certificates are for names; a name that is told is the server's own."""
+    one = NatsServer("one", 1, tls=True)
+    servers = Servers([one], OPTIONS)
+    servers.learn(Info({"connect_urls": ["[::1]:2", "three:3"]}), one)
+    servers.skip()
+    second = servers.next
+    assert second == NatsServer("::1", 2, tls=True, tls_name="one")
+    servers.skip()
+    assert servers.next == NatsServer("three", 3, tls=True)
+    servers.learn(Info({"connect_urls": ["10.0.0.4:4"]}), second)
+    servers.skip()
+    assert servers.next == NatsServer("10.0.0.4", 4, tls=True, tls_name="one")
+
+
+def test_an_address_in_the_url_is_the_server_s_own() -> None:
+    """Then there is no name that the others could have."""
+    one = NatsServer("10.0.0.1", 1, tls=True)
+    servers = Servers([one], OPTIONS)
+    servers.learn(Info({"connect_urls": ["10.0.0.2:2"]}), one)
+    servers.skip()
+    assert servers.next == NatsServer("10.0.0.2", 2, tls=True)
