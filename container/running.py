@@ -39,8 +39,8 @@ def run(app: type[containers.Container] | containers.Container) -> None:
 
     It starts the container as `lifespan` does, on an event loop, then every `Service` and `AsyncService` that a singleton,
     object or resource of the tree provides, each after those that it is injected with. At the end it stops them in reverse
-    order, then the container. After a signal it returns normally. A second signal has its usual effect, which ends a program
-    that hangs. If a service fails finally, the others are stopped.
+    order, then the container. After a signal it returns normally, also while it connects. A second signal has its usual
+    effect, which ends a program that hangs. If a service fails finally, the others are stopped.
 
     If the program has not configured `logging`, the log goes to stderr from INFO on: what it is connected to, what it
     handles, which services run. ``EVENTBUS_LOG_FORMAT=json`` makes it JSON.

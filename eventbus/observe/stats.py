@@ -68,7 +68,7 @@ class EventBusStats:
     """The counts of a client at one moment, since it was created.
 
     Attributes:
-        emitted: events handed to the transport.
+        emitted: events handed to the transport; so are requests, and answers to requests.
         received: events that arrived on a subscribed topic and were decoded.
         handled: calls of callbacks that returned, or whose coroutine finished.
         handler_errors: calls of callbacks that raised or were cancelled.
