@@ -272,6 +272,7 @@ def test_a_notice_reaches_a_publishing_connection_that_comes_late(
         bystander.connect(PATIENCE)  # and has read what has come upstream
         assert logged(caplog.records, "this client") == []
         client = guarded.connected(bound, topics=["other"])
+        eventually(lambda: logged(caplog.records, "this client"), PATIENCE)  # perhaps a moment after it has connected
         [line] = logged(caplog.records, "this client")
         assert "subscribe on topic b'other'" in line
         for made in (client, bystander):
