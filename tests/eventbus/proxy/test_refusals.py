@@ -64,7 +64,7 @@ def test_an_embedded_proxy_counts_what_it_refuses(proxy: EventBusProxy, caplog: 
             eventually(lambda c=count: refused(proxy) == c, PATIENCE)  # type: ignore[misc]
         eventually(lambda: proxy.health().connections.publishers == 0, PATIENCE)
     assert refused(proxy) == 3
-    eventually(lambda: descriptors() == before, PATIENCE)
+    eventually(lambda: descriptors() <= before, PATIENCE)  # what tests before this one have left may end meanwhile
     [line] = [line.getMessage() for line in caplog.records]
     assert re.match(r"disconnected 127\.0\.0\.1:\d+: it has sent a message above EVENTBUS_MAX_EVENT_BYTES", line)
 
@@ -87,7 +87,7 @@ def test_low_descriptors_are_left_to_the_program(proxy: EventBusProxy) -> None:
         peers = [stack.enter_context(zmtp.peer(proxy.pub_port, b"PUB")) for _ in range(5)]
         eventually(lambda: len(descriptors() - before) == 3 * len(peers), PATIENCE)
         assert len({one for one in descriptors() - before if one < FIRST_DESCRIPTOR}) == 2 * len(peers)
-    eventually(lambda: descriptors() == before, PATIENCE)
+    eventually(lambda: descriptors() <= before, PATIENCE)  # what tests before this one have left may end meanwhile
 
 
 def test_what_is_no_connection_to_the_port_is_left_alone(refusals: Refusals, listener: socket.socket) -> None:
