@@ -78,7 +78,9 @@ class HistoryReader:
                 raise self._missing(timeout) from error
             if NEXT not in headers or until is None:
                 return
-            query, topic = query.following(self._number(headers, NEXT), until), self.topic
+            if (end := self._number(headers, NEXT)) <= query.after:
+                raise HistoryDamaged(self._transport.endpoints, f"{NEXT} does not go on")
+            query, topic = query.following(end, until), self.topic
 
     def status(self, timeout: float) -> Kept:
         """Return what the historian keeps. Raises as `read`."""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from threading import Event, Thread
 from typing import Any
@@ -15,6 +16,7 @@ from eventbus import (
     EventBusHistorian,
     EventBusProxy,
     HistorianMissing,
+    HistoryDamaged,
     InvalidHandler,
     InvalidSettings,
     NotConnected,
@@ -22,7 +24,7 @@ from eventbus import (
     on,
 )
 from eventbus.history.server import HistoryServer
-from eventbus.history.store import Bounds
+from eventbus.history.store import Bounds, MemoryStore
 from eventbus.options import ClientOptions
 from eventbus.proxy.metrics import ProxyCollector
 from eventbus.transports.memory import MemoryHub, MemoryTransport
@@ -531,6 +533,21 @@ def test_a_historian_ends_with_its_transport(proxy: EventBusProxy) -> None:
     historian.stop()
     historian.wait()
     assert transport.status.state is ClientState.CLOSED
+
+
+def test_a_historian_that_repeats_a_page_is_not_asked_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each page has to end behind the one before it."""
+    read = MemoryStore.read
+    monkeypatch.setattr(MemoryStore, "read", lambda store, query, *rest: read(store, replace(query, after=0), *rest))
+    monkeypatch.setattr("eventbus.history.server.PAGE_BYTES", 1)
+    monkeypatch.setattr("eventbus.history.historian.PART_BYTES", 1)
+    hub = MemoryHub()
+    with EventBusHistorian(MemoryTransport(hub)), Bus(MyEvent, transport=MemoryTransport(hub)) as client:
+        emit(client, 1, 2, 3)
+        stored = client.history(TOPIC)
+        assert next(iter(stored)).value == 1
+        with pytest.raises(HistoryDamaged, match="history-next does not go on"):
+            list(stored)
 
 
 def test_a_historian_behind_a_proxy_with_a_small_limit() -> None:
