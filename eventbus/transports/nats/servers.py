@@ -1,7 +1,6 @@
 """Which of several NATS servers is dialled next, and after which pause. Pure."""
 
-from ipaddress import ip_address
-
+from eventbus._base.addresses import is_address
 from eventbus._base.backoff import backoff, jittered
 from eventbus.nats_options import NatsServer
 from eventbus.options import ZeroMQOptions
@@ -56,20 +55,11 @@ class Servers:
         themselves: certificates are for names.
         """
         secure = any(server.tls for server in self._known)
-        name = teller.tls_name or ("" if _is_address(teller.host) else teller.host)
+        name = teller.tls_name or ("" if is_address(teller.host) else teller.host)
         for address in info.servers:
             host, _, port = address.rpartition(":")
             if port.isdigit():
                 host = host.strip("[]")
-                server = NatsServer(host, int(port), secure, teller.user, name if _is_address(host) else "")
+                server = NatsServer(host, int(port), secure, teller.user, name if is_address(host) else "")
                 if (server.host, server.port) not in {(known.host, known.port) for known in self._known}:
                     self._known.append(server)
-
-
-def _is_address(host: str) -> bool:
-    """Whether this is an IP address, and no name."""
-    try:
-        ip_address(host)
-    except ValueError:
-        return False
-    return True
